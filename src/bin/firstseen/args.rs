@@ -1,0 +1,295 @@
+//! The command line as it is written. What an option means, and whether options go together, is
+//! decided where they are used.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use firstseen::{Durability, Ttl};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done, or: the id was seen
+  1  the id was not seen (get, forget)
+  2  the call is wrong
+  3  the data or the disk is wrong, or the store is in use";
+
+/// Remembers which ids were seen, and says of each whether it is the first time.
+///
+/// A store is a folder. One process at a time may have it open.
+#[derive(Debug, Parser)]
+#[command(name = "firstseen", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Dedup(DedupArgs),
+    Get(IdArgs),
+    Forget(ForgetArgs),
+    Stats(StoreReportArgs),
+    Verify(VerifyArgs),
+    Repair(RepairArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+}
+
+const DEDUP_EXAMPLES: &str = "\
+Examples:
+  Print each line the first time it is ever seen:
+      firstseen dedup access.log --store seen
+  Follow a log, remembering lines for a week:
+      tail -F app.log | firstseen dedup --store seen --ttl 7d
+  Events by their id, bad ones passed on and not lost:
+      firstseen dedup events.ndjson --store seen --key /event/id --on-bad-input pass
+  The second column of a tab-separated file, the column `email` of a CSV file:
+      firstseen dedup users.tsv --store seen --field 2
+      firstseen dedup users.csv --store seen --csv email
+  File names, safe for any name:
+      find . -print0 | firstseen dedup --store seen --null";
+
+/// Prints each line that is seen for the first time, unchanged and in the order of the input.
+///
+/// The id is the whole line without its line end, unless --key, --field or --csv says otherwise. A
+/// line is claimed only after it was written out: killed at any moment and run again over the same
+/// input, no line is lost, and at most the lines in flight are printed twice (with `>> FILE` a line
+/// torn by the kill is set apart from what follows).
+///
+/// A line ends at a line feed and nowhere else; a carriage return before it is part of the line. If
+/// the last line of the input has no line end, none is added, unless another line follows. An id has 1
+/// to 1024 bytes; lines whose id is empty, longer or cannot be found are bad input, see
+/// --on-bad-input.
+#[derive(Debug, Parser)]
+#[command(after_long_help = DEDUP_EXAMPLES, group(ArgGroup::new("id")))]
+pub(crate) struct DedupArgs {
+    /// Files to read, one after the other; `-`, or none, is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Folder of the store; it is created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Lines are JSON, and the id is what this JSON pointer names: the bytes of a string, or the
+    /// text of a number as it is written.
+    #[arg(long, value_name = "/JSON/POINTER", group = "id")]
+    pub(crate) key: Option<String>,
+
+    /// The id is the N-th field of the line, counted from 1.
+    #[arg(long, value_name = "N", group = "id")]
+    pub(crate) field: Option<usize>,
+
+    /// The input is CSV, and the id is this column: a name from its header line, or a number counted
+    /// from 1.
+    ///
+    /// Quoted fields may hold line ends. The header line of the first file is printed first (unless
+    /// standard output adds to a file that already has content); other files must have the same header.
+    #[arg(long, value_name = "COLUMN", group = "id", conflicts_with = "null")]
+    pub(crate) csv: Option<String>,
+
+    /// What stands between two fields, one byte [default: a tab for --field, a comma for --csv].
+    #[arg(long, value_name = "C", conflicts_with = "key")]
+    pub(crate) delimiter: Option<String>,
+
+    /// How long a claim lives, such as 90s, 30m, 12h, 7d, or forever [default: the namespace's own].
+    #[arg(long)]
+    pub(crate) ttl: Option<Ttl>,
+
+    /// Namespace of the ids; the same id may be seen once in each.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// What a claim survives before its line counts as done.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Process)]
+    pub(crate) durability: Level,
+
+    /// Adds the lines that are not printed, because they were seen before, to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) duplicates_to: Option<PathBuf>,
+
+    /// What to do with a line that has no usable id.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = BadInput::Error)]
+    pub(crate) on_bad_input: BadInput,
+
+    /// The summary on standard error is one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Lines end with a NUL byte instead of a line feed, in the input and in the output.
+    #[arg(long, short = '0')]
+    pub(crate) null: bool,
+
+    /// Memory budget of the store, such as 64M or 1G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory: Option<usize>,
+}
+
+/// How long-lived a claim must be.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Level {
+    /// A kill may lose the claims of the last moments, whose lines are then printed again.
+    Buffered,
+    /// Nothing is lost when the process is killed; a power cut may lose the latest claims.
+    Process,
+    /// Nothing is lost when the power goes.
+    Disk,
+}
+
+impl From<Level> for Durability {
+    fn from(level: Level) -> Self {
+        match level {
+            Level::Buffered => Self::Buffered,
+            Level::Process => Self::Process,
+            Level::Disk => Self::Disk,
+        }
+    }
+}
+
+/// What becomes of a line without a usable id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BadInput {
+    /// Say where it is and stop with exit code 3; the lines before it are done.
+    Error,
+    /// Print it, every time it comes.
+    Pass,
+    /// Leave it out; the summary counts it.
+    Drop,
+}
+
+/// Says when an id was first seen and how long that is remembered; exit code 1 if it was not seen.
+#[derive(Debug, Parser)]
+#[command(after_help = "Put `--` in front of an id that begins with a hyphen.")]
+pub(crate) struct IdArgs {
+    /// The id: the bytes of the argument as they are.
+    #[arg(value_name = "ID")]
+    pub(crate) id: OsString,
+
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Namespace of the id.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// The id is given in hexadecimal digits, two for each byte.
+    #[arg(long)]
+    pub(crate) hex: bool,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Forgets an id, so that it is seen for the first time again; exit code 1 if it was not seen.
+#[derive(Debug, Parser)]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    pub(crate) id: IdArgs,
+}
+
+/// Shows what a store holds and how it is doing.
+#[derive(Debug, Parser)]
+pub(crate) struct StoreReportArgs {
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads everything in a store and says whether it is sound; exit code 3 if it is not.
+#[derive(Debug, Parser)]
+pub(crate) struct VerifyArgs {
+    #[command(flatten)]
+    pub(crate) report: StoreReportArgs,
+}
+
+/// Saves what can be saved of a damaged store, and says what it saved and what is lost.
+#[derive(Debug, Parser)]
+pub(crate) struct RepairArgs {
+    #[command(flatten)]
+    pub(crate) report: StoreReportArgs,
+}
+
+const NDJSON: &str = "\
+One JSON object a line:
+  {\"namespace\":\"\",\"id\":\"evt-1\",\"first_seen\":1767225600000,\"deadline\":null}
+An id that is not UTF-8 stands as \"id_hex\" instead of \"id\". Times are milliseconds since 1970-01-01
+UTC; a deadline of null is never.";
+
+/// Prints every claim of a store as NDJSON.
+#[derive(Debug, Parser)]
+#[command(after_help = NDJSON)]
+pub(crate) struct ExportArgs {
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Only the claims of this namespace.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+}
+
+/// Adds the claims that `firstseen export` has printed; those that are there already stay as they are.
+#[derive(Debug, Parser)]
+#[command(after_help = NDJSON)]
+pub(crate) struct ImportArgs {
+    /// Files to read, one after the other; `-`, or none, is standard input.
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// Folder of the store; it is created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Put all claims into this namespace, whatever the lines say.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// The summary on standard error is one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads a number of bytes: digits, and K, M, G or T for powers of 1024.
+fn parse_size(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err("write a number of bytes such as 64M or 1G".to_owned()),
+    };
+    let number: usize = number.parse().map_err(|_| "write a number of bytes such as 64M or 1G")?;
+    number.checked_mul(1 << shift).ok_or_else(|| "more bytes than there can be".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, parse_size};
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_strictly() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64M"), Ok(64 << 20));
+        assert_eq!(parse_size("1gib"), Ok(1 << 30));
+        for bad in ["", "M", "-1", "1.5G", "1X", "99999999999999T"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! A batch: the lines that have arrived and are answered together.
+
+use firstseen::Reserved;
+
+use crate::args::BadInput;
+use crate::input::Input;
+use crate::output::Failure;
+use crate::sink::Sink;
+
+use super::id::{Bad, Finder, Found};
+use super::summary::Tally;
+
+/// Most lines in a batch: enough that its fixed costs vanish, and few enough that what a kill may print
+/// twice stays small.
+const LINES_MAX: usize = 8192;
+
+/// Bytes of input after which a batch is not added to. The ids of a batch are no longer than its lines,
+/// so with one more line they stay within what the engine takes at once.
+const BYTES_MAX: usize = 1 << 20;
+
+/// What is to be done with one line.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// Ask about the id at these bytes of the input's buffer.
+    AskInput { start: u32, bytes: u32 },
+    /// Ask about the id at these bytes of the arena.
+    AskArena { start: u32, bytes: u32 },
+    /// Print it without asking.
+    Pass,
+    /// Leave it out.
+    Drop,
+}
+
+/// One line. Lines of a batch stand one behind the other, so an end is all it takes.
+#[derive(Debug, Clone, Copy)]
+struct Line {
+    end: u32,
+    part: Part,
+}
+
+/// Lines of one input, in its order.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    start: usize,
+    lines: Vec<Line>,
+    /// Ids that do not stand in the input as they are.
+    arena: Vec<u8>,
+    bad: u64,
+    first_bad: Option<String>,
+    /// The line behind the last one is bad, and the run is to stop there.
+    stop: Option<Failure>,
+}
+
+/// How lines are read.
+#[derive(Debug)]
+pub(super) struct Reading<'p> {
+    pub(super) finder: Finder<'p>,
+    pub(super) on_bad_input: BadInput,
+    pub(super) terminator: u8,
+}
+
+impl Batch {
+    /// Fills the batch with what has arrived, and waits only if that is nothing. Says whether there is
+    /// anything to answer; if not, the input has ended.
+    pub(super) fn fill(&mut self, input: &mut Input, how: &Reading<'_>) -> Result<bool, Failure> {
+        self.clear();
+        loop {
+            while self.has_room() {
+                let Some(piece) = input.next_piece() else { break };
+                let record = &input.bytes()[piece.range.clone()];
+                let line = record.strip_suffix(&[how.terminator]).unwrap_or(record);
+                if self.lines.is_empty() {
+                    self.start = piece.range.start;
+                }
+                let found = if piece.unclosed {
+                    Err(Bad::new("a quote is opened and never closed"))
+                } else {
+                    how.finder.find(line, &mut self.arena)
+                };
+                let part = match found {
+                    Ok(Found::InLine(range)) => Part::AskInput {
+                        start: (piece.range.start + range.start) as u32,
+                        bytes: range.len() as u32,
+                    },
+                    Ok(Found::InArena(start)) => Part::AskArena {
+                        start: start as u32,
+                        bytes: (self.arena.len() - start) as u32,
+                    },
+                    Err(bad) => {
+                        self.bad += 1;
+                        if self.first_bad.is_none() {
+                            self.first_bad =
+                                Some(format!("{}:{}: {bad}", input.name(), piece.line));
+                        }
+                        match how.on_bad_input {
+                            BadInput::Pass => Part::Pass,
+                            BadInput::Drop => Part::Drop,
+                            BadInput::Error => {
+                                self.stop = self.first_bad.clone().map(Failure::data);
+                                return Ok(true);
+                            }
+                        }
+                    }
+                };
+                self.lines.push(Line { end: piece.range.end as u32, part });
+            }
+            if !self.lines.is_empty() {
+                return Ok(true);
+            }
+            if !input.read_more()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        self.start = 0;
+        self.lines.clear();
+        self.arena.clear();
+        self.bad = 0;
+        self.first_bad = None;
+        self.stop = None;
+    }
+
+    fn has_room(&self) -> bool {
+        let bytes = self.end() - self.start;
+        self.lines.len() < LINES_MAX && bytes < BYTES_MAX
+    }
+
+    fn end(&self) -> usize {
+        self.lines.last().map_or(self.start, |line| line.end as usize)
+    }
+
+    /// The ids to ask about, in the order of their lines.
+    pub(super) fn ids<'a>(&'a self, input: &'a [u8]) -> Vec<&'a [u8]> {
+        let mut ids = Vec::with_capacity(self.lines.len());
+        ids.extend(self.lines.iter().filter_map(|line| match line.part {
+            Part::AskInput { start, bytes } => Some(&input[start as usize..][..bytes as usize]),
+            Part::AskArena { start, bytes } => {
+                Some(&self.arena[start as usize..][..bytes as usize])
+            }
+            Part::Pass | Part::Drop => None,
+        }));
+        ids
+    }
+
+    /// Writes each line to where its answer sends it, and hands it all to the operating system. Lines
+    /// that go the same way are written in one go.
+    pub(super) fn write(
+        &self,
+        input: &[u8],
+        answers: &[Reserved],
+        out: &mut Sink,
+        mut duplicates: Option<&mut Sink>,
+    ) -> Result<Tally, Failure> {
+        let mut answers = answers.iter();
+        let mut tally = Tally {
+            lines: self.lines.len() as u64,
+            bytes: (self.end() - self.start) as u64,
+            bad: self.bad,
+            first_bad: self.first_bad.clone(),
+            ..Tally::default()
+        };
+        let mut write = |from: usize, to: usize, way: Way| match (way, &mut duplicates) {
+            (Way::Out, _) => out.put(&input[from..to]),
+            (Way::Aside, Some(aside)) => aside.put(&input[from..to]),
+            (Way::Aside, None) | (Way::Nowhere, _) => Ok(()),
+        };
+        let (mut from, mut to, mut way) = (self.start, self.start, Way::Nowhere);
+        for line in &self.lines {
+            let its_way = match line.part {
+                Part::Pass => Way::Out,
+                Part::Drop => Way::Nowhere,
+                Part::AskInput { .. } | Part::AskArena { .. } => {
+                    let seen = matches!(
+                        answers.next(),
+                        Some(Reserved::Duplicate { .. } | Reserved::SameBatch)
+                    );
+                    tally.duplicates += u64::from(seen);
+                    tally.first_seen += u64::from(!seen);
+                    if seen { Way::Aside } else { Way::Out }
+                }
+            };
+            if its_way != way {
+                write(from, to, way)?;
+                (from, way) = (to, its_way);
+            }
+            to = line.end as usize;
+        }
+        write(from, to, way)?;
+        out.flush()?;
+        if let Some(aside) = duplicates {
+            aside.flush()?;
+        }
+        if self.stop.is_some() {
+            tally.lines += 1; // the bad line at which the run stops
+        }
+        Ok(tally)
+    }
+
+    /// The failure with which the run ends after this batch, if it does.
+    pub(super) fn take_stop(&mut self) -> Option<Failure> {
+        self.stop.take()
+    }
+}
+
+/// Where a line goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Out,
+    Aside,
+    Nowhere,
+}

@@ -1,0 +1,152 @@
+//! The fields of one CSV record (RFC 4180, and leniently what programs really write).
+//!
+//! A quote opens only at the start of a field. Text behind a closing quote belongs to the field. The `csv`
+//! crate is not used: it does not tell where a record stood byte for byte, and skips empty lines.
+
+use memchr::memchr;
+
+use crate::input::BYTE_ORDER_MARK;
+use crate::output::Failure;
+
+/// The fields of a record as they stand, quotes included.
+#[derive(Debug, Clone)]
+pub(super) struct Fields<'a> {
+    /// `None` behind the last field.
+    rest: Option<&'a [u8]>,
+    delimiter: u8,
+}
+
+impl<'a> Fields<'a> {
+    /// `record` comes without its line feed; a carriage return at its end belongs to the line end.
+    pub(super) fn new(record: &'a [u8], delimiter: u8) -> Self {
+        Self { rest: Some(record.strip_suffix(b"\r").unwrap_or(record)), delimiter }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let rest = self.rest?;
+        let opens = closing_quote(rest).map_or(0, |at| (at + 1).min(rest.len()));
+        if let Some(at) = memchr(self.delimiter, &rest[opens..]) {
+            self.rest = Some(&rest[opens + at + 1..]);
+            Some(&rest[..opens + at])
+        } else {
+            self.rest = None;
+            Some(rest)
+        }
+    }
+}
+
+/// Where the quote ends with which `text` begins; its end if it does not end. Nothing if there is none.
+fn closing_quote(text: &[u8]) -> Option<usize> {
+    let inner = text.strip_prefix(b"\"")?;
+    let mut at = 0;
+    while let Some(quote) = memchr(b'"', &inner[at..]) {
+        at += quote;
+        if inner.get(at + 1) != Some(&b'"') {
+            return Some(at + 1);
+        }
+        at += 2;
+    }
+    Some(text.len())
+}
+
+/// Adds the value of a field to `out`: without its quotes, a doubled quote as one.
+pub(super) fn unquote(field: &[u8], out: &mut Vec<u8>) {
+    let Some(close) = closing_quote(field) else {
+        out.extend_from_slice(field);
+        return;
+    };
+    let mut inner = &field[1..close];
+    while let Some(at) = memchr(b'"', inner) {
+        out.extend_from_slice(&inner[..=at]);
+        inner = inner.get(at + 2..).unwrap_or_default();
+    }
+    out.extend_from_slice(inner);
+    out.extend_from_slice(field.get(close + 1..).unwrap_or_default());
+}
+
+/// Finds a column in the header line: by its name, or else by its number counted from 1. Says its index.
+pub(super) fn column_index(
+    column: &str,
+    header: &[u8],
+    delimiter: u8,
+    file: &str,
+) -> Result<usize, Failure> {
+    let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
+    let names: Vec<Vec<u8>> = Fields::new(header, delimiter)
+        .map(|field| {
+            let mut name = Vec::new();
+            unquote(field, &mut name);
+            name
+        })
+        .collect();
+    let mut matches = names.iter().enumerate().filter(|(_, name)| *name == column.as_bytes());
+    if let Some((index, _)) = matches.next() {
+        return match matches.next() {
+            None => Ok(index),
+            Some(_) => Err(Failure::call(format!(
+                "{file}: two columns are named {column:?}; give the number of the one you mean"
+            ))),
+        };
+    }
+    let number = column.parse::<usize>().ok().filter(|number| (1..=names.len()).contains(number));
+    number.map(|number| number - 1).ok_or_else(|| {
+        let names: Vec<_> = names.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let names = names.join(", ");
+        Failure::call(format!("{file}: there is no column {column:?}; its columns are {names}"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Fields, column_index, unquote};
+
+    fn values(record: &str) -> Vec<String> {
+        Fields::new(record.as_bytes(), b',')
+            .map(|field| {
+                let mut value = Vec::new();
+                unquote(field, &mut value);
+                String::from_utf8(value).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn splits_and_unquotes() {
+        for (record, expected) in [
+            ("a,b,c", &["a", "b", "c"][..]),
+            ("", &[""]),
+            (",", &["", ""]),
+            ("a,", &["a", ""]),
+            (r#""a,b",c"#, &["a,b", "c"]),
+            (r#""a""b","""","""""""#, &["a\"b", "\"", "\"\""]),
+            ("\"a\nb\",c\r", &["a\nb", "c"]),
+            ("\"a\r\"\r", &["a\r"]),
+            (r#"a"b,"c"d,e"#, &["a\"b", "cd", "e"]),
+            (r#""c"d"e,f"#, &["cd\"e", "f"]),
+            (r#"""",x"#, &["\",x"]),
+            (r#"""#, &[""]),
+            (r#""open"#, &["open"]),
+            (r#"x,"""#, &["x", ""]),
+            (r#" "a",b"#, &[" \"a\"", "b"]),
+        ] {
+            assert_eq!(&values(record)[..expected.len()], expected, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn finds_columns_by_name_before_number() {
+        let find = |column, header: &str| column_index(column, header.as_bytes(), b',', "f").ok();
+        assert_eq!(find("b", "a,\"b\",c\r"), Some(1));
+        assert_eq!(find("a", "\u{feff}a,b"), Some(0));
+        assert_eq!(find("3", "a,b,c"), Some(2));
+        assert_eq!(find("1", "2,1"), Some(1));
+        assert_eq!(find("0", "a,b"), None);
+        assert_eq!(find("4", "a,b,c"), None);
+        assert_eq!(find("x", "a,b"), None);
+        assert_eq!(find("a", "a,a"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What a run of `dedup` says at its end.
+
+use firstseen::{Clock as _, SystemClock};
+use serde::Serialize;
+
+use crate::output::{self, Exit, Failure, grouped};
+
+/// What was done with the lines so far.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) lines: u64,
+    pub(super) first_seen: u64,
+    pub(super) duplicates: u64,
+    pub(super) bad: u64,
+    pub(super) bytes: u64,
+    pub(super) first_bad: Option<String>,
+}
+
+impl Tally {
+    /// Adds what a batch did.
+    pub(super) fn add(&mut self, batch: Self) {
+        self.lines += batch.lines;
+        self.first_seen += batch.first_seen;
+        self.duplicates += batch.duplicates;
+        self.bad += batch.bad;
+        self.bytes += batch.bytes;
+        if self.first_bad.is_none() {
+            self.first_bad = batch.first_bad;
+        }
+    }
+}
+
+/// Measures how long a run takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stopwatch {
+    start_ms: u64,
+}
+
+impl Stopwatch {
+    pub(super) fn start() -> Self {
+        Self { start_ms: SystemClock.elapsed_ms() }
+    }
+
+    pub(super) fn ms(self) -> u64 {
+        SystemClock.elapsed_ms().saturating_sub(self.start_ms)
+    }
+}
+
+/// The summary for a program.
+#[derive(Debug, Serialize)]
+struct Summary<'a> {
+    lines: u64,
+    first_seen: u64,
+    duplicates: u64,
+    bad: u64,
+    bytes: u64,
+    seconds: f64,
+    lines_per_second: u64,
+    /// The reader of standard output went away before the end.
+    closed: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_bad: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+/// Says how a run ended: for a person the summary and then the error, if there was one; with `--json`
+/// one object that holds both.
+pub(super) fn finish(
+    tally: &Tally,
+    watch: Stopwatch,
+    as_json: bool,
+    result: Result<(), Failure>,
+) -> Result<Exit, Failure> {
+    let ms = watch.ms();
+    let per_second = u64::try_from(u128::from(tally.lines) * 1000 / u128::from(ms.max(1)));
+    let lines_per_second = per_second.unwrap_or(u64::MAX);
+    if !as_json {
+        if result.is_ok() || matches!(result, Err(Failure::Told { .. }) if tally.lines > 0) {
+            output::say(&sentence(tally, ms, lines_per_second));
+        }
+        return result.map(|()| Exit::Done);
+    }
+    let (closed, error, exit) = match &result {
+        Ok(()) => (false, None, Exit::Done),
+        Err(Failure::Closed) => (true, None, Exit::Done),
+        Err(Failure::Told { exit, message }) => (false, Some(message.as_str()), *exit),
+    };
+    let summary = Summary {
+        lines: tally.lines,
+        first_seen: tally.first_seen,
+        duplicates: tally.duplicates,
+        bad: tally.bad,
+        bytes: tally.bytes,
+        seconds: ms as f64 / 1000.0,
+        lines_per_second,
+        closed,
+        first_bad: tally.first_bad.as_deref(),
+        error,
+    };
+    output::say(&output::json(&summary)?);
+    Ok(exit)
+}
+
+fn sentence(tally: &Tally, ms: u64, lines_per_second: u64) -> String {
+    let [lines, first, duplicates, bad] =
+        [tally.lines, tally.first_seen, tally.duplicates, tally.bad].map(grouped);
+    let mut text = format!(
+        "firstseen: {lines} lines, {first} first seen, {duplicates} duplicates, {bad} bad; \
+         {}.{:02} s, {} lines/s",
+        ms / 1000,
+        ms % 1000 / 10,
+        grouped(lines_per_second)
+    );
+    if let Some(first_bad) = &tally.first_bad {
+        text.push_str("; the first bad one: ");
+        text.push_str(first_bad);
+    }
+    text
+}

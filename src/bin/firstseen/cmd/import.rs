@@ -1,0 +1,119 @@
+//! `firstseen import`: claims from the lines that `export` has printed.
+
+use std::collections::BTreeMap;
+
+use firstseen::{ImportEntry, Store};
+use serde::Serialize;
+
+use crate::args::ImportArgs;
+use crate::input::{Ending, Input, Source};
+use crate::output::{self, Exit, Failure, grouped};
+
+use super::record;
+
+/// Claims added in one go.
+const BATCH_CLAIMS: usize = 4096;
+
+/// The summary.
+#[derive(Debug, Default, Serialize)]
+struct Tally {
+    lines: u64,
+    added: u64,
+    already_there: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
+    let as_json = args.json;
+    let mut tally = Tally::default();
+    let result = import(args, &mut tally);
+    if as_json {
+        let exit = match result {
+            Ok(()) | Err(Failure::Closed) => Exit::Done,
+            Err(Failure::Told { exit, message }) => {
+                tally.error = Some(message);
+                exit
+            }
+        };
+        output::say(&output::json(&tally)?);
+        return Ok(exit);
+    }
+    if result.is_ok() || tally.lines > 0 {
+        let [lines, added, there] = [tally.lines, tally.added, tally.already_there].map(grouped);
+        output::say(&format!("firstseen: {lines} lines, {added} added, {there} already there"));
+    }
+    result.map(|()| Exit::Done)
+}
+
+fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
+    let sources = Source::all(args.files);
+    for source in &sources {
+        source.check()?;
+    }
+    let store = Store::builder(&args.store).open()?;
+    for source in &sources {
+        let mut input = Input::open(source, Ending::Byte(b'\n'))?;
+        while let Some(batch) = Batch::read(&mut input, args.namespace.as_deref())? {
+            batch.import(&store, tally)?;
+        }
+    }
+    Ok(store.close()?)
+}
+
+/// Some lines, by namespace: an export need not be sorted by it.
+#[derive(Debug, Default)]
+struct Batch {
+    lines: usize,
+    claims: BTreeMap<String, Vec<ImportEntry>>,
+    /// The line after these lines is wrong.
+    bad: Option<Failure>,
+}
+
+impl Batch {
+    /// Reads what has arrived, but never too much; nothing at the end of the input.
+    fn read(input: &mut Input, namespace: Option<&str>) -> Result<Option<Self>, Failure> {
+        let mut batch = Self::default();
+        loop {
+            while batch.lines < BATCH_CLAIMS {
+                let Some(piece) = input.next_piece() else { break };
+                let line = input.bytes()[piece.range].trim_ascii_end();
+                match record::read(line) {
+                    Ok((own, claim)) => batch.add(namespace.unwrap_or(&own), claim),
+                    Err(why) => {
+                        let (name, at) = (input.name(), piece.line);
+                        batch.bad = Some(Failure::data(format!("{name}:{at}: {why}")));
+                        return Ok(Some(batch));
+                    }
+                }
+            }
+            if batch.lines > 0 {
+                return Ok(Some(batch));
+            }
+            if !input.read_more()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    fn add(&mut self, namespace: &str, claim: ImportEntry) {
+        self.lines += 1;
+        if let Some(claims) = self.claims.get_mut(namespace) {
+            claims.push(claim);
+        } else {
+            self.claims.insert(namespace.to_owned(), vec![claim]);
+        }
+    }
+
+    /// Adds the claims; the lines before a bad one count.
+    fn import(self, store: &Store, tally: &mut Tally) -> Result<(), Failure> {
+        for (namespace, claims) in &self.claims {
+            let lines = claims.len() as u64;
+            let added = store.import(namespace, claims)?;
+            tally.lines += lines;
+            tally.added += added;
+            tally.already_there += lines - added;
+        }
+        self.bad.map_or(Ok(()), Err)
+    }
+}

@@ -1,0 +1,85 @@
+//! One file per subcommand.
+
+mod dedup;
+mod export;
+mod forget;
+mod get;
+mod import;
+mod record;
+mod repair;
+mod stats;
+mod verify;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
+
+use firstseen::limits::ID_BYTES_MAX;
+use firstseen::{Namespace, Store};
+
+use crate::args::{Command, IdArgs};
+use crate::output::{Exit, Failure};
+
+/// Does what the command line says.
+pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Dedup(args) => dedup::run(args),
+        Command::Get(args) => get::run(args),
+        Command::Forget(args) => forget::run(args.id),
+        Command::Stats(args) => stats::run(&args),
+        Command::Verify(args) => verify::run(&args.report),
+        Command::Repair(args) => repair::run(&args.report),
+        Command::Export(args) => export::run(&args),
+        Command::Import(args) => import::run(args),
+    }
+}
+
+/// Opens a store that must be there: a question about a misspelt folder must not create one.
+fn open_existing(path: &Path) -> Result<Store, Failure> {
+    Ok(Store::builder(path).create(false).open()?)
+}
+
+/// The namespace that the command line names, or the default one.
+fn namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
+    match name {
+        Some(name) => Ok(store.namespace(name)?),
+        None => Ok(store.default_namespace()),
+    }
+}
+
+/// Says what is wrong with an id that the engine would refuse: a line number helps only if it is known
+/// which line.
+fn check_id(id: &[u8]) -> Result<(), String> {
+    match id.len() {
+        0 => Err(format!("the id is empty; an id has 1 to {ID_BYTES_MAX} bytes")),
+        1..=ID_BYTES_MAX => Ok(()),
+        bytes => Err(format!("the id has {bytes} bytes; an id has 1 to {ID_BYTES_MAX} bytes")),
+    }
+}
+
+/// The bytes of an id from the command line.
+fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
+    let bytes = id.into_vec();
+    if !is_hex {
+        return Ok(bytes);
+    }
+    record::from_hex(&bytes)
+        .ok_or_else(|| Failure::call("the id is not hexadecimal: two digits for each byte"))
+}
+
+/// Opens the store and namespace of a question about one id.
+fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
+    let id = id_bytes(args.id, args.hex)?;
+    let store = open_existing(&args.store)?;
+    let namespace = namespace(&store, args.namespace.as_deref())?;
+    Ok((store, namespace, id))
+}
+
+/// What is wrong with a JSON text that holds one value on one line: the column says where.
+fn json_fault(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rsplit_once(" at line ") {
+        Some((what, _)) => format!("{what} (column {})", error.column()),
+        None => text,
+    }
+}

@@ -1,0 +1,130 @@
+//! One claim as one line of NDJSON: what `export` writes and `import` reads.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use firstseen::{ExportEntry, ImportEntry, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The line. Unknown fields are refused: a misspelt deadline would otherwise mean forever.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    /// The default namespace if it is missing.
+    #[serde(borrow, default)]
+    namespace: Cow<'a, str>,
+    /// The id, if it is UTF-8.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    id: Option<Cow<'a, str>>,
+    /// The id in hexadecimal digits, if it is not.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    id_hex: Option<Cow<'a, str>>,
+    /// Milliseconds since the epoch.
+    first_seen: u64,
+    /// Milliseconds since the epoch; null, or missing, is never.
+    #[serde(default)]
+    deadline: Option<u64>,
+}
+
+/// Writes a claim as a line, with its line end, over what `line` held.
+pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
+    let text = std::str::from_utf8(entry.id).ok();
+    let record = Line {
+        namespace: Cow::Borrowed(entry.namespace),
+        id: text.map(Cow::Borrowed),
+        id_hex: text.is_none().then(|| Cow::Owned(to_hex(entry.id))),
+        first_seen: entry.first_seen.as_millis(),
+        deadline: (entry.deadline != Timestamp::NEVER).then(|| entry.deadline.as_millis()),
+    };
+    line.clear();
+    serde_json::to_writer(&mut *line, &record)?;
+    line.push(b'\n');
+    Ok(())
+}
+
+/// Reads a claim and its namespace from a line; says what is wrong with the line if it holds none.
+pub(super) fn read(line: &[u8]) -> Result<(Cow<'_, str>, ImportEntry), String> {
+    let record: Line<'_> =
+        serde_json::from_slice(line).map_err(|error| super::json_fault(&error))?;
+    let id = match (record.id, record.id_hex) {
+        (Some(text), None) => text.into_owned().into_bytes(),
+        (None, Some(digits)) => from_hex(digits.as_bytes())
+            .ok_or_else(|| "id_hex is not hexadecimal: two digits for each byte".to_owned())?,
+        _ => return Err("a line has either an id or an id_hex".to_owned()),
+    };
+    super::check_id(&id)?;
+    let entry = ImportEntry {
+        id,
+        first_seen: Timestamp::from_millis(record.first_seen),
+        deadline: record.deadline.map_or(Timestamp::NEVER, Timestamp::from_millis),
+    };
+    Ok((record.namespace, entry))
+}
+
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
+        let _ = write!(digits, "{byte:02x}"); // writing to a string cannot fail
+        digits
+    })
+}
+
+/// The bytes that hexadecimal digits of either case stand for.
+pub(super) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
+    let value = |digit: u8| char::from(digit).to_digit(16);
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| u8::try_from(value(*high)? << 4 | value(*low)?).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{from_hex, read, to_hex, write};
+    use firstseen::{ExportEntry, Timestamp};
+
+    #[test]
+    fn hex_goes_both_ways() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(from_hex(to_hex(&all).as_bytes()), Some(all));
+        assert_eq!(from_hex(b"0A"), Some(vec![10]));
+        for bad in ["0", "0g", "+1", "0x"] {
+            assert_eq!(from_hex(bad.as_bytes()), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_kind_of_id_survives() {
+        let mut line = Vec::new();
+        for id in [&b"evt-1"[..], b"\"\\\n\0", "\u{1F980}".as_bytes(), b"\xff\x00\xc3", b"0"] {
+            for (first_seen, deadline) in [(0, u64::MAX), (1, 2), (u64::MAX - 1, u64::MAX - 1)] {
+                let first_seen = Timestamp::from_millis(first_seen);
+                let deadline = Timestamp::from_millis(deadline);
+                let entry = ExportEntry { namespace: "n\"\u{7f}", id, first_seen, deadline };
+                write(&entry, &mut line).unwrap();
+                let (namespace, entry) = read(line.trim_ascii_end()).unwrap();
+                assert_eq!(namespace, "n\"\u{7f}");
+                assert_eq!(entry.id, id);
+                assert_eq!((entry.first_seen, entry.deadline), (first_seen, deadline));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_line_is_refused() {
+        for bad in [
+            "",
+            "[]",
+            "{}",
+            r#"{"id":"a"}"#,
+            r#"{"id":"a","id_hex":"61","first_seen":1}"#,
+            r#"{"id":"","first_seen":1}"#,
+            r#"{"id_hex":"6","first_seen":1}"#,
+            r#"{"id":"a","first_seen":1,"dead_line":5}"#,
+            r#"{"id":"a","first_seen":-1}"#,
+            r#"{"id":"a","first_seen":1} x"#,
+        ] {
+            assert!(read(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! `firstseen repair`: save what can be saved (I11).
+
+use firstseen::Store;
+
+use crate::args::StoreReportArgs;
+use crate::output::{self, Exit, Failure};
+
+pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
+    let report = Store::repair(&args.store)?;
+    output::report(&report, args.json)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,260 @@
+//! Where lines come from: one big buffer over a file or a pipe, cut into records where they end.
+//!
+//! A read never waits for the buffer to fill: what has arrived is cut into records and answered, and only
+//! then is more asked for. That is what makes `tail -f` work.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use memchr::{memchr, memchr_iter, memchr2};
+
+use crate::output::Failure;
+
+/// Size of the buffer while every record fits.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Longest record that is read at all: beyond it the input is not made of lines.
+const RECORD_BYTES_MAX: usize = 256 << 20;
+
+/// The mark that some programs put in front of UTF-8 text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Names an input on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Standard input: `-`, or no file at all.
+    Stdin,
+    /// A file.
+    File(PathBuf),
+}
+
+impl Source {
+    /// The inputs that a command line names, or standard input if it names none.
+    pub(crate) fn all(files: Vec<PathBuf>) -> Vec<Self> {
+        if files.is_empty() {
+            return vec![Self::Stdin];
+        }
+        let source =
+            |path: PathBuf| if path == Path::new("-") { Self::Stdin } else { Self::File(path) };
+        files.into_iter().map(source).collect()
+    }
+
+    /// Its name in messages.
+    pub(crate) fn name(&self) -> String {
+        match self {
+            Self::Stdin => "(standard input)".to_owned(),
+            Self::File(path) => path.display().to_string(),
+        }
+    }
+
+    /// Looks whether the input can be there, before any work is done: nobody wants to hear after an hour
+    /// that the second file was misspelt. Says its size where it has one.
+    pub(crate) fn check(&self) -> Result<Option<u64>, Failure> {
+        let Self::File(path) = self else { return Ok(None) };
+        let held = path.metadata().map_err(|error| self.cannot_open(&error))?;
+        if held.is_dir() {
+            return Err(Failure::call(format!("{} is a folder, not a file", path.display())));
+        }
+        Ok(held.is_file().then_some(held.len()))
+    }
+
+    fn open(&self) -> Result<File, Failure> {
+        match self {
+            Self::Stdin => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            Self::File(path) => File::open(path),
+        }
+        .map_err(|error| self.cannot_open(&error))
+    }
+
+    fn cannot_open(&self, error: &io::Error) -> Failure {
+        Failure::call(format!("cannot open {}: {error}", self.name()))
+    }
+}
+
+/// Where a record ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ending {
+    /// At this byte and nothing else: `\n`, or `\0`. A `\r` in front of it is part of the line.
+    Byte(u8),
+    /// At a `\n` outside of quotes; a quote opens only at the start of a field, as RFC 4180 has it.
+    Csv {
+        /// What stands between two fields.
+        delimiter: u8,
+    },
+}
+
+/// One record in the buffer.
+#[derive(Debug, Clone)]
+pub(crate) struct Piece {
+    /// Where it stands in [`Input::bytes`], with its line end.
+    pub(crate) range: Range<usize>,
+    /// The line it begins on, counted from 1.
+    pub(crate) line: u64,
+    /// The input ended inside of its quotes.
+    pub(crate) unclosed: bool,
+}
+
+/// One open input.
+#[derive(Debug)]
+pub(crate) struct Input {
+    name: String,
+    file: File,
+    ending: Ending,
+    buffer: Vec<u8>,
+    /// The first byte that belongs to no record yet.
+    start: usize,
+    /// The first byte that was not looked at yet: a record that arrives in parts is looked at once.
+    scanned: usize,
+    /// One past the last byte that was read.
+    filled: usize,
+    /// The byte at `scanned` stands inside of quotes.
+    quoted: bool,
+    at_end: bool,
+    line: u64,
+}
+
+impl Input {
+    /// Opens an input.
+    pub(crate) fn open(source: &Source, ending: Ending) -> Result<Self, Failure> {
+        Ok(Self {
+            name: source.name(),
+            file: source.open()?,
+            ending,
+            buffer: vec![0; BUFFER_BYTES],
+            start: 0,
+            scanned: 0,
+            filled: 0,
+            quoted: false,
+            at_end: false,
+            line: 1,
+        })
+    }
+
+    /// Its name in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The buffer. Ranges into it hold until the next [`Input::read_more`].
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// The next record that has arrived whole; never waits.
+    #[inline]
+    pub(crate) fn next_piece(&mut self) -> Option<Piece> {
+        let end = match self.ending {
+            Ending::Byte(byte) => self.end_at_byte(byte),
+            Ending::Csv { delimiter } => self.end_outside_quotes(delimiter),
+        };
+        let end = match end {
+            Some(end) => end,
+            None if self.at_end && self.start < self.filled => self.filled,
+            None => return None,
+        };
+        let piece = Piece { range: self.start..end, line: self.line, unclosed: self.quoted };
+        self.line += match self.ending {
+            Ending::Byte(_) => 1,
+            Ending::Csv { .. } => memchr_iter(b'\n', &self.buffer[self.start..end]).count() as u64,
+        };
+        self.start = end;
+        self.scanned = end;
+        self.quoted = false;
+        Some(piece)
+    }
+
+    #[inline]
+    fn end_at_byte(&mut self, byte: u8) -> Option<usize> {
+        if let Some(at) = memchr(byte, &self.buffer[self.scanned..self.filled]) {
+            Some(self.scanned + at + 1)
+        } else {
+            self.scanned = self.filled;
+            None
+        }
+    }
+
+    fn end_outside_quotes(&mut self, delimiter: u8) -> Option<usize> {
+        let bytes = &self.buffer[..self.filled];
+        while self.scanned < bytes.len() {
+            let unseen = &bytes[self.scanned..];
+            let found =
+                if self.quoted { memchr(b'"', unseen) } else { memchr2(b'"', b'\n', unseen) };
+            let Some(at) = found.map(|at| self.scanned + at) else {
+                self.scanned = bytes.len();
+                return None;
+            };
+            if bytes[at] == b'\n' {
+                return Some(at + 1);
+            }
+            if !self.quoted {
+                self.quoted = match &bytes[self.start..at] {
+                    [] | BYTE_ORDER_MARK => true,
+                    [.., before] => *before == delimiter,
+                };
+                self.scanned = at + 1;
+                continue;
+            }
+            match bytes.get(at + 1) {
+                Some(b'"') => self.scanned = at + 2, // a doubled quote stands for itself
+                None if !self.at_end => {
+                    self.scanned = at; // the next byte decides, and it has not arrived
+                    return None;
+                }
+                _ => {
+                    self.quoted = false;
+                    self.scanned = at + 1;
+                }
+            }
+        }
+        None
+    }
+
+    /// Waits for the next bytes and reads what is there; says whether [`Input::next_piece`] may have more.
+    pub(crate) fn read_more(&mut self) -> Result<bool, Failure> {
+        if self.at_end {
+            return Ok(false);
+        }
+        self.make_room()?;
+        loop {
+            match self.file.read(&mut self.buffer[self.filled..]) {
+                Ok(read) => {
+                    self.filled += read;
+                    self.at_end = read == 0;
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Failure::data(format!("cannot read {}: {error}", self.name)));
+                }
+            }
+        }
+    }
+
+    /// Moves the record that is still arriving to the front, and grows the buffer if it fills it.
+    fn make_room(&mut self) -> Result<(), Failure> {
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.filled, 0);
+            self.scanned -= self.start;
+            self.filled -= self.start;
+            self.start = 0;
+        }
+        if self.filled < self.buffer.len() {
+            return Ok(());
+        }
+        let Self { name, line, .. } = self;
+        if self.filled >= RECORD_BYTES_MAX {
+            let most = RECORD_BYTES_MAX >> 20;
+            return Err(Failure::data(format!(
+                "{name}:{line}: the line is longer than {most} MiB"
+            )));
+        }
+        if self.buffer.try_reserve_exact(self.filled).is_err() {
+            return Err(Failure::data(format!("{name}:{line}: no memory for a line this long")));
+        }
+        self.buffer.resize(self.filled * 2, 0);
+        Ok(())
+    }
+}

@@ -1,0 +1,32 @@
+//! The `firstseen` command: the engine for people who work in a shell.
+//!
+//! Data goes to standard output, talk to standard error, and the exit code has a meaning
+//! ([`output::Exit`]). The binary uses the public interface of the crate and nothing else.
+
+mod args;
+mod cmd;
+mod input;
+mod output;
+mod sink;
+mod utc;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::Args;
+use output::{Exit, Failure};
+
+fn main() -> ExitCode {
+    // A wrong call ends inside `parse`: clap says what is wrong and leaves with 2, as we promise.
+    let exit = match cmd::run(Args::parse().command) {
+        Ok(exit) => exit,
+        // Whoever read our output has heard enough; that is how `head` ends a pipe, not a fault.
+        Err(Failure::Closed) => Exit::Done,
+        Err(Failure::Told { exit, message }) => {
+            output::complain(&message);
+            exit
+        }
+    };
+    exit.into()
+}

@@ -1,0 +1,156 @@
+//! What the binary says and how it ends: the only file that prints talk and the only one that knows
+//! what an exit code means.
+
+use std::fmt::Display;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use firstseen::ErrorKind;
+use serde::Serialize;
+
+/// How the process ends. Scripts branch on these numbers, so they never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Done, or: the id was seen.
+    Done = 0,
+    /// The id was not seen.
+    NotSeen = 1,
+    /// The call is wrong; the same call fails again.
+    Call = 2,
+    /// The data, the disk or the machine is at fault; the call is right.
+    Data = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command stopped early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The reader of standard output has gone away.
+    Closed,
+    /// A fault, with the one line that says so.
+    Told {
+        /// How the process ends.
+        exit: Exit,
+        /// What went wrong, for a person, without the name of the program in front.
+        message: String,
+    },
+}
+
+impl Failure {
+    /// The call is wrong.
+    pub(crate) fn call(message: impl Into<String>) -> Self {
+        Self::Told { exit: Exit::Call, message: message.into() }
+    }
+
+    /// The data or the disk is wrong.
+    pub(crate) fn data(message: impl Into<String>) -> Self {
+        Self::Told { exit: Exit::Data, message: message.into() }
+    }
+}
+
+impl From<firstseen::Error> for Failure {
+    /// The one place where an error of the engine becomes an exit code.
+    fn from(error: firstseen::Error) -> Self {
+        let message = error.to_string();
+        match error.kind() {
+            ErrorKind::FixCall => Self::call(message),
+            // Another process in the store, a full disk, damage, a stopped store: the call was right.
+            _ => Self::data(message),
+        }
+    }
+}
+
+/// Says one line on standard error.
+///
+/// Nothing is left to tell if standard error is gone, so a failure to write is not one of ours.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Says what went wrong, in one line whatever the message holds: file names and ids are foreign text,
+/// and a control character in them must not reach the terminal.
+pub(crate) fn complain(message: &str) {
+    let mut line = String::with_capacity(message.len() + 16);
+    line.push_str("firstseen: ");
+    for c in message.chars() {
+        if c == '\n' {
+            line.push(' ');
+        } else if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    say(&line);
+}
+
+/// Prints a short answer and a line end on standard output.
+///
+/// A reader that has gone away is no failure here: the answer is in the exit code, too.
+pub(crate) fn print(answer: impl Display) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match writeln!(out, "{answer}")
+        .and_then(|()| out.flush())
+        .map_err(|error| stdout_failure(&error))
+    {
+        Ok(()) | Err(Failure::Closed) => Ok(()),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Prints an answer for a program: one JSON object on a line of its own.
+pub(crate) fn print_json(answer: &impl Serialize) -> Result<(), Failure> {
+    print(json(answer)?)
+}
+
+/// Prints an answer for a person, or with `--json` for a program.
+pub(crate) fn report<T: Display + Serialize>(answer: &T, as_json: bool) -> Result<(), Failure> {
+    if as_json { print_json(answer) } else { print(answer) }
+}
+
+/// The JSON text of an answer.
+pub(crate) fn json(answer: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string(answer)
+        .map_err(|error| Failure::data(format!("cannot write JSON: {error}")))
+}
+
+/// A failed write to standard output: quiet if its reader went away.
+pub(crate) fn stdout_failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        Failure::Closed
+    } else {
+        Failure::data(format!("cannot write to standard output: {error}"))
+    }
+}
+
+/// A number with its thousands set apart, for people.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::grouped;
+
+    #[test]
+    fn groups_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1000), "1,000");
+        assert_eq!(grouped(12_345_678), "12,345,678");
+        assert_eq!(grouped(u64::MAX), "18,446,744,073,709,551,615");
+    }
+}

@@ -1,0 +1,172 @@
+//! Chunks in sled: the only file that names it.
+//!
+//! sled 0.34.7 is used for what it does well (a few hundred thousand values of some kilobytes, read by
+//! key) and kept away from what it does badly: no batches and no transactions (one lock for the whole
+//! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
+//! file ourselves), none in its checks, and no panic of it reaches a caller.
+
+use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore};
+use crate::sync::RwLock;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+const MARK_KEY: &[u8] = b"mark";
+const CACHE_BYTES_MIN: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(crate) struct SledChunks {
+    path: PathBuf,
+    cache_bytes: u64,
+    db: RwLock<Option<sled::Db>>,
+}
+
+impl SledChunks {
+    /// Opens the folder, or starts an empty one where it cannot be opened.
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> ChunkResult<Self> {
+        let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
+        let chunks = Self { path: path.to_owned(), cache_bytes, db: RwLock::new(None) };
+        chunks.reopen()?;
+        Ok(chunks)
+    }
+
+    fn try_open(&self) -> ChunkResult<sled::Db> {
+        let config = sled::Config::new()
+            .path(&self.path)
+            .cache_capacity(self.cache_bytes)
+            .mode(sled::Mode::HighThroughput)
+            .flush_every_ms(None);
+        let db = guard("open", || config.open())?;
+        private(&self.path);
+        Ok(db)
+    }
+
+    fn with<T>(
+        &self,
+        doing: &str,
+        call: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> ChunkResult<T> {
+        match &*self.db.read() {
+            Some(db) => guard(doing, || call(db)),
+            None => Err(ChunkFault(format!("{doing}: not open"))),
+        }
+    }
+
+    /// sled panics in its destructor when a last sync fails; that must not take the caller along.
+    fn drop_db(&self) {
+        let db = self.db.write().take();
+        catch_unwind(AssertUnwindSafe(|| drop(db))).ok();
+    }
+
+    fn wipe(&self) -> ChunkResult<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(ChunkFault(format!("remove {}: {e}", self.path.display())))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Runs a call of sled's; a panic in it becomes a fault.
+fn guard<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<T> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(e)) => Err(ChunkFault(format!("{doing}: {e}"))),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(ChunkFault(format!("{doing}: panicked: {}", text.unwrap_or("no message"))))
+        }
+    }
+}
+
+/// The folder is private to its user, as the rest of the store. A failure changes nothing that matters:
+/// the folder above is private already.
+fn private(path: &Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).ok();
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+}
+
+/// Big-endian, so that sled keeps the chunks of a run together.
+fn key_of(id: ChunkId) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..8].copy_from_slice(&id.run.to_be_bytes());
+    key[8..].copy_from_slice(&id.bucket.to_be_bytes());
+    key
+}
+
+impl ChunkStore for SledChunks {
+    fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
+        let found = self.with("get", |db| db.get(key_of(id)))?;
+        found.iter().for_each(|bytes| read(bytes));
+        Ok(found.is_some())
+    }
+
+    fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
+        self.with("insert", |db| db.insert(key_of(id), bytes)).map(drop)
+    }
+
+    fn remove(&self, id: ChunkId) -> ChunkResult<()> {
+        self.with("remove", |db| db.remove(key_of(id))).map(drop)
+    }
+
+    fn remove_from(&self, run: u64) -> ChunkResult<()> {
+        self.with("remove", |db| {
+            // The mark's key is four letters: greater than any run number that will ever be reached.
+            let first = key_of(ChunkId { run, bucket: 0 });
+            for key in db.range(&first[..]..MARK_KEY).keys() {
+                db.remove(key?)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn mark(&self) -> ChunkResult<Option<u64>> {
+        let found = self.with("get", |db| db.get(MARK_KEY))?;
+        Ok(found.and_then(|bytes| Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))))
+    }
+
+    fn set_mark(&self, mark: u64) -> ChunkResult<()> {
+        self.with("insert", |db| db.insert(MARK_KEY, &mark.to_le_bytes())).map(drop)
+    }
+
+    fn sync(&self) -> ChunkResult<()> {
+        self.with("flush", |db| db.flush())?;
+        let file = self.path.join("db");
+        let synced = fs::File::open(&file).and_then(|file| file.sync_data());
+        synced.map_err(|e| ChunkFault(format!("sync {}: {e}", file.display())))
+    }
+
+    fn reopen(&self) -> ChunkResult<()> {
+        self.drop_db();
+        let opened = self.try_open().or_else(|fault| {
+            // What it holds is expendable, and a folder that it cannot open now it never can (I10).
+            tracing::warn!(%fault, "starting sled afresh");
+            self.wipe()?;
+            self.try_open()
+        });
+        *self.db.write() = Some(opened?);
+        Ok(())
+    }
+
+    fn reset(&self) -> ChunkResult<()> {
+        self.drop_db();
+        self.wipe()?;
+        *self.db.write() = Some(self.try_open()?);
+        Ok(())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.with("size", sled::Db::size_on_disk).unwrap_or(0)
+    }
+
+    fn close(&self) {
+        self.drop_db();
+    }
+}

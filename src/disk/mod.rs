@@ -1,0 +1,68 @@
+//! The only door to files. The engine sees a [`Disk`]; tests hand it one that loses and tears writes.
+//!
+//! What the trait promises is what the crash argument in docs/DESIGN.md assumes, no more:
+//! a write that was not covered by `sync_data` may be lost, kept in part, or kept out of order; a
+//! `rename`, `create` or `remove` that was not covered by `sync_dir` likewise.
+
+mod mapped;
+mod real;
+pub mod sim;
+
+use std::fmt::Debug;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use real::RealDisk;
+
+/// Files and folders as the engine needs them. Paths are absolute or relative to the process.
+pub trait Disk: Debug + Send + Sync {
+    /// Creates a new file for reading and writing, private to its user (mode 0600). Fails if it exists.
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Opens an existing file for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Reads a whole file.
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// Renames a file over another, atomically as seen by readers; durable after `sync_dir`.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file; durable after `sync_dir`.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Names in a folder (files and folders), sorted. A missing folder is `NotFound`.
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Creates a folder and its parents, private to the user (mode 0700). Existing ones are fine.
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Removes a folder and all that is in it. A missing folder is fine.
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
+    /// Makes creations, renames and removals in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Takes the one-process lock on a file (created if missing) until the guard is dropped.
+    /// `WouldBlock` if somebody else holds it.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+    /// Where sled may keep its own folder: a real path, or `None` when this disk is simulated and the
+    /// chunk store is kept in memory.
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+}
+
+/// One open file. All methods take `&self`; the engine never writes the same bytes from two threads.
+pub trait DiskFile: Debug + Send + Sync {
+    /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `buf` at `offset`. On a mapped file and inside the mapping: a memory copy.
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes all that was written durable, and the length needed to read it back (`fdatasync`).
+    fn sync_data(&self) -> io::Result<()>;
+    /// Length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Cuts or extends (with zeros) the file. Not allowed while the file is mapped.
+    fn set_len(&self, len: u64) -> io::Result<()>;
+    /// Makes sure that bytes up to `len` have room on the disk and read as zeros where never written.
+    fn allocate(&self, len: u64) -> io::Result<()>;
+    /// Maps the first `len` bytes so that `write_all_at` needs no system call. Answers `false`, and
+    /// changes nothing, where a mapping could kill the process (see `mapped.rs`).
+    fn map(&self, len: u64) -> io::Result<bool>;
+    /// Ends the mapping. Writes go through system calls again.
+    fn unmap(&self);
+}
+
+/// Holds the one-process lock until dropped.
+pub trait LockGuard: Debug + Send + Sync {}

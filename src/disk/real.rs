@@ -1,0 +1,210 @@
+//! Files of the operating system.
+
+use super::mapped::Mapping;
+use super::{Disk, DiskFile, LockGuard};
+use crate::sync::{Arc, RwLock};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Bytes written at a time where the file system cannot preallocate.
+const ZEROS_LEN: usize = 1 << 20;
+
+/// The operating system's files, private to their user.
+#[derive(Debug, Default, Clone)]
+pub struct RealDisk {
+    no_mapping: bool,
+}
+
+impl RealDisk {
+    /// Answers `false` to every `map`, as a file system without safe mappings does.
+    pub fn without_mapping() -> Self {
+        Self { no_mapping: true }
+    }
+
+    fn file(&self, file: File) -> Arc<dyn DiskFile> {
+        Arc::new(RealFile { file, mapping: RwLock::new(None), no_mapping: self.no_mapping })
+    }
+}
+
+impl Disk for RealDisk {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        private().create_new(true).open(path).map(|file| self.file(file))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        private().open(path).map(|file| self.file(file))
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        std::fs::read(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut names = std::fs::read_dir(dir)?
+            .map(|entry| entry.map(|entry| PathBuf::from(entry.file_name())))
+            .collect::<io::Result<Vec<_>>>()?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        // The parent of a relative path of one name is the empty path, which `open` does not know.
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        File::open(dir)?.sync_all()
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let file = private().create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(RealLock { file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        Some(path.to_owned())
+    }
+}
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    options
+}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+    /// Read side: a copy into the mapping is running. Write side: the mapping comes or goes.
+    mapping: RwLock<Option<Mapping>>,
+    no_mapping: bool,
+}
+
+impl DiskFile for RealFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        if let Some(mapping) = &*self.mapping.read()
+            && mapping.write(buf, offset)
+        {
+            return Ok(());
+        }
+        self.file.write_all_at(buf, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.file.metadata().map(|meta| meta.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        // Held over the call: a `map` in between would look at the old length.
+        let mapping = self.mapping.read();
+        if mapping.is_some() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the length of a mapped file must not change",
+            ));
+        }
+        self.file.set_len(len)
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        if len == 0 || preallocate(&self.file, len)? {
+            return Ok(());
+        }
+        self.write_zeros(len)
+    }
+
+    fn map(&self, len: u64) -> io::Result<bool> {
+        if self.no_mapping {
+            return Ok(false);
+        }
+        let mut slot = self.mapping.write();
+        let Some(mapping) = Mapping::of(&self.file, len)? else { return Ok(false) };
+        *slot = Some(mapping);
+        Ok(true)
+    }
+
+    fn unmap(&self) {
+        *self.mapping.write() = None;
+    }
+}
+
+impl RealFile {
+    /// Takes room the plain way, from the present end on, so that nothing written is touched.
+    fn write_zeros(&self, len: u64) -> io::Result<()> {
+        let zeros = vec![0; ZEROS_LEN];
+        let mut end = self.len()?;
+        while end < len {
+            let piece = usize::try_from(len - end).map_or(ZEROS_LEN, |left| left.min(ZEROS_LEN));
+            self.file.write_all_at(&zeros[..piece], end)?;
+            end += piece as u64;
+        }
+        Ok(())
+    }
+}
+
+/// Asks the file system for room without writing it. Answers `false` where it cannot.
+#[cfg(target_os = "linux")]
+fn preallocate(file: &File, len: u64) -> io::Result<bool> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+
+    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
+        Ok(()) => Ok(true),
+        // NOSYS: a sandbox that does not know the call.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn preallocate(_file: &File, _len: u64) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[derive(Debug)]
+struct RealLock {
+    file: File,
+}
+
+impl LockGuard for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Said aloud, because a child process that was forked meanwhile shares the open file, and then
+        // closing ours would not release it. A failure leaves it to the closing.
+        let _ = self.file.unlock();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+//! Handles of the simulated disk: open files and the lock.
+
+use super::pages::{PAGE, pieces};
+use super::{Fault, SimDisk, State, dead};
+use crate::disk::{DiskFile, LockGuard};
+use crate::sync::{AtomicU64, Ordering};
+use std::io;
+use std::path::PathBuf;
+
+#[derive(Debug)]
+pub(super) struct SimFile {
+    pub(super) disk: SimDisk,
+    pub(super) node: u64,
+    pub(super) path: PathBuf,
+    /// Length of the mapping, zero without one. Changed under the lock of the disk only.
+    pub(super) mapped: AtomicU64,
+}
+
+impl DiskFile for SimFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.check(false, || format!("read {} +{offset} {}", self.path.display(), buf.len()))?;
+        if state.tree.file(self.node)?.cache.read(buf, offset) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
+    }
+
+    fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut state = self.disk.state.lock();
+        let fault = state
+            .begin(true, || format!("write {} +{offset} {}", self.path.display(), buf.len()))?;
+        // A copy into memory has nobody who could refuse it.
+        let in_memory = end <= self.mapped.load(Ordering::Relaxed);
+        let (mut kept, mut answer) = match fault {
+            Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
+            Some(Fault::ShortWrite) if !in_memory => {
+                (buf.len() / 2, Err(io::Error::new(io::ErrorKind::WriteZero, "a short write")))
+            }
+            Some(Fault::Crash) => (0, Err(dead())),
+            Some(Fault::CrashInWrite) => (buf.len() / 2, Err(dead())),
+            _ => (buf.len(), Ok(())),
+        };
+        // Never strikes inside a mapping, which has all its room.
+        let fitting = state.fitting(self.node, offset, kept)?;
+        if fitting < kept {
+            (kept, answer) = (fitting, Err(io::ErrorKind::StorageFull.into()));
+        }
+        if kept > 0 {
+            state.tree.file_mut(self.node)?.write(&buf[..kept], offset);
+        }
+        answer
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        match state.begin(true, || format!("sync {}", self.path.display()))? {
+            None => {
+                state.tree.file_mut(self.node)?.sync();
+                Ok(())
+            }
+            Some(Fault::Crash | Fault::CrashInWrite) => Err(dead()),
+            Some(fault) => {
+                state.tree.file_mut(self.node)?.fail_sync();
+                Err(fault.into())
+            }
+        }
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        let mut state = self.disk.state.lock();
+        state.check(false, || format!("len {}", self.path.display()))?;
+        state.tree.file(self.node).map(|file| file.cache.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.check(true, || format!("set_len {} {len}", self.path.display()))?;
+        let file = state.tree.file_mut(self.node)?;
+        // Stricter than a real disk, where another handle could do it and kill the process.
+        if file.mapped > 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the length of a mapped file must not change",
+            ));
+        }
+        file.set_len(len);
+        Ok(())
+    }
+
+    fn allocate(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.check(true, || format!("allocate {} {len}", self.path.display()))?;
+        let file = state.tree.file(self.node)?;
+        if state.capacity.is_some() {
+            let missing = (0..len.div_ceil(PAGE)).filter(|page| !file.cache.has_room(*page));
+            if missing.count() as u64 * PAGE > state.free() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+        }
+        state.tree.file_mut(self.node)?.allocate(len);
+        Ok(())
+    }
+
+    fn map(&self, len: u64) -> io::Result<bool> {
+        let mut state = self.disk.state.lock();
+        state.check(false, || format!("map {} {len}", self.path.display()))?;
+        let allowed = state.mapping;
+        let file = state.tree.file_mut(self.node)?;
+        if !allowed || len == 0 || !file.is_allocated(len) {
+            return Ok(false);
+        }
+        if self.mapped.swap(len, Ordering::Relaxed) == 0 {
+            file.mapped += 1;
+        }
+        Ok(true)
+    }
+
+    fn unmap(&self) {
+        let mut state = self.disk.state.lock();
+        self.unmap_in(&mut state);
+    }
+}
+
+impl SimFile {
+    fn unmap_in(&self, state: &mut State) {
+        if self.mapped.swap(0, Ordering::Relaxed) > 0
+            && let Ok(file) = state.tree.file_mut(self.node)
+        {
+            file.mapped -= 1;
+        }
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.disk.state.lock();
+        self.unmap_in(&mut state);
+        if let Ok(file) = state.tree.file_mut(self.node) {
+            file.open -= 1;
+        }
+    }
+}
+
+impl State {
+    /// Free bytes below the capacity.
+    pub(super) fn free(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.tree.space()))
+    }
+
+    /// How many of `len` bytes at `offset` find room, counted from the first.
+    fn fitting(&self, node: u64, offset: u64, len: usize) -> io::Result<usize> {
+        if self.capacity.is_none() {
+            return Ok(len);
+        }
+        let file = self.tree.file(node)?;
+        let mut free = self.free();
+        for piece in pieces(offset, len, PAGE) {
+            if !file.cache.has_room(piece.block) {
+                if free < PAGE {
+                    return Ok(piece.start);
+                }
+                free -= PAGE;
+            }
+        }
+        Ok(len)
+    }
+}
+
+/// The one-process lock of a simulated disk.
+#[derive(Debug)]
+pub(super) struct SimLock {
+    pub(super) disk: SimDisk,
+    pub(super) node: u64,
+}
+
+impl LockGuard for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.disk.state.lock().locked.remove(&self.node);
+    }
+}

@@ -1,0 +1,361 @@
+//! A simulated disk for tests: it loses, tears and reorders what was not synced, fails the n-th call and
+//! fills up, all from a seed.
+//!
+//! A testing tool, public so that users can crash their own programs on it; nothing of the engine uses it.
+//!
+//! - A write is seen at once and durable after `sync_data` of its file. A name is durable after `sync_dir`
+//!   of its folder, and a folder is itself a name in its parent.
+//! - [`SimDisk::kill`] ends the process and keeps all that was written. [`SimDisk::crash`] cuts the power:
+//!   of the unsynced writes of each file it keeps none, all, a prefix, any subset, a prefix with a torn
+//!   end, or lets every 512-byte sector stop at a moment of its own. Names keep their order within a
+//!   folder, as journals do, but folders do not wait for one another.
+//! - A `sync_data` that failed has dropped its writes: a later one that succeeds does not bring them back
+//!   (that is what Linux does). They stay visible until the power is cut.
+//! - A write inside a mapping is an unsynced write that cannot be refused.
+//!
+//! Relative and absolute paths start at the same root. `rename` works within a folder only: a move between
+//! folders is not atomic on every disk, and the engine does not use one.
+//!
+//! ```
+//! use firstseen::disk::{Disk, sim::SimDisk};
+//! use std::path::Path;
+//!
+//! let disk = SimDisk::new();
+//! let file = disk.create_new(Path::new("a"))?;
+//! file.write_all_at(b"kept", 0)?;
+//! file.sync_data()?;
+//! disk.sync_dir(Path::new("/"))?;
+//! file.write_all_at(b"lost", 0)?;
+//! assert_eq!(disk.lose_unsynced().read(Path::new("a"))?, b"kept");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod file;
+mod inode;
+mod pages;
+mod rng;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use self::file::{SimFile, SimLock};
+use self::tree::Tree;
+use super::{Disk, DiskFile, LockGuard};
+use crate::sync::{Arc, AtomicU64, Mutex};
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A disk in memory that behaves as badly as a disk may. Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// What goes wrong at an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The operation does nothing and answers this kind of error. A failed `sync_data` loses its writes.
+    Error(io::ErrorKind),
+    /// Half of the bytes are written before the error. Operations that write none just fail.
+    ShortWrite,
+    /// The process dies before the operation: it and all later ones fail, whatever the handle.
+    Crash,
+    /// The process dies in the middle of a write: half of the bytes are there. Otherwise as `Crash`.
+    CrashInWrite,
+}
+
+/// One operation, as [`SimDisk::trace`] lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its number, the one that [`SimDisk::fail_at`] takes.
+    pub number: u64,
+    /// Whether it can change what a crash leaves behind. A crash at another operation is like one at the
+    /// next that does.
+    pub changes: bool,
+    /// What was done, for a person to read.
+    pub what: String,
+}
+
+#[derive(Debug)]
+struct State {
+    tree: Tree,
+    dead: bool,
+    ops: u64,
+    faults: Vec<Planned>,
+    capacity: Option<u64>,
+    mapping: bool,
+    trace: Option<Vec<Step>>,
+    locked: BTreeSet<u64>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    at: u64,
+    fault: Fault,
+    sticky: bool,
+}
+
+/// How a power cut treats what was not synced.
+#[derive(Clone, Copy, Debug)]
+enum Loss {
+    All,
+    Seeded(u64),
+}
+
+impl SimDisk {
+    /// Makes an empty disk: unlimited, with mappings, without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Answers `false` to every later `map`, as a file system without safe mappings does.
+    #[must_use]
+    pub fn without_mapping(self) -> Self {
+        self.state.lock().mapping = false;
+        self
+    }
+
+    /// Counts the operations so far. The first has number 0, so this is the number of the next one.
+    pub fn ops(&self) -> u64 {
+        self.state.lock().ops
+    }
+
+    /// Plans a fault for operation number `number`; if `sticky`, for all after it too.
+    ///
+    /// Every call of `Disk` and `DiskFile` is one operation, but for `unmap` and `real_path`, which cannot
+    /// fail, and `create_dir_all` and `remove_dir_all`, which are one for each name that they touch. A
+    /// write inside a mapping can only be struck by the two crashes. The fault planned first wins.
+    pub fn fail_at(&self, number: u64, fault: Fault, sticky: bool) {
+        self.state.lock().faults.push(Planned { at: number, fault, sticky });
+    }
+
+    /// Forgets all planned faults. What they have done stays done.
+    pub fn clear_faults(&self) {
+        self.state.lock().faults.clear();
+    }
+
+    /// Limits the disk: what needs more bytes, in pages of 4 KiB, fails with `StorageFull`.
+    ///
+    /// Allocated room counts as used and can always be written. A write that fits in part is done in part.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state.lock().capacity = bytes;
+    }
+
+    /// Counts the bytes that files take, in pages of 4 KiB, allocated room included.
+    pub fn used(&self) -> u64 {
+        self.state.lock().tree.space()
+    }
+
+    /// Starts a new trace, or ends tracing.
+    pub fn set_trace(&self, on: bool) {
+        self.state.lock().trace = on.then(Vec::new);
+    }
+
+    /// Lists the operations since tracing began.
+    pub fn trace(&self) -> Vec<Step> {
+        self.state.lock().trace.clone().unwrap_or_default()
+    }
+
+    /// Says whether the process has died, by a fault, [`Self::kill`] or [`Self::crash`].
+    pub fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
+    /// Cuts the power, and answers the disk as the next start finds it: one of the states that the
+    /// unsynced operations allow, chosen by the seed.
+    ///
+    /// This instance and its handles are dead from now on, but may be crashed again: each call answers
+    /// another independent disk, without faults and trace, with the same capacity and mapping.
+    #[must_use]
+    pub fn crash(&self, seed: u64) -> Self {
+        self.successor(|tree| tree.crash(Loss::Seeded(seed)))
+    }
+
+    /// Cuts the power like [`Self::crash`], and loses everything that was not synced.
+    #[must_use]
+    pub fn lose_unsynced(&self) -> Self {
+        self.successor(|tree| tree.crash(Loss::All))
+    }
+
+    /// Ends the process like [`Self::crash`], but keeps the power: all that was written is there, and
+    /// what was not synced is still not durable.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        self.successor(Tree::kill)
+    }
+
+    fn successor(&self, next: impl FnOnce(&Tree) -> Tree) -> Self {
+        let mut state = self.state.lock();
+        state.dead = true;
+        let tree = next(&state.tree);
+        let (capacity, mapping) = (state.capacity, state.mapping);
+        let next = State { tree, capacity, mapping, ..State::default() };
+        Self { state: Arc::new(Mutex::new(next)) }
+    }
+
+    fn handle(&self, state: &mut State, node: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        state.tree.file_mut(node)?.open += 1;
+        let (disk, path) = (self.clone(), path.to_owned());
+        Ok(Arc::new(SimFile { disk, node, path, mapped: AtomicU64::new(0) }))
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            tree: Tree::default(),
+            dead: false,
+            ops: 0,
+            faults: Vec::new(),
+            capacity: None,
+            mapping: true,
+            trace: None,
+            locked: BTreeSet::new(),
+        }
+    }
+}
+
+impl State {
+    /// Counts an operation and answers the fault that strikes it.
+    fn begin(&mut self, changes: bool, what: impl FnOnce() -> String) -> io::Result<Option<Fault>> {
+        if self.dead {
+            return Err(dead());
+        }
+        let number = self.ops;
+        self.ops += 1;
+        if let Some(trace) = &mut self.trace {
+            trace.push(Step { number, changes, what: what() });
+        }
+        let strikes = |plan: &&Planned| plan.at == number || (plan.sticky && plan.at < number);
+        let fault = self.faults.iter().find(strikes).map(|plan| plan.fault);
+        self.dead = matches!(fault, Some(Fault::Crash | Fault::CrashInWrite));
+        Ok(fault)
+    }
+
+    /// Counts an operation that happens whole or, struck by any fault, not at all.
+    fn check(&mut self, changes: bool, what: impl FnOnce() -> String) -> io::Result<()> {
+        self.begin(changes, what)?.map_or(Ok(()), |fault| Err(fault.into()))
+    }
+
+    fn remove_all(&mut self, path: &Path) -> io::Result<()> {
+        if self.tree.is_folder(path)? {
+            for name in self.tree.list(path)? {
+                self.remove_all(&path.join(name))?;
+            }
+            self.check(true, || format!("remove folder {}", path.display()))?;
+            self.tree.remove_folder(path)
+        } else {
+            self.check(true, || format!("remove {}", path.display()))?;
+            self.tree.remove_file(path)
+        }
+    }
+}
+
+impl From<Fault> for io::Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Error(kind) => kind.into(),
+            Fault::ShortWrite => io::Error::other("a planned fault"),
+            Fault::Crash | Fault::CrashInWrite => dead(),
+        }
+    }
+}
+
+fn dead() -> io::Error {
+    io::Error::other("the process on this simulated disk is dead")
+}
+
+impl Disk for SimDisk {
+    fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        state.check(true, || format!("create {}", path.display()))?;
+        let node = state.tree.create_file(path)?;
+        self.handle(&mut state, node, path)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        state.check(false, || format!("open {}", path.display()))?;
+        let node = state.tree.find(path)?;
+        self.handle(&mut state, node, path)
+    }
+
+    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
+        let mut state = self.state.lock();
+        state.check(false, || format!("read {}", path.display()))?;
+        let contents = &state.tree.file(state.tree.find(path)?)?.cache;
+        let mut bytes = vec![0; contents.len() as usize];
+        contents.read(&mut bytes, 0);
+        Ok(bytes)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check(true, || format!("rename {} to {}", from.display(), to.display()))?;
+        state.tree.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check(true, || format!("remove {}", path.display()))?;
+        state.tree.remove_file(path)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut state = self.state.lock();
+        state.check(false, || format!("list {}", dir.display()))?;
+        Ok(state.tree.list(dir)?.into_iter().map(PathBuf::from).collect())
+    }
+
+    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let mut above: Vec<&Path> = dir.ancestors().collect();
+        above.reverse();
+        let mut made = false;
+        for folder in above {
+            match state.tree.is_folder(folder) {
+                Ok(true) => {}
+                Ok(false) => return Err(io::ErrorKind::AlreadyExists.into()),
+                Err(_) => {
+                    state.check(true, || format!("create folder {}", folder.display()))?;
+                    state.tree.create_folder(folder)?;
+                    made = true;
+                }
+            }
+        }
+        if made { Ok(()) } else { state.check(false, || format!("find {}", dir.display())) }
+    }
+
+    fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        match state.tree.is_folder(dir) {
+            Ok(true) => state.remove_all(dir),
+            Ok(false) => Err(io::ErrorKind::NotADirectory.into()),
+            Err(_) => state.check(false, || format!("find {}", dir.display())),
+        }
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.check(true, || format!("sync folder {}", dir.display()))?;
+        state.tree.sync_folder(dir)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
+        let mut state = self.state.lock();
+        state.check(true, || format!("lock {}", path.display()))?;
+        let node = match state.tree.find(path) {
+            Ok(node) => state.tree.file(node).map(|_| node)?,
+            Err(_) => state.tree.create_file(path)?,
+        };
+        if !state.locked.insert(node) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(SimLock { disk: self.clone(), node }))
+    }
+
+    fn real_path(&self, _path: &Path) -> Option<PathBuf> {
+        None
+    }
+}

@@ -1,0 +1,292 @@
+//! Folders, names and the files behind them.
+
+use super::Loss;
+use super::inode::Inode;
+use super::rng::Rng;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Component, Path};
+
+const ROOT: u64 = 0;
+
+type Entries = BTreeMap<OsString, u64>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Tree {
+    nodes: BTreeMap<u64, Node>,
+    next: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    File(Inode),
+    Folder(Folder),
+}
+
+#[derive(Clone, Debug, Default)]
+struct Folder {
+    cache: Entries,
+    durable: Entries,
+    unsynced: Vec<Move>,
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Link(OsString, u64),
+    Rename(OsString, OsString),
+    Unlink(OsString),
+}
+
+impl Move {
+    /// Carries the move out; answers the node that lost its name by it.
+    fn apply(&self, entries: &mut Entries) -> Option<u64> {
+        match self {
+            Self::Link(name, node) => entries.insert(name.clone(), *node),
+            Self::Unlink(name) => entries.remove(name),
+            Self::Rename(from, to) => {
+                let node = entries.remove(from)?;
+                entries.insert(to.clone(), node)
+            }
+        }
+    }
+}
+
+impl Folder {
+    fn crash(&self, loss: Loss, stream: u64) -> Self {
+        let mut entries = self.durable.clone();
+        let kept = match loss {
+            Loss::All => 0,
+            Loss::Seeded(seed) => Rng::new(seed, stream).below(self.unsynced.len() + 1),
+        };
+        for step in &self.unsynced[..kept] {
+            step.apply(&mut entries);
+        }
+        Self { cache: entries.clone(), durable: entries, unsynced: Vec::new() }
+    }
+
+    /// Every node that this folder names, would name after some crash, or will name once synced.
+    fn names(&self) -> impl Iterator<Item = u64> {
+        let moved = self.unsynced.iter().filter_map(|step| match step {
+            Move::Link(_, node) => Some(*node),
+            _ => None,
+        });
+        self.cache.values().chain(self.durable.values()).copied().chain(moved)
+    }
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let nodes = BTreeMap::from([(ROOT, Node::Folder(Folder::default()))]);
+        Self { nodes, next: ROOT + 1 }
+    }
+}
+
+impl Tree {
+    pub(super) fn file(&self, node: u64) -> io::Result<&Inode> {
+        match self.nodes.get(&node) {
+            Some(Node::File(file)) => Ok(file),
+            Some(Node::Folder(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(super) fn file_mut(&mut self, node: u64) -> io::Result<&mut Inode> {
+        match self.nodes.get_mut(&node) {
+            Some(Node::File(file)) => Ok(file),
+            Some(Node::Folder(_)) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn folder(&self, node: u64) -> io::Result<&Folder> {
+        match self.nodes.get(&node) {
+            Some(Node::Folder(folder)) => Ok(folder),
+            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn folder_mut(&mut self, node: u64) -> io::Result<&mut Folder> {
+        match self.nodes.get_mut(&node) {
+            Some(Node::Folder(folder)) => Ok(folder),
+            Some(Node::File(_)) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn walk<'a>(&self, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u64> {
+        names.into_iter().try_fold(ROOT, |at, name| {
+            self.folder(at)?.cache.get(name).copied().ok_or(io::ErrorKind::NotFound.into())
+        })
+    }
+
+    pub(super) fn find(&self, path: &Path) -> io::Result<u64> {
+        self.walk(names_of(path))
+    }
+
+    /// The folder that holds `path`, which need not exist, and the name in it.
+    fn place(&self, path: &Path) -> io::Result<(u64, OsString)> {
+        let mut names = names_of(path);
+        let name = names.pop().ok_or(io::ErrorKind::InvalidInput)?;
+        let folder = self.walk(names)?;
+        self.folder(folder)?;
+        Ok((folder, name.to_owned()))
+    }
+
+    fn step(&mut self, folder: u64, step: Move) -> io::Result<()> {
+        if let Move::Link(_, node) = step
+            && let Ok(file) = self.file_mut(node)
+        {
+            file.links += 1;
+        }
+        let folder = self.folder_mut(folder)?;
+        let nameless = step.apply(&mut folder.cache);
+        folder.unsynced.push(step);
+        if let Some(node) = nameless
+            && let Ok(file) = self.file_mut(node)
+        {
+            file.links -= 1;
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, path: &Path, node: Node) -> io::Result<u64> {
+        let (folder, name) = self.place(path)?;
+        if self.folder(folder)?.cache.contains_key(&name) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let number = self.next;
+        self.next += 1;
+        self.nodes.insert(number, node);
+        self.step(folder, Move::Link(name, number))?;
+        Ok(number)
+    }
+
+    pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
+        self.create(path, Node::File(Inode::default()))
+    }
+
+    pub(super) fn create_folder(&mut self, path: &Path) -> io::Result<u64> {
+        self.create(path, Node::Folder(Folder::default()))
+    }
+
+    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
+        self.find(path).map(|node| self.folder(node).is_ok())
+    }
+
+    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+        Ok(self.folder(self.find(dir)?)?.cache.keys().cloned().collect())
+    }
+
+    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        let source = self.find(from)?;
+        let ((folder, from), (other, to_name)) = (self.place(from)?, self.place(to)?);
+        if folder != other {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the simulated disk renames within one folder only",
+            ));
+        }
+        if let Ok(target) = self.find(to) {
+            if target == source {
+                return Ok(());
+            }
+            self.file(source).and_then(|_| self.file(target))?;
+        }
+        self.step(folder, Move::Rename(from, to_name))
+    }
+
+    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        self.file(self.find(path)?)?;
+        let (folder, name) = self.place(path)?;
+        self.step(folder, Move::Unlink(name))
+    }
+
+    pub(super) fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
+        if !self.list(path)?.is_empty() {
+            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        }
+        let (folder, name) = self.place(path)?;
+        self.step(folder, Move::Unlink(name))
+    }
+
+    pub(super) fn sync_folder(&mut self, dir: &Path) -> io::Result<()> {
+        let node = self.find(dir)?;
+        let folder = self.folder_mut(node)?;
+        folder.durable = folder.cache.clone();
+        let steps = std::mem::take(&mut folder.unsynced);
+        if steps.iter().any(|step| !matches!(step, Move::Link(..))) {
+            self.sweep();
+        }
+        Ok(())
+    }
+
+    /// Frees what no name and no handle can reach any more, not even after a crash.
+    fn sweep(&mut self) {
+        let mut named = BTreeSet::from([ROOT]);
+        for node in self.nodes.values() {
+            if let Node::Folder(folder) = node {
+                named.extend(folder.names());
+            }
+        }
+        self.nodes.retain(|number, node| {
+            named.contains(number) || matches!(node, Node::File(file) if file.open > 0)
+        });
+    }
+
+    /// Bytes that the files take on the disk.
+    pub(super) fn space(&self) -> u64 {
+        let file = |node: &Node| match node {
+            Node::File(file) if file.links > 0 || file.open > 0 => file.cache.space(),
+            _ => 0,
+        };
+        self.nodes.values().map(file).sum()
+    }
+
+    /// The tree after the death of the process.
+    pub(super) fn kill(&self) -> Self {
+        let alive = |(number, node): (&u64, &Node)| {
+            let node = match node {
+                Node::File(file) => Node::File(file.kill()),
+                Node::Folder(folder) => Node::Folder(folder.clone()),
+            };
+            (*number, node)
+        };
+        Self { nodes: self.nodes.iter().map(alive).collect(), next: self.next }
+    }
+
+    /// The tree after a power cut: what the surviving names lead to.
+    pub(super) fn crash(&self, loss: Loss) -> Self {
+        let mut nodes = BTreeMap::new();
+        let mut todo = vec![ROOT];
+        while let Some(number) = todo.pop() {
+            let node = match self.nodes.get(&number) {
+                Some(Node::File(file)) => Node::File(file.crash(loss, number)),
+                Some(Node::Folder(folder)) => {
+                    let folder = folder.crash(loss, number);
+                    todo.extend(folder.cache.values());
+                    Node::Folder(folder)
+                }
+                None => continue,
+            };
+            nodes.insert(number, node);
+        }
+        Self { nodes, next: self.next }
+    }
+}
+
+/// The names on the way from the root. Relative paths start there too: the disk has no working folder.
+fn names_of(path: &Path) -> Vec<&OsStr> {
+    let mut names = Vec::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => {
+                names.pop();
+            }
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        }
+    }
+    names
+}

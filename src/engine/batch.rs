@@ -1,0 +1,261 @@
+//! Batches: many ids, one lock round, one log record, all or nothing.
+
+use crate::engine::claim::{Answer, ClaimSpec};
+use crate::engine::namespaces::NsInfo;
+use crate::engine::{Engine, ShardCell};
+use crate::error::{Error, Result};
+use crate::expiry::Version;
+use crate::id::{IdHash, Key, check_id};
+use crate::limits;
+use crate::log::Lsn;
+use crate::shard::{Known, Lookup, Shard};
+use crate::sync::MutexGuard;
+use crate::time::Timestamp;
+
+/// The answers for a batch, in its order.
+pub(crate) type BatchAnswer = Vec<Answer>;
+
+/// One id of a batch, hashed at the door.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) hash: IdHash,
+    pub(super) shard: usize,
+}
+
+/// The locks of the shards of one batch, taken in the order of their numbers so that two batches cannot
+/// wait for each other.
+pub(super) struct Locked<'a> {
+    guards: Vec<Option<MutexGuard<'a, Shard>>>,
+}
+
+impl Locked<'_> {
+    pub(super) fn shard(&mut self, number: usize) -> &mut Shard {
+        self.guards[number].as_mut().expect("the batch holds the locks of its shards")
+    }
+}
+
+impl Engine {
+    /// Checks and hashes the ids of a batch.
+    pub(super) fn members<'a, I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &'a [I],
+    ) -> Result<Vec<Member<'a>>> {
+        let mut bytes = 0;
+        let mut members = Vec::with_capacity(ids.len());
+        for id in ids {
+            let id = id.as_ref();
+            check_id(id)?;
+            bytes += id.len();
+            let key = Key { ns: ns.id, id };
+            let hash = self.hash(key);
+            members.push(Member { key, hash, shard: hash.shard(self.shard_bits) });
+        }
+        if ids.len() > limits::BATCH_IDS_MAX || bytes > limits::BATCH_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a batch of {} ids and {bytes} bytes: a batch has at most {} ids and {} bytes; split it",
+                ids.len(),
+                limits::BATCH_IDS_MAX,
+                limits::BATCH_BYTES_MAX
+            )));
+        }
+        Ok(members)
+    }
+
+    /// Takes the locks of all shards of the members, with room in each of them for those.
+    pub(super) fn lock_all(&self, members: &[Member<'_>]) -> Result<Locked<'_>> {
+        let mut need = vec![(0usize, 0usize); self.shards.len()];
+        for member in members {
+            need[member.shard].0 += 1;
+            need[member.shard].1 += member.key.id.len();
+        }
+        'again: loop {
+            let mut guards: Vec<Option<MutexGuard<'_, Shard>>> = Vec::new();
+            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+                if ids == 0 {
+                    guards.push(None);
+                    continue;
+                }
+                let cell = &self.shards[number];
+                let guard = cell.shard.lock();
+                let full = guard.open.is_full_for(ids, bytes) && !guard.open.is_empty();
+                if full && guard.sealing.is_some() {
+                    // Waiting while holding the others would stop them too.
+                    drop(guards);
+                    self.wait_for_room(cell, guard, ids, bytes)?;
+                    continue 'again;
+                }
+                guards.push(Some(guard));
+            }
+            let mut locked = Locked { guards };
+            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+                if ids > 0 {
+                    let shard = locked.shard(number);
+                    if shard.open.is_full_for(ids, bytes) && !shard.open.is_empty() {
+                        shard.freeze(self.log.end());
+                        self.signals.seal.raise();
+                    }
+                }
+            }
+            return Ok(locked);
+        }
+    }
+
+    fn wait_for_room(
+        &self,
+        cell: &ShardCell,
+        mut guard: MutexGuard<'_, Shard>,
+        ids: usize,
+        bytes: usize,
+    ) -> Result<()> {
+        self.room_for(cell, &mut guard, ids, bytes).map(drop)
+    }
+
+    /// Claims all ids of a batch as one record: either every first-seen of it is a claim afterwards, or,
+    /// after an error, none. A copy of an id within the batch is a duplicate of the first one.
+    pub(crate) fn claim_batch<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+        spec: ClaimSpec,
+    ) -> Result<BatchAnswer> {
+        self.health.check()?;
+        let members = self.members(ns, ids)?;
+        let (answers, settle) = loop {
+            let mut locked = self.lock_all(&members)?;
+            match self.try_batch(&mut locked, ns, &members, spec)? {
+                Attempt::Done(answers, settle) => break (answers, settle),
+                Attempt::Heal(run, fault) => {
+                    drop(locked);
+                    self.heal(&run, &fault)?;
+                }
+                Attempt::Reserved(member) => {
+                    drop(locked);
+                    let cell = &self.shards[member.shard];
+                    let mut shard = cell.shard.lock();
+                    self.wait_for_release(cell, &mut shard, member.key, member.hash)?;
+                }
+            }
+        };
+        if let Some((lsn, appended)) = settle {
+            self.settle(spec.durability, lsn, appended)?;
+        }
+        Ok(answers)
+    }
+
+    fn try_batch<'a>(
+        &self,
+        locked: &mut Locked<'_>,
+        ns: &NsInfo,
+        members: &[Member<'a>],
+        spec: ClaimSpec,
+    ) -> Result<Attempt<'a>> {
+        let now = self.time.now();
+        // Entered before the record is written, to find copies within the batch; taken out again if the
+        // write is refused. Nobody can look in between: all locks are held.
+        let mut entered = Entered { done: Vec::new() };
+        let mut answers = Vec::with_capacity(members.len());
+        let mut extend = Vec::new();
+        let mut copies = Vec::new();
+        let mut settle: Option<Lsn> = None;
+        let mut at = now;
+        for member in members {
+            let shard = locked.shard(member.shard);
+            if shard.reserved.holder(member.key, member.hash).is_some() {
+                entered.undo(locked);
+                return Ok(Attempt::Reserved(*member));
+            }
+            let known = match shard.lookup(member.key, member.hash, self.chunk_access()) {
+                Lookup::Unknown => None,
+                Lookup::Known(known) => Some(known),
+                Lookup::Damaged(run, fault) => {
+                    entered.undo(locked);
+                    return Ok(Attempt::Heal(run, fault));
+                }
+            };
+            if let Some(known) = known
+                && known.version.is_live(now)
+            {
+                if known.lsn == Some(PENDING) {
+                    copies.push(answers.len());
+                } else {
+                    settle = settle.max(known.lsn);
+                    if spec.sliding {
+                        extend.push((*member, known));
+                    }
+                }
+                answers.push(Answer::Duplicate { first_seen: known.version.first_seen });
+                continue;
+            }
+            at = known.map_or(at, |known| at.max(known.version.first_seen));
+            // Times and place are filled in below, when they are known for the whole batch.
+            let pending = Version { deadline: Timestamp::NEVER, ..Version::claim(now, spec.ttl) };
+            shard.put(member.key, member.hash, pending, PENDING, known);
+            entered.done.push((*member, known));
+            answers.push(Answer::FirstSeen);
+        }
+        let mut appended = false;
+        if !entered.done.is_empty() {
+            let ids = entered.done.iter().map(|(member, _)| member.key.id);
+            let level = spec.durability.append_level();
+            let lsn = match self.log.append_claims(level, at, spec.ttl, ns.id, ids) {
+                Ok(lsn) => lsn,
+                Err(e) => {
+                    entered.undo(locked);
+                    return Err(e);
+                }
+            };
+            let version = Version::claim(at, spec.ttl);
+            for (member, _) in &entered.done {
+                locked.shard(member.shard).open.put(member.key, member.hash, version, lsn);
+            }
+            for copy in copies {
+                answers[copy] = Answer::Duplicate { first_seen: at };
+            }
+            settle = Some(lsn);
+            appended = true;
+        }
+        for (member, answer) in members.iter().zip(&answers) {
+            ns.count(member.shard, *answer == Answer::FirstSeen, 1);
+        }
+        for (member, known) in extend {
+            let shard = locked.shard(member.shard);
+            if let Some(lsn) = self.extend(shard, member.key, known, now, spec)? {
+                settle = settle.max(Some(lsn));
+                appended = true;
+            }
+        }
+        Ok(Attempt::Done(answers, settle.map(|lsn| (lsn, appended))))
+    }
+}
+
+/// Stands for the place of a record that is not written yet.
+const PENDING: Lsn = Lsn(u64::MAX);
+
+/// What came of one round of a batch.
+enum Attempt<'a> {
+    Done(BatchAnswer, Option<(Lsn, bool)>),
+    Heal(std::sync::Arc<crate::exact::RunMeta>, String),
+    Reserved(Member<'a>),
+}
+
+/// Ids that were entered before their record was written.
+struct Entered<'a> {
+    done: Vec<(Member<'a>, Option<Known>)>,
+}
+
+impl Entered<'_> {
+    fn undo(&self, locked: &mut Locked<'_>) {
+        for (member, known) in self.done.iter().rev() {
+            let shard = locked.shard(member.shard);
+            match known {
+                Some(known) if known.in_open => {
+                    let lsn = known.lsn.unwrap_or_default();
+                    shard.open.put(member.key, member.hash, known.version, lsn);
+                }
+                _ => shard.open.remove(member.key, member.hash),
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The claim: one id, one winner (I1).
+
+use crate::engine::namespaces::NsInfo;
+use crate::engine::{Durability, Engine};
+use crate::error::{Error, Result};
+use crate::expiry::Version;
+use crate::id::{Key, check_id};
+use crate::log::Lsn;
+use crate::shard::{Known, Lookup, Shard};
+use crate::sync::MutexGuard;
+use crate::time::{Timestamp, Ttl};
+
+/// How an id is claimed: the settings of store and namespace, and what the call says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClaimSpec {
+    pub(crate) ttl: Ttl,
+    pub(crate) sliding: bool,
+    pub(crate) durability: Durability,
+}
+
+/// The answer for one id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answer {
+    FirstSeen,
+    Duplicate { first_seen: Timestamp },
+}
+
+impl Engine {
+    /// Claims one id. Under the shard's lock: look, write the record, enter it. The record is in the log
+    /// before the id is in the set and before anyone hears of it, so a refused write leaves no claim.
+    pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
+        check_id(id)?;
+        self.health.check()?;
+        let key = Key { ns: ns.id, id };
+        let hash = self.hash(key);
+        let cell = self.cell(hash);
+        let mut shard = cell.shard.lock();
+        let (answer, settle) = loop {
+            if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
+                self.wait_for_release(cell, &mut shard, key, hash)?;
+                continue;
+            }
+            let now = self.time.now();
+            let known = match shard.lookup(key, hash, self.chunk_access()) {
+                Lookup::Unknown => None,
+                Lookup::Known(known) => Some(known),
+                Lookup::Damaged(run, fault) => {
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    continue;
+                }
+            };
+            if let Some(known) = known
+                && known.version.is_live(now)
+            {
+                let first_seen = known.version.first_seen;
+                let extended = if spec.sliding {
+                    if !self.room_for(cell, &mut shard, 1, id.len())? {
+                        continue;
+                    }
+                    self.extend(&mut shard, key, known, now, spec)?
+                } else {
+                    None
+                };
+                let settle = extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
+                break (Answer::Duplicate { first_seen }, settle);
+            }
+            if !self.room_for(cell, &mut shard, 1, id.len())? {
+                continue; // the lock was released: look again
+            }
+            // A forgotten id may be claimed in the millisecond of its tombstone; never before it.
+            let at = known.map_or(now, |known| now.max(known.version.first_seen));
+            let version = Version::claim(at, spec.ttl);
+            let level = spec.durability.append_level();
+            let lsn = self.log.append_claim(level, at, spec.ttl, key, version)?;
+            shard.put(key, hash, version, lsn, known);
+            break (Answer::FirstSeen, Some((lsn, true)));
+        };
+        ns.count(hash.shard(self.shard_bits), answer == Answer::FirstSeen, 1);
+        drop(shard);
+        if let Some((lsn, appended)) = settle {
+            self.settle(spec.durability, lsn, appended)?;
+        }
+        Ok(answer)
+    }
+
+    /// Sliding ttl: a duplicate moves the end of the claim, if that makes it later.
+    pub(super) fn extend(
+        &self,
+        shard: &mut Shard,
+        key: Key<'_>,
+        known: Known,
+        now: Timestamp,
+        spec: ClaimSpec,
+    ) -> Result<Option<Lsn>> {
+        let renewed = Version::claim(now, spec.ttl);
+        if renewed.deadline <= known.version.deadline {
+            return Ok(None);
+        }
+        let version = Version { first_seen: known.version.first_seen, ..renewed };
+        let level = spec.durability.append_level();
+        let entry = std::iter::once((key, version));
+        let lsn = self.log.append_versions(level, version.generation(), entry)?;
+        shard.put(key, self.hash(key), version, lsn, Some(known));
+        Ok(Some(lsn))
+    }
+
+    /// The message for a wait that ended at its deadline (I12).
+    pub(super) fn timed_out(what: &'static str) -> Error {
+        Error::Timeout { what }
+    }
+}

@@ -1,0 +1,91 @@
+//! Log compaction: a segment goes when nothing in it matters. Where little in it does, that little is
+//! written again at the tail first, so that one claim of a year does not pin a year of segments.
+//!
+//! A copy at the tail changes no answer: records are joined, and a copy is equal to what it copies.
+
+use crate::engine::Engine;
+use crate::engine::copier::Copier;
+use crate::error::Result;
+use crate::log::{Item, NamespaceRecord, SegmentMeta};
+use crate::time::Timestamp;
+
+/// What to do with a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    /// Write again what is live, then remove.
+    Rewrite,
+    Remove,
+}
+
+/// A segment is rewritten when less than half of it is live: copying then costs less than it frees.
+fn verdict(segment: &SegmentMeta, now: Timestamp) -> Verdict {
+    match segment.tally.live(now) {
+        0 => Verdict::Remove,
+        live if live * 2 < segment.bytes() => Verdict::Rewrite,
+        _ => Verdict::Keep,
+    }
+}
+
+impl Engine {
+    /// Removes or rewrites segments whose ids are all sealed. Answers whether there was one.
+    pub(crate) fn compact(&self) -> Result<bool> {
+        let first = self.manifest.lock().body.first_segment();
+        let now = self.time.now();
+        let mut gone = Vec::new();
+        for segment in self.log.closed().iter().filter(|segment| segment.number < first) {
+            match verdict(segment, now) {
+                Verdict::Keep => {}
+                Verdict::Remove => gone.push(segment.number),
+                // One at a time: copies go to the tail, and the tail should not grow in a burst.
+                Verdict::Rewrite if gone.is_empty() => {
+                    self.rewrite(segment.number, now)?;
+                    gone.push(segment.number);
+                    break;
+                }
+                Verdict::Rewrite => break,
+            }
+        }
+        if gone.is_empty() {
+            return Ok(false);
+        }
+        // The copies first, then the manifest without the segments, then the files: a crash in between
+        // leaves a segment too many, never one too few.
+        self.log.sync_to(self.log.end())?;
+        let closed = self.log.closed();
+        self.log.forget(&gone);
+        if let Err(e) = self.commit(|_| ()) {
+            self.log.remember(&closed);
+            return Err(e);
+        }
+        for number in &gone {
+            self.log.remove_file(*number)?;
+        }
+        self.counters.segments_removed.add(gone.len() as u64);
+        Ok(true)
+    }
+
+    fn rewrite(&self, number: u32, now: Timestamp) -> Result<()> {
+        let mut copies = Copier::new(&self.log);
+        self.log.scan(number, |_, item| match item {
+            Item::Version(_, version) if version.is_spent(now) => Ok(()),
+            Item::Version(key, version) => copies.push(key, version),
+            // The settings of now: those in the record may be older.
+            Item::Namespace(record) => self.rewrite_namespace(&record),
+        })?;
+        self.counters.ids_rewritten.add(copies.finish()?);
+        Ok(())
+    }
+
+    fn rewrite_namespace(&self, record: &NamespaceRecord<'_>) -> Result<()> {
+        let current = self.namespaces.all().into_iter().find(|info| info.id == record.ns);
+        let Some(info) = current else { return Ok(()) };
+        let record = NamespaceRecord {
+            ns: info.id,
+            ttl: info.ttl(),
+            sliding: info.sliding(),
+            name: info.name.as_bytes(),
+        };
+        self.log.append_namespace(&record).map(drop)
+    }
+}

@@ -1,0 +1,61 @@
+//! Writing records again, many to a record: for log compaction and for repair.
+
+use crate::error::Result;
+use crate::expiry::{GenId, Version};
+use crate::id::{Key, NsId};
+use crate::log::{AppendLevel, Log};
+use std::collections::BTreeMap;
+
+/// Copies written as one record.
+const COPIES_PER_RECORD: usize = 1024;
+
+/// Collects copies by generation, because a record belongs to one.
+#[derive(Debug)]
+pub(super) struct Copier<'a> {
+    log: &'a Log,
+    groups: BTreeMap<GenId, Group>,
+    copied: u64,
+}
+
+#[derive(Debug, Default)]
+struct Group {
+    bytes: Vec<u8>,
+    entries: Vec<(NsId, usize, Version)>,
+}
+
+impl Group {
+    fn iter(&self) -> impl Iterator<Item = (Key<'_>, Version)> + Clone {
+        let starts = std::iter::once(0).chain(self.entries.iter().map(|(_, end, _)| *end));
+        let entries = self.entries.iter().zip(starts);
+        entries.map(|((ns, end, version), start)| {
+            (Key { ns: *ns, id: &self.bytes[start..*end] }, *version)
+        })
+    }
+}
+
+impl<'a> Copier<'a> {
+    pub(super) fn new(log: &'a Log) -> Self {
+        Self { log, groups: BTreeMap::new(), copied: 0 }
+    }
+
+    pub(super) fn push(&mut self, key: Key<'_>, version: Version) -> Result<()> {
+        let generation = version.generation();
+        let group = self.groups.entry(generation).or_default();
+        group.bytes.extend_from_slice(key.id);
+        group.entries.push((key.ns, group.bytes.len(), version));
+        self.copied += 1;
+        if group.entries.len() < COPIES_PER_RECORD {
+            return Ok(());
+        }
+        let full = std::mem::take(group);
+        self.log.append_versions(AppendLevel::Process, generation, full.iter()).map(drop)
+    }
+
+    /// Writes what is left; answers how many were copied in all.
+    pub(super) fn finish(self) -> Result<u64> {
+        for (generation, rest) in self.groups.iter().filter(|(_, rest)| !rest.entries.is_empty()) {
+            self.log.append_versions(AppendLevel::Process, *generation, rest.iter())?;
+        }
+        Ok(self.copied)
+    }
+}

@@ -1,0 +1,50 @@
+//! Durability: what an answer promises when it is heard (I6).
+
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::log::{AppendLevel, Lsn};
+
+/// What survives what, once an answer was heard. Holds for `Duplicate` as well as for `FirstSeen`: the
+/// claim that made it a duplicate is as safe as the caller asked.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize,
+)]
+pub enum Durability {
+    /// Up to a flush interval of claims may be lost when the process dies.
+    Buffered,
+    /// Nothing is lost when the process is killed. A power cut may lose what no sync had covered.
+    #[default]
+    Process,
+    /// Nothing is lost when the power goes. One shared `fdatasync` serves all callers that wait.
+    Disk,
+}
+
+impl Durability {
+    pub(crate) fn append_level(self) -> AppendLevel {
+        match self {
+            Self::Buffered => AppendLevel::Buffered,
+            Self::Process | Self::Disk => AppendLevel::Process,
+        }
+    }
+}
+
+impl Engine {
+    /// Returns when the record before `lsn` is as durable as asked. `appended` tells a record that this
+    /// call has just added from one that somebody else did, perhaps at a lower level.
+    #[inline]
+    pub(crate) fn settle(&self, level: Durability, lsn: Lsn, appended: bool) -> Result<()> {
+        match level {
+            Durability::Buffered => Ok(()),
+            // A record of this call went out with its append; one of somebody else may be in the buffer.
+            Durability::Process if appended || self.log.is_mapped() => Ok(()),
+            Durability::Process => self.log.flush(),
+            Durability::Disk => self.log.sync_to(lsn),
+        }
+    }
+
+    /// Lifts everything before this call to [`Durability::Disk`].
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.health.check()?;
+        self.log.sync_to(self.log.end())
+    }
+}

@@ -1,0 +1,58 @@
+//! Filter files: `filters/<run>.flt`. In doubt a filter is built again from the chunks of its run (I2).
+
+use crate::chunks::{ChunkFault, ChunkStore};
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::exact::{RunMeta, RunReader};
+use crate::filter::{self, Filter};
+use crate::id::{IdHasher, Seed};
+use std::path::{Path, PathBuf};
+
+pub(super) const DIR: &str = "filters";
+
+pub(super) fn path(dir: &Path, run: u64) -> PathBuf {
+    dir.join(DIR).join(format!("{run:016}.flt"))
+}
+
+/// Saves a filter. Synced, so that opening after a power cut is as quick as after a clean end.
+pub(super) fn save(disk: &dyn Disk, dir: &Path, run: u64, filter: &Filter) -> Result<()> {
+    let path = path(dir, run);
+    let failed = |doing| {
+        let path = path.clone();
+        move |e| Error::io(doing, &path, e)
+    };
+    remove(disk, dir, run)?;
+    let file = disk.create_new(&path).map_err(failed("create"))?;
+    file.write_all_at(&filter::encode(run, filter), 0).map_err(failed("write"))?;
+    file.sync_data().map_err(failed("sync"))
+}
+
+pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
+    let path = path(dir, run);
+    match disk.remove(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Reads a filter; `None` if there is none that can be trusted.
+pub(super) fn load(disk: &dyn Disk, dir: &Path, run: u64) -> Option<Filter> {
+    let path = path(dir, run);
+    let bytes = disk.read(&path).ok()?;
+    filter::decode(&path, run, &bytes).ok()
+}
+
+/// Builds the filter of a run from its chunks.
+pub(super) fn rebuild(
+    chunks: &dyn ChunkStore,
+    meta: &RunMeta,
+    seed: Seed,
+    hasher: IdHasher,
+) -> std::result::Result<Filter, ChunkFault> {
+    let mut filter = Filter::for_ids(meta.ids);
+    let reader = RunReader::new(chunks, meta, seed, hasher);
+    for bucket in 0..meta.buckets {
+        reader.bucket(bucket, |hash, _, _| filter.insert(hash))?;
+    }
+    Ok(filter)
+}

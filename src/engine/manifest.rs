@@ -1,0 +1,163 @@
+//! The manifest: what is sealed, up to where, in which runs. One small file, replaced as a whole:
+//! written beside, synced, renamed over, and the folder synced.
+//!
+//! It is ahead of nothing: the log is synced up to every place that it names before it is written, and
+//! runs are in the chunk store (as far as that can be trusted) before it lists them.
+
+use crate::codec::envelope;
+use crate::disk::Disk;
+use crate::engine::namespaces::NsMeta;
+use crate::error::{Error, Result};
+use crate::exact::RunMeta;
+use crate::id::Seed;
+use crate::log::{Lsn, ReplayPlan, SegmentMeta};
+use crate::sync::Arc;
+use crate::time::TimeMark;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+pub(crate) const MAGIC: [u8; 4] = *b"FSMF";
+pub(crate) const VERSION: u16 = 1;
+pub(super) const FILE: &str = "MANIFEST";
+const FILE_NEW: &str = "MANIFEST.new";
+
+/// The body of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestBody {
+    pub(crate) seed: Seed,
+    pub(crate) shards: u16,
+    /// Grows with every version of the manifest; the chunk store carries a copy (I10).
+    pub(crate) epoch: u64,
+    /// Numbers of runs from here on were never used.
+    pub(crate) next_run: u64,
+    /// For each shard: every record of it before this place is in a run.
+    pub(crate) sealed: Vec<Lsn>,
+    pub(crate) runs: Vec<RunMeta>,
+    /// Runs that are no more, whose chunks may still be there: number and buckets.
+    pub(crate) doomed: Vec<(u64, u32)>,
+    pub(crate) durable: Lsn,
+    /// Segments before the first unsealed record.
+    pub(crate) known: Vec<SegmentMeta>,
+    pub(crate) next_segment: u32,
+    pub(crate) namespaces: Vec<NsMeta>,
+    pub(crate) time: Option<TimeMark>,
+}
+
+impl ManifestBody {
+    pub(super) fn new(seed: Seed, shards: usize) -> Self {
+        Self {
+            seed,
+            shards: shards as u16,
+            epoch: 0,
+            next_run: 1,
+            sealed: vec![Lsn::new(1, 0); shards],
+            runs: Vec::new(),
+            doomed: Vec::new(),
+            durable: Lsn(0),
+            known: Vec::new(),
+            next_segment: 1,
+            namespaces: Vec::new(),
+            time: None,
+        }
+    }
+
+    /// The segment that holds the first unsealed record.
+    pub(super) fn first_segment(&self) -> u32 {
+        self.sealed.iter().map(|lsn| lsn.segment()).min().unwrap_or(1)
+    }
+
+    pub(super) fn plan(&self) -> ReplayPlan {
+        ReplayPlan {
+            first: self.first_segment(),
+            known: self.known.clone(),
+            durable: self.durable,
+            rescan: false,
+            next_number: self.next_segment,
+        }
+    }
+
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let body = envelope::open(path, MAGIC, VERSION, bytes)?;
+        let config = bincode::config::standard();
+        let at = envelope::HEAD_BYTES as u64;
+        // The checksum was good, so what does not decode was written by something else: still reported.
+        let (body, read): (Self, usize) = bincode::serde::decode_from_slice(body, config)
+            .map_err(|e| Error::corrupt(path, at, format!("the manifest does not decode: {e}")))?;
+        let shards = usize::from(body.shards);
+        let sound = shards.is_power_of_two() && shards <= crate::limits::SHARDS_MAX;
+        let whole = read + envelope::HEAD_BYTES == bytes.len();
+        if !sound || !whole || body.sealed.len() != shards {
+            return Err(Error::corrupt(path, at, "the manifest contradicts itself"));
+        }
+        Ok(body)
+    }
+
+    fn encode(&self) -> Result<Vec<u8>> {
+        let body = bincode::serde::encode_to_vec(self, bincode::config::standard())
+            .map_err(|e| Error::bug(format!("the manifest does not encode: {e}")))?;
+        Ok(envelope::seal(MAGIC, VERSION, &body))
+    }
+}
+
+/// The manifest of an open store.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(super) body: ManifestBody,
+    /// Runs that are being written: number and buckets. On disk they stand among the doomed, so that a
+    /// crash leaves nothing behind.
+    pub(super) in_flight: Vec<(u64, u32)>,
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+}
+
+impl Manifest {
+    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, body: ManifestBody) -> Self {
+        Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk }
+    }
+
+    /// Writes the body as it stands.
+    pub(super) fn write(&mut self) -> Result<()> {
+        self.body.epoch += 1;
+        let mut body = self.body.clone();
+        body.doomed.extend(&self.in_flight);
+        let bytes = body.encode()?;
+        let (path, new) = (self.dir.join(FILE), self.dir.join(FILE_NEW));
+        let io = |doing, path: &Path| {
+            let path = path.to_owned();
+            move |e| Error::io(doing, &path, e)
+        };
+        match self.disk.remove(&new) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &new, e));
+            }
+            _ => {}
+        }
+        let file = self.disk.create_new(&new).map_err(io("create", &new))?;
+        file.write_all_at(&bytes, 0).map_err(io("write", &new))?;
+        file.sync_data().map_err(io("sync", &new))?;
+        self.disk.rename(&new, &path).map_err(io("rename", &new))?;
+        self.disk.sync_dir(&self.dir).map_err(io("sync", &self.dir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i11_a_manifest_comes_back_whole_or_says_where_it_is_damaged() {
+        let mut body = ManifestBody::new(Seed([1; 16]), 4);
+        body.doomed.push((3, 4));
+        let good = body.encode().expect("encodes");
+        let path = Path::new("MANIFEST");
+        assert_eq!(ManifestBody::decode(path, &good).ok(), Some(body));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(matches!(ManifestBody::decode(path, &bad), Err(Error::Corrupt { .. })));
+        }
+        for len in 0..good.len() {
+            assert!(ManifestBody::decode(path, &good[..len]).is_err());
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The engine: owns the locks and the threads, and is the one way to the data.
+//!
+//! A claim goes right and down (`claim.rs`): shard lock, look, log record, open set, unlock, and then it
+//! waits for as much durability as was asked (`durability.rs`). Background work enters here too, so no
+//! second way to the data exists: sealing (`sealer.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log
+//! compaction (`compactor.rs`), healing (`heal.rs`).
+//!
+//! Locks, in the order in which they may be taken: shards (by number), manifest, log. Nothing waits for
+//! a condition while it holds two of them, and no code of the user runs under any of them (I9).
+
+mod batch;
+mod claim;
+mod compactor;
+mod copier;
+mod durability;
+mod filters;
+mod heal;
+mod manifest;
+mod merger;
+mod namespaces;
+mod open;
+mod query;
+mod repair;
+mod reserve;
+mod room;
+mod seal;
+mod sealer;
+mod settings;
+mod stats;
+mod sweeper;
+mod threads;
+mod transfer;
+mod verify;
+
+pub use durability::Durability;
+pub use repair::{LostBytes, RepairReport};
+pub use stats::{NamespaceStats, Stats};
+pub use transfer::{ExportEntry, ImportEntry};
+pub use verify::VerifyReport;
+
+pub(crate) use claim::{Answer, ClaimSpec};
+pub(crate) use namespaces::NsInfo;
+pub(crate) use open::open;
+pub(crate) use query::SeenVersion;
+pub(crate) use repair::repair;
+pub(crate) use reserve::{Hold, HoldAnswer};
+pub(crate) use settings::Settings;
+pub(crate) use threads::Threads;
+
+use crate::chunks::ChunkStore;
+use crate::disk::{Disk, LockGuard};
+use crate::exact::RunMeta;
+use crate::health::Health;
+use crate::id::{IdHash, IdHasher, Key, Seed};
+use crate::log::Log;
+use crate::shard::{ChunkAccess, Shard};
+use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, Signal};
+use crate::time::TimeKeeper;
+use manifest::Manifest;
+use namespaces::Registry;
+use stats::Counters;
+use std::path::PathBuf;
+
+/// A shard, its lock, and the bell for those who wait for something in it to change.
+#[derive(Debug)]
+pub(crate) struct ShardCell {
+    pub(crate) shard: Mutex<Shard>,
+    pub(crate) changed: Condvar,
+}
+
+/// An open store.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    pub(crate) dir: PathBuf,
+    pub(crate) settings: Settings,
+    disk: Arc<dyn Disk>,
+    seed: Seed,
+    hasher: IdHasher,
+    shards: Box<[CachePadded<ShardCell>]>,
+    shard_bits: u32,
+    log: Log,
+    chunks: Box<dyn ChunkStore>,
+    time: TimeKeeper,
+    health: Arc<Health>,
+    manifest: Mutex<Manifest>,
+    pub(crate) namespaces: Registry,
+    counters: Counters,
+    next_holder: AtomicU64,
+    /// Runs that no shard uses any more; their chunks go when nobody reads them.
+    doomed: Mutex<Vec<Arc<RunMeta>>>,
+    /// Healing reads and writes chunks that others may be about to heal.
+    healing: Mutex<()>,
+    /// Runs are merged, swept and listed by one thread at a time.
+    structure: Mutex<()>,
+    signals: Signals,
+    /// Held as long as the store is open; gone after `close`, so that another process may open it.
+    lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+/// Bells of the background threads.
+#[derive(Debug, Default)]
+struct Signals {
+    seal: Signal,
+    maintain: Signal,
+    /// Shared with the log, which rings it for a spare segment.
+    log: Arc<Signal>,
+}
+
+impl Engine {
+    #[inline]
+    fn cell(&self, hash: IdHash) -> &ShardCell {
+        &self.shards[hash.shard(self.shard_bits)]
+    }
+
+    #[inline]
+    fn hash(&self, key: Key<'_>) -> IdHash {
+        self.hasher.hash(key)
+    }
+
+    #[inline]
+    fn chunk_access(&self) -> ChunkAccess<'_> {
+        ChunkAccess { store: &*self.chunks, seed: self.seed }
+    }
+}

@@ -1,0 +1,384 @@
+//! Opening: find out what the folder is, take the lock, read the manifest, then the unsealed tail of the
+//! log. Where the chunk store is not the one that the manifest speaks of, or a filter cannot be had,
+//! everything sealed is built again from the log (I10): nothing is lost but time.
+
+use crate::chunks::{ChunkStore, MemoryChunks, SledChunks};
+use crate::disk::LockGuard;
+use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
+use crate::engine::namespaces::Registry;
+use crate::engine::seal::RunBuilder;
+use crate::engine::stats::Counters;
+use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::id::{IdHasher, Seed};
+use crate::limits;
+use crate::log::{Item, Log, LogConfig, Lsn, Recovered};
+use crate::shard::{ChunkAccess, SealedRun, Shard};
+use crate::sync::{Arc, CachePadded, Condvar, Mutex};
+use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(super) const LOG_DIR: &str = "log";
+pub(super) const SLED_DIR: &str = "sled";
+pub(super) const LOCK: &str = "LOCK";
+
+/// What a folder turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Folder {
+    /// Nothing there, or what an interrupted creation left.
+    New,
+    Store,
+}
+
+/// Opens a store, or makes a new one.
+pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
+    settings.check()?;
+    let folder = identify(dir, &settings)?;
+    if folder == Folder::New && !settings.create {
+        let why = "there is nothing in this place".to_owned();
+        return Err(Error::NotAStore { path: dir.to_owned(), why });
+    }
+    if folder == Folder::New {
+        for dir in [dir.to_owned(), dir.join(LOG_DIR), dir.join(filters::DIR)] {
+            settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        }
+    }
+    let lock = lock(dir, &settings)?;
+    // Somebody may have made or removed a store before the lock was ours.
+    let mut lock = Some(lock);
+    if identify(dir, &settings)? == Folder::New {
+        return Opening::create(dir, settings)?.finish(&mut lock);
+    }
+    let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
+    match opened {
+        // A chunk that was needed to read the log is damaged, and healing needs an open store.
+        Err(Error::Io { doing: CHUNK_UNREADABLE, .. }) => {
+            Opening::load(dir, settings, true)?.finish(&mut lock)
+        }
+        other => other,
+    }
+}
+
+/// Marks the one error of replay that building everything again can mend.
+const CHUNK_UNREADABLE: &str = "read a chunk in";
+
+pub(super) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>> {
+    let path = dir.join(LOCK);
+    settings.disk.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
+        _ => Error::io("lock", &path, e),
+    })
+}
+
+fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
+    let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
+    let names: Vec<PathBuf> = match settings.disk.list(dir) {
+        Ok(names) => names,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Folder::New),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return not("it is a file".to_owned()),
+        Err(e) => return Err(Error::io("open", dir, e)),
+    };
+    if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
+        return Ok(Folder::Store);
+    }
+    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, "MANIFEST.new"];
+    if let Some(other) = names.iter().find(|name| !ours.iter().any(|o| name.as_path() == Path::new(o))) {
+        return not(format!("it holds other things ({})", other.display()));
+    }
+    let segments = settings.disk.list(&dir.join(LOG_DIR)).unwrap_or_default();
+    if segments.is_empty() {
+        return Ok(Folder::New);
+    }
+    Err(Error::corrupt(&dir.join(MANIFEST), 0, "the manifest is missing, but there is a log"))
+}
+
+/// A store while it is opened.
+struct Opening {
+    dir: PathBuf,
+    settings: Settings,
+    body: ManifestBody,
+    hasher: IdHasher,
+    chunks: Box<dyn ChunkStore>,
+    shards: Vec<Shard>,
+    /// Build everything sealed again.
+    rebuild: bool,
+    /// The manifest has to be written before the store is used.
+    changed: bool,
+}
+
+impl Opening {
+    fn create(dir: &Path, settings: Settings) -> Result<Self> {
+        let mut seed = [0; 16];
+        match settings.seed {
+            Some(given) => seed = given,
+            None => getrandom::fill(&mut seed)
+                .map_err(|e| Error::io("get randomness for", dir, io::Error::other(e)))?,
+        }
+        let shards = settings.shards.unwrap_or(limits::SHARDS_DEFAULT);
+        let mut body = ManifestBody::new(Seed(seed), shards);
+        body.time = Some(keeper(&settings, None).mark());
+        // The parents of the folder, too, must survive a power cut.
+        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+            settings.disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
+        }
+        let mut opening = Self::new(dir, settings, body)?;
+        opening.chunks.reset()?;
+        opening.changed = true;
+        Ok(opening)
+    }
+
+    fn load(dir: &Path, settings: Settings, start_over: bool) -> Result<Self> {
+        let path = dir.join(MANIFEST);
+        let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let body = ManifestBody::decode(&path, &bytes)?;
+        for dir in [dir.join(LOG_DIR), dir.join(filters::DIR)] {
+            settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        }
+        let mut opening = Self::new(dir, settings, body)?;
+        let stored = usize::from(opening.body.shards);
+        let wanted = opening.settings.shards.unwrap_or(stored);
+        let marked = opening.chunks.mark().unwrap_or(None).unwrap_or(0);
+        let stale = marked < opening.body.epoch && !opening.body.runs.is_empty();
+        if stale {
+            tracing::warn!(marked, epoch = opening.body.epoch, "the sled folder is not ours any more");
+        }
+        if start_over || stale || wanted != stored || !opening.load_runs() {
+            opening.start_over(wanted)?;
+        } else {
+            // Runs that a crash left unlisted.
+            opening.chunks.remove_from(opening.body.next_run).or_else(|_| opening.start_over(stored))?;
+        }
+        opening.remove_stray_filters();
+        Ok(opening)
+    }
+
+    fn new(dir: &Path, settings: Settings, body: ManifestBody) -> Result<Self> {
+        let hasher = IdHasher::new(body.seed);
+        let chunks: Box<dyn ChunkStore> = match settings.disk.real_path(&dir.join(SLED_DIR)) {
+            Some(path) => Box::new(SledChunks::open(&path, settings.cache_bytes())?),
+            None => Box::<MemoryChunks>::default(),
+        };
+        let count = usize::from(body.shards);
+        let bytes = settings.open_set_bytes(count);
+        let shards = (0..count).map(|_| Shard::new(hasher, bytes)).collect();
+        let dir = dir.to_owned();
+        Ok(Self { dir, settings, body, hasher, chunks, shards, rebuild: false, changed: false })
+    }
+
+    /// Gives every run its filter. Answers whether that was possible.
+    fn load_runs(&mut self) -> bool {
+        for meta in &self.body.runs {
+            let disk = &*self.settings.disk;
+            let filter = match filters::load(disk, &self.dir, meta.id) {
+                Some(filter) => filter,
+                None => {
+                    let built = filters::rebuild(&*self.chunks, meta, self.body.seed, self.hasher);
+                    let Ok(filter) = built else { return false };
+                    filters::save(disk, &self.dir, meta.id, &filter).ok();
+                    filter
+                }
+            };
+            let run = SealedRun { meta: Arc::new(meta.clone()), filter: Arc::new(filter) };
+            let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
+            shard.runs.push(run);
+        }
+        true
+    }
+
+    /// Forgets everything sealed; the log will be read from its beginning.
+    fn start_over(&mut self, shards: usize) -> Result<()> {
+        tracing::warn!("building everything sealed again from the log");
+        self.chunks.reset()?;
+        let bytes = self.settings.open_set_bytes(shards);
+        self.shards = (0..shards).map(|_| Shard::new(self.hasher, bytes)).collect();
+        self.rebuild = true;
+        self.changed = true;
+        Ok(())
+    }
+
+    fn remove_stray_filters(&self) {
+        let dir = self.dir.join(filters::DIR);
+        let keep: Vec<PathBuf> = if self.rebuild {
+            Vec::new()
+        } else {
+            self.body.runs.iter().map(|run| filters::path(&self.dir, run.id)).collect()
+        };
+        for name in self.settings.disk.list(&dir).unwrap_or_default() {
+            let path = dir.join(name);
+            if !keep.contains(&path) {
+                self.settings.disk.remove(&path).ok();
+            }
+        }
+    }
+
+    /// Reads the log and puts the engine together.
+    fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Arc<Engine>> {
+        let count = self.shards.len();
+        let shard_bits = count.trailing_zeros();
+        let registry = Registry::new(count, self.settings.ttl, self.settings.sliding);
+        for meta in &self.body.namespaces {
+            let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
+            registry.restore(meta.id, &meta.name, ttl, meta.sliding);
+        }
+        let plan = self.body.plan();
+        let plan = crate::log::ReplayPlan { rescan: self.rebuild, ..plan };
+        if self.rebuild {
+            self.body.runs.clear();
+            self.body.doomed.clear();
+            self.body.shards = count as u16;
+            self.body.sealed = vec![Lsn::new(1, 0); count];
+        }
+        let health = Arc::new(Health::default());
+        let signals = Signals::default();
+        let config = LogConfig {
+            disk: Arc::clone(&self.settings.disk),
+            dir: self.dir.join(LOG_DIR),
+            seed: self.body.seed,
+            health: Arc::clone(&health),
+            work: Arc::clone(&signals.log),
+            segment_bytes: self.settings.segment_bytes,
+        };
+        let counters = Counters::default();
+        let high = self.body.time.map_or(0, |mark| mark.high);
+        let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
+        let mut replay = Replay { opening: &mut self, shard_bits, newest: high, records: 0 };
+        let Recovered { log, cut_bytes } = Log::recover(config, plan, start, |lsn, item| {
+            replay.apply(lsn, item, &registry)
+        })?;
+        let (newest, records) = (replay.newest, replay.records);
+        counters.replayed_records.add(records);
+        counters.cut_bytes.add(cut_bytes);
+        counters.rebuilds.add(u64::from(self.rebuild));
+        let resume = self.body.time.map(|mark| TimeMark { high: mark.high.max(newest), ..mark });
+        let time = keeper(&self.settings, resume);
+        let cell = |shard| {
+            CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
+        };
+        let manifest =
+            Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
+        let engine = Engine {
+            dir: self.dir,
+            disk: Arc::clone(&self.settings.disk),
+            seed: manifest.body.seed,
+            hasher: self.hasher,
+            shards: self.shards.into_iter().map(cell).collect(),
+            shard_bits,
+            log,
+            chunks: self.chunks,
+            time,
+            health,
+            manifest: Mutex::new(manifest),
+            namespaces: registry,
+            counters,
+            next_holder: 1.into(),
+            doomed: Mutex::default(),
+            healing: Mutex::default(),
+            structure: Mutex::default(),
+            signals,
+            lock: Mutex::new(lock.take()),
+            settings: self.settings,
+        };
+        if self.changed {
+            engine.commit(|_| ())?;
+        }
+        Ok(Arc::new(engine))
+    }
+}
+
+fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
+    TimeKeeper::new(
+        Arc::clone(&settings.clock),
+        resume,
+        settings.clock_jump_max.as_millis() as u64,
+        settings.clock_settle.as_millis() as u64,
+    )
+}
+
+/// Takes note of what the log says.
+struct Replay<'a> {
+    opening: &'a mut Opening,
+    shard_bits: u32,
+    /// The highest time that any record tells: the engine's time does not start before it (I5).
+    newest: u64,
+    records: u64,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, lsn: Lsn, item: Item<'_>, registry: &Registry) -> Result<()> {
+        self.records += 1;
+        let (key, version) = match item {
+            Item::Version(key, version) => (key, version),
+            Item::Namespace(record) => {
+                let name = String::from_utf8_lossy(record.name);
+                registry.restore(record.ns, &name, record.ttl, record.sliding);
+                self.opening.changed = true;
+                return Ok(());
+            }
+        };
+        self.newest = self.newest.max(version.first_seen.as_millis());
+        let hash = self.opening.hasher.hash(key);
+        let number = hash.shard(self.shard_bits);
+        if lsn <= self.opening.body.sealed[number] {
+            return Ok(()); // in a run
+        }
+        let opening = &mut *self.opening;
+        let chunks = ChunkAccess { store: &*opening.chunks, seed: opening.body.seed };
+        let shard = &mut opening.shards[number];
+        shard.apply(key, hash, version, lsn, chunks).map_err(|fault| {
+            let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
+            Error::Io { doing: CHUNK_UNREADABLE, path, source }
+        })?;
+        if shard.open.is_full_for(0, 0) {
+            self.seal(number, lsn)?;
+        }
+        Ok(())
+    }
+
+    /// The tail does not fit into memory, as when everything is built again: seal as it is read. The
+    /// manifest lists these runs before the store is used; a crash before that makes them strays.
+    fn seal(&mut self, number: usize, lsn: Lsn) -> Result<()> {
+        let opening = &mut *self.opening;
+        let builder = RunBuilder {
+            chunks: &*opening.chunks,
+            seed: opening.body.seed,
+            hasher: opening.hasher,
+            disk: &*opening.settings.disk,
+            dir: &opening.dir,
+        };
+        let shard = &mut opening.shards[number];
+        shard.freeze(lsn);
+        let Some(sealing) = shard.sealing.clone() else { return Ok(()) };
+        // Not the wall clock: it has not been checked yet. A little less may have ended by this time.
+        let now = Timestamp::from_millis(opening.body.time.map_or(0, |mark| mark.high));
+        let next_run = &mut opening.body.next_run;
+        let runs = builder.seal_set(number, &sealing.set, now, |_| {
+            *next_run += 1;
+            *next_run - 1
+        })?;
+        opening.body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
+        opening.body.sealed[number] = lsn;
+        opening.changed = true;
+        shard.sealed(runs);
+        Ok(())
+    }
+}
+
+impl Engine {
+    /// Ends the store in order. The background threads have stopped.
+    pub(crate) fn close(&self) -> Result<()> {
+        let Some(lock) = self.lock.lock().take() else { return Ok(()) };
+        let closed = self.health.check().and_then(|()| {
+            self.log.close()?;
+            self.commit(|_| ())
+        });
+        self.health.close();
+        for cell in &self.shards {
+            cell.changed.notify_all();
+        }
+        self.chunks.close();
+        drop(lock);
+        closed
+    }
+}

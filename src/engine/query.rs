@@ -1,0 +1,92 @@
+//! Questions about one id, and forgetting it.
+
+use crate::engine::namespaces::NsInfo;
+use crate::engine::{Durability, Engine};
+use crate::error::Result;
+use crate::expiry::Version;
+use crate::id::{Key, check_id};
+use crate::shard::Lookup;
+use crate::sync::MutexGuard;
+use crate::time::Timestamp;
+
+/// A live claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeenVersion {
+    pub(crate) first_seen: Timestamp,
+    pub(crate) deadline: Timestamp,
+}
+
+impl Engine {
+    /// The live claim of an id, if there is one. Reads only, so it goes on when the disk is full.
+    pub(crate) fn get(
+        &self,
+        ns: &NsInfo,
+        id: &[u8],
+        durability: Durability,
+    ) -> Result<Option<SeenVersion>> {
+        check_id(id)?;
+        self.health.check()?;
+        let key = Key { ns: ns.id, id };
+        let hash = self.hash(key);
+        let mut shard = self.cell(hash).shard.lock();
+        loop {
+            match shard.lookup(key, hash, self.chunk_access()) {
+                Lookup::Unknown => return Ok(None),
+                Lookup::Damaged(run, fault) => {
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                }
+                Lookup::Known(known) => {
+                    drop(shard);
+                    let Version { first_seen, deadline, .. } = known.version;
+                    if !known.version.is_live(self.time.now()) {
+                        return Ok(None);
+                    }
+                    if let Some(lsn) = known.lsn {
+                        self.settle(durability, lsn, false)?;
+                    }
+                    return Ok(Some(SeenVersion { first_seen, deadline }));
+                }
+            }
+        }
+    }
+
+    /// Ends the live claim of an id; answers whether there was one. The next claim is a first.
+    pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], durability: Durability) -> Result<bool> {
+        check_id(id)?;
+        self.health.check()?;
+        let key = Key { ns: ns.id, id };
+        let hash = self.hash(key);
+        let cell = self.cell(hash);
+        let mut shard = cell.shard.lock();
+        let lsn = loop {
+            if shard.reserved.holder(key, hash).is_some() {
+                self.wait_for_release(cell, &mut shard, key, hash)?;
+                continue;
+            }
+            let known = match shard.lookup(key, hash, self.chunk_access()) {
+                Lookup::Unknown => return Ok(false),
+                Lookup::Known(known) => known,
+                Lookup::Damaged(run, fault) => {
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    continue;
+                }
+            };
+            let now = self.time.now();
+            if !known.version.is_live(now) {
+                return Ok(false);
+            }
+            if !self.room_for(cell, &mut shard, 1, id.len())? {
+                continue;
+            }
+            let grave = known.version.tombstone(now);
+            let level = durability.append_level();
+            let entry = std::iter::once((key, grave));
+            let lsn = self.log.append_versions(level, grave.generation(), entry)?;
+            shard.put(key, hash, grave, lsn, Some(known));
+            break lsn;
+        };
+        drop(shard);
+        self.settle(durability, lsn, true)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,217 @@
+//! Repair (I11): saves what whole records a damaged log still holds, and says what it could not save.
+//!
+//! The old log is kept beside the new one; nothing is thrown away. Steps, so that a crash in between
+//! loses nothing either: write a new log beside, move the old one away, move the new one in, write a
+//! manifest without runs. Opening then builds everything sealed from the log.
+
+use crate::disk::Disk;
+use crate::engine::copier::Copier;
+use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
+use crate::engine::namespaces::NsMeta;
+use crate::engine::open::{LOG_DIR, SLED_DIR, lock};
+use crate::engine::{Settings, filters};
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::id::Seed;
+use crate::limits;
+use crate::log::{self, Item, Log, LogConfig, NamespaceRecord, ReplayPlan, Salvaged};
+use crate::sync::{Arc, Signal};
+use crate::time::Ttl;
+use serde::Serialize;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+const NEW_LOG_DIR: &str = "log.repaired";
+const OLD_LOG_DIR: &str = "log.damaged";
+
+/// A stretch of a file that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LostBytes {
+    /// The file.
+    pub file: PathBuf,
+    /// Where the stretch begins.
+    pub offset: u64,
+    /// How long it is. Zero with a missing file: its length is not known.
+    pub bytes: u64,
+}
+
+/// What a repair did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct RepairReport {
+    /// Records of ids that were saved.
+    pub saved_records: u64,
+    /// Bytes in which no record could be found. A torn tail counts, though it held nothing acknowledged.
+    pub lost_bytes: u64,
+    /// Where they are.
+    pub lost: Vec<LostBytes>,
+    /// Whether the manifest had to be written anew.
+    pub manifest_rebuilt: bool,
+    /// Where the old log is kept; `None` if nothing was wrong and nothing was changed.
+    pub old_log: Option<PathBuf>,
+}
+
+impl fmt::Display for RepairReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(old) = &self.old_log else {
+            return write!(f, "nothing to repair: {} records read, all whole", self.saved_records);
+        };
+        writeln!(f, "saved     {} records", self.saved_records)?;
+        writeln!(f, "lost      {} bytes in {} places", self.lost_bytes, self.lost.len())?;
+        for LostBytes { file, offset, bytes } in &self.lost {
+            writeln!(f, "          {} at byte {offset}, {bytes} bytes", file.display())?;
+        }
+        if self.manifest_rebuilt {
+            writeln!(f, "manifest  written anew")?;
+        }
+        write!(f, "old log   kept in {}", old.display())
+    }
+}
+
+/// Repairs the store in a folder that nobody has open.
+pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
+    let disk = &*settings.disk;
+    if disk.list(dir).is_err() {
+        let why = "there is no such folder".to_owned();
+        return Err(Error::NotAStore { path: dir.to_owned(), why });
+    }
+    let _lock = lock(dir, settings)?;
+    let path = dir.join(MANIFEST);
+    let manifest = match disk.read(&path).map(|bytes| ManifestBody::decode(&path, &bytes)) {
+        Ok(Ok(body)) => Some(body),
+        Ok(Err(e @ Error::FromTheFuture { .. })) => return Err(e),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let source = source_dir(disk, dir)?;
+    let seed = match &manifest {
+        Some(body) => Some(body.seed),
+        None => log::find_seed(disk, &source)?,
+    };
+    let Some(seed) = seed else {
+        let why = "neither its manifest nor any segment of its log can be read".to_owned();
+        return Err(Error::NotAStore { path: dir.to_owned(), why });
+    };
+    let config = |dir: PathBuf| LogConfig {
+        disk: Arc::clone(&settings.disk),
+        dir,
+        seed,
+        health: Arc::new(Health::default()),
+        work: Arc::new(Signal::default()),
+        segment_bytes: settings.segment_bytes,
+    };
+
+    // First only look: a sound store is left alone.
+    let source_config = config(source.clone());
+    let mut saved_records = 0;
+    let known = manifest.as_ref().map(ManifestBody::plan);
+    let salvaged = log::salvage(&source_config, known.as_ref(), |item| {
+        saved_records += u64::from(matches!(item, Item::Version(..)));
+        Ok(())
+    })?;
+    let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
+        .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
+        .collect();
+    let lost_bytes = lost.iter().map(|lost| lost.bytes).sum();
+    let manifest_rebuilt = manifest.is_none();
+    if lost.is_empty() && !manifest_rebuilt && source == dir.join(LOG_DIR) {
+        let old_log = None;
+        return Ok(RepairReport { saved_records, lost_bytes, lost, manifest_rebuilt, old_log });
+    }
+
+    let new = dir.join(NEW_LOG_DIR);
+    disk.remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
+    disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
+    let namespaces = rewrite(&source_config, config(new.clone()), settings)?;
+    let old_log = swap(disk, dir, &source, &new)?;
+    let body = new_body(manifest, seed, namespaces, settings);
+    for expendable in [dir.join(SLED_DIR), dir.join(filters::DIR)] {
+        disk.remove_dir_all(&expendable).map_err(|e| Error::io("remove", &expendable, e))?;
+    }
+    Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
+    let old_log = Some(old_log);
+    Ok(RepairReport { saved_records, lost_bytes, lost, manifest_rebuilt, old_log })
+}
+
+/// The log to save from: the log, or, after a repair that did not end, the one moved away last.
+fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
+    let log = dir.join(LOG_DIR);
+    if disk.list(&log).is_ok_and(|names| !names.is_empty()) {
+        return Ok(log);
+    }
+    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let moved = names.iter().filter(|n| n.to_string_lossy().starts_with(OLD_LOG_DIR)).max();
+    Ok(moved.map_or(log, |name| dir.join(name)))
+}
+
+/// Writes a new log from what is left of the old one; answers the namespaces found.
+fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Vec<NsMeta>> {
+    let now = settings.clock.wall();
+    let recovered = Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
+    let mut copier = Copier::new(&recovered.log);
+    let mut namespaces: Vec<NsMeta> = Vec::new();
+    let _: Salvaged = log::salvage(old, None, |item| match item {
+        Item::Version(key, version) => copier.push(key, version),
+        Item::Namespace(record) => {
+            namespaces.retain(|meta| meta.id != record.ns);
+            namespaces.push(NsMeta {
+                id: record.ns,
+                name: String::from_utf8_lossy(record.name).into_owned(),
+                ttl_ms: record.ttl.as_millis().unwrap_or(0),
+                sliding: record.sliding,
+            });
+            Ok(())
+        }
+    })?;
+    copier.finish()?;
+    for meta in &namespaces {
+        let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
+        let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
+        recovered.log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name })?;
+    }
+    recovered.log.close()?;
+    Ok(namespaces)
+}
+
+/// Moves the old log away and the new one in.
+fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBuf> {
+    let log = dir.join(LOG_DIR);
+    let mut old = source.to_owned();
+    if source == log {
+        let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+        let taken = |n: &u32| names.contains(&PathBuf::from(format!("{OLD_LOG_DIR}-{n:03}")));
+        let number = (1..).find(|n| !taken(n)).unwrap_or(u32::MAX);
+        old = dir.join(format!("{OLD_LOG_DIR}-{number:03}"));
+        disk.rename(&log, &old).map_err(|e| Error::io("move away", &log, e))?;
+    } else {
+        disk.remove_dir_all(&log).map_err(|e| Error::io("remove", &log, e))?;
+    }
+    disk.rename(new, &log).map_err(|e| Error::io("move in", new, e))?;
+    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    Ok(old)
+}
+
+/// A manifest without runs over a log that begins anew. Numbers of runs go on where they are known.
+fn new_body(
+    manifest: Option<ManifestBody>,
+    seed: Seed,
+    mut namespaces: Vec<NsMeta>,
+    settings: &Settings,
+) -> ManifestBody {
+    let shards = match (&manifest, settings.shards) {
+        (Some(body), _) => usize::from(body.shards),
+        (None, asked) => asked.unwrap_or(limits::SHARDS_DEFAULT),
+    };
+    let mut body = ManifestBody::new(seed, shards);
+    if let Some(old) = manifest {
+        for meta in old.namespaces {
+            if !namespaces.iter().any(|known| known.id == meta.id) {
+                namespaces.push(meta);
+            }
+        }
+        body.epoch = old.epoch;
+        body.next_run = old.next_run;
+        body.time = old.time;
+    }
+    body.namespaces = namespaces;
+    body
+}

@@ -1,0 +1,169 @@
+//! Reservations: an id is held while its effect is made, and becomes a claim when that is done.
+//!
+//! Nothing is in the log before `confirm`, so a crash releases everything: the event comes again and is
+//! worked on again. While an id is held, a claim of it waits and a second reservation hears so.
+
+use crate::engine::Engine;
+use crate::engine::batch::Member;
+use crate::engine::claim::ClaimSpec;
+use crate::engine::namespaces::NsInfo;
+use crate::error::Result;
+use crate::expiry::Version;
+use crate::id::{IdHash, Key};
+use crate::shard::{Known, Lookup};
+use crate::sync::Ordering;
+use crate::time::Timestamp;
+
+/// The answer for one id of a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HoldAnswer {
+    FirstSeen,
+    Duplicate { first_seen: Timestamp },
+    SameBatch,
+    InProgress,
+}
+
+/// The ids that one reservation holds.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    holder: u64,
+    bytes: Vec<u8>,
+    /// Hash and end of each id in `bytes`.
+    ids: Vec<(IdHash, usize)>,
+}
+
+impl Hold {
+    fn members(&self, ns: &NsInfo, engine: &Engine) -> Vec<Member<'_>> {
+        let mut from = 0;
+        let member = |(hash, end): &(IdHash, usize)| {
+            let id = &self.bytes[from..*end];
+            from = *end;
+            let key = Key { ns: ns.id, id };
+            Member { key, hash: *hash, shard: hash.shard(engine.shard_bits) }
+        };
+        self.ids.iter().map(member).collect()
+    }
+}
+
+impl Engine {
+    /// Reserves those ids of the batch that are neither claimed nor held.
+    pub(crate) fn reserve<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+    ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::log::Lsn>)> {
+        self.health.check()?;
+        let members = self.members(ns, ids)?;
+        let holder = self.next_holder.fetch_add(1, Ordering::Relaxed);
+        let mut hold = Hold { holder, bytes: Vec::new(), ids: Vec::new() };
+        let mut answers = Vec::with_capacity(members.len());
+        let mut settle = None;
+        'again: loop {
+            let mut locked = self.lock_all(&members)?;
+            let now = self.time.now();
+            for member in &members[answers.len()..] {
+                let shard = locked.shard(member.shard);
+                match shard.reserved.holder(member.key, member.hash) {
+                    Some(h) if h == holder => {
+                        answers.push(HoldAnswer::SameBatch);
+                        continue;
+                    }
+                    Some(_) => {
+                        answers.push(HoldAnswer::InProgress);
+                        continue;
+                    }
+                    None => {}
+                }
+                match shard.lookup(member.key, member.hash, self.chunk_access()) {
+                    Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
+                        settle = settle.max(lsn);
+                        answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
+                    }
+                    Lookup::Damaged(run, fault) => {
+                        drop(locked);
+                        if let Err(e) = self.heal(&run, &fault) {
+                            self.release(ns, &hold);
+                            return Err(e);
+                        }
+                        continue 'again;
+                    }
+                    Lookup::Known(_) | Lookup::Unknown => {
+                        shard.reserved.insert(member.key, member.hash, holder, &self.hasher);
+                        hold.bytes.extend_from_slice(member.key.id);
+                        hold.ids.push((member.hash, hold.bytes.len()));
+                        answers.push(HoldAnswer::FirstSeen);
+                    }
+                }
+            }
+            break;
+        }
+        for (member, answer) in members.iter().zip(&answers) {
+            if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
+                ns.count(member.shard, false, 1);
+            }
+        }
+        Ok((hold, answers, settle))
+    }
+
+    /// Makes claims of all held ids, as one record, and lets others look again. After an error the ids
+    /// are still held.
+    pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
+        self.health.check()?;
+        let members = hold.members(ns, self);
+        if members.is_empty() {
+            return Ok(());
+        }
+        let lsn = 'again: loop {
+            let mut locked = self.lock_all(&members)?;
+            let mut at = self.time.now();
+            let mut known = Vec::with_capacity(members.len());
+            for member in &members {
+                let shard = locked.shard(member.shard);
+                match shard.lookup(member.key, member.hash, self.chunk_access()) {
+                    Lookup::Unknown => known.push(None),
+                    Lookup::Known(k) => {
+                        at = at.max(k.version.first_seen);
+                        known.push(Some(k));
+                    }
+                    Lookup::Damaged(run, fault) => {
+                        drop(locked);
+                        self.heal(&run, &fault)?;
+                        continue 'again;
+                    }
+                }
+            }
+            let ids = members.iter().map(|member| member.key.id);
+            let level = spec.durability.append_level();
+            let lsn = self.log.append_claims(level, at, spec.ttl, ns.id, ids)?;
+            let version = Version::claim(at, spec.ttl);
+            for (member, known) in members.iter().zip(known) {
+                let shard = locked.shard(member.shard);
+                shard.put(member.key, member.hash, version, lsn, known);
+                shard.reserved.remove(member.key, member.hash, hold.holder);
+                ns.count(member.shard, true, 1);
+            }
+            break lsn;
+        };
+        self.ring(&members);
+        self.settle(spec.durability, lsn, true)
+    }
+
+    /// Gives the ids back without a claim. Harmless after `confirm`.
+    pub(crate) fn release(&self, ns: &NsInfo, hold: &Hold) {
+        let members = hold.members(ns, self);
+        for member in &members {
+            let mut shard = self.shards[member.shard].shard.lock();
+            shard.reserved.remove(member.key, member.hash, hold.holder);
+        }
+        self.ring(&members);
+    }
+
+    fn ring(&self, members: &[Member<'_>]) {
+        let mut rung = vec![false; self.shards.len()];
+        for member in members {
+            if !std::mem::replace(&mut rung[member.shard], true) {
+                self.shards[member.shard].changed.notify_all();
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Building runs: from a frozen open set, or from runs that are merged.
+
+use crate::chunks::ChunkStore;
+use crate::disk::Disk;
+use crate::engine::filters;
+use crate::error::Result;
+use crate::exact::{MergeCursor, OpenSet, RunSize, RunWriter, Source};
+use crate::expiry::GenId;
+use crate::filter::Filter;
+use crate::id::{IdHasher, Seed};
+use crate::shard::SealedRun;
+use crate::sync::Arc;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What building a run needs; exists before there is an engine, because opening may have to rebuild.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunBuilder<'a> {
+    pub(super) chunks: &'a dyn ChunkStore,
+    pub(super) seed: Seed,
+    pub(super) hasher: IdHasher,
+    pub(super) disk: &'a dyn Disk,
+    pub(super) dir: &'a Path,
+}
+
+/// What a run will be, before it is built.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RunPlan {
+    pub(super) id: u64,
+    pub(super) shard: usize,
+    pub(super) generation: GenId,
+    pub(super) size: RunSize,
+    pub(super) from_segment: u32,
+}
+
+impl RunBuilder<'_> {
+    /// Writes the chunks of a run, and its filter in the same pass: they cannot differ (I2). What has
+    /// ended by `now` is left out.
+    pub(super) fn build(
+        &self,
+        plan: RunPlan,
+        entries: MergeCursor<'_>,
+        now: Timestamp,
+    ) -> Result<SealedRun> {
+        let RunPlan { id, shard, generation, size, from_segment } = plan;
+        let mut writer =
+            RunWriter::new(self.chunks, self.seed, id, shard, generation, size, from_segment);
+        let mut filter = Filter::for_ids(size.ids);
+        entries.for_each(|order, key, version| {
+            if version.is_spent(now) {
+                return Ok(());
+            }
+            filter.insert(self.hasher.hash(key));
+            writer.push(order, key, version)
+        })?;
+        let meta = writer.finish()?;
+        filters::save(self.disk, self.dir, id, &filter)?;
+        Ok(SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) })
+    }
+
+    /// Seals an open set into one run for each generation in it. `begin` gives a run its number.
+    pub(super) fn seal_set(
+        &self,
+        shard: usize,
+        set: &OpenSet,
+        now: Timestamp,
+        mut begin: impl FnMut(RunSize) -> u64,
+    ) -> Result<Vec<SealedRun>> {
+        let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
+        for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
+            let group = groups.entry(entry.version.generation()).or_insert((RunSize::default(), u32::MAX));
+            group.0.add(entry.key);
+            group.1 = group.1.min(entry.lsn.segment());
+        }
+        let build = |(generation, (size, from_segment))| {
+            let keep = |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
+            let source = Source::open_set(set, self.hasher, keep);
+            let plan = RunPlan { id: begin(size), shard, generation, size, from_segment };
+            self.build(plan, MergeCursor::new(vec![source]), now)
+        };
+        groups.into_iter().map(build).collect()
+    }
+}

@@ -1,0 +1,129 @@
+//! Sealing in the background: frozen open sets become runs.
+//!
+//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): sync the log up to
+//! the freeze, write chunks and filters, sync the chunk store, write the manifest, then let the shards
+//! use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
+
+use crate::engine::Engine;
+use crate::engine::manifest::ManifestBody;
+use crate::engine::seal::RunBuilder;
+use crate::error::Result;
+use crate::exact::RunSize;
+use crate::shard::{SealedRun, Sealing};
+
+impl Engine {
+    pub(super) fn builder(&self) -> RunBuilder<'_> {
+        RunBuilder {
+            chunks: &*self.chunks,
+            seed: self.seed,
+            hasher: self.hasher,
+            disk: &*self.disk,
+            dir: &self.dir,
+        }
+    }
+
+    /// Seals every frozen set. Answers whether there was one.
+    pub(crate) fn seal_frozen(&self) -> Result<bool> {
+        let frozen: Vec<(usize, Sealing)> = (self.shards.iter().enumerate())
+            .filter_map(|(n, cell)| Some((n, cell.shard.lock().sealing.clone()?)))
+            .collect();
+        let Some(upto) = frozen.iter().map(|(_, sealing)| sealing.upto).max() else {
+            return Ok(false);
+        };
+        self.log.sync_to(upto)?;
+        let now = self.time.now();
+        let mut built: Vec<(usize, &Sealing, Vec<SealedRun>)> = Vec::new();
+        let mut begun = Vec::new();
+        let result = (|| {
+            for (shard, sealing) in &frozen {
+                let begin = |size| {
+                    let id = self.begin_run(size);
+                    begun.push(id);
+                    id
+                };
+                let runs = self.builder().seal_set(*shard, &sealing.set, now, begin)?;
+                built.push((*shard, sealing, runs));
+            }
+            self.commit(|body| {
+                for (shard, sealing, runs) in &built {
+                    body.sealed[*shard] = sealing.upto;
+                    body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
+                }
+            })
+        })();
+        self.end_runs(&begun, result.is_ok());
+        result?;
+        for (shard, _, runs) in built {
+            self.counters.runs_sealed.add(runs.len() as u64);
+            let cell = &self.shards[shard];
+            cell.shard.lock().sealed(runs);
+            cell.changed.notify_all();
+        }
+        Ok(true)
+    }
+
+    /// Freezes every shard that is not being sealed already; those without unsealed ids only move their
+    /// mark. Afterwards, and after a seal, opening has little to replay.
+    pub(crate) fn freeze_all(&self) {
+        for cell in &self.shards {
+            let mut shard = cell.shard.lock();
+            if shard.sealing.is_none() {
+                shard.freeze(self.log.end());
+            }
+        }
+        self.signals.seal.raise();
+    }
+
+    /// Gives a run its number and notes that it is being written.
+    pub(super) fn begin_run(&self, size: RunSize) -> u64 {
+        let mut manifest = self.manifest.lock();
+        let id = manifest.body.next_run;
+        manifest.body.next_run += 1;
+        manifest.in_flight.push((id, size.buckets()));
+        id
+    }
+
+    /// The runs are in the manifest now, or given up.
+    pub(super) fn end_runs(&self, begun: &[u64], done: bool) {
+        let mut manifest = self.manifest.lock();
+        let (over, rest): (Vec<_>, Vec<_>) =
+            manifest.in_flight.drain(..).partition(|(id, _)| begun.contains(id));
+        manifest.in_flight = rest;
+        if !done {
+            manifest.body.doomed.extend(over);
+        }
+    }
+
+    /// Writes a new version of the manifest. The chunk store is synced first and carries the number of
+    /// that version, so that an older copy of it is recognised (I10).
+    pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
+        let mut manifest = self.manifest.lock();
+        self.chunks.set_mark(manifest.body.epoch + 1)?;
+        self.chunks.sync()?;
+        let before = manifest.body.clone();
+        edit(&mut manifest.body);
+        // A run that the edit has listed is no longer in flight.
+        let listed: Vec<u64> = manifest.body.runs.iter().map(|run| run.id).collect();
+        let in_flight = manifest.in_flight.clone();
+        manifest.in_flight.retain(|(id, _)| !listed.contains(id));
+        self.fill_in(&mut manifest.body);
+        let written = manifest.write();
+        if written.is_err() {
+            let epoch = manifest.body.epoch;
+            manifest.body = ManifestBody { epoch, ..before };
+            manifest.in_flight = in_flight;
+        }
+        written
+    }
+
+    /// What the manifest says of log, namespaces and time.
+    pub(super) fn fill_in(&self, body: &mut ManifestBody) {
+        let first = body.first_segment();
+        body.durable = self.log.durable();
+        body.known = self.log.closed();
+        body.known.retain(|meta| meta.number < first);
+        body.next_segment = self.log.active() + 1;
+        body.namespaces = self.namespaces.metas();
+        body.time = Some(self.time.mark());
+    }
+}

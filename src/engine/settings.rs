@@ -1,0 +1,102 @@
+//! Settings: plain, checkable numbers, apart from the components (disk, clock) that come with them.
+
+use crate::disk::{Disk, RealDisk};
+use crate::engine::Durability;
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::sync::Arc;
+use crate::time::{Clock, SystemClock, Ttl};
+use std::time::Duration;
+
+/// How a store is opened.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) ttl: Ttl,
+    pub(crate) sliding: bool,
+    pub(crate) durability: Durability,
+    /// `None`: as the store has it, or the default for a new one.
+    pub(crate) shards: Option<usize>,
+    pub(crate) memory_budget: usize,
+    pub(crate) flush_interval: Duration,
+    pub(crate) wait_max: Duration,
+    pub(crate) clock_jump_max: Duration,
+    pub(crate) clock_settle: Duration,
+    pub(crate) create: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) disk: Arc<dyn Disk>,
+    /// For tests: small segments roll often.
+    pub(crate) segment_bytes: u32,
+    /// For tests: a store whose hashes are the same in every run.
+    pub(crate) seed: Option<[u8; 16]>,
+    /// For tests: no threads; the test calls what they would do.
+    pub(crate) background: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            ttl: Ttl::FOREVER,
+            sliding: false,
+            durability: Durability::Process,
+            shards: None,
+            memory_budget: limits::MEMORY_BUDGET_DEFAULT,
+            flush_interval: Duration::from_millis(100),
+            wait_max: Duration::from_millis(limits::WAIT_MS_DEFAULT),
+            clock_jump_max: Duration::from_secs(3600),
+            clock_settle: Duration::from_secs(60),
+            create: true,
+            clock: Arc::new(SystemClock),
+            disk: Arc::new(RealDisk::default()),
+            segment_bytes: limits::SEGMENT_BYTES,
+            seed: None,
+            background: true,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn check(&self) -> Result<()> {
+        self.ttl.check()?;
+        if let Some(shards) = self.shards
+            && !(shards.is_power_of_two() && shards <= limits::SHARDS_MAX)
+        {
+            return Err(Error::invalid(format!(
+                "{shards} shards: the number of shards is a power of two from 1 to {}",
+                limits::SHARDS_MAX
+            )));
+        }
+        if self.memory_budget < limits::MEMORY_BUDGET_MIN {
+            return Err(Error::invalid(format!(
+                "a memory budget of {} bytes: it is at least {} bytes (4 MiB)",
+                self.memory_budget,
+                limits::MEMORY_BUDGET_MIN
+            )));
+        }
+        if self.flush_interval.is_zero() {
+            return Err(Error::invalid("a flush interval of zero: use Durability::Process instead"));
+        }
+        Ok(())
+    }
+
+    /// Bytes of one shard's open set. Two may exist per shard, one filled and one sealed, and together
+    /// they get six tenths of the budget.
+    pub(crate) fn open_set_bytes(&self, shards: usize) -> usize {
+        (self.memory_budget / 10 * 3 / shards).clamp(32 << 10, 2 << 30)
+    }
+
+    /// sled runs well past its cache capacity, so it is told a tenth.
+    pub(crate) fn cache_bytes(&self) -> u64 {
+        self.memory_budget as u64 / 10
+    }
+
+    /// How many segments may hold unsealed records before they are sealed for the sake of a quick open.
+    pub(crate) fn replay_segments_max(&self) -> u32 {
+        let segments = self.memory_budget as u64 / u64::from(self.segment_bytes);
+        u32::try_from(segments).unwrap_or(u32::MAX).max(4)
+    }
+
+    /// Entries that healing collects in one pass over the log.
+    pub(crate) fn heal_ids_max(&self) -> u64 {
+        (self.memory_budget as u64 / 64).max(1 << 20)
+    }
+}

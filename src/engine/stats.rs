@@ -1,0 +1,199 @@
+//! What a store says of itself.
+
+use crate::engine::Engine;
+use crate::metrics::Counter;
+use serde::Serialize;
+use std::fmt;
+
+/// Counters of an open store.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) runs_sealed: Counter,
+    pub(super) runs_expired: Counter,
+    pub(super) ids_expired: Counter,
+    pub(super) merges: Counter,
+    pub(super) heals: Counter,
+    pub(super) chunks_healed: Counter,
+    pub(super) segments_removed: Counter,
+    pub(super) ids_rewritten: Counter,
+    pub(super) waits_for_seal: Counter,
+    pub(super) background_failures: Counter,
+    pub(super) replayed_records: Counter,
+    pub(super) cut_bytes: Counter,
+    pub(super) rebuilds: Counter,
+}
+
+/// Answers of one namespace since the store was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamespaceStats {
+    /// Its name; `default` is the one that calls on the store itself work in.
+    pub name: String,
+    /// Claims that were a first.
+    pub first_seen: u64,
+    /// Claims that were a duplicate.
+    pub duplicates: u64,
+}
+
+/// A picture of an open store: sizes now, and counters since it was opened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Claims that were a first.
+    pub first_seen: u64,
+    /// Claims that were a duplicate.
+    pub duplicates: u64,
+    /// The same for each namespace.
+    pub namespaces: Vec<NamespaceStats>,
+    /// Ids in memory, not sealed yet (live or not, tombstones included).
+    pub ids_unsealed: u64,
+    /// Entries in sealed runs (live or not; an id that was extended may count twice).
+    pub ids_sealed: u64,
+    /// Ids reserved and neither confirmed nor released.
+    pub ids_reserved: u64,
+    /// Shards.
+    pub shards: u64,
+    /// Sealed runs.
+    pub runs: u64,
+    /// Generations with sealed ids.
+    pub generations: u64,
+    /// Bytes of memory of unsealed ids.
+    pub memory_unsealed_bytes: u64,
+    /// Bytes of memory of filters.
+    pub memory_filter_bytes: u64,
+    /// Segments of the log.
+    pub log_segments: u64,
+    /// Bytes written in the log.
+    pub log_bytes: u64,
+    /// Bytes of the log's files, preallocated room included.
+    pub log_file_bytes: u64,
+    /// Bytes of the sled folder, as sled counts them.
+    pub sled_bytes: u64,
+    /// Filters asked by claims.
+    pub filter_probes: u64,
+    /// Chunks read by claims because a filter said "maybe".
+    pub chunk_reads: u64,
+    /// Chunks read in vain: what the filters cost.
+    pub filter_false_positives: u64,
+    /// Syncs of the log.
+    pub log_syncs: u64,
+    /// Runs made from open sets.
+    pub runs_sealed: u64,
+    /// Merges of runs.
+    pub merges: u64,
+    /// Entries that went with their generation.
+    pub ids_expired: u64,
+    /// Runs that went with their generation.
+    pub runs_expired: u64,
+    /// Log segments removed.
+    pub segments_removed: u64,
+    /// Records written again at the tail so that a segment could go.
+    pub ids_rewritten: u64,
+    /// Claims that had to wait for a seal.
+    pub waits_for_seal: u64,
+    /// Times that chunks were built again from the log.
+    pub heals: u64,
+    /// Chunks built again from the log.
+    pub chunks_healed: u64,
+    /// Background steps that failed and were tried again.
+    pub background_failures: u64,
+    /// Records read from the log when the store was opened.
+    pub replayed_records: u64,
+    /// Bytes of a torn tail that were cut when the store was opened.
+    pub cut_bytes: u64,
+    /// Whether opening had to build everything again from the log: 0 or 1.
+    pub rebuilds: u64,
+    /// Forward jumps of the wall clock that were not believed at once (I5).
+    pub clock_jumps: u64,
+    /// How far the wall clock is ahead of the engine's time, in milliseconds, while it is not believed.
+    pub clock_held_ms: u64,
+}
+
+impl Engine {
+    /// Takes the picture. Each shard's lock is held for a moment.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut unsealed = (0, 0);
+        let mut filters = 0;
+        let mut reserved = 0;
+        let mut runs = Vec::new();
+        let (mut probes, mut reads, mut false_positives) = (0, 0, 0);
+        for cell in &self.shards {
+            let shard = cell.shard.lock();
+            let (ids, bytes) = shard.unsealed();
+            unsealed = (unsealed.0 + ids as u64, unsealed.1 + bytes as u64);
+            reserved += shard.reserved.len() as u64;
+            filters += shard.runs.iter().map(|run| run.filter.bytes() as u64).sum::<u64>();
+            runs.extend(shard.runs.iter().map(|run| (run.meta.generation, run.meta.ids)));
+            probes += shard.counts.probes;
+            reads += shard.counts.chunk_reads;
+            false_positives += shard.counts.false_positives;
+        }
+        let mut generations: Vec<_> = runs.iter().map(|(generation, _)| *generation).collect();
+        generations.sort_unstable();
+        generations.dedup();
+        let namespaces: Vec<NamespaceStats> = (self.namespaces.all().iter())
+            .map(|info| {
+                let (first_seen, duplicates) = info.counts();
+                NamespaceStats { name: info.name.clone(), first_seen, duplicates }
+            })
+            .collect();
+        let (log_file_bytes, log_bytes) = self.log.bytes();
+        let c = &self.counters;
+        Stats {
+            first_seen: namespaces.iter().map(|ns| ns.first_seen).sum(),
+            duplicates: namespaces.iter().map(|ns| ns.duplicates).sum(),
+            namespaces,
+            ids_unsealed: unsealed.0,
+            ids_sealed: runs.iter().map(|(_, ids)| ids).sum(),
+            ids_reserved: reserved,
+            shards: self.shards.len() as u64,
+            runs: runs.len() as u64,
+            generations: generations.len() as u64,
+            memory_unsealed_bytes: unsealed.1,
+            memory_filter_bytes: filters,
+            log_segments: self.log.closed().len() as u64 + 1,
+            log_bytes,
+            log_file_bytes,
+            sled_bytes: self.chunks.bytes(),
+            filter_probes: probes,
+            chunk_reads: reads,
+            filter_false_positives: false_positives,
+            log_syncs: self.log.syncs(),
+            runs_sealed: c.runs_sealed.get(),
+            merges: c.merges.get(),
+            ids_expired: c.ids_expired.get(),
+            runs_expired: c.runs_expired.get(),
+            segments_removed: c.segments_removed.get(),
+            ids_rewritten: c.ids_rewritten.get(),
+            waits_for_seal: c.waits_for_seal.get(),
+            heals: c.heals.get(),
+            chunks_healed: c.chunks_healed.get(),
+            background_failures: c.background_failures.get(),
+            replayed_records: c.replayed_records.get(),
+            cut_bytes: c.cut_bytes.get(),
+            rebuilds: c.rebuilds.get(),
+            clock_jumps: self.time.jumps(),
+            clock_held_ms: self.time.held_ms(),
+        }
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let mut line = |name: &str, value: String| writeln!(f, "{name:<22} {value}");
+        line("ids unsealed", self.ids_unsealed.to_string())?;
+        line("ids sealed", format!("{} in {} runs", self.ids_sealed, self.runs))?;
+        line("generations", self.generations.to_string())?;
+        line("ids reserved", self.ids_reserved.to_string())?;
+        line("namespaces", self.namespaces.len().to_string())?;
+        line("shards", self.shards.to_string())?;
+        line("memory, unsealed ids", mib(self.memory_unsealed_bytes))?;
+        line("memory, filters", mib(self.memory_filter_bytes))?;
+        let log = format!("{} in {} segments", mib(self.log_bytes), self.log_segments);
+        line("disk, log", log)?;
+        line("disk, sled", mib(self.sled_bytes))?;
+        line("replayed at open", format!("{} records", self.replayed_records))?;
+        line("cut from torn tail", format!("{} bytes", self.cut_bytes))?;
+        line("clock held back", format!("{} ms", self.clock_held_ms))
+    }
+}

@@ -1,0 +1,95 @@
+//! Expiry: a generation dies whole. Its runs leave the shards, and their filters and chunks go, without a
+//! look at any id. Answers do not depend on it (I4): a dead claim is dead before it is swept.
+
+use crate::chunks::ChunkId;
+use crate::engine::{Engine, filters};
+use crate::error::Result;
+use crate::exact::RunMeta;
+use crate::sync::Arc;
+
+impl Engine {
+    /// Drops runs of which nothing is live. Answers whether there was one.
+    pub(crate) fn sweep(&self) -> Result<bool> {
+        let _structure = self.structure.lock();
+        let now = self.time.now();
+        let dead: Vec<(usize, Vec<Arc<RunMeta>>)> = (self.shards.iter().enumerate())
+            .map(|(number, cell)| (number, cell.shard.lock().dead_runs(now)))
+            .filter(|(_, runs)| !runs.is_empty())
+            .collect();
+        if dead.is_empty() {
+            return Ok(false);
+        }
+        let all: Vec<&Arc<RunMeta>> = dead.iter().flat_map(|(_, runs)| runs).collect();
+        let gone = |id: u64| all.iter().any(|meta| meta.id == id);
+        self.commit(|body| {
+            body.runs.retain(|meta| !gone(meta.id));
+            body.doomed.extend(all.iter().map(|meta| (meta.id, meta.buckets)));
+        })?;
+        for (number, runs) in &dead {
+            let ids: Vec<u64> = runs.iter().map(|meta| meta.id).collect();
+            self.shards[*number].shard.lock().replace_runs(&ids, None);
+        }
+        self.counters.runs_expired.add(all.len() as u64);
+        self.counters.ids_expired.add(all.iter().map(|meta| meta.ids).sum());
+        self.doom(dead.into_iter().flat_map(|(_, runs)| runs));
+        Ok(true)
+    }
+
+    /// Freezes open sets of which most has ended, and all of them when opening would have to replay
+    /// much: sealing leaves out what has ended.
+    pub(crate) fn freeze_stale(&self) {
+        let now = self.time.now();
+        let first = self.manifest.lock().body.first_segment();
+        if self.log.active().saturating_sub(first) >= self.settings.replay_segments_max() {
+            self.freeze_all();
+            return;
+        }
+        for cell in &self.shards {
+            let mut shard = cell.shard.lock();
+            if shard.sealing.is_none() && shard.open.is_mostly_dead(now) {
+                shard.freeze(self.log.end());
+                self.signals.seal.raise();
+            }
+        }
+    }
+
+    /// Hands over runs that no shard uses any more.
+    pub(super) fn doom(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
+        self.doomed.lock().extend(runs);
+    }
+
+    /// Removes chunks and filters of doomed runs that nobody reads any more.
+    pub(crate) fn bury(&self) -> Result<()> {
+        let (ready, busy): (Vec<_>, Vec<_>) =
+            self.doomed.lock().drain(..).partition(|meta| Arc::strong_count(meta) == 1);
+        self.doomed.lock().extend(busy);
+        for meta in ready {
+            let doomed = (meta.id, meta.buckets);
+            self.bury_run(doomed)?;
+            self.manifest.lock().body.doomed.retain(|other| *other != doomed);
+        }
+        Ok(())
+    }
+
+    fn bury_run(&self, (run, buckets): (u64, u32)) -> Result<()> {
+        for bucket in 0..buckets {
+            self.chunks.remove(ChunkId { run, bucket })?;
+        }
+        filters::remove(&*self.disk, &self.dir, run)
+    }
+
+    /// Removes what the manifest says is doomed and nobody in this process knows: leftovers of a crash
+    /// or of a failed seal.
+    pub(crate) fn bury_leftovers(&self) -> Result<()> {
+        let known: Vec<u64> = self.doomed.lock().iter().map(|meta| meta.id).collect();
+        let leftovers: Vec<(u64, u32)> = {
+            let manifest = self.manifest.lock();
+            manifest.body.doomed.iter().copied().filter(|(id, _)| !known.contains(id)).collect()
+        };
+        for doomed in leftovers {
+            self.bury_run(doomed)?;
+            self.manifest.lock().body.doomed.retain(|other| *other != doomed);
+        }
+        Ok(())
+    }
+}

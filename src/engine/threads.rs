@@ -1,0 +1,137 @@
+//! The background threads: one seals, one merges, expires and compacts, one serves the log. Each loop
+//! ends with the store, waits with a deadline (I12), and turns a panic into a stopped store (I7).
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Signal};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long after a failed attempt (a full disk, a failing chunk store) the next one is made.
+const RETRY: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_millis(200);
+
+/// The threads of an open store.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    engine: Arc<Engine>,
+    stop: Arc<AtomicBool>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
+        let threads = Self {
+            engine: Arc::clone(engine),
+            stop: Arc::default(),
+            handles: Mutex::default(),
+        };
+        if engine.settings.background {
+            threads.spawn("firstseen-seal", |e| &e.signals.seal, IDLE, Engine::seal_step)?;
+            threads.spawn("firstseen-keep", |e| &e.signals.maintain, IDLE, Engine::maintain_step)?;
+            let flush = engine.settings.flush_interval;
+            threads.spawn("firstseen-log", |e| &e.signals.log, flush, Engine::log_step)?;
+        }
+        Ok(threads)
+    }
+
+    fn spawn(
+        &self,
+        name: &str,
+        signal: fn(&Engine) -> &Signal,
+        pause: Duration,
+        step: fn(&Engine) -> Result<()>,
+    ) -> Result<()> {
+        let (engine, stop) = (Arc::clone(&self.engine), Arc::clone(&self.stop));
+        let body = move || {
+            while !stop.load(Ordering::Acquire) {
+                let stepped = catch_unwind(AssertUnwindSafe(|| step(&engine)));
+                let pause = match stepped {
+                    Ok(Ok(())) => pause,
+                    Ok(Err(error)) => {
+                        engine.note_trouble(&error);
+                        RETRY
+                    }
+                    Err(_) => return engine.health.stop("a background thread panicked"),
+                };
+                if !stop.load(Ordering::Acquire) {
+                    signal(&engine).wait(pause);
+                }
+            }
+        };
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        let handle = spawned.map_err(|e| Error::io("start a thread for", &self.engine.dir, e))?;
+        self.handles.lock().push(handle);
+        Ok(())
+    }
+
+    /// Ends all threads after their current step.
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        let signals = &self.engine.signals;
+        [&signals.seal, &signals.maintain, &*signals.log].map(Signal::raise);
+        for handle in self.handles.lock().drain(..) {
+            handle.join().ok();
+        }
+    }
+}
+
+impl Engine {
+    fn seal_step(&self) -> Result<()> {
+        while self.seal_frozen()? {
+            self.signals.maintain.raise();
+        }
+        Ok(())
+    }
+
+    fn maintain_step(&self) -> Result<()> {
+        while self.maintain()? {}
+        Ok(())
+    }
+
+    fn log_step(&self) -> Result<()> {
+        self.log.prepare_spare(self.time.now())?;
+        self.log.flush()?;
+        self.log.sync_full()
+    }
+
+    /// One round of what keeps a store small. Answers whether something was done.
+    pub(crate) fn maintain(&self) -> Result<bool> {
+        if self.health.check().is_err() {
+            return Ok(false);
+        }
+        self.freeze_stale();
+        let swept = self.sweep()?;
+        let merged = self.merge_one()?;
+        let compacted = self.compact()?;
+        self.bury()?;
+        self.bury_leftovers()?;
+        Ok(swept || merged || compacted)
+    }
+
+    /// For stores without threads: all that they would do, until nothing is left.
+    pub(crate) fn run_background(&self) -> Result<()> {
+        self.log_step()?;
+        loop {
+            self.seal_step()?;
+            if !self.maintain()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Background work failed. Nothing is lost by it, and it is tried again; a chunk store that fails
+    /// stays so until it is opened again, so that is done here.
+    fn note_trouble(&self, error: &Error) {
+        if self.health.check().is_err() {
+            return;
+        }
+        tracing::warn!(%error, "background work failed and will be tried again");
+        self.counters.background_failures.add(1);
+        if matches!(error, Error::Io { doing: "use", .. }) {
+            let _healing = self.healing.lock();
+            self.chunks.reopen().ok();
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Export and import: live claims, one by one, with their times.
+
+use crate::engine::Engine;
+use crate::engine::namespaces::NsInfo;
+use crate::engine::Durability;
+use crate::error::{Error, Result};
+use crate::exact::{MergeCursor, Source};
+use crate::expiry::{Class, Version};
+use crate::id::{Key, NsId, check_id};
+use crate::shard::Lookup;
+use crate::sync::MutexGuard;
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// A live claim as it is exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportEntry<'a> {
+    /// Name of the namespace.
+    pub namespace: &'a str,
+    /// The id, byte for byte.
+    pub id: &'a [u8],
+    /// When it was claimed.
+    pub first_seen: Timestamp,
+    /// When the claim ends; [`Timestamp::NEVER`] if it does not.
+    pub deadline: Timestamp,
+}
+
+/// A claim to be imported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportEntry {
+    /// The id, byte for byte.
+    pub id: Vec<u8>,
+    /// When it was claimed. A time in the future counts as now.
+    pub first_seen: Timestamp,
+    /// When the claim ends; [`Timestamp::NEVER`] if it does not.
+    pub deadline: Timestamp,
+}
+
+impl Engine {
+    /// Hands every live claim to `visit`, in no order that means anything. No lock is held while `visit`
+    /// runs (I9); claims made meanwhile may or may not be seen.
+    pub(crate) fn export(
+        &self,
+        mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
+    ) -> Result<u64> {
+        self.health.check()?;
+        let mut exported = 0;
+        let names: BTreeMap<NsId, String> =
+            self.namespaces.all().iter().map(|info| (info.id, info.name.clone())).collect();
+        for cell in &self.shards {
+            let (runs, mut sources) = {
+                let shard = cell.shard.lock();
+                let mut sources = vec![Source::open_set(&shard.open, self.hasher, |_| true)];
+                if let Some(sealing) = &shard.sealing {
+                    sources.push(Source::open_set(&sealing.set, self.hasher, |_| true));
+                }
+                (shard.runs.clone(), sources)
+            };
+            for run in &runs {
+                self.heal(&run.meta, "export reads everything")?;
+            }
+            sources.extend(runs.iter().map(|run| self.source(&run.meta)));
+            let now = self.time.now();
+            MergeCursor::new(sources).for_each(|_, key, version| -> Result<()> {
+                if !version.is_live(now) {
+                    return Ok(());
+                }
+                exported += 1;
+                let Version { first_seen, deadline, .. } = version;
+                let namespace = names.get(&key.ns).map_or("", String::as_str);
+                visit(ExportEntry { namespace, id: key.id, first_seen, deadline })
+                    .map_err(|e| Error::io("write the export of", Path::new(&self.dir), e))
+            })?;
+        }
+        Ok(exported)
+    }
+
+    /// Enters claims that are not live here; answers how many. What has ended already is left out.
+    pub(crate) fn import(
+        &self,
+        ns: &NsInfo,
+        entries: &[ImportEntry],
+        durability: Durability,
+    ) -> Result<u64> {
+        self.health.check()?;
+        let mut added = 0;
+        for entry in entries {
+            check_id(&entry.id)?;
+            if entry.deadline <= entry.first_seen {
+                return Err(Error::invalid("an imported claim ends before it begins"));
+            }
+            added += u64::from(self.import_one(ns, entry, durability)?);
+        }
+        if durability == Durability::Disk {
+            self.log.sync_to(self.log.end())?;
+        }
+        Ok(added)
+    }
+
+    fn import_one(&self, ns: &NsInfo, entry: &ImportEntry, durability: Durability) -> Result<bool> {
+        let key = Key { ns: ns.id, id: &entry.id };
+        let hash = self.hash(key);
+        let cell = self.cell(hash);
+        let mut shard = cell.shard.lock();
+        loop {
+            if shard.reserved.holder(key, hash).is_some() {
+                self.wait_for_release(cell, &mut shard, key, hash)?;
+                continue;
+            }
+            let now = self.time.now();
+            let known = match shard.lookup(key, hash, self.chunk_access()) {
+                Lookup::Unknown => None,
+                Lookup::Known(known) if known.version.is_live(now) => return Ok(false),
+                Lookup::Known(known) => Some(known),
+                Lookup::Damaged(run, fault) => {
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    continue;
+                }
+            };
+            if entry.deadline <= now {
+                return Ok(false);
+            }
+            if !self.room_for(cell, &mut shard, 1, key.id.len())? {
+                continue;
+            }
+            // Not before an earlier, ended claim or a tombstone: it would not count against them.
+            let first_seen = entry.first_seen.min(now);
+            let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen));
+            let version = Version {
+                first_seen,
+                deadline: entry.deadline,
+                class: class_of(first_seen, entry.deadline),
+                forgotten: false,
+            };
+            let level = durability.append_level();
+            let one = std::iter::once((key, version));
+            let lsn = self.log.append_versions(level, version.generation(), one)?;
+            shard.put(key, hash, version, lsn, known);
+            return Ok(true);
+        }
+    }
+}
+
+fn class_of(first_seen: Timestamp, deadline: Timestamp) -> Class {
+    if deadline == Timestamp::NEVER {
+        return Class::FOREVER;
+    }
+    Class::of_ttl(deadline.as_millis().saturating_sub(first_seen.as_millis()))
+}

@@ -1,0 +1,133 @@
+//! The integrity check: reads everything once and holds log, chunks and filters against each other.
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::exact::RunReader;
+use crate::log::Item;
+use crate::shard::{Lookup, SealedRun};
+use serde::Serialize;
+use std::fmt;
+
+/// What an integrity check has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[non_exhaustive]
+pub struct VerifyReport {
+    /// Log segments read.
+    pub segments: u64,
+    /// Records of ids read in the log.
+    pub log_records: u64,
+    /// Sealed runs read.
+    pub runs: u64,
+    /// Chunks read.
+    pub chunks: u64,
+    /// Entries read in chunks.
+    pub chunk_entries: u64,
+    /// What is wrong, for people. Empty: the store is sound.
+    pub problems: Vec<String>,
+}
+
+impl VerifyReport {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "log       {} records in {} segments", self.log_records, self.segments)?;
+        writeln!(
+            f,
+            "sealed    {} entries in {} chunks of {} runs",
+            self.chunk_entries, self.chunks, self.runs
+        )?;
+        self.problems.iter().try_for_each(|problem| writeln!(f, "problem   {problem}"))?;
+        write!(f, "{}", if self.is_sound() { "sound" } else { "NOT SOUND" })
+    }
+}
+
+/// Problems listed by name; the rest is only counted.
+const PROBLEMS_MAX: usize = 100;
+
+impl VerifyReport {
+    fn problem(&mut self, what: String) {
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(what);
+        }
+    }
+}
+
+impl Engine {
+    /// Reads the whole store. Claims go on meanwhile. Changes nothing and heals nothing.
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        self.health.check()?;
+        let mut report = VerifyReport::default();
+        // Runs must not be replaced while they are read.
+        let _structure = self.structure.lock();
+        for cell in &self.shards {
+            let runs = cell.shard.lock().runs.clone();
+            for run in &runs {
+                self.verify_run(run, &mut report);
+            }
+        }
+        let mut segments: Vec<u32> = self.log.closed().iter().map(|meta| meta.number).collect();
+        segments.push(self.log.active());
+        for number in segments {
+            report.segments += 1;
+            match self.verify_segment(number, &mut report) {
+                Err(e @ Error::Corrupt { .. }) => report.problem(e.to_string()),
+                other => other?,
+            }
+        }
+        Ok(report)
+    }
+
+    /// Every chunk is there and whole, every id is where its hash says, and its filter knows it (I2).
+    fn verify_run(&self, run: &SealedRun, report: &mut VerifyReport) {
+        report.runs += 1;
+        let meta = &run.meta;
+        let reader = RunReader::new(&*self.chunks, meta, self.seed, self.hasher);
+        for bucket in 0..meta.buckets {
+            report.chunks += 1;
+            let (mut entries, mut astray, mut uncovered) = (0, 0, 0);
+            let read = reader.bucket(bucket, |hash, _, _| {
+                entries += 1;
+                let here = hash.shard(self.shard_bits) == usize::from(meta.shard)
+                    && hash.bucket(meta.buckets) == bucket;
+                astray += u64::from(!here);
+                uncovered += u64::from(!run.filter.may_contain(hash));
+            });
+            report.chunk_entries += entries;
+            let name = format!("chunk {bucket} of run {}", meta.id);
+            if let Err(fault) = read {
+                report.problem(format!("{name}: {} (heals at the next read)", fault.0));
+            }
+            if astray + uncovered > 0 {
+                report.problem(format!("{name}: {astray} ids astray, {uncovered} not in the filter"));
+            }
+        }
+    }
+
+    /// Every record passes its checksum, and no record says more than what the store would answer.
+    fn verify_segment(&self, number: u32, report: &mut VerifyReport) -> Result<()> {
+        let now = self.time.now();
+        self.log.scan(number, |_, item| {
+            let Item::Version(key, version) = item else { return Ok(()) };
+            report.log_records += 1;
+            if version.is_spent(now) {
+                return Ok(());
+            }
+            let hash = self.hash(key);
+            let found = self.cell(hash).shard.lock().lookup(key, hash, self.chunk_access());
+            match found {
+                Lookup::Known(known) if known.version.join(version) == known.version => {}
+                // Reported with its run already.
+                Lookup::Damaged(..) => {}
+                Lookup::Known(_) | Lookup::Unknown => {
+                    report.problem(format!("a record in segment {number} is not in the set"));
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,167 @@
+//! What can go wrong, sorted by what the caller should do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The result of every fallible call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What the caller should do about an [`Error`].
+///
+/// The kinds are few on purpose: a program branches on the kind, a person reads the message. Messages
+/// and sources are not part of the stable interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Nothing is wrong with the data or the call; the same call may succeed later.
+    Retry,
+    /// The disk is full. Nothing was claimed; the same call succeeds once there is room.
+    StorageFull,
+    /// The store stopped acknowledging after a failed write or sync (I7), or was closed. Open it again.
+    Reopen,
+    /// The call or its arguments are wrong; repeating it unchanged cannot succeed.
+    FixCall,
+    /// Another process has the store open.
+    Locked,
+    /// Bytes on disk are damaged (I11). `firstseen repair` saves what can be saved and says what it saved.
+    Repair,
+    /// The operating system refused something the store needs (permission, a missing folder, an I/O error).
+    Environment,
+    /// A promise of this crate was broken by this crate. Please report it.
+    Bug,
+}
+
+/// A fault. Expected refusals (duplicate, in progress) are answers, never errors.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A wait ended at its deadline (I12); see [`ErrorKind::Retry`].
+    #[error("timed out waiting for {what}")]
+    Timeout {
+        /// What was waited for.
+        what: &'static str,
+    },
+    /// The disk is full; see [`ErrorKind::StorageFull`].
+    #[error("no space left on the disk that holds {}: nothing was claimed; free some space and call again", path.display())]
+    StorageFull {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// The store has stopped (I7); see [`ErrorKind::Reopen`].
+    #[error("the store has stopped and acknowledges nothing until it is reopened: {why}")]
+    Stopped {
+        /// The failure that stopped it.
+        why: String,
+    },
+    /// The store was closed through another handle; see [`ErrorKind::Reopen`].
+    #[error("the store is closed")]
+    Closed,
+    /// The arguments are wrong; see [`ErrorKind::FixCall`].
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong and what is allowed.
+        what: String,
+    },
+    /// Another process, or another handle in this one, holds the store; see [`ErrorKind::Locked`].
+    #[error("the store {} is open in another process (or opened twice in this one); one process at a time may open it", path.display())]
+    Locked {
+        /// The folder of the store.
+        path: PathBuf,
+    },
+    /// The folder is not a store; see [`ErrorKind::FixCall`].
+    #[error("{} is not a firstseen store: {why}", path.display())]
+    NotAStore {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing or in the way.
+        why: String,
+    },
+    /// A file was written by a newer release; see [`ErrorKind::FixCall`].
+    #[error("{} has format version {found}; this release reads versions up to {known}: use a newer firstseen", path.display())]
+    FromTheFuture {
+        /// The file.
+        path: PathBuf,
+        /// The version found in it.
+        found: u16,
+        /// The newest version that this release reads.
+        known: u16,
+    },
+    /// Damage before the tail of the log, or in the manifest (I11); see [`ErrorKind::Repair`].
+    #[error("{} is damaged at byte {offset}: {what}; `firstseen repair` saves what can be saved", path.display())]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file.
+        offset: u64,
+        /// What was expected and found.
+        what: String,
+    },
+    /// The operating system refused; see [`ErrorKind::Environment`].
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb ("open", "sync").
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A broken promise of this crate; see [`ErrorKind::Bug`].
+    #[error("internal error, please report it: {what}")]
+    Bug {
+        /// What did not hold.
+        what: String,
+    },
+}
+
+impl Error {
+    /// What the caller should do about this error.
+    ///
+    /// ```
+    /// use firstseen::ErrorKind;
+    /// # let dir = tempfile::tempdir()?;
+    /// let store = firstseen::Store::open(dir.path().join("seen.db"))?;
+    /// assert_eq!(store.claim(b"").unwrap_err().kind(), ErrorKind::FixCall);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Timeout { .. } => ErrorKind::Retry,
+            Self::StorageFull { .. } => ErrorKind::StorageFull,
+            Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
+            Self::Invalid { .. } | Self::NotAStore { .. } | Self::FromTheFuture { .. } => {
+                ErrorKind::FixCall
+            }
+            Self::Locked { .. } => ErrorKind::Locked,
+            Self::Corrupt { .. } => ErrorKind::Repair,
+            Self::Io { .. } => ErrorKind::Environment,
+            Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// Wraps an operating-system error; a full disk gets its own kind, because the caller can mend it.
+    pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
+        if is_full(&source) {
+            Self::StorageFull { path: path.to_owned() }
+        } else {
+            Self::Io { doing, path: path.to_owned(), source }
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.to_owned(), offset, what: what.into() }
+    }
+
+    pub(crate) fn invalid(what: impl Into<String>) -> Self {
+        Self::Invalid { what: what.into() }
+    }
+
+    pub(crate) fn bug(what: impl Into<String>) -> Self {
+        Self::Bug { what: what.into() }
+    }
+}
+
+/// Says whether an operating-system error means "no room": a full disk or an exhausted quota.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

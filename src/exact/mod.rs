@@ -1,0 +1,12 @@
+//! The exact set: which ids are claimed, byte for byte (I3). New ids are in memory (`open_set.rs`) until
+//! they are sealed into runs of chunks (`run.rs`, `chunk.rs`).
+
+mod chunk;
+mod merge;
+mod open_set;
+mod run;
+
+pub(crate) use chunk::ChunkWriter;
+pub(crate) use merge::{MergeCursor, Source};
+pub(crate) use open_set::OpenSet;
+pub(crate) use run::{RunMeta, RunReader, RunSize, RunWriter, find_in_run};

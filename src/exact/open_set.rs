@@ -1,0 +1,212 @@
+//! The open set: ids not yet sealed, in memory, exact.
+//!
+//! Entries stand one behind the other in one block of bytes; a hash table of 32-bit offsets finds them.
+//! A first-seen id touches one line of the table and the end of the block.
+//!
+//! ```text
+//! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | id
+//! ```
+//!
+//! Memory per id: 32 bytes, the id, and five to twelve bytes of table.
+
+use crate::expiry::{Class, Tally, Version};
+use crate::id::{IdHash, IdHasher, Key, NsId};
+use crate::log::Lsn;
+use crate::time::Timestamp;
+use hashbrown::HashTable;
+
+const HEAD: usize = 32;
+const FLAG_FORGOTTEN: u8 = 1;
+
+/// Bytes of table per entry at the capacity that the set starts with.
+const TABLE_BYTES: usize = 9;
+
+/// An entry as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OpenEntry<'a> {
+    pub(crate) key: Key<'a>,
+    pub(crate) version: Version,
+    /// The place after the record that made it so.
+    pub(crate) lsn: Lsn,
+}
+
+/// Ids and their versions, in memory.
+#[derive(Debug)]
+pub(crate) struct OpenSet {
+    table: HashTable<u32>,
+    bytes: Vec<u8>,
+    bytes_max: usize,
+    hasher: IdHasher,
+    /// Entries by generation. One that was replaced stays counted: this only says when to look.
+    tally: Tally,
+}
+
+impl OpenSet {
+    /// An empty set that calls itself full at about `bytes_max` bytes of memory.
+    pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
+        // Room for ids of 16 bytes from the start: growing later would be a pause for some claim.
+        let entries = bytes_max / (HEAD + 16 + TABLE_BYTES);
+        let table = HashTable::with_capacity(entries);
+        Self { table, bytes: Vec::new(), bytes_max, hasher, tally: Tally::default() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
+    /// Bytes of memory, as far as they follow from the entries.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.len() + self.table.len() * TABLE_BYTES
+    }
+
+    /// Whether sealing now would free most of it, because most has ended.
+    pub(crate) fn is_mostly_dead(&self, now: Timestamp) -> bool {
+        self.tally.dead(now) > self.tally.live(now)
+    }
+
+    /// Whether `ids` more ids of `id_bytes` bytes in all would go past the bound.
+    #[inline]
+    pub(crate) fn is_full_for(&self, ids: usize, id_bytes: usize) -> bool {
+        self.memory() + ids * (HEAD + TABLE_BYTES) + id_bytes > self.bytes_max
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, key: Key<'_>, hash: IdHash) -> Option<OpenEntry<'_>> {
+        let found = self.table.find(hash.table(), |at| self.key_at(*at) == key)?;
+        Some(self.entry(*found))
+    }
+
+    /// Adds an id or replaces its version. The caller has looked and knows that this version counts.
+    #[inline]
+    pub(crate) fn put(&mut self, key: Key<'_>, hash: IdHash, version: Version, lsn: Lsn) {
+        let found = self.table.find(hash.table(), |at| self.key_at(*at) == key);
+        if let Some(at) = found.copied() {
+            self.write_version(at as usize, version, lsn);
+        } else {
+            self.insert_new(key, hash, version, lsn);
+        }
+    }
+
+    /// Adds an id that is known not to be in the set.
+    #[inline]
+    pub(crate) fn insert_new(&mut self, key: Key<'_>, hash: IdHash, version: Version, lsn: Lsn) {
+        let at = self.bytes.len();
+        debug_assert!(u32::try_from(at).is_ok(), "an open set stays under 4 GB");
+        let mut head = [0; HEAD];
+        head[24..28].copy_from_slice(&key.ns.0.to_le_bytes());
+        head[28..30].copy_from_slice(&(key.id.len() as u16).to_le_bytes());
+        put_version(&mut head, version, lsn);
+        self.tally.add(version.generation(), 1);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(key.id);
+        let (bytes, hasher) = (&self.bytes, self.hasher);
+        self.table
+            .insert_unique(hash.table(), at as u32, |at| hasher.hash(key_in(bytes, *at)).table());
+    }
+
+    /// Takes an id out again. Its bytes stay until the set is sealed.
+    pub(crate) fn remove(&mut self, key: Key<'_>, hash: IdHash) {
+        let bytes = &self.bytes;
+        if let Ok(found) = self.table.find_entry(hash.table(), |at| key_in(bytes, *at) == key) {
+            found.remove();
+        }
+    }
+
+    /// All entries, in no order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = OpenEntry<'_>> {
+        self.table.iter().map(|at| self.entry(*at))
+    }
+
+    #[inline]
+    fn key_at(&self, at: u32) -> Key<'_> {
+        key_in(&self.bytes, at)
+    }
+
+    fn entry(&self, at: u32) -> OpenEntry<'_> {
+        let head = &self.bytes[at as usize..at as usize + HEAD];
+        let version = Version {
+            first_seen: Timestamp::from_millis(u64_in(head, 0)),
+            deadline: Timestamp::from_millis(u64_in(head, 8)),
+            class: Class(head[30]),
+            forgotten: head[31] & FLAG_FORGOTTEN != 0,
+        };
+        OpenEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
+    }
+
+    fn write_version(&mut self, at: usize, version: Version, lsn: Lsn) {
+        self.tally.add(version.generation(), 1);
+        put_version(&mut self.bytes[at..at + HEAD], version, lsn);
+    }
+}
+
+#[inline]
+fn put_version(head: &mut [u8], version: Version, lsn: Lsn) {
+    head[..8].copy_from_slice(&version.first_seen.as_millis().to_le_bytes());
+    head[8..16].copy_from_slice(&version.deadline.as_millis().to_le_bytes());
+    head[16..24].copy_from_slice(&lsn.0.to_le_bytes());
+    head[30] = version.class.0;
+    head[31] = if version.forgotten { FLAG_FORGOTTEN } else { 0 };
+}
+
+#[inline]
+fn key_in(bytes: &[u8], at: u32) -> Key<'_> {
+    let entry = &bytes[at as usize..];
+    let ns = u32::from_le_bytes(entry[24..28].try_into().expect("four bytes"));
+    let len = u16::from_le_bytes(entry[28..30].try_into().expect("two bytes"));
+    Key { ns: NsId(ns), id: &entry[HEAD..HEAD + usize::from(len)] }
+}
+
+#[inline]
+fn u64_in(head: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(head[at..at + 8].try_into().expect("eight bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Seed;
+    use crate::time::Ttl;
+
+    fn version(ms: u64) -> Version {
+        Version::claim(Timestamp::from_millis(ms), Ttl::from_millis(1000))
+    }
+
+    #[test]
+    fn i3_ids_are_compared_byte_for_byte_also_when_every_hash_is_equal() {
+        let hasher = IdHasher::new(Seed([1; 16]));
+        let hash = IdHash::from_parts(7, 7);
+        let mut set = OpenSet::new(hasher, 1 << 20);
+        for (i, id) in [&b"a"[..], b"b", b"ab"].into_iter().enumerate() {
+            for ns in 0..2 {
+                let key = Key { ns: NsId(ns), id };
+                assert_eq!(set.get(key, hash), None);
+                set.put(key, hash, version(i as u64), Lsn(i as u64));
+                assert_eq!(set.get(key, hash).map(|e| e.lsn), Some(Lsn(i as u64)));
+            }
+        }
+        assert_eq!(set.len(), 6);
+    }
+
+    #[test]
+    fn entries_are_replaced_removed_and_listed() {
+        let hasher = IdHasher::new(Seed([1; 16]));
+        let mut set = OpenSet::new(hasher, 1 << 12);
+        for i in 0..1000u32 {
+            let id = i.to_le_bytes();
+            let key = Key { ns: NsId(0), id: &id };
+            set.put(key, hasher.hash(key), version(1), Lsn(1));
+            set.put(key, hasher.hash(key), version(2), Lsn(2));
+        }
+        assert_eq!(set.len(), 1000);
+        assert!(set.is_full_for(1, 4));
+        assert!(set.iter().all(|e| e.version == version(2) && e.lsn == Lsn(2)));
+        let key = Key { ns: NsId(0), id: &5u32.to_le_bytes() };
+        set.remove(key, hasher.hash(key));
+        assert_eq!(set.get(key, hasher.hash(key)), None);
+        assert_eq!(set.len(), 999);
+    }
+}

@@ -1,0 +1,39 @@
+//! Expiry: when a claim ends (I4), which of two records of one id counts, and which claims end together.
+
+mod generation;
+mod tally;
+mod version;
+
+pub(crate) use generation::{Class, GenId};
+pub(crate) use tally::Tally;
+pub(crate) use version::Version;
+
+use crate::time::Timestamp;
+
+/// What the clock says of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The claim stands: the same id is a duplicate.
+    Live,
+    /// The claim has ended: the same id is seen for the first time again.
+    Expired,
+}
+
+/// A claim is live while `now < deadline` (I4). Whether it was swept already does not matter.
+#[inline]
+pub(crate) fn verdict(deadline: Timestamp, now: Timestamp) -> Verdict {
+    if now < deadline { Verdict::Live } else { Verdict::Expired }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i4_live_while_now_is_before_the_deadline() {
+        let at = Timestamp::from_millis;
+        assert_eq!(verdict(at(10), at(9)), Verdict::Live);
+        assert_eq!(verdict(at(10), at(10)), Verdict::Expired);
+        assert_eq!(verdict(Timestamp::NEVER, at(u64::MAX - 1)), Verdict::Live);
+    }
+}

@@ -1,0 +1,64 @@
+//! Sums by generation: how much of something has ended, without looking at it.
+
+use crate::expiry::{GenId, Verdict};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A sum for each generation.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Tally {
+    sums: Vec<(GenId, u64)>,
+}
+
+impl Tally {
+    /// Claims that follow each other share a generation, so the one added to last is looked at first.
+    #[inline]
+    pub(crate) fn add(&mut self, generation: GenId, n: u64) {
+        match self.sums.last_mut() {
+            Some((last, sum)) if *last == generation => *sum += n,
+            _ => self.add_slow(generation, n),
+        }
+    }
+
+    #[cold]
+    fn add_slow(&mut self, generation: GenId, n: u64) {
+        match self.sums.iter().position(|(g, _)| *g == generation) {
+            Some(i) => {
+                self.sums[i].1 += n;
+                let last = self.sums.len() - 1;
+                self.sums.swap(i, last);
+            }
+            None => self.sums.push((generation, n)),
+        }
+    }
+
+    /// The sum over generations in which something may still be live.
+    pub(crate) fn live(&self, now: Timestamp) -> u64 {
+        let live = self.sums.iter().filter(|(g, _)| g.verdict(now) == Verdict::Live);
+        live.map(|(_, n)| n).sum()
+    }
+
+    /// The sum over generations that have ended.
+    pub(crate) fn dead(&self, now: Timestamp) -> u64 {
+        self.sums.iter().map(|(_, n)| n).sum::<u64>() - self.live(now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expiry::Class;
+
+    #[test]
+    fn a_tally_knows_what_has_ended() {
+        let at = Timestamp::from_millis;
+        let soon = GenId::of(Class::of_ttl(60_000), at(60_000));
+        let mut tally = Tally::default();
+        for _ in 0..3 {
+            tally.add(soon, 10);
+            tally.add(GenId::FOREVER, 7);
+        }
+        assert_eq!((tally.live(at(0)), tally.dead(at(0))), (51, 0));
+        assert_eq!((tally.live(soon.end()), tally.dead(soon.end())), (21, 30));
+    }
+}

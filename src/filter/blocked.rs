@@ -1,0 +1,147 @@
+//! A blocked Bloom filter: all bits of an id lie in one cache line.
+//!
+//! Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007), with one bit in
+//! each of the eight words of a block, as in the split-block filters of Parquet and Impala: eight
+//! independent tests on one line, which the compiler turns into vector instructions.
+
+use crate::id::IdHash;
+
+/// Bits per id. With eight bits set in a block of 512, 14 bits per id answer "maybe" for about one new
+/// id in 300, at 1.75 bytes of memory.
+const BITS_PER_ID: u64 = 14;
+
+const WORDS: usize = 8;
+const BLOCK_BITS: u64 = 512;
+
+/// Odd multipliers that spread 32 hash bits over the words: the first digits of pi, made odd.
+const SPREAD: [u32; WORDS] = [
+    0x243f_6a89,
+    0x85a3_08d3,
+    0x1319_8a2f,
+    0x0370_7345,
+    0xa409_3823,
+    0x299f_31d1,
+    0x082e_fa99,
+    0xec4e_6c89,
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(align(64))]
+struct Block([u64; WORDS]);
+
+/// Which ids may be sealed in a run.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Filter {
+    blocks: Box<[Block]>,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter").field("blocks", &self.blocks.len()).finish()
+    }
+}
+
+impl Filter {
+    /// An empty filter for `ids` ids. More may be inserted: that costs speed, never an answer (I2).
+    pub(crate) fn for_ids(ids: u64) -> Self {
+        let blocks = (ids * BITS_PER_ID).div_ceil(BLOCK_BITS).clamp(1, 1 << 24);
+        Self { blocks: vec![Block([0; WORDS]); blocks as usize].into() }
+    }
+
+    #[inline]
+    fn mask(hash: IdHash) -> [u64; WORDS] {
+        let bits = hash.filter_bits();
+        SPREAD.map(|odd| 1 << (bits.wrapping_mul(odd) >> 26))
+    }
+
+    #[inline]
+    fn block(&self, hash: IdHash) -> usize {
+        hash.filter_block(self.blocks.len() as u32)
+    }
+
+    pub(crate) fn insert(&mut self, hash: IdHash) {
+        let block = self.block(hash);
+        let words = &mut self.blocks[block].0;
+        for (word, bit) in words.iter_mut().zip(Self::mask(hash)) {
+            *word |= bit;
+        }
+    }
+
+    /// False: surely not inserted. True: maybe.
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: IdHash) -> bool {
+        let words = &self.blocks[self.block(hash)].0;
+        let mut missing = 0;
+        for (word, bit) in words.iter().zip(Self::mask(hash)) {
+            missing |= bit & !word;
+        }
+        missing == 0
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.blocks.len() * size_of::<Block>()
+    }
+
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        self.blocks.iter().flat_map(|block| block.0)
+    }
+
+    pub(super) fn from_words(bytes: &[u8]) -> Option<Self> {
+        let block = |bytes: &[u8]| {
+            let mut words = [0; WORDS];
+            for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+                *word = u64::from_le_bytes(bytes.try_into().expect("chunks_exact(8)"));
+            }
+            Block(words)
+        };
+        let whole = !bytes.is_empty() && bytes.len().is_multiple_of(size_of::<Block>());
+        whole.then(|| Self { blocks: bytes.chunks_exact(size_of::<Block>()).map(block).collect() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{IdHasher, Key, NsId, Seed};
+
+    fn hashes(from: u32, n: u32) -> impl Iterator<Item = IdHash> {
+        let hasher = IdHasher::new(Seed([5; 16]));
+        (from..from + n).map(move |i| hasher.hash(Key { ns: NsId(0), id: &i.to_le_bytes() }))
+    }
+
+    #[test]
+    fn i2_every_inserted_id_answers_maybe_also_when_overfull() {
+        for (room, n) in [(1, 1), (10_000, 10_000), (100, 10_000)] {
+            let mut filter = Filter::for_ids(room);
+            hashes(0, n).for_each(|hash| filter.insert(hash));
+            assert!(hashes(0, n).all(|hash| filter.may_contain(hash)));
+        }
+    }
+
+    #[test]
+    fn few_others_answer_maybe() {
+        let mut filter = Filter::for_ids(100_000);
+        hashes(0, 100_000).for_each(|hash| filter.insert(hash));
+        let false_positives = hashes(1_000_000, 100_000).filter(|h| filter.may_contain(*h)).count();
+        assert!((50..1000).contains(&false_positives), "{false_positives} in 100,000");
+    }
+
+    /// The reference that the card names: ours must not answer "maybe" more often at the same size than
+    /// a blocked layout is known to cost (about three times a plain Bloom filter at this size).
+    #[test]
+    fn the_reference_filter_is_not_far_better() {
+        let n = 100_000u32;
+        let mut ours = Filter::for_ids(u64::from(n));
+        let mut reference =
+            bloomfilter::Bloom::<[u8; 4]>::new_with_seed(ours.bytes(), n as usize, &[7; 32])
+                .expect("sizes are sound");
+        for (i, hash) in hashes(0, n).enumerate() {
+            ours.insert(hash);
+            reference.set(&(i as u32).to_le_bytes());
+        }
+        let ours = hashes(n, n).filter(|h| ours.may_contain(*h)).count();
+        let theirs = (n..2 * n).filter(|i| reference.check(&i.to_le_bytes())).count();
+        assert!(ours <= 6 * theirs.max(20), "ours {ours}, reference {theirs} in {n}");
+    }
+}

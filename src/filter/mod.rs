@@ -1,0 +1,7 @@
+//! The filter: answers "surely not sealed" for almost every new id, and decides nothing (I2, I3).
+
+mod blocked;
+mod snapshot;
+
+pub(crate) use blocked::Filter;
+pub(crate) use snapshot::{decode, encode};

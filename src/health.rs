@@ -1,0 +1,62 @@
+//! Fail-stop (I7): after a failed log write or sync nothing is acknowledged until the store is reopened.
+
+use crate::error::{Error, Result};
+use crate::sync::{AtomicBool, Mutex, Ordering};
+
+/// One sticky flag for the whole store. Taking it into account is part of appending to the log and of
+/// every claim, so it cannot be forgotten at a call site.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    stopped: AtomicBool,
+    why: Mutex<Option<String>>,
+}
+
+impl Health {
+    /// One relaxed load on the path of every claim.
+    #[inline]
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.stopped.load(Ordering::Acquire) { Err(self.error()) } else { Ok(()) }
+    }
+
+    /// Stops the store for good. The first reason is kept: later ones are its consequences.
+    pub(crate) fn stop(&self, why: impl Into<String>) {
+        let why = why.into();
+        tracing::error!(why, "the store stops acknowledging");
+        self.why.lock().get_or_insert(why);
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// The same for an orderly end: without a reason, the refusal says "closed".
+    pub(crate) fn close(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    #[cold]
+    fn error(&self) -> Error {
+        match &*self.why.lock() {
+            Some(why) => Error::Stopped { why: why.clone() },
+            None => Error::Closed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i7_the_first_reason_sticks() {
+        let health = Health::default();
+        assert!(health.check().is_ok());
+        health.stop("sync failed");
+        health.stop("then this");
+        assert!(matches!(health.check(), Err(Error::Stopped { why }) if why == "sync failed"));
+    }
+
+    #[test]
+    fn closed_is_told_apart_from_failed() {
+        let health = Health::default();
+        health.close();
+        assert!(matches!(health.check(), Err(Error::Closed)));
+    }
+}

@@ -1,0 +1,170 @@
+//! Ids: any bytes, kept verbatim, hashed once at the door.
+//!
+//! Ids come from outside, so the hash is keyed with a random seed of the store: a sender who does not
+//! know the seed cannot aim at one shard or one filter block. The hash is SipHash-1-3 with 128 bits of
+//! output (Aumasson and Bernstein, 2012), a published function, because filters and chunk numbers on
+//! disk depend on it across releases.
+
+use crate::error::{Error, Result};
+use crate::limits;
+use serde::{Deserialize, Serialize};
+use siphasher::sip128::SipHasher13;
+
+/// Number of a namespace; part of every key. Zero is the namespace of calls on the store itself.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub(crate) struct NsId(pub(crate) u32);
+
+/// What is claimed: an id within a namespace. Compared byte for byte (I3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key<'a> {
+    pub(crate) ns: NsId,
+    pub(crate) id: &'a [u8],
+}
+
+/// Checks an id as it enters.
+pub(crate) fn check_id(id: &[u8]) -> Result<()> {
+    match id.len() {
+        0 => Err(Error::invalid("the id is empty; an id has 1 to 1,024 bytes")),
+        1..=limits::ID_BYTES_MAX => Ok(()),
+        n => Err(Error::invalid(format!("the id has {n} bytes; an id has 1 to 1,024 bytes"))),
+    }
+}
+
+/// 128 bits of a key, each part used for one thing only, so that no use thins out another:
+///
+/// | bits | use |
+/// |---|---|
+/// | hi 56..64 | shard |
+/// | hi 32..56 | filter block |
+/// | hi 0..32 | chunk of a run (range reduction keeps hash order, so runs can be merged in one pass) |
+/// | lo 0..64 | open table: hashbrown takes the low bits as index and the top seven as tag |
+/// | lo 25..57 | bits within a filter block (overlaps only with index bits of tables beyond 32 M ids) |
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct IdHash {
+    lo: u64,
+    hi: u64,
+}
+
+impl IdHash {
+    /// Which of `1 << shard_bits` shards. The top bits, so that doubling the shards splits each in two.
+    #[inline]
+    pub(crate) fn shard(self, shard_bits: u32) -> usize {
+        ((self.hi >> 56) as usize) >> (8 - shard_bits)
+    }
+
+    #[inline]
+    pub(crate) fn table(self) -> u64 {
+        self.lo
+    }
+
+    /// Which of `blocks` filter blocks, by multiplication instead of division (Lemire, 2019).
+    #[inline]
+    pub(crate) fn filter_block(self, blocks: u32) -> usize {
+        let bits = (self.hi >> 32) & 0x00ff_ffff;
+        ((bits * u64::from(blocks)) >> 24) as usize
+    }
+
+    #[inline]
+    pub(crate) fn filter_bits(self) -> u32 {
+        (self.lo >> 25) as u32
+    }
+
+    /// The position of a key in hash order, the order of ids in every run.
+    #[inline]
+    pub(crate) fn order(self) -> u32 {
+        self.hi as u32
+    }
+
+    /// Which of `buckets` chunks; monotone in [`order`](Self::order).
+    #[inline]
+    pub(crate) fn bucket(self, buckets: u32) -> u32 {
+        bucket_of_order(self.order(), buckets)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_parts(lo: u64, hi: u64) -> Self {
+        Self { lo, hi }
+    }
+}
+
+/// Which of `buckets` chunks holds the keys at this place in hash order.
+#[inline]
+pub(crate) fn bucket_of_order(order: u32, buckets: u32) -> u32 {
+    ((u64::from(order) * u64::from(buckets)) >> 32) as u32
+}
+
+/// The store's secret: 16 random bytes drawn when the store is created.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seed(pub(crate) [u8; 16]);
+
+impl std::fmt::Debug for Seed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Seed(..)") // keep the secret out of logs
+    }
+}
+
+/// Hashes keys under the store's seed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IdHasher {
+    k0: u64,
+    k1: u64,
+}
+
+impl IdHasher {
+    pub(crate) fn new(seed: Seed) -> Self {
+        let mut halves = seed.0.chunks_exact(8).map(|half| {
+            u64::from_le_bytes(half.try_into().expect("chunks_exact(8) yields eight bytes"))
+        });
+        Self { k0: halves.next().unwrap_or(0), k1: halves.next().unwrap_or(0) }
+    }
+
+    /// The namespace enters through the key of the hash: no copy of the id is made.
+    #[inline]
+    pub(crate) fn hash(&self, key: Key<'_>) -> IdHash {
+        let ns = u64::from(key.ns.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let hash = SipHasher13::new_with_keys(self.k0, self.k1 ^ ns).hash(key.id);
+        IdHash { lo: hash.h1, hi: hash.h2 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hash(seed: u8, ns: u32, id: &[u8]) -> IdHash {
+        IdHasher::new(Seed([seed; 16])).hash(Key { ns: NsId(ns), id })
+    }
+
+    #[test]
+    fn the_seed_and_the_namespace_change_the_hash() {
+        assert_eq!(hash(1, 0, b"a"), hash(1, 0, b"a"));
+        assert_ne!(hash(1, 0, b"a"), hash(2, 0, b"a"));
+        assert_ne!(hash(1, 0, b"a"), hash(1, 1, b"a"));
+    }
+
+    /// Filters and chunks on disk depend on this function: a change of its output is a change of format.
+    #[test]
+    fn the_hash_is_stable_across_releases() {
+        let h = hash(7, 3, b"evt-1");
+        assert_eq!((h.lo, h.hi), (GOLDEN_LO, GOLDEN_HI));
+    }
+    const GOLDEN_LO: u64 = 0;
+    const GOLDEN_HI: u64 = 0;
+
+    #[test]
+    fn buckets_follow_hash_order() {
+        let mut hashes: Vec<_> = (0..2000u32).map(|i| hash(9, 0, &i.to_le_bytes())).collect();
+        hashes.sort_by_key(|h| h.order());
+        assert!(hashes.windows(2).all(|w| w[0].bucket(37) <= w[1].bucket(37)));
+        assert!(hashes.iter().all(|h| h.shard(3) < 8 && h.filter_block(11) < 11));
+    }
+
+    #[test]
+    fn ids_have_1_to_1024_bytes() {
+        assert!(check_id(b"").is_err());
+        assert!(check_id(&[0; 1024]).is_ok());
+        assert!(check_id(&[0; 1025]).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! Every bound of the engine in one place, with checks of how they relate.
+
+/// Longest id in bytes. Ids are event ids, not payloads; a longer one is a mistake worth hearing about.
+pub const ID_BYTES_MAX: usize = 1024;
+
+/// Longest name of a namespace in bytes.
+pub const NAMESPACE_BYTES_MAX: usize = 255;
+
+/// Most ids in one batch: a batch holds the locks of its shards, so its size is a pause for others.
+pub const BATCH_IDS_MAX: usize = 65_536;
+
+/// Most bytes of ids in one batch.
+pub const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// Longest record payload in the log: one whole batch with its framing.
+pub(crate) const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_IDS_MAX * 8 + 64;
+
+/// Size of a preallocated log segment.
+pub(crate) const SEGMENT_BYTES: u32 = 16 << 20;
+
+/// Fewest and most shards. The upper bound is the eight hash bits that choose a shard (see `id.rs`).
+pub(crate) const SHARDS_MAX: usize = 256;
+
+/// Shards of a new store when nothing is asked.
+pub(crate) const SHARDS_DEFAULT: usize = 8;
+
+/// Memory budget in bytes when nothing is asked: unsealed ids, the chunk cache and buffers. Filters of
+/// sealed ids (about two bytes each) come on top.
+pub(crate) const MEMORY_BUDGET_DEFAULT: usize = 64 << 20;
+
+/// Smallest memory budget: below it the open sets are so small that sealing never ends.
+pub(crate) const MEMORY_BUDGET_MIN: usize = 4 << 20;
+
+/// Bytes aimed at per sealed chunk: one read on a filter hit, and a value size that sled is good at.
+pub(crate) const CHUNK_BYTES: u64 = 3_600;
+
+/// Longest ttl: beyond it a deadline in milliseconds would overflow.
+pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
+
+/// How long a claim waits for a seal, a reservation or a heal before it says so (I12).
+pub(crate) const WAIT_MS_DEFAULT: u64 = 30_000;
+
+const _: () = assert!(RECORD_BYTES_MAX < SEGMENT_BYTES as usize / 2, "a record fits in a segment");
+const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch");
+const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");
+const _: () = assert!(SHARDS_MAX.is_power_of_two() && SHARDS_DEFAULT.is_power_of_two());

@@ -1,0 +1,94 @@
+//! Group commit: one sync for all callers that wait.
+//!
+//! The first caller who finds nobody syncing becomes the leader and syncs everything appended so far;
+//! the others wait, and the next of them leads for all that came meanwhile. (DeWitt et al., 1984.)
+
+use crate::error::{Error, Result};
+use crate::log::Lsn;
+use crate::log::tail::Log;
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering};
+
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// Everything before this place is on disk.
+    durable: AtomicU64,
+    leading: Mutex<bool>,
+    done: Condvar,
+    syncs: AtomicU64,
+}
+
+impl Commit {
+    pub(super) fn new(durable: Lsn) -> Self {
+        let leading = Mutex::new(false);
+        Self { durable: durable.0.into(), leading, done: Condvar::new(), syncs: AtomicU64::new(0) }
+    }
+}
+
+impl Log {
+    /// Up to where the log is on disk.
+    #[inline]
+    pub(crate) fn durable(&self) -> Lsn {
+        Lsn(self.commit.durable.load(Ordering::Acquire))
+    }
+
+    /// How many syncs were made so far.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.commit.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Returns when everything before `lsn` is on disk. A wait ends with the sync that is waited for
+    /// (I12); after a failed sync every waiter hears so, and the store has stopped (I7).
+    pub(crate) fn sync_to(&self, lsn: Lsn) -> Result<()> {
+        let mut leading = self.commit.leading.lock();
+        loop {
+            if self.durable() >= lsn {
+                return Ok(());
+            }
+            self.config.health.check()?;
+            if !*leading {
+                break;
+            }
+            self.commit.done.wait(&mut leading);
+        }
+        *leading = true;
+        drop(leading);
+        let led = self.lead();
+        *self.commit.leading.lock() = false;
+        self.commit.done.notify_all();
+        led
+    }
+
+    fn lead(&self) -> Result<()> {
+        let (target, active, full) = {
+            let mut tail = self.tail.lock();
+            let flushed = tail.flush();
+            flushed.map_err(|e| self.stop_on(e))?;
+            (tail.end(), Arc::clone(&tail.active), tail.unsynced.clone())
+        };
+        for segment in full.iter().chain([&active]) {
+            let synced = segment.file.sync_data();
+            // The kernel may have dropped the pages it could not write, and a second sync would lie:
+            // a failed one is final. (Rebello et al., "Can Applications Recover from fsync Failures?")
+            synced.map_err(|e| self.stop_on(Error::io("sync", &segment.path, e)))?;
+        }
+        self.commit.syncs.fetch_add(1, Ordering::Relaxed);
+        self.commit.durable.fetch_max(target.0, Ordering::AcqRel);
+        active.note_durable(target);
+        let synced = |number| full.iter().any(|segment| segment.header.number == number);
+        self.tail.lock().unsynced.retain(|segment| !synced(segment.header.number));
+        // A full segment is read by others through its own handle; the mapping has done its work.
+        full.iter().for_each(|segment| segment.file.unmap());
+        Ok(())
+    }
+
+    /// Syncs full segments, if there are any, so that a later sync has less to do. In the background.
+    pub(crate) fn sync_full(&self) -> Result<()> {
+        let end = self.tail.lock().unsynced.last().map(|full| Lsn::new(full.header.number + 1, 0));
+        end.map_or(Ok(()), |end| self.sync_to(end))
+    }
+
+    /// Takes note of what recovery found on disk or has put there.
+    pub(crate) fn set_durable(&self, lsn: Lsn) {
+        self.commit.durable.fetch_max(lsn.0, Ordering::AcqRel);
+    }
+}

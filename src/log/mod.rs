@@ -1,0 +1,38 @@
+//! The log: the truth. Everything else in the folder of a store can be rebuilt from it.
+//!
+//! The log is a row of segments, files of a fixed preallocated size. A record is checksummed and is in
+//! the log before anyone hears "first seen". Bytes on disk: `segment.rs` and `record.rs`.
+
+mod commit;
+mod record;
+mod recover;
+mod retention;
+mod segment;
+mod tail;
+
+pub(crate) use record::{Item, NamespaceRecord};
+pub(crate) use recover::{Recovered, ReplayPlan, Salvaged, find_seed, salvage};
+pub(crate) use retention::SegmentMeta;
+pub(crate) use tail::{AppendLevel, Log, LogConfig};
+
+use serde::{Deserialize, Serialize};
+
+/// A place in the log: the number of a segment and an offset in it. Places order records.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub(crate) struct Lsn(pub(crate) u64);
+
+impl Lsn {
+    pub(crate) fn new(segment: u32, offset: u32) -> Self {
+        Self(u64::from(segment) << 32 | u64::from(offset))
+    }
+
+    pub(crate) fn segment(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn offset(self) -> u32 {
+        self.0 as u32
+    }
+}

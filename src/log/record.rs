@@ -1,0 +1,402 @@
+//! Records: what one looks like on disk, and what it says.
+//!
+//! ```text
+//! crc      u32     CRC32C of the rest, started from the segment's salt and the record's offset
+//! length   varint  of kind and payload; never zero, so zeros mark the end of what was written
+//! kind     u8      low four bits: kind; 0x10: a namespace follows; 0x20: a ttl follows
+//! payload
+//! ```
+//!
+//! The checksum covers the place of the record as well as its bytes: a stale record of an older file, or
+//! one that has slipped by a byte, does not pass.
+//!
+//! | kind | payload |
+//! |---|---|
+//! | 1 claim | [ns] [ttl ms] age, id to the end |
+//! | 2 claims | [ns] [ttl ms] age, then (length, id) to the end |
+//! | 3 versions | (ns, first seen, deadline + 1 or 0 for never, class u8, flags u8, length, id) to the end |
+//! | 4 namespace | ns, ttl ms + 1 or 0 for never, flags u8, name to the end |
+//! | 15 end | number of the segment that goes on |
+//! | 5 to 14 | kept for transactions, rows, prepared commits and marks |
+//!
+//! All integers are varints unless said otherwise. `age` is the time of the claim minus the base time of
+//! the segment: two or three bytes instead of six. A claim without ttl never ends.
+
+use crate::codec::{Reader, put_varint, varint_len};
+use crate::expiry::{Class, GenId, Version};
+use crate::id::{Key, NsId};
+use crate::limits;
+use crate::time::{Timestamp, Ttl};
+
+const CLAIM: u8 = 1;
+const CLAIMS: u8 = 2;
+const VERSIONS: u8 = 3;
+const NAMESPACE: u8 = 4;
+const END: u8 = 15;
+
+const HAS_NS: u8 = 0x10;
+const HAS_TTL: u8 = 0x20;
+const KIND_MASK: u8 = 0x0f;
+
+const FLAG_FORGOTTEN: u8 = 1;
+const FLAG_SLIDING: u8 = 1;
+
+const CRC_BYTES: usize = 4;
+
+/// A namespace as the log knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NamespaceRecord<'a> {
+    pub(crate) ns: NsId,
+    pub(crate) ttl: Ttl,
+    pub(crate) sliding: bool,
+    pub(crate) name: &'a [u8],
+}
+
+/// One thing that a record says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Item<'a> {
+    /// An id has this version.
+    Version(Key<'a>, Version),
+    /// A namespace exists, or its settings changed.
+    Namespace(NamespaceRecord<'a>),
+}
+
+impl Item<'_> {
+    /// How long what is said can matter.
+    pub(crate) fn generation(&self) -> GenId {
+        match self {
+            Self::Version(_, version) => version.generation(),
+            Self::Namespace(_) => GenId::FOREVER,
+        }
+    }
+}
+
+/// What `decode` found at a place.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// A whole record with its payload.
+    Record(RawRecord<'a>),
+    /// Zeros: nothing was written here.
+    Nothing,
+    /// Bytes that are no record.
+    Damage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawRecord<'a> {
+    kind: u8,
+    payload: &'a [u8],
+    /// Bytes on disk.
+    pub(crate) len: usize,
+}
+
+/// Where a record stands; part of its checksum, and the base of its times.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) salt: u32,
+    pub(crate) offset: u32,
+    pub(crate) base: Timestamp,
+}
+
+impl Place {
+    fn crc(self, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(self.salt ^ self.offset.wrapping_mul(0x9e37_79b1), bytes)
+    }
+}
+
+/// Encodes one claim. `None` if its time lies before the segment's base (its time was read before the
+/// segment began): the caller then writes it as a version, which carries full times.
+#[inline]
+pub(crate) fn claim(
+    out: &mut Vec<u8>,
+    place: Place,
+    at: Timestamp,
+    ttl: Ttl,
+    key: Key<'_>,
+) -> Option<()> {
+    let age = at.as_millis().checked_sub(place.base.as_millis())?;
+    let kind = CLAIM | flags(key.ns, ttl);
+    let head = 1 + head_len(key.ns, ttl, age);
+    begin(out, kind, head + key.id.len());
+    put_head(out, key.ns, ttl, age);
+    out.extend_from_slice(key.id);
+    finish(out, place);
+    Some(())
+}
+
+/// Encodes a batch of claims of one namespace, moment and ttl as one record.
+pub(crate) fn claims<'a>(
+    out: &mut Vec<u8>,
+    place: Place,
+    at: Timestamp,
+    ttl: Ttl,
+    ns: NsId,
+    ids: impl Iterator<Item = &'a [u8]> + Clone,
+) -> Option<()> {
+    let age = at.as_millis().checked_sub(place.base.as_millis())?;
+    let kind = CLAIMS | flags(ns, ttl);
+    let bytes: usize = ids.clone().map(|id| varint_len(id.len() as u64) + id.len()).sum();
+    begin(out, kind, 1 + head_len(ns, ttl, age) + bytes);
+    put_head(out, ns, ttl, age);
+    for id in ids {
+        put_varint(out, id.len() as u64);
+        out.extend_from_slice(id);
+    }
+    finish(out, place);
+    Some(())
+}
+
+/// Encodes versions with their full times: extensions, tombstones, imports, and copies by compaction.
+pub(crate) fn versions<'a>(
+    out: &mut Vec<u8>,
+    place: Place,
+    versions: impl Iterator<Item = (Key<'a>, Version)>,
+) {
+    let mut body = Vec::new();
+    for (key, version) in versions {
+        put_varint(&mut body, u64::from(key.ns.0));
+        put_varint(&mut body, version.first_seen.as_millis());
+        // Plus one, so that "never" (the greatest number) takes one byte and not ten.
+        put_varint(&mut body, version.deadline.as_millis().wrapping_add(1));
+        body.push(version.class.0);
+        body.push(if version.forgotten { FLAG_FORGOTTEN } else { 0 });
+        put_varint(&mut body, key.id.len() as u64);
+        body.extend_from_slice(key.id);
+    }
+    begin(out, VERSIONS, 1 + body.len());
+    out.extend_from_slice(&body);
+    finish(out, place);
+}
+
+/// Encodes a namespace.
+pub(crate) fn namespace(out: &mut Vec<u8>, place: Place, record: &NamespaceRecord<'_>) {
+    let mut body = Vec::new();
+    put_varint(&mut body, u64::from(record.ns.0));
+    put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
+    body.push(if record.sliding { FLAG_SLIDING } else { 0 });
+    body.extend_from_slice(record.name);
+    begin(out, NAMESPACE, 1 + body.len());
+    out.extend_from_slice(&body);
+    finish(out, place);
+}
+
+/// Encodes the mark that ends a full segment and names the one that goes on.
+pub(crate) fn end(out: &mut Vec<u8>, place: Place, next: u32) {
+    begin(out, END, 1 + varint_len(u64::from(next)));
+    put_varint(out, u64::from(next));
+    finish(out, place);
+}
+
+/// Room that [`end`] may take; every segment keeps it free.
+pub(crate) const END_BYTES: usize = CRC_BYTES + 2 + 5;
+
+fn flags(ns: NsId, ttl: Ttl) -> u8 {
+    (if ns.0 == 0 { 0 } else { HAS_NS }) | ttl.as_millis().map_or(0, |_| HAS_TTL)
+}
+
+fn head_len(ns: NsId, ttl: Ttl, age: u64) -> usize {
+    let ns_len = if ns.0 == 0 { 0 } else { varint_len(u64::from(ns.0)) };
+    ns_len + ttl.as_millis().map_or(0, varint_len) + varint_len(age)
+}
+
+fn put_head(out: &mut Vec<u8>, ns: NsId, ttl: Ttl, age: u64) {
+    if ns.0 != 0 {
+        put_varint(out, u64::from(ns.0));
+    }
+    if let Some(ms) = ttl.as_millis() {
+        put_varint(out, ms);
+    }
+    put_varint(out, age);
+}
+
+/// Starts a record in an empty buffer; `len` counts kind and payload.
+fn begin(out: &mut Vec<u8>, kind: u8, len: usize) {
+    out.clear();
+    out.extend_from_slice(&[0; CRC_BYTES]);
+    put_varint(out, len as u64);
+    out.push(kind);
+}
+
+fn finish(out: &mut [u8], place: Place) {
+    let crc = place.crc(&out[CRC_BYTES..]);
+    out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Reads the record at the front of `bytes`. Never panics, whatever the bytes.
+pub(crate) fn decode(bytes: &[u8], place: Place) -> Found<'_> {
+    match try_decode(bytes, place) {
+        Some(record) => Found::Record(record),
+        // Zeros up to the longest possible frame: a record never looks like this.
+        None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
+        None => Found::Damage,
+    }
+}
+
+fn try_decode(bytes: &[u8], place: Place) -> Option<RawRecord<'_>> {
+    let mut r = Reader::new(bytes);
+    let crc = r.u32()?;
+    let len = usize::try_from(r.varint()?).ok()?;
+    if len == 0 || len > limits::RECORD_BYTES_MAX {
+        return None;
+    }
+    let body = r.bytes(len)?;
+    let total = bytes.len() - r.rest().len();
+    if place.crc(&bytes[CRC_BYTES..total]) != crc {
+        return None;
+    }
+    Some(RawRecord { kind: body[0], payload: &body[1..], len: total })
+}
+
+impl<'a> RawRecord<'a> {
+    /// For the mark that ends a segment: the number of the segment that goes on.
+    pub(crate) fn end_mark(&self) -> Option<u32> {
+        (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
+    }
+
+    /// Hands every item to `visit`. `None` if the payload is not what the writer writes: with a good
+    /// checksum that means a newer release or a bug, never a torn write.
+    pub(crate) fn items<E>(
+        &self,
+        base: Timestamp,
+        mut visit: impl FnMut(Item<'a>) -> std::result::Result<(), E>,
+    ) -> Option<std::result::Result<(), E>> {
+        let mut r = Reader::new(self.payload);
+        match self.kind & KIND_MASK {
+            CLAIM => {
+                let (ns, version) = self.head(&mut r, base)?;
+                Some(visit(Item::Version(Key { ns, id: r.rest() }, version)))
+            }
+            CLAIMS => {
+                let (ns, version) = self.head(&mut r, base)?;
+                while !r.is_empty() {
+                    let id = take_id(&mut r)?;
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version)) {
+                        return Some(Err(e));
+                    }
+                }
+                Some(Ok(()))
+            }
+            VERSIONS => {
+                while !r.is_empty() {
+                    let ns = NsId(r.varint_u32()?);
+                    let first_seen = Timestamp::from_millis(r.varint()?);
+                    let deadline = Timestamp::from_millis(r.varint()?.wrapping_sub(1));
+                    let class = Class(r.u8()?);
+                    let forgotten = r.u8()? & FLAG_FORGOTTEN != 0;
+                    let id = take_id(&mut r)?;
+                    let version = Version { first_seen, deadline, class, forgotten };
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version)) {
+                        return Some(Err(e));
+                    }
+                }
+                Some(Ok(()))
+            }
+            NAMESPACE => {
+                let ns = NsId(r.varint_u32()?);
+                let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
+                let sliding = r.u8()? & FLAG_SLIDING != 0;
+                Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name: r.rest() })))
+            }
+            END => Some(Ok(())),
+            _ => None,
+        }
+    }
+
+    fn head(&self, r: &mut Reader<'a>, base: Timestamp) -> Option<(NsId, Version)> {
+        let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
+        let ttl = if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
+        let first_seen = Timestamp::from_millis(base.as_millis().saturating_add(r.varint()?));
+        Some((ns, Version::claim(first_seen, ttl)))
+    }
+}
+
+fn take_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
+    let len = usize::try_from(r.varint()?).ok()?;
+    r.bytes(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLACE: Place =
+        Place { salt: 77, offset: 4096, base: Timestamp::from_millis(1_000_000) };
+
+    fn items(bytes: &[u8]) -> Vec<(u32, Vec<u8>, Version)> {
+        let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
+        assert_eq!(record.len, bytes.len());
+        let mut out = Vec::new();
+        let visited = record.items(PLACE.base, |item| {
+            let Item::Version(key, version) = item else { panic!("not a version") };
+            out.push((key.ns.0, key.id.to_vec(), version));
+            Ok::<(), ()>(())
+        });
+        assert_eq!(visited, Some(Ok(())));
+        out
+    }
+
+    #[test]
+    fn claims_round_trip_with_and_without_namespace_and_ttl() {
+        let at = Timestamp::from_millis(1_000_300);
+        for ns in [0, 1, 70_000] {
+            for ttl in [Ttl::FOREVER, Ttl::from_millis(1), Ttl::from_millis(604_800_000)] {
+                let mut out = Vec::new();
+                let key = Key { ns: NsId(ns), id: b"evt-1" };
+                claim(&mut out, PLACE, at, ttl, key).expect("after the base");
+                let version = Version::claim(at, ttl);
+                assert_eq!(items(&out), [(ns, b"evt-1".to_vec(), version)]);
+
+                let ids = [&b"a"[..], b"bb", b"ccc"];
+                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter()).expect("after the base");
+                let want: Vec<_> = ids.iter().map(|id| (ns, id.to_vec(), version)).collect();
+                assert_eq!(items(&out), want);
+            }
+        }
+    }
+
+    #[test]
+    fn versions_and_tombstones_round_trip() {
+        let claimed = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(10));
+        let all = [claimed, claimed.tombstone(Timestamp::from_millis(7))];
+        let mut out = Vec::new();
+        versions(&mut out, PLACE, all.iter().map(|v| (Key { ns: NsId(3), id: b"x" }, *v)));
+        let want: Vec<_> = all.iter().map(|v| (3, b"x".to_vec(), *v)).collect();
+        assert_eq!(items(&out), want);
+    }
+
+    #[test]
+    fn a_forever_claim_of_16_bytes_takes_24() {
+        let mut out = Vec::new();
+        let key = Key { ns: NsId(0), id: &[9; 16] };
+        let at = Timestamp::from_millis(1_000_300);
+        claim(&mut out, PLACE, at, Ttl::FOREVER, key).expect("after the base");
+        assert_eq!(out.len(), 24);
+    }
+
+    #[test]
+    fn i11_every_flipped_bit_every_cut_and_every_shift_is_noticed() {
+        let mut out = Vec::new();
+        let key = Key { ns: NsId(0), id: b"evt-123456" };
+        claim(&mut out, PLACE, PLACE.base, Ttl::FOREVER, key).expect("at the base");
+        for bit in 0..out.len() * 8 {
+            let mut bad = out.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode(&bad, PLACE), Found::Damage, "bit {bit}");
+        }
+        for len in 1..out.len() {
+            assert_eq!(decode(&out[..len], PLACE), Found::Damage);
+        }
+        assert_eq!(decode(&out, Place { offset: 4097, ..PLACE }), Found::Damage);
+        assert_eq!(decode(&out, Place { salt: 78, ..PLACE }), Found::Damage);
+        assert_eq!(decode(&[0; 64], PLACE), Found::Nothing);
+        assert_eq!(decode(&[], PLACE), Found::Nothing);
+    }
+
+    #[test]
+    fn a_claim_older_than_the_segment_is_refused_not_bent() {
+        let mut out = Vec::new();
+        let key = Key { ns: NsId(0), id: b"x" };
+        let before = Timestamp::from_millis(999_999);
+        assert_eq!(claim(&mut out, PLACE, before, Ttl::FOREVER, key), None);
+    }
+}

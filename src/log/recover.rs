@@ -1,0 +1,403 @@
+//! Reading the log back: at open (the unsealed tail only), to heal and to compact (one segment), and to
+//! repair (whatever is left).
+
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::id::Seed;
+use crate::log::record::{Found, Item};
+use crate::expiry::Tally;
+use crate::log::retention::SegmentMeta;
+use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes};
+use crate::log::tail::{Log, LogConfig};
+use crate::log::Lsn;
+use crate::sync::Arc;
+use crate::time::Timestamp;
+use std::path::{Path, PathBuf};
+
+/// What the manifest knows of the log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ReplayPlan {
+    /// The first segment to read. Those before it are known and their ids are sealed.
+    pub(crate) first: u32,
+    /// The segments before `first`.
+    pub(crate) known: Vec<SegmentMeta>,
+    /// Up to where the log was on disk when the manifest was written.
+    pub(crate) durable: Lsn,
+    /// Read the known segments too: everything sealed is built again.
+    pub(crate) rescan: bool,
+    /// Numbers from here on were not in use when the manifest was written.
+    pub(crate) next_number: u32,
+}
+
+/// A log that is open again.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) log: Log,
+    /// Bytes cut from a torn tail, at most: what a crash left half written.
+    pub(crate) cut_bytes: u64,
+}
+
+impl Log {
+    /// Opens the log: reads every record from the first unsealed segment on, hands it to `visit` with the
+    /// place after it, and cuts a torn tail at the last whole record. Damage before a place that is known
+    /// to have been on disk is an error that names file and offset, never a cut (I11).
+    pub(crate) fn recover(
+        config: LogConfig,
+        plan: ReplayPlan,
+        now: Timestamp,
+        mut visit: impl FnMut(Lsn, Item<'_>) -> Result<()>,
+    ) -> Result<Recovered> {
+        let numbers = segment_numbers(&config)?;
+        check_known(&config, &plan)?;
+        let fresh: Vec<u32> = numbers.iter().copied().filter(|n| *n >= plan.first).collect();
+        let durable = noted_durable(&config, &fresh, plan.durable);
+        let next_number = numbers.last().map_or(0, |n| n + 1).max(plan.next_number).max(1);
+        let mut closed = plan.known.clone();
+        if plan.rescan {
+            for meta in &plan.known {
+                rescan(&config, meta, &mut visit)?;
+            }
+        }
+        let mut replayed: Vec<Segment> = Vec::new();
+
+        let mut number = match fresh.first() {
+            Some(first) if *first == plan.first || plan.durable == Lsn(0) => *first,
+            _ if durable > Lsn::new(plan.first, DATA_START) => {
+                return Err(missing(&config, plan.first));
+            }
+            _ => {
+                remove_others(&config, &numbers, &closed, None)?;
+                let log = Log::start(config, None, closed, next_number, now)?;
+                log.set_durable(log.end());
+                return Ok(Recovered { log, cut_bytes: 0 });
+            }
+        };
+        loop {
+            let path = Segment::path(&config.dir, number);
+            let segment = match Segment::open(&*config.disk, &path) {
+                Ok(segment) => segment,
+                // The very first segment may be torn in its header: nothing was ever written after it.
+                Err(Error::Corrupt { .. }) if durable == Lsn(0) && replayed.is_empty() => {
+                    remove_others(&config, &numbers, &closed, None)?;
+                    let log = Log::start(config, None, closed, next_number, now)?;
+                    return Ok(Recovered { log, cut_bytes: 0 });
+                }
+                Err(e) => return Err(e),
+            };
+            let bytes = segment.read(DATA_START, None)?;
+            let mut tally = Tally::default();
+            let (end, stop) = walk(&segment.path, &bytes, &mut tally, &mut visit)?;
+            match stop {
+                Stop::Continued(next) => {
+                    closed.push(SegmentMeta { number, end, tally });
+                    replayed.push(segment);
+                    if !fresh.contains(&next) {
+                        return Err(missing(&config, next));
+                    }
+                    number = next;
+                }
+                Stop::Ended | Stop::Damaged if Lsn::new(number, end) < durable => {
+                    let what = format!("the log was on disk up to {}", describe(durable));
+                    return Err(Error::corrupt(&path, u64::from(end), what));
+                }
+                Stop::Ended | Stop::Damaged => {
+                    let torn = stop == Stop::Damaged || bytes.written_after(end);
+                    let cut_bytes = if torn { u64::from(bytes.end() - end) } else { 0 };
+                    remove_others(&config, &numbers, &closed, Some(number))?;
+                    return finish(config, segment, end, tally, closed, &replayed, cut_bytes, next_number, now);
+                }
+            }
+        }
+    }
+
+    /// Hands every record of one segment to `visit`, up to the end of what was appended.
+    pub(crate) fn scan(
+        &self,
+        number: u32,
+        mut visit: impl FnMut(Lsn, Item<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (end, active) = {
+            let mut tail = self.tail.lock();
+            let flushed = tail.flush();
+            flushed.map_err(|e| self.stop_on(e))?;
+            let active = Arc::clone(&tail.active);
+            if active.header.number == number { (Some(tail.offset), active) } else { (None, active) }
+        };
+        let bytes = match end {
+            Some(_) => active.read(DATA_START, end)?,
+            None => {
+                let path = Segment::path(&self.config.dir, number);
+                Segment::open(&*self.config.disk, &path)?.read(DATA_START, None)?
+            }
+        };
+        let path = Segment::path(&self.config.dir, number);
+        let (at, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+        let whole = match end {
+            Some(end) => at == end,
+            None => matches!(stop, Stop::Continued(_)),
+        };
+        if whole {
+            Ok(())
+        } else {
+            Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The mark that names the next segment.
+    Continued(u32),
+    /// Zeros, or the end of the file.
+    Ended,
+    /// Bytes that are no record.
+    Damaged,
+}
+
+/// Reads records until something else comes; answers where and what.
+fn walk(
+    path: &Path,
+    bytes: &SegmentBytes,
+    tally: &mut Tally,
+    visit: &mut impl FnMut(Lsn, Item<'_>) -> Result<()>,
+) -> Result<(u32, Stop)> {
+    let mut offset = DATA_START;
+    loop {
+        let record = match bytes.at(offset) {
+            Found::Record(record) => record,
+            Found::Nothing => return Ok((offset, Stop::Ended)),
+            Found::Damage => return Ok((offset, Stop::Damaged)),
+        };
+        let after = offset + record.len as u32;
+        if let Some(next) = record.end_mark() {
+            return Ok((after, Stop::Continued(next)));
+        }
+        let lsn = Lsn::new(bytes.header.number, after);
+        let mut generation = None;
+        let items = record.items(bytes.header.base, |item| {
+            generation.get_or_insert_with(|| item.generation());
+            visit(lsn, item)
+        });
+        // A good checksum over something we cannot read: not a torn write, so never cut.
+        let unknown = || Error::corrupt(path, u64::from(offset), "a record of an unknown kind");
+        items.ok_or_else(unknown)??;
+        if let Some(generation) = generation {
+            tally.add(generation, record.len as u64);
+        }
+        offset = after;
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the last step of one function, split for length")]
+fn finish(
+    config: LogConfig,
+    segment: Segment,
+    end: u32,
+    tally: Tally,
+    closed: Vec<SegmentMeta>,
+    replayed: &[Segment],
+    cut_bytes: u64,
+    next_number: u32,
+    now: Timestamp,
+) -> Result<Recovered> {
+    if cut_bytes > 0 {
+        // Erased, not only ignored: a stale record behind the cut must not join the new ones.
+        let len = u64::from(end);
+        segment.file.set_len(len).map_err(|e| Error::io("truncate", &segment.path, e))?;
+        tracing::warn!(path = %segment.path.display(), offset = end, cut_bytes, "cut a torn tail");
+    }
+    // Answers will rest on what was replayed: put it on disk before the first of them.
+    for segment in replayed.iter().chain([&segment]) {
+        segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
+    }
+    let log = Log::start(config, Some((segment, end, tally)), closed, next_number, now)?;
+    log.set_durable(log.end());
+    Ok(Recovered { log, cut_bytes })
+}
+
+fn describe(lsn: Lsn) -> String {
+    format!("segment {} byte {}, and ends here", lsn.segment(), lsn.offset())
+}
+
+fn missing(config: &LogConfig, number: u32) -> Error {
+    let path = Segment::path(&config.dir, number);
+    Error::corrupt(&path, 0, "this segment of the log is missing")
+}
+
+/// Numbers of the segment files in the folder, in order.
+fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
+    let list = config.disk.list(&config.dir).map_err(|e| Error::io("list", &config.dir, e))?;
+    let mut numbers: Vec<u32> = list.iter().filter_map(|p| Segment::number_of(p)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// Segments that are not read at open must at least be there, and as long as they were.
+fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
+    for meta in &plan.known {
+        let path = Segment::path(&config.dir, meta.number);
+        let len = match config.disk.open(&path).and_then(|file| file.len()) {
+            Ok(len) => len,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(missing(config, meta.number));
+            }
+            Err(e) => return Err(Error::io("open", &path, e)),
+        };
+        if len < meta.bytes() {
+            let what = format!("the segment should have {} bytes", meta.bytes());
+            return Err(Error::corrupt(&path, len, what));
+        }
+    }
+    Ok(())
+}
+
+/// Reads a segment whose ids were sealed; it must be whole.
+fn rescan(
+    config: &LogConfig,
+    meta: &SegmentMeta,
+    visit: &mut impl FnMut(Lsn, Item<'_>) -> Result<()>,
+) -> Result<()> {
+    let path = Segment::path(&config.dir, meta.number);
+    let bytes = Segment::open(&*config.disk, &path)?.read(DATA_START, None)?;
+    match walk(&path, &bytes, &mut Tally::default(), visit)? {
+        (_, Stop::Continued(_)) => Ok(()),
+        (at, _) => {
+            Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
+        }
+    }
+}
+
+/// The highest place that any segment knows to have been on disk.
+fn noted_durable(config: &LogConfig, numbers: &[u32], known: Lsn) -> Lsn {
+    let noted = numbers.iter().filter_map(|number| {
+        let path = Segment::path(&config.dir, *number);
+        Segment::open(&*config.disk, &path).ok().map(|segment| segment.durable_noted())
+    });
+    noted.fold(known, Lsn::max)
+}
+
+/// Removes files that are no part of the log any more: unused spares, what a lost tail had continued
+/// into, and segments whose removal a crash interrupted.
+fn remove_others(
+    config: &LogConfig,
+    numbers: &[u32],
+    closed: &[SegmentMeta],
+    active: Option<u32>,
+) -> Result<()> {
+    let keep = |n: u32| Some(n) == active || closed.iter().any(|meta| meta.number == n);
+    let mut removed = false;
+    for number in numbers.iter().copied().filter(|n| !keep(*n)) {
+        let path = Segment::path(&config.dir, number);
+        config.disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
+        removed = true;
+    }
+    if removed {
+        config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
+    }
+    Ok(())
+}
+
+/// A stretch of a segment that holds no whole record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ScanDamage {
+    pub(crate) path: PathBuf,
+    pub(crate) offset: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What salvage could not read.
+#[derive(Debug, Default)]
+pub(crate) struct Salvaged {
+    pub(crate) damages: Vec<ScanDamage>,
+}
+
+/// Reads whatever whole records a folder of segments still holds, for repair (I11). Goes on behind
+/// damage: a record is found again by its checksum, which covers its place. The seed of `config` is
+/// tried where a segment's own header is damaged; the time base is then that of the segment before.
+/// With a plan it is also noticed which segments are missing.
+pub(crate) fn salvage(
+    config: &LogConfig,
+    plan: Option<&ReplayPlan>,
+    mut visit: impl FnMut(Item<'_>) -> Result<()>,
+) -> Result<Salvaged> {
+    let mut damages = Vec::new();
+    let mut base = Timestamp::default();
+    let numbers = segment_numbers(config)?;
+    let mut expected: Vec<u32> =
+        plan.map_or(Vec::new(), |plan| plan.known.iter().map(|meta| meta.number).collect());
+    let mut durable = plan.map_or(Lsn(0), |plan| plan.durable);
+    durable = noted_durable(config, &numbers, durable);
+    if durable > Lsn::new(durable.segment(), DATA_START) {
+        expected.push(durable.segment());
+    }
+    for number in numbers.iter().copied() {
+        let path = Segment::path(&config.dir, number);
+        let raw = config.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let header = match Header::decode(&path, &raw) {
+            Ok(header) if header.number == number => header,
+            Err(e @ Error::FromTheFuture { .. }) => return Err(e),
+            _ => {
+                let bytes = u64::from(DATA_START).min(raw.len() as u64);
+                damages.push(ScanDamage { path: path.clone(), offset: 0, bytes });
+                Header { number, base, seed: config.seed }
+            }
+        };
+        base = header.base;
+        let bytes = SegmentBytes::from_file(header, raw);
+        let next = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
+        let first = plan.map_or(0, |plan| plan.first);
+        expected.extend(next.filter(|next| *next >= first));
+    }
+    expected.sort_unstable();
+    expected.dedup();
+    for number in expected.into_iter().filter(|n| !numbers.contains(n)) {
+        let path = Segment::path(&config.dir, number);
+        damages.push(ScanDamage { path, offset: 0, bytes: 0 });
+    }
+    Ok(Salvaged { damages })
+}
+
+/// Answers the number of the next segment, if the end of this one was found.
+fn salvage_segment(
+    path: &Path,
+    bytes: &SegmentBytes,
+    durable: Lsn,
+    visit: &mut impl FnMut(Item<'_>) -> Result<()>,
+    damages: &mut Vec<ScanDamage>,
+) -> Result<Option<u32>> {
+    let mut damage = |from: u32, to: u32| {
+        let (offset, bytes) = (u64::from(from), u64::from(to - from));
+        damages.push(ScanDamage { path: path.to_owned(), offset, bytes });
+    };
+    let mut offset = DATA_START;
+    while let Some((at, record)) = bytes.next_record(offset) {
+        if at > offset {
+            damage(offset, at);
+        }
+        offset = at + record.len as u32;
+        if let Some(next) = record.end_mark() {
+            return Ok(Some(next));
+        }
+        if let Some(visited) = record.items(bytes.header.base, &mut *visit) {
+            visited?;
+        }
+    }
+    let was_durable = durable.segment() > bytes.header.number
+        || (durable.segment() == bytes.header.number && durable.offset() > offset);
+    if bytes.written_after(offset) || was_durable {
+        damage(offset, bytes.end().max(offset));
+    }
+    Ok(None)
+}
+
+/// The seed in the first readable segment header: what a store without its manifest starts from.
+pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
+    let list = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
+        let raw = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+        if let Ok(header) = Header::decode(&path, &raw) {
+            return Ok(Some(header.seed));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,27 @@
+//! What a segment still holds: enough to know when it can go without reading it.
+
+use crate::expiry::Tally;
+use crate::log::Lsn;
+use serde::{Deserialize, Serialize};
+
+/// A segment that takes no more records.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SegmentMeta {
+    pub(crate) number: u32,
+    /// Offset after its last record.
+    pub(crate) end: u32,
+    /// Its bytes, by the generation of what they say.
+    pub(crate) tally: Tally,
+}
+
+impl SegmentMeta {
+    /// The place after its last record.
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        Lsn::new(self.number, self.end)
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::from(self.end)
+    }
+}

@@ -1,0 +1,275 @@
+//! A segment: one preallocated file of the log.
+//!
+//! ```text
+//! offset     0  magic "FSLG", version u16, zero u16, number u32, zero u32, base time u64 (ms),
+//!               seed 16 bytes, crc u32 over the 40 bytes before it
+//! offset   512  watermark: lsn u64, crc u32 over it
+//! offset  4096  records (record.rs), then zeros
+//! ```
+//!
+//! The watermark says up to where the log was known to be on disk when it was written. It is written
+//! after a sync and never synced itself: whenever it is there, it is true. Recovery uses it to tell a
+//! torn tail (after it: cut) from damage (before it: an error, I11). It has a sector of its own, so that
+//! tearing it cannot hurt the header.
+//!
+//! The seed stands in every segment, so that the log alone is enough to rebuild a store.
+
+use crate::codec::Reader;
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Error, Result};
+use crate::id::{IdHasher, Key, NsId, Seed};
+use crate::log::Lsn;
+use crate::log::record::{self, Found, Place, RawRecord};
+use crate::sync::Arc;
+use crate::time::Timestamp;
+use std::path::{Path, PathBuf};
+
+pub(crate) const MAGIC: [u8; 4] = *b"FSLG";
+pub(crate) const VERSION: u16 = 1;
+
+/// Where records begin.
+pub(crate) const DATA_START: u32 = 4096;
+const WATERMARK_AT: u64 = 512;
+const HEAD_BYTES: usize = 44;
+const SUFFIX: &str = "seg";
+
+/// What a segment's header says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) number: u32,
+    pub(crate) base: Timestamp,
+    pub(crate) seed: Seed,
+}
+
+impl Header {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(HEAD_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.base.as_millis().to_le_bytes());
+        out.extend_from_slice(&self.seed.0);
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
+        let damaged = |what: &str| Error::corrupt(path, 0, what);
+        let head = bytes.get(..HEAD_BYTES).ok_or_else(|| damaged("the segment ends in its header"))?;
+        let mut r = Reader::new(head);
+        let mut field = || -> Option<(u16, u16, Self, [u8; 4], u32, u32)> {
+            let magic = r.array()?;
+            let version = r.u16()?;
+            let zero_a = r.u16()?;
+            let number = r.u32()?;
+            let zero_b = r.u32()?;
+            let base = Timestamp::from_millis(r.u64()?);
+            let seed = Seed(r.array()?);
+            Some((version, zero_a, Self { number, base, seed }, magic, zero_b, r.u32()?))
+        };
+        let (version, _, header, magic, _, crc) =
+            field().ok_or_else(|| damaged("the segment ends in its header"))?;
+        if magic != MAGIC || crc32c::crc32c(&head[..HEAD_BYTES - 4]) != crc {
+            return Err(damaged("the header of the segment does not match its checksum"));
+        }
+        if version > VERSION {
+            let path = path.to_owned();
+            return Err(Error::FromTheFuture { path, found: version, known: VERSION });
+        }
+        Ok(header)
+    }
+
+    /// Enters the checksum of every record: records of another store or segment do not pass here.
+    fn salt(&self) -> u32 {
+        let key = Key { ns: NsId(self.number), id: b"segment" };
+        IdHasher::new(self.seed).hash(key).table() as u32
+    }
+
+    pub(crate) fn place(&self, offset: u32) -> Place {
+        Place { salt: self.salt(), offset, base: self.base }
+    }
+}
+
+/// An open segment.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    pub(crate) header: Header,
+    pub(crate) path: PathBuf,
+    pub(crate) file: Arc<dyn DiskFile>,
+    salt: u32,
+}
+
+impl Segment {
+    pub(crate) fn path(dir: &Path, number: u32) -> PathBuf {
+        dir.join(format!("{number:010}.{SUFFIX}"))
+    }
+
+    /// The number in the name of a segment file; `None` for other files.
+    pub(crate) fn number_of(path: &Path) -> Option<u32> {
+        let stem = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.strip_suffix('.')?;
+        (stem.len() == 10).then(|| stem.parse().ok()).flatten()
+    }
+
+    /// Makes a new segment with room for `bytes`, on disk with its header and its name, before anything
+    /// is written to it.
+    pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: Header, bytes: u32) -> Result<Self> {
+        let path = Self::path(dir, header.number);
+        let made = Self::create_at(disk, dir, &path, header, bytes);
+        if made.is_err() {
+            // A half-made segment is in the way of the next attempt; what it holds is nothing.
+            disk.remove(&path).ok();
+        }
+        made
+    }
+
+    fn create_at(
+        disk: &dyn Disk,
+        dir: &Path,
+        path: &Path,
+        header: Header,
+        bytes: u32,
+    ) -> Result<Self> {
+        let file = disk.create_new(path).map_err(|e| Error::io("create", path, e))?;
+        file.allocate(u64::from(bytes)).map_err(|e| Error::io("allocate", path, e))?;
+        file.write_all_at(&header.encode(), 0).map_err(|e| Error::io("write", path, e))?;
+        file.sync_data().map_err(|e| Error::io("sync", path, e))?;
+        disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+        file.map(u64::from(bytes)).map_err(|e| Error::io("map", path, e))?;
+        Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
+    }
+
+    /// Opens a segment and checks its header.
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
+        let file = disk.open(path).map_err(|e| Error::io("open", path, e))?;
+        let len = file.len().map_err(|e| Error::io("stat", path, e))?;
+        let mut head = vec![0; HEAD_BYTES.min(len as usize)];
+        file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read", path, e))?;
+        let header = Header::decode(path, &head)?;
+        if Self::number_of(path) != Some(header.number) {
+            let what = format!("the header says segment {}, the name says otherwise", header.number);
+            return Err(Error::corrupt(path, 8, what));
+        }
+        Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
+    }
+
+    #[inline]
+    pub(crate) fn place(&self, offset: u32) -> Place {
+        Place { salt: self.salt, offset, base: self.header.base }
+    }
+
+    /// Notes that the log is on disk up to `lsn`. An error is of no consequence: the note is a help for
+    /// recovery, and the sync that it tells of has happened.
+    pub(crate) fn note_durable(&self, lsn: Lsn) {
+        let mut mark = [0; 12];
+        mark[..8].copy_from_slice(&lsn.0.to_le_bytes());
+        mark[8..].copy_from_slice(&crc32c::crc32c(&lsn.0.to_le_bytes()).to_le_bytes());
+        self.file.write_all_at(&mark, WATERMARK_AT).ok();
+    }
+
+    /// Reads the note; zero if there is none or it is torn.
+    pub(crate) fn durable_noted(&self) -> Lsn {
+        let mut mark = [0; 12];
+        if self.file.read_exact_at(&mut mark, WATERMARK_AT).is_err() {
+            return Lsn(0);
+        }
+        let (lsn, crc) = mark.split_at(8);
+        if crc32c::crc32c(lsn).to_le_bytes() != crc {
+            return Lsn(0);
+        }
+        Lsn(u64::from_le_bytes(lsn.try_into().expect("split at eight")))
+    }
+
+    /// Reads all records from `start` (an offset) up to `end`, or to the end of the file.
+    pub(crate) fn read(&self, start: u32, end: Option<u32>) -> Result<SegmentBytes> {
+        let failed = |e| Error::io("read", &self.path, e);
+        let len = self.file.len().map_err(|e| Error::io("stat", &self.path, e))?;
+        let end = end.map_or(len, u64::from).min(len);
+        let mut bytes = vec![0; end.saturating_sub(u64::from(start)) as usize];
+        self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
+        Ok(SegmentBytes { header: self.header, salt: self.salt, start, bytes })
+    }
+}
+
+/// Part of a segment in memory.
+#[derive(Debug)]
+pub(crate) struct SegmentBytes {
+    pub(crate) header: Header,
+    salt: u32,
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl SegmentBytes {
+    /// A whole file, read by other means, under a header that may be a guess.
+    pub(crate) fn from_file(header: Header, mut bytes: Vec<u8>) -> Self {
+        bytes.drain(..bytes.len().min(DATA_START as usize));
+        Self { header, salt: header.salt(), start: DATA_START, bytes }
+    }
+
+    /// What stands at an offset of the file.
+    pub(crate) fn at(&self, offset: u32) -> Found<'_> {
+        let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
+        record::decode(rest, Place { salt: self.salt, offset, base: self.header.base })
+    }
+
+    pub(crate) fn end(&self) -> u32 {
+        self.start + self.bytes.len() as u32
+    }
+
+    /// The next whole record at or after `offset`, wherever it begins: for repair, after damage. Zeros
+    /// are skipped in one step, because a preallocated segment is mostly zeros.
+    pub(crate) fn next_record(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {
+        if let Found::Nothing = self.at(offset) {
+            let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
+            let zeros = rest.iter().position(|b| *b != 0)? as u32;
+            // A checksum may begin with zero bytes of its own.
+            return self.search(offset + zeros.saturating_sub(4));
+        }
+        self.search(offset)
+    }
+
+    fn search(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {
+        (offset..self.end()).find_map(|at| match self.at(at) {
+            Found::Record(record) => Some((at, record)),
+            Found::Nothing | Found::Damage => None,
+        })
+    }
+
+    /// Whether anything but zeros stands at or after `offset`.
+    pub(crate) fn written_after(&self, offset: u32) -> bool {
+        let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
+        rest.iter().any(|b| *b != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i11_every_flipped_bit_of_a_header_is_noticed() {
+        let header =
+            Header { number: 7, base: Timestamp::from_millis(5), seed: Seed([3; 16]) };
+        let good = header.encode();
+        let path = Path::new("0000000007.seg");
+        assert_eq!(Header::decode(path, &good).ok(), Some(header));
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(path, &bad).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_agree() {
+        let path = Segment::path(Path::new("log"), 42);
+        assert_eq!(path, Path::new("log/0000000042.seg"));
+        assert_eq!(Segment::number_of(&path), Some(42));
+        for other in ["log/42.seg", "log/0000000042.tmp", "log/000000004x.seg"] {
+            assert_eq!(Segment::number_of(Path::new(other)), None);
+        }
+    }
+}

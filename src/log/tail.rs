@@ -1,0 +1,384 @@
+//! The end of the log, where records are added.
+//!
+//! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped,
+//! so at [`AppendLevel::Process`] no system call is made. Where a mapping is not safe, bytes are written
+//! through a buffer: before the answer at `Process`, or within the flush interval at `Buffered`.
+
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::expiry::{GenId, Version};
+use crate::health::Health;
+use crate::id::{Key, NsId, Seed};
+use crate::limits;
+use crate::log::commit::Commit;
+use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
+use crate::expiry::Tally;
+use crate::log::retention::SegmentMeta;
+use crate::log::segment::{DATA_START, Header, Segment};
+use crate::log::Lsn;
+use crate::sync::{Arc, Mutex, MutexGuard, Signal};
+use crate::time::{Timestamp, Ttl};
+use std::path::PathBuf;
+
+/// When a record must have left this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AppendLevel {
+    /// At the next flush.
+    Buffered,
+    /// Before `append` returns: it survives the death of the process.
+    Process,
+}
+
+/// What a log is made of.
+#[derive(Debug, Clone)]
+pub(crate) struct LogConfig {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) dir: PathBuf,
+    pub(crate) seed: Seed,
+    pub(crate) health: Arc<Health>,
+    /// Told when there is background work: a spare segment to make, a full one to sync.
+    pub(crate) work: Arc<Signal>,
+    pub(crate) segment_bytes: u32,
+}
+
+/// The log of an open store.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(super) config: LogConfig,
+    pub(super) tail: Mutex<Tail>,
+    pub(super) commit: Commit,
+}
+
+#[derive(Debug)]
+pub(super) struct Tail {
+    pub(super) active: Arc<Segment>,
+    pub(super) offset: u32,
+    limit: u32,
+    tally: Tally,
+    /// Where bytes before `offset` have been handed to the file.
+    written: u32,
+    /// Bytes from `written` to `offset`; stays empty where the segment is mapped.
+    buffer: Vec<u8>,
+    mapped: bool,
+    spare: Option<Arc<Segment>>,
+    next_number: u32,
+    /// Full segments that hold records which are not known to be on disk.
+    pub(super) unsynced: Vec<Arc<Segment>>,
+    closed: Vec<SegmentMeta>,
+    scratch: Vec<u8>,
+}
+
+/// Largest number of bytes kept in the buffer of an unmapped log.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+impl Tail {
+    pub(super) fn end(&self) -> Lsn {
+        Lsn::new(self.active.header.number, self.offset)
+    }
+
+    fn place(&self) -> Place {
+        self.active.place(self.offset)
+    }
+
+    /// Hands buffered bytes to the file.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            let at = u64::from(self.written);
+            let written = self.active.file.write_all_at(&self.buffer, at);
+            written.map_err(|e| Error::io("write", &self.active.path, e))?;
+            self.buffer.clear();
+        }
+        self.written = self.offset;
+        Ok(())
+    }
+
+    /// Puts the record in `scratch` at the end.
+    #[inline]
+    fn put(&mut self, level: AppendLevel) -> Result<()> {
+        let len = self.scratch.len() as u32;
+        if self.mapped {
+            let put = self.active.file.write_all_at(&self.scratch, u64::from(self.offset));
+            put.map_err(|e| Error::io("write", &self.active.path, e))?;
+            self.offset += len;
+            self.written = self.offset;
+        } else {
+            self.buffer.extend_from_slice(&self.scratch);
+            self.offset += len;
+            if level >= AppendLevel::Process || self.buffer.len() >= BUFFER_BYTES_MAX {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Log {
+    /// A log that goes on at `offset` of `active`, or in a new first segment.
+    pub(super) fn start(
+        config: LogConfig,
+        at: Option<(Segment, u32, Tally)>,
+        closed: Vec<SegmentMeta>,
+        next_number: u32,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let (active, offset, tally, next_number) = match at {
+            Some((segment, offset, tally)) => (segment, offset, tally, next_number),
+            None => {
+                let segment = create(&config, next_number, now)?;
+                (segment, DATA_START, Tally::default(), next_number + 1)
+            }
+        };
+        let bytes = u64::from(config.segment_bytes);
+        active.file.allocate(bytes).map_err(|e| Error::io("allocate", &active.path, e))?;
+        let mapped = active.file.map(bytes).map_err(|e| Error::io("map", &active.path, e))?;
+        let tail = Tail {
+            active: Arc::new(active),
+            offset,
+            limit: config.segment_bytes - END_BYTES as u32,
+            tally,
+            written: offset,
+            buffer: Vec::new(),
+            mapped,
+            spare: None,
+            next_number,
+            unsynced: Vec::new(),
+            closed,
+            scratch: Vec::with_capacity(256),
+        };
+        Ok(Self { commit: Commit::new(Lsn(0)), config, tail: Mutex::new(tail) })
+    }
+
+    /// Adds a claim. The answer is the place after it: on disk once the log is synced up to there.
+    #[inline]
+    pub(crate) fn append_claim(
+        &self,
+        level: AppendLevel,
+        at: Timestamp,
+        ttl: Ttl,
+        key: Key<'_>,
+        version: Version,
+    ) -> Result<Lsn> {
+        let room = key.id.len() + 40;
+        self.append(level, room, version.generation(), |out, place| {
+            if record::claim(out, place, at, ttl, key).is_none() {
+                record::versions(out, place, std::iter::once((key, version)));
+            }
+        })
+    }
+
+    /// Adds a batch of claims of one moment as one record: all of them or none.
+    pub(crate) fn append_claims<'a>(
+        &self,
+        level: AppendLevel,
+        at: Timestamp,
+        ttl: Ttl,
+        ns: NsId,
+        ids: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Result<Lsn> {
+        let version = Version::claim(at, ttl);
+        let room = 40 + ids.clone().map(|id| id.len() + 2).sum::<usize>();
+        self.append(level, room, version.generation(), |out, place| {
+            if record::claims(out, place, at, ttl, ns, ids.clone()).is_none() {
+                record::versions(out, place, ids.clone().map(|id| (Key { ns, id }, version)));
+            }
+        })
+    }
+
+    /// Adds versions with their full times, all of one generation.
+    pub(crate) fn append_versions<'a>(
+        &self,
+        level: AppendLevel,
+        generation: GenId,
+        versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
+    ) -> Result<Lsn> {
+        let room = 40 + versions.clone().map(|(key, _)| key.id.len() + 40).sum::<usize>();
+        self.append(level, room, generation, |out, place| {
+            record::versions(out, place, versions.clone());
+        })
+    }
+
+    /// Adds a namespace. Such a record always matters, so it counts as one that never ends.
+    pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
+        self.append(AppendLevel::Process, new.name.len() + 40, GenId::FOREVER, |out, place| {
+            record::namespace(out, place, new);
+        })
+    }
+
+    /// A full disk is found here, before anything is written (I7): a segment either has room for the
+    /// record, or a new one is made first. `encode` may run again after a change of segment.
+    #[inline]
+    fn append(
+        &self,
+        level: AppendLevel,
+        room: usize,
+        generation: GenId,
+        encode: impl Fn(&mut Vec<u8>, Place),
+    ) -> Result<Lsn> {
+        let mut tail = self.tail.lock();
+        self.config.health.check()?;
+        if tail.offset as usize + room > tail.limit as usize {
+            self.roll(&mut tail, room)?;
+        }
+        let tail = &mut *tail;
+        let place = tail.place();
+        encode(&mut tail.scratch, place);
+        debug_assert!(tail.scratch.len() <= room, "the estimate of room bounds the record");
+        tail.tally.add(generation, tail.scratch.len() as u64);
+        let put = tail.put(level);
+        put.map_err(|e| self.stop_on(e))?;
+        Ok(tail.end())
+    }
+
+    /// Goes on in a new segment. Fails without a trace when there is no room for one.
+    #[cold]
+    fn roll(&self, tail: &mut MutexGuard<'_, Tail>, room: usize) -> Result<()> {
+        if DATA_START as usize + room > tail.limit as usize {
+            return Err(Error::bug("a record is larger than a segment"));
+        }
+        let next = match tail.spare.take() {
+            Some(spare) => spare,
+            None => self.create_next(tail)?,
+        };
+        let tail = &mut **tail;
+        let place = tail.active.place(tail.offset);
+        record::end(&mut tail.scratch, place, next.header.number);
+        let ended = tail.put(AppendLevel::Process);
+        ended.map_err(|e| self.stop_on(e))?;
+        let full = std::mem::replace(&mut tail.active, next);
+        tail.closed.push(SegmentMeta {
+            number: full.header.number,
+            end: tail.offset,
+            tally: std::mem::take(&mut tail.tally),
+        });
+        tail.unsynced.push(full);
+        tail.offset = DATA_START;
+        tail.written = DATA_START;
+        self.config.work.raise();
+        Ok(())
+    }
+
+    fn create_next(&self, tail: &mut Tail) -> Result<Arc<Segment>> {
+        // The base time is that of the segment before: an earlier base only makes ages longer, a later
+        // one would turn claims whose time was read just before into long records.
+        let segment = create(&self.config, tail.next_number, tail.active.header.base)?;
+        tail.next_number += 1;
+        Ok(Arc::new(segment))
+    }
+
+    /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.
+    pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
+        let number = {
+            let mut tail = self.tail.lock();
+            if tail.spare.is_some() {
+                return Ok(());
+            }
+            tail.next_number += 1;
+            tail.next_number - 1
+        };
+        // Made without the lock: making a file takes milliseconds.
+        let segment = Arc::new(create(&self.config, number, now)?);
+        let mut tail = self.tail.lock();
+        if number > tail.active.header.number {
+            tail.spare = Some(segment);
+            return Ok(());
+        }
+        // A claim could not wait and has made a later one: places must not run backwards.
+        drop(tail);
+        segment.file.unmap();
+        let removed = self.config.disk.remove(&segment.path);
+        removed.map_err(|e| Error::io("remove", &segment.path, e))
+    }
+
+    /// A failed write stops the store (I7): what reached the file is unknown.
+    pub(super) fn stop_on(&self, error: Error) -> Error {
+        self.config.health.stop(error.to_string());
+        error
+    }
+
+    /// The place after the last record.
+    pub(crate) fn end(&self) -> Lsn {
+        self.tail.lock().end()
+    }
+
+    /// Hands buffered bytes to the operating system: after that, what was appended survives the death
+    /// of the process.
+    pub(crate) fn flush(&self) -> Result<()> {
+        self.config.health.check()?;
+        let mut tail = self.tail.lock();
+        let flushed = tail.flush();
+        flushed.map_err(|e| self.stop_on(e))
+    }
+
+    /// Whether appended bytes may still be in this process.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.tail.lock().mapped
+    }
+
+    /// Segments that take no more records, oldest first.
+    pub(crate) fn closed(&self) -> Vec<SegmentMeta> {
+        self.tail.lock().closed.clone()
+    }
+
+    /// Number of the segment that takes records now.
+    pub(crate) fn active(&self) -> u32 {
+        self.tail.lock().active.header.number
+    }
+
+    /// Leaves segments out of what `closed` answers, before the manifest is written without them.
+    pub(crate) fn forget(&self, gone: &[u32]) {
+        self.tail.lock().closed.retain(|meta| !gone.contains(&meta.number));
+    }
+
+    /// Takes `forget` back: the manifest could not be written.
+    pub(crate) fn remember(&self, closed: &[SegmentMeta]) {
+        let mut tail = self.tail.lock();
+        for meta in closed {
+            if !tail.closed.contains(meta) {
+                tail.closed.push(meta.clone());
+            }
+        }
+        tail.closed.sort_by_key(|meta| meta.number);
+    }
+
+    /// Removes the file of a forgotten segment. The caller has made sure that nothing in it matters.
+    pub(crate) fn remove_file(&self, number: u32) -> Result<()> {
+        let path = Segment::path(&self.config.dir, number);
+        match self.config.disk.remove(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends the log in order: everything on disk, the unused room given back.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.sync_to(self.end())?;
+        let mut tail = self.tail.lock();
+        tail.active.file.unmap();
+        tail.mapped = false;
+        let len = u64::from(tail.offset);
+        let path = tail.active.path.clone();
+        tail.active.note_durable(tail.end());
+        tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
+        if let Some(spare) = tail.spare.take() {
+            spare.file.unmap();
+            self.config.disk.remove(&spare.path).map_err(|e| Error::io("remove", &spare.path, e))?;
+        }
+        tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))
+    }
+
+    /// Bytes of all segments on disk, and of what in them was written.
+    pub(crate) fn bytes(&self) -> (u64, u64) {
+        let tail = self.tail.lock();
+        let closed: u64 = tail.closed.iter().map(SegmentMeta::bytes).sum();
+        let open = 1 + u64::from(tail.spare.is_some());
+        let room = u64::from(self.config.segment_bytes);
+        (closed + open * room, closed + u64::from(tail.offset))
+    }
+}
+
+fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
+    let header = Header { number, base, seed: config.seed };
+    Segment::create(&*config.disk, &config.dir, header, config.segment_bytes)
+}
+
+const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize - 8192);

@@ -1,0 +1,210 @@
+//! A shard: open set, filters and runs of the ids whose hash leads here.
+//!
+//! A plain struct: it knows nothing of threads, and the engine owns its lock. It is the only place that
+//! sees both filters and runs, and keeps them in step (I2): a run enters together with its filter.
+
+mod reserved;
+
+pub(crate) use reserved::ReservedSet;
+
+use crate::chunks::ChunkStore;
+use crate::exact::{OpenSet, RunMeta, find_in_run};
+use crate::expiry::{Verdict, Version};
+use crate::filter::Filter;
+use crate::id::{IdHash, IdHasher, Key, Seed};
+use crate::log::Lsn;
+use crate::sync::Arc;
+use crate::time::Timestamp;
+
+/// A run and its filter.
+#[derive(Debug, Clone)]
+pub(crate) struct SealedRun {
+    pub(crate) meta: Arc<RunMeta>,
+    pub(crate) filter: Arc<Filter>,
+}
+
+/// What is known of an id, live or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Known {
+    pub(crate) version: Version,
+    /// The place after its record; `None` for a sealed id, whose record is on disk already.
+    pub(crate) lsn: Option<Lsn>,
+    /// Whether it stands in the open set, so that a new version goes in its place.
+    pub(crate) in_open: bool,
+}
+
+/// The answer of [`Shard::lookup`].
+#[derive(Debug)]
+pub(crate) enum Lookup {
+    Unknown,
+    Known(Known),
+    /// A chunk that had to be read is missing or damaged: heal the run and look again (I10).
+    Damaged(Arc<RunMeta>, String),
+}
+
+/// Counters that prove the filter earns its place. Plain numbers: the shard's lock guards them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ShardCounts {
+    /// Filters asked.
+    pub(crate) probes: u64,
+    /// Chunks read because a filter said "maybe".
+    pub(crate) chunk_reads: u64,
+    /// Chunks read in vain.
+    pub(crate) false_positives: u64,
+}
+
+/// What the chunk store and its checks need.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChunkAccess<'a> {
+    pub(crate) store: &'a dyn ChunkStore,
+    pub(crate) seed: Seed,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub(crate) open: OpenSet,
+    /// The set before, while it is sealed in the background; it is read, never written.
+    pub(crate) sealing: Option<Sealing>,
+    pub(crate) runs: Vec<SealedRun>,
+    pub(crate) reserved: ReservedSet,
+    pub(crate) counts: ShardCounts,
+    hasher: IdHasher,
+    open_bytes_max: usize,
+}
+
+/// A frozen open set.
+#[derive(Debug, Clone)]
+pub(crate) struct Sealing {
+    pub(crate) set: Arc<OpenSet>,
+    /// Every record of this shard before this place is in `set` or in a run.
+    pub(crate) upto: Lsn,
+}
+
+impl Shard {
+    pub(crate) fn new(hasher: IdHasher, open_bytes_max: usize) -> Self {
+        Self {
+            open: OpenSet::new(hasher, open_bytes_max),
+            sealing: None,
+            runs: Vec::new(),
+            reserved: ReservedSet::default(),
+            counts: ShardCounts::default(),
+            hasher,
+            open_bytes_max,
+        }
+    }
+
+    /// Finds the record that counts.
+    ///
+    /// What is in the open set was put there by somebody who had looked at everything below, so it is
+    /// never older than what is sealed, and the search can end there. Among runs the order is not
+    /// known, and the records are joined.
+    #[inline]
+    pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
+        if let Some(entry) = self.open.get(key, hash) {
+            let lsn = Some(entry.lsn);
+            return Lookup::Known(Known { version: entry.version, lsn, in_open: true });
+        }
+        if let Some(sealing) = &self.sealing
+            && let Some(entry) = sealing.set.get(key, hash)
+        {
+            let lsn = Some(entry.lsn);
+            return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
+        }
+        self.lookup_sealed(key, hash, chunks)
+    }
+
+    #[inline]
+    fn lookup_sealed(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
+        self.counts.probes += self.runs.len() as u64;
+        let mut found: Option<Version> = None;
+        for run in &self.runs {
+            if !run.filter.may_contain(hash) {
+                continue;
+            }
+            self.counts.chunk_reads += 1;
+            match find_in_run(chunks.store, &run.meta, chunks.seed, key, hash) {
+                Ok(Some(version)) => found = Some(found.map_or(version, |f| f.join(version))),
+                Ok(None) => self.counts.false_positives += 1,
+                Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.0),
+            }
+        }
+        match found {
+            Some(version) => Lookup::Known(Known { version, lsn: None, in_open: false }),
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// Puts a version that counts. `known` is what [`lookup`](Self::lookup) has just answered.
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        version: Version,
+        lsn: Lsn,
+        known: Option<Known>,
+    ) {
+        if known.is_some_and(|known| known.in_open) {
+            self.open.put(key, hash, version, lsn);
+        } else {
+            self.open.insert_new(key, hash, version, lsn);
+        }
+    }
+
+    /// Takes note of a record found in the log. In whatever order and however often records come, the
+    /// state is the same: a record that does not count more than what is known changes nothing.
+    pub(crate) fn apply(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        version: Version,
+        lsn: Lsn,
+        chunks: ChunkAccess<'_>,
+    ) -> Result<(), String> {
+        let known = match self.lookup(key, hash, chunks) {
+            Lookup::Unknown => None,
+            Lookup::Known(known) => Some(known),
+            Lookup::Damaged(_, fault) => return Err(fault),
+        };
+        if known.is_none_or(|known| known.version.join(version) != known.version) {
+            self.put(key, hash, version, lsn, known);
+        }
+        Ok(())
+    }
+
+    /// Freezes the open set for sealing and starts a new one. Only when no other is being sealed.
+    pub(crate) fn freeze(&mut self, upto: Lsn) {
+        debug_assert!(self.sealing.is_none(), "one set is sealed at a time");
+        let fresh = OpenSet::new(self.hasher, self.open_bytes_max);
+        let set = Arc::new(std::mem::replace(&mut self.open, fresh));
+        self.sealing = Some(Sealing { set, upto });
+    }
+
+    /// The frozen set is in these runs now.
+    pub(crate) fn sealed(&mut self, runs: Vec<SealedRun>) {
+        self.runs.extend(runs);
+        self.sealing = None;
+    }
+
+    /// Replaces runs by what they were merged into, or drops them.
+    pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<SealedRun>) {
+        self.runs.retain(|run| !gone.contains(&run.meta.id));
+        self.runs.extend(new);
+    }
+
+    /// Runs of which nothing is live any more.
+    pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
+        let dead = |run: &&SealedRun| run.meta.generation.verdict(now) == Verdict::Expired;
+        self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
+    }
+
+    /// Ids in memory, frozen ones included, and the bytes that they take.
+    pub(crate) fn unsealed(&self) -> (usize, usize) {
+        let frozen = self.sealing.as_ref().map(|s| (s.set.len(), s.set.memory()));
+        let (ids, bytes) = frozen.unwrap_or_default();
+        (self.open.len() + ids, self.open.memory() + bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

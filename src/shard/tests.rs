@@ -1,0 +1,90 @@
+//! The shard against a plain map, without threads.
+
+use super::*;
+use crate::chunks::MemoryChunks;
+use crate::exact::{MergeCursor, RunSize, RunWriter, Source};
+use crate::expiry::GenId;
+use crate::id::NsId;
+use crate::time::Ttl;
+use std::collections::HashMap;
+
+const SEED: Seed = Seed([6; 16]);
+
+fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
+    shard.freeze(Lsn(1));
+    let set = shard.sealing.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
+    let mut size = RunSize::default();
+    set.iter().for_each(|e| size.add(e.key));
+    let mut writer = RunWriter::new(chunks, SEED, run, 0, GenId::FOREVER, size, 1);
+    let mut filter = Filter::for_ids(size.ids);
+    let hasher = IdHasher::new(SEED);
+    let source = Source::open_set(&set, hasher, |_| true);
+    let merged = MergeCursor::new(vec![source]).for_each(|order, key, version| {
+        filter.insert(hasher.hash(key));
+        writer.push(order, key, version)
+    });
+    merged.expect("memory does not fail");
+    let meta = writer.finish().expect("memory does not fail");
+    shard.sealed(vec![SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) }]);
+}
+
+#[test]
+fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
+    let hasher = IdHasher::new(SEED);
+    let chunks = MemoryChunks::default();
+    let access = ChunkAccess { store: &chunks, seed: SEED };
+    let mut shard = Shard::new(hasher, 1 << 20);
+    let mut model: HashMap<u64, u64> = HashMap::new();
+    let mut x = 1u64;
+    for step in 0..20_000u64 {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let number = (x >> 33) % 6_000;
+        let id = number.to_le_bytes();
+        let key = Key { ns: NsId(0), id: &id };
+        let hash = hasher.hash(key);
+        match (shard.lookup(key, hash, access), model.get(&number)) {
+            (Lookup::Unknown, None) => {
+                let version = Version::claim(Timestamp::from_millis(step), Ttl::FOREVER);
+                shard.put(key, hash, version, Lsn(step), None);
+                model.insert(number, step);
+            }
+            (Lookup::Known(known), Some(seen)) => {
+                assert_eq!(known.version.first_seen.as_millis(), *seen);
+            }
+            (answer, expected) => panic!("step {step}: {answer:?}, expected {expected:?}"),
+        }
+        if step % 1500 == 1499 {
+            seal(&mut shard, &chunks, step);
+        }
+    }
+    assert!(shard.runs.len() > 10 && shard.counts.chunk_reads > 0);
+}
+
+#[test]
+fn records_applied_in_any_order_give_the_same_answer() {
+    let hasher = IdHasher::new(SEED);
+    let at = Timestamp::from_millis;
+    let key = Key { ns: NsId(0), id: b"x" };
+    let long = Version::claim(at(5), Ttl::from_millis(1000));
+    let grave = long.tombstone(at(6));
+    let short = Version::claim(at(8), Ttl::from_millis(10));
+    let records = [long, grave, short];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        for seal_after in 0..3 {
+            let chunks = MemoryChunks::default();
+            let access = ChunkAccess { store: &chunks, seed: SEED };
+            let mut shard = Shard::new(hasher, 1 << 20);
+            for (n, i) in order.into_iter().enumerate() {
+                shard.apply(key, hasher.hash(key), records[i], Lsn(1), access).expect("no damage");
+                if n == seal_after {
+                    seal(&mut shard, &chunks, n as u64);
+                }
+            }
+            let Lookup::Known(known) = shard.lookup(key, hasher.hash(key), access) else {
+                panic!("lost")
+            };
+            assert_eq!(known.version.first_seen, short.first_seen);
+            assert_eq!(known.version.deadline, short.deadline);
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! The public face: handles that are cheap to copy and safe to share.
+
+mod builder;
+mod claim;
+mod namespace;
+mod reservation;
+
+pub use builder::Builder;
+pub use claim::{Claim, ClaimOptions, Seen};
+pub use namespace::{Namespace, NamespaceOptions};
+pub use reservation::{BatchReservation, Reservation, Reserve, Reserved};
+
+use crate::engine::{
+    self, Engine, ExportEntry, ImportEntry, RepairReport, Settings, Stats, Threads, VerifyReport,
+};
+use crate::error::Result;
+use crate::sync::Arc;
+use std::io;
+use std::path::Path;
+
+/// A dedup store: says of an event id whether it is seen for the first time, atomically and for good.
+///
+/// A handle is cheap to clone and may be used from any number of threads. Calls on the store itself work
+/// in its default namespace; see [`Store::namespace`] for others.
+///
+/// ```
+/// use firstseen::{Claim, Store};
+/// # let dir = tempfile::tempdir()?;
+/// # let path = dir.path().join("seen.db");
+/// let store = Store::open(&path)?;
+/// assert_eq!(store.claim(b"evt-1")?, Claim::FirstSeen);
+/// assert!(matches!(store.claim(b"evt-1")?, Claim::Duplicate { .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Store {
+    owner: Arc<Owner>,
+}
+
+/// Ends threads and engine with the last handle.
+#[derive(Debug)]
+struct Owner {
+    engine: Arc<Engine>,
+    threads: Threads,
+}
+
+impl Owner {
+    fn close(&self) -> Result<()> {
+        self.threads.stop();
+        self.engine.close()
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the store did not close in order; opening it replays the log");
+        }
+    }
+}
+
+impl Store {
+    /// Opens the store in a folder, or makes a new one there, with default settings: claims never end,
+    /// [`Durability::Process`](crate::Durability::Process), 64 MiB of memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](crate::ErrorKind::Locked) if another process has it open,
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store or a newer release wrote it,
+    /// [`Repair`](crate::ErrorKind::Repair) if its log or manifest is damaged,
+    /// [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::builder(path).open()
+    }
+
+    /// Starts to open a store with settings of one's own.
+    ///
+    /// ```
+    /// use firstseen::{Durability, Store, days};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("seen.db");
+    /// let store = Store::builder(&path).ttl(days(7)).durability(Durability::Disk).open().expect("opens");
+    /// # drop(store);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder(path: impl AsRef<Path>) -> Builder {
+        Builder::new(path.as_ref())
+    }
+
+    fn start(path: &Path, settings: Settings) -> Result<Self> {
+        let engine = engine::open(path, settings)?;
+        let threads = Threads::start(&engine)?;
+        Ok(Self { owner: Arc::new(Owner { engine, threads }) })
+    }
+
+    fn engine(&self) -> &Engine {
+        &self.owner.engine
+    }
+
+    /// The namespace that calls on the store itself work in.
+    pub fn default_namespace(&self) -> Namespace {
+        Namespace::new(self.clone(), self.engine().namespaces.default_namespace())
+    }
+
+    /// The namespace of this name, with the settings it was given; a new one gets those of the store.
+    ///
+    /// Equal ids in different namespaces have nothing to do with each other. Namespaces share files,
+    /// memory and commits: ten thousand of them cost what their names cost.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the name is empty or longer than 255 bytes.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db")).expect("opens");
+    /// let payments = store.namespace("payments").expect("a good name");
+    /// assert!(payments.claim(b"42").expect("claims").is_first_seen());
+    /// assert!(store.claim(b"42").expect("claims").is_first_seen(), "another namespace, another id");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        let info = self.engine().namespace(name, None)?;
+        Ok(Namespace::new(self.clone(), info))
+    }
+
+    /// The namespace of this name, with these settings from now on. They are kept with the store. Claims
+    /// that were made before keep their end.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the name or the ttl is out of bounds, or if it is the
+    /// default namespace, whose settings are those of the builder.
+    pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
+        let ttl = options.ttl.unwrap_or(self.engine().settings.ttl);
+        let sliding = options.sliding.unwrap_or(self.engine().settings.sliding);
+        let info = self.engine().namespace(name, Some((ttl, sliding)))?;
+        Ok(Namespace::new(self.clone(), info))
+    }
+
+    /// Claims an id: [`FirstSeen`](Claim::FirstSeen) for one caller within the life of the claim,
+    /// [`Duplicate`](Claim::Duplicate) for every other, whatever the number of threads (I1).
+    ///
+    /// When the answer is heard, the claim is as safe as the store's durability says; so is, for a
+    /// duplicate, the claim that made it one (I6). While somebody has the id reserved, the call waits.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) for an empty id or one over 1,024 bytes,
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) when there is no room (nothing was claimed),
+    /// [`Retry`](crate::ErrorKind::Retry) when a wait took too long,
+    /// [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync: whether this very call left a
+    /// claim is then known after reopening.
+    pub fn claim(&self, id: impl AsRef<[u8]>) -> Result<Claim> {
+        let ns = self.engine().namespaces.default_info();
+        namespace::claim(self.engine(), ns, id.as_ref(), ClaimOptions::new())
+    }
+
+    /// Claims an id with settings for this call.
+    ///
+    /// ```
+    /// use firstseen::{ClaimOptions, Durability, hours};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db")).expect("opens");
+    /// let options = ClaimOptions::new().ttl(hours(1)).durability(Durability::Disk);
+    /// assert!(store.claim_with(b"evt-1", options).expect("claims").is_first_seen());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a ttl of zero or beyond
+    /// two million years.
+    pub fn claim_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Claim> {
+        let ns = self.engine().namespaces.default_info();
+        namespace::claim(self.engine(), ns, id.as_ref(), options)
+    }
+
+    /// Claims many ids at once: one answer for each, in order. Faster than one by one, and one wait for
+    /// durability. A copy of an id within the batch is a duplicate of the first. The batch is one record:
+    /// after an error none of it was claimed.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for more than 65,536 ids or
+    /// 4 MiB.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db")).expect("opens");
+    /// let answers = store.claim_batch(&["a", "b", "a"]).expect("claims");
+    /// assert_eq!(answers.iter().filter(|a| a.is_first_seen()).count(), 2);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn claim_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<Vec<Claim>> {
+        self.default_namespace().claim_batch(ids)
+    }
+
+    /// Reserves an id: its effect can be made now and the claim confirmed afterwards. See [`Reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim).
+    pub fn reserve(&self, id: impl AsRef<[u8]>) -> Result<Reserve> {
+        self.default_namespace().reserve(id)
+    }
+
+    /// Reserves many ids at once. See [`BatchReservation`].
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_batch`](Self::claim_batch).
+    pub fn reserve_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<BatchReservation> {
+        self.default_namespace().reserve_batch(ids)
+    }
+
+    /// Whether the id has a live claim. Claims nothing and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) for an id that cannot be one,
+    /// [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync.
+    pub fn contains(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(id)?.is_some())
+    }
+
+    /// The live claim of an id: when it was made and when it ends.
+    ///
+    /// # Errors
+    ///
+    /// As [`contains`](Self::contains).
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db")).expect("opens");
+    /// store.claim(b"evt-1").expect("claims");
+    /// let seen = store.get(b"evt-1").expect("reads").expect("was claimed");
+    /// assert_eq!(seen.deadline, firstseen::Timestamp::NEVER);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
+        self.default_namespace().get(id)
+    }
+
+    /// Ends the live claim of an id, so that the next claim of it is a first. Answers whether there was
+    /// one. As durable as a claim.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim).
+    pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        self.default_namespace().forget(id)
+    }
+
+    /// Makes everything that was answered before this call survive a power cut. The pattern for a
+    /// consumer: claim many, do the work, `sync` once, then acknowledge to the broker.
+    ///
+    /// # Errors
+    ///
+    /// [`Reopen`](crate::ErrorKind::Reopen) if the sync fails: the store stops (I7).
+    pub fn sync(&self) -> Result<()> {
+        self.engine().sync()
+    }
+
+    /// Sizes and counters.
+    pub fn stats(&self) -> Stats {
+        self.engine().stats()
+    }
+
+    /// Reads everything once and holds log, chunks and filters against each other. Claims go on
+    /// meanwhile. Finding damage is not an error: it stands in the report.
+    ///
+    /// # Errors
+    ///
+    /// [`Environment`](crate::ErrorKind::Environment) if a file cannot be read at all.
+    pub fn verify(&self) -> Result<VerifyReport> {
+        self.engine().verify()
+    }
+
+    /// Hands every live claim of every namespace to `visit`; answers how many. Claims that others make
+    /// meanwhile may or may not be among them.
+    ///
+    /// # Errors
+    ///
+    /// What `visit` answers, or as [`verify`](Self::verify).
+    pub fn export(&self, visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>) -> Result<u64> {
+        self.engine().export(visit)
+    }
+
+    /// Enters claims made elsewhere; answers how many were new here. One that is live here already stays
+    /// as it is, and one that has ended is left out.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a claim that ends before
+    /// it begins; the entries before it have been entered then.
+    pub fn import(&self, namespace: &str, entries: &[ImportEntry]) -> Result<u64> {
+        let info = self.engine().namespace(namespace, None)?;
+        self.engine().import(&info, entries, self.engine().settings.durability)
+    }
+
+    /// For tests of stores without background threads: does what they would do, until nothing is left.
+    ///
+    /// # Errors
+    ///
+    /// What the background work would have tried again later.
+    #[doc(hidden)]
+    pub fn run_background(&self) -> Result<()> {
+        self.engine().run_background()
+    }
+
+    /// Ends the store in order: everything on disk, files and lock given back. Other handles hear
+    /// [`Reopen`](crate::ErrorKind::Reopen) from then on. Dropping the last handle does the same, but
+    /// cannot say what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`Environment`](crate::ErrorKind::Environment) or [`StorageFull`](crate::ErrorKind::StorageFull) if
+    /// the last write fails. Nothing acknowledged is lost by that: opening replays the log.
+    pub fn close(self) -> Result<()> {
+        self.owner.close()
+    }
+
+    /// Repairs a store that does not open because it is damaged: saves every record that is still whole
+    /// and says what could not be saved. The damaged log is kept beside the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](crate::ErrorKind::Locked) while it is open, [`FixCall`](crate::ErrorKind::FixCall) if it
+    /// is no store or nothing of it can be read.
+    pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport> {
+        Self::builder(path).repair()
+    }
+}

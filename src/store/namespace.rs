@@ -1,0 +1,203 @@
+//! A namespace: the calls of a store, for ids of their own.
+
+use crate::engine::{ClaimSpec, Engine, NsInfo};
+use crate::error::Result;
+use crate::store::{
+    BatchReservation, Claim, ClaimOptions, Reservation, Reserve, Reserved, Seen, Store,
+};
+use crate::sync::Arc;
+use crate::time::Ttl;
+
+/// Settings of a namespace; what is not set is as in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NamespaceOptions {
+    pub(super) ttl: Option<Ttl>,
+    pub(super) sliding: Option<bool>,
+}
+
+impl NamespaceOptions {
+    /// Nothing set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long claims live.
+    #[must_use]
+    pub fn ttl(self, ttl: impl Into<Ttl>) -> Self {
+        Self { ttl: Some(ttl.into()), ..self }
+    }
+
+    /// Whether a duplicate moves the end of the claim.
+    #[must_use]
+    pub fn sliding(self, sliding: bool) -> Self {
+        Self { sliding: Some(sliding), ..self }
+    }
+}
+
+/// A namespace of a store. A handle like [`Store`]: cheap to clone, safe to share, and it keeps the
+/// store open.
+#[derive(Debug, Clone)]
+pub struct Namespace {
+    store: Store,
+    info: Arc<NsInfo>,
+}
+
+pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Result<ClaimSpec> {
+    if let Some(ttl) = options.ttl {
+        ttl.check()?;
+    }
+    Ok(ClaimSpec {
+        ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
+        sliding: ns.sliding(),
+        durability: options.durability.unwrap_or(engine.settings.durability),
+    })
+}
+
+#[inline]
+pub(super) fn claim(
+    engine: &Engine,
+    ns: &NsInfo,
+    id: &[u8],
+    options: ClaimOptions,
+) -> Result<Claim> {
+    engine.claim(ns, id, spec(engine, ns, options)?).map(Claim::from)
+}
+
+impl Namespace {
+    pub(super) fn new(store: Store, info: Arc<NsInfo>) -> Self {
+        Self { store, info }
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    pub(super) fn info(&self) -> &NsInfo {
+        &self.info
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// The store it belongs to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// As [`Store::claim`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`].
+    pub fn claim(&self, id: impl AsRef<[u8]>) -> Result<Claim> {
+        claim(self.engine(), &self.info, id.as_ref(), ClaimOptions::new())
+    }
+
+    /// As [`Store::claim_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim_with`].
+    pub fn claim_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Claim> {
+        claim(self.engine(), &self.info, id.as_ref(), options)
+    }
+
+    /// As [`Store::claim_batch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim_batch`].
+    pub fn claim_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<Vec<Claim>> {
+        self.claim_batch_with(ids, ClaimOptions::new())
+    }
+
+    /// Claims many ids with settings for this call.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim_batch`] and [`Store::claim_with`].
+    pub fn claim_batch_with<I: AsRef<[u8]>>(
+        &self,
+        ids: &[I],
+        options: ClaimOptions,
+    ) -> Result<Vec<Claim>> {
+        let spec = spec(self.engine(), &self.info, options)?;
+        let answers = self.engine().claim_batch(&self.info, ids, spec)?;
+        Ok(answers.into_iter().map(Claim::from).collect())
+    }
+
+    /// As [`Store::reserve`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::reserve`].
+    pub fn reserve(&self, id: impl AsRef<[u8]>) -> Result<Reserve> {
+        let batch = self.reserve_batch(&[id])?;
+        Ok(match batch.answers().first() {
+            Some(Reserved::Duplicate { first_seen }) => Reserve::Duplicate { first_seen: *first_seen },
+            Some(Reserved::InProgress) => Reserve::InProgress,
+            _ => Reserve::FirstSeen(Reservation::new(batch)),
+        })
+    }
+
+    /// As [`Store::reserve_batch`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::reserve_batch`].
+    pub fn reserve_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<BatchReservation> {
+        self.reserve_batch_with(ids, ClaimOptions::new())
+    }
+
+    /// Reserves many ids; the settings are those of the claims that `confirm` makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::reserve_batch`] and [`Store::claim_with`].
+    pub fn reserve_batch_with<I: AsRef<[u8]>>(
+        &self,
+        ids: &[I],
+        options: ClaimOptions,
+    ) -> Result<BatchReservation> {
+        let spec = spec(self.engine(), &self.info, options)?;
+        let (hold, answers, lsn) = self.engine().reserve(&self.info, ids)?;
+        // Made before the wait: if that fails, dropping it releases the ids.
+        let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
+        if let Some(lsn) = lsn {
+            self.engine().settle(spec.durability, lsn, false)?;
+        }
+        Ok(reservation)
+    }
+
+    /// As [`Store::contains`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::contains`].
+    pub fn contains(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        Ok(self.get(id)?.is_some())
+    }
+
+    /// As [`Store::get`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
+        let engine = self.engine();
+        let seen = engine.get(&self.info, id.as_ref(), engine.settings.durability)?;
+        Ok(seen.map(Seen::from))
+    }
+
+    /// As [`Store::forget`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::forget`].
+    pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        let engine = self.engine();
+        engine.forget(&self.info, id.as_ref(), engine.settings.durability)
+    }
+}

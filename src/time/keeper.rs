@@ -1,0 +1,272 @@
+//! Where the engine's own time is kept (I5). The wall clock is weighed against `elapsed_ms`, which
+//! nobody can set.
+//!
+//! - Ahead by more than `jump_ms_max`: the wall is *held*. Time goes on with `elapsed` until the wall
+//!   comes back, or has kept to its new course for `settle_ms` and is followed.
+//! - Behind by up to `jump_ms_max`: time stands still until the wall has caught up, so never for
+//!   longer than that. A claim then lives a little longer, which is the harmless side.
+//! - Behind by more: time *coasts* on `elapsed`, so that ttls go on ending, until the wall is near.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Timestamp};
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+
+/// Longest step that is believed without a look at `elapsed`.
+const STEP_MS_MAX: u64 = 1_000;
+/// Engine time is weighed anew at each multiple of this power of two (about a minute), however busy
+/// the store: small steps then cannot add up against an old anchor.
+const REVIEW_BITS: u32 = 16;
+/// After a boot nobody knows how long the machine was off; a day is believed without asking.
+const OFF_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Engine time ends here, far below `Timestamp::NEVER`, which must stay in the future.
+const ENGINE_MS_MAX: u64 = 1 << 56;
+
+// Values of `TimeKeeper::mode`.
+const FOLLOWING: u64 = 0;
+const HELD: u64 = 1;
+const COASTING: u64 = 2;
+
+/// What a store writes down about time, for its next opening.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TimeMark {
+    /// The highest engine time, in milliseconds since the epoch.
+    pub(crate) high: u64,
+    /// `elapsed_ms` of boot `boot` at that time.
+    pub(crate) elapsed: u64,
+    pub(crate) boot: u128,
+    /// The wall clock at the first sighting of a jump that is not followed yet, else 0.
+    pub(crate) suspect: u64,
+    /// `elapsed_ms` at that sighting: short runs (cron) add up to one settling.
+    pub(crate) suspect_elapsed: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    jump_ms_max: u64,
+    settle_ms: u64,
+}
+
+/// One look at the clocks, and what was known before it. Milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    wall: u64,
+    elapsed: u64,
+    /// Highest engine time so far.
+    last: u64,
+    /// Engine time by `elapsed` alone; at least `last`.
+    expected: u64,
+    /// Wall and elapsed at the first sighting of a jump.
+    suspect: Option<(u64, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// Plausible: engine time follows the wall, or waits for it if it is a little behind.
+    Believe,
+    /// Too far behind to wait for.
+    Coast,
+    /// Ahead on a course not seen before.
+    Jumped,
+    /// Still on the course of the jump, not yet for long enough.
+    Held,
+    /// On that course for long enough: it is the right time, and followed.
+    Settled,
+}
+
+fn judge(look: &Look, bounds: Bounds) -> Verdict {
+    if look.wall > look.expected.saturating_add(bounds.jump_ms_max) {
+        let Some((wall, elapsed)) = look.suspect else { return Verdict::Jumped };
+        let since = look.elapsed.saturating_sub(elapsed);
+        if look.wall.abs_diff(wall.saturating_add(since)) > bounds.jump_ms_max {
+            Verdict::Jumped
+        } else if since < bounds.settle_ms {
+            Verdict::Held
+        } else {
+            Verdict::Settled
+        }
+    } else if look.wall.saturating_add(bounds.jump_ms_max) < look.last {
+        Verdict::Coast
+    } else {
+        Verdict::Believe
+    }
+}
+
+/// Judges the wall clock at an opening by what the last closing (or the last record) wrote down.
+fn judge_resume(mark: TimeMark, clocks: (u64, u64, u128), bounds: Bounds) -> (Look, Verdict) {
+    let (wall, elapsed, boot) = clocks;
+    let last = mark.high.min(ENGINE_MS_MAX);
+    let mut look = Look { wall, elapsed, last, expected: last, suspect: None };
+    let verdict = if boot == mark.boot {
+        look.expected = last.saturating_add(elapsed.saturating_sub(mark.elapsed));
+        look.suspect = (mark.suspect != 0).then_some((mark.suspect, mark.suspect_elapsed));
+        judge(&look, bounds)
+    } else if mark.suspect != 0 && wall >= mark.suspect {
+        Verdict::Settled // the newer time was seen before a boot and after it
+    } else {
+        judge(&look, Bounds { jump_ms_max: bounds.jump_ms_max.max(OFF_MS_MAX), ..bounds })
+    };
+    (look, verdict)
+}
+
+/// The engine's time: monotone over all threads and openings. Lock-free, except where its mode changes.
+#[derive(Debug)]
+pub(crate) struct TimeKeeper {
+    clock: Arc<dyn Clock>,
+    /// Boot of the opening: a test may reboot its clock before it drops the store.
+    boot: u128,
+    bounds: Bounds,
+    last: AtomicU64,
+    mode: AtomicU64,
+    /// Engine time minus elapsed time as an `i64`: one word, so that no reader sees half an anchor.
+    offset: AtomicU64,
+    suspect_wall: AtomicU64,
+    suspect_elapsed: AtomicU64,
+    jumps: AtomicU64,
+    /// Held by whoever changes `mode`, `offset` or the suspect.
+    turn: Mutex<()>,
+}
+
+impl TimeKeeper {
+    pub(crate) fn new(
+        clock: Arc<dyn Clock>,
+        resume: Option<TimeMark>,
+        jump_ms_max: u64,
+        settle_ms: u64,
+    ) -> Self {
+        let bounds = Bounds { jump_ms_max, settle_ms };
+        let wall = clock.wall().as_millis().min(ENGINE_MS_MAX);
+        let (elapsed, boot) = (clock.elapsed_ms(), clock.boot_id());
+        let (look, verdict) = match resume {
+            Some(mark) => judge_resume(mark, (wall, elapsed, boot), bounds),
+            None => (Look { wall, elapsed, last: 0, expected: 0, suspect: None }, Verdict::Believe),
+        };
+        let [mode, offset, suspect_wall, suspect_elapsed, jumps] = Default::default();
+        let (last, turn) = (AtomicU64::new(look.last), Mutex::new(()));
+        let keeper = Self {
+            clock,
+            boot,
+            bounds,
+            last,
+            mode,
+            offset,
+            suspect_wall,
+            suspect_elapsed,
+            jumps,
+            turn,
+        };
+        keeper.carry_out(verdict, &look);
+        keeper
+    }
+
+    /// The engine's time; never less than any thread has been told before.
+    pub(crate) fn now(&self) -> Timestamp {
+        let wall = self.wall();
+        let last = self.last.load(Relaxed);
+        let following = self.mode.load(Acquire) == FOLLOWING;
+        Timestamp::from_millis(
+            if following && wall <= last && last - wall <= self.bounds.jump_ms_max {
+                last
+            } else if following
+                && wall > last
+                && wall - last <= STEP_MS_MAX
+                && wall >> REVIEW_BITS == last >> REVIEW_BITS
+            {
+                self.raise(wall)
+            } else {
+                self.weigh()
+            },
+        )
+    }
+
+    /// What to write down for the next opening.
+    pub(crate) fn mark(&self) -> TimeMark {
+        let high = self.now().as_millis();
+        let _turn = self.turn.lock();
+        TimeMark {
+            high,
+            elapsed: self.clock.elapsed_ms(),
+            boot: self.boot,
+            suspect: self.suspect_wall.load(Relaxed),
+            suspect_elapsed: self.suspect_elapsed.load(Relaxed),
+        }
+    }
+
+    /// Forward jumps of the wall clock that were not followed at once.
+    pub(crate) fn jumps(&self) -> u64 {
+        self.jumps.load(Relaxed)
+    }
+
+    /// How far a held wall clock is ahead of engine time, else 0.
+    pub(crate) fn held_ms(&self) -> u64 {
+        let now = self.now().as_millis();
+        let held = self.mode.load(Acquire) == HELD;
+        if held { self.wall().saturating_sub(now) } else { 0 }
+    }
+
+    fn wall(&self) -> u64 {
+        self.clock.wall().as_millis().min(ENGINE_MS_MAX)
+    }
+
+    fn raise(&self, ms: u64) -> u64 {
+        self.last.fetch_max(ms, Relaxed).max(ms)
+    }
+
+    /// The path of a call that cannot believe the wall by itself. A hold may last a minute and a coast
+    /// for years, so going on with either takes no lock.
+    fn weigh(&self) -> u64 {
+        let mode = self.mode.load(Acquire);
+        if mode != FOLLOWING {
+            let look = self.look();
+            match judge(&look, self.bounds) {
+                Verdict::Held if mode == HELD => return self.raise(look.expected),
+                Verdict::Coast if mode == COASTING => return self.raise(look.expected),
+                _ => {}
+            }
+        }
+        let _turn = self.turn.lock();
+        let look = self.look();
+        self.carry_out(judge(&look, self.bounds), &look)
+    }
+
+    fn look(&self) -> Look {
+        // Wall first: a pause between the two readings then makes the wall look late, not ahead.
+        let wall = self.wall();
+        let elapsed = self.clock.elapsed_ms();
+        let last = self.last.load(Relaxed);
+        let by_elapsed = elapsed.saturating_add_signed(self.offset.load(Relaxed).cast_signed());
+        let expected = by_elapsed.min(ENGINE_MS_MAX).max(last);
+        let suspect = (self.suspect_wall.load(Relaxed), self.suspect_elapsed.load(Relaxed));
+        Look { wall, elapsed, last, expected, suspect: (suspect.0 != 0).then_some(suspect) }
+    }
+
+    /// Does what the verdict says and returns the engine time. The caller holds the turn (or is `new`).
+    fn carry_out(&self, verdict: Verdict, look: &Look) -> u64 {
+        let (mode, engine, suspect) = match verdict {
+            Verdict::Believe | Verdict::Settled => (FOLLOWING, look.wall, None),
+            Verdict::Coast => (COASTING, look.expected, None),
+            Verdict::Jumped => (HELD, look.expected, Some((look.wall, look.elapsed))),
+            Verdict::Held => (HELD, look.expected, look.suspect),
+        };
+        let (wall_ms, engine_ms) = (look.wall, look.expected);
+        let news = self.mode.load(Relaxed) != mode || verdict == Verdict::Jumped;
+        if news && mode == HELD {
+            self.jumps.fetch_add(1, Relaxed);
+            tracing::warn!(wall_ms, engine_ms, "the wall clock jumped ahead; not followed yet");
+        } else if news && mode == COASTING {
+            tracing::warn!(wall_ms, engine_ms, "the wall clock is far behind; going on without it");
+        }
+        if verdict == Verdict::Settled {
+            tracing::info!(wall_ms, engine_ms, "the wall clock kept to its jump and is followed");
+        }
+        let (suspect_wall, suspect_elapsed) = suspect.unwrap_or_default();
+        self.offset.store(engine.wrapping_sub(look.elapsed), Relaxed);
+        self.suspect_wall.store(suspect_wall, Relaxed);
+        self.suspect_elapsed.store(suspect_elapsed, Relaxed);
+        self.mode.store(mode, Release);
+        self.raise(engine)
+    }
+}
+
+#[cfg(test)]
+mod tests;

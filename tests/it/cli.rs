@@ -1,0 +1,178 @@
+//! The binary, as a user of a shell meets it: bytes in, bytes out, exit codes.
+
+mod bad_input;
+mod faults;
+mod ids;
+mod kill;
+mod lines;
+mod pipes;
+mod questions;
+mod transfer;
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// How long a test waits for something that should come at once.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A folder of its own for each test, and the binary.
+struct Shell {
+    dir: TempDir,
+}
+
+/// How a call ended.
+#[derive(Debug, PartialEq, Eq)]
+struct Ended {
+    code: i32,
+    out: Vec<u8>,
+    err: String,
+}
+
+impl Ended {
+    fn out(&self) -> &str {
+        std::str::from_utf8(&self.out).expect("output is UTF-8")
+    }
+
+    /// The JSON object on standard error, which must be all there is.
+    fn summary(&self) -> serde_json::Value {
+        assert_eq!(self.err.lines().count(), 1, "one object, no more: {}", self.err);
+        serde_json::from_str(&self.err).expect("standard error is JSON")
+    }
+
+    /// Checks the exit code and that the complaint is one line that holds all of `parts`.
+    #[track_caller]
+    fn complains(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        let last = self.err.lines().last().unwrap_or_default();
+        assert!(last.starts_with("firstseen: "), "{self:?}");
+        for part in parts {
+            assert!(last.contains(part), "no {part:?} in {self:?}");
+        }
+    }
+}
+
+impl Shell {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).expect("write a file");
+        path
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).expect("read a file")
+    }
+
+    /// The binary, to run in this folder.
+    fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firstseen"));
+        command.current_dir(self.dir.path()).args(args);
+        command
+    }
+
+    /// Runs the binary to its end.
+    fn run<S: AsRef<OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+        input: impl AsRef<[u8]>,
+    ) -> Ended {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("run the binary");
+        let mut stdin = child.stdin.take().expect("its standard input");
+        let input = input.as_ref().to_owned();
+        // A child that stops early closes its end; that is for the test to judge by its exit code.
+        let writer = thread::spawn(move || drop(stdin.write_all(&input)));
+        let output = child.wait_with_output().expect("wait for the binary");
+        writer.join().expect("the writer of its input");
+        Ended {
+            code: output.status.code().expect("an exit code, not a signal"),
+            out: output.stdout,
+            err: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
+        }
+    }
+
+    /// Runs `dedup` over `input` with the store `S`.
+    fn dedup(&self, more: &[&str], input: impl AsRef<[u8]>) -> Ended {
+        self.run(["dedup", "--store", "S"].iter().chain(more), input)
+    }
+
+    /// Runs `dedup` and checks that all went well; says what it printed.
+    #[track_caller]
+    fn prints(&self, more: &[&str], input: impl AsRef<[u8]>) -> String {
+        let ended = self.dedup(more, input);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        String::from_utf8(ended.out).expect("output is UTF-8")
+    }
+}
+
+/// Waits for that long.
+fn pause(duration: Duration) {
+    let (_nobody_sends, wait) = mpsc::channel::<()>();
+    assert!(wait.recv_timeout(duration).is_err());
+}
+
+/// Waits for a child that must end soon.
+#[track_caller]
+fn ends(mut child: Child) -> i32 {
+    for _ in 0..SOON.as_millis() / 5 {
+        if let Some(status) = child.try_wait().expect("look at the child") {
+            return status.code().expect("an exit code, not a signal");
+        }
+        pause(Duration::from_millis(5));
+    }
+    child.kill().expect("end the child");
+    panic!("the child did not end");
+}
+
+/// What `awk '!seen[$0]++'` prints.
+fn awk(input: &[u8]) -> Vec<u8> {
+    let mut seen = std::collections::HashSet::new();
+    let lines = input.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| seen.insert(*line)).flatten().copied().collect()
+}
+
+/// Random numbers from a seed, so that a failure can be seen again (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % bound
+    }
+}
+
+/// Lines of about 32 bytes, a fifth of them repeated.
+fn many_lines(count: u64, seed: u64) -> Vec<u8> {
+    let mut random = Random(seed);
+    let mut text = Vec::new();
+    for at in 0..count {
+        let number = if at > 0 && random.below(5) == 0 { random.below(at) } else { at };
+        writeln!(text, "event-{:025}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .expect("write to memory");
+    }
+    text
+}
+
+/// Opens a file to which a child's standard output is added, as `>> FILE` does.
+fn append_to(path: &Path) -> File {
+    File::options().append(true).create(true).open(path).expect("open a file")
+}
