@@ -150,8 +150,8 @@ mod tests {
         let h = hash(7, 3, b"evt-1");
         assert_eq!((h.lo, h.hi), (GOLDEN_LO, GOLDEN_HI));
     }
-    const GOLDEN_LO: u64 = 0;
-    const GOLDEN_HI: u64 = 0;
+    const GOLDEN_LO: u64 = 11_332_514_877_767_812_367;
+    const GOLDEN_HI: u64 = 4_881_339_122_416_438_924;
 
     #[test]
     fn buckets_follow_hash_order() {

@@ -35,6 +35,4 @@ pub use store::{
     BatchReservation, Builder, Claim, ClaimOptions, Namespace, NamespaceOptions, Reservation,
     Reserve, Reserved, Seen, Store,
 };
-pub use time::{
-    Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds,
-};
+pub use time::{Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds};

@@ -6,9 +6,7 @@ use crate::log::{AppendLevel, Lsn};
 
 /// What survives what, once an answer was heard. Holds for `Duplicate` as well as for `FirstSeen`: the
 /// claim that made it a duplicate is as safe as the caller asked.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize)]
 pub enum Durability {
     /// Up to a flush interval of claims may be lost when the process dies.
     Buffered,

@@ -20,7 +20,7 @@ impl Engine {
     pub(crate) fn heal(&self, run: &RunMeta, fault: &str) -> Result<()> {
         let _healing = self.healing.lock();
         self.health.check()?;
-        if self.damaged_buckets(run).is_ok_and(|bad| bad.is_empty()) {
+        if self.damaged_buckets(run).is_empty() {
             return Ok(()); // somebody was faster
         }
         tracing::warn!(run = run.id, fault, "healing a run from the log");
@@ -33,7 +33,7 @@ impl Engine {
     }
 
     fn heal_buckets(&self, run: &RunMeta) -> Result<()> {
-        let bad = self.damaged_buckets(run)?;
+        let bad = self.damaged_buckets(run);
         let per_bucket = (run.ids / u64::from(run.buckets)).max(1);
         let buckets_max = (self.settings.heal_ids_max() / per_bucket).max(1) as usize;
         for part in bad.chunks(buckets_max) {
@@ -42,25 +42,20 @@ impl Engine {
             self.write_buckets(run, part, &collected)?;
         }
         self.chunks.sync()?;
-        match self.damaged_buckets(run)?.first() {
+        match self.damaged_buckets(run).first() {
             None => Ok(()),
             Some(bucket) => {
-                let what = format!("chunk {bucket} of run {} does not keep what is written", run.id);
+                let what =
+                    format!("chunk {bucket} of run {} does not keep what is written", run.id);
                 Err(Error::from(ChunkFault(what)))
             }
         }
     }
 
-    /// Buckets that do not read back. An error: the chunk store itself fails.
-    fn damaged_buckets(&self, run: &RunMeta) -> std::result::Result<Vec<u32>, ChunkFault> {
+    /// Buckets that do not read back; all of them when the chunk store itself fails.
+    fn damaged_buckets(&self, run: &RunMeta) -> Vec<u32> {
         let reader = RunReader::new(&*self.chunks, run, self.seed, self.hasher);
-        let mut bad = Vec::new();
-        for bucket in 0..run.buckets {
-            if reader.bucket(bucket, |_, _, _| ()).is_err() {
-                bad.push(bucket);
-            }
-        }
-        Ok(bad)
+        (0..run.buckets).filter(|bucket| reader.bucket(*bucket, |_, _, _| ()).is_err()).collect()
     }
 
     /// Everything in the log that belongs into these buckets of the run.

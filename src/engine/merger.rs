@@ -54,8 +54,7 @@ impl Engine {
         let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
         let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
         let id = self.begin_run(size);
-        let plan =
-            RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
+        let plan = RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
         let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
         let merged = self.build_merged(plan, group).and_then(|run| {
             self.commit(|body| {

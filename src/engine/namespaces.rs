@@ -178,7 +178,12 @@ impl Engine {
             Some(info) => info.id,
             None => NsId(named.values().map(|info| info.id.0).max().unwrap_or(0) + 1),
         };
-        self.log.append_namespace(&NamespaceRecord { ns: id, ttl, sliding, name: name.as_bytes() })?;
+        self.log.append_namespace(&NamespaceRecord {
+            ns: id,
+            ttl,
+            sliding,
+            name: name.as_bytes(),
+        })?;
         if let Some(info) = known {
             info.set(ttl, sliding);
             return Ok(info);

@@ -84,7 +84,9 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         return Ok(Folder::Store);
     }
     let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, "MANIFEST.new"];
-    if let Some(other) = names.iter().find(|name| !ours.iter().any(|o| name.as_path() == Path::new(o))) {
+    if let Some(other) =
+        names.iter().find(|name| !ours.iter().any(|o| name.as_path() == Path::new(o)))
+    {
         return not(format!("it holds other things ({})", other.display()));
     }
     let segments = settings.disk.list(&dir.join(LOG_DIR)).unwrap_or_default();
@@ -142,13 +144,20 @@ impl Opening {
         let marked = opening.chunks.mark().unwrap_or(None).unwrap_or(0);
         let stale = marked < opening.body.epoch && !opening.body.runs.is_empty();
         if stale {
-            tracing::warn!(marked, epoch = opening.body.epoch, "the sled folder is not ours any more");
+            tracing::warn!(
+                marked,
+                epoch = opening.body.epoch,
+                "the sled folder is not ours any more"
+            );
         }
         if start_over || stale || wanted != stored || !opening.load_runs() {
             opening.start_over(wanted)?;
         } else {
             // Runs that a crash left unlisted.
-            opening.chunks.remove_from(opening.body.next_run).or_else(|_| opening.start_over(stored))?;
+            opening
+                .chunks
+                .remove_from(opening.body.next_run)
+                .or_else(|_| opening.start_over(stored))?;
         }
         opening.remove_stray_filters();
         Ok(opening)
@@ -244,9 +253,8 @@ impl Opening {
         let high = self.body.time.map_or(0, |mark| mark.high);
         let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
         let mut replay = Replay { opening: &mut self, shard_bits, newest: high, records: 0 };
-        let Recovered { log, cut_bytes } = Log::recover(config, plan, start, |lsn, item| {
-            replay.apply(lsn, item, &registry)
-        })?;
+        let Recovered { log, cut_bytes } =
+            Log::recover(config, plan, start, |lsn, item| replay.apply(lsn, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
@@ -256,8 +264,7 @@ impl Opening {
         let cell = |shard| {
             CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
         };
-        let manifest =
-            Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
+        let manifest = Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
         let engine = Engine {
             dir: self.dir,
             disk: Arc::clone(&self.settings.disk),

@@ -146,7 +146,8 @@ fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
 /// Writes a new log from what is left of the old one; answers the namespaces found.
 fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Vec<NsMeta>> {
     let now = settings.clock.wall();
-    let recovered = Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
+    let recovered =
+        Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
     let mut copier = Copier::new(&recovered.log);
     let mut namespaces: Vec<NsMeta> = Vec::new();
     let _: Salvaged = log::salvage(old, None, |item| match item {
@@ -179,7 +180,7 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
     if source == log {
         let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
         let taken = |n: &u32| names.contains(&PathBuf::from(format!("{OLD_LOG_DIR}-{n:03}")));
-        let number = (1..).find(|n| !taken(n)).unwrap_or(u32::MAX);
+        let number = (1..1000).find(|n| !taken(n)).unwrap_or(1000);
         old = dir.join(format!("{OLD_LOG_DIR}-{number:03}"));
         disk.rename(&log, &old).map_err(|e| Error::io("move away", &log, e))?;
     } else {

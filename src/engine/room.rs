@@ -57,7 +57,9 @@ impl Engine {
         let deadline = parking_lot_deadline(self.settings.wait_max);
         while shard.reserved.holder(key, hash) == Some(holder) {
             if cell.changed.wait_until(shard, deadline).timed_out() {
-                return Err(Self::timed_out("the reservation of this id to be confirmed or dropped"));
+                return Err(Self::timed_out(
+                    "the reservation of this id to be confirmed or dropped",
+                ));
             }
             self.health.check()?;
         }
@@ -66,7 +68,10 @@ impl Engine {
 }
 
 /// The only use of the machine's instant: how long a thread sleeps, never what an answer is.
-#[expect(clippy::disallowed_methods, reason = "a deadline for a condition variable, not engine time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a deadline for a condition variable, not engine time"
+)]
 fn parking_lot_deadline(wait: std::time::Duration) -> std::time::Instant {
     let now = std::time::Instant::now();
     now.checked_add(wait).unwrap_or(now)

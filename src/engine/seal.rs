@@ -69,12 +69,14 @@ impl RunBuilder<'_> {
     ) -> Result<Vec<SealedRun>> {
         let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
         for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
-            let group = groups.entry(entry.version.generation()).or_insert((RunSize::default(), u32::MAX));
+            let group =
+                groups.entry(entry.version.generation()).or_insert((RunSize::default(), u32::MAX));
             group.0.add(entry.key);
             group.1 = group.1.min(entry.lsn.segment());
         }
         let build = |(generation, (size, from_segment))| {
-            let keep = |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
+            let keep =
+                |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
             let source = Source::open_set(set, self.hasher, keep);
             let plan = RunPlan { id: begin(size), shard, generation, size, from_segment };
             self.build(plan, MergeCursor::new(vec![source]), now)

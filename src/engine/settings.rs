@@ -73,7 +73,9 @@ impl Settings {
             )));
         }
         if self.flush_interval.is_zero() {
-            return Err(Error::invalid("a flush interval of zero: use Durability::Process instead"));
+            return Err(Error::invalid(
+                "a flush interval of zero: use Durability::Process instead",
+            ));
         }
         Ok(())
     }

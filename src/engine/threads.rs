@@ -22,14 +22,16 @@ pub(crate) struct Threads {
 
 impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
-        let threads = Self {
-            engine: Arc::clone(engine),
-            stop: Arc::default(),
-            handles: Mutex::default(),
-        };
+        let threads =
+            Self { engine: Arc::clone(engine), stop: Arc::default(), handles: Mutex::default() };
         if engine.settings.background {
             threads.spawn("firstseen-seal", |e| &e.signals.seal, IDLE, Engine::seal_step)?;
-            threads.spawn("firstseen-keep", |e| &e.signals.maintain, IDLE, Engine::maintain_step)?;
+            threads.spawn(
+                "firstseen-keep",
+                |e| &e.signals.maintain,
+                IDLE,
+                Engine::maintain_step,
+            )?;
             let flush = engine.settings.flush_interval;
             threads.spawn("firstseen-log", |e| &e.signals.log, flush, Engine::log_step)?;
         }
@@ -70,7 +72,7 @@ impl Threads {
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         let signals = &self.engine.signals;
-        [&signals.seal, &signals.maintain, &*signals.log].map(Signal::raise);
+        [&signals.seal, &signals.maintain, &*signals.log].into_iter().for_each(Signal::raise);
         for handle in self.handles.lock().drain(..) {
             handle.join().ok();
         }

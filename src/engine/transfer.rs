@@ -1,8 +1,8 @@
 //! Export and import: live claims, one by one, with their times.
 
+use crate::engine::Durability;
 use crate::engine::Engine;
 use crate::engine::namespaces::NsInfo;
-use crate::engine::Durability;
 use crate::error::{Error, Result};
 use crate::exact::{MergeCursor, Source};
 use crate::expiry::{Class, Version};

@@ -103,7 +103,8 @@ impl Engine {
                 report.problem(format!("{name}: {} (heals at the next read)", fault.0));
             }
             if astray + uncovered > 0 {
-                report.problem(format!("{name}: {astray} ids astray, {uncovered} not in the filter"));
+                report
+                    .problem(format!("{name}: {astray} ids astray, {uncovered} not in the filter"));
             }
         }
     }

@@ -65,7 +65,8 @@ impl ChunkWriter {
         let has_graves = self.versions.iter().any(|v| v.forgotten);
         let first_seen = self.versions.iter().map(|v| v.first_seen.as_millis());
         let base = first_seen.clone().min().unwrap_or(0);
-        let base = self.deadlines().filter(|d| *d != 0).map(|d| d - 1).min().map_or(base, |d| d.min(base));
+        let base =
+            self.deadlines().filter(|d| *d != 0).map(|d| d - 1).min().map_or(base, |d| d.min(base));
         let deadline = |d: u64| if d == 0 { 0 } else { d - base };
         let seen_width = width(first_seen.clone().max().map_or(0, |t| t - base));
         let deadline_width = width(self.deadlines().map(deadline).max().unwrap_or(0));
@@ -74,9 +75,9 @@ impl ChunkWriter {
         out.extend_from_slice(&[0; 4]);
         out.push(VERSION);
         out.push(
-            u8::from(one_length) * ONE_LENGTH
-                | u8::from(has_ns) * HAS_NS
-                | u8::from(has_graves) * HAS_GRAVES,
+            (if one_length { ONE_LENGTH } else { 0 })
+                | (if has_ns { HAS_NS } else { 0 })
+                | (if has_graves { HAS_GRAVES } else { 0 }),
         );
         out.push(seen_width as u8 | (deadline_width as u8) << 4);
         out.push(0);
@@ -110,9 +111,9 @@ impl ChunkWriter {
 
     /// Deadlines as they are stored: plus one, zero for "never".
     fn deadlines(&self) -> impl Iterator<Item = u64> + '_ {
-        self.versions.iter().map(|v| {
-            if v.deadline == Timestamp::NEVER { 0 } else { v.deadline.as_millis() + 1 }
-        })
+        self.versions
+            .iter()
+            .map(|v| if v.deadline == Timestamp::NEVER { 0 } else { v.deadline.as_millis() + 1 })
     }
 }
 
@@ -149,7 +150,8 @@ impl<'a> ChunkReader<'a> {
         if u32::from_le_bytes(*sum) != crc(seed, rest) {
             return Err(ChunkDamage("it does not match its checksum"));
         }
-        Self::parse(rest, id, class).unwrap_or(Err(ChunkDamage("its columns do not fit its length")))
+        Self::parse(rest, id, class)
+            .unwrap_or(Err(ChunkDamage("its columns do not fit its length")))
     }
 
     fn parse(bytes: &'a [u8], id: ChunkId, class: Class) -> Option<Result<Self, ChunkDamage>> {
@@ -195,10 +197,6 @@ impl<'a> ChunkReader<'a> {
             graves,
             ids,
         }))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count
     }
 
     /// Compares byte for byte (I3).
@@ -312,7 +310,8 @@ mod tests {
     fn i10_damaged_misplaced_and_foreign_chunks_are_noticed() {
         let version = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(9));
         let good = chunk(&[(0, b"id-1", version), (3, b"id-22", version)]);
-        let open = |bytes: &[u8], id, seed| ChunkReader::open(bytes, id, version.class, seed).is_ok();
+        let open =
+            |bytes: &[u8], id, seed| ChunkReader::open(bytes, id, version.class, seed).is_ok();
         assert!(open(&good, ID, SEED));
         assert!(!open(&good, ChunkId { run: 4, ..ID }, SEED));
         assert!(!open(&good, ChunkId { bucket: 7, ..ID }, SEED));

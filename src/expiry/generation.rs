@@ -14,9 +14,7 @@ const WIDTH_LOG2_MIN: u32 = 10;
 
 /// How long a generation is, as a power of two of milliseconds. Follows from the ttl, so claims with
 /// short and long ttl never share a generation and the long ones never pin the space of the short.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Class(pub(crate) u8);
 
 impl Class {
@@ -32,9 +30,7 @@ impl Class {
 
 /// A group of claims that is dropped when its last one has ended: those of one class with a deadline in
 /// `(end - width, end]`.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct GenId {
     class: Class,
     /// The end, in widths since the epoch.

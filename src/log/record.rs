@@ -304,7 +304,8 @@ impl<'a> RawRecord<'a> {
 
     fn head(&self, r: &mut Reader<'a>, base: Timestamp) -> Option<(NsId, Version)> {
         let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
-        let ttl = if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
+        let ttl =
+            if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
         let first_seen = Timestamp::from_millis(base.as_millis().saturating_add(r.varint()?));
         Some((ns, Version::claim(first_seen, ttl)))
     }
@@ -319,8 +320,7 @@ fn take_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const PLACE: Place =
-        Place { salt: 77, offset: 4096, base: Timestamp::from_millis(1_000_000) };
+    const PLACE: Place = Place { salt: 77, offset: 4096, base: Timestamp::from_millis(1_000_000) };
 
     fn items(bytes: &[u8]) -> Vec<(u32, Vec<u8>, Version)> {
         let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
@@ -347,7 +347,8 @@ mod tests {
                 assert_eq!(items(&out), [(ns, b"evt-1".to_vec(), version)]);
 
                 let ids = [&b"a"[..], b"bb", b"ccc"];
-                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter()).expect("after the base");
+                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter())
+                    .expect("after the base");
                 let want: Vec<_> = ids.iter().map(|id| (ns, id.to_vec(), version)).collect();
                 assert_eq!(items(&out), want);
             }

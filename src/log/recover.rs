@@ -3,13 +3,13 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::id::Seed;
-use crate::log::record::{Found, Item};
 use crate::expiry::Tally;
+use crate::id::Seed;
+use crate::log::Lsn;
+use crate::log::record::{Found, Item};
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes};
 use crate::log::tail::{Log, LogConfig};
-use crate::log::Lsn;
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,17 @@ impl Log {
                     let torn = stop == Stop::Damaged || bytes.written_after(end);
                     let cut_bytes = if torn { u64::from(bytes.end() - end) } else { 0 };
                     remove_others(&config, &numbers, &closed, Some(number))?;
-                    return finish(config, segment, end, tally, closed, &replayed, cut_bytes, next_number, now);
+                    return finish(
+                        config,
+                        segment,
+                        end,
+                        tally,
+                        closed,
+                        &replayed,
+                        cut_bytes,
+                        next_number,
+                        now,
+                    );
                 }
             }
         }
@@ -121,7 +131,11 @@ impl Log {
             let flushed = tail.flush();
             flushed.map_err(|e| self.stop_on(e))?;
             let active = Arc::clone(&tail.active);
-            if active.header.number == number { (Some(tail.offset), active) } else { (None, active) }
+            if active.header.number == number {
+                (Some(tail.offset), active)
+            } else {
+                (None, active)
+            }
         };
         let bytes = match end {
             Some(_) => active.read(DATA_START, end)?,

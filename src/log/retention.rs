@@ -1,7 +1,6 @@
 //! What a segment still holds: enough to know when it can go without reading it.
 
 use crate::expiry::Tally;
-use crate::log::Lsn;
 use serde::{Deserialize, Serialize};
 
 /// A segment that takes no more records.
@@ -15,11 +14,6 @@ pub(crate) struct SegmentMeta {
 }
 
 impl SegmentMeta {
-    /// The place after its last record.
-    pub(crate) fn end_lsn(&self) -> Lsn {
-        Lsn::new(self.number, self.end)
-    }
-
     /// Bytes on disk.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.end)

@@ -58,7 +58,8 @@ impl Header {
 
     pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |what: &str| Error::corrupt(path, 0, what);
-        let head = bytes.get(..HEAD_BYTES).ok_or_else(|| damaged("the segment ends in its header"))?;
+        let head =
+            bytes.get(..HEAD_BYTES).ok_or_else(|| damaged("the segment ends in its header"))?;
         let mut r = Reader::new(head);
         let mut field = || -> Option<(u16, u16, Self, [u8; 4], u32, u32)> {
             let magic = r.array()?;
@@ -86,10 +87,6 @@ impl Header {
     fn salt(&self) -> u32 {
         let key = Key { ns: NsId(self.number), id: b"segment" };
         IdHasher::new(self.seed).hash(key).table() as u32
-    }
-
-    pub(crate) fn place(&self, offset: u32) -> Place {
-        Place { salt: self.salt(), offset, base: self.base }
     }
 }
 
@@ -149,7 +146,8 @@ impl Segment {
         file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read", path, e))?;
         let header = Header::decode(path, &head)?;
         if Self::number_of(path) != Some(header.number) {
-            let what = format!("the header says segment {}, the name says otherwise", header.number);
+            let what =
+                format!("the header says segment {}, the name says otherwise", header.number);
             return Err(Error::corrupt(path, 8, what));
         }
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
@@ -251,8 +249,7 @@ mod tests {
 
     #[test]
     fn i11_every_flipped_bit_of_a_header_is_noticed() {
-        let header =
-            Header { number: 7, base: Timestamp::from_millis(5), seed: Seed([3; 16]) };
+        let header = Header { number: 7, base: Timestamp::from_millis(5), seed: Seed([3; 16]) };
         let good = header.encode();
         let path = Path::new("0000000007.seg");
         assert_eq!(Header::decode(path, &good).ok(), Some(header));

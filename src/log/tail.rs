@@ -6,16 +6,16 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::expiry::Tally;
 use crate::expiry::{GenId, Version};
 use crate::health::Health;
 use crate::id::{Key, NsId, Seed};
 use crate::limits;
+use crate::log::Lsn;
 use crate::log::commit::Commit;
 use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
-use crate::expiry::Tally;
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment};
-use crate::log::Lsn;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 use crate::time::{Timestamp, Ttl};
 use std::path::PathBuf;
@@ -344,7 +344,9 @@ impl Log {
     pub(crate) fn remove_file(&self, number: u32) -> Result<()> {
         let path = Segment::path(&self.config.dir, number);
         match self.config.disk.remove(&path) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &path, e))
+            }
             _ => Ok(()),
         }
     }
@@ -361,7 +363,10 @@ impl Log {
         tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
         if let Some(spare) = tail.spare.take() {
             spare.file.unmap();
-            self.config.disk.remove(&spare.path).map_err(|e| Error::io("remove", &spare.path, e))?;
+            self.config
+                .disk
+                .remove(&spare.path)
+                .map_err(|e| Error::io("remove", &spare.path, e))?;
         }
         tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))
     }

@@ -136,7 +136,9 @@ impl Namespace {
     pub fn reserve(&self, id: impl AsRef<[u8]>) -> Result<Reserve> {
         let batch = self.reserve_batch(&[id])?;
         Ok(match batch.answers().first() {
-            Some(Reserved::Duplicate { first_seen }) => Reserve::Duplicate { first_seen: *first_seen },
+            Some(Reserved::Duplicate { first_seen }) => {
+                Reserve::Duplicate { first_seen: *first_seen }
+            }
             Some(Reserved::InProgress) => Reserve::InProgress,
             _ => Reserve::FirstSeen(Reservation::new(batch)),
         })

@@ -95,7 +95,7 @@ pub(crate) struct DedupArgs {
     pub(crate) delimiter: Option<String>,
 
     /// How long a claim lives, such as 90s, 30m, 12h, 7d, or forever [default: the namespace's own].
-    #[arg(long)]
+    #[arg(long, value_parser = parse_ttl)]
     pub(crate) ttl: Option<Ttl>,
 
     /// Namespace of the ids; the same id may be seen once in each.
@@ -219,7 +219,7 @@ pub(crate) struct RepairArgs {
 
 const NDJSON: &str = "\
 One JSON object a line:
-  {\"namespace\":\"\",\"id\":\"evt-1\",\"first_seen\":1767225600000,\"deadline\":null}
+  {\"namespace\":\"default\",\"id\":\"evt-1\",\"first_seen\":1767225600000,\"deadline\":null}
 An id that is not UTF-8 stands as \"id_hex\" instead of \"id\". Times are milliseconds since 1970-01-01
 UTC; a deadline of null is never.";
 
@@ -236,7 +236,8 @@ pub(crate) struct ExportArgs {
     pub(crate) namespace: Option<String>,
 }
 
-/// Adds the claims that `firstseen export` has printed; those that are there already stay as they are.
+/// Adds the claims that `firstseen export` has printed; those that are there already stay as they
+/// are, and those that have ended are left out.
 #[derive(Debug, Parser)]
 #[command(after_help = NDJSON)]
 pub(crate) struct ImportArgs {
@@ -255,6 +256,15 @@ pub(crate) struct ImportArgs {
     /// The summary on standard error is one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Reads a lifetime. One of nothing is refused here, before it costs anybody a store.
+fn parse_ttl(text: &str) -> Result<Ttl, String> {
+    let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
+    if ttl.as_millis() == Some(0) {
+        return Err("a ttl of 0 would forget a line at once".to_owned());
+    }
+    Ok(ttl)
 }
 
 /// Reads a number of bytes: digits, and K, M, G or T for powers of 1024.

@@ -1,26 +1,17 @@
 //! Stores that cannot be used: what is said, and with which exit code.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::Stdio;
+use std::io::Write as _;
 
-use super::{Shell, ends};
+use super::pipes::start;
+use super::{SOON, Shell, ends};
 
 #[test]
 fn a_store_that_another_process_has_open_says_so() {
     let shell = Shell::new();
-    let mut child = shell
-        .command(["dedup", "--store", "S"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("run the binary");
+    let (mut child, answers) = start(&shell, &[], b'\n');
     let mut input = child.stdin.take().expect("its standard input");
     input.write_all(b"a\n").expect("write a line");
-    let mut out = BufReader::new(child.stdout.take().expect("its standard output"));
-    let mut line = String::new();
-    out.read_line(&mut line).expect("an answer");
-    assert_eq!(line, "a\n");
+    assert_eq!(answers.recv_timeout(SOON).expect("an answer"), b"a\n");
 
     for args in [&["get", "a", "--store", "S"][..], &["dedup", "--store", "S"]] {
         let ended = shell.run(args, "b\n");

@@ -41,7 +41,7 @@ fn equals_awk_on_many_lines() {
     let expected = awk(&input);
     assert!(ended.out == expected, "output differs from awk");
     let summary = ended.summary();
-    let first_seen = expected.iter().filter(|byte| **byte == b'\n').count() as u64;
+    let first_seen = expected.split_inclusive(|byte| *byte == b'\n').count() as u64;
     assert_eq!(summary["lines"], 100_000);
     assert_eq!(summary["first_seen"], first_seen);
     assert_eq!(summary["duplicates"], 100_000 - first_seen);

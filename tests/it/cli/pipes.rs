@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{SOON, Shell, ends, many_lines};
 
 /// Starts the binary with pipes at both ends; its lines arrive on a channel.
-fn start(shell: &Shell, more: &[&str], end: u8) -> (Child, Receiver<Vec<u8>>) {
+pub(super) fn start(shell: &Shell, more: &[&str], end: u8) -> (Child, Receiver<Vec<u8>>) {
     let mut child = shell
         .command(["dedup", "--store", "S"].iter().chain(more))
         .stdin(Stdio::piped())

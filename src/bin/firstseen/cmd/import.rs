@@ -19,7 +19,8 @@ const BATCH_CLAIMS: usize = 4096;
 struct Tally {
     lines: u64,
     added: u64,
-    already_there: u64,
+    /// Already there, or ended.
+    skipped: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -40,8 +41,10 @@ pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     if result.is_ok() || tally.lines > 0 {
-        let [lines, added, there] = [tally.lines, tally.added, tally.already_there].map(grouped);
-        output::say(&format!("firstseen: {lines} lines, {added} added, {there} already there"));
+        let [lines, added, skipped] = [tally.lines, tally.added, tally.skipped].map(grouped);
+        output::say(&format!(
+            "firstseen: {lines} lines, {added} added, {skipped} already there or ended"
+        ));
     }
     result.map(|()| Exit::Done)
 }
@@ -52,13 +55,32 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
         source.check()?;
     }
     let store = Store::builder(&args.store).open()?;
+    let unnamed = store.default_namespace();
+    let of_line = Naming { forced: args.namespace.as_deref(), unnamed: unnamed.name() };
     for source in &sources {
         let mut input = Input::open(source, Ending::Byte(b'\n'))?;
-        while let Some(batch) = Batch::read(&mut input, args.namespace.as_deref())? {
+        while let Some(batch) = Batch::read(&mut input, &of_line)? {
             batch.import(&store, tally)?;
         }
     }
     Ok(store.close()?)
+}
+
+/// Which namespace a line belongs to.
+struct Naming<'a> {
+    /// What the command line says goes before what the line says.
+    forced: Option<&'a str>,
+    /// Where a line belongs that says nothing.
+    unnamed: &'a str,
+}
+
+impl<'a> Naming<'a> {
+    fn name<'l>(&self, named: Option<&'l str>) -> &'l str
+    where
+        'a: 'l,
+    {
+        self.forced.or(named).unwrap_or(self.unnamed)
+    }
 }
 
 /// Some lines, by namespace: an export need not be sorted by it.
@@ -72,14 +94,14 @@ struct Batch {
 
 impl Batch {
     /// Reads what has arrived, but never too much; nothing at the end of the input.
-    fn read(input: &mut Input, namespace: Option<&str>) -> Result<Option<Self>, Failure> {
+    fn read(input: &mut Input, of_line: &Naming<'_>) -> Result<Option<Self>, Failure> {
         let mut batch = Self::default();
         loop {
             while batch.lines < BATCH_CLAIMS {
                 let Some(piece) = input.next_piece() else { break };
                 let line = input.bytes()[piece.range].trim_ascii_end();
                 match record::read(line) {
-                    Ok((own, claim)) => batch.add(namespace.unwrap_or(&own), claim),
+                    Ok((named, claim)) => batch.add(of_line.name(named.as_deref()), claim),
                     Err(why) => {
                         let (name, at) = (input.name(), piece.line);
                         batch.bad = Some(Failure::data(format!("{name}:{at}: {why}")));
@@ -112,7 +134,7 @@ impl Batch {
             let added = store.import(namespace, claims)?;
             tally.lines += lines;
             tally.added += added;
-            tally.already_there += lines - added;
+            tally.skipped += lines - added;
         }
         self.bad.map_or(Ok(()), Err)
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 struct Line<'a> {
     /// The default namespace if it is missing.
     #[serde(borrow, default)]
-    namespace: Cow<'a, str>,
+    namespace: Option<Cow<'a, str>>,
     /// The id, if it is UTF-8.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
@@ -30,7 +30,7 @@ struct Line<'a> {
 pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let text = std::str::from_utf8(entry.id).ok();
     let record = Line {
-        namespace: Cow::Borrowed(entry.namespace),
+        namespace: Some(Cow::Borrowed(entry.namespace)),
         id: text.map(Cow::Borrowed),
         id_hex: text.is_none().then(|| Cow::Owned(to_hex(entry.id))),
         first_seen: entry.first_seen.as_millis(),
@@ -42,8 +42,11 @@ pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::
     Ok(())
 }
 
-/// Reads a claim and its namespace from a line; says what is wrong with the line if it holds none.
-pub(super) fn read(line: &[u8]) -> Result<(Cow<'_, str>, ImportEntry), String> {
+/// A claim that was read from a line, and its namespace if the line names one.
+pub(super) type Read<'a> = (Option<Cow<'a, str>>, ImportEntry);
+
+/// Reads a line; says what is wrong with it if it holds no claim.
+pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
     let record: Line<'_> =
         serde_json::from_slice(line).map_err(|error| super::json_fault(&error))?;
     let id = match (record.id, record.id_hex) {
@@ -58,6 +61,9 @@ pub(super) fn read(line: &[u8]) -> Result<(Cow<'_, str>, ImportEntry), String> {
         first_seen: Timestamp::from_millis(record.first_seen),
         deadline: record.deadline.map_or(Timestamp::NEVER, Timestamp::from_millis),
     };
+    if entry.deadline <= entry.first_seen {
+        return Err("the deadline comes before the claim was made".to_owned());
+    }
     Ok((record.namespace, entry))
 }
 
@@ -97,13 +103,13 @@ mod tests {
     fn every_kind_of_id_survives() {
         let mut line = Vec::new();
         for id in [&b"evt-1"[..], b"\"\\\n\0", "\u{1F980}".as_bytes(), b"\xff\x00\xc3", b"0"] {
-            for (first_seen, deadline) in [(0, u64::MAX), (1, 2), (u64::MAX - 1, u64::MAX - 1)] {
+            for (first_seen, deadline) in [(0, u64::MAX), (1, 2), (u64::MAX - 2, u64::MAX - 1)] {
                 let first_seen = Timestamp::from_millis(first_seen);
                 let deadline = Timestamp::from_millis(deadline);
                 let entry = ExportEntry { namespace: "n\"\u{7f}", id, first_seen, deadline };
                 write(&entry, &mut line).unwrap();
                 let (namespace, entry) = read(line.trim_ascii_end()).unwrap();
-                assert_eq!(namespace, "n\"\u{7f}");
+                assert_eq!(namespace.as_deref(), Some("n\"\u{7f}"));
                 assert_eq!(entry.id, id);
                 assert_eq!((entry.first_seen, entry.deadline), (first_seen, deadline));
             }
@@ -122,6 +128,7 @@ mod tests {
             r#"{"id_hex":"6","first_seen":1}"#,
             r#"{"id":"a","first_seen":1,"dead_line":5}"#,
             r#"{"id":"a","first_seen":-1}"#,
+            r#"{"id":"a","first_seen":2,"deadline":2}"#,
             r#"{"id":"a","first_seen":1} x"#,
         ] {
             assert!(read(bad.as_bytes()).is_err(), "{bad}");

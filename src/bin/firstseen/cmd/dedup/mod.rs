@@ -137,7 +137,7 @@ impl<'p> Run<'p> {
         let reservation = if ids.is_empty() { None } else { Some(self.reserve(&ids)?) };
         let answers = reservation.as_ref().map_or(&[][..], BatchReservation::answers);
         let done = batch.write(input, answers, &mut self.out, self.duplicates.as_mut())?;
-        if let Some(reservation) = reservation {
+        if let Some(mut reservation) = reservation {
             reservation.confirm()?;
         }
         self.tally.add(done);
@@ -149,7 +149,7 @@ impl<'p> Run<'p> {
     /// forever (I12).
     fn reserve(&self, ids: &[&[u8]]) -> Result<BatchReservation, Failure> {
         for _ in 0..RESERVE_TRIES {
-            let reservation = self.namespace.reserve_batch_with(ids, &self.options)?;
+            let reservation = self.namespace.reserve_batch_with(ids, self.options)?;
             if !reservation.answers().contains(&Reserved::InProgress) {
                 return Ok(reservation);
             }
