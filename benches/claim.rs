@@ -1,7 +1,8 @@
 //! The first question that a user asks: how many claims a second, and what does an id cost?
 //!
 //! `cargo bench --bench claim` claims ten million ids of 16 random bytes, 20 % of them seen before, on
-//! one thread at `Process`, with default settings, and does the same with one sled key per id. Each
+//! one thread at `Process`, with default settings, and does the same with one sled key per id (a cache as large as our memory budget) and, as
+//! the limit of what any store could do, with a `HashSet` and a file that is only appended to. Each
 //! store runs in a process of its own, so that memory can be told apart, and each run checks that the
 //! number of first-seen answers is right. `FIRSTSEEN_BENCH_IDS` sets another number of claims.
 
@@ -98,12 +99,29 @@ fn firstseen(claims: u64, dir: &Path) -> Measured {
     })
 }
 
+/// The limit: no expiry, no recovery, everything in memory, and a file that is only written.
+fn limit(claims: u64, dir: &Path) -> Measured {
+    use std::io::Write;
+    std::fs::create_dir_all(dir).expect("a folder");
+    let file = std::fs::File::create_new(dir.join("ids")).expect("a file");
+    let mut file = std::io::BufWriter::with_capacity(64 << 10, file);
+    let mut seen = std::collections::HashSet::<[u8; 16]>::new();
+    let claim = |id: &[u8]| {
+        let first = seen.insert(id.try_into().expect("16 bytes"));
+        if first {
+            file.write_all(id).expect("writes");
+        }
+        first
+    };
+    run(claims, dir, claim, || {})
+}
+
 fn sled(claims: u64, dir: &Path) -> Measured {
     let db = sled::Config::new()
         .path(dir)
         .mode(sled::Mode::HighThroughput)
         .flush_every_ms(None)
-        .cache_capacity(64 << 20)
+        .cache_capacity(256 << 20)
         .open()
         .expect("opens");
     let claim = |id: &[u8]| {
@@ -158,6 +176,7 @@ fn main() {
         let dir = PathBuf::from(&args[at + 3]);
         let m = match args[at + 1].as_str() {
             "firstseen" => firstseen(claims, &dir),
+            "HashSet" => limit(claims, &dir),
             _ => sled(claims, &dir),
         };
         println!("{} {} {}", m.claims_per_s, m.memory_per_id, m.disk_per_id);
@@ -173,7 +192,7 @@ fn main() {
     let base =
         std::env::temp_dir().join(format!("firstseen-bench-{:x}", RandomState::new().hash_one(0)));
     std::fs::create_dir_all(&base).expect("a temporary folder");
-    let [ours, theirs] = ["firstseen", "sled"].map(|store| {
+    let [ours, limit, theirs] = ["firstseen", "HashSet", "sled"].map(|store| {
         let m = child(store, claims, &base.join(store));
         let (speed, memory, disk) = (m.claims_per_s, m.memory_per_id, m.disk_per_id);
         println!("{store:<12}{speed:>14.0}{memory:>18.1}{disk:>16.1}");

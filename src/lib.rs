@@ -26,6 +26,8 @@ mod engine;
 
 mod store;
 
+#[doc(hidden)]
+pub use chunks::MemoryChunks;
 pub use engine::{
     Durability, ExportEntry, ImportEntry, LostBytes, NamespaceStats, RepairReport, Stats,
     VerifyReport,

@@ -1,44 +1,80 @@
-//! Chunks in memory, for stores on a simulated disk: gone with the process, so every open rebuilds.
+//! Chunks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
+//! test hands it one that outlives it, to be kept, lost in part, or put back as it was a while ago.
 
 use crate::chunks::{ChunkId, ChunkResult, ChunkStore};
-use crate::sync::Mutex;
+use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
-#[derive(Debug, Default)]
-pub(crate) struct MemoryChunks {
-    chunks: Mutex<BTreeMap<ChunkId, Vec<u8>>>,
-    mark: Mutex<Option<u64>>,
+/// For tests: what a simulated store has in the place of its sled folder. Clones are the same folder.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryChunks {
+    inner: Arc<Mutex<Inner>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Inner {
+    chunks: BTreeMap<ChunkId, Vec<u8>>,
+    mark: Option<u64>,
+}
+
+impl MemoryChunks {
+    /// A copy with a life of its own, to be [put back](Self::put_back) later.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { inner: Arc::new(Mutex::new(self.inner.lock().clone())) }
+    }
+
+    /// Puts the contents of a copy in the place of what is there.
+    pub fn put_back(&self, copy: &Self) {
+        let copied = copy.inner.lock().clone();
+        *self.inner.lock() = copied;
+    }
+
+    /// How many chunks there are.
+    pub fn count(&self) -> usize {
+        self.inner.lock().chunks.len()
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        *self.inner.lock() = Inner::default();
+    }
+
+    /// Hands every chunk to `change`, which may damage it; it is lost where the answer is `false`.
+    pub fn damage(&self, mut change: impl FnMut(&mut Vec<u8>) -> bool) {
+        self.inner.lock().chunks.retain(|_, bytes| change(bytes));
+    }
 }
 
 impl ChunkStore for MemoryChunks {
     fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
-        let chunks = self.chunks.lock();
-        let found = chunks.get(&id);
+        let inner = self.inner.lock();
+        let found = inner.chunks.get(&id);
         found.into_iter().for_each(|bytes| read(bytes));
         Ok(found.is_some())
     }
 
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
-        self.chunks.lock().insert(id, bytes.to_vec());
+        self.inner.lock().chunks.insert(id, bytes.to_vec());
         Ok(())
     }
 
     fn remove(&self, id: ChunkId) -> ChunkResult<()> {
-        self.chunks.lock().remove(&id);
+        self.inner.lock().chunks.remove(&id);
         Ok(())
     }
 
     fn remove_from(&self, run: u64) -> ChunkResult<()> {
-        self.chunks.lock().retain(|id, _| id.run < run);
+        self.inner.lock().chunks.retain(|id, _| id.run < run);
         Ok(())
     }
 
     fn mark(&self) -> ChunkResult<Option<u64>> {
-        Ok(*self.mark.lock())
+        Ok(self.inner.lock().mark)
     }
 
     fn set_mark(&self, mark: u64) -> ChunkResult<()> {
-        *self.mark.lock() = Some(mark);
+        self.inner.lock().mark = Some(mark);
         Ok(())
     }
 
@@ -51,13 +87,12 @@ impl ChunkStore for MemoryChunks {
     }
 
     fn reset(&self) -> ChunkResult<()> {
-        self.chunks.lock().clear();
-        *self.mark.lock() = None;
+        self.clear();
         Ok(())
     }
 
     fn bytes(&self) -> u64 {
-        self.chunks.lock().values().map(|bytes| bytes.len() as u64).sum()
+        self.inner.lock().chunks.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     fn close(&self) {}

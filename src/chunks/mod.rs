@@ -7,7 +7,7 @@
 mod memory;
 mod sled;
 
-pub(crate) use memory::MemoryChunks;
+pub use memory::MemoryChunks;
 pub(crate) use sled::SledChunks;
 
 /// Names one chunk. Runs are never renumbered and never change, so neither does what a name stands for.

@@ -9,7 +9,7 @@ use crate::engine::seal::RunPlan;
 use crate::error::Result;
 use crate::exact::{MergeCursor, RunMeta, RunReader, RunSize, Source};
 use crate::expiry::{GenId, Verdict};
-use crate::shard::SealedRun;
+use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
 
@@ -56,23 +56,25 @@ impl Engine {
         let id = self.begin_run(size);
         let plan = RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
         let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
-        let merged = self.build_merged(plan, group).and_then(|run| {
+        let merged = self.build_merged(plan, group).and_then(|built| {
             self.commit(|body| {
                 body.runs.retain(|meta| !gone.contains(&meta.id));
-                body.runs.push((*run.meta).clone());
+                body.runs.push((*built.run.meta).clone());
                 body.doomed.extend(group.iter().map(|run| (run.meta.id, run.meta.buckets)));
             })?;
-            Ok(run)
+            Ok(built)
         });
         self.end_runs(&[id], merged.is_ok());
-        self.shards[shard].shard.lock().replace_runs(&gone, Some(merged?));
+        let BuiltRun { run, kept } = merged?;
+        self.shards[shard].shard.lock().replace_runs(&gone, Some(run));
+        self.keep_chunks(shard, kept);
         self.doom(group.iter().map(|run| Arc::clone(&run.meta)));
         self.counters.merges.add(1);
         Ok(())
     }
 
     /// A source that turns out damaged is healed, and the merge begins again.
-    fn build_merged(&self, plan: RunPlan, group: &[SealedRun]) -> Result<SealedRun> {
+    fn build_merged(&self, plan: RunPlan, group: &[SealedRun]) -> Result<BuiltRun> {
         let attempt = || {
             let sources = group.iter().map(|run| self.source(&run.meta)).collect();
             let entries = MergeCursor::new(sources);

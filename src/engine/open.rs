@@ -2,7 +2,7 @@
 //! log. Where the chunk store is not the one that the manifest speaks of, or a filter cannot be had,
 //! everything sealed is built again from the log (I10): nothing is lost but time.
 
-use crate::chunks::{ChunkStore, MemoryChunks, SledChunks};
+use crate::chunks::{ChunkStore, SledChunks};
 use crate::disk::LockGuard;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
@@ -166,12 +166,11 @@ impl Opening {
     fn new(dir: &Path, settings: Settings, body: ManifestBody) -> Result<Self> {
         let hasher = IdHasher::new(body.seed);
         let chunks: Box<dyn ChunkStore> = match settings.disk.real_path(&dir.join(SLED_DIR)) {
-            Some(path) => Box::new(SledChunks::open(&path, settings.cache_bytes())?),
-            None => Box::<MemoryChunks>::default(),
+            Some(path) => Box::new(SledChunks::open(&path, settings.sled_cache_bytes())?),
+            None => Box::new(settings.chunk_memory.clone().unwrap_or_default()),
         };
         let count = usize::from(body.shards);
-        let bytes = settings.open_set_bytes(count);
-        let shards = (0..count).map(|_| Shard::new(hasher, bytes)).collect();
+        let shards = empty_shards(hasher, &settings, count);
         let dir = dir.to_owned();
         Ok(Self { dir, settings, body, hasher, chunks, shards, rebuild: false, changed: false })
     }
@@ -200,8 +199,7 @@ impl Opening {
     fn start_over(&mut self, shards: usize) -> Result<()> {
         tracing::warn!("building everything sealed again from the log");
         self.chunks.reset()?;
-        let bytes = self.settings.open_set_bytes(shards);
-        self.shards = (0..shards).map(|_| Shard::new(self.hasher, bytes)).collect();
+        self.shards = empty_shards(self.hasher, &self.settings, shards);
         self.rebuild = true;
         self.changed = true;
         Ok(())
@@ -294,6 +292,11 @@ impl Opening {
     }
 }
 
+fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shard> {
+    let (open, cache) = (settings.open_set_bytes(count), settings.chunk_cache_bytes(count));
+    (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
+}
+
 fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
     TimeKeeper::new(
         Arc::clone(&settings.clock),
@@ -353,6 +356,7 @@ impl Replay<'_> {
             hasher: opening.hasher,
             disk: &*opening.settings.disk,
             dir: &opening.dir,
+            keep_bytes: 0,
         };
         let shard = &mut opening.shards[number];
         shard.freeze(lsn);
@@ -364,6 +368,7 @@ impl Replay<'_> {
             *next_run += 1;
             *next_run - 1
         })?;
+        let runs: Vec<SealedRun> = runs.into_iter().map(|built| built.run).collect();
         opening.body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
         opening.body.sealed[number] = lsn;
         opening.changed = true;

@@ -8,7 +8,7 @@ use crate::exact::{MergeCursor, OpenSet, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
 use crate::filter::Filter;
 use crate::id::{IdHasher, Seed};
-use crate::shard::SealedRun;
+use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -22,6 +22,8 @@ pub(super) struct RunBuilder<'a> {
     pub(super) hasher: IdHasher,
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
+    /// Bytes of chunks of one run to hand over to the cache.
+    pub(super) keep_bytes: usize,
 }
 
 /// What a run will be, before it is built.
@@ -42,10 +44,18 @@ impl RunBuilder<'_> {
         plan: RunPlan,
         entries: MergeCursor<'_>,
         now: Timestamp,
-    ) -> Result<SealedRun> {
+    ) -> Result<BuiltRun> {
         let RunPlan { id, shard, generation, size, from_segment } = plan;
-        let mut writer =
-            RunWriter::new(self.chunks, self.seed, id, shard, generation, size, from_segment);
+        let mut writer = RunWriter::new(
+            self.chunks,
+            self.seed,
+            id,
+            shard,
+            generation,
+            size,
+            from_segment,
+            self.keep_bytes,
+        );
         let mut filter = Filter::for_ids(size.ids);
         entries.for_each(|order, key, version| {
             if version.is_spent(now) {
@@ -54,9 +64,10 @@ impl RunBuilder<'_> {
             filter.insert(self.hasher.hash(key));
             writer.push(order, key, version)
         })?;
-        let meta = writer.finish()?;
+        let (meta, kept) = writer.finish()?;
         filters::save(self.disk, self.dir, id, &filter)?;
-        Ok(SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) })
+        let run = SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) };
+        Ok(BuiltRun { run, kept })
     }
 
     /// Seals an open set into one run for each generation in it. `begin` gives a run its number.
@@ -66,7 +77,7 @@ impl RunBuilder<'_> {
         set: &OpenSet,
         now: Timestamp,
         mut begin: impl FnMut(RunSize) -> u64,
-    ) -> Result<Vec<SealedRun>> {
+    ) -> Result<Vec<BuiltRun>> {
         let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
         for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
             let group =

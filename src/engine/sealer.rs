@@ -8,8 +8,8 @@ use crate::engine::Engine;
 use crate::engine::manifest::ManifestBody;
 use crate::engine::seal::RunBuilder;
 use crate::error::Result;
-use crate::exact::RunSize;
-use crate::shard::{SealedRun, Sealing};
+use crate::exact::{KeptChunks, RunSize};
+use crate::shard::{BuiltRun, Sealing};
 
 impl Engine {
     pub(super) fn builder(&self) -> RunBuilder<'_> {
@@ -19,6 +19,7 @@ impl Engine {
             hasher: self.hasher,
             disk: &*self.disk,
             dir: &self.dir,
+            keep_bytes: self.settings.chunk_cache_bytes(self.shards.len()) / 2,
         }
     }
 
@@ -32,7 +33,7 @@ impl Engine {
         };
         self.log.sync_to(upto)?;
         let now = self.time.now();
-        let mut built: Vec<(usize, &Sealing, Vec<SealedRun>)> = Vec::new();
+        let mut built: Vec<(usize, &Sealing, Vec<BuiltRun>)> = Vec::new();
         let mut begun = Vec::new();
         let result = (|| {
             for (shard, sealing) in &frozen {
@@ -47,7 +48,7 @@ impl Engine {
             self.commit(|body| {
                 for (shard, sealing, runs) in &built {
                     body.sealed[*shard] = sealing.upto;
-                    body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
+                    body.runs.extend(runs.iter().map(|built| (*built.run.meta).clone()));
                 }
             })
         })();
@@ -56,8 +57,11 @@ impl Engine {
         for (shard, _, runs) in built {
             self.counters.runs_sealed.add(runs.len() as u64);
             let cell = &self.shards[shard];
+            let (runs, kept): (Vec<_>, Vec<_>) =
+                runs.into_iter().map(|built| (built.run, built.kept)).unzip();
             cell.shard.lock().sealed(runs);
             cell.changed.notify_all();
+            kept.into_iter().for_each(|kept| self.keep_chunks(shard, kept));
         }
         Ok(true)
     }
@@ -72,6 +76,14 @@ impl Engine {
             }
         }
         self.signals.seal.raise();
+    }
+
+    /// Hands chunks over to the cache of a shard, in small portions, so that no claim waits long.
+    pub(super) fn keep_chunks(&self, shard: usize, kept: KeptChunks) {
+        let mut kept = kept.into_iter().peekable();
+        while kept.peek().is_some() {
+            self.shards[shard].shard.lock().keep_chunks(kept.by_ref().take(32));
+        }
     }
 
     /// Gives a run its number and notes that it is being written.

@@ -1,5 +1,6 @@
 //! Settings: plain, checkable numbers, apart from the components (disk, clock) that come with them.
 
+use crate::chunks::MemoryChunks;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::Durability;
 use crate::error::{Error, Result};
@@ -30,6 +31,10 @@ pub(crate) struct Settings {
     pub(crate) seed: Option<[u8; 16]>,
     /// For tests: no threads; the test calls what they would do.
     pub(crate) background: bool,
+    /// For tests: the bound of one open set, below what the memory budget allows.
+    pub(crate) open_set_bytes: Option<usize>,
+    /// For tests on a simulated disk: chunks that outlive the store.
+    pub(crate) chunk_memory: Option<MemoryChunks>,
 }
 
 impl Default for Settings {
@@ -50,6 +55,8 @@ impl Default for Settings {
             segment_bytes: limits::SEGMENT_BYTES,
             seed: None,
             background: true,
+            open_set_bytes: None,
+            chunk_memory: None,
         }
     }
 }
@@ -81,13 +88,19 @@ impl Settings {
     }
 
     /// Bytes of one shard's open set. Two may exist per shard, one filled and one sealed, and together
-    /// they get six tenths of the budget.
+    /// they get three tenths of the budget.
     pub(crate) fn open_set_bytes(&self, shards: usize) -> usize {
-        (self.memory_budget / 10 * 3 / shards).clamp(32 << 10, 2 << 30)
+        (self.memory_budget / 20 * 3 / shards).clamp(32 << 10, 2 << 30)
     }
 
-    /// sled runs well past its cache capacity, so it is told a tenth.
-    pub(crate) fn cache_bytes(&self) -> u64 {
+    /// Bytes of one shard's chunk cache: together four tenths.
+    pub(crate) fn chunk_cache_bytes(&self, shards: usize) -> usize {
+        self.memory_budget / 10 * 4 / shards
+    }
+
+    /// sled runs well past its cache capacity, so it is told a tenth. What is left of the budget goes
+    /// to the mapped segments of the log and to the buffers of sealing and merging.
+    pub(crate) fn sled_cache_bytes(&self) -> u64 {
         self.memory_budget as u64 / 10
     }
 

@@ -58,6 +58,8 @@ pub struct Stats {
     pub generations: u64,
     /// Bytes of memory of unsealed ids.
     pub memory_unsealed_bytes: u64,
+    /// Bytes of memory of chunks kept for the next duplicate.
+    pub memory_chunk_bytes: u64,
     /// Bytes of memory of filters.
     pub memory_filter_bytes: u64,
     /// Segments of the log.
@@ -112,7 +114,7 @@ impl Engine {
     /// Takes the picture. Each shard's lock is held for a moment.
     pub(crate) fn stats(&self) -> Stats {
         let mut unsealed = (0, 0);
-        let mut filters = 0;
+        let (mut filters, mut cached) = (0, 0);
         let mut reserved = 0;
         let mut runs = Vec::new();
         let (mut probes, mut reads, mut false_positives) = (0, 0, 0);
@@ -121,6 +123,7 @@ impl Engine {
             let (ids, bytes) = shard.unsealed();
             unsealed = (unsealed.0 + ids as u64, unsealed.1 + bytes as u64);
             reserved += shard.reserved.len() as u64;
+            cached += shard.cached_bytes() as u64;
             filters += shard.runs.iter().map(|run| run.filter.bytes() as u64).sum::<u64>();
             runs.extend(shard.runs.iter().map(|run| (run.meta.generation, run.meta.ids)));
             probes += shard.counts.probes;
@@ -149,6 +152,7 @@ impl Engine {
             runs: runs.len() as u64,
             generations: generations.len() as u64,
             memory_unsealed_bytes: unsealed.1,
+            memory_chunk_bytes: cached,
             memory_filter_bytes: filters,
             log_segments: self.log.closed().len() as u64 + 1,
             log_bytes,
@@ -188,6 +192,7 @@ impl fmt::Display for Stats {
         line("namespaces", self.namespaces.len().to_string())?;
         line("shards", self.shards.to_string())?;
         line("memory, unsealed ids", mib(self.memory_unsealed_bytes))?;
+        line("memory, chunks", mib(self.memory_chunk_bytes))?;
         line("memory, filters", mib(self.memory_filter_bytes))?;
         let log = format!("{} in {} segments", mib(self.log_bytes), self.log_segments);
         line("disk, log", log)?;

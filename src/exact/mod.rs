@@ -2,11 +2,13 @@
 //! they are sealed into runs of chunks (`run.rs`, `chunk.rs`).
 
 mod chunk;
+mod chunk_cache;
 mod merge;
 mod open_set;
 mod run;
 
 pub(crate) use chunk::ChunkWriter;
+pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use merge::{MergeCursor, Source};
 pub(crate) use open_set::OpenSet;
-pub(crate) use run::{RunMeta, RunReader, RunSize, RunWriter, find_in_run};
+pub(crate) use run::{KeptChunks, RunMeta, RunReader, RunSize, RunWriter, find_in_run};

@@ -3,7 +3,8 @@
 //! chunk that is not there was lost (I10).
 
 use crate::chunks::{ChunkFault, ChunkId, ChunkStore};
-use crate::exact::chunk::{ChunkReader, ChunkWriter};
+use crate::exact::chunk::{ChunkDamage, ChunkReader, ChunkWriter};
+use crate::exact::chunk_cache::ChunkCache;
 use crate::expiry::{GenId, Version};
 use crate::id::{IdHash, IdHasher, Key, Seed, bucket_of_order};
 use crate::limits;
@@ -58,21 +59,28 @@ impl RunSize {
     }
 }
 
-/// Looks an id up in one run: one read. `Ok(Err(..))` says that the chunk must be healed first.
+/// Looks an id up in one run: one chunk, from the cache or from the chunk store. A fault says that the
+/// chunk must be healed first.
 pub(crate) fn find_in_run(
     chunks: &dyn ChunkStore,
+    cache: &mut ChunkCache,
     meta: &RunMeta,
     seed: Seed,
     key: Key<'_>,
     hash: IdHash,
 ) -> Result<Option<Version>, ChunkFault> {
     let id = meta.chunk(hash.bucket(meta.buckets));
+    let class = meta.generation.class();
+    let fault = |damage: ChunkDamage| ChunkFault(damage.0.to_owned());
+    if let Some(bytes) = cache.get(id) {
+        return Ok(ChunkReader::open_checked(bytes, id, class).map_err(fault)?.find(key));
+    }
     let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
     chunks.get(id, &mut |bytes| {
-        answer = match ChunkReader::open(bytes, id, meta.generation.class(), seed) {
-            Ok(chunk) => Ok(chunk.find(key)),
-            Err(damage) => Err(ChunkFault(damage.0.to_owned())),
-        };
+        answer = ChunkReader::open(bytes, id, class, seed).map_err(fault).map(|chunk| {
+            cache.insert(id, bytes);
+            chunk.find(key)
+        });
     })?;
     answer
 }
@@ -85,10 +93,16 @@ pub(crate) struct RunWriter<'a> {
     meta: RunMeta,
     writer: ChunkWriter,
     bucket: u32,
+    kept: KeptChunks,
+    keep_bytes: usize,
 }
 
+/// The first chunks of a run that was just written, for the cache: the next duplicates would read them.
+pub(crate) type KeptChunks = Vec<(ChunkId, Box<[u8]>)>;
+
 impl<'a> RunWriter<'a> {
-    /// `size` may be more than will come.
+    /// `size` may be more than will come. Chunks of up to `keep_bytes` in all are kept.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what a run is")]
     pub(crate) fn new(
         chunks: &'a dyn ChunkStore,
         seed: Seed,
@@ -97,6 +111,7 @@ impl<'a> RunWriter<'a> {
         generation: GenId,
         size: RunSize,
         from_segment: u32,
+        keep_bytes: usize,
     ) -> Self {
         let meta = RunMeta {
             id,
@@ -107,7 +122,8 @@ impl<'a> RunWriter<'a> {
             bytes: 0,
             from_segment,
         };
-        Self { chunks, seed, meta, writer: ChunkWriter::default(), bucket: 0 }
+        let (writer, kept) = (ChunkWriter::default(), Vec::new());
+        Self { chunks, seed, meta, writer, bucket: 0, kept, keep_bytes }
     }
 
     pub(crate) fn push(
@@ -129,15 +145,20 @@ impl<'a> RunWriter<'a> {
     fn finish_buckets(&mut self, bucket: u32) -> Result<(), ChunkFault> {
         while self.bucket < bucket {
             let id = self.meta.chunk(self.bucket);
-            self.chunks.put(id, &self.writer.finish(id, self.seed))?;
+            let chunk = self.writer.finish(id, self.seed);
+            self.chunks.put(id, &chunk)?;
+            if chunk.len() <= self.keep_bytes {
+                self.keep_bytes -= chunk.len();
+                self.kept.push((id, chunk.into()));
+            }
             self.bucket += 1;
         }
         Ok(())
     }
 
-    pub(crate) fn finish(mut self) -> Result<RunMeta, ChunkFault> {
+    pub(crate) fn finish(mut self) -> Result<(RunMeta, KeptChunks), ChunkFault> {
         self.finish_buckets(self.meta.buckets)?;
-        Ok(self.meta)
+        Ok((self.meta, self.kept))
     }
 }
 

@@ -7,8 +7,8 @@ mod reserved;
 
 pub(crate) use reserved::ReservedSet;
 
-use crate::chunks::ChunkStore;
-use crate::exact::{OpenSet, RunMeta, find_in_run};
+use crate::chunks::{ChunkId, ChunkStore};
+use crate::exact::{ChunkCache, KeptChunks, OpenSet, RunMeta, find_in_run};
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key, Seed};
@@ -21,6 +21,13 @@ use crate::time::Timestamp;
 pub(crate) struct SealedRun {
     pub(crate) meta: Arc<RunMeta>,
     pub(crate) filter: Arc<Filter>,
+}
+
+/// A run that was just built, and chunks of it to keep in memory.
+#[derive(Debug)]
+pub(crate) struct BuiltRun {
+    pub(crate) run: SealedRun,
+    pub(crate) kept: KeptChunks,
 }
 
 /// What is known of an id, live or not.
@@ -68,6 +75,7 @@ pub(crate) struct Shard {
     pub(crate) runs: Vec<SealedRun>,
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
+    cache: ChunkCache,
     hasher: IdHasher,
     open_bytes_max: usize,
 }
@@ -81,13 +89,14 @@ pub(crate) struct Sealing {
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: IdHasher, open_bytes_max: usize) -> Self {
+    pub(crate) fn new(hasher: IdHasher, open_bytes_max: usize, cache_bytes_max: usize) -> Self {
         Self {
             open: OpenSet::new(hasher, open_bytes_max),
             sealing: None,
             runs: Vec::new(),
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
+            cache: ChunkCache::new(cache_bytes_max),
             hasher,
             open_bytes_max,
         }
@@ -122,7 +131,9 @@ impl Shard {
                 continue;
             }
             self.counts.chunk_reads += 1;
-            match find_in_run(chunks.store, &run.meta, chunks.seed, key, hash) {
+            let found_here =
+                find_in_run(chunks.store, &mut self.cache, &run.meta, chunks.seed, key, hash);
+            match found_here {
                 Ok(Some(version)) => found = Some(found.map_or(version, |f| f.join(version))),
                 Ok(None) => self.counts.false_positives += 1,
                 Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.0),
@@ -189,6 +200,7 @@ impl Shard {
     /// Replaces runs by what they were merged into, or drops them.
     pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<SealedRun>) {
         self.runs.retain(|run| !gone.contains(&run.meta.id));
+        self.cache.retain_runs(|run| !gone.contains(&run));
         self.runs.extend(new);
     }
 
@@ -196,6 +208,20 @@ impl Shard {
     pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
         let dead = |run: &&SealedRun| run.meta.generation.verdict(now) == Verdict::Expired;
         self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
+    }
+
+    /// Keeps chunks that were just written. A few at a time: the lock is held.
+    pub(crate) fn keep_chunks(&mut self, chunks: impl Iterator<Item = (ChunkId, Box<[u8]>)>) {
+        for (id, bytes) in chunks {
+            if self.runs.iter().any(|run| run.meta.id == id.run) {
+                self.cache.insert(id, bytes);
+            }
+        }
+    }
+
+    /// Bytes of chunks kept in memory.
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cache.bytes()
     }
 
     /// Ids in memory, frozen ones included, and the bytes that they take.

@@ -15,7 +15,7 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     let set = shard.sealing.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
     let mut size = RunSize::default();
     set.iter().for_each(|e| size.add(e.key));
-    let mut writer = RunWriter::new(chunks, SEED, run, 0, GenId::FOREVER, size, 1);
+    let mut writer = RunWriter::new(chunks, SEED, run, 0, GenId::FOREVER, size, 1, 0);
     let mut filter = Filter::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
     let source = Source::open_set(&set, hasher, |_| true);
@@ -24,7 +24,7 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
         writer.push(order, key, version)
     });
     merged.expect("memory does not fail");
-    let meta = writer.finish().expect("memory does not fail");
+    let (meta, _) = writer.finish().expect("memory does not fail");
     shard.sealed(vec![SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) }]);
 }
 
@@ -33,7 +33,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     let hasher = IdHasher::new(SEED);
     let chunks = MemoryChunks::default();
     let access = ChunkAccess { store: &chunks, seed: SEED };
-    let mut shard = Shard::new(hasher, 1 << 20);
+    let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
     let mut model: HashMap<u64, u64> = HashMap::new();
     let mut x = 1u64;
     for step in 0..20_000u64 {
@@ -73,7 +73,7 @@ fn records_applied_in_any_order_give_the_same_answer() {
         for seal_after in 0..3 {
             let chunks = MemoryChunks::default();
             let access = ChunkAccess { store: &chunks, seed: SEED };
-            let mut shard = Shard::new(hasher, 1 << 20);
+            let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
             for (n, i) in order.into_iter().enumerate() {
                 shard.apply(key, hasher.hash(key), records[i], Lsn(1), access).expect("no damage");
                 if n == seal_after {

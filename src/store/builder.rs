@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+use crate::chunks::MemoryChunks;
 use crate::disk::Disk;
 use crate::engine::{self, Durability, RepairReport, Settings};
 use crate::error::Result;
@@ -113,6 +114,19 @@ impl Builder {
     #[doc(hidden)]
     pub fn background(self, background: bool) -> Self {
         self.set(|s| s.background = background)
+    }
+
+    /// For tests: the bound of one open set in bytes. Small ones are sealed often.
+    #[doc(hidden)]
+    pub fn open_set_bytes(self, bytes: usize) -> Self {
+        self.set(|s| s.open_set_bytes = Some(bytes))
+    }
+
+    /// For tests on a simulated disk: the chunks that stand for the sled folder.
+    #[doc(hidden)]
+    pub fn chunk_memory(self, chunks: &MemoryChunks) -> Self {
+        let chunks = chunks.clone();
+        self.set(|s| s.chunk_memory = Some(chunks))
     }
 
     /// Opens the store, or makes a new one.

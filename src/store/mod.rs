@@ -309,6 +309,12 @@ impl Store {
         self.engine().run_background()
     }
 
+    /// For tests: freezes every open set, so that the next [`run_background`](Self::run_background) seals it.
+    #[doc(hidden)]
+    pub fn freeze(&self) {
+        self.engine().freeze_all();
+    }
+
     /// Ends the store in order: everything on disk, files and lock given back. Other handles hear
     /// [`Reopen`](crate::ErrorKind::Reopen) from then on. Dropping the last handle does the same, but
     /// cannot say what went wrong.

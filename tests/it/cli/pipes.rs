@@ -139,3 +139,20 @@ fn a_duplicates_file_that_takes_nothing_stops_the_run_before_it_claims() {
     ended.complains(3, &["/dev/full"]);
     assert_eq!(shell.prints(&[], "a\n"), "a\n");
 }
+
+#[test]
+fn a_closed_pipe_ends_an_export_quietly() {
+    let shell = Shell::new();
+    shell.prints(&[], many_lines(20_000, 4));
+    let mut command = shell.command(["export", "--store", "S"]);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("run the binary");
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().expect("its standard error").read_to_string(&mut said).expect("UTF-8");
+    assert_eq!((ends(child), said.as_str()), (0, ""));
+}

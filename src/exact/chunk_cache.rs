@@ -1,0 +1,143 @@
+//! Chunks kept in memory: read once, checked once.
+//!
+//! sled holds sixteen of our values in one page and reads them all to hand out one, so a read of it that
+//! misses its cache costs microseconds. Chunks never change, so a checked copy stays good for as long as
+//! its run exists. Eviction is CLOCK (Corbato, 1968): a hand goes round and spares what was used since
+//! it last passed.
+
+use crate::chunks::ChunkId;
+use hashbrown::HashTable;
+
+/// A bounded set of chunks. One per shard, under the shard's lock.
+#[derive(Debug)]
+pub(crate) struct ChunkCache {
+    table: HashTable<u32>,
+    slots: Vec<Slot>,
+    hand: usize,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Slot {
+    id: ChunkId,
+    bytes: Box<[u8]>,
+    used: bool,
+}
+
+/// What a slot takes besides the chunk.
+const SLOT_BYTES: usize = size_of::<Slot>() + 8;
+
+fn hash(id: ChunkId) -> u64 {
+    let mixed = (id.run ^ u64::from(id.bucket) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed ^ mixed >> 29
+}
+
+impl ChunkCache {
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        Self { table: HashTable::new(), slots: Vec::new(), hand: 0, bytes: 0, bytes_max }
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The chunk, if it is here; it has passed its checks when it came in.
+    #[inline]
+    pub(crate) fn get(&mut self, id: ChunkId) -> Option<&[u8]> {
+        let at = *self.table.find(hash(id), |at| self.slots[*at as usize].id == id)?;
+        let slot = &mut self.slots[at as usize];
+        slot.used = true;
+        Some(&slot.bytes)
+    }
+
+    /// Keeps a checked chunk; others go to make room.
+    pub(crate) fn insert(&mut self, id: ChunkId, bytes: impl Into<Box<[u8]>> + AsRef<[u8]>) {
+        let need = bytes.as_ref().len() + SLOT_BYTES;
+        if need > self.bytes_max || self.get(id).is_some() {
+            return;
+        }
+        while self.bytes + need > self.bytes_max && !self.slots.is_empty() {
+            self.hand %= self.slots.len();
+            let slot = &mut self.slots[self.hand];
+            if std::mem::take(&mut slot.used) {
+                self.hand += 1;
+            } else {
+                self.remove(self.hand);
+            }
+        }
+        let at = self.slots.len() as u32;
+        self.slots.push(Slot { id, bytes: bytes.into(), used: false });
+        self.bytes += need;
+        let slots = &self.slots;
+        self.table.insert_unique(hash(id), at, |at| hash(slots[*at as usize].id));
+    }
+
+    /// Drops the chunks of runs that are no more.
+    pub(crate) fn retain_runs(&mut self, keep: impl Fn(u64) -> bool) {
+        let mut at = 0;
+        while at < self.slots.len() {
+            if keep(self.slots[at].id.run) {
+                at += 1;
+            } else {
+                self.remove(at);
+            }
+        }
+    }
+
+    /// Takes a slot out; the last one moves into its place.
+    fn remove(&mut self, at: usize) {
+        let last = self.slots.len() - 1;
+        let last_id = self.slots[last].id;
+        if let Ok(entry) = self.table.find_entry(hash(self.slots[at].id), |i| *i as usize == at) {
+            entry.remove();
+        }
+        if let Some(moved) = self.table.find_mut(hash(last_id), |i| *i as usize == last) {
+            *moved = at as u32;
+        }
+        let gone = self.slots.swap_remove(at);
+        self.bytes -= gone.bytes.len() + SLOT_BYTES;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(run: u64, bucket: u32) -> ChunkId {
+        ChunkId { run, bucket }
+    }
+
+    #[test]
+    fn it_keeps_to_its_bound_and_spares_what_is_used() {
+        let mut cache = ChunkCache::new(100 * (50 + SLOT_BYTES));
+        for bucket in 0..1000 {
+            cache.insert(id(1, bucket), &[bucket as u8; 50][..]);
+            assert!(cache.bytes() <= 100 * (50 + SLOT_BYTES));
+            if bucket > 0 {
+                assert_eq!(cache.get(id(1, 0)), Some(&[0; 50][..]), "used all the time");
+            }
+        }
+        let kept: Vec<u32> = (0..1000).filter(|b| cache.get(id(1, *b)).is_some()).collect();
+        assert_eq!(kept.len(), 100);
+        for bucket in kept {
+            assert_eq!(cache.get(id(1, bucket)), Some(&[bucket as u8; 50][..]));
+        }
+        cache.insert(id(2, 0), vec![0; 1 << 20]);
+        assert_eq!(cache.get(id(2, 0)), None, "larger than everything");
+    }
+
+    #[test]
+    fn chunks_go_with_their_run() {
+        let mut cache = ChunkCache::new(1 << 20);
+        for bucket in 0..100 {
+            cache.insert(id(u64::from(bucket) % 3, bucket), &[1; 10][..]);
+        }
+        cache.retain_runs(|run| run == 2);
+        for bucket in 0..100 {
+            let run = u64::from(bucket) % 3;
+            assert_eq!(cache.get(id(run, bucket)).is_some(), run == 2);
+        }
+    }
+}
