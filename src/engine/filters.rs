@@ -4,7 +4,7 @@ use crate::chunks::{ChunkFault, ChunkStore};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::exact::{RunMeta, RunReader};
-use crate::filter::{self, Filter};
+use crate::filter::{self, Filter, FilterBuilder};
 use crate::id::{IdHasher, Seed};
 use std::path::{Path, PathBuf};
 
@@ -49,10 +49,10 @@ pub(super) fn rebuild(
     seed: Seed,
     hasher: IdHasher,
 ) -> std::result::Result<Filter, ChunkFault> {
-    let mut filter = Filter::for_ids(meta.ids);
+    let mut filter = FilterBuilder::for_ids(meta.ids);
     let reader = RunReader::new(chunks, meta, seed, hasher);
     for bucket in 0..meta.buckets {
         reader.bucket(bucket, |hash, _, _| filter.insert(hash))?;
     }
-    Ok(filter)
+    Ok(filter.finish())
 }

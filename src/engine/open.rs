@@ -188,7 +188,7 @@ impl Opening {
                     filter
                 }
             };
-            let run = SealedRun { meta: Arc::new(meta.clone()), filter: Arc::new(filter) };
+            let run = SealedRun { meta: Arc::new(meta.clone()), filter };
             let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
             shard.runs.push(run);
         }

@@ -6,7 +6,7 @@ use crate::engine::filters;
 use crate::error::Result;
 use crate::exact::{MergeCursor, OpenSet, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
-use crate::filter::Filter;
+use crate::filter::FilterBuilder;
 use crate::id::{IdHasher, Seed};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
@@ -56,7 +56,7 @@ impl RunBuilder<'_> {
             from_segment,
             self.keep_bytes,
         );
-        let mut filter = Filter::for_ids(size.ids);
+        let mut filter = FilterBuilder::for_ids(size.ids);
         entries.for_each(|order, key, version| {
             if version.is_spent(now) {
                 return Ok(());
@@ -65,8 +65,9 @@ impl RunBuilder<'_> {
             writer.push(order, key, version)
         })?;
         let (meta, kept) = writer.finish()?;
+        let filter = filter.finish();
         filters::save(self.disk, self.dir, id, &filter)?;
-        let run = SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) };
+        let run = SealedRun { meta: Arc::new(meta), filter };
         Ok(BuiltRun { run, kept })
     }
 

@@ -3,5 +3,5 @@
 mod blocked;
 mod snapshot;
 
-pub(crate) use blocked::Filter;
+pub(crate) use blocked::{Filter, FilterBuilder};
 pub(crate) use snapshot::{decode, encode};

@@ -31,12 +31,14 @@ pub(crate) fn decode(path: &Path, run: u64, bytes: &[u8]) -> Result<Filter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::FilterBuilder;
     use crate::id::IdHash;
 
     #[test]
     fn i2_a_saved_filter_comes_back_whole_or_not_at_all() {
-        let mut filter = Filter::for_ids(100);
+        let mut filter = FilterBuilder::for_ids(100);
         filter.insert(IdHash::from_parts(1, 2));
+        let filter = filter.finish();
         let path = Path::new("x");
         let good = encode(9, &filter);
         assert_eq!(decode(path, 9, &good).ok(), Some(filter));

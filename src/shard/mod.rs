@@ -20,7 +20,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone)]
 pub(crate) struct SealedRun {
     pub(crate) meta: Arc<RunMeta>,
-    pub(crate) filter: Arc<Filter>,
+    pub(crate) filter: Filter,
 }
 
 /// A run that was just built, and chunks of it to keep in memory.

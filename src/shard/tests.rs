@@ -4,6 +4,7 @@ use super::*;
 use crate::chunks::MemoryChunks;
 use crate::exact::{MergeCursor, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
+use crate::filter::FilterBuilder;
 use crate::id::NsId;
 use crate::time::Ttl;
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     let mut size = RunSize::default();
     set.iter().for_each(|e| size.add(e.key));
     let mut writer = RunWriter::new(chunks, SEED, run, 0, GenId::FOREVER, size, 1, 0);
-    let mut filter = Filter::for_ids(size.ids);
+    let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
     let source = Source::open_set(&set, hasher, |_| true);
     let merged = MergeCursor::new(vec![source]).for_each(|order, key, version| {
@@ -25,7 +26,7 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     });
     merged.expect("memory does not fail");
     let (meta, _) = writer.finish().expect("memory does not fail");
-    shard.sealed(vec![SealedRun { meta: Arc::new(meta), filter: Arc::new(filter) }]);
+    shard.sealed(vec![SealedRun { meta: Arc::new(meta), filter: filter.finish() }]);
 }
 
 #[test]

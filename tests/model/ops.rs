@@ -1,0 +1,240 @@
+//! One operation list for the model test, the crash simulation and the fuzzer. A list is decoded from
+//! bytes, so that a seed and a fuzzer's input mean the same kind of thing; every byte string is one.
+
+/// How safe an answer was asked to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    Buffered,
+    Process,
+    Disk,
+}
+
+/// A key by its numbers: namespace (0 is the default one) and id.
+pub(crate) type KeyNo = (u8, u8);
+
+/// What becomes of the chunk store while nobody is looking, or while somebody is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Harm {
+    /// Nothing.
+    Spared,
+    /// Everything is gone.
+    Dropped,
+    /// What was there some openings ago.
+    Stale(u64),
+    /// Some chunks are missing.
+    Missing(u64),
+    /// Some chunks have flipped bits.
+    Flipped(u64),
+    /// Some chunks are cut short.
+    Cut(u64),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Op {
+    Claim { key: KeyNo, ttl: Option<u64>, level: Option<Level> },
+    Batch { ns: u8, ids: Vec<u8>, ttl: Option<u64>, level: Option<Level> },
+    Reserve { ns: u8, ids: Vec<u8>, level: Option<Level> },
+    Confirm { slot: u8 },
+    Release { slot: u8 },
+    Forget { key: KeyNo },
+    Get { key: KeyNo },
+    Sync,
+    /// What the background threads would do now.
+    Background,
+    /// Freezes the open sets, without sealing them.
+    Freeze,
+    /// Freezes and seals.
+    Seal,
+    Advance { ms: u64 },
+    JumpBack { ms: u64 },
+    Reopen { shards: Option<usize>, harm: Harm },
+    Kill,
+    PowerCut { seed: u64, harm: Harm },
+    /// The chunk store is harmed while the store is open.
+    Harm(Harm),
+    Verify,
+    Export,
+}
+
+/// How a store of a sequence is set up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Setup {
+    pub(crate) level: Level,
+    pub(crate) mapping: bool,
+    pub(crate) shards: usize,
+    pub(crate) segment_bytes: u32,
+    pub(crate) open_set_bytes: usize,
+}
+
+/// No end.
+pub(crate) const FOREVER: u64 = u64::MAX;
+
+pub(crate) const NAMESPACES: u8 = 3;
+pub(crate) const IDS: u8 = 24;
+
+/// The bytes of an id: lengths from 1 to some hundred, some ids prefixes of others, some not UTF-8.
+pub(crate) fn id_bytes(no: u8) -> Vec<u8> {
+    match no % 6 {
+        0 => vec![no],
+        1 => vec![no; 16],
+        2 => format!("evt-{no}").into_bytes(),
+        3 => format!("evt-{no}-{}", "x".repeat(usize::from(no) * 2)).into_bytes(),
+        4 => vec![0, no],
+        _ => vec![0xff, 0, no, 0xfe],
+    }
+}
+
+/// Bytes that are read one by one; zeros after the end.
+#[derive(Debug)]
+pub(crate) struct Bytes<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Bytes<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn next(&mut self) -> u8 {
+        let Some((first, rest)) = self.rest.split_first() else { return 0 };
+        self.rest = rest;
+        *first
+    }
+
+    fn below(&mut self, n: u8) -> u8 {
+        self.next() % n
+    }
+
+    fn level(&mut self) -> Option<Level> {
+        match self.below(8) {
+            0 | 1 => Some(Level::Buffered),
+            2 => Some(Level::Process),
+            3 => Some(Level::Disk),
+            _ => None,
+        }
+    }
+
+    fn ttl(&mut self) -> Option<u64> {
+        match self.below(16) {
+            0 => Some(1),
+            1 => Some(1_000),
+            2 => Some(1_500),
+            3 => Some(60_000),
+            4 => Some(86_400_000),
+            5 => Some(FOREVER),
+            _ => None,
+        }
+    }
+
+    fn key(&mut self) -> KeyNo {
+        (self.below(NAMESPACES), self.below(IDS))
+    }
+
+    fn ids(&mut self, max: u8) -> Vec<u8> {
+        let n = self.below(max);
+        (0..n).map(|_| self.below(IDS)).collect()
+    }
+
+    fn seed(&mut self) -> u64 {
+        u64::from(self.next()) << 8 | u64::from(self.next())
+    }
+
+    fn harm(&mut self) -> Harm {
+        match self.below(12) {
+            0 => Harm::Dropped,
+            1 => Harm::Stale(self.seed()),
+            2 => Harm::Missing(self.seed()),
+            3 => Harm::Flipped(self.seed()),
+            4 => Harm::Cut(self.seed()),
+            _ => Harm::Spared,
+        }
+    }
+
+    fn op(&mut self) -> Op {
+        match self.below(64) {
+            0..=15 => Op::Claim { key: self.key(), ttl: self.ttl(), level: self.level() },
+            16..=22 => Op::Batch {
+                ns: self.below(NAMESPACES),
+                ids: self.ids(9),
+                ttl: self.ttl(),
+                level: self.level(),
+            },
+            23..=25 => {
+                Op::Reserve { ns: self.below(NAMESPACES), ids: self.ids(6), level: self.level() }
+            }
+            26..=27 => Op::Confirm { slot: self.below(3) },
+            28 => Op::Release { slot: self.below(3) },
+            29..=33 => Op::Forget { key: self.key() },
+            34..=36 => Op::Get { key: self.key() },
+            37 => Op::Sync,
+            38..=39 => Op::Background,
+            40 => Op::Freeze,
+            41..=45 => Op::Seal,
+            46..=51 => {
+                let ms = [0, 1, 2, 10, 999, 1_000, 1_500, 5_000, 20_000, 60_000, 3_600_000];
+                let ms = ms.into_iter().chain([86_400_000]);
+                Op::Advance { ms: ms.clone().nth(usize::from(self.below(12))).unwrap_or(0) }
+            }
+            52 => Op::JumpBack { ms: [1, 500, 5_000, 600_000][usize::from(self.below(4))] },
+            53..=55 => Op::Reopen {
+                shards: match self.below(10) {
+                    0 => Some(1),
+                    1 => Some(4),
+                    2 => Some(8),
+                    _ => None,
+                },
+                harm: self.harm(),
+            },
+            56..=57 => Op::Kill,
+            58..=60 => Op::PowerCut { seed: self.seed(), harm: self.harm() },
+            61 => Op::Harm(self.harm()),
+            62 => Op::Verify,
+            _ => Op::Export,
+        }
+    }
+
+    /// Reads a whole list: the setup, then operations until the bytes end, `max` at most.
+    pub(crate) fn list(mut self, max: usize) -> (Setup, Vec<Op>) {
+        let setup = Setup {
+            level: match self.below(4) {
+                0 => Level::Buffered,
+                3 => Level::Disk,
+                _ => Level::Process,
+            },
+            mapping: self.below(2) == 0,
+            shards: [1, 1, 2, 8][usize::from(self.below(4))],
+            segment_bytes: [5_200, 6_000, 8_192, 65_536][usize::from(self.below(4))],
+            open_set_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],
+        };
+        let mut ops = Vec::new();
+        while ops.len() < max && !self.rest.is_empty() {
+            ops.push(self.op());
+        }
+        (setup, ops)
+    }
+}
+
+/// Numbers from a seed: splitmix64.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let x = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+}
+
+/// The list of a seed.
+pub(crate) fn generate(seed: u64, ops_max: usize) -> (Setup, Vec<Op>) {
+    let mut rng = Rng(seed);
+    let len = 16 + rng.below(ops_max as u64 * 5) as usize;
+    let bytes: Vec<u8> = (0..len).map(|_| rng.next() as u8).collect();
+    Bytes::new(&bytes).list(ops_max)
+}

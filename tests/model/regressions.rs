@@ -1,0 +1,1 @@
+//! Named regressions: each was a fault once.

@@ -1,0 +1,739 @@
+//! Runs a list of operations on a store and on the oracle, and compares every answer.
+
+use crate::ops::{FOREVER, Harm, KeyNo, Level, NAMESPACES, Op, Rng, Setup, id_bytes};
+use crate::oracle::{Change, End, Fact, Oracle, Seen};
+use firstseen::disk::sim::SimDisk;
+use firstseen::{
+    BatchReservation, Claim, ClaimOptions, Clock, Durability, ErrorKind, ManualClock, MemoryChunks,
+    Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
+};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What is wrong with the store; the text is for people.
+pub(crate) type Verdict<T = ()> = Result<T, String>;
+
+const START_MS: u64 = 1_700_000_000_000;
+/// The wall clock is never further behind than this, so that the engine waits for it (I5).
+const BEHIND_MS_MAX: u64 = 1_800_000;
+
+/// Ttl of namespaces 1 and 2; ids of the default one never end. Namespace 2 is sliding.
+const TTL_MS: [u64; 3] = [FOREVER, 5_000, 20_000];
+
+fn ttl_of(ms: u64) -> Ttl {
+    if ms == FOREVER { Ttl::FOREVER } else { Ttl::from_millis(ms) }
+}
+
+fn durability(level: Level) -> Durability {
+    match level {
+        Level::Buffered => Durability::Buffered,
+        Level::Process => Durability::Process,
+        Level::Disk => Durability::Disk,
+    }
+}
+
+/// Where the store is.
+#[derive(Debug)]
+pub(crate) enum Place {
+    Simulated { disk: SimDisk, chunks: MemoryChunks, copies: Vec<MemoryChunks> },
+    Real { dir: PathBuf },
+}
+
+#[derive(Debug)]
+struct Held {
+    ns: u8,
+    ids: Vec<u8>,
+    level: Level,
+    holder: u64,
+    reservation: BatchReservation,
+}
+
+/// A store, its oracle and what both stand on.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) place: Place,
+    pub(crate) setup: Setup,
+    pub(crate) clock: ManualClock,
+    pub(crate) oracle: Oracle,
+    /// Errors of the disk are part of the plan.
+    pub(crate) faults: bool,
+    /// A call has failed in a way that only reopening mends.
+    pub(crate) stopped: bool,
+    store: Option<Store>,
+    spaces: Vec<Namespace>,
+    slots: [Option<Held>; 3],
+    next_holder: u64,
+    /// The engine's time, as it must be.
+    high: u64,
+    /// Chunks were harmed since everything was last built, so `verify` may complain of them.
+    harmed: bool,
+    shards: usize,
+}
+
+/// How a call failed.
+enum Fault {
+    /// It changed nothing.
+    Refused,
+    /// Whether it changed anything is open.
+    InFlight,
+}
+
+impl World {
+    pub(crate) fn simulated(setup: Setup) -> Self {
+        let disk = if setup.mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
+        let chunks = MemoryChunks::default();
+        Self::new(Place::Simulated { disk, chunks, copies: Vec::new() }, setup)
+    }
+
+    pub(crate) fn real(setup: Setup, dir: PathBuf) -> Self {
+        Self::new(Place::Real { dir }, setup)
+    }
+
+    fn new(place: Place, setup: Setup) -> Self {
+        Self {
+            place,
+            setup,
+            clock: ManualClock::at_millis(START_MS),
+            oracle: Oracle::default(),
+            faults: false,
+            stopped: false,
+            store: None,
+            spaces: Vec::new(),
+            slots: [None, None, None],
+            next_holder: 0,
+            high: START_MS,
+            harmed: false,
+            shards: setup.shards,
+        }
+    }
+
+    /// The simulated disk. Only for worlds that have one.
+    pub(crate) fn disk(&self) -> SimDisk {
+        match &self.place {
+            Place::Simulated { disk, .. } => disk.clone(),
+            Place::Real { .. } => panic!("this world stands on a real disk"),
+        }
+    }
+
+    /// Another world after this one's process has died: the same oracle and time, another disk.
+    pub(crate) fn after(&self, disk: SimDisk, harm: Harm) -> Self {
+        let Place::Simulated { chunks, copies, .. } = &self.place else {
+            panic!("this world stands on a real disk")
+        };
+        let place = Place::Simulated { disk, chunks: chunks.copy(), copies: copies.clone() };
+        let mut world = Self::new(place, self.setup);
+        world.shards = self.shards;
+        world.clock = ManualClock::at_millis(START_MS);
+        world.clock.advance(Duration::from_millis(self.high - START_MS + 5));
+        world.high = self.high;
+        world.oracle = self.oracle.clone();
+        world.harm(harm);
+        world
+    }
+
+    fn now(&mut self) -> u64 {
+        self.high = self.high.max(self.clock.wall().as_millis());
+        self.high
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Opens the store; namespaces with their settings.
+    pub(crate) fn open(&mut self) -> firstseen::Result<()> {
+        let (path, setup) = match &self.place {
+            Place::Simulated { .. } => (PathBuf::from("/a/store.db"), self.setup),
+            Place::Real { dir } => (dir.join("store.db"), self.setup),
+        };
+        let mut builder = Store::builder(path)
+            .background(false)
+            .seed([7; 16])
+            .shards(self.shards)
+            .segment_bytes(setup.segment_bytes)
+            .open_set_bytes(setup.open_set_bytes)
+            .memory_budget(4 << 20)
+            .durability(durability(setup.level))
+            .wait_max(Duration::from_millis(1))
+            .clock(self.clock.clone());
+        if let Place::Simulated { disk, chunks, copies } = &mut self.place {
+            copies.push(chunks.copy());
+            builder = builder.disk(disk.clone()).chunk_memory(chunks);
+        }
+        let store = builder.open()?;
+        let mut spaces = vec![store.default_namespace()];
+        for ns in 1..NAMESPACES {
+            let options = NamespaceOptions::new().ttl(ttl_of(TTL_MS[usize::from(ns)]));
+            let name = format!("ns-{ns}");
+            spaces.push(store.namespace_with(&name, options.sliding(ns == 2))?);
+        }
+        self.spaces = spaces;
+        self.store = Some(store);
+        self.stopped = false;
+        Ok(())
+    }
+
+    /// Lets go of every handle. Whatever the store does in its destructor happens here.
+    pub(crate) fn drop_store(&mut self) {
+        self.slots = [None, None, None];
+        self.spaces.clear();
+        self.store = None;
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().expect("the store is open")
+    }
+
+    fn space(&self, ns: u8) -> &Namespace {
+        &self.spaces[usize::from(ns)]
+    }
+
+    /// What the store answers for every id that was ever named.
+    fn observe(&mut self) -> Verdict<BTreeMap<KeyNo, Seen>> {
+        let keys: Vec<KeyNo> = self.oracle.touched.iter().copied().collect();
+        let mut observed = BTreeMap::new();
+        for key in keys {
+            observed.insert(key, self.look(key).map_err(|e| format!("get {key:?}: {e}"))?);
+        }
+        Ok(observed)
+    }
+
+    fn look(&self, (ns, id): KeyNo) -> firstseen::Result<Seen> {
+        let seen = self.space(ns).get(id_bytes(id))?;
+        Ok(seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis())))
+    }
+
+    /// Opens after the process has ended, and holds what is there against the oracle.
+    pub(crate) fn reopen(&mut self, end: End) -> Verdict {
+        self.open().map_err(|e| format!("open after {end:?}: {e}"))?;
+        self.settle(end)
+    }
+
+    /// Holds an open store against the oracle.
+    pub(crate) fn settle(&mut self, end: End) -> Verdict {
+        let now = self.now();
+        let observed = self.observe()?;
+        self.oracle.reopened(end, now, &observed)
+    }
+
+    fn harm(&mut self, harm: Harm) {
+        let Place::Simulated { chunks, copies, .. } = &self.place else { return };
+        let damage = |seed: u64, change: &dyn Fn(&mut Rng, &mut Vec<u8>) -> bool| {
+            let mut rng = Rng(seed);
+            chunks.damage(|bytes| rng.below(3) > 0 || change(&mut rng, bytes));
+        };
+        match harm {
+            Harm::Spared => return,
+            Harm::Dropped => chunks.clear(),
+            Harm::Stale(seed) => {
+                if let Some(copy) = copies.get(seed as usize % copies.len().max(1)) {
+                    chunks.put_back(copy);
+                }
+            }
+            Harm::Missing(seed) => damage(seed, &|_, _| false),
+            Harm::Flipped(seed) => damage(seed, &|rng, bytes| {
+                let at = rng.below(bytes.len().max(1) as u64) as usize;
+                if let Some(byte) = bytes.get_mut(at) {
+                    *byte ^= 1 << rng.below(8);
+                }
+                true
+            }),
+            Harm::Cut(seed) => damage(seed, &|rng, bytes| {
+                bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
+                true
+            }),
+        }
+        self.harmed = true;
+    }
+
+    /// The wall clock returns to where the engine's time is: what was last seen may not be on disk.
+    fn set_clock_right(&mut self) {
+        let high = self.now();
+        self.clock.jump_to(Timestamp::from_millis(high));
+    }
+
+    fn die(&mut self, disk: SimDisk) {
+        // Past every moment that a tombstone may have been lifted to.
+        self.set_clock_right();
+        self.clock.advance(Duration::from_millis(5));
+        if let Place::Simulated { disk: place, .. } = &mut self.place {
+            *place = disk;
+        }
+        self.drop_store();
+    }
+
+    /// Ends the process and starts another.
+    pub(crate) fn kill(&mut self) -> Verdict {
+        let next = self.disk().kill();
+        self.die(next);
+        self.reopen(End::Kill)
+    }
+
+    /// Cuts the power and starts again.
+    pub(crate) fn power_cut(&mut self, seed: u64, harm: Harm) -> Verdict {
+        let next = self.disk().crash(seed);
+        self.die(next);
+        self.harm(harm);
+        self.reopen(End::PowerCut)
+    }
+
+    /// Sorts an error of a call that changes something.
+    fn fault(&mut self, error: &firstseen::Error, held: bool) -> Verdict<Fault> {
+        match error.kind() {
+            ErrorKind::Retry if held => Ok(Fault::Refused),
+            ErrorKind::StorageFull if self.faults => Ok(Fault::Refused),
+            ErrorKind::Reopen if self.faults => {
+                self.stopped = true;
+                Ok(Fault::InFlight)
+            }
+            ErrorKind::Environment if self.faults => Ok(Fault::InFlight),
+            _ => Err(format!("an error that nothing calls for: {error}")),
+        }
+    }
+
+    /// Takes an error of a call that would have made `changes`, and what can be known of them.
+    fn failed(&mut self, error: &firstseen::Error, held: bool, changes: Vec<Change>) -> Verdict {
+        let fault = self.fault(error, held)?;
+        let keys: Vec<KeyNo> = changes.iter().flatten().map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| {
+            self.oracle.touched.insert(*key);
+        });
+        match fault {
+            Fault::Refused => {
+                let now = self.now();
+                for key in keys {
+                    let want = self.oracle.seen(key, now);
+                    match self.look(key) {
+                        Ok(seen) if seen != want => {
+                            return Err(format!("{key:?} was refused, but is {seen:?}: {error}"));
+                        }
+                        Ok(_) => {}
+                        Err(e) => self.fault(&e, false).map(drop)?,
+                    }
+                }
+                Ok(())
+            }
+            Fault::InFlight => {
+                for change in changes {
+                    let now = self.now();
+                    let first = change.first().copied();
+                    let landed = first.map(|(key, fact)| (self.look(key), fact));
+                    match landed {
+                        // Not stopped, and not there: it will never be.
+                        Some((Ok(seen), fact))
+                            if seen != crate::oracle::visible(Some(&fact), now) => {}
+                        _ => self.oracle.enter(change),
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Runs a call, and once more after making room, as background threads would have.
+    fn call<T>(
+        &mut self,
+        held: bool,
+        call: impl Fn(&Self) -> firstseen::Result<T>,
+    ) -> firstseen::Result<T> {
+        let first = call(self);
+        match first {
+            Err(e) if e.kind() == ErrorKind::Retry && !held => {
+                self.store().run_background()?;
+                call(self)
+            }
+            other => other,
+        }
+    }
+
+    fn is_held(&self, keys: impl IntoIterator<Item = KeyNo>) -> bool {
+        keys.into_iter().any(|key| self.oracle.held.contains_key(&key))
+    }
+
+    fn options(ttl: Option<u64>, level: Option<Level>) -> ClaimOptions {
+        let mut options = ClaimOptions::new();
+        if let Some(ms) = ttl {
+            options = options.ttl(ttl_of(ms));
+        }
+        if let Some(level) = level {
+            options = options.durability(durability(level));
+        }
+        options
+    }
+
+    /// What claiming these ids as one batch must answer, and the changes that it makes.
+    fn expect(&mut self, ns: u8, ids: &[u8], ttl: Option<u64>) -> (Vec<Claim>, Vec<Change>) {
+        let now = self.now();
+        let ttl = ttl.unwrap_or(TTL_MS[usize::from(ns)]);
+        let mut at = now;
+        let mut new: Vec<u8> = Vec::new();
+        for id in ids {
+            if self.oracle.seen((ns, *id), now).is_none() && !new.contains(id) {
+                new.push(*id);
+                at = at.max(self.oracle.fact((ns, *id)).map_or(0, |f| f.first_seen));
+            }
+        }
+        let mut changes = Vec::new();
+        if !new.is_empty() {
+            changes.push(new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect());
+        }
+        let mut answers = Vec::new();
+        let mut pending = new.clone();
+        let mut slid: Vec<u8> = Vec::new();
+        for id in ids {
+            if let Some(i) = pending.iter().position(|other| other == id) {
+                pending.remove(i);
+                answers.push(Claim::FirstSeen);
+                continue;
+            }
+            if new.contains(id) {
+                answers.push(Claim::Duplicate { first_seen: Timestamp::from_millis(at) });
+                continue;
+            }
+            let (first_seen, deadline) = self.oracle.seen((ns, *id), now).unwrap_or_default();
+            answers.push(Claim::Duplicate { first_seen: Timestamp::from_millis(first_seen) });
+            let renewed = Fact { first_seen, ..Fact::claim(now, ttl) };
+            if ns == 2 && renewed.deadline > deadline && !slid.contains(id) {
+                slid.push(*id);
+                changes.push(vec![((ns, *id), renewed)]);
+            }
+        }
+        (answers, changes)
+    }
+
+    fn claim(&mut self, ns: u8, ids: &[u8], ttl: Option<u64>, level: Option<Level>, one: bool) -> Verdict {
+        let held = self.is_held(ids.iter().map(|id| (ns, *id)));
+        let (want, changes) = self.expect(ns, ids, ttl);
+        let options = Self::options(ttl, level);
+        let bytes: Vec<Vec<u8>> = ids.iter().map(|id| id_bytes(*id)).collect();
+        let answered = self.call(held, |world| {
+            let space = world.space(ns);
+            if one {
+                space.claim_with(&bytes[0], options).map(|answer| vec![answer])
+            } else {
+                space.claim_batch_with(&bytes, options)
+            }
+        });
+        let level = level.unwrap_or(self.setup.level);
+        match answered {
+            Err(e) => self.failed(&e, held, if held { Vec::new() } else { changes }),
+            Ok(_) if held => Err("an id that is reserved was answered".to_owned()),
+            Ok(got) if got != want => {
+                Err(format!("claim of {ids:?} in {ns}: {got:?}, expected {want:?}"))
+            }
+            Ok(_) => {
+                let appended = !changes.is_empty();
+                changes.into_iter().for_each(|change| self.oracle.enter(change));
+                if appended {
+                    self.oracle.acknowledge(level);
+                }
+                ids.iter().for_each(|id| {
+                    self.oracle.touched.insert((ns, *id));
+                    self.oracle.acknowledge_key((ns, *id), level);
+                });
+                Ok(())
+            }
+        }
+    }
+
+    fn reserve(&mut self, ns: u8, ids: &[u8], level: Option<Level>) -> Verdict {
+        let Some(slot) = self.slots.iter().position(Option::is_none) else { return Ok(()) };
+        let now = self.now();
+        let bytes: Vec<Vec<u8>> = ids.iter().map(|id| id_bytes(*id)).collect();
+        let options = Self::options(None, level);
+        let reserved = self.call(false, |world| {
+            world.space(ns).reserve_batch_with(&bytes, options)
+        });
+        let level = level.unwrap_or(self.setup.level);
+        let reservation = match reserved {
+            Ok(reservation) => reservation,
+            Err(e) => return self.fault(&e, false).map(drop),
+        };
+        let holder = self.next_holder;
+        self.next_holder += 1;
+        let mut mine = Vec::new();
+        let mut want = Vec::new();
+        for id in ids {
+            let key = (ns, *id);
+            self.oracle.touched.insert(key);
+            want.push(match (self.oracle.held.get(&key), self.oracle.seen(key, now)) {
+                (Some(other), _) if *other == holder => Reserved::SameBatch,
+                (Some(_), _) => Reserved::InProgress,
+                (None, Some((first_seen, _))) => {
+                    self.oracle.acknowledge_key(key, level);
+                    Reserved::Duplicate { first_seen: Timestamp::from_millis(first_seen) }
+                }
+                (None, None) => {
+                    self.oracle.held.insert(key, holder);
+                    mine.push(*id);
+                    Reserved::FirstSeen
+                }
+            });
+        }
+        if reservation.answers() != want {
+            let got = reservation.answers().to_vec();
+            return Err(format!("reserve {ids:?} in {ns}: {got:?}, expected {want:?}"));
+        }
+        self.slots[slot] = Some(Held { ns, ids: mine, level, holder, reservation });
+        Ok(())
+    }
+
+    fn confirm(&mut self, slot: u8) -> Verdict {
+        let Some(mut held) = self.slots[usize::from(slot)].take() else { return Ok(()) };
+        let now = self.now();
+        let keys: Vec<KeyNo> = held.ids.iter().map(|id| (held.ns, *id)).collect();
+        let at = keys.iter().filter_map(|key| self.oracle.fact(*key)).map(|f| f.first_seen);
+        let at = at.max().unwrap_or(0).max(now);
+        let fact = Fact::claim(at, TTL_MS[usize::from(held.ns)]);
+        let change: Change = keys.iter().map(|key| (*key, fact)).collect();
+        let mut confirmed = held.reservation.confirm();
+        if confirmed.as_ref().is_err_and(|e| e.kind() == ErrorKind::Retry) {
+            self.store().run_background().map_err(|e| e.to_string())?;
+            confirmed = held.reservation.confirm();
+        }
+        match confirmed {
+            Ok(()) => {
+                if !change.is_empty() {
+                    self.oracle.enter(change);
+                    self.oracle.acknowledge(held.level);
+                }
+            }
+            Err(e) => {
+                self.failed(&e, false, if change.is_empty() { vec![] } else { vec![change] })?;
+            }
+        }
+        let holder = held.holder;
+        drop(held);
+        self.oracle.held.retain(|_, other| *other != holder);
+        Ok(())
+    }
+
+    fn release(&mut self, slot: u8) {
+        if let Some(held) = self.slots[usize::from(slot)].take() {
+            self.oracle.held.retain(|_, other| *other != held.holder);
+        }
+    }
+
+    fn forget(&mut self, key: KeyNo) -> Verdict {
+        let now = self.now();
+        let held = self.is_held([key]);
+        self.oracle.touched.insert(key);
+        let want = self.oracle.seen(key, now);
+        let forgotten = self.call(held, |world| world.space(key.0).forget(id_bytes(key.1)));
+        let grave = want.map(|(first_seen, deadline)| {
+            let first_seen = now.max(first_seen + 1);
+            vec![(key, Fact { first_seen, deadline, grave: true })]
+        });
+        match forgotten {
+            Err(e) if held => self.failed(&e, true, Vec::new()),
+            Err(e) => self.failed(&e, false, grave.into_iter().collect()),
+            Ok(_) if held => Err(format!("{key:?} is reserved and was forgotten")),
+            Ok(was) if was != want.is_some() => {
+                Err(format!("forget {key:?} answers {was}, but it was {want:?}"))
+            }
+            Ok(_) => {
+                if let Some(grave) = grave {
+                    self.oracle.enter(grave);
+                    self.oracle.acknowledge(self.setup.level);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn get(&mut self, key: KeyNo) -> Verdict {
+        let now = self.now();
+        self.oracle.touched.insert(key);
+        let want = self.oracle.seen(key, now);
+        match self.look(key) {
+            Ok(seen) if seen == want => {
+                if seen.is_some() {
+                    self.oracle.acknowledge_key(key, self.setup.level);
+                }
+                Ok(())
+            }
+            Ok(seen) => Err(format!("get {key:?} at {now}: {seen:?}, expected {want:?}")),
+            Err(e) => self.fault(&e, false).map(drop),
+        }
+    }
+
+    fn background(&mut self) -> Verdict {
+        match self.store().run_background() {
+            Ok(()) => Ok(()),
+            Err(e) => self.fault(&e, false).map(drop),
+        }
+    }
+
+    fn export(&mut self) -> Verdict {
+        let now = self.now();
+        let want = self.oracle.live(now);
+        let mut got = BTreeMap::new();
+        let exported = self.store().export(|entry| {
+            let ns = match entry.namespace {
+                "default" => 0,
+                other => other.trim_start_matches("ns-").parse().unwrap_or(u8::MAX),
+            };
+            let seen = (entry.first_seen.as_millis(), entry.deadline.as_millis());
+            got.insert((ns, entry.id.to_vec()), seen);
+            Ok(())
+        });
+        if let Err(e) = exported {
+            return self.fault(&e, false).map(drop);
+        }
+        let want: BTreeMap<_, _> =
+            want.into_iter().map(|((ns, id), seen)| ((ns, id_bytes(id)), seen)).collect();
+        if got == want { Ok(()) } else { Err(format!("export: {got:?}, expected {want:?}")) }
+    }
+
+    fn verify(&mut self) -> Verdict {
+        match self.store().verify() {
+            Ok(report) if report.is_sound() || self.harmed => Ok(()),
+            Ok(report) => Err(format!("verify: {:?}", report.problems)),
+            Err(e) => self.fault(&e, false).map(drop),
+        }
+    }
+
+    fn close_and_reopen(&mut self, shards: Option<usize>, harm: Harm) -> Verdict {
+        self.slots = [None, None, None];
+        self.spaces.clear();
+        if let Some(store) = self.store.take() {
+            store.stats(); // the engine has seen the time
+            self.now();
+            if let Err(e) = store.close() {
+                self.fault(&e, false)?;
+                self.stopped = true;
+                return Ok(());
+            }
+        }
+        self.shards = shards.unwrap_or(self.shards);
+        self.harm(harm);
+        match self.open() {
+            Ok(()) => self.settle(End::Closed),
+            Err(e) => {
+                self.fault(&e, false)?;
+                self.stopped = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// One operation.
+    pub(crate) fn step(&mut self, op: &Op) -> Verdict {
+        match op {
+            Op::Claim { key, ttl, level } => self.claim(key.0, &[key.1], *ttl, *level, true),
+            Op::Batch { ns, ids, ttl, level } => self.claim(*ns, ids, *ttl, *level, false),
+            Op::Reserve { ns, ids, level } => self.reserve(*ns, ids, *level),
+            Op::Confirm { slot } => self.confirm(*slot),
+            Op::Release { slot } => {
+                self.release(*slot);
+                Ok(())
+            }
+            Op::Forget { key } => self.forget(*key),
+            Op::Get { key } => self.get(*key),
+            Op::Sync => match self.store().sync() {
+                Ok(()) => {
+                    self.oracle.acknowledge(Level::Disk);
+                    Ok(())
+                }
+                Err(e) => self.fault(&e, false).map(drop),
+            },
+            Op::Background => self.background(),
+            Op::Freeze => {
+                self.store().freeze();
+                Ok(())
+            }
+            Op::Seal => {
+                self.store().freeze();
+                self.background()
+            }
+            Op::Advance { ms } => {
+                self.clock.advance(Duration::from_millis(*ms));
+                Ok(())
+            }
+            Op::JumpBack { ms } => {
+                self.store().stats(); // the engine has seen the time
+                let (high, wall) = (self.now(), self.clock.wall().as_millis());
+                if high - wall + ms <= BEHIND_MS_MAX {
+                    self.clock.jump_to(Timestamp::from_millis(wall - ms));
+                }
+                Ok(())
+            }
+            Op::Reopen { shards, harm } => self.close_and_reopen(*shards, *harm),
+            Op::Kill => match self.place {
+                Place::Simulated { .. } => self.kill(),
+                Place::Real { .. } => self.close_and_reopen(None, Harm::Spared),
+            },
+            Op::PowerCut { seed, harm } => match self.place {
+                Place::Simulated { .. } => self.power_cut(*seed, *harm),
+                Place::Real { .. } => self.close_and_reopen(None, *harm),
+            },
+            Op::Harm(harm) => {
+                self.harm(*harm);
+                Ok(())
+            }
+            Op::Verify => self.verify(),
+            Op::Export => self.export(),
+        }
+    }
+
+    /// What must hold at any moment: every id answers what the oracle says, and so does claiming it.
+    pub(crate) fn finish(&mut self) -> Verdict {
+        self.slots = [None, None, None];
+        self.oracle.held.clear();
+        let keys: Vec<KeyNo> = self.oracle.touched.iter().copied().collect();
+        for key in &keys {
+            self.get(*key)?;
+        }
+        self.export()?;
+        self.verify()?;
+        for (ns, id) in keys {
+            self.claim(ns, &[id], None, None, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs a list from the beginning. The error names the operation that failed.
+pub(crate) fn run(mut world: World, ops: &[Op]) -> Verdict {
+    world.open().map_err(|e| format!("first open: {e}"))?;
+    for (number, op) in ops.iter().enumerate() {
+        world.step(op).map_err(|what| format!("op {number} {op:?}: {what}"))?;
+    }
+    world.finish().map_err(|what| format!("at the end: {what}"))
+}
+
+/// Runs a list; a panic is a failure like any other.
+pub(crate) fn run_caught(world: impl FnOnce() -> World, ops: &[Op]) -> Verdict {
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(world(), ops)));
+    ran.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(format!("panicked: {}", text.unwrap_or("no message")))
+    })
+}
+
+/// Leaves out whatever is not needed for `fails` to hold: halves first, then ever smaller parts.
+pub(crate) fn shrink(ops: &[Op], fails: impl Fn(&[Op]) -> bool) -> Vec<Op> {
+    let mut ops = ops.to_vec();
+    let mut part = ops.len().div_ceil(2).max(1);
+    loop {
+        let mut at = 0;
+        let mut smaller = false;
+        while at < ops.len() {
+            let mut without = ops.clone();
+            without.drain(at..(at + part).min(ops.len()));
+            if fails(&without) {
+                ops = without;
+                smaller = true;
+            } else {
+                at += part;
+            }
+        }
+        if part > 1 {
+            part = part.div_ceil(2);
+        } else if !smaller {
+            return ops;
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The sled folder of a real store, harmed on purpose.
