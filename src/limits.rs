@@ -12,8 +12,8 @@ pub const BATCH_IDS_MAX: usize = 65_536;
 /// Most bytes of ids in one batch.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
-/// Longest record payload in the log: one whole batch with its framing.
-pub(crate) const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_IDS_MAX * 8 + 64;
+/// Longest record payload in the log: one whole batch, each id with full times.
+pub(crate) const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_IDS_MAX * 32 + 64;
 
 /// Size of a preallocated log segment.
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 20;

@@ -195,36 +195,37 @@ impl Engine {
             entered.done.push((*member, known));
             answers.push(Answer::FirstSeen);
         }
-        let mut appended = false;
-        if !entered.done.is_empty() {
-            let ids = entered.done.iter().map(|(member, _)| member.key.id);
+        let claim = Version::claim(at, spec.ttl);
+        let claims = entered.done.iter().map(|(member, known)| {
+            (*member, claim.after(known.as_ref().map(|known| &known.version)))
+        });
+        let moved = extend.iter().filter_map(|(member, known)| {
+            Some((*member, Self::extended(known, now, spec)?))
+        });
+        let changes: Vec<(Member<'_>, Version)> = claims.chain(moved).collect();
+        let appended = !changes.is_empty();
+        if appended {
+            // One record for claims and extensions: after an error there is none of either.
+            let versions = changes.iter().map(|(member, version)| (member.key, *version));
             let level = spec.durability.append_level();
-            let lsn = match self.log.append_claims(level, at, spec.ttl, ns.id, ids) {
+            let lsn = match self.log.append_claims(level, at, spec.ttl, ns.id, versions) {
                 Ok(lsn) => lsn,
                 Err(e) => {
                     entered.undo(locked);
                     return Err(e);
                 }
             };
-            let version = Version::claim(at, spec.ttl);
-            for (member, _) in &entered.done {
-                locked.shard(member.shard).open.put(member.key, member.hash, version, lsn);
+            for (member, version) in &changes {
+                // Not as new: an id that is extended may stand twice in the batch.
+                locked.shard(member.shard).open.put(member.key, member.hash, *version, lsn);
             }
             for copy in copies {
                 answers[copy] = Answer::Duplicate { first_seen: at };
             }
             settle = Some(lsn);
-            appended = true;
         }
         for (member, answer) in members.iter().zip(&answers) {
             ns.count(member.shard, *answer == Answer::FirstSeen, 1);
-        }
-        for (member, known) in extend {
-            let shard = locked.shard(member.shard);
-            if let Some(lsn) = self.extend(shard, member.key, known, now, spec)? {
-                settle = settle.max(Some(lsn));
-                appended = true;
-            }
         }
         Ok(Attempt::Done(answers, settle.map(|lsn| (lsn, appended))))
     }

@@ -69,7 +69,8 @@ impl Engine {
             }
             // A forgotten id may be claimed in the millisecond of its tombstone; never before it.
             let at = known.map_or(now, |known| now.max(known.version.first_seen));
-            let version = Version::claim(at, spec.ttl);
+            let before = known.as_ref().map(|known| &known.version);
+            let version = Version::claim(at, spec.ttl).after(before);
             let level = spec.durability.append_level();
             let lsn = self.log.append_claim(level, at, spec.ttl, key, version)?;
             shard.put(key, hash, version, lsn, known);
@@ -84,7 +85,7 @@ impl Engine {
     }
 
     /// Sliding ttl: a duplicate moves the end of the claim, if that makes it later.
-    pub(super) fn extend(
+    fn extend(
         &self,
         shard: &mut Shard,
         key: Key<'_>,
@@ -92,16 +93,20 @@ impl Engine {
         now: Timestamp,
         spec: ClaimSpec,
     ) -> Result<Option<Lsn>> {
-        let renewed = Version::claim(now, spec.ttl);
-        if renewed.deadline <= known.version.deadline {
-            return Ok(None);
-        }
-        let version = Version { first_seen: known.version.first_seen, ..renewed };
+        let Some(version) = Self::extended(&known, now, spec) else { return Ok(None) };
         let level = spec.durability.append_level();
         let entry = std::iter::once((key, version));
         let lsn = self.log.append_versions(level, version.generation(), entry)?;
         shard.put(key, self.hash(key), version, lsn, Some(known));
         Ok(Some(lsn))
+    }
+
+    /// What a duplicate makes of a claim with sliding ttl; `None` if its end does not move.
+    pub(super) fn extended(known: &Known, now: Timestamp, spec: ClaimSpec) -> Option<Version> {
+        let renewed = Version::claim(now, spec.ttl);
+        let version = Version { first_seen: known.version.first_seen, ..renewed };
+        let later = renewed.deadline > known.version.deadline;
+        later.then(|| version.after(Some(&known.version)))
     }
 
     /// The message for a wait that ended at its deadline (I12).

@@ -121,9 +121,17 @@ impl Opening {
         let shards = settings.shards.unwrap_or(limits::SHARDS_DEFAULT);
         let mut body = ManifestBody::new(Seed(seed), shards);
         body.time = Some(keeper(&settings, None).mark());
-        // The parents of the folder, too, must survive a power cut.
-        if let Some(parent) = dir.parent().filter(|p| !p.as_os_str().is_empty()) {
-            settings.disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
+        // The parents of the folder, too, must survive a power cut: all of them, because those that
+        // were there may be the work of somebody who was killed before he could do this.
+        for parent in dir.ancestors().skip(1) {
+            // Of a relative path the last one is empty: the current folder.
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match settings.disk.sync_dir(parent) {
+                Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
+                    return Err(Error::io("sync", parent, e));
+                }
+                _ => {}
+            }
         }
         let mut opening = Self::new(dir, settings, body)?;
         opening.chunks.reset()?;
@@ -250,7 +258,7 @@ impl Opening {
         let counters = Counters::default();
         let high = self.body.time.map_or(0, |mark| mark.high);
         let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
-        let mut replay = Replay { opening: &mut self, shard_bits, newest: high, records: 0 };
+        let mut replay = Replay { opening: &mut self, shard_bits, newest: high, records: 0, last: Lsn(0), full: Vec::new() };
         let Recovered { log, cut_bytes } =
             Log::recover(config, plan, start, |lsn, item| replay.apply(lsn, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
@@ -313,10 +321,15 @@ struct Replay<'a> {
     /// The highest time that any record tells: the engine's time does not start before it (I5).
     newest: u64,
     records: u64,
+    /// The place after the record that is being read.
+    last: Lsn,
+    /// Shards whose open set is full.
+    full: Vec<usize>,
 }
 
 impl Replay<'_> {
     fn apply(&mut self, lsn: Lsn, item: Item<'_>, registry: &Registry) -> Result<()> {
+        self.record_begins(lsn)?;
         self.records += 1;
         let (key, version) = match item {
             Item::Version(key, version) => (key, version),
@@ -340,9 +353,22 @@ impl Replay<'_> {
             let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
             Error::Io { doing: CHUNK_UNREADABLE, path, source }
         })?;
-        if shard.open.is_full_for(0, 0) {
-            self.seal(number, lsn)?;
+        if shard.open.is_full_for(0, 0) && !self.full.contains(&number) {
+            self.full.push(number);
         }
+        Ok(())
+    }
+
+    /// Seals what is full, between two records only: a batch is many items of one place, and what is
+    /// sealed up to that place must hold all of them.
+    fn record_begins(&mut self, lsn: Lsn) -> Result<()> {
+        if lsn == self.last {
+            return Ok(());
+        }
+        for number in std::mem::take(&mut self.full) {
+            self.seal(number, self.last)?;
+        }
+        self.last = lsn;
         Ok(())
     }
 

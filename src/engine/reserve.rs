@@ -132,11 +132,14 @@ impl Engine {
                     }
                 }
             }
-            let ids = members.iter().map(|member| member.key.id);
+            let claim = Version::claim(at, spec.ttl);
+            let versions = members.iter().zip(&known).map(|(member, known)| {
+                (member.key, claim.after(known.as_ref().map(|known| &known.version)))
+            });
             let level = spec.durability.append_level();
-            let lsn = self.log.append_claims(level, at, spec.ttl, ns.id, ids)?;
-            let version = Version::claim(at, spec.ttl);
-            for (member, known) in members.iter().zip(known) {
+            let lsn = self.log.append_claims(level, at, spec.ttl, ns.id, versions.clone())?;
+            let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
+            for ((member, known), version) in members.iter().zip(known).zip(versions) {
                 let shard = locked.shard(member.shard);
                 shard.put(member.key, member.hash, version, lsn, known);
                 shard.reserved.remove(member.key, member.hash, hold.holder);

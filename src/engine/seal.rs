@@ -57,12 +57,12 @@ impl RunBuilder<'_> {
             self.keep_bytes,
         );
         let mut filter = FilterBuilder::for_ids(size.ids);
-        entries.for_each(|order, key, version| {
+        entries.for_each(|hash, key, version| {
             if version.is_spent(now) {
                 return Ok(());
             }
-            filter.insert(self.hasher.hash(key));
-            writer.push(order, key, version)
+            filter.insert(hash);
+            writer.push(hash.order(), key, version)
         })?;
         let (meta, kept) = writer.finish()?;
         let filter = filter.finish();
@@ -79,13 +79,19 @@ impl RunBuilder<'_> {
         now: Timestamp,
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {
+        // Neighbours mostly share a generation: look for another group only when it changes.
         let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
+        let mut current = (GenId::FOREVER, RunSize::default(), u32::MAX);
         for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
-            let group =
-                groups.entry(entry.version.generation()).or_insert((RunSize::default(), u32::MAX));
-            group.0.add(entry.key);
-            group.1 = group.1.min(entry.lsn.segment());
+            let generation = entry.version.generation();
+            if generation != current.0 {
+                note_group(&mut groups, current);
+                current = (generation, RunSize::default(), u32::MAX);
+            }
+            current.1.add(entry.key);
+            current.2 = current.2.min(entry.lsn.segment());
         }
+        note_group(&mut groups, current);
         let build = |(generation, (size, from_segment))| {
             let keep =
                 |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
@@ -94,5 +100,17 @@ impl RunBuilder<'_> {
             self.build(plan, MergeCursor::new(vec![source]), now)
         };
         groups.into_iter().map(build).collect()
+    }
+}
+
+fn note_group(
+    groups: &mut BTreeMap<GenId, (RunSize, u32)>,
+    (generation, size, from_segment): (GenId, RunSize, u32),
+) {
+    if size.ids > 0 {
+        let group = groups.entry(generation).or_insert((RunSize::default(), u32::MAX));
+        group.0.ids += size.ids;
+        group.0.bytes += size.bytes;
+        group.1 = group.1.min(from_segment);
     }
 }

@@ -10,6 +10,7 @@ use crate::engine::seal::RunBuilder;
 use crate::error::Result;
 use crate::exact::{KeptChunks, RunSize};
 use crate::shard::{BuiltRun, Sealing};
+use crate::sync::Arc;
 
 impl Engine {
     pub(super) fn builder(&self) -> RunBuilder<'_> {
@@ -33,7 +34,7 @@ impl Engine {
         };
         self.log.sync_to(upto)?;
         let now = self.time.now();
-        let mut built: Vec<(usize, &Sealing, Vec<BuiltRun>)> = Vec::new();
+        let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
         let mut begun = Vec::new();
         let result = (|| {
             for (shard, sealing) in &frozen {
@@ -43,10 +44,10 @@ impl Engine {
                     id
                 };
                 let runs = self.builder().seal_set(*shard, &sealing.set, now, begin)?;
-                built.push((*shard, sealing, runs));
+                built.push((*shard, runs));
             }
             self.commit(|body| {
-                for (shard, sealing, runs) in &built {
+                for ((shard, runs), (_, sealing)) in built.iter().zip(&frozen) {
                     body.sealed[*shard] = sealing.upto;
                     body.runs.extend(runs.iter().map(|built| (*built.run.meta).clone()));
                 }
@@ -54,13 +55,17 @@ impl Engine {
         })();
         self.end_runs(&begun, result.is_ok());
         result?;
-        for (shard, _, runs) in built {
+        for ((shard, runs), (_, sealing)) in built.into_iter().zip(frozen) {
             self.counters.runs_sealed.add(runs.len() as u64);
             let cell = &self.shards[shard];
             let (runs, kept): (Vec<_>, Vec<_>) =
                 runs.into_iter().map(|built| (built.run, built.kept)).unzip();
             cell.shard.lock().sealed(runs);
             cell.changed.notify_all();
+            // Its memory serves the next freeze: new pages would be cleared under a claim's feet.
+            if let Ok(set) = Arc::try_unwrap(sealing.set) {
+                cell.shard.lock().reuse(set);
+            }
             kept.into_iter().for_each(|kept| self.keep_chunks(shard, kept));
         }
         Ok(true)

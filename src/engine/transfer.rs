@@ -134,6 +134,7 @@ impl Engine {
                 class: class_of(first_seen, entry.deadline),
                 forgotten: false,
             };
+            let version = version.after(known.as_ref().map(|known| &known.version));
             let level = durability.append_level();
             let one = std::iter::once((key, version));
             let lsn = self.log.append_versions(level, version.generation(), one)?;

@@ -5,19 +5,21 @@ use crate::chunks::ChunkFault;
 use crate::exact::open_set::OpenSet;
 use crate::exact::run::RunReader;
 use crate::expiry::Version;
-use crate::id::{IdHasher, Key, NsId};
+use crate::id::{IdHash, IdHasher, Key, NsId};
 
-/// Entries in hash order, in memory, one part of a source at a time.
+/// Entries in memory, one part of a source at a time.
 #[derive(Debug, Default)]
 struct Part {
     bytes: Vec<u8>,
     entries: Vec<PartEntry>,
+    /// Places in hash order, and which entry stands there.
+    sorted: Vec<(u32, u32)>,
     next: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct PartEntry {
-    order: u32,
+    hash: IdHash,
     ns: NsId,
     at: u32,
     len: u16,
@@ -28,13 +30,15 @@ impl Part {
     fn clear(&mut self) {
         self.bytes.clear();
         self.entries.clear();
+        self.sorted.clear();
         self.next = 0;
     }
 
-    fn push(&mut self, order: u32, key: Key<'_>, version: Version) {
+    fn push(&mut self, hash: IdHash, key: Key<'_>, version: Version) {
         let (at, len) = (self.bytes.len() as u32, key.id.len() as u16);
+        self.sorted.push((hash.order(), self.entries.len() as u32));
         self.bytes.extend_from_slice(key.id);
-        self.entries.push(PartEntry { order, ns: key.ns, at, len, version });
+        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version });
     }
 
     fn key(&self, entry: &PartEntry) -> Key<'_> {
@@ -42,14 +46,25 @@ impl Part {
         Key { ns: entry.ns, id: &self.bytes[at..at + usize::from(entry.len)] }
     }
 
+    /// Sorts small pairs, not entries. Of keys in one place of hash order, which is rare, the lesser
+    /// one comes first, so that equal ones of several sources meet.
     fn sort(&mut self) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_unstable_by(|a, b| (a.order, self.key(a)).cmp(&(b.order, self.key(b))));
-        self.entries = entries;
+        let mut sorted = std::mem::take(&mut self.sorted);
+        sorted.sort_unstable();
+        for same in sorted.chunk_by_mut(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
+            same.sort_unstable_by_key(|(_, i)| self.key(&self.entries[*i as usize]));
+        }
+        self.sorted = sorted;
     }
 
-    fn peek(&self) -> Option<(u32, Key<'_>, Version)> {
-        self.entries.get(self.next).map(|e| (e.order, self.key(e), e.version))
+    fn order(&self) -> Option<u32> {
+        self.sorted.get(self.next).map(|(order, _)| *order)
+    }
+
+    fn peek(&self) -> Option<(IdHash, Key<'_>, Version)> {
+        let (_, i) = self.sorted.get(self.next)?;
+        let entry = &self.entries[*i as usize];
+        Some((entry.hash, self.key(entry), entry.version))
     }
 }
 
@@ -66,7 +81,7 @@ impl<'a> Source<'a> {
         Self { run: Some(run), bucket: 0, part: Part::default() }
     }
 
-    /// The entries of an open set for which `keep` says so.
+    /// The entries of an open set for which `keep` says so. They are copied: a lock need not be held.
     pub(crate) fn open_set(
         set: &OpenSet,
         hasher: IdHasher,
@@ -74,7 +89,7 @@ impl<'a> Source<'a> {
     ) -> Self {
         let mut part = Part::default();
         for entry in set.iter().filter(|e| keep(&e.version)) {
-            part.push(hasher.hash(entry.key).order(), entry.key, entry.version);
+            part.push(hasher.hash(entry.key), entry.key, entry.version);
         }
         part.sort();
         Self { run: None, bucket: 0, part }
@@ -82,13 +97,13 @@ impl<'a> Source<'a> {
 
     /// Makes sure that the part holds the next entry, if there is one.
     fn fill(&mut self) -> Result<(), ChunkFault> {
-        while self.part.next == self.part.entries.len() {
+        while self.part.next == self.part.sorted.len() {
             let Some(run) = self.run.as_ref().filter(|run| self.bucket < run.buckets()) else {
                 return Ok(());
             };
             self.part.clear();
             let part = &mut self.part;
-            run.bucket(self.bucket, |hash, key, version| part.push(hash.order(), key, version))?;
+            run.bucket(self.bucket, |hash, key, version| part.push(hash, key, version))?;
             self.bucket += 1;
             // Written in this order; sorted again because a healed chunk need not be.
             self.part.sort();
@@ -111,33 +126,58 @@ impl<'a> MergeCursor<'a> {
     /// Hands each id once, in hash order, with the record that counts.
     pub(crate) fn for_each<E: From<ChunkFault>>(
         mut self,
-        mut visit: impl FnMut(u32, Key<'_>, Version) -> Result<(), E>,
+        mut visit: impl FnMut(IdHash, Key<'_>, Version) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut id = Vec::new();
         loop {
             for source in &mut self.sources {
                 source.fill()?;
             }
-            let least = self.sources.iter().filter_map(|s| s.part.peek());
-            let Some((order, key, version)) = least.min_by_key(|(order, key, _)| (*order, *key))
-            else {
-                return Ok(());
-            };
-            let mut counts = version;
+            let orders = self.sources.iter().map(|s| s.part.order());
+            let Some(least) = orders.clone().flatten().min() else { return Ok(()) };
+            let mut at_least = orders.enumerate().filter(|(_, o)| *o == Some(least));
+            let first = at_least.next().map_or(0, |(i, _)| i);
+            if at_least.next().is_none() {
+                // Almost always: one source, and so no other record of this id.
+                self.visit_one(first, &mut visit)?;
+                continue;
+            }
+            let tied = self.sources.iter().filter(|s| s.part.order() == Some(least));
+            let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|(_, key, _)| *key);
+            let Some((hash, key, mut counts)) = lowest else { return Ok(()) };
             let ns = key.ns;
             id.clear();
             id.extend_from_slice(key.id);
             let key = Key { ns, id: &id };
             for source in &mut self.sources {
-                if let Some((o, k, v)) = source.part.peek()
-                    && o == order
-                    && k == key
+                if let Some((_, other, version)) = source.part.peek()
+                    && other == key
                 {
-                    counts = counts.join(v);
+                    counts = counts.join(version);
                     source.part.next += 1;
                 }
             }
-            visit(order, key, counts)?;
+            visit(hash, key, counts)?;
         }
+    }
+
+    /// Hands over the next entry of one source, and all that follow it in memory before the next one of
+    /// any other source.
+    fn visit_one<E>(
+        &mut self,
+        source: usize,
+        visit: &mut impl FnMut(IdHash, Key<'_>, Version) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let others = self.sources.iter().enumerate().filter(|(i, _)| *i != source);
+        let bound = others.filter_map(|(_, s)| s.part.order()).min();
+        let part = &mut self.sources[source].part;
+        while let Some((hash, key, version)) = part.peek() {
+            if bound.is_some_and(|bound| hash.order() >= bound) {
+                break;
+            }
+            visit(hash, key, version)?;
+            part.next += 1;
+        }
+        Ok(())
     }
 }

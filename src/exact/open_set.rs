@@ -17,6 +17,8 @@ use hashbrown::HashTable;
 
 const HEAD: usize = 32;
 const FLAG_FORGOTTEN: u8 = 1;
+/// Taken out of the table again; its bytes stay until the set is emptied.
+const FLAG_REMOVED: u8 = 2;
 
 /// Bytes of table per entry at the capacity that the set starts with.
 const TABLE_BYTES: usize = 9;
@@ -108,17 +110,34 @@ impl OpenSet {
             .insert_unique(hash.table(), at as u32, |at| hasher.hash(key_in(bytes, *at)).table());
     }
 
-    /// Takes an id out again. Its bytes stay until the set is sealed.
+    /// Takes an id out again.
     pub(crate) fn remove(&mut self, key: Key<'_>, hash: IdHash) {
         let bytes = &self.bytes;
         if let Ok(found) = self.table.find_entry(hash.table(), |at| key_in(bytes, *at) == key) {
-            found.remove();
+            let (at, _) = found.remove();
+            self.bytes[at as usize + HEAD - 1] |= FLAG_REMOVED;
         }
     }
 
-    /// All entries, in no order.
+    /// All entries, in the order in which they came: from one end of the block to the other, which is
+    /// how memory likes to be read.
     pub(crate) fn iter(&self) -> impl Iterator<Item = OpenEntry<'_>> {
-        self.table.iter().map(|at| self.entry(*at))
+        let mut at = 0;
+        let entries = std::iter::from_fn(move || {
+            let entry = (at < self.bytes.len()).then(|| (at, self.entry(at as u32)))?;
+            at += HEAD + entry.1.key.id.len();
+            Some(entry)
+        });
+        entries
+            .filter(|(at, _)| self.bytes[at + HEAD - 1] & FLAG_REMOVED == 0)
+            .map(|(_, entry)| entry)
+    }
+
+    /// Forgets all entries but keeps the memory for the next ones.
+    pub(crate) fn clear(&mut self) {
+        self.table.clear();
+        self.bytes.clear();
+        self.tally = Tally::default();
     }
 
     #[inline]

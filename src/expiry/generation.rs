@@ -21,6 +21,11 @@ impl Class {
     /// The class of claims that never end.
     pub(crate) const FOREVER: Self = Self(u8::MAX);
 
+    /// The class with generations twice as long; the widest is the one that never ends.
+    pub(crate) fn wider(self) -> Self {
+        if self.0 < 63 { Self(self.0 + 1) } else { Self::FOREVER }
+    }
+
     /// The class of claims that live for `ttl_ms`.
     pub(crate) fn of_ttl(ttl_ms: u64) -> Self {
         let ttl_log2 = u64::BITS - ttl_ms.saturating_sub(1).leading_zeros();

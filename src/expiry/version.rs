@@ -36,9 +36,23 @@ impl Version {
         !self.forgotten && verdict(self.deadline, now) == Verdict::Live
     }
 
-    /// Whether the record can be dropped: nothing it says can matter from `now` on.
+    /// Whether the record can be dropped: nothing it says can matter from `now` on. Its generation
+    /// decides, not its own deadline: it may stand before older records, which must go no later.
     pub(crate) fn is_spent(&self, now: Timestamp) -> bool {
-        verdict(self.deadline, now) == Verdict::Expired
+        self.generation().verdict(now) == Verdict::Expired
+    }
+
+    /// The same record, in a generation that ends no earlier than that of the record it comes after.
+    ///
+    /// Dropping a record must not bring back what it stood before. A long claim that was forgotten and
+    /// claimed again for a short time would otherwise be live again once the short claim is swept. So of
+    /// two records of one id, the one that counts is kept at least as long as the other.
+    pub(crate) fn after(mut self, known: Option<&Self>) -> Self {
+        let Some(end) = known.map(|known| known.generation().end()) else { return self };
+        while self.generation().end() < end {
+            self.class = if end == Timestamp::NEVER { Class::FOREVER } else { self.class.wider() };
+        }
+        self
     }
 
     pub(crate) fn generation(&self) -> GenId {
@@ -91,6 +105,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_record_is_kept_as_long_as_those_it_stands_before() {
+        let forever = Version::claim(Timestamp::from_millis(5), Ttl::FOREVER);
+        for long in [claim(5, 9_000), claim(5, 1 << 40), forever] {
+            let grave = long.tombstone(Timestamp::from_millis(6));
+            let short = claim(7, 20).after(Some(&grave));
+            let third = claim(30, 40).after(Some(&short));
+            for version in [short, third] {
+                assert!(version.generation().end() >= long.generation().end());
+                assert_eq!(version.is_spent(long.deadline), long.is_spent(long.deadline));
+            }
+            assert!(!short.is_live(Timestamp::from_millis(20)));
+        }
+        assert_eq!(claim(7, 90).after(Some(&claim(5, 6))), claim(7, 90));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::expiry::Tally;
+use crate::expiry::{GenId, Tally};
 use crate::id::Seed;
 use crate::log::Lsn;
 use crate::log::record::{Found, Item};
@@ -187,9 +187,11 @@ fn walk(
             return Ok((after, Stop::Continued(next)));
         }
         let lsn = Lsn::new(bytes.header.number, after);
-        let mut generation = None;
+        let mut generation: Option<GenId> = None;
         let items = record.items(bytes.header.base, |item| {
-            generation.get_or_insert_with(|| item.generation());
+            // As the writer counted it: a record matters as long as anything in it does.
+            let ends = |g: &GenId| g.end();
+            generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
             visit(lsn, item)
         });
         // A good checksum over something we cannot read: not a torn write, so never cut.

@@ -68,6 +68,12 @@ pub(super) struct Tail {
     scratch: Vec<u8>,
 }
 
+/// What a record takes beside the ids and what belongs to each of them, at most.
+const RECORD_HEAD_MAX: usize = 40;
+
+/// What one id takes in a record of versions, beside its own bytes, at most.
+const VERSION_BYTES_MAX: usize = 32;
+
 /// Largest number of bytes kept in the buffer of an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -158,28 +164,38 @@ impl Log {
         key: Key<'_>,
         version: Version,
     ) -> Result<Lsn> {
-        let room = key.id.len() + 40;
+        let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
+        // One that must outlive what came before it does not follow from its ttl alone.
+        let plain = version == Version::claim(at, ttl);
         self.append(level, room, version.generation(), |out, place| {
-            if record::claim(out, place, at, ttl, key).is_none() {
+            if !plain || record::claim(out, place, at, ttl, key).is_none() {
                 record::versions(out, place, std::iter::once((key, version)));
             }
         })
     }
 
-    /// Adds a batch of claims of one moment as one record: all of them or none.
+    /// Adds a batch of claims of one namespace and moment as one record: all of them or none.
     pub(crate) fn append_claims<'a>(
         &self,
         level: AppendLevel,
         at: Timestamp,
         ttl: Ttl,
         ns: NsId,
-        ids: impl Iterator<Item = &'a [u8]> + Clone,
+        versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
     ) -> Result<Lsn> {
-        let version = Version::claim(at, ttl);
-        let room = 40 + ids.clone().map(|id| id.len() + 2).sum::<usize>();
-        self.append(level, room, version.generation(), |out, place| {
-            if record::claims(out, place, at, ttl, ns, ids.clone()).is_none() {
-                record::versions(out, place, ids.clone().map(|id| (Key { ns, id }, version)));
+        let claim = Version::claim(at, ttl);
+        let plain = versions.clone().all(|(_, version)| version == claim);
+        let longest = versions.clone().map(|(_, version)| version.generation());
+        let longest = longest.max_by_key(|generation| generation.end());
+        let ids = versions.clone().map(|(key, _)| key.id);
+        // Full times take more room, and only the segment that it goes to says whether they are needed.
+        let room = |base: Timestamp| {
+            let each = if plain && at >= base { 2 } else { VERSION_BYTES_MAX };
+            RECORD_HEAD_MAX + ids.clone().map(|id| id.len() + each).sum::<usize>()
+        };
+        self.append(level, room, longest.unwrap_or_else(|| claim.generation()), |out, place| {
+            if !plain || record::claims(out, place, at, ttl, ns, ids.clone()).is_none() {
+                record::versions(out, place, versions.clone());
             }
         })
     }
@@ -191,38 +207,52 @@ impl Log {
         generation: GenId,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
     ) -> Result<Lsn> {
-        let room = 40 + versions.clone().map(|(key, _)| key.id.len() + 40).sum::<usize>();
-        self.append(level, room, generation, |out, place| {
-            record::versions(out, place, versions.clone());
-        })
+        let ids = versions.clone().map(|(key, _)| key.id.len() + VERSION_BYTES_MAX);
+        let room = RECORD_HEAD_MAX + ids.sum::<usize>();
+        self.append(
+            level,
+            |_| room,
+            generation,
+            |out, place| {
+                record::versions(out, place, versions.clone());
+            },
+        )
     }
 
     /// Adds a namespace. Such a record always matters, so it counts as one that never ends.
     pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
-        self.append(AppendLevel::Process, new.name.len() + 40, GenId::FOREVER, |out, place| {
-            record::namespace(out, place, new);
-        })
+        let room = new.name.len() + RECORD_HEAD_MAX;
+        self.append(
+            AppendLevel::Process,
+            |_| room,
+            GenId::FOREVER,
+            |out, place| {
+                record::namespace(out, place, new);
+            },
+        )
     }
 
     /// A full disk is found here, before anything is written (I7): a segment either has room for the
-    /// record, or a new one is made first. `encode` may run again after a change of segment.
+    /// record, or a new one is made first. `room` bounds the record in a segment with the given base.
     #[inline]
     fn append(
         &self,
         level: AppendLevel,
-        room: usize,
+        room: impl Fn(Timestamp) -> usize,
         generation: GenId,
         encode: impl Fn(&mut Vec<u8>, Place),
     ) -> Result<Lsn> {
         let mut tail = self.tail.lock();
         self.config.health.check()?;
-        if tail.offset as usize + room > tail.limit as usize {
-            self.roll(&mut tail, room)?;
+        let mut need = room(tail.active.header.base);
+        while tail.offset as usize + need > tail.limit as usize {
+            self.roll(&mut tail, need)?;
+            need = room(tail.active.header.base);
         }
         let tail = &mut *tail;
         let place = tail.place();
         encode(&mut tail.scratch, place);
-        debug_assert!(tail.scratch.len() <= room, "the estimate of room bounds the record");
+        debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
         tail.tally.add(generation, tail.scratch.len() as u64);
         let put = tail.put(level);
         put.map_err(|e| self.stop_on(e))?;

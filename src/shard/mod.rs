@@ -76,6 +76,8 @@ pub(crate) struct Shard {
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: ChunkCache,
+    /// An empty set with its memory, for the next freeze.
+    spare: Option<OpenSet>,
     hasher: IdHasher,
     open_bytes_max: usize,
 }
@@ -97,6 +99,7 @@ impl Shard {
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
             cache: ChunkCache::new(cache_bytes_max),
+            spare: None,
             hasher,
             open_bytes_max,
         }
@@ -186,7 +189,8 @@ impl Shard {
     /// Freezes the open set for sealing and starts a new one. Only when no other is being sealed.
     pub(crate) fn freeze(&mut self, upto: Lsn) {
         debug_assert!(self.sealing.is_none(), "one set is sealed at a time");
-        let fresh = OpenSet::new(self.hasher, self.open_bytes_max);
+        let fresh = self.spare.take();
+        let fresh = fresh.unwrap_or_else(|| OpenSet::new(self.hasher, self.open_bytes_max));
         let set = Arc::new(std::mem::replace(&mut self.open, fresh));
         self.sealing = Some(Sealing { set, upto });
     }
@@ -195,6 +199,12 @@ impl Shard {
     pub(crate) fn sealed(&mut self, runs: Vec<SealedRun>) {
         self.runs.extend(runs);
         self.sealing = None;
+    }
+
+    /// Takes back a set that is sealed and that nobody reads any more.
+    pub(crate) fn reuse(&mut self, mut set: OpenSet) {
+        set.clear();
+        self.spare = Some(set);
     }
 
     /// Replaces runs by what they were merged into, or drops them.

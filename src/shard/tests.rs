@@ -20,9 +20,9 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
     let source = Source::open_set(&set, hasher, |_| true);
-    let merged = MergeCursor::new(vec![source]).for_each(|order, key, version| {
-        filter.insert(hasher.hash(key));
-        writer.push(order, key, version)
+    let merged = MergeCursor::new(vec![source]).for_each(|hash, key, version| {
+        filter.insert(hash);
+        writer.push(hash.order(), key, version)
     });
     merged.expect("memory does not fail");
     let (meta, _) = writer.finish().expect("memory does not fail");

@@ -1,3 +1,5 @@
 //! Integration tests: one binary, one module per subject.
 mod cli;
 mod smoke;
+mod regressions;
+mod support;

@@ -31,13 +31,34 @@ pub(crate) enum Harm {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Op {
-    Claim { key: KeyNo, ttl: Option<u64>, level: Option<Level> },
-    Batch { ns: u8, ids: Vec<u8>, ttl: Option<u64>, level: Option<Level> },
-    Reserve { ns: u8, ids: Vec<u8>, level: Option<Level> },
-    Confirm { slot: u8 },
-    Release { slot: u8 },
-    Forget { key: KeyNo },
-    Get { key: KeyNo },
+    Claim {
+        key: KeyNo,
+        ttl: Option<u64>,
+        level: Option<Level>,
+    },
+    Batch {
+        ns: u8,
+        ids: Vec<u8>,
+        ttl: Option<u64>,
+        level: Option<Level>,
+    },
+    Reserve {
+        ns: u8,
+        ids: Vec<u8>,
+        level: Option<Level>,
+    },
+    Confirm {
+        slot: u8,
+    },
+    Release {
+        slot: u8,
+    },
+    Forget {
+        key: KeyNo,
+    },
+    Get {
+        key: KeyNo,
+    },
     Sync,
     /// What the background threads would do now.
     Background,
@@ -45,11 +66,21 @@ pub(crate) enum Op {
     Freeze,
     /// Freezes and seals.
     Seal,
-    Advance { ms: u64 },
-    JumpBack { ms: u64 },
-    Reopen { shards: Option<usize>, harm: Harm },
+    Advance {
+        ms: u64,
+    },
+    JumpBack {
+        ms: u64,
+    },
+    Reopen {
+        shards: Option<usize>,
+        harm: Harm,
+    },
     Kill,
-    PowerCut { seed: u64, harm: Harm },
+    PowerCut {
+        seed: u64,
+        harm: Harm,
+    },
     /// The chunk store is harmed while the store is open.
     Harm(Harm),
     Verify,

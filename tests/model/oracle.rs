@@ -69,6 +69,11 @@ impl Oracle {
         visible(self.fact(key), now)
     }
 
+    /// The latest moment that any fact names.
+    pub(crate) fn newest(&self) -> u64 {
+        self.now_is.values().map(|fact| fact.first_seen).max().unwrap_or(0)
+    }
+
     /// Everything that is live now.
     pub(crate) fn live(&self, now: u64) -> BTreeMap<KeyNo, (u64, u64)> {
         self.now_is.iter().filter_map(|(k, f)| Some((*k, visible(Some(f), now)?))).collect()

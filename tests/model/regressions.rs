@@ -1,1 +1,69 @@
-//! Named regressions: each was a fault once.
+//! Named regressions: each was a fault once. Where a list of the model test found it, the list is here.
+
+use crate::ops::{FOREVER, Harm, Level, Op, Setup};
+use crate::run::{World, run};
+
+const SETUP: Setup = Setup {
+    level: Level::Process,
+    mapping: true,
+    shards: 1,
+    segment_bytes: 65_536,
+    open_set_bytes: 8_000,
+};
+
+fn check(setup: Setup, ops: &[Op]) {
+    run(World::simulated(setup), ops).expect("the store answers as the oracle");
+}
+
+fn claim(key: (u8, u8), ttl: Option<u64>) -> Op {
+    Op::Claim { key, ttl, level: None }
+}
+
+/// Only the folder right above the store was synced when it was made.
+#[test]
+fn a_power_cut_does_not_take_the_folders_above_a_new_store() {
+    for seed in 0..50 {
+        let cut = Op::PowerCut { seed, harm: Harm::Spared };
+        check(SETUP, &[claim((0, 10), None), Op::Sync, cut]);
+    }
+}
+
+/// The short claim, and with it the tombstone in its place, was dropped before the long one.
+#[test]
+fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_is_swept() {
+    for end in [
+        Op::Seal,
+        Op::Reopen { shards: None, harm: Harm::Spared },
+        Op::Reopen { shards: None, harm: Harm::Dropped },
+    ] {
+        for sealed in [false, true] {
+            let mut ops = vec![claim((1, 18), Some(FOREVER))];
+            ops.extend(sealed.then_some(Op::Seal));
+            ops.extend([Op::Forget { key: (1, 18) }, claim((1, 18), None)]);
+            ops.extend([Op::Seal, Op::Advance { ms: 3_600_000 }, Op::Seal, end.clone(), Op::Seal]);
+            check(SETUP, &ops);
+        }
+    }
+    let batch = Op::Batch { ns: 0, ids: vec![1, 2, 3], ttl: Some(1_000), level: None };
+    let ops = [claim((0, 2), None), Op::Seal, Op::Forget { key: (0, 2) }, batch];
+    let tail = [Op::Seal, Op::Advance { ms: 60_000 }, Op::Seal, Op::Kill];
+    check(SETUP, &[ops, tail].concat());
+}
+
+/// Sealing during replay took the place of the batch for its end while the batch was still being read.
+#[test]
+fn a_batch_that_fills_the_open_set_while_it_is_replayed_is_sealed_whole() {
+    let setup = Setup { open_set_bytes: 600, ..SETUP };
+    let batch = |ids| Op::Batch { ns: 0, ids, ttl: None, level: None };
+    check(setup, &[batch((0..24).collect()), Op::Kill]);
+    let drop = Op::Reopen { shards: Some(2), harm: Harm::Dropped };
+    check(setup, &[batch((0..12).collect()), batch((8..24).collect()), drop]);
+}
+
+/// An id twice in a batch was extended twice, and stood twice in the open set.
+#[test]
+fn an_id_twice_in_a_sliding_batch_is_extended_once() {
+    let batch = |ids, ttl| Op::Batch { ns: 2, ids, ttl: Some(ttl), level: None };
+    let forget = Op::Forget { key: (2, 13) };
+    check(SETUP, &[batch(vec![13, 5], 1_000), Op::Seal, batch(vec![13, 6, 13], FOREVER), forget]);
+}

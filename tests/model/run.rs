@@ -374,10 +374,8 @@ impl World {
                 at = at.max(self.oracle.fact((ns, *id)).map_or(0, |f| f.first_seen));
             }
         }
-        let mut changes = Vec::new();
-        if !new.is_empty() {
-            changes.push(new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect());
-        }
+        let mut change: Change =
+            new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect();
         let mut answers = Vec::new();
         let mut pending = new.clone();
         let mut slid: Vec<u8> = Vec::new();
@@ -396,13 +394,20 @@ impl World {
             let renewed = Fact { first_seen, ..Fact::claim(now, ttl) };
             if ns == 2 && renewed.deadline > deadline && !slid.contains(id) {
                 slid.push(*id);
-                changes.push(vec![((ns, *id), renewed)]);
+                change.push(((ns, *id), renewed));
             }
         }
-        (answers, changes)
+        (answers, if change.is_empty() { Vec::new() } else { vec![change] })
     }
 
-    fn claim(&mut self, ns: u8, ids: &[u8], ttl: Option<u64>, level: Option<Level>, one: bool) -> Verdict {
+    fn claim(
+        &mut self,
+        ns: u8,
+        ids: &[u8],
+        ttl: Option<u64>,
+        level: Option<Level>,
+        one: bool,
+    ) -> Verdict {
         let held = self.is_held(ids.iter().map(|id| (ns, *id)));
         let (want, changes) = self.expect(ns, ids, ttl);
         let options = Self::options(ttl, level);
@@ -442,9 +447,8 @@ impl World {
         let now = self.now();
         let bytes: Vec<Vec<u8>> = ids.iter().map(|id| id_bytes(*id)).collect();
         let options = Self::options(None, level);
-        let reserved = self.call(false, |world| {
-            world.space(ns).reserve_batch_with(&bytes, options)
-        });
+        let reserved =
+            self.call(false, |world| world.space(ns).reserve_batch_with(&bytes, options));
         let level = level.unwrap_or(self.setup.level);
         let reservation = match reserved {
             Ok(reservation) => reservation,
@@ -597,6 +601,10 @@ impl World {
     fn close_and_reopen(&mut self, shards: Option<usize>, harm: Harm) -> Verdict {
         self.slots = [None, None, None];
         self.spaces.clear();
+        // A tombstone may have been lifted past the present, and replaying it lifts the engine's time.
+        if self.now() < self.oracle.newest() {
+            self.clock.jump_to(Timestamp::from_millis(self.oracle.newest()));
+        }
         if let Some(store) = self.store.take() {
             store.stats(); // the engine has seen the time
             self.now();

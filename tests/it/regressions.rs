@@ -1,0 +1,245 @@
+//! One test for each fault that was found in the engine, named after it.
+
+use crate::support::*;
+use firstseen::disk::Disk;
+use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::{ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Timestamp, hours, minutes};
+use std::path::Path;
+use std::time::Duration;
+
+/// A crash between the first segment and the manifest left a folder that did not open.
+#[test]
+fn crash_while_a_store_is_created_left_a_folder_that_did_not_open() {
+    for op in 0.. {
+        let (disk, clock) = (SimDisk::new(), clock());
+        disk.fail_at(op, Fault::Crash, true);
+        let done = sim(&disk, &clock).open().is_ok();
+        for disk in [disk.kill(), disk.lose_unsynced(), disk.crash(op)] {
+            let store = sim(&disk, &clock).open();
+            let store = store.unwrap_or_else(|e| panic!("crash at operation {op}: {e}"));
+            assert!(store.claim("a").unwrap().is_first_seen());
+        }
+        if done {
+            assert!(op > 5, "the loop has seen the whole of creation");
+            return;
+        }
+    }
+}
+
+/// Replay sealed a full set in the middle of a batch record and took the rest of the record for sealed.
+#[test]
+fn i1_replay_that_seals_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).segment_bytes(1 << 20).open().unwrap();
+    for batch in 0..8 {
+        store.claim_batch(&ids(batch * 3000..(batch + 1) * 3000)).unwrap();
+        settle(&store);
+    }
+    drop(store);
+    // The chunks were in memory: everything is built again.
+    let store = sim(&disk, &clock).segment_bytes(1 << 20).open().unwrap();
+    assert_eq!(store.stats().rebuilds, 1);
+    assert_seen(&store, 0..24_000, true);
+}
+
+/// The same without a rebuild: an unsealed tail larger than the open set it is read into.
+#[test]
+fn i1_replay_of_a_tail_that_does_not_fit_lost_a_part_of_a_batch() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = || sim(&disk, &clock).segment_bytes(1 << 20);
+    let store = builder().open_set_bytes(4 << 20).open().unwrap();
+    store.claim_batch(&ids(0..10_000)).unwrap();
+    drop(store);
+    let store = builder().open().unwrap();
+    assert_seen(&store, 0..10_000, true);
+}
+
+/// A rebuild forgot that compaction had removed segments: the next open missed them.
+#[test]
+fn i10_a_store_rebuilt_after_compaction_did_not_open_a_second_time() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = || sim(&disk, &clock).segment_bytes(32 << 10);
+    let store = builder().open().unwrap();
+    for n in 0..20_000 {
+        let ttl = if n % 10 == 0 { hours(9_000) } else { minutes(1) };
+        let _ = store.claim_with(id(n), ClaimOptions::new().ttl(ttl)).unwrap();
+        if n % 1000 == 0 {
+            settle(&store);
+        }
+    }
+    clock.advance(Duration::from_secs(600));
+    settle(&store);
+    assert!(store.stats().segments_removed > 0, "{}", store.stats());
+    drop(store);
+    for round in 0..4 {
+        let store = builder().open().unwrap_or_else(|e| panic!("open {round}: {e}"));
+        for n in 0..20_000 {
+            assert_eq!(store.contains(id(n)).unwrap(), n % 10 == 0, "open {round}, id {n}");
+        }
+        store.close().unwrap();
+    }
+}
+
+/// The tombstone of a long claim was replaced by a shorter claim; when that ended, the long one was back.
+#[test]
+fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
+    for sealed_before in [false, true] {
+        for batch in [false, true] {
+            let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+            let builder = || sim_with(&disk, &clock, &chunks);
+            let store = builder().ttl(hours(1000)).open().unwrap();
+            claim_all_first(&store, 0..4000);
+            if sealed_before {
+                fill(&store, 1_000_000..1_004_000);
+            }
+            for n in 0..100 {
+                assert!(store.forget(id(n)).unwrap());
+            }
+            let short = ClaimOptions::new().ttl(minutes(1));
+            let namespace = store.default_namespace();
+            if batch {
+                let answers = namespace.claim_batch_with(&ids(0..100), short).unwrap();
+                assert!(answers.iter().all(|a| a.is_first_seen()));
+            } else {
+                for n in 0..100 {
+                    assert!(namespace.claim_with(id(n), short).unwrap().is_first_seen());
+                }
+            }
+            assert_seen(&store, 0..100, true);
+            clock.advance(Duration::from_secs(3600));
+            assert_seen(&store, 0..100, false);
+            fill(&store, 2_000_000..2_004_000);
+            assert_seen(&store, 0..100, false);
+            assert_sound(&store);
+            store.close().unwrap();
+            let store = builder().ttl(hours(1000)).open().unwrap();
+            assert_seen(&store, 0..100, false);
+            assert_seen(&store, 100..4000, true);
+            claim_all_first(&store, 0..100);
+        }
+    }
+}
+
+/// The same for a shorter claim that comes by import.
+#[test]
+fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    claim_all_first(&store, 0..4000);
+    fill(&store, 1_000_000..1_004_000);
+    assert!(store.forget(id(1)).unwrap());
+    let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::from_millis(NOW + 60_000));
+    let entry = ImportEntry { id: id(1).to_vec(), first_seen, deadline };
+    assert_eq!(store.import("default", &[entry]).unwrap(), 1);
+    clock.advance(Duration::from_secs(3600));
+    fill(&store, 2_000_000..2_004_000);
+    assert_seen(&store, 1..2, false);
+}
+
+/// Claims enough to seal every shard's set.
+fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
+    let sealed = store.stats().runs_sealed;
+    for n in numbers {
+        let _ = store.claim(id(n)).unwrap();
+        if n % 500 == 0 {
+            settle(store);
+        }
+    }
+    settle(store);
+    assert!(store.stats().runs_sealed >= sealed + 2, "every shard was sealed");
+}
+
+/// A sliding batch that named a sealed id twice entered it twice into the open set.
+#[test]
+fn i3_a_sliding_batch_with_a_sealed_id_twice_entered_it_twice() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let store = sim_with(&disk, &clock, &chunks).ttl(hours(1)).sliding(true).open().unwrap();
+    claim_all_first(&store, 0..4000);
+    fill(&store, 1_000_000..1_004_000);
+    clock.advance(Duration::from_secs(60));
+    let before = store.stats().ids_unsealed;
+    let _ = store.claim_batch(&[id(1), id(1), id(1)]).unwrap();
+    assert_eq!(store.stats().ids_unsealed, before + 1);
+}
+
+/// A sliding batch claimed its new ids, then failed to extend the others, and answered an error.
+#[test]
+fn i7_a_sliding_batch_that_failed_on_a_full_disk_left_its_new_ids_claimed() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = || sim(&disk, &clock).segment_bytes(32 << 10).ttl(hours(1)).sliding(true);
+    let store = builder().open_set_bytes(1 << 20).open().unwrap();
+    claim_all_first(&store, 0..100);
+    disk.set_capacity(Some(disk.used()));
+    let mut next = 1000;
+    loop {
+        clock.advance(Duration::from_millis(10));
+        let batch: Vec<_> = ids(next..next + 5).into_iter().chain(ids(0..20)).collect();
+        match store.claim_batch(&batch) {
+            Ok(_) => next += 5,
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::StorageFull, "{e}");
+                break;
+            }
+        }
+    }
+    assert_seen(&store, next..next + 5, false);
+    disk.set_capacity(None);
+    claim_all_first(&store, next..next + 5);
+}
+
+/// Every id of a batch counted once as never ending, so a set of ended claims was not given back.
+#[test]
+fn i4_memory_of_ended_claims_made_in_batches_did_not_come_back() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).ttl(minutes(1)).open().unwrap();
+    let _ = store.claim_batch(&ids(0..500)).unwrap();
+    assert_eq!(store.stats().ids_unsealed, 500);
+    clock.advance(Duration::from_secs(600));
+    settle(&store);
+    assert_eq!(store.stats().ids_unsealed, 0);
+}
+
+/// What was claimed while another handle closed the store was answered and lost.
+#[test]
+fn buffered_claims_answered_during_close_were_lost() {
+    for _ in 0..8 {
+        let disk = SimDisk::new().without_mapping();
+        let open = || {
+            firstseen::Store::builder(AT)
+                .disk(disk.clone())
+                .durability(firstseen::Durability::Buffered)
+                .flush_interval(Duration::from_secs(100))
+                .segment_bytes(1 << 20)
+                .open()
+                .unwrap()
+        };
+        let store = open();
+        let (begun, wait) = std::sync::mpsc::channel();
+        let worker = {
+            let store = store.clone();
+            std::thread::spawn(move || {
+                let mut n = 0;
+                while store.claim(id(n)).is_ok() {
+                    n += 1;
+                    if n == 100 {
+                        begun.send(()).unwrap();
+                    }
+                }
+                n
+            })
+        };
+        wait.recv().unwrap();
+        store.close().unwrap();
+        let answered = worker.join().unwrap();
+        let store = open();
+        assert_seen(&store, 0..answered, true);
+    }
+}
+
+/// The list of a folder says what the disk holds; used to be sure that a test did what it says.
+#[test]
+fn the_simulated_disk_holds_the_files_of_a_store() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    sim(&disk, &clock).open().unwrap().close().unwrap();
+    assert!(disk.read(Path::new("/s/MANIFEST")).is_ok());
+}

@@ -1,0 +1,110 @@
+//! What the engine's tests share: ids, stores on a simulated and on a real disk, a scale.
+
+use firstseen::disk::sim::SimDisk;
+use firstseen::{Builder, ManualClock, MemoryChunks, Store};
+use std::path::{Path, PathBuf};
+
+/// Where the manual clock of a test begins.
+pub(crate) const NOW: u64 = 1_700_000_000_000;
+
+/// Where a store lies on a simulated disk.
+pub(crate) const AT: &str = "/s";
+
+/// Sixteen bytes that differ for every number and do not look like one.
+pub(crate) fn id(n: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+    bytes[8..].copy_from_slice(&n.to_le_bytes());
+    bytes
+}
+
+pub(crate) fn ids(numbers: std::ops::Range<u64>) -> Vec<[u8; 16]> {
+    numbers.map(id).collect()
+}
+
+/// `n`, times FIRSTSEEN_TEST_SCALE for long runs.
+pub(crate) fn scaled(n: u64) -> u64 {
+    let scale = std::env::var("FIRSTSEEN_TEST_SCALE").ok().and_then(|s| s.parse().ok());
+    n * scale.unwrap_or(1)
+}
+
+/// A store on a simulated disk without threads: small segments, small open sets, two shards.
+pub(crate) fn sim(disk: &SimDisk, clock: &ManualClock) -> Builder {
+    small(Store::builder(AT)).disk(disk.clone()).clock(clock.clone())
+}
+
+/// The same with chunks that outlive the store, as the sled folder does.
+pub(crate) fn sim_with(disk: &SimDisk, clock: &ManualClock, chunks: &MemoryChunks) -> Builder {
+    sim(disk, clock).chunk_memory(chunks)
+}
+
+pub(crate) fn small(builder: Builder) -> Builder {
+    builder
+        .seed([7; 16])
+        .background(false)
+        .shards(2)
+        .memory_budget(4 << 20)
+        .segment_bytes(256 << 10)
+        .open_set_bytes(64 << 10)
+}
+
+pub(crate) fn clock() -> ManualClock {
+    ManualClock::at_millis(NOW)
+}
+
+/// A folder of its own on the real disk, and the place of a store in it.
+pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let path = dir.path().join("seen.db");
+    (dir, path)
+}
+
+/// Does what the background threads would do. Twice, because the end of one round may begin another.
+pub(crate) fn settle(store: &Store) {
+    store.run_background().expect("background work");
+    store.run_background().expect("background work");
+}
+
+/// Claims ids one by one and checks that every one is a first.
+pub(crate) fn claim_all_first(store: &Store, numbers: std::ops::Range<u64>) {
+    for n in numbers {
+        assert!(store.claim(id(n)).expect("claims").is_first_seen(), "id {n} was new");
+    }
+}
+
+/// Checks, without claiming anything, which ids are there.
+pub(crate) fn assert_seen(store: &Store, numbers: std::ops::Range<u64>, seen: bool) {
+    for n in numbers {
+        assert_eq!(store.contains(id(n)).expect("reads"), seen, "id {n}");
+    }
+}
+
+pub(crate) fn assert_sound(store: &Store) {
+    let report = store.verify().expect("reads everything");
+    assert!(report.is_sound(), "{report}");
+}
+
+/// Copies a folder with all that is in it.
+pub(crate) fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("makes a folder");
+    for entry in std::fs::read_dir(from).expect("lists") {
+        let entry = entry.expect("lists");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("has a type").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).expect("copies");
+        }
+    }
+}
+
+/// Files below a folder, sorted.
+pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("lists") {
+        let path = entry.expect("lists").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}

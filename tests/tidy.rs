@@ -1,0 +1,406 @@
+//! Rules that no lint covers: import arrows, where sled and `unsafe` may stand, file length, leftovers, and
+//! documents that name what is not there.
+//!
+//! Each rule is a function from text to complaints, so that it can be shown to fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const LINES_MAX: usize = 800;
+
+const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];
+
+/// What a module may import besides the basics; bottom up. The same table stands in docs/DESIGN.md, "Arrows".
+const ARROWS: [(&str, &[&str]); 11] = [
+    ("disk", &[]),
+    ("id", &[]),
+    ("time", &[]),
+    ("codec", &[]),
+    ("expiry", &["time"]),
+    ("chunks", &[]),
+    ("filter", &["codec", "id"]),
+    ("log", &["codec", "disk", "expiry", "id", "time"]),
+    ("exact", &["chunks", "codec", "expiry", "id", "log", "time"]),
+    ("shard", &["chunks", "exact", "expiry", "filter", "id", "log", "time"]),
+    (
+        "engine",
+        &["chunks", "codec", "disk", "exact", "expiry", "filter", "id", "log", "shard", "time"],
+    ),
+];
+
+fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
+    let own: &[&str] = match module {
+        "error" | "limits" | "sync" => return Some(BTreeSet::new()),
+        "health" | "metrics" => return Some(BTreeSet::from(["error", "sync"])),
+        "store" => &["chunks", "disk", "engine", "time"],
+        // The crate root names everything.
+        "lib" => return None,
+        other => ARROWS.iter().find(|(name, _)| *name == other).map(|(_, own)| *own)?,
+    };
+    Some(own.iter().copied().chain(BASICS).collect())
+}
+
+/// A name under the crate root that is a re-export: the module it comes from.
+fn home(name: &str) -> &str {
+    match name {
+        "Error" | "ErrorKind" | "Result" => "error",
+        "Clock" | "ManualClock" | "SystemClock" | "Timestamp" | "Ttl" => "time",
+        other => other,
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files with one of these endings under a folder, by path from the root of the repository.
+fn files(folder: &str, endings: &[&str]) -> BTreeMap<String, String> {
+    fn walk(at: &Path, endings: &[&str], found: &mut BTreeMap<String, String>) {
+        let entries = fs::read_dir(at).into_iter().flatten().flatten();
+        for path in entries.map(|entry| entry.path()) {
+            let wanted = |ending: &&str| path.extension().is_some_and(|e| e == **ending);
+            if path.is_dir() {
+                walk(&path, endings, found);
+            } else if endings.iter().any(|ending| wanted(&ending)) {
+                let name = path.strip_prefix(root()).expect("under the root");
+                let text = fs::read_to_string(&path).expect("a text file");
+                found.insert(name.to_string_lossy().into_owned(), text);
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    walk(&root().join(folder), endings, &mut found);
+    assert!(!found.is_empty(), "there are files in {folder}");
+    found
+}
+
+/// All our Rust files, but for this one, which has to name what it bans.
+fn rust_files() -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for folder in ["src", "tests", "benches", "examples"] {
+        all.extend(files(folder, &["rs"]));
+    }
+    all.remove("tests/tidy.rs");
+    all
+}
+
+/// The lines that are code: not comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let numbered = text.lines().enumerate().map(|(n, line)| (n + 1, line));
+    numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
+}
+
+/// The module under the crate root to which a file in `src` belongs.
+fn module_of(path: &str) -> &str {
+    let inside = path.trim_start_matches("src/");
+    inside.split('/').next().expect("never empty").trim_end_matches(".rs")
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
+}
+
+fn is_call(line: &str, name: &str) -> bool {
+    line.match_indices(name).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || c == '_')
+    })
+}
+
+fn complain_about_arrows(path: &str, text: &str) -> Vec<String> {
+    let module = module_of(path);
+    let Some(allowed) = allowed(module) else {
+        let known = module == "lib";
+        return if known { Vec::new() } else { vec![format!("{path}: not in the table")] };
+    };
+    let mut complaints = Vec::new();
+    // Code as one text: an import may go over several lines.
+    let lines: Vec<&str> = code(text).map(|(_, line)| line).collect();
+    let joined = lines.join("\n");
+    for (at, found) in joined.match_indices("crate::") {
+        // Not `$crate` of a macro, and not the end of another word.
+        if joined[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = joined[at + found.len()..].trim_start();
+        if rest.starts_with('{') || rest.starts_with('*') {
+            complaints
+                .push(format!("{path}: imports a list from the root; name one module a line"));
+            continue;
+        }
+        let name = home(words(rest).next().unwrap_or_default());
+        if name != module && !allowed.contains(name) {
+            complaints.push(format!("{path}: {module} imports {name}"));
+        }
+    }
+    // `super` must not be a way round: outside of test modules, one level for each folder.
+    let depth = path.matches('/').count() - usize::from(path.ends_with("/mod.rs"));
+    let too_far = "super::".repeat(depth.max(1));
+    for line in lines.iter().filter(|line| line.contains(&too_far)) {
+        if !line.starts_with(' ') {
+            complaints.push(format!("{path}: reaches the crate root by `super`: {line}"));
+        }
+    }
+    complaints
+}
+
+fn complain_about_doors(path: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for (n, line) in code(text) {
+        let mut only = |what: &str, found: bool, homes: &[&str]| {
+            if found && !homes.contains(&path) {
+                complaints.push(format!("{path}:{n}: {what} belongs in {homes:?}"));
+            }
+        };
+        let names_sled = line.contains("sled::") && !line.contains("use sled::SledChunks");
+        only("sled", names_sled, &["src/chunks/sled.rs", "benches/claim.rs"]);
+        let is_unsafe = words(line).any(|word| word == "unsafe" || word == "unsafe_code");
+        only("unsafe", is_unsafe, &["src/disk/mapped.rs"]);
+        let reads_time = line.contains("SystemTime::now");
+        only("the system clock", reads_time, &["src/time/system.rs"]);
+    }
+    complaints
+}
+
+fn complain_about_leftovers(path: &str, text: &str) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let lines = text.lines().count();
+    if lines > LINES_MAX {
+        complaints.push(format!("{path}: {lines} lines, more than {LINES_MAX}"));
+    }
+    for (n, line) in text.lines().enumerate() {
+        let marks = ["TODO", "FIXME", "XXX"];
+        let marked = marks.iter().find(|mark| words(line).any(|word| word == **mark));
+        let calls = ["todo!(", "unimplemented!(", "dbg!("];
+        let called = calls.iter().find(|call| is_call(line, call));
+        let ignored = line.trim_start().starts_with("#[ignore").then_some(&"#[ignore]");
+        if let Some(what) = marked.or(called).or(ignored) {
+            complaints.push(format!("{path}:{}: {what}", n + 1));
+        }
+    }
+    complaints
+}
+
+/// What stands in backticks outside of code blocks.
+fn quoted(text: &str) -> Vec<&str> {
+    let mut quoted = Vec::new();
+    let mut in_block = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            quoted.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    quoted
+}
+
+fn looks_like_a_file(text: &str) -> bool {
+    const ENDINGS: [&str; 6] = [".rs", ".md", ".toml", ".sh", ".ndjson", ".lock"];
+    const FOLDERS: [&str; 8] =
+        ["src/", "tests/", "docs/", "examples/", "scripts/", "benches/", "fuzz/", ".ci/"];
+    let plain = text.chars().all(|c| c.is_ascii_alphanumeric() || "._-/".contains(c));
+    plain
+        && (ENDINGS.iter().any(|e| text.ends_with(e) && text.len() > e.len())
+            || FOLDERS.iter().any(|f| text.starts_with(f)))
+}
+
+fn complain_about_names(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let beside = Path::new(path).parent().unwrap_or(Path::new(""));
+    let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+    let linked = links.map(|link| beside.join(link).to_string_lossy().into_owned());
+    let named = quoted(text).into_iter().filter(|q| looks_like_a_file(q)).map(str::to_owned);
+    let missing = named.chain(linked).filter(|name| !exists(name));
+    missing.map(|name| format!("{path}: {name} is not there")).collect()
+}
+
+/// Names of test functions.
+fn tests_in(text: &str) -> Vec<&str> {
+    let mut tests = Vec::new();
+    let mut is_test = false;
+    for line in text.lines().map(str::trim) {
+        if line.starts_with("#[test]") {
+            is_test = true;
+        } else if let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test) {
+            tests.extend(words(rest).next());
+            is_test = false;
+        } else if !line.starts_with("#[") {
+            // Inside `proptest!`, attributes and comments may stand between.
+            is_test &= line.starts_with("//") || line.is_empty();
+        }
+    }
+    tests
+}
+
+/// The invariants that the design lists, each with its text.
+fn invariants(design: &str) -> BTreeMap<u32, String> {
+    let mut found: BTreeMap<u32, String> = BTreeMap::new();
+    let mut current = None;
+    for line in design.lines() {
+        let number = line.strip_prefix("- **I").and_then(|rest| words(rest).next());
+        if let Some(number) = number.and_then(|n| n.parse().ok()) {
+            current = Some(number);
+        } else if !line.starts_with("  ") {
+            current = None;
+        }
+        if let Some(number) = current {
+            let text = found.entry(number).or_default();
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    found
+}
+
+fn complain_about_invariants(design: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let invariants = invariants(design);
+    let mut complaints = Vec::new();
+    if !invariants.keys().copied().eq(1..=12) {
+        complaints.push(format!("the design lists {:?}, not I1 to I12", invariants.keys()));
+    }
+    for (number, text) in &invariants {
+        let citing = |test: &String| test.split('_').any(|part| part == format!("i{number}"));
+        if !tests.iter().any(citing) && !text.contains("**Not in force yet.**") {
+            complaints.push(format!("no test has i{number} in its name"));
+        }
+        let listed = text.split("Tests:").nth(1).unwrap_or_default();
+        let listed: Vec<&str> = quoted(listed);
+        if listed.is_empty() && !text.contains("**Not in force yet.**") {
+            complaints.push(format!("I{number} names no tests"));
+        }
+        let missing = listed.into_iter().filter(|name| !tests.contains(*name));
+        complaints.extend(missing.map(|name| format!("I{number}: there is no test {name}")));
+    }
+    complaints
+}
+
+#[track_caller]
+fn assert_none(complaints: &[String]) {
+    assert!(complaints.is_empty(), "\n{}", complaints.join("\n"));
+}
+
+#[test]
+fn imports_follow_the_arrows() {
+    let all = files("src", &["rs"]);
+    let ours = all.iter().filter(|(path, _)| !path.starts_with("src/bin/"));
+    assert_none(
+        &ours.flat_map(|(path, text)| complain_about_arrows(path, text)).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_table_has_no_way_up() {
+    for (at, (module, own)) in ARROWS.iter().enumerate() {
+        for import in *own {
+            let below = ARROWS[..at].iter().any(|(name, _)| name == import);
+            assert!(below, "{module} imports {import}, which does not stand below it");
+        }
+    }
+}
+
+#[test]
+fn the_design_shows_the_same_table() {
+    let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
+    for (module, own) in ARROWS.iter().filter(|(module, _)| *module != "engine") {
+        let row = design
+            .lines()
+            .filter(|line| line.starts_with("| "))
+            .find(|line| line.split('|').nth(2).is_some_and(|c| c.contains(&format!("`{module}`"))))
+            .unwrap_or_else(|| panic!("the table of arrows has no row for {module}"));
+        let cell = row.split('|').nth(3).expect("three columns");
+        assert_eq!(quoted(cell), *own, "the row for {module}");
+    }
+}
+
+#[test]
+fn sled_unsafe_and_the_clock_have_one_door_each() {
+    let all = rust_files();
+    let ours = all.iter().filter(|(path, _)| path.starts_with("src/"));
+    assert_none(
+        &ours.flat_map(|(path, text)| complain_about_doors(path, text)).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn files_are_short_and_nothing_is_left_over() {
+    let all = rust_files();
+    assert_none(
+        &all.iter()
+            .flat_map(|(path, text)| complain_about_leftovers(path, text))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn documents_name_only_what_is_there() {
+    let mut documents = files("docs", &["md"]);
+    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
+        let text = fs::read_to_string(root().join(name)).expect("a document");
+        documents.insert(name.to_owned(), text);
+    }
+    let exists = |name: &str| root().join(name).exists();
+    assert_none(
+        &documents
+            .iter()
+            .flat_map(|(path, text)| complain_about_names(path, text, exists))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn every_invariant_has_a_test_and_every_test_named_exists() {
+    let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
+    let all = rust_files();
+    let tests = all.values().flat_map(|text| tests_in(text)).map(str::to_owned).collect();
+    assert_none(&complain_about_invariants(&design, &tests));
+}
+
+/// A check that has never failed proves nothing.
+#[test]
+fn each_rule_can_fail() {
+    let arrows = |path, text| complain_about_arrows(path, text).len();
+    assert_eq!(arrows("src/filter/mod.rs", "use crate::id::IdHash;\nuse crate::sync::Arc;"), 0);
+    assert_eq!(arrows("src/filter/mod.rs", "use crate::exact::RunMeta;"), 1);
+    assert_eq!(arrows("src/filter/mod.rs", "    use\n        crate::exact::RunMeta;"), 1);
+    assert_eq!(arrows("src/filter/mod.rs", "/// see [`crate::exact`]"), 0);
+    assert_eq!(arrows("src/filter/mod.rs", "use crate::{exact, id};"), 1);
+    assert_eq!(arrows("src/error.rs", "use crate::sync::Arc;"), 1);
+    assert_eq!(arrows("src/chunks/mod.rs", "impl From<X> for crate::Error {}"), 0);
+    assert_eq!(arrows("src/filter/mod.rs", "use super::exact::RunMeta;"), 1);
+    assert_eq!(arrows("src/filter/blocked.rs", "use super::super::exact::RunMeta;"), 1);
+    assert_eq!(arrows("src/filter/blocked.rs", "use super::Filter;"), 0);
+    assert_eq!(arrows("src/novelty.rs", ""), 1);
+
+    let doors = |path, text| complain_about_doors(path, text).len();
+    assert_eq!(doors("src/engine/open.rs", "let db = sled::open(path)?;"), 1);
+    assert_eq!(doors("src/log/tail.rs", "unsafe { *p }"), 1);
+    assert_eq!(doors("src/log/tail.rs", "// unsafe would be faster, and sled::open too"), 0);
+    assert_eq!(doors("src/engine/open.rs", "let t = SystemTime::now();"), 1);
+
+    let leftovers = |text: &str| complain_about_leftovers("src/x.rs", text).len();
+    assert_eq!(leftovers("// TODO: later"), 1);
+    assert_eq!(leftovers("    todo!()"), 1);
+    assert_eq!(leftovers("    dbg!(x);"), 1);
+    assert_eq!(leftovers("    #[ignore = \"slow\"]"), 1);
+    assert_eq!(leftovers("the to-do list"), 0);
+    assert_eq!(leftovers(&"\n".repeat(LINES_MAX + 1)), 1);
+
+    let names = |text| complain_about_names("docs/X.md", text, |name| name == "src/id.rs").len();
+    assert_eq!(names("see `src/id.rs`"), 0);
+    assert_eq!(names("see `src/gone.rs` and [it](GONE.md)"), 2);
+    assert_eq!(names("```sh\ncat `src/gone.rs`\n```\n`Store::open`, `log/`, `x = 1.rs`"), 0);
+
+    let tests = BTreeSet::from(["i1_one".to_owned(), "i1_i2_both".to_owned()]);
+    let twelve: String = (1..=12).map(|n| format!("- **I{n} x.**\n  Tests: `i1_one`.\n")).collect();
+    let complaints = complain_about_invariants(&twelve, &tests);
+    assert_eq!(complaints.len(), 10, "only I1 and I2 have a test: {complaints:?}");
+    let gone = twelve.replace("`i1_one`", "`i1_gone`");
+    assert_eq!(complain_about_invariants(&gone, &tests).len(), 10 + 12);
+    assert!(!complain_about_invariants("", &tests).is_empty());
+    assert_eq!(
+        tests_in("#[test]\nfn a() {}\nfn b() {}\n#[test]\n#[cfg(x)]\nfn c() {}"),
+        ["a", "c"]
+    );
+}
