@@ -10,7 +10,6 @@ use crate::limits;
 use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::MutexGuard;
-use crate::time::Timestamp;
 
 /// The answers for a batch, in its order.
 pub(crate) type BatchAnswer = Vec<Answer>;
@@ -190,7 +189,7 @@ impl Engine {
             }
             at = known.map_or(at, |known| at.max(known.version.first_seen));
             // Times and place are filled in below, when they are known for the whole batch.
-            let pending = Version { deadline: Timestamp::NEVER, ..Version::claim(now, spec.ttl) };
+            let pending = Version::claim(now, spec.ttl);
             shard.put(member.key, member.hash, pending, PENDING, known);
             entered.done.push((*member, known));
             answers.push(Answer::FirstSeen);

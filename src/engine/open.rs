@@ -136,6 +136,9 @@ impl Opening {
         let mut opening = Self::new(dir, settings, body)?;
         opening.chunks.reset()?;
         opening.changed = true;
+        // Before the log: a log without a manifest is damage, and a crash in between must not look so.
+        let (disk, body) = (Arc::clone(&opening.settings.disk), opening.body.clone());
+        Manifest::new(disk, dir, body).write()?;
         Ok(opening)
     }
 
@@ -262,6 +265,11 @@ impl Opening {
         let Recovered { log, cut_bytes } =
             Log::recover(config, plan, start, |lsn, item| replay.apply(lsn, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
+        if self.rebuild {
+            // Compaction has taken segments out of the log, so it cannot be read from its beginning
+            // again: everything in it is sealed now.
+            (0..count).try_for_each(|number| self.seal(number, log.end()))?;
+        }
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
         counters.rebuilds.add(u64::from(self.rebuild));
@@ -366,16 +374,18 @@ impl Replay<'_> {
             return Ok(());
         }
         for number in std::mem::take(&mut self.full) {
-            self.seal(number, self.last)?;
+            self.opening.seal(number, self.last)?;
         }
         self.last = lsn;
         Ok(())
     }
+}
 
+impl Opening {
     /// The tail does not fit into memory, as when everything is built again: seal as it is read. The
     /// manifest lists these runs before the store is used; a crash before that makes them strays.
     fn seal(&mut self, number: usize, lsn: Lsn) -> Result<()> {
-        let opening = &mut *self.opening;
+        let opening = self;
         let builder = RunBuilder {
             chunks: &*opening.chunks,
             seed: opening.body.seed,

@@ -59,7 +59,14 @@ impl Engine {
         let mut answers = Vec::with_capacity(members.len());
         let mut settle = None;
         'again: loop {
-            let mut locked = self.lock_all(&members)?;
+            let mut locked = match self.lock_all(&members) {
+                Ok(locked) => locked,
+                Err(e) => {
+                    // After a heal, ids may be held already.
+                    self.release(ns, &hold);
+                    return Err(e);
+                }
+            };
             let now = self.time.now();
             for member in &members[answers.len()..] {
                 let shard = locked.shard(member.shard);

@@ -90,7 +90,8 @@ impl Settings {
     /// Bytes of one shard's open set. Two may exist per shard, one filled and one sealed, and together
     /// they get three tenths of the budget.
     pub(crate) fn open_set_bytes(&self, shards: usize) -> usize {
-        (self.memory_budget / 20 * 3 / shards).clamp(32 << 10, 2 << 30)
+        let fair = (self.memory_budget / 20 * 3 / shards).clamp(32 << 10, 2 << 30);
+        self.open_set_bytes.unwrap_or(fair)
     }
 
     /// Bytes of one shard's chunk cache: together four tenths.

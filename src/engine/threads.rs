@@ -117,7 +117,8 @@ impl Engine {
         self.log_step()?;
         loop {
             self.seal_step()?;
-            if !self.maintain()? {
+            // Its last step may have frozen something.
+            if !self.maintain()? && !self.seal_frozen()? {
                 return Ok(());
             }
         }

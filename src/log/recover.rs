@@ -67,7 +67,8 @@ impl Log {
             }
             _ => {
                 remove_others(&config, &numbers, &closed, None)?;
-                let log = Log::start(config, None, closed, next_number, now)?;
+                // Where the manifest says that the log goes on, so that the next open finds it.
+                let log = Log::start(config, None, closed, plan.first.max(1), now)?;
                 log.set_durable(log.end());
                 return Ok(Recovered { log, cut_bytes: 0 });
             }
@@ -79,7 +80,7 @@ impl Log {
                 // The very first segment may be torn in its header: nothing was ever written after it.
                 Err(Error::Corrupt { .. }) if durable == Lsn(0) && replayed.is_empty() => {
                     remove_others(&config, &numbers, &closed, None)?;
-                    let log = Log::start(config, None, closed, next_number, now)?;
+                    let log = Log::start(config, None, closed, number, now)?;
                     return Ok(Recovered { log, cut_bytes: 0 });
                 }
                 Err(e) => return Err(e),

@@ -319,10 +319,13 @@ impl Log {
         removed.map_err(|e| Error::io("remove", &segment.path, e))
     }
 
-    /// A failed write stops the store (I7): what reached the file is unknown.
+    /// A failed write or sync stops the store (I7): what reached the file is unknown. So the answer says
+    /// that, and not what the operating system said: "the disk is full" would promise that nothing was
+    /// claimed.
     pub(super) fn stop_on(&self, error: Error) -> Error {
-        self.config.health.stop(error.to_string());
-        error
+        let why = error.to_string();
+        self.config.health.stop(why.clone());
+        Error::Stopped { why }
     }
 
     /// The place after the last record.
@@ -385,11 +388,17 @@ impl Log {
     pub(crate) fn close(&self) -> Result<()> {
         self.sync_to(self.end())?;
         let mut tail = self.tail.lock();
+        // Under the lock under which records are added: from here on there are none. What others have
+        // added since the sync is put on disk with the rest.
+        self.config.health.close();
+        tail.flush()?;
+        for full in std::mem::take(&mut tail.unsynced) {
+            full.file.sync_data().map_err(|e| Error::io("sync", &full.path, e))?;
+        }
         tail.active.file.unmap();
         tail.mapped = false;
         let len = u64::from(tail.offset);
         let path = tail.active.path.clone();
-        tail.active.note_durable(tail.end());
         tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
         if let Some(spare) = tail.spare.take() {
             spare.file.unmap();
@@ -398,7 +407,11 @@ impl Log {
                 .remove(&spare.path)
                 .map_err(|e| Error::io("remove", &spare.path, e))?;
         }
-        tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))
+        tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
+        // After the sync, or it could be untrue.
+        tail.active.note_durable(tail.end());
+        self.set_durable(tail.end());
+        Ok(())
     }
 
     /// Bytes of all segments on disk, and of what in them was written.

@@ -1,1 +1,89 @@
-fn main() {}
+//! Crashes: of a simulated disk at every operation, of a real process at random moments, and errors of
+//! the disk at every call. The operations and the oracle are those of the model test.
+//!
+//! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_KILLS` set how much is tried,
+//! `FIRSTSEEN_CRASH_SEED` where to begin. Every failure prints the line that replays it.
+
+mod faults;
+mod kill;
+#[path = "../model/ops.rs"]
+mod ops;
+#[path = "../model/oracle.rs"]
+mod oracle;
+mod power;
+#[path = "../model/run.rs"]
+mod run;
+
+use ops::{Op, Setup, generate};
+use run::{Verdict, World};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub(crate) fn env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+const OPS_MAX: usize = 40;
+
+/// The list of a seed without what replaces the disk: that is done from outside here.
+pub(crate) fn workload(seed: u64) -> (Setup, Vec<Op>) {
+    let (setup, mut ops) = generate(seed, OPS_MAX);
+    ops.retain(|op| !matches!(op, Op::Kill | Op::PowerCut { .. }));
+    (setup, ops)
+}
+
+/// Runs a list until it ends, the disk dies or the store stops. Only a broken promise is an error.
+pub(crate) fn run_until(world: &mut World, ops: &[Op]) -> Verdict<usize> {
+    let disk = world.disk();
+    for (number, op) in ops.iter().enumerate() {
+        if disk.is_dead() || world.stopped {
+            return Ok(number);
+        }
+        world.step(op).map_err(|what| format!("op {number} {op:?}: {what}"))?;
+    }
+    Ok(ops.len())
+}
+
+/// Works on seeds, on two threads, until `enough` is counted. Answers how many seeds and how much.
+pub(crate) fn many(
+    name: &str,
+    enough: u64,
+    work: impl Fn(u64) -> Verdict<u64> + Sync,
+) -> (u64, u64) {
+    let first = env("FIRSTSEEN_CRASH_SEED", 1);
+    let (next, counted) = (AtomicU64::new(first), AtomicU64::new(0));
+    let failure: Mutex<Option<String>> = Mutex::new(None);
+    let body = || {
+        while counted.load(Ordering::Relaxed) < enough {
+            if failure.lock().expect("nobody panics under this lock").is_some() {
+                return;
+            }
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(seed)));
+            match caught.unwrap_or_else(|_| Err("panicked (see above)".to_owned())) {
+                Ok(n) => {
+                    counted.fetch_add(n, Ordering::Relaxed);
+                }
+                Err(what) => {
+                    let what = format!(
+                        "seed {seed}: {what}\nreplay: FIRSTSEEN_CRASH_SEED={seed} cargo test \
+                         --no-default-features --test crash -- {name}\n{:?}",
+                        workload(seed)
+                    );
+                    *failure.lock().expect("nobody panics under this lock") = Some(what);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(body);
+        body();
+    });
+    if let Some(what) = failure.into_inner().expect("nobody panics under this lock") {
+        panic!("{what}");
+    }
+    (next.into_inner() - first, counted.into_inner())
+}

@@ -1,0 +1,72 @@
+//! Errors of the disk at every call, once and for good (I7).
+
+use crate::ops::{Harm, Op};
+use crate::oracle::End;
+use crate::run::{Verdict, World};
+use crate::{env, many, run_until, workload};
+use firstseen::disk::sim::Fault;
+use std::io::ErrorKind;
+
+const FAULTS: [Fault; 3] =
+    [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::StorageFull), Fault::ShortWrite];
+
+fn calls(seed: u64) -> Verdict<u64> {
+    let (setup, ops) = workload(seed);
+    let mut world = World::simulated(setup);
+    world.open().map_err(|e| format!("first open: {e}"))?;
+    run_until(&mut world, &ops)?;
+    let calls = world.disk().ops();
+    world.drop_store();
+    Ok(calls)
+}
+
+fn fault_at(seed: u64, number: u64, fault: Fault, sticky: bool) -> Verdict {
+    let (setup, ops) = workload(seed);
+    let mut world = World::simulated(setup);
+    let disk = world.disk();
+    disk.fail_at(number, fault, sticky);
+    world.faults = true;
+    let mut at = 0;
+    if world.open().is_ok() {
+        at = run_until(&mut world, &ops)?;
+    } else {
+        world.stopped = true;
+    }
+    disk.clear_faults();
+    world.faults = false;
+    if world.stopped {
+        world.drop_store();
+        // Half of the time the power goes too: what a failed sync was about may be lost by it.
+        let (next, end) = if number % 2 == 0 {
+            (disk.kill(), End::Kill)
+        } else {
+            (disk.crash(number), End::PowerCut)
+        };
+        let mut next = world.after(next, Harm::Spared);
+        next.reopen(end).map_err(|what| format!("after reopening: {what}"))?;
+        world = next;
+    }
+    let rest: Vec<Op> = ops[at..].to_vec();
+    run_until(&mut world, &rest).map_err(|what| format!("after the fault: {what}"))?;
+    world.step(&Op::Seal)?;
+    world.finish().map_err(|what| format!("at the end: {what}"))
+}
+
+#[test]
+fn i7_an_error_at_every_call_is_heard_and_loses_nothing_that_was_acknowledged() {
+    let name = "i7_an_error_at_every_call";
+    let (seeds, runs) = many(name, env("FIRSTSEEN_FAULT_RUNS", 20_000), |seed| {
+        let mut runs = 0;
+        for number in 0..calls(seed)? {
+            for fault in FAULTS {
+                for sticky in [false, true] {
+                    let ran = fault_at(seed, number, fault, sticky);
+                    ran.map_err(|e| format!("{fault:?} at {number}, sticky {sticky}: {e}"))?;
+                    runs += 1;
+                }
+            }
+        }
+        Ok(runs)
+    });
+    println!("| disk errors | {runs} runs with an error at one call or from it on | {seeds} workloads | 0 lost, 0 twice |");
+}
