@@ -198,9 +198,9 @@ impl Engine {
         let claims = entered.done.iter().map(|(member, known)| {
             (*member, claim.after(known.as_ref().map(|known| &known.version)))
         });
-        let moved = extend.iter().filter_map(|(member, known)| {
-            Some((*member, Self::extended(known, now, spec)?))
-        });
+        let moved = extend
+            .iter()
+            .filter_map(|(member, known)| Some((*member, Self::extended(known, now, spec)?)));
         let changes: Vec<(Member<'_>, Version)> = claims.chain(moved).collect();
         let appended = !changes.is_empty();
         if appended {

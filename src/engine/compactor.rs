@@ -52,6 +52,7 @@ impl Engine {
         // The copies first, then the manifest without the segments, then the files: a crash in between
         // leaves a segment too many, never one too few.
         self.log.sync_to(self.log.end())?;
+        let _nobody_reads = self.retention.write();
         let closed = self.log.closed();
         self.log.forget(&gone);
         if let Err(e) = self.commit(|_| ()) {

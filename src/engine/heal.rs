@@ -61,14 +61,20 @@ impl Engine {
     /// Everything in the log that belongs into these buckets of the run.
     fn collect(&self, run: &RunMeta, buckets: Range<u32>) -> Result<Collected> {
         let mut collected = Collected::new();
+        // A chunk may outlive what the log loses in a power cut, and what is sealed counts as being on
+        // disk: only records that are may enter.
+        let _nothing_is_removed = self.retention.read();
+        let end = self.log.end();
+        self.log.sync_to(end)?;
         let mut segments: Vec<u32> = self.log.closed().iter().map(|meta| meta.number).collect();
         segments.push(self.log.active());
         for number in segments.into_iter().filter(|number| *number >= run.from_segment) {
-            self.log.scan(number, |_, item| {
+            self.log.scan(number, |lsn, item| {
                 let Item::Version(key, version) = item else { return Ok(()) };
                 let hash = self.hash(key);
                 let bucket = hash.bucket(run.buckets);
-                if hash.shard(self.shard_bits) == usize::from(run.shard)
+                if lsn <= end
+                    && hash.shard(self.shard_bits) == usize::from(run.shard)
                     && buckets.contains(&bucket)
                     && version.generation() == run.generation
                 {

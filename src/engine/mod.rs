@@ -54,7 +54,7 @@ use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::log::Log;
 use crate::shard::{ChunkAccess, Shard};
-use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, Signal};
+use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
 use manifest::Manifest;
 use namespaces::Registry;
@@ -90,6 +90,8 @@ pub(crate) struct Engine {
     doomed: Mutex<Vec<Arc<RunMeta>>>,
     /// Healing reads and writes chunks that others may be about to heal.
     healing: Mutex<()>,
+    /// Segments are not removed while somebody reads the log to heal or to verify.
+    retention: RwLock<()>,
     /// Runs are merged, swept and listed by one thread at a time.
     structure: Mutex<()>,
     signals: Signals,

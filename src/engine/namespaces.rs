@@ -129,6 +129,14 @@ impl Registry {
         named.values().map(meta).collect()
     }
 
+    /// The namespace of this name, if there is one.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<NsInfo>> {
+        if name == DEFAULT_NAME {
+            return Some(self.default_namespace());
+        }
+        self.named.read().get(name).cloned()
+    }
+
     /// The default namespace first, then the others by name.
     pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
         let named = self.named.read();

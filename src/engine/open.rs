@@ -15,7 +15,7 @@ use crate::id::{IdHasher, Seed};
 use crate::limits;
 use crate::log::{Item, Log, LogConfig, Lsn, Recovered};
 use crate::shard::{ChunkAccess, SealedRun, Shard};
-use crate::sync::{Arc, CachePadded, Condvar, Mutex};
+use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -261,7 +261,14 @@ impl Opening {
         let counters = Counters::default();
         let high = self.body.time.map_or(0, |mark| mark.high);
         let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
-        let mut replay = Replay { opening: &mut self, shard_bits, newest: high, records: 0, last: Lsn(0), full: Vec::new() };
+        let mut replay = Replay {
+            opening: &mut self,
+            shard_bits,
+            newest: high,
+            records: 0,
+            last: Lsn(0),
+            full: Vec::new(),
+        };
         let Recovered { log, cut_bytes } =
             Log::recover(config, plan, start, |lsn, item| replay.apply(lsn, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
@@ -297,6 +304,7 @@ impl Opening {
             doomed: Mutex::default(),
             healing: Mutex::default(),
             structure: Mutex::default(),
+            retention: RwLock::default(),
             signals,
             lock: Mutex::new(lock.take()),
             settings: self.settings,

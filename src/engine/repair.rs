@@ -71,9 +71,15 @@ impl fmt::Display for RepairReport {
 /// Repairs the store in a folder that nobody has open.
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let disk = &*settings.disk;
-    if disk.list(dir).is_err() {
-        let why = "there is no such folder".to_owned();
-        return Err(Error::NotAStore { path: dir.to_owned(), why });
+    let not = |why: &str| Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() });
+    let Ok(names) = disk.list(dir) else { return not("there is no such folder") };
+    // Looked at before the lock is taken: a folder that is something else is left as it is.
+    let ours = |name: &PathBuf| {
+        let name = name.to_string_lossy();
+        name == MANIFEST || name == LOG_DIR || name.starts_with(OLD_LOG_DIR)
+    };
+    if !names.iter().any(ours) {
+        return not("it holds neither a manifest nor a log");
     }
     let _lock = lock(dir, settings)?;
     let path = dir.join(MANIFEST);
@@ -88,8 +94,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         None => log::find_seed(disk, &source)?,
     };
     let Some(seed) = seed else {
-        let why = "neither its manifest nor any segment of its log can be read".to_owned();
-        return Err(Error::NotAStore { path: dir.to_owned(), why });
+        return not("neither its manifest nor any segment of its log can be read");
     };
     let config = |dir: PathBuf| LogConfig {
         disk: Arc::clone(&settings.disk),

@@ -124,6 +124,13 @@ impl Store {
         Ok(Namespace::new(self.clone(), info))
     }
 
+    /// The namespace of this name, if it was ever used. Unlike [`namespace`](Self::namespace) it makes
+    /// none: a question with a misspelt name leaves no trace.
+    pub fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        let info = self.engine().namespaces.find(name)?;
+        Some(Namespace::new(self.clone(), info))
+    }
+
     /// The namespace of this name, with these settings from now on. They are kept with the store. Claims
     /// that were made before keep their end.
     ///

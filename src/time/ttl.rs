@@ -116,7 +116,11 @@ impl FromStr for Ttl {
         let (number, unit) = text.split_at(digits);
         let unit_ms = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms);
         match (number.parse::<u64>(), unit_ms) {
-            (Ok(count), Some(unit_ms)) => Ok(Self::from_millis(count.saturating_mul(unit_ms))),
+            (Ok(count), Some(unit_ms)) => {
+                let ttl = Self::from_millis(count.saturating_mul(unit_ms));
+                ttl.check()?;
+                Ok(ttl)
+            }
             _ => Err(Error::invalid(format!(
                 "{text:?} is not a ttl; write a whole number and a unit (ms, s, m, h, d or w), \
                  such as 90s or 7d, or \"forever\""
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn printing_reads_back_as_the_same_ttl() {
-        for ms in [0, 1, 999, 1_000, 1_500, 90_000, 3_600_000, 86_400_000, 90_061_000, u64::MAX] {
+        for ms in [1, 999, 1_000, 1_500, 90_000, 3_600_000, 86_400_000, 90_061_000, TTL_MS_MAX] {
             let ttl = Ttl::from_millis(ms);
             assert_eq!(ttl.to_string().parse::<Ttl>().unwrap(), ttl);
         }
@@ -193,8 +197,9 @@ mod tests {
             hours(u64::MAX),
             days(u64::MAX / 3),
             Ttl::from(Duration::MAX),
-            "18446744073709551615w".parse().unwrap(),
         ];
+        assert!("18446744073709551615w".parse::<Ttl>().is_err());
+        assert!("0d".parse::<Ttl>().is_err());
         for ttl in too_long {
             let message = ttl.check().unwrap_err().to_string();
             assert!(message.contains(&TTL_MS_MAX.to_string()), "{message}");

@@ -14,7 +14,8 @@ struct Answer {
 pub(super) fn run(args: IdArgs) -> Result<Exit, Failure> {
     let as_json = args.json;
     let (store, namespace, id) = super::open_for_id(args)?;
-    let forgotten = namespace.forget(&id)?;
+    let forgotten = namespace.map(|namespace| namespace.forget(&id)).transpose()?;
+    let forgotten = forgotten.unwrap_or(false);
     store.close()?;
     if as_json {
         output::print_json(&Answer { forgotten })?;

@@ -34,7 +34,7 @@ impl Answer {
 pub(super) fn run(args: IdArgs) -> Result<Exit, Failure> {
     let as_json = args.json;
     let (store, namespace, id) = super::open_for_id(args)?;
-    let seen = namespace.get(&id)?;
+    let seen = namespace.map(|namespace| namespace.get(&id)).transpose()?.flatten();
     store.close()?;
     if as_json {
         output::print_json(&Answer::of(seen.as_ref()))?;

@@ -67,11 +67,16 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
         .ok_or_else(|| Failure::call("the id is not hexadecimal: two digits for each byte"))
 }
 
-/// Opens the store and namespace of a question about one id.
-fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
+/// Opens the store and namespace of a question about one id. A namespace that nobody has used has no
+/// ids, and asking does not make it.
+fn open_for_id(args: IdArgs) -> Result<(Store, Option<Namespace>, Vec<u8>), Failure> {
     let id = id_bytes(args.id, args.hex)?;
+    check_id(&id).map_err(Failure::call)?;
     let store = open_existing(&args.store)?;
-    let namespace = namespace(&store, args.namespace.as_deref())?;
+    let namespace = match args.namespace.as_deref() {
+        Some(name) => store.find_namespace(name),
+        None => Some(store.default_namespace()),
+    };
     Ok((store, namespace, id))
 }
 
