@@ -12,7 +12,7 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// One relaxed load on the path of every claim.
+    /// One load on the path of every claim.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         if self.stopped.load(Ordering::Acquire) { Err(self.error()) } else { Ok(()) }

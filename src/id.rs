@@ -120,6 +120,11 @@ impl IdHasher {
         Self { k0: halves.next().unwrap_or(0), k1: halves.next().unwrap_or(0) }
     }
 
+    /// Tells stores apart without telling the seed.
+    pub(crate) fn tag(&self) -> u64 {
+        SipHasher13::new_with_keys(self.k0, self.k1).hash(b"firstseen store").h1
+    }
+
     /// The namespace enters through the key of the hash: no copy of the id is made.
     #[inline]
     pub(crate) fn hash(&self, key: Key<'_>) -> IdHash {

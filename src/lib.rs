@@ -26,6 +26,10 @@ mod engine;
 
 mod store;
 
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
+
 #[doc(hidden)]
 pub use chunks::MemoryChunks;
 pub use engine::{

@@ -6,8 +6,9 @@ use crate::id::{Key, NsId};
 use crate::log::{AppendLevel, Log};
 use std::collections::BTreeMap;
 
-/// Copies written as one record.
-const COPIES_PER_RECORD: usize = 1024;
+/// Bytes of ids, and of what belongs to them, that are written as one record: enough to make its frame
+/// cheap, and little beside the smallest segment.
+const RECORD_BYTES: usize = 4 << 10;
 
 /// Collects copies by generation, because a record belongs to one.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl<'a> Copier<'a> {
         group.bytes.extend_from_slice(key.id);
         group.entries.push((key.ns, group.bytes.len(), version));
         self.copied += 1;
-        if group.entries.len() < COPIES_PER_RECORD {
+        if group.bytes.len() + group.entries.len() * 32 < RECORD_BYTES {
             return Ok(());
         }
         let full = std::mem::take(group);

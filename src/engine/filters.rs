@@ -4,7 +4,7 @@ use crate::chunks::{ChunkFault, ChunkStore};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::exact::{RunMeta, RunReader};
-use crate::filter::{self, Filter, FilterBuilder};
+use crate::filter::{self, Filter, FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
 use std::path::{Path, PathBuf};
 
@@ -15,15 +15,15 @@ pub(super) fn path(dir: &Path, run: u64) -> PathBuf {
 }
 
 /// Saves a filter. Not synced: what a power cut leaves of it fails its checksum and is built again.
-pub(super) fn save(disk: &dyn Disk, dir: &Path, run: u64, filter: &Filter) -> Result<()> {
-    let path = path(dir, run);
+pub(super) fn save(disk: &dyn Disk, dir: &Path, owner: FilterOwner, filter: &Filter) -> Result<()> {
+    let path = path(dir, owner.run);
     let failed = |doing| {
         let path = path.clone();
         move |e| Error::io(doing, &path, e)
     };
-    remove(disk, dir, run)?;
+    remove(disk, dir, owner.run)?;
     let file = disk.create_new(&path).map_err(failed("create"))?;
-    file.write_all_at(&filter::encode(run, filter), 0).map_err(failed("write"))
+    file.write_all_at(&filter::encode(owner, filter), 0).map_err(failed("write"))
 }
 
 pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
@@ -35,10 +35,10 @@ pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
 }
 
 /// Reads a filter; `None` if there is none that can be trusted.
-pub(super) fn load(disk: &dyn Disk, dir: &Path, run: u64) -> Option<Filter> {
-    let path = path(dir, run);
+pub(super) fn load(disk: &dyn Disk, dir: &Path, owner: FilterOwner) -> Option<Filter> {
+    let path = path(dir, owner.run);
     let bytes = disk.read(&path).ok()?;
-    filter::decode(&path, run, &bytes).ok()
+    filter::decode(&path, owner, &bytes).ok()
 }
 
 /// Builds the filter of a run from its chunks.

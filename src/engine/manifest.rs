@@ -140,6 +140,15 @@ impl Manifest {
     }
 }
 
+/// A door for the fuzzer: what decodes must also encode.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_decode(bytes: &[u8]) {
+    if let Ok(body) = ManifestBody::decode(Path::new(FILE), bytes) {
+        body.encode().expect("what was decoded encodes");
+        body.plan();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -39,6 +39,10 @@ pub use transfer::{ExportEntry, ImportEntry};
 pub use verify::VerifyReport;
 
 pub(crate) use claim::{Answer, ClaimSpec};
+#[cfg(feature = "fuzzing")]
+pub(crate) use manifest::{
+    MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,
+};
 pub(crate) use namespaces::NsInfo;
 pub(crate) use open::open;
 pub(crate) use query::SeenVersion;

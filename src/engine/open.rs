@@ -6,10 +6,12 @@ use crate::chunks::{ChunkStore, SledChunks};
 use crate::disk::LockGuard;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
+use crate::engine::repair::is_of_repair;
 use crate::engine::seal::RunBuilder;
 use crate::engine::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
 use crate::error::{Error, Result};
+use crate::filter::FilterOwner;
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
@@ -82,6 +84,10 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
     };
     if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
         return Ok(Folder::Store);
+    }
+    if names.iter().any(|name| is_of_repair(name)) {
+        let what = "the manifest is missing: a repair did not end; repair again";
+        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
     let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, "MANIFEST.new"];
     if let Some(other) =
@@ -171,7 +177,19 @@ impl Opening {
                 .or_else(|_| opening.start_over(stored))?;
         }
         opening.remove_stray_filters();
+        opening.leap()?;
         Ok(opening)
+    }
+
+    /// Runs that a crash left unlisted have numbers that the manifest does not know of, and a power cut
+    /// may bring back what of them was removed: a filter or a chunk with a good checksum and the wrong
+    /// ids (I2). So every opening begins at numbers that none before it can have used.
+    fn leap(&mut self) -> Result<()> {
+        let mut leap = [0; 4];
+        getrandom::fill(&mut leap)
+            .map_err(|e| Error::io("get randomness for", &self.dir, io::Error::other(e)))?;
+        self.body.next_run += u64::from(u32::from_le_bytes(leap));
+        Ok(())
     }
 
     fn new(dir: &Path, settings: Settings, body: ManifestBody) -> Result<Self> {
@@ -190,12 +208,13 @@ impl Opening {
     fn load_runs(&mut self) -> bool {
         for meta in &self.body.runs {
             let disk = &*self.settings.disk;
-            let filter = match filters::load(disk, &self.dir, meta.id) {
+            let owner = FilterOwner { store: self.hasher.tag(), run: meta.id };
+            let filter = match filters::load(disk, &self.dir, owner) {
                 Some(filter) => filter,
                 None => {
                     let built = filters::rebuild(&*self.chunks, meta, self.body.seed, self.hasher);
                     let Ok(filter) = built else { return false };
-                    filters::save(disk, &self.dir, meta.id, &filter).ok();
+                    filters::save(disk, &self.dir, owner, &filter).ok();
                     filter
                 }
             };
@@ -280,7 +299,15 @@ impl Opening {
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
         counters.rebuilds.add(u64::from(self.rebuild));
-        let resume = self.body.time.map(|mark| TimeMark { high: mark.high.max(newest), ..mark });
+        // The time until the newest record has passed on both clocks, or it would count twice.
+        let resume = self.body.time.map(|mark| {
+            let ahead = newest.saturating_sub(mark.high);
+            TimeMark {
+                high: mark.high + ahead,
+                elapsed: mark.elapsed.saturating_add(ahead),
+                ..mark
+            }
+        });
         let time = keeper(&self.settings, resume);
         let cell = |shard| {
             CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })

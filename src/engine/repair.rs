@@ -1,8 +1,9 @@
 //! Repair (I11): saves what whole records a damaged log still holds, and says what it could not save.
 //!
 //! The old log is kept beside the new one; nothing is thrown away. Steps, so that a crash in between
-//! loses nothing either: write a new log beside, move the old one away, move the new one in, write a
-//! manifest without runs. Opening then builds everything sealed from the log.
+//! loses nothing either: write a new log beside, move the manifest away (from here on the store does not
+//! open, and says that it wants a repair), move the old log away, move the new one in, write a manifest
+//! without runs. Opening then builds everything sealed from the log.
 
 use crate::disk::Disk;
 use crate::engine::copier::Copier;
@@ -23,6 +24,13 @@ use std::path::{Path, PathBuf};
 
 const NEW_LOG_DIR: &str = "log.repaired";
 const OLD_LOG_DIR: &str = "log.damaged";
+const OLD_MANIFEST: &str = "MANIFEST.damaged";
+
+/// Whether a name in the folder of a store is there because of a repair, ended or not.
+pub(super) fn is_of_repair(name: &Path) -> bool {
+    let name = name.to_string_lossy();
+    name == NEW_LOG_DIR || name == OLD_MANIFEST || name.starts_with(OLD_LOG_DIR)
+}
 
 /// A stretch of a file that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -127,6 +135,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     disk.remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
     let namespaces = rewrite(&source_config, config(new.clone()), settings)?;
+    set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, namespaces, settings);
     for expendable in [dir.join(SLED_DIR), dir.join(filters::DIR)] {
@@ -135,6 +144,19 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
     let old_log = Some(old_log);
     Ok(RepairReport { saved_records, lost_bytes, lost, manifest_rebuilt, old_log })
+}
+
+/// From here until the new manifest is written the folder has none, and does not open: a manifest over a
+/// log that is not its own could take what is there for nothing.
+fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let (manifest, aside) = (dir.join(MANIFEST), dir.join(OLD_MANIFEST));
+    match disk.rename(&manifest, &aside) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::io("move away", &manifest, e));
+        }
+        _ => {}
+    }
+    disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
 
 /// The log to save from: the log, or, after a repair that did not end, the one moved away last.

@@ -6,7 +6,7 @@ use crate::engine::filters;
 use crate::error::Result;
 use crate::exact::{MergeCursor, OpenSet, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
-use crate::filter::FilterBuilder;
+use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
@@ -66,7 +66,8 @@ impl RunBuilder<'_> {
         })?;
         let (meta, kept) = writer.finish()?;
         let filter = filter.finish();
-        filters::save(self.disk, self.dir, id, &filter)?;
+        let owner = FilterOwner { store: self.hasher.tag(), run: id };
+        filters::save(self.disk, self.dir, owner, &filter)?;
         let run = SealedRun { meta: Arc::new(meta), filter };
         Ok(BuiltRun { run, kept })
     }

@@ -287,6 +287,26 @@ fn uint(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(wide)
 }
 
+/// A door for the fuzzer: reads bytes as a chunk, once as they are and once with a good checksum.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_chunk(data: &[u8]) {
+    let (id, seed) = (ChunkId { run: 0, bucket: 0 }, Seed([7; 16]));
+    let mut good = data.to_vec();
+    if good.len() >= 4 {
+        let sum = crc(seed, &good[4..]);
+        good[..4].copy_from_slice(&sum.to_le_bytes());
+    }
+    for bytes in [data, &good] {
+        if let Ok(reader) = ChunkReader::open(bytes, id, Class(20), seed) {
+            for (key, version) in reader.iter() {
+                assert!(reader.find(key).is_some(), "what is listed is found");
+                let _ = version.generation().end();
+            }
+            reader.find(Key { ns: NsId(1), id: b"absent" });
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

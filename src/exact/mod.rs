@@ -8,6 +8,8 @@ mod open_set;
 mod run;
 
 pub(crate) use chunk::ChunkWriter;
+#[cfg(feature = "fuzzing")]
+pub(crate) use chunk::fuzz_chunk;
 pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use merge::{MergeCursor, Source};
 pub(crate) use open_set::OpenSet;

@@ -4,4 +4,4 @@ mod blocked;
 mod snapshot;
 
 pub(crate) use blocked::{Filter, FilterBuilder};
-pub(crate) use snapshot::{decode, encode};
+pub(crate) use snapshot::{FilterOwner, decode, encode};

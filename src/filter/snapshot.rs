@@ -1,6 +1,7 @@
 //! A filter on disk. In doubt it is built again from the chunks: a damaged one must not hide an id (I2).
 //!
-//! Inside the envelope: run u64, then the words of the filter.
+//! Inside the envelope: store u64, run u64, then the words of the filter. Hashes depend on the seed of the
+//! store, so the filter of another store would say "surely not" of everything: it must not pass for ours.
 
 use crate::codec::envelope;
 use crate::error::{Error, Result};
@@ -10,22 +11,38 @@ use std::path::Path;
 const MAGIC: [u8; 4] = *b"FSFL";
 const VERSION: u16 = 1;
 
-pub(crate) fn encode(run: u64, filter: &Filter) -> Vec<u8> {
-    let mut body = Vec::with_capacity(8 + filter.bytes());
-    body.extend_from_slice(&run.to_le_bytes());
+/// Whose filter it is: the tag of the store ([`IdHasher::tag`](crate::id::IdHasher::tag)) and the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FilterOwner {
+    pub(crate) store: u64,
+    pub(crate) run: u64,
+}
+
+impl FilterOwner {
+    fn bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.store.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.run.to_le_bytes());
+        bytes
+    }
+}
+
+pub(crate) fn encode(owner: FilterOwner, filter: &Filter) -> Vec<u8> {
+    let mut body = Vec::with_capacity(16 + filter.bytes());
+    body.extend_from_slice(&owner.bytes());
     filter.words().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
     envelope::seal(MAGIC, VERSION, &body)
 }
 
-pub(crate) fn decode(path: &Path, run: u64, bytes: &[u8]) -> Result<Filter> {
+pub(crate) fn decode(path: &Path, owner: FilterOwner, bytes: &[u8]) -> Result<Filter> {
     let body = envelope::open(path, MAGIC, VERSION, bytes)?;
-    let of_another = || Error::corrupt(path, 24, "the filter belongs to another run");
-    let (number, words) = body.split_first_chunk::<8>().ok_or_else(of_another)?;
-    if u64::from_le_bytes(*number) != run {
+    let of_another = || Error::corrupt(path, 24, "the filter belongs to another run or store");
+    let (name, words) = body.split_first_chunk::<16>().ok_or_else(of_another)?;
+    if *name != owner.bytes() {
         return Err(of_another());
     }
     Filter::from_words(words)
-        .ok_or_else(|| Error::corrupt(path, 32, "the filter is not a whole number of blocks"))
+        .ok_or_else(|| Error::corrupt(path, 40, "the filter is not a whole number of blocks"))
 }
 
 #[cfg(test)]
@@ -40,13 +57,15 @@ mod tests {
         filter.insert(IdHash::from_parts(1, 2));
         let filter = filter.finish();
         let path = Path::new("x");
-        let good = encode(9, &filter);
-        assert_eq!(decode(path, 9, &good).ok(), Some(filter));
-        assert!(decode(path, 8, &good).is_err(), "a filter of another run");
+        let owner = FilterOwner { store: 5, run: 9 };
+        let good = encode(owner, &filter);
+        assert_eq!(decode(path, owner, &good).ok(), Some(filter));
+        assert!(decode(path, FilterOwner { run: 8, ..owner }, &good).is_err(), "another run's");
+        assert!(decode(path, FilterOwner { store: 6, ..owner }, &good).is_err(), "another store's");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(decode(path, 9, &bad).is_err(), "bit {bit}");
+            assert!(decode(path, owner, &bad).is_err(), "bit {bit}");
         }
     }
 }

@@ -4,6 +4,8 @@
 //! the log before anyone hears "first seen". Bytes on disk: `segment.rs` and `record.rs`.
 
 mod commit;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzz;
 mod record;
 mod recover;
 mod retention;

@@ -222,6 +222,16 @@ fn finish(out: &mut [u8], place: Place) {
     out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
 }
 
+/// Adds a record of these bytes with a good checksum, whatever they say.
+#[cfg(feature = "fuzzing")]
+pub(super) fn put_raw(out: &mut Vec<u8>, place: Place, body: &[u8]) {
+    let mut framed = vec![0; CRC_BYTES];
+    put_varint(&mut framed, body.len() as u64);
+    framed.extend_from_slice(body);
+    finish(&mut framed, place);
+    out.extend_from_slice(&framed);
+}
+
 /// Reads the record at the front of `bytes`. Never panics, whatever the bytes.
 pub(crate) fn decode(bytes: &[u8], place: Place) -> Found<'_> {
     match try_decode(bytes, place) {
@@ -230,6 +240,20 @@ pub(crate) fn decode(bytes: &[u8], place: Place) -> Found<'_> {
         None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
         None => Found::Damage,
     }
+}
+
+/// Whether a record of a known kind may begin here: a cheap look before a checksum over as many bytes
+/// as whatever stands here says. Only for the search behind damage.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    let mut r = Reader::new(bytes.get(CRC_BYTES..).unwrap_or(&[]));
+    let len = r.varint();
+    let kind = r.u8();
+    len.is_some_and(|len| len > 0 && len <= limits::RECORD_BYTES_MAX as u64)
+        && kind.is_some_and(|kind| match kind & KIND_MASK {
+            CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
+            VERSIONS | NAMESPACE | END => kind & !KIND_MASK == 0,
+            _ => false,
+        })
 }
 
 fn try_decode(bytes: &[u8], place: Place) -> Option<RawRecord<'_>> {

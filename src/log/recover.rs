@@ -62,7 +62,7 @@ impl Log {
 
         let mut number = match fresh.first() {
             Some(first) if *first == plan.first || plan.durable == Lsn(0) => *first,
-            _ if durable > Lsn::new(plan.first, DATA_START) => {
+            _ if durable >= Lsn::new(plan.first, DATA_START) => {
                 return Err(missing(&config, plan.first));
             }
             _ => {
@@ -88,6 +88,9 @@ impl Log {
             let bytes = segment.read(DATA_START, None)?;
             let mut tally = Tally::default();
             let (end, stop) = walk(&segment.path, &bytes, &mut tally, &mut visit)?;
+            if Lsn::new(number, end) >= durable {
+                write_again(&segment, &bytes, end, durable)?;
+            }
             match stop {
                 Stop::Continued(next) => {
                     closed.push(SegmentMeta { number, end, tally });
@@ -185,6 +188,11 @@ fn walk(
         };
         let after = offset + record.len as u32;
         if let Some(next) = record.end_mark() {
+            // Numbers only grow. A mark that leads back would be followed for ever (I12).
+            if next <= bytes.header.number {
+                let what = "the mark at the end of the segment leads back";
+                return Err(Error::corrupt(path, u64::from(offset), what));
+            }
             return Ok((after, Stop::Continued(next)));
         }
         let lsn = Lsn::new(bytes.header.number, after);
@@ -203,6 +211,15 @@ fn walk(
         }
         offset = after;
     }
+}
+
+/// Writes what is not known to be on disk once more, before it is synced. After a sync that failed, the
+/// kernel may hold pages that it takes for clean and will never write: a second sync alone would lie.
+fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) -> Result<()> {
+    let known = if durable.segment() == segment.header.number { durable.offset() } else { 0 };
+    let from = known.max(DATA_START);
+    let written = segment.file.write_all_at(bytes.part(from, end), u64::from(from));
+    written.map_err(|e| Error::io("write", &segment.path, e))
 }
 
 #[expect(clippy::too_many_arguments, reason = "the last step of one function, split for length")]
@@ -344,9 +361,11 @@ pub(crate) fn salvage(
         plan.map_or(Vec::new(), |plan| plan.known.iter().map(|meta| meta.number).collect());
     let mut durable = plan.map_or(Lsn(0), |plan| plan.durable);
     durable = noted_durable(config, &numbers, durable);
-    if durable > Lsn::new(durable.segment(), DATA_START) {
+    if durable >= Lsn::new(durable.segment(), DATA_START) {
         expected.push(durable.segment());
     }
+    // Nothing that is left names the first segment but the plan.
+    expected.extend(plan.map(|p| p.first).filter(|n| durable >= Lsn::new(*n, DATA_START)));
     for number in numbers.iter().copied() {
         let path = Segment::path(&config.dir, number);
         let raw = config.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;

@@ -42,7 +42,7 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES);
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -186,7 +186,10 @@ impl Segment {
         let len = self.file.len().map_err(|e| Error::io("stat", &self.path, e))?;
         let end = end.map_or(len, u64::from).min(len);
         let mut bytes = vec![0; end.saturating_sub(u64::from(start)) as usize];
-        self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
+        // A segment whose making was interrupted may end before its records begin.
+        if !bytes.is_empty() {
+            self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
+        }
         Ok(SegmentBytes { header: self.header, salt: self.salt, start, bytes })
     }
 }
@@ -207,6 +210,13 @@ impl SegmentBytes {
         Self { header, salt: header.salt(), start: DATA_START, bytes }
     }
 
+    /// Adds a record of this kind and payload, checksum and all, to the end of a file.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn put_record(&self, file: &mut Vec<u8>, body: &[u8]) {
+        let place = Place { salt: self.salt, offset: file.len() as u32, base: self.header.base };
+        record::put_raw(file, place, body);
+    }
+
     /// What stands at an offset of the file.
     pub(crate) fn at(&self, offset: u32) -> Found<'_> {
         let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
@@ -215,6 +225,11 @@ impl SegmentBytes {
 
     pub(crate) fn end(&self) -> u32 {
         self.start + self.bytes.len() as u32
+    }
+
+    /// The bytes from one offset of the file to another.
+    pub(crate) fn part(&self, from: u32, to: u32) -> &[u8] {
+        &self.bytes[(from - self.start) as usize..(to - self.start) as usize]
     }
 
     /// The next whole record at or after `offset`, wherever it begins: for repair, after damage. Zeros
@@ -230,7 +245,11 @@ impl SegmentBytes {
     }
 
     fn search(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {
-        (offset..self.end()).find_map(|at| match self.at(at) {
+        let possible = |at: &u32| {
+            let rest = self.bytes.get((*at - self.start) as usize..).unwrap_or(&[]);
+            record::may_begin(rest)
+        };
+        (offset..self.end()).filter(possible).find_map(|at| match self.at(at) {
             Found::Record(record) => Some((at, record)),
             Found::Nothing | Found::Damage => None,
         })

@@ -114,14 +114,17 @@ mod tests {
             let key = Key { ns: NsId(0), id: id.as_bytes() };
             let hash = hasher.hash(key);
             assert_eq!(set.holder(key, hash), model.get(&number).copied(), "step {step}");
-            if model.contains_key(&number) {
-                set.remove(key, hash, holder);
-                if model[&number] == holder {
-                    model.remove(&number);
+            match model.get(&number).copied() {
+                Some(held_by) => {
+                    set.remove(key, hash, holder);
+                    if held_by == holder {
+                        model.remove(&number);
+                    }
                 }
-            } else {
-                set.insert(key, hash, holder, &hasher);
-                model.insert(number, holder);
+                None => {
+                    set.insert(key, hash, holder, &hasher);
+                    model.insert(number, holder);
+                }
             }
             assert_eq!(set.len(), model.len());
         }

@@ -52,7 +52,7 @@ impl Builder {
         self.set(|s| s.shards = Some(shards))
     }
 
-    /// Bytes of memory for unsealed ids, sled's cache and buffers; 64 MiB by default, 4 MiB at least.
+    /// Bytes of memory for unsealed ids, sled's cache and buffers; 256 MiB by default, 4 MiB at least.
     /// Filters, about two bytes for each sealed id, come on top.
     pub fn memory_budget(self, bytes: usize) -> Self {
         self.set(|s| s.memory_budget = bytes)

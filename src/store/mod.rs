@@ -61,7 +61,7 @@ impl Drop for Owner {
 
 impl Store {
     /// Opens the store in a folder, or makes a new one there, with default settings: claims never end,
-    /// [`Durability::Process`](crate::Durability::Process), 64 MiB of memory.
+    /// [`Durability::Process`](crate::Durability::Process), 256 MiB of memory.
     ///
     /// # Errors
     ///

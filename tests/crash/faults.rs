@@ -68,5 +68,7 @@ fn i7_an_error_at_every_call_is_heard_and_loses_nothing_that_was_acknowledged() 
         }
         Ok(runs)
     });
-    println!("| disk errors | {runs} runs with an error at one call or from it on | {seeds} workloads | 0 lost, 0 twice |");
+    println!(
+        "| disk errors | {runs} runs with an error at one call or from it on | {seeds} workloads | 0 lost, 0 twice |"
+    );
 }

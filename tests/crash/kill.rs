@@ -127,5 +127,8 @@ fn i1_i6_a_killed_process_loses_nothing_and_grants_nothing_twice() {
             store.close().expect("closes");
         }
     }
-    println!("| kill -9 | {kills} kills, {} acknowledged | 1 to 8 threads | 0 lost, 0 twice |", granted.len());
+    println!(
+        "| kill -9 | {kills} kills, {} acknowledged | 1 to 8 threads | 0 lost, 0 twice |",
+        granted.len()
+    );
 }

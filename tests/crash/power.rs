@@ -62,20 +62,27 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
                 // What was answered after opening is on disk.
                 let lost = next.disk().lose_unsynced();
                 let mut again = next.after(lost, Harm::Spared);
-                if std::env::var_os("DBG").is_some() {
-                    next.disk().trace().iter().for_each(|s| eprintln!("{} {}", s.number, s.what));
-                    eprintln!("---- {number} {cut} {:?}", harm(cut));
-                }
                 again.disk().set_trace(true);
                 let what = again.reopen(End::Closed);
-                if std::env::var_os("DBG").is_some() && what.is_err() {
-                    again.disk().trace().iter().for_each(|s| eprintln!("{} {}", s.number, s.what));
+                if what.is_err() {
+                    let dump = |d: firstseen::disk::sim::SimDisk| {
+                        d.trace()
+                            .iter()
+                            .map(|s| format!("{} {}\n", s.number, s.what))
+                            .collect::<String>()
+                    };
+                    eprintln!(
+                        "DUMP {:?}\n{}\nDUMP {}DUMP",
+                        harm(cut),
+                        dump(next.disk()),
+                        dump(again.disk())
+                    );
                 }
                 what.map_err(|what| named(&format!("cut {cut}, then all unsynced lost"), what))?;
                 again.finish().map_err(|what| named(&format!("cut {cut}, at the end"), what))?;
                 states += 1;
             }
-            if n == 1 && number % 5 == 0 {
+            if n == 1 && number % 25 == 0 {
                 let more = crash_again(&world, &disk, cut);
                 let more = more.map_err(|what| named(&format!("cut {cut}, then"), what))?;
                 twice.fetch_add(more, Ordering::Relaxed);
@@ -87,11 +94,7 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
 }
 
 /// A second crash at every operation of the recovery from the first.
-fn crash_again(
-    world: &World,
-    disk: &firstseen::disk::sim::SimDisk,
-    cut: u64,
-) -> Verdict<u64> {
+fn crash_again(world: &World, disk: &firstseen::disk::sim::SimDisk, cut: u64) -> Verdict<u64> {
     let mut states = 0;
     let mut number = 0;
     loop {
@@ -116,11 +119,12 @@ fn crash_again(
 #[test]
 fn i6_i9_i11_a_power_cut_at_every_operation_loses_nothing_that_was_acknowledged() {
     let twice = AtomicU64::new(0);
-    let (seeds, states) = many(
-        "i6_i9_i11_a_power_cut",
-        env("FIRSTSEEN_CRASH_STATES", 20_000),
-        |seed| crash_at_every_step(seed, &twice),
-    );
+    let (seeds, states) =
+        many("i6_i9_i11_a_power_cut", env("FIRSTSEEN_CRASH_STATES", 20_000), |seed| {
+            crash_at_every_step(seed, &twice)
+        });
     let twice = twice.into_inner();
-    println!("| simulated crash | {states} states, {twice} of them after a second crash | {seeds} workloads | 0 lost, 0 twice |");
+    println!(
+        "| simulated crash | {states} states, {twice} of them after a second crash | {seeds} workloads | 0 lost, 0 twice |"
+    );
 }

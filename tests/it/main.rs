@@ -1,5 +1,19 @@
 //! Integration tests: one binary, one module per subject.
+mod batch;
+mod claims;
 mod cli;
-mod smoke;
+mod clock;
+mod damage;
+mod durability;
+mod expendable;
+mod full_disk;
+mod generations;
+mod lifecycle;
+mod namespaces;
+mod recovery;
 mod regressions;
+mod reserve;
+mod smoke;
 mod support;
+mod transfer;
+mod ttl;

@@ -128,7 +128,8 @@ fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
     fill(&store, 0..4000);
     fill(&store, 1_000_000..1_004_000);
     assert!(store.forget(id(1)).unwrap());
-    let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::from_millis(NOW + 60_000));
+    let (first_seen, deadline) =
+        (Timestamp::from_millis(NOW), Timestamp::from_millis(NOW + 60_000));
     let entry = ImportEntry { id: id(1).to_vec(), first_seen, deadline };
     assert_eq!(store.import("default", &[entry]).unwrap(), 1);
     clock.advance(Duration::from_secs(3600));
@@ -242,4 +243,20 @@ fn the_simulated_disk_holds_the_files_of_a_store() {
     let (disk, clock) = (SimDisk::new(), clock());
     sim(&disk, &clock).open().unwrap().close().unwrap();
     assert!(disk.read(Path::new("/s/MANIFEST")).is_ok());
+}
+
+/// After a crash the time since the manifest counted twice when the clock was found far behind.
+#[test]
+fn i5_time_before_a_crash_counted_twice_and_claims_ended_early() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
+    clock.advance(Duration::from_secs(3_000));
+    let _ = store.claim("a").unwrap();
+    let disk = disk.kill();
+    clock.jump_to(Timestamp::from_millis(NOW - 30 * 24 * 3_600_000));
+    let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
+    clock.advance(Duration::from_secs(3_599));
+    assert!(store.contains("a").unwrap());
+    clock.advance(Duration::from_secs(1));
+    assert!(!store.contains("a").unwrap());
 }

@@ -234,7 +234,7 @@ impl<'a> Bytes<'a> {
             },
             mapping: self.below(2) == 0,
             shards: [1, 1, 2, 8][usize::from(self.below(4))],
-            segment_bytes: [5_200, 6_000, 8_192, 65_536][usize::from(self.below(4))],
+            segment_bytes: [6_000, 6_500, 8_192, 65_536][usize::from(self.below(4))],
             open_set_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],
         };
         let mut ops = Vec::new();

@@ -125,8 +125,10 @@ impl World {
         let mut world = Self::new(place, self.setup);
         world.shards = self.shards;
         world.clock = ManualClock::at_millis(START_MS);
-        world.clock.advance(Duration::from_millis(self.high - START_MS + 5));
-        world.high = self.high;
+        // The engine may have seen more of the time than was asked of it.
+        let high = self.high.max(self.clock.wall().as_millis());
+        world.clock.advance(Duration::from_millis(high - START_MS + 5));
+        world.high = high;
         world.oracle = self.oracle.clone();
         world.harm(harm);
         world
@@ -189,14 +191,21 @@ impl World {
         &self.spaces[usize::from(ns)]
     }
 
-    /// What the store answers for every id that was ever named.
-    fn observe(&mut self) -> Verdict<BTreeMap<KeyNo, Seen>> {
+    /// What the store answers for every id that was ever named; `None` if the disk fails as planned.
+    fn observe(&mut self) -> Verdict<Option<BTreeMap<KeyNo, Seen>>> {
         let keys: Vec<KeyNo> = self.oracle.touched.iter().copied().collect();
         let mut observed = BTreeMap::new();
         for key in keys {
-            observed.insert(key, self.look(key).map_err(|e| format!("get {key:?}: {e}"))?);
+            match self.look(key) {
+                Ok(seen) => observed.insert(key, seen),
+                Err(e) => {
+                    self.fault(&e, false).map_err(|e| format!("get {key:?}: {e}"))?;
+                    self.stopped = true;
+                    return Ok(None);
+                }
+            };
         }
-        Ok(observed)
+        Ok(Some(observed))
     }
 
     fn look(&self, (ns, id): KeyNo) -> firstseen::Result<Seen> {
@@ -213,8 +222,10 @@ impl World {
     /// Holds an open store against the oracle.
     pub(crate) fn settle(&mut self, end: End) -> Verdict {
         let now = self.now();
-        let observed = self.observe()?;
-        self.oracle.reopened(end, now, &observed)
+        match self.observe()? {
+            Some(observed) => self.oracle.reopened(end, now, &observed),
+            None => Ok(()),
+        }
     }
 
     fn harm(&mut self, harm: Harm) {
@@ -374,8 +385,7 @@ impl World {
                 at = at.max(self.oracle.fact((ns, *id)).map_or(0, |f| f.first_seen));
             }
         }
-        let mut change: Change =
-            new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect();
+        let mut change: Change = new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect();
         let mut answers = Vec::new();
         let mut pending = new.clone();
         let mut slid: Vec<u8> = Vec::new();

@@ -1,0 +1,69 @@
+//! Doors for the fuzz targets (feature `fuzzing`): decoders that are private otherwise. Not an API.
+
+use crate::codec::envelope;
+use crate::id::{IdHasher, Key, NsId};
+use crate::{engine, exact, filter, log};
+use std::path::Path;
+
+/// Reads bytes as records of a log segment.
+pub fn log_reader(data: &[u8]) {
+    log::fuzz::read(data.to_vec());
+    log::fuzz::read(log::fuzz::segment(data));
+}
+
+/// A segment file, number 1 of a store with seed `[7; 16]`, whose records are framed in `data`.
+pub fn log_segment(data: &[u8]) -> Vec<u8> {
+    log::fuzz::segment(data)
+}
+
+/// Reads bytes as a chunk.
+pub fn chunk_decode(data: &[u8]) {
+    exact::fuzz_chunk(data);
+}
+
+const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };
+
+/// Reads bytes as a filter file, as they are and as the body of a good envelope.
+pub fn filter_snapshot(data: &[u8]) {
+    let path = Path::new("fuzz.flt");
+    let sealed = envelope::seal(*b"FSFL", 1, data);
+    for bytes in [data, &sealed] {
+        if let Ok(filter) = filter::decode(path, OWNER, bytes) {
+            let hash = IdHasher::new(log::fuzz::SEED).hash(Key { ns: NsId(0), id: b"x" });
+            filter.may_contain(hash);
+            assert_eq!(filter::encode(OWNER, &filter), bytes, "a filter has one form on disk");
+        }
+    }
+}
+
+/// Reads bytes as a manifest, as they are and as the body of a good envelope; answers the second.
+pub fn manifest(data: &[u8]) -> Vec<u8> {
+    let sealed = envelope::seal(engine::MANIFEST_MAGIC, engine::MANIFEST_VERSION, data);
+    for bytes in [data, &sealed] {
+        engine::decode_manifest(bytes);
+    }
+    sealed
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::{Disk, sim::SimDisk};
+    use crate::{ErrorKind, Store};
+    use std::path::Path;
+
+    /// Found by the fuzzer: the end mark of segment 1 named segment 1, and opening never ended.
+    #[test]
+    fn i12_an_end_mark_that_leads_back_is_damage_and_not_followed() {
+        let disk = SimDisk::new();
+        let open = || {
+            let builder = Store::builder("/s").disk(disk.clone()).seed([7; 16]).background(false);
+            builder.open()
+        };
+        drop(open().expect("a new store opens"));
+        let path = Path::new("/s/log/0000000001.seg");
+        disk.remove(path).expect("it is there");
+        let file = disk.create_new(path).expect("it is gone");
+        file.write_all_at(&super::log_segment(&[2, 0x0f, 1]), 0).expect("there is room");
+        assert_eq!(open().map(drop).map_err(|e| e.kind()), Err(ErrorKind::Repair));
+    }
+}

@@ -1,0 +1,82 @@
+//! Batches: the same answers as one by one, limits, all or nothing.
+
+use crate::support::*;
+use firstseen::disk::sim::SimDisk;
+use firstseen::limits::{BATCH_BYTES_MAX, BATCH_IDS_MAX};
+use firstseen::{ClaimOptions, ErrorKind, MemoryChunks, days};
+use std::collections::HashSet;
+
+#[test]
+fn i1_batches_answer_as_a_set_does_with_copies_inside_and_across() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let mut store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    let mut seen = HashSet::new();
+    let mut x = 1u64;
+    for round in 0..600 {
+        let mut next = || {
+            x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (x >> 33) % 20_000
+        };
+        let batch: Vec<_> = (0..next() % 90).map(|_| id(next())).collect();
+        let answers = store.claim_batch(&batch).unwrap();
+        for (id, answer) in batch.iter().zip(&answers) {
+            assert_eq!(answer.is_first_seen(), seen.insert(*id), "round {round}");
+        }
+        settle(&store);
+        if round % 100 == 99 {
+            drop(store);
+            store = sim_with(&disk, &clock, &chunks).open().unwrap();
+        }
+    }
+    assert!(store.stats().ids_sealed > 0);
+    assert_sound(&store);
+}
+
+#[test]
+fn a_batch_over_a_limit_is_refused_and_claims_nothing() {
+    let (_dir, path) = place();
+    let store = firstseen::Store::open(&path).unwrap();
+    let many = ids(0..BATCH_IDS_MAX as u64 + 1);
+    assert_eq!(store.claim_batch(&many).unwrap_err().kind(), ErrorKind::FixCall);
+    assert_eq!(store.reserve_batch(&many).unwrap_err().kind(), ErrorKind::FixCall);
+    let large: Vec<_> = (0..4097u32).map(|n| [n.to_le_bytes(); 256].concat()).collect();
+    assert!(large.iter().map(Vec::len).sum::<usize>() > BATCH_BYTES_MAX);
+    assert_eq!(store.claim_batch(&large).unwrap_err().kind(), ErrorKind::FixCall);
+    assert_eq!(store.stats().ids_unsealed + store.stats().ids_reserved, 0);
+    let first = |batch: &[_]| {
+        let answers = store.claim_batch(batch).unwrap();
+        answers.iter().filter(|a| a.is_first_seen()).count()
+    };
+    assert_eq!(first(&many[..BATCH_IDS_MAX]), BATCH_IDS_MAX, "the limit itself is fine");
+    assert_eq!(store.claim_batch(&large[..4096]).unwrap().len(), 4096);
+    drop(store);
+    let store = firstseen::Store::open(&path).unwrap();
+    assert!(store.claim_batch(&many[..BATCH_IDS_MAX]).unwrap().iter().all(|a| a.is_duplicate()));
+}
+
+#[test]
+fn an_empty_batch_is_answered_with_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    assert_eq!(store.claim_batch::<&str>(&[]).unwrap(), []);
+    let mut held = store.reserve_batch::<&str>(&[]).unwrap();
+    assert!(held.answers().is_empty());
+    held.confirm().unwrap();
+}
+
+#[test]
+fn a_batch_larger_than_the_memory_of_a_store_is_claimed_whole() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = || sim(&disk, &clock).segment_bytes(1 << 20);
+    let store = builder().open().unwrap();
+    for batch in 0..3 {
+        let answers = store.claim_batch(&ids(batch * 8000..(batch + 1) * 8000)).unwrap();
+        assert!(answers.iter().all(|a| a.is_first_seen()));
+        settle(&store);
+    }
+    let options = ClaimOptions::new().ttl(days(1));
+    let again = store.default_namespace().claim_batch_with(&ids(0..24_000), options).unwrap();
+    assert!(again.iter().all(|a| a.is_duplicate()));
+    drop(store);
+    assert_seen(&builder().open().unwrap(), 0..24_000, true);
+}

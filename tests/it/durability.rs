@@ -1,0 +1,200 @@
+//! I6: acknowledged means what the level says, for duplicates too. The disk is simulated, with mappings
+//! and without.
+
+use crate::support::*;
+use firstseen::disk::sim::SimDisk;
+use firstseen::{Builder, ClaimOptions, Durability, Reserve, Reserved, Store};
+use std::time::Duration;
+
+fn disks() -> [SimDisk; 2] {
+    [SimDisk::new(), SimDisk::new().without_mapping()]
+}
+
+fn open(disk: &SimDisk) -> Store {
+    builder(disk).open().expect("opens")
+}
+
+fn builder(disk: &SimDisk) -> Builder {
+    sim(disk, &clock())
+}
+
+fn at(level: Durability) -> ClaimOptions {
+    ClaimOptions::new().durability(level)
+}
+
+/// What the next start may find after a power cut.
+fn power_cuts(disk: &SimDisk) -> impl Iterator<Item = SimDisk> {
+    std::iter::once(disk.lose_unsynced()).chain((0..scaled(40)).map(|seed| disk.crash(seed)))
+}
+
+#[test]
+fn i6_claims_at_disk_survive_every_power_cut() {
+    for disk in disks() {
+        let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+        claim_all_first(&store, 0..50);
+        let _ = store.claim_batch(&ids(50..100)).unwrap();
+        let mut held = store.reserve_batch(&ids(100..150)).unwrap();
+        held.confirm().unwrap();
+        assert!(store.forget(id(0)).unwrap());
+        for n in 1000..1050 {
+            let _ = store.claim_with(id(n), at(Durability::Process)).unwrap();
+        }
+        for after in power_cuts(&disk) {
+            let store = open(&after);
+            assert_seen(&store, 0..1, false);
+            assert_seen(&store, 1..150, true);
+            assert_sound(&store);
+        }
+    }
+}
+
+#[test]
+fn i6_a_duplicate_at_disk_is_as_durable_as_asked() {
+    for disk in disks() {
+        let store = open(&disk);
+        let firsts = |numbers: std::ops::Range<u64>| {
+            for n in numbers {
+                let answer = store.claim_with(id(n), at(Durability::Buffered)).unwrap();
+                assert!(answer.is_first_seen());
+            }
+        };
+        firsts(0..10);
+        assert!(store.claim_with(id(3), at(Durability::Disk)).unwrap().is_duplicate());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 3..4, true);
+        }
+    }
+    for disk in disks() {
+        let store = open(&disk);
+        let _ = store.claim_with(id(0), at(Durability::Process)).unwrap();
+        let namespace = store.default_namespace();
+        let batch = namespace.claim_batch_with(&[id(0)], at(Durability::Disk)).unwrap();
+        assert!(batch[0].is_duplicate());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 0..1, true);
+        }
+    }
+    for disk in disks() {
+        let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+        let _ = store.claim_with(id(0), at(Durability::Process)).unwrap();
+        let _ = store.claim_with(id(1), at(Durability::Process)).unwrap();
+        let held = store.reserve_batch(&[id(0)]).unwrap();
+        assert!(matches!(held.answers()[0], Reserved::Duplicate { .. }));
+        assert!(matches!(store.reserve(id(0)).unwrap(), Reserve::Duplicate { .. }));
+        assert!(store.get(id(0)).unwrap().is_some());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 0..1, true);
+        }
+    }
+}
+
+#[test]
+fn i6_a_reader_at_disk_hears_only_of_what_is_on_disk() {
+    for disk in disks() {
+        let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+        let _ = store.claim_with(id(0), at(Durability::Process)).unwrap();
+        assert!(store.contains(id(0)).unwrap());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 0..1, true);
+        }
+    }
+}
+
+#[test]
+fn i6_claims_at_process_survive_a_kill_and_duplicates_of_buffered_ones_too() {
+    for disk in disks() {
+        let store = open(&disk);
+        for n in 0..100 {
+            let _ = store.claim_with(id(n), at(Durability::Buffered)).unwrap();
+        }
+        assert!(store.claim_with(id(50), at(Durability::Process)).unwrap().is_duplicate());
+        assert_seen(&open(&disk.kill()), 0..51, true);
+    }
+    for disk in disks() {
+        let store = open(&disk);
+        claim_all_first(&store, 0..50);
+        let _ = store.claim_batch(&ids(50..100)).unwrap();
+        let store = open(&disk.kill());
+        assert_seen(&store, 0..100, true);
+        assert_eq!(store.stats().cut_bytes, 0);
+    }
+}
+
+#[test]
+fn i6_buffered_claims_reach_the_system_within_the_flush_interval() {
+    let disk = SimDisk::new().without_mapping();
+    let store = Store::builder(AT)
+        .disk(disk.clone())
+        .durability(Durability::Buffered)
+        .flush_interval(Duration::from_millis(5))
+        .segment_bytes(256 << 10)
+        .open()
+        .unwrap();
+    let _ = store.claim("a").unwrap();
+    let before = disk.ops();
+    let deadline = 2_000;
+    let flushed = (0..deadline).any(|_| {
+        std::thread::park_timeout(Duration::from_millis(1));
+        disk.ops() > before
+    });
+    assert!(flushed, "nothing was written in {deadline} ms");
+    std::thread::park_timeout(Duration::from_millis(20));
+    assert!(open(&disk.kill()).contains("a").unwrap());
+}
+
+#[test]
+fn i6_sync_lifts_everything_before_it_to_disk() {
+    for disk in disks() {
+        let builder = builder(&disk).open_set_bytes(4 << 20);
+        let store = builder.durability(Durability::Buffered).open().unwrap();
+        for batch in 0..40 {
+            // Over several segments.
+            let _ = store.claim_batch(&ids(batch * 500..(batch + 1) * 500)).unwrap();
+        }
+        store.sync().unwrap();
+        let _ = store.claim(id(90_000)).unwrap();
+        for after in power_cuts(&disk).take(8) {
+            let store = open(&after);
+            assert_seen(&store, 0..20_000, true);
+        }
+    }
+}
+
+#[test]
+fn i6_claims_that_were_not_synced_are_lost_whole_or_not_at_all() {
+    let mut lost = 0;
+    for disk in disks() {
+        let store = open(&disk);
+        store.sync().unwrap();
+        for batch in 0..20 {
+            let _ = store.claim_batch(&ids(batch * 100..(batch + 1) * 100)).unwrap();
+        }
+        for after in power_cuts(&disk) {
+            let store = open(&after);
+            let mut gone = false;
+            for batch in 0..20u64 {
+                let numbers = batch * 100..(batch + 1) * 100;
+                let seen = numbers.filter(|n| store.contains(id(*n)).unwrap()).count();
+                assert!(seen == 0 || seen == 100, "a batch is one record: {seen} of 100");
+                assert!(!(gone && seen > 0), "the log is cut, not holed");
+                gone = seen == 0;
+            }
+            lost += u64::from(gone);
+        }
+    }
+    assert!(lost > 10, "the simulated disk did lose something");
+}
+
+#[test]
+fn one_sync_serves_many_threads() {
+    let disk = SimDisk::new();
+    let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..8u64 {
+            let store = &store;
+            scope.spawn(move || claim_all_first(store, thread * 200..(thread + 1) * 200));
+        }
+    });
+    assert!(store.stats().log_syncs <= 1600, "never more than one for each claim");
+    assert_seen(&open(&disk.lose_unsynced()), 0..1600, true);
+}

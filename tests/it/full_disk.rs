@@ -1,0 +1,121 @@
+//! I7: a full disk is found before a claim is answered. Reads go on, claims work again once there is room.
+
+use crate::support::*;
+use firstseen::disk::sim::SimDisk;
+use firstseen::{ErrorKind, Store};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+#[test]
+fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
+    for mapping in [true, false] {
+        let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
+        let clock = clock();
+        let open = || sim(&disk, &clock).segment_bytes(16 << 10).open_set_bytes(1 << 20).open();
+        let store = open().unwrap();
+        claim_all_first(&store, 0..100);
+        disk.set_capacity(Some(disk.used() + 20_000));
+        let full = (100..).find(|n| match store.claim(id(*n)) {
+            Ok(answer) => {
+                assert!(answer.is_first_seen());
+                false
+            }
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::StorageFull, "{e}");
+                true
+            }
+        });
+        let full = full.unwrap();
+        for _ in 0..3 {
+            assert_eq!(store.claim(id(full)).unwrap_err().kind(), ErrorKind::StorageFull);
+            let batch = store.claim_batch(&ids(full..full + 200));
+            assert_eq!(batch.unwrap_err().kind(), ErrorKind::StorageFull);
+            assert!(store.claim(id(5)).unwrap().is_duplicate(), "duplicates need no room");
+            assert_seen(&store, 0..full, true);
+            assert_seen(&store, full..full + 200, false);
+            store.sync().unwrap();
+        }
+        disk.set_capacity(None);
+        claim_all_first(&store, full..full + 3000);
+        drop(store);
+        assert_seen(&open().unwrap(), 0..full + 3000, true);
+    }
+}
+
+#[test]
+fn i7_a_kill_on_a_full_disk_loses_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let open = |disk: &SimDisk| sim(disk, &clock).segment_bytes(16 << 10).open();
+    let store = open(&disk).unwrap();
+    disk.set_capacity(Some(disk.used() + 40_000));
+    let full = (0..).find(|n| store.claim(id(*n)).is_err()).unwrap();
+    let after = disk.kill();
+    after.set_capacity(None);
+    let store = open(&after).unwrap();
+    assert_seen(&store, 0..full, true);
+    claim_all_first(&store, full..full + 10);
+}
+
+/// A small file system of its own; gone with the test.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount(at: &Path, megabytes: u32) -> Option<Self> {
+        std::fs::create_dir(at).ok()?;
+        let size = format!("size={megabytes}m");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &size, "firstseen-test"]).arg(at);
+        mount.output().ok()?.status.success().then(|| Self(at.to_owned()))
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        Command::new("umount").arg("-l").arg(&self.0).output().ok();
+    }
+}
+
+#[test]
+#[expect(clippy::disallowed_macros, reason = "a test that cannot run says so")]
+fn i7_a_real_full_disk_refuses_claims_and_takes_them_again_once_there_is_room() {
+    let (dir, _) = place();
+    let Some(disk) = Tmpfs::mount(&dir.path().join("small"), 24) else {
+        eprintln!("NOT RUN: a tmpfs cannot be mounted here (needs root)");
+        return;
+    };
+    let ballast = disk.0.join("ballast");
+    std::fs::write(&ballast, vec![1; 8 << 20]).unwrap();
+    let path = disk.0.join("seen.db");
+    let builder = || {
+        let builder = Store::builder(&path).memory_budget(4 << 20).segment_bytes(1 << 20);
+        builder.wait_max(Duration::from_millis(1500))
+    };
+    let store = builder().open().unwrap();
+    let mut claimed = 0;
+    let error = loop {
+        match store.claim(id(claimed)) {
+            Ok(answer) => assert!(answer.is_first_seen()),
+            Err(e) => break e,
+        }
+        claimed += 1;
+    };
+    // Full where the log grows, or where the seals go that would make room in memory.
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}, after {claimed} claims");
+    for n in (0..claimed).step_by(97) {
+        assert!(store.contains(id(n)).unwrap());
+        assert!(store.claim(id(n)).unwrap().is_duplicate());
+    }
+    assert!(!store.contains(id(claimed)).unwrap(), "a failed claim leaves no claim behind");
+    std::fs::remove_file(&ballast).unwrap();
+    let mut tries = 0;
+    while store.claim(id(claimed)).is_err() {
+        tries += 1;
+        assert!(tries < 20, "there is room again");
+    }
+    claim_all_first(&store, claimed + 1..claimed + 1000);
+    drop(store);
+    let store = builder().open().unwrap();
+    assert_seen(&store, 0..claimed + 1000, true);
+    drop(store);
+}

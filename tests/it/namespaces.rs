@@ -1,0 +1,93 @@
+//! Namespaces: part of the key, each with its settings and counters, in the same files.
+
+use crate::support::*;
+use firstseen::disk::sim::SimDisk;
+use firstseen::{MemoryChunks, NamespaceOptions, Store, hours, minutes};
+use std::time::Duration;
+
+fn settings(store: &Store, name: &str) -> (u64, bool) {
+    let namespace = store.namespace(name).expect("a good name");
+    let probe = "probe";
+    let _ = namespace.claim(probe).expect("claims");
+    let seen = namespace.get(probe).expect("reads").expect("just claimed");
+    let live = seen.deadline.as_millis() - seen.first_seen.as_millis();
+    let slides = live != 0;
+    assert!(namespace.forget(probe).expect("forgets"));
+    (live, slides)
+}
+
+#[test]
+fn equal_ids_in_different_namespaces_have_nothing_to_do_with_each_other() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let names: Vec<String> = (0..200).map(|n| format!("tenant-{n}")).collect();
+    for round in 0..3 {
+        let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+        for name in &names {
+            let namespace = store.namespace(name).unwrap();
+            assert_eq!(namespace.name(), name);
+            for n in 0..30 {
+                assert_eq!(namespace.claim(id(n)).unwrap().is_first_seen(), round == 0);
+            }
+            settle(&store);
+        }
+        assert_eq!(store.contains(id(1)).unwrap(), round > 0);
+        let _ = store.claim(id(1)).unwrap();
+        assert!(store.namespace("default").unwrap().contains(id(1)).unwrap(), "the store's own");
+        assert_sound(&store);
+    }
+}
+
+#[test]
+fn settings_of_namespaces_survive_reopen_kill_rebuild_and_compaction() {
+    let (mut disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let open = |disk: &SimDisk| {
+        let builder = sim_with(disk, &clock, &chunks).segment_bytes(32 << 10);
+        builder.ttl(minutes(1)).open().unwrap()
+    };
+    let store = open(&disk);
+    store.namespace_with("long", NamespaceOptions::new().ttl(hours(7))).unwrap();
+    store.namespace_with("other", NamespaceOptions::new().ttl(hours(1))).unwrap();
+    store.namespace_with("other", NamespaceOptions::new().ttl(hours(2))).unwrap();
+    store.namespace("plain").unwrap().claim("a").map(drop).unwrap();
+    let expected = [("long", 7 * 3_600_000), ("other", 2 * 3_600_000), ("plain", 60_000)];
+    let check = |store: &Store, what: &str| {
+        for (name, ttl) in expected {
+            assert_eq!(settings(store, name).0, ttl, "{name}, {what}");
+        }
+    };
+    check(&store, "new");
+    // Segments with the records of the namespaces come to be compacted.
+    for n in 0..30_000 {
+        let _ = store.claim(id(n)).unwrap();
+        if n % 500 == 0 {
+            clock.advance(Duration::from_secs(5));
+            settle(&store);
+        }
+    }
+    assert!(store.stats().segments_removed > 3, "{}", store.stats());
+    check(&store, "compacted");
+    disk = disk.kill();
+    check(&open(&disk), "killed");
+    let store = open(&disk);
+    store.close().unwrap();
+    check(&open(&disk), "closed");
+    let rebuilt = sim(&disk, &clock).segment_bytes(32 << 10).ttl(minutes(1)).open().unwrap();
+    check(&rebuilt, "rebuilt");
+}
+
+#[test]
+fn each_namespace_counts_its_own_answers() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    let a = store.namespace("a").unwrap();
+    let _ = a.claim_batch(&["1", "2", "1"]).unwrap();
+    let _ = a.claim("1").unwrap();
+    let mut held = a.reserve_batch(&["3", "1"]).unwrap();
+    held.confirm().unwrap();
+    let _ = store.claim("1").unwrap();
+    let counts: Vec<_> = (store.stats().namespaces.into_iter())
+        .map(|ns| (ns.name, ns.first_seen, ns.duplicates))
+        .collect();
+    assert_eq!(counts, [("default".to_owned(), 1, 0), ("a".to_owned(), 3, 3)]);
+    assert_eq!((store.stats().first_seen, store.stats().duplicates), (4, 3));
+}

@@ -1,0 +1,139 @@
+//! Reservations: held, confirmed, dropped, lost in a crash.
+
+use crate::support::*;
+use firstseen::disk::sim::SimDisk;
+use firstseen::{ErrorKind, Reservation, Reserve, Reserved, Store};
+use std::time::Duration;
+
+fn open(disk: &SimDisk) -> Store {
+    sim(disk, &clock()).wait_max(Duration::from_millis(100)).open().expect("opens")
+}
+
+fn hold(store: &Store, id: &str) -> Reservation {
+    match store.reserve(id).expect("reserves") {
+        Reserve::FirstSeen(held) => held,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_held_id_is_in_progress_for_others_and_a_claim_of_it_times_out() {
+    let store = open(&SimDisk::new());
+    let held = hold(&store, "a");
+    assert!(matches!(store.reserve("a").unwrap(), Reserve::InProgress));
+    let other = store.reserve_batch(&["b", "a", "b"]).unwrap();
+    let answers = [Reserved::FirstSeen, Reserved::InProgress, Reserved::SameBatch];
+    assert_eq!(other.answers(), answers);
+    assert_eq!(store.stats().ids_reserved, 2);
+    // I12: each of these waits, and none for ever.
+    assert_eq!(store.claim("a").unwrap_err().kind(), ErrorKind::Retry);
+    assert_eq!(store.claim_batch(&["c", "a"]).unwrap_err().kind(), ErrorKind::Retry);
+    assert_eq!(store.forget("a").unwrap_err().kind(), ErrorKind::Retry);
+    assert!(!store.contains("a").unwrap(), "not a claim yet");
+    assert!(!store.contains("c").unwrap(), "the batch claimed nothing");
+    drop((held, other));
+    assert_eq!(store.stats().ids_reserved, 0);
+    assert!(store.claim_batch(&["a", "b", "c"]).unwrap().iter().all(|a| a.is_first_seen()));
+}
+
+#[test]
+fn a_claim_waits_for_the_end_of_a_reservation_and_hears_what_came_of_it() {
+    for confirm in [true, false] {
+        for batch in [true, false] {
+            let disk = SimDisk::new();
+            let store = sim(&disk, &clock()).wait_max(Duration::from_secs(20)).open().unwrap();
+            let mut held = hold(&store, "a");
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(|| {
+                    if batch {
+                        store.claim_batch(&["x", "a"]).unwrap()[1]
+                    } else {
+                        store.claim("a").unwrap()
+                    }
+                });
+                std::thread::park_timeout(Duration::from_millis(20));
+                assert!(!waiting.is_finished());
+                if confirm {
+                    held.confirm().unwrap();
+                }
+                drop(held);
+                assert_eq!(waiting.join().unwrap().is_first_seen(), !confirm);
+            });
+        }
+    }
+}
+
+#[test]
+fn confirm_claims_all_held_ids_and_only_once() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let _ = store.claim("old").unwrap();
+    let mut held = store.reserve_batch(&["a", "old", "b", "a"]).unwrap();
+    assert!(matches!(held.answers()[1], Reserved::Duplicate { .. }));
+    held.confirm().unwrap();
+    held.confirm().unwrap();
+    let stats = store.stats();
+    assert_eq!((stats.first_seen, stats.ids_reserved), (3, 0));
+    drop(held);
+    assert!(store.claim("a").unwrap().is_duplicate(), "dropping after confirm changes nothing");
+    let store = open(&disk.kill());
+    assert!(["a", "b", "old"].iter().all(|id| store.contains(id).unwrap()));
+}
+
+#[test]
+fn nothing_of_a_reservation_survives_a_crash() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let written = store.stats().log_bytes;
+    let _held = store.reserve_batch(&ids(0..100)).unwrap();
+    assert_eq!(store.stats().log_bytes, written, "nothing is in the log before confirm");
+    let store = open(&disk.kill());
+    claim_all_first(&store, 0..100);
+}
+
+#[test]
+fn an_error_of_confirm_keeps_the_ids_held_and_the_call_may_be_repeated() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).segment_bytes(16 << 10).open().unwrap();
+    let mut held = store.reserve_batch(&ids(0..200)).unwrap();
+    disk.set_capacity(Some(disk.used()));
+    let full = (1000..).find_map(|n| store.claim(id(n)).err()).unwrap();
+    assert_eq!(full.kind(), ErrorKind::StorageFull);
+    assert_eq!(held.confirm().unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(matches!(store.reserve(id(5)).unwrap(), Reserve::InProgress), "still held");
+    assert_seen(&store, 0..200, false);
+    disk.set_capacity(None);
+    held.confirm().unwrap();
+    assert_seen(&store, 0..200, true);
+}
+
+#[test]
+fn a_reservation_keeps_the_store_open_and_close_ends_it() {
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    let mut held = hold(&store, "a");
+    drop(store);
+    assert_eq!(sim(&disk, &clock()).open().unwrap_err().kind(), ErrorKind::Locked);
+    held.confirm().unwrap();
+    drop(held);
+    let store = open(&disk);
+    assert!(store.contains("a").unwrap());
+    let mut late = hold(&store, "late");
+    store.close().unwrap();
+    assert_eq!(late.confirm().unwrap_err().kind(), ErrorKind::Reopen);
+    drop(late);
+    assert!(open(&disk).claim("late").unwrap().is_first_seen());
+}
+
+#[test]
+fn a_waiting_claim_hears_of_a_close() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).wait_max(Duration::from_secs(60)).open().unwrap();
+    let held = hold(&store, "a");
+    let other = store.clone();
+    let waiting = std::thread::spawn(move || other.claim("a").unwrap_err().kind());
+    std::thread::park_timeout(Duration::from_millis(30));
+    store.close().unwrap();
+    assert_eq!(waiting.join().unwrap(), ErrorKind::Reopen);
+    drop(held);
+}
