@@ -207,8 +207,9 @@ impl Log {
         generation: GenId,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
     ) -> Result<Lsn> {
-        let ids = versions.clone().map(|(key, _)| key.id.len() + VERSION_BYTES_MAX);
-        let room = RECORD_HEAD_MAX + ids.sum::<usize>();
+        let (ids, bytes) =
+            versions.clone().fold((0, 0), |(n, bytes), (key, _)| (n + 1, bytes + key.id.len()));
+        let room = Self::versions_room(ids, bytes);
         self.append(
             level,
             |_| room,
@@ -217,6 +218,16 @@ impl Log {
                 record::versions(out, place, versions.clone());
             },
         )
+    }
+
+    /// Room that a record of so many versions may take.
+    pub(crate) fn versions_room(ids: usize, bytes: usize) -> usize {
+        RECORD_HEAD_MAX + ids * VERSION_BYTES_MAX + bytes
+    }
+
+    /// Room for records in an empty segment.
+    pub(crate) fn record_room(&self) -> usize {
+        self.config.segment_bytes as usize - DATA_START as usize - END_BYTES
     }
 
     /// Adds a namespace. Such a record always matters, so it counts as one that never ends.

@@ -12,6 +12,7 @@ mod lifecycle;
 mod namespaces;
 mod recovery;
 mod regressions;
+mod repair;
 mod reserve;
 mod smoke;
 mod support;

@@ -1,0 +1,103 @@
+//! Repair that is interrupted, and what must not be taken for an empty store (I11).
+
+use crate::support::*;
+use firstseen::disk::Disk;
+use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::{Builder, ErrorKind, Store};
+use std::path::Path;
+
+const DIR: &str = "/s";
+
+fn builder(disk: &SimDisk) -> Builder {
+    Store::builder(DIR).disk(disk.clone()).background(false).seed([3; 16])
+}
+
+/// A store that was killed with 200 synced claims, and damage in the middle of them.
+fn damaged() -> SimDisk {
+    let disk = SimDisk::new();
+    let store = builder(&disk).open().unwrap();
+    for n in 0..200 {
+        let _ = store.claim(id(n)).unwrap();
+    }
+    store.sync().unwrap();
+    let disk = disk.kill();
+    let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
+    segment.write_all_at(&[0xff; 40], 4096 + 1000).unwrap();
+    segment.sync_data().unwrap();
+    disk
+}
+
+#[test]
+fn i11_a_missing_first_segment_is_no_empty_store() {
+    let disk = SimDisk::new();
+    let store = builder(&disk).open().unwrap();
+    let _ = store.claim(b"a").unwrap();
+    store.sync().unwrap();
+    let disk = disk.kill();
+    disk.remove(Path::new("/s/log/0000000001.seg")).unwrap();
+    assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
+}
+
+#[test]
+fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
+    let disk = damaged();
+    assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
+    let saved = {
+        let disk = disk.kill();
+        builder(&disk).repair().unwrap();
+        let store = builder(&disk).open().unwrap();
+        (0..200).filter(|n| store.contains(id(*n)).unwrap()).count()
+    };
+    assert!((150..200).contains(&saved), "{saved} of 200 claims saved");
+
+    let mut stopped = 0;
+    for call in 0.. {
+        // A fresh copy each time: `kill` keeps everything that was written.
+        let disk = damaged();
+        disk.fail_at(disk.ops() + call, Fault::Crash, true);
+        let ended = builder(&disk).repair().is_ok();
+        for seed in 0..4 {
+            let disk = disk.crash(seed);
+            match builder(&disk).open() {
+                Ok(store) => {
+                    let found = (0..200).filter(|n| store.contains(id(*n)).unwrap()).count();
+                    assert_eq!(found, saved, "call {call}, seed {seed}: opened with other claims");
+                }
+                Err(e) => {
+                    assert_eq!(e.kind(), ErrorKind::Repair, "call {call}, seed {seed}: {e}");
+                    builder(&disk).repair().unwrap_or_else(|e| panic!("call {call}, {seed}: {e}"));
+                    let store = builder(&disk).open().unwrap();
+                    let found = (0..200).filter(|n| store.contains(id(*n)).unwrap()).count();
+                    assert_eq!(found, saved, "call {call}, seed {seed}: repaired to other claims");
+                }
+            }
+        }
+        if ended {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 20, "repair makes more calls than {stopped}");
+}
+
+#[test]
+fn i11_repair_searches_behind_long_damage_in_seconds() {
+    let disk = SimDisk::new();
+    let store = builder(&disk).open().unwrap();
+    for n in 0..120_000 {
+        let _ = store.claim(id(n)).unwrap();
+    }
+    store.sync().unwrap();
+    let disk = disk.kill();
+    let mut noise = vec![0; 1 << 20];
+    let mut x = 1u64;
+    for byte in &mut noise {
+        x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        *byte = (x >> 56) as u8;
+    }
+    let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
+    segment.write_all_at(&noise, 4096 + 1000).unwrap();
+    segment.sync_data().unwrap();
+    let report = builder(&disk).repair().unwrap();
+    assert!(report.lost_bytes >= 1 << 20 && report.saved_records > 10_000, "{report}");
+}
