@@ -48,6 +48,15 @@ pub(crate) struct IdHash {
 }
 
 impl IdHash {
+    /// All bits, for a filter that hashes once more.
+    #[cfg(feature = "reference-filter")]
+    pub(crate) fn bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.lo.to_le_bytes());
+        bytes[8..].copy_from_slice(&self.hi.to_le_bytes());
+        bytes
+    }
+
     /// Which of `1 << shard_bits` shards. The top bits, so that doubling the shards splits each in two.
     #[inline]
     pub(crate) fn shard(self, shard_bits: u32) -> usize {

@@ -1,5 +1,6 @@
 //! Lists of operations against the oracle of the model test, on a simulated disk.
 #![no_main]
+#![allow(dead_code)]
 
 #[path = "../../tests/model/ops.rs"]
 mod ops;

@@ -10,9 +10,15 @@ use crate::sync::RwLock;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MARK_KEY: &[u8] = b"mark";
 const CACHE_BYTES_MIN: u64 = 1 << 20;
+
+/// How long sled may take for what it is known to hang in after an error (I12).
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same after a fault: it has failed already, and somebody waits.
+const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct SledChunks {
@@ -52,10 +58,15 @@ impl SledChunks {
         }
     }
 
-    /// sled panics in its destructor when a last sync fails; that must not take the caller along.
-    fn drop_db(&self) {
+    /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
+    /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
+    fn drop_db(&self, patience: Duration) {
         let db = self.db.write().take();
-        catch_unwind(AssertUnwindSafe(|| drop(db))).ok();
+        bounded("close", patience, move || {
+            drop(db);
+            Ok(())
+        })
+        .ok();
     }
 
     fn wipe(&self) -> ChunkResult<()> {
@@ -79,6 +90,22 @@ fn guard<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<
             Err(ChunkFault(format!("{doing}: panicked: {}", text.unwrap_or("no message"))))
         }
     }
+}
+
+/// Runs a call of sled's that may never return, on a thread of its own, and waits only so long for it.
+fn bounded<T: Send + 'static>(
+    doing: &'static str,
+    patience: Duration,
+    call: impl FnOnce() -> sled::Result<T> + Send + 'static,
+) -> ChunkResult<T> {
+    let (done, answer) = std::sync::mpsc::sync_channel(1);
+    let body = move || {
+        done.send(guard(doing, call)).ok();
+    };
+    let spawned = std::thread::Builder::new().name("firstseen-sled".to_owned()).spawn(body);
+    spawned.map_err(|e| ChunkFault(format!("{doing}: no thread: {e}")))?;
+    let late = |_| ChunkFault(format!("{doing}: not done in {patience:?}"));
+    answer.recv_timeout(patience).map_err(late)?
 }
 
 /// The folder is private to its user, as the rest of the store. A failure changes nothing that matters:
@@ -137,14 +164,16 @@ impl ChunkStore for SledChunks {
     }
 
     fn sync(&self) -> ChunkResult<()> {
-        self.with("flush", |db| db.flush())?;
+        let db = self.db.read().clone();
+        let db = db.ok_or_else(|| ChunkFault("flush: not open".to_owned()))?;
+        bounded("flush", PATIENCE, move || db.flush())?;
         let file = self.path.join("db");
         let synced = fs::File::open(&file).and_then(|file| file.sync_data());
         synced.map_err(|e| ChunkFault(format!("sync {}: {e}", file.display())))
     }
 
     fn reopen(&self) -> ChunkResult<()> {
-        self.drop_db();
+        self.drop_db(PATIENCE_AFTER_FAULT);
         let opened = self.try_open().or_else(|fault| {
             // What it holds is expendable, and a folder that it cannot open now it never can (I10).
             tracing::warn!(%fault, "starting sled afresh");
@@ -156,7 +185,7 @@ impl ChunkStore for SledChunks {
     }
 
     fn reset(&self) -> ChunkResult<()> {
-        self.drop_db();
+        self.drop_db(PATIENCE);
         self.wipe()?;
         *self.db.write() = Some(self.try_open()?);
         Ok(())
@@ -167,6 +196,6 @@ impl ChunkStore for SledChunks {
     }
 
     fn close(&self) {
-        self.drop_db();
+        self.drop_db(PATIENCE);
     }
 }

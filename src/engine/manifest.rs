@@ -21,6 +21,9 @@ pub(crate) const VERSION: u16 = 1;
 pub(super) const FILE: &str = "MANIFEST";
 const FILE_NEW: &str = "MANIFEST.new";
 
+/// What decoding may take, far more than any manifest has: a run takes some thirty bytes.
+const MANIFEST_BYTES_MAX: usize = 1 << 28;
+
 /// The body of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ManifestBody {
@@ -78,7 +81,8 @@ impl ManifestBody {
 
     pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
         let body = envelope::open(path, MAGIC, VERSION, bytes)?;
-        let config = bincode::config::standard();
+        // Without a limit a string that claims to be endless is a panic and not an error.
+        let config = bincode::config::standard().with_limit::<MANIFEST_BYTES_MAX>();
         let at = envelope::HEAD_BYTES as u64;
         // The checksum was good, so what does not decode was written by something else: still reported.
         let (body, read): (Self, usize) = bincode::serde::decode_from_slice(body, config)

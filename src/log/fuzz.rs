@@ -41,7 +41,6 @@ pub(crate) fn read(file: Vec<u8>) {
         });
         offset = after;
     }
-    let mut offset = offset;
     while let Some((at, record)) = bytes.next_record(offset) {
         offset = at + record.len as u32;
     }

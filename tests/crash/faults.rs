@@ -37,7 +37,7 @@ fn fault_at(seed: u64, number: u64, fault: Fault, sticky: bool) -> Verdict {
     if world.stopped {
         world.drop_store();
         // Half of the time the power goes too: what a failed sync was about may be lost by it.
-        let (next, end) = if number % 2 == 0 {
+        let (next, end) = if number.is_multiple_of(2) {
             (disk.kill(), End::Kill)
         } else {
             (disk.crash(number), End::PowerCut)

@@ -4,6 +4,9 @@
 //! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_KILLS` set how much is tried,
 //! `FIRSTSEEN_CRASH_SEED` where to begin. Every failure prints the line that replays it.
 
+#![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
+#![allow(dead_code, reason = "model, crash and fuzzer each use a part of what they share")]
+
 mod faults;
 mod kill;
 #[path = "../model/ops.rs"]

@@ -37,7 +37,7 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
     let (setup, ops) = workload(seed);
     let mut states = 0;
     for number in steps(seed)? {
-        let fault = if number % 3 == 0 { Fault::CrashInWrite } else { Fault::Crash };
+        let fault = if number.is_multiple_of(3) { Fault::CrashInWrite } else { Fault::Crash };
         let mut world = World::simulated(setup);
         world.faults = true;
         let disk = world.disk();
@@ -55,34 +55,18 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
         for n in 0..CUTS {
             let cut = seed.wrapping_mul(1_000_003) ^ (number * CUTS + n);
             let mut next = world.after(disk.crash(cut), harm(cut));
-            next.disk().set_trace(true);
             next.reopen(End::PowerCut).map_err(|what| named(&format!("cut {cut}"), what))?;
             states += 1;
             if n == 0 {
                 // What was answered after opening is on disk.
                 let lost = next.disk().lose_unsynced();
                 let mut again = next.after(lost, Harm::Spared);
-                again.disk().set_trace(true);
                 let what = again.reopen(End::Closed);
-                if what.is_err() {
-                    let dump = |d: firstseen::disk::sim::SimDisk| {
-                        d.trace()
-                            .iter()
-                            .map(|s| format!("{} {}\n", s.number, s.what))
-                            .collect::<String>()
-                    };
-                    eprintln!(
-                        "DUMP {:?}\n{}\nDUMP {}DUMP",
-                        harm(cut),
-                        dump(next.disk()),
-                        dump(again.disk())
-                    );
-                }
                 what.map_err(|what| named(&format!("cut {cut}, then all unsynced lost"), what))?;
                 again.finish().map_err(|what| named(&format!("cut {cut}, at the end"), what))?;
                 states += 1;
             }
-            if n == 1 && number % 25 == 0 {
+            if n == 1 && number.is_multiple_of(25) {
                 let more = crash_again(&world, &disk, cut);
                 let more = more.map_err(|what| named(&format!("cut {cut}, then"), what))?;
                 twice.fetch_add(more, Ordering::Relaxed);

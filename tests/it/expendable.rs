@@ -64,7 +64,7 @@ fn model() -> (tempfile::TempDir, PathBuf, PathBuf) {
     copy_dir(&path.join("sled"), &old);
     let store = open(&path);
     fill(&store, N / 2, N);
-    assert!(store.stats().runs > 3, "{}", store.stats());
+    assert!(store.stats().runs >= 2, "{}", store.stats());
     store.close().expect("closes");
     (dir, path, old)
 }

@@ -3,6 +3,9 @@
 //! `FIRSTSEEN_MODEL_CASES` sets how many lists, `FIRSTSEEN_MODEL_SEED` where to begin. A failure prints
 //! its seed, the line that replays it and the shortest list that still fails.
 
+#![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
+#![allow(dead_code, reason = "model, crash and fuzzer each use a part of what they share")]
+
 mod ops;
 mod oracle;
 mod regressions;

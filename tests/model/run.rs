@@ -139,8 +139,25 @@ impl World {
         self.high
     }
 
-    pub(crate) fn is_open(&self) -> bool {
-        self.store.is_some()
+    /// Closes the store in order; the next operation must open it.
+    pub(crate) fn close(&mut self) -> Verdict {
+        self.slots = [None, None, None];
+        self.spaces.clear();
+        // A tombstone may have been lifted past the present, and replaying it lifts the engine's time.
+        if self.now() < self.oracle.newest() {
+            self.clock.jump_to(Timestamp::from_millis(self.oracle.newest()));
+        }
+        let Some(store) = self.store.take() else { return Ok(()) };
+        store.stats(); // the engine has seen the time
+        self.now();
+        if matches!(self.place, Place::Real { .. }) {
+            self.harmed = true;
+        }
+        if let Err(e) = store.close() {
+            self.fault(&e, false)?;
+            self.stopped = true;
+        }
+        Ok(())
     }
 
     /// Opens the store; namespaces with their settings.
@@ -609,20 +626,9 @@ impl World {
     }
 
     fn close_and_reopen(&mut self, shards: Option<usize>, harm: Harm) -> Verdict {
-        self.slots = [None, None, None];
-        self.spaces.clear();
-        // A tombstone may have been lifted past the present, and replaying it lifts the engine's time.
-        if self.now() < self.oracle.newest() {
-            self.clock.jump_to(Timestamp::from_millis(self.oracle.newest()));
-        }
-        if let Some(store) = self.store.take() {
-            store.stats(); // the engine has seen the time
-            self.now();
-            if let Err(e) = store.close() {
-                self.fault(&e, false)?;
-                self.stopped = true;
-                return Ok(());
-            }
+        self.close()?;
+        if self.stopped {
+            return Ok(());
         }
         self.shards = shards.unwrap_or(self.shards);
         self.harm(harm);

@@ -1,0 +1,80 @@
+//! The package `bloomfilter` in the place of our filter, at the same bits per id: the reference that ours
+//! is held against. Only with the feature `reference-filter`, which `scripts/bench.sh --filter` sets.
+
+use crate::id::IdHash;
+use crate::sync::Arc;
+use bloomfilter::Bloom;
+
+const BITS_PER_ID: u64 = 14;
+
+/// The seed only separates this filter from others; ids are hashed under the store's seed before.
+const SEED: [u8; 32] = [7; 32];
+
+#[derive(Clone)]
+pub(crate) struct Filter {
+    bloom: Arc<Bloom<[u8; 16]>>,
+}
+
+pub(crate) struct FilterBuilder {
+    bloom: Bloom<[u8; 16]>,
+}
+
+impl FilterBuilder {
+    pub(crate) fn for_ids(ids: u64) -> Self {
+        let ids = ids.max(1);
+        let bytes = (ids * BITS_PER_ID).div_ceil(8) as usize;
+        let bloom = Bloom::new_with_seed(bytes, ids as usize, &SEED);
+        Self { bloom: bloom.expect("sizes are not zero") }
+    }
+
+    pub(crate) fn insert(&mut self, hash: IdHash) {
+        self.bloom.set(&hash.bytes());
+    }
+
+    pub(crate) fn finish(self) -> Filter {
+        Filter { bloom: Arc::new(self.bloom) }
+    }
+}
+
+impl Filter {
+    #[inline]
+    pub(crate) fn may_contain(&self, hash: IdHash) -> bool {
+        self.bloom.check(&hash.bytes())
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        (self.bloom.len() / 8) as usize
+    }
+
+    /// The length in bytes, then the bytes, filled up with zeros.
+    pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
+        let bytes = self.bloom.as_slice();
+        let word = |part: &[u8]| {
+            let mut word = [0; 8];
+            word[..part.len()].copy_from_slice(part);
+            u64::from_le_bytes(word)
+        };
+        std::iter::once(bytes.len() as u64).chain(bytes.chunks(8).map(word))
+    }
+
+    pub(super) fn from_words(bytes: &[u8]) -> Option<Self> {
+        let (len, rest) = bytes.split_first_chunk::<8>()?;
+        let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+        let bloom = Bloom::from_slice(rest.get(..len)?).ok()?;
+        Some(Self { bloom: Arc::new(bloom) })
+    }
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Filter").field("bits", &self.bloom.len()).finish()
+    }
+}
+
+impl PartialEq for Filter {
+    fn eq(&self, other: &Self) -> bool {
+        self.bloom.as_slice() == other.bloom.as_slice()
+    }
+}
+
+impl Eq for Filter {}
