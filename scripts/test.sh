@@ -42,6 +42,9 @@ step "tests"
 # Benches are built by clippy above; running them is what scripts/bench.sh is for.
 cargo test --locked --lib --bins --tests --examples
 
+step "tests of the doors that the fuzzers use"
+cargo test --locked --lib --features fuzzing fuzzing
+
 step "documentation tests"
 cargo test --locked --doc
 

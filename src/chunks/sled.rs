@@ -70,7 +70,11 @@ impl SledChunks {
     }
 
     fn wipe(&self) -> ChunkResult<()> {
-        match fs::remove_dir_all(&self.path) {
+        let removed = match fs::remove_dir_all(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => fs::remove_file(&self.path),
+            other => other,
+        };
+        match removed {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(ChunkFault(format!("remove {}: {e}", self.path.display())))
             }

@@ -152,6 +152,8 @@ impl Opening {
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
         let body = ManifestBody::decode(&path, &bytes)?;
+        // Its name may not be on disk yet, if who wrote it was killed; and on its word files will go.
+        settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         for dir in [dir.join(LOG_DIR), dir.join(filters::DIR)] {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         }

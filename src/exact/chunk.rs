@@ -193,6 +193,10 @@ impl<'a> ChunkReader<'a> {
             [a, b] if one_length => usize::from(u16::from_le_bytes([*a, *b])).checked_mul(count)?,
             _ => lens.chunks_exact(2).map(|l| usize::from(u16::from_le_bytes([l[0], l[1]]))).sum(),
         };
+        // No id is empty, and without this a count of billions would stand on no bytes at all.
+        if one_length && id_bytes == 0 && count > 0 {
+            return None;
+        }
         if id_bytes != ids.len() || seen_width > 8 || deadline_width > 8 {
             return None;
         }

@@ -1,6 +1,9 @@
 //! The filter: answers "surely not sealed" for almost every new id, and decides nothing (I2, I3).
 
-#[cfg_attr(feature = "reference-filter", expect(dead_code, reason = "the reference is in its place"))]
+#[cfg_attr(
+    feature = "reference-filter",
+    expect(dead_code, reason = "the reference is in its place")
+)]
 mod blocked;
 #[cfg(feature = "reference-filter")]
 mod reference;

@@ -218,7 +218,10 @@ fn walk(
 fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) -> Result<()> {
     let known = if durable.segment() == segment.header.number { durable.offset() } else { 0 };
     let from = known.max(DATA_START);
-    let written = segment.file.write_all_at(bytes.part(from, end), u64::from(from));
+    let header = if known == 0 { segment.header.encode() } else { Vec::new() };
+    let head = segment.file.write_all_at(&header, 0);
+    let written =
+        head.and_then(|()| segment.file.write_all_at(bytes.part(from, end), u64::from(from)));
     written.map_err(|e| Error::io("write", &segment.path, e))
 }
 
@@ -240,7 +243,9 @@ fn finish(
         segment.file.set_len(len).map_err(|e| Error::io("truncate", &segment.path, e))?;
         tracing::warn!(path = %segment.path.display(), offset = end, cut_bytes, "cut a torn tail");
     }
-    // Answers will rest on what was replayed: put it on disk before the first of them.
+    // Answers will rest on what was replayed: put it on disk before the first of them, and the names
+    // of files whose maker was killed before he could do it.
+    config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
     for segment in replayed.iter().chain([&segment]) {
         segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
     }

@@ -299,11 +299,13 @@ impl Log {
     }
 
     fn create_next(&self, tail: &mut Tail) -> Result<Arc<Segment>> {
+        // A number is used up by the attempt: what a failed one may leave must not be in the way of the
+        // next, and the mark at the end of a segment names its successor, so gaps do not matter.
+        let number = tail.next_number;
+        tail.next_number += 1;
         // The base time is that of the segment before: an earlier base only makes ages longer, a later
         // one would turn claims whose time was read just before into long records.
-        let segment = create(&self.config, tail.next_number, tail.active.header.base)?;
-        tail.next_number += 1;
-        Ok(Arc::new(segment))
+        create(&self.config, number, tail.active.header.base).map(Arc::new)
     }
 
     /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.

@@ -81,12 +81,12 @@ impl Drop for Tmpfs {
 #[expect(clippy::disallowed_macros, reason = "a test that cannot run says so")]
 fn fill_a_real_disk() -> Option<(ErrorKind, usize)> {
     let (dir, _) = place();
-    let Some(disk) = Tmpfs::mount(&dir.path().join("small"), 24) else {
+    let Some(disk) = Tmpfs::mount(&dir.path().join("small"), 48) else {
         eprintln!("NOT RUN: a tmpfs cannot be mounted here (needs root)");
         return None;
     };
     let ballast = disk.0.join("ballast");
-    std::fs::write(&ballast, vec![1; 8 << 20]).expect("fits");
+    std::fs::write(&ballast, vec![1; 32 << 20]).expect("fits");
     let path = disk.0.join("seen.db");
     let builder = || {
         let builder = Store::builder(&path).memory_budget(4 << 20).segment_bytes(1 << 20);

@@ -260,3 +260,39 @@ fn i5_time_before_a_crash_counted_twice_and_claims_ended_early() {
     clock.advance(Duration::from_secs(1));
     assert!(!store.contains("a").unwrap());
 }
+
+/// Somebody who was killed had made files whose names were not on disk; the next opening relied on them.
+#[test]
+fn i6_names_left_by_a_kill_were_never_synced_and_a_power_cut_took_the_segment() {
+    for op in 0.. {
+        let (disk, clock) = (SimDisk::new(), clock());
+        disk.fail_at(op, Fault::Crash, true);
+        let done = sim(&disk, &clock).open().is_ok();
+        let disk = disk.kill();
+        let builder = || sim(&disk, &clock).durability(firstseen::Durability::Disk);
+        let store = builder().open().unwrap();
+        claim_all_first(&store, 0..10);
+        let after = disk.lose_unsynced();
+        let store = sim(&after, &clock).open().unwrap_or_else(|e| panic!("operation {op}: {e}"));
+        assert_seen(&store, 0..10, true);
+        if done {
+            return;
+        }
+    }
+}
+
+/// A sync failed, the kernel dropped its pages, and after a reopen a second sync lied.
+#[test]
+fn i6_claims_whose_sync_failed_were_taken_for_synced_after_a_reopen() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    claim_all_first(&store, 0..10);
+    disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), false);
+    assert!(store.sync().is_err());
+    drop(store);
+    let store = sim(&disk, &clock).durability(firstseen::Durability::Disk).open().unwrap();
+    for n in 0..10 {
+        assert!(store.claim(id(n)).unwrap().is_duplicate());
+    }
+    assert_seen(&sim(&disk.lose_unsynced(), &clock).open().unwrap(), 0..10, true);
+}
