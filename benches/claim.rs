@@ -2,10 +2,9 @@
 //!
 //! `cargo bench --bench claim` claims ten million ids of 16 random bytes, 20 % of them seen before, on
 //! one thread at `Process`, with default settings, and does the same with one sled key per id (a cache as
-//! large as our memory budget) and, as
-//! the limit of what any store could do, with a `HashSet` and a file that is only appended to. Each
-//! store runs in a process of its own, so that memory can be told apart, and each run checks that the
-//! number of first-seen answers is right. `FIRSTSEEN_BENCH_IDS` sets another number of claims.
+//! large as our memory budget) and, as the limit of what any store could do, with a `HashSet` and a file that
+//! is only appended to. Each store runs in a process of its own, so that memory can be told apart, and each
+//! run checks that the number of first-seen answers is right. `FIRSTSEEN_BENCH_IDS` sets another number.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};

@@ -30,7 +30,7 @@ fn fill(store: &Store, from: u64, to: u64) {
 }
 
 fn seen(n: u64) -> bool {
-    n % 2 == 0 && n % 20 != 0
+    n.is_multiple_of(2) && !n.is_multiple_of(20)
 }
 
 fn check(path: &Path, what: &str) {

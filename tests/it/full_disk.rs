@@ -16,7 +16,7 @@ fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
         let store = open().unwrap();
         claim_all_first(&store, 0..100);
         disk.set_capacity(Some(disk.used() + 20_000));
-        let full = (100..).find(|n| match store.claim(id(*n)) {
+        let full = (100..10_000_000).find(|n| match store.claim(id(*n)) {
             Ok(answer) => {
                 assert!(answer.is_first_seen());
                 false
@@ -49,7 +49,7 @@ fn i7_a_kill_on_a_full_disk_loses_nothing() {
     let open = |disk: &SimDisk| sim(disk, &clock).segment_bytes(16 << 10).open();
     let store = open(&disk).unwrap();
     disk.set_capacity(Some(disk.used() + 40_000));
-    let full = (0..).find(|n| store.claim(id(*n)).is_err()).unwrap();
+    let full = (0..10_000_000).find(|n| store.claim(id(*n)).is_err()).unwrap();
     let after = disk.kill();
     after.set_capacity(None);
     let store = open(&after).unwrap();

@@ -11,7 +11,6 @@ fn claims_survive_reopen() {
             let first = store.claim(i.to_le_bytes()).unwrap().is_first_seen();
             assert_eq!(first, round == 0, "{round} {i}");
         }
-        println!("{}", store.stats());
         let report = store.verify().unwrap();
         assert!(report.is_sound(), "{report}");
         store.close().unwrap();
