@@ -203,7 +203,7 @@ fn i4_memory_of_ended_claims_made_in_batches_did_not_come_back() {
 /// What was claimed while another handle closed the store was answered and lost.
 #[test]
 fn buffered_claims_answered_during_close_were_lost() {
-    for _ in 0..8 {
+    for _ in 0..100 {
         let disk = SimDisk::new().without_mapping();
         let open = || {
             firstseen::Store::builder(AT)
@@ -222,7 +222,7 @@ fn buffered_claims_answered_during_close_were_lost() {
                 let mut n = 0;
                 while store.claim(id(n)).is_ok() {
                     n += 1;
-                    if n == 100 {
+                    if n == 50 {
                         begun.send(()).unwrap();
                     }
                 }
