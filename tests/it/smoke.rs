@@ -1,3 +1,5 @@
+//! The thinnest whole path: claim, seal, close, open, verify, on a real disk with real threads.
+
 use firstseen::*;
 
 #[test]
