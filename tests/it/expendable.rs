@@ -226,7 +226,8 @@ fn i2_damaged_missing_and_foreign_filters_change_no_answer() {
 /// What sled's own checks let through: whole values that are not what was written, or not there.
 #[test]
 fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
-    let harms: [(&str, fn(&sled::Db, &[sled::IVec])); 4] = [
+    type Harm = fn(&sled::Db, &[sled::IVec]);
+    let harms: [(&str, Harm); 4] = [
         ("a bit flipped in each chunk", |db, keys| {
             for (i, key) in keys.iter().enumerate() {
                 let mut bytes = db.get(key).unwrap().unwrap().to_vec();
