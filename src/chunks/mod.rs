@@ -22,11 +22,30 @@ pub(crate) struct ChunkId {
 #[error("chunk store: {0}")]
 pub(crate) struct ChunkFault(pub(crate) String);
 
+/// Stands in the text of a fault that is due to a full disk.
+pub(crate) const NO_ROOM: &str = "no space left";
+
+/// Stands for the chunk store in errors: its files are sled's own.
+const PLACE: &str = "sled";
+const DOING: &str = "use";
+
+/// Whether an error comes from the chunk store, which stays as it is until it is opened again.
+pub(crate) fn is_chunk_fault(error: &crate::Error) -> bool {
+    match error {
+        crate::Error::Io { doing, .. } => *doing == DOING,
+        crate::Error::StorageFull { path } => path == std::path::Path::new(PLACE),
+        _ => false,
+    }
+}
+
 /// For the few places where a fault cannot be healed because the log cannot be read either.
 impl From<ChunkFault> for crate::Error {
     fn from(fault: ChunkFault) -> Self {
-        let path = std::path::PathBuf::from("sled");
-        Self::Io { doing: "use", path, source: std::io::Error::other(fault) }
+        let path = std::path::PathBuf::from(PLACE);
+        if fault.0.contains(NO_ROOM) {
+            return Self::StorageFull { path };
+        }
+        Self::Io { doing: DOING, path, source: std::io::Error::other(fault) }
     }
 }
 

@@ -5,7 +5,8 @@
 //! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
 //! file ourselves), none in its checks, and no panic of it reaches a caller.
 
-use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore};
+use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM};
+use crate::error::is_full;
 use crate::sync::RwLock;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,6 +88,9 @@ impl SledChunks {
 fn guard<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<T> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(e))) if is_full(&e) => {
+            Err(ChunkFault(format!("{doing}: {NO_ROOM}: {e}")))
+        }
         Ok(Err(e)) => Err(ChunkFault(format!("{doing}: {e}"))),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().map(String::as_str);

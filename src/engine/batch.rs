@@ -125,9 +125,9 @@ impl Engine {
             let mut locked = self.lock_all(&members)?;
             match self.try_batch(&mut locked, ns, &members, spec)? {
                 Attempt::Done(answers, settle) => break (answers, settle),
-                Attempt::Heal(run, fault) => {
+                Attempt::Heal(run, fault, hash) => {
                     drop(locked);
-                    self.heal(&run, &fault)?;
+                    self.heal(&run, &fault, Some(hash))?;
                 }
                 Attempt::Reserved(member) => {
                     drop(locked);
@@ -170,7 +170,7 @@ impl Engine {
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
                     entered.undo(locked);
-                    return Ok(Attempt::Heal(run, fault));
+                    return Ok(Attempt::Heal(run, fault, member.hash));
                 }
             };
             if let Some(known) = known
@@ -236,7 +236,7 @@ const PENDING: Lsn = Lsn(u64::MAX);
 /// What came of one round of a batch.
 enum Attempt<'a> {
     Done(BatchAnswer, Option<(Lsn, bool)>),
-    Heal(std::sync::Arc<crate::exact::RunMeta>, String),
+    Heal(std::sync::Arc<crate::exact::RunMeta>, String, IdHash),
     Reserved(Member<'a>),
 }
 

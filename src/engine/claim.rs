@@ -45,7 +45,7 @@ impl Engine {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
                     continue;
                 }
             };

@@ -8,28 +8,72 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exact::{ChunkWriter, RunMeta, RunReader};
 use crate::expiry::Version;
-use crate::id::{Key, NsId};
+use crate::id::{IdHash, Key, NsId};
 use crate::log::Item;
+use crate::sync::Ordering;
 use std::collections::HashMap;
 use std::ops::Range;
+
+/// How long a chunk store that has failed is left alone.
+const RETRY_MS: u64 = 1000;
 
 type Collected = HashMap<(NsId, Vec<u8>), (u32, Version)>;
 
 impl Engine {
-    /// Makes every chunk of a run readable. The caller holds no lock and looks again afterwards.
-    pub(crate) fn heal(&self, run: &RunMeta, fault: &str) -> Result<()> {
+    /// Makes every chunk of a run readable. The caller holds no lock and looks again afterwards. Where the
+    /// chunk store takes nothing, as on a full disk, the one chunk that `asked` leads to is built in
+    /// memory, so that reading goes on.
+    pub(crate) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<()> {
         let _healing = self.healing.lock();
         self.health.check()?;
+        let now = self.settings.clock.elapsed_ms();
+        let failed_at = self.chunks_failed_at.load(Ordering::Relaxed);
+        // A store that has just failed is not tried again for every read.
+        let fresh_failure = failed_at != 0 && now.saturating_sub(failed_at) < RETRY_MS;
+        if let Some(hash) = asked
+            && fresh_failure
+            && self.heal_in_memory(run, hash.bucket(run.buckets))?
+        {
+            return Ok(());
+        }
         if self.damaged_buckets(run).is_empty() {
             return Ok(()); // somebody was faster
         }
         tracing::warn!(run = run.id, fault, "healing a run from the log");
         self.counters.heals.add(1);
         // What sled says after a failure can be wrong until it is opened again: first try without.
-        self.heal_buckets(run).or_else(|_| {
+        let healed = self.heal_buckets(run).or_else(|_| {
             self.chunks.reopen()?;
             self.heal_buckets(run)
-        })
+        });
+        let Err(error) = healed else {
+            self.chunks_failed_at.store(0, Ordering::Relaxed);
+            return Ok(());
+        };
+        self.chunks_failed_at.store(now.max(1), Ordering::Relaxed);
+        match asked {
+            Some(hash) if self.heal_in_memory(run, hash.bucket(run.buckets))? => Ok(()),
+            _ => Err(error),
+        }
+    }
+
+    /// Builds one chunk from the log and keeps it in the cache of its shard. Answers whether it fits.
+    fn heal_in_memory(&self, run: &RunMeta, bucket: u32) -> Result<bool> {
+        let id = run.chunk(bucket);
+        let cell = &self.shards[usize::from(run.shard)];
+        if cell.shard.lock().has_chunk(id) {
+            return Ok(true);
+        }
+        let collected = self.collect(run, bucket..bucket + 1)?;
+        let mut writer = ChunkWriter::default();
+        let mut entries: Vec<_> =
+            collected.iter().map(|((ns, id), (_, v))| (Key { ns: *ns, id }, *v)).collect();
+        entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
+        entries.iter().for_each(|(key, version)| writer.push(*key, *version));
+        let chunk = writer.finish(id, self.seed).into();
+        let mut shard = cell.shard.lock();
+        shard.keep_chunks(std::iter::once((id, chunk)));
+        Ok(shard.has_chunk(id))
     }
 
     fn heal_buckets(&self, run: &RunMeta) -> Result<()> {

@@ -82,7 +82,7 @@ impl Engine {
         };
         attempt().or_else(|fault| {
             for run in group {
-                self.heal(&run.meta, &fault.to_string())?;
+                self.heal(&run.meta, &fault.to_string(), None)?;
             }
             attempt()
         })

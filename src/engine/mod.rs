@@ -58,7 +58,7 @@ use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::log::Log;
 use crate::shard::{ChunkAccess, Shard};
-use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
+use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
 use manifest::Manifest;
 use namespaces::Registry;
@@ -92,6 +92,10 @@ pub(crate) struct Engine {
     next_holder: AtomicU64,
     /// Runs that no shard uses any more; their chunks go when nobody reads them.
     doomed: Mutex<Vec<Arc<RunMeta>>>,
+    /// The last attempt to seal found no room on the disk.
+    seal_is_full: AtomicBool,
+    /// When the chunk store last refused to be healed, on the clock's elapsed time; zero: it did not.
+    chunks_failed_at: AtomicU64,
     /// Healing reads and writes chunks that others may be about to heal.
     healing: Mutex<()>,
     /// Segments are not removed while somebody reads the log to heal or to verify.

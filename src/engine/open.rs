@@ -331,6 +331,8 @@ impl Opening {
             counters,
             next_holder: 1.into(),
             doomed: Mutex::default(),
+            seal_is_full: false.into(),
+            chunks_failed_at: 0.into(),
             healing: Mutex::default(),
             structure: Mutex::default(),
             retention: RwLock::default(),

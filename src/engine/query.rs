@@ -33,7 +33,7 @@ impl Engine {
             match shard.lookup(key, hash, self.chunk_access()) {
                 Lookup::Unknown => return Ok(None),
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
                 }
                 Lookup::Known(known) => {
                     drop(shard);
@@ -67,7 +67,7 @@ impl Engine {
                 Lookup::Unknown => return Ok(false),
                 Lookup::Known(known) => known,
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
                     continue;
                 }
             };

@@ -88,7 +88,7 @@ impl Engine {
                     }
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        if let Err(e) = self.heal(&run, &fault) {
+                        if let Err(e) = self.heal(&run, &fault, Some(member.hash)) {
                             self.release(ns, &hold);
                             return Err(e);
                         }
@@ -134,7 +134,7 @@ impl Engine {
                     }
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        self.heal(&run, &fault)?;
+                        self.heal(&run, &fault, Some(member.hash))?;
                         continue 'again;
                     }
                 }

@@ -1,10 +1,10 @@
 //! Room in memory: claims wait for a seal only when the bound on unsealed memory is reached.
 
 use crate::engine::{Engine, ShardCell};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{IdHash, Key};
 use crate::shard::Shard;
-use crate::sync::MutexGuard;
+use crate::sync::{MutexGuard, Ordering};
 
 impl Engine {
     /// Makes sure that the open set takes `ids` more ids of `bytes` bytes in all. Answers `false` after
@@ -34,6 +34,10 @@ impl Engine {
             shard.freeze(self.log.end());
             self.signals.seal.raise();
             return Ok(true);
+        }
+        // Sealing has just failed for want of room and will be tried again: no use in waiting for it.
+        if self.seal_is_full.load(Ordering::Acquire) {
+            return Err(Error::StorageFull { path: self.dir.clone() });
         }
         self.counters.waits_for_seal.add(1);
         let timed_out = cell.changed.wait_for(shard, self.settings.wait_max).timed_out();

@@ -1,6 +1,7 @@
 //! The background threads: one seals, one merges, expires and compacts, one serves the log. Each loop
 //! ends with the store, waits with a deadline (I12), and turns a panic into a stopped store (I7).
 
+use crate::chunks;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Signal};
@@ -81,10 +82,21 @@ impl Threads {
 
 impl Engine {
     fn seal_step(&self) -> Result<()> {
-        while self.seal_frozen()? {
+        loop {
+            let sealed = self.seal_frozen();
+            let is_full = matches!(sealed, Err(Error::StorageFull { .. }));
+            self.seal_is_full.store(is_full, Ordering::Release);
+            if is_full {
+                // Those who wait for room in memory hear it now, not at their deadline.
+                for cell in &self.shards {
+                    cell.changed.notify_all();
+                }
+            }
+            if !sealed? {
+                return Ok(());
+            }
             self.signals.maintain.raise();
         }
-        Ok(())
     }
 
     fn maintain_step(&self) -> Result<()> {
@@ -132,7 +144,7 @@ impl Engine {
         }
         tracing::warn!(%error, "background work failed and will be tried again");
         self.counters.background_failures.add(1);
-        if matches!(error, Error::Io { doing: "use", .. }) {
+        if chunks::is_chunk_fault(error) {
             let _healing = self.healing.lock();
             self.chunks.reopen().ok();
         }

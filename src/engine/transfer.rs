@@ -59,7 +59,7 @@ impl Engine {
                 (shard.runs.clone(), sources)
             };
             for run in &runs {
-                self.heal(&run.meta, "export reads everything")?;
+                self.heal(&run.meta, "export reads everything", None)?;
             }
             sources.extend(runs.iter().map(|run| self.source(&run.meta)));
             let now = self.time.now();
@@ -115,7 +115,7 @@ impl Engine {
                 Lookup::Known(known) if known.version.is_live(now) => return Ok(false),
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault))?;
+                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
                     continue;
                 }
             };

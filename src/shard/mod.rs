@@ -229,6 +229,11 @@ impl Shard {
         }
     }
 
+    /// Whether a chunk is in memory.
+    pub(crate) fn has_chunk(&mut self, id: ChunkId) -> bool {
+        self.cache.get(id).is_some()
+    }
+
     /// Bytes of chunks kept in memory.
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cache.bytes()
