@@ -158,7 +158,6 @@ impl Engine {
         let mut extend = Vec::new();
         let mut copies = Vec::new();
         let mut settle: Option<Lsn> = None;
-        let mut at = now;
         for member in members {
             let shard = locked.shard(member.shard);
             if shard.reserved.holder(member.key, member.hash).is_some() {
@@ -187,14 +186,13 @@ impl Engine {
                 answers.push(Answer::Duplicate { first_seen: known.version.first_seen });
                 continue;
             }
-            at = known.map_or(at, |known| at.max(known.version.first_seen));
             // Times and place are filled in below, when they are known for the whole batch.
             let pending = Version::claim(now, spec.ttl);
             shard.put(member.key, member.hash, pending, PENDING, known);
             entered.done.push((*member, known));
             answers.push(Answer::FirstSeen);
         }
-        let claim = Version::claim(at, spec.ttl);
+        let claim = Version::claim(now, spec.ttl);
         let claims = entered.done.iter().map(|(member, known)| {
             (*member, claim.after(known.as_ref().map(|known| &known.version)))
         });
@@ -207,7 +205,7 @@ impl Engine {
             // One record for claims and extensions: after an error there is none of either.
             let versions = changes.iter().map(|(member, version)| (member.key, *version));
             let level = spec.durability.append_level();
-            let lsn = match self.log.append_claims(level, at, spec.ttl, ns.id, versions) {
+            let lsn = match self.log.append_claims(level, now, spec.ttl, ns.id, versions) {
                 Ok(lsn) => lsn,
                 Err(e) => {
                     entered.undo(locked);
@@ -219,7 +217,7 @@ impl Engine {
                 locked.shard(member.shard).open.put(member.key, member.hash, *version, lsn);
             }
             for copy in copies {
-                answers[copy] = Answer::Duplicate { first_seen: at };
+                answers[copy] = Answer::Duplicate { first_seen: now };
             }
             settle = Some(lsn);
         }

@@ -67,12 +67,10 @@ impl Engine {
             if !self.room_for(cell, &mut shard, 1, id.len())? {
                 continue; // the lock was released: look again
             }
-            // A forgotten id may be claimed in the millisecond of its tombstone; never before it.
-            let at = known.map_or(now, |known| now.max(known.version.first_seen));
             let before = known.as_ref().map(|known| &known.version);
-            let version = Version::claim(at, spec.ttl).after(before);
+            let version = Version::claim(now, spec.ttl).after(before);
             let level = spec.durability.append_level();
-            let lsn = self.log.append_claim(level, at, spec.ttl, key, version)?;
+            let lsn = self.log.append_claim(level, now, spec.ttl, key, version)?;
             shard.put(key, hash, version, lsn, known);
             break (Answer::FirstSeen, Some((lsn, true)));
         };

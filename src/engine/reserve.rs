@@ -122,16 +122,13 @@ impl Engine {
         }
         let lsn = 'again: loop {
             let mut locked = self.lock_all(&members)?;
-            let mut at = self.time.now();
+            let at = self.time.now();
             let mut known = Vec::with_capacity(members.len());
             for member in &members {
                 let shard = locked.shard(member.shard);
                 match shard.lookup(member.key, member.hash, self.chunk_access()) {
                     Lookup::Unknown => known.push(None),
-                    Lookup::Known(k) => {
-                        at = at.max(k.version.first_seen);
-                        known.push(Some(k));
-                    }
+                    Lookup::Known(k) => known.push(Some(k)),
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
                         self.heal(&run, &fault, Some(member.hash))?;

@@ -67,7 +67,10 @@ impl RunBuilder<'_> {
         let (meta, kept) = writer.finish()?;
         let filter = filter.finish();
         let owner = FilterOwner { store: self.hasher.tag(), run: id };
-        filters::save(self.disk, self.dir, owner, &filter)?;
+        // A shortcut only: without its file the filter is built again at the next open.
+        if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
+            tracing::warn!(%error, run = id, "a filter was not saved");
+        }
         let run = SealedRun { meta: Arc::new(meta), filter };
         Ok(BuiltRun { run, kept })
     }

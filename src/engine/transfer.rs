@@ -132,7 +132,7 @@ impl Engine {
                 first_seen,
                 deadline: entry.deadline,
                 class: class_of(first_seen, entry.deadline),
-                forgotten: false,
+                step: 0,
             };
             let version = version.after(known.as_ref().map(|known| &known.version));
             let level = durability.append_level();

@@ -3,15 +3,15 @@
 //! ```text
 //! crc      u32   CRC32C of the rest, started from the store's salt
 //! version  u8
-//! flags    u8    1: ids have one length; 2: a namespace column; 4: a tombstone column
+//! flags    u8    1: ids have one length; 2: a namespace column; 4: a step column
 //! widths   u8    bytes per entry of first seen (low four bits) and of deadline (high four)
 //! zero     u8
 //! run      u64
 //! bucket   u32
 //! count    u32
 //! base     u64   subtracted from the times
-//! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, tombstones
-//!          (u8 each), ids one behind the other
+//! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, steps
+//!          (u16 each), ids one behind the other
 //! ```
 //!
 //! Columns have fixed widths, so finding an id compares ids and then reads one place of each column. A
@@ -30,7 +30,7 @@ use crate::time::Timestamp;
 const VERSION: u8 = 1;
 const ONE_LENGTH: u8 = 1;
 const HAS_NS: u8 = 2;
-const HAS_GRAVES: u8 = 4;
+const HAS_STEPS: u8 = 4;
 const HEAD: usize = 32;
 
 /// Why a chunk cannot be used.
@@ -62,7 +62,7 @@ impl ChunkWriter {
     pub(crate) fn finish(&mut self, id: ChunkId, seed: Seed) -> Vec<u8> {
         let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
         let has_ns = self.ns.iter().any(|ns| *ns != 0);
-        let has_graves = self.versions.iter().any(|v| v.forgotten);
+        let has_steps = self.versions.iter().any(|v| v.step != 0);
         let first_seen = self.versions.iter().map(|v| v.first_seen.as_millis());
         let base = first_seen.clone().min().unwrap_or(0);
         let base =
@@ -77,7 +77,7 @@ impl ChunkWriter {
         out.push(
             (if one_length { ONE_LENGTH } else { 0 })
                 | (if has_ns { HAS_NS } else { 0 })
-                | (if has_graves { HAS_GRAVES } else { 0 }),
+                | (if has_steps { HAS_STEPS } else { 0 }),
         );
         out.push(seen_width as u8 | (deadline_width as u8) << 4);
         out.push(0);
@@ -96,8 +96,8 @@ impl ChunkWriter {
         for d in self.deadlines() {
             out.extend_from_slice(&deadline(d).to_le_bytes()[..deadline_width]);
         }
-        if has_graves {
-            out.extend(self.versions.iter().map(|v| u8::from(v.forgotten)));
+        if has_steps {
+            self.versions.iter().for_each(|v| out.extend_from_slice(&v.step.to_le_bytes()));
         }
         out.extend_from_slice(&self.ids);
         let crc = crc(seed, &out[4..]);
@@ -134,7 +134,7 @@ pub(crate) struct ChunkReader<'a> {
     ns: &'a [u8],
     seen: &'a [u8],
     deadlines: &'a [u8],
-    graves: &'a [u8],
+    steps: &'a [u8],
     ids: &'a [u8],
 }
 
@@ -187,7 +187,7 @@ impl<'a> ChunkReader<'a> {
         let ns = r.bytes(if flags & HAS_NS == 0 { 0 } else { count.checked_mul(4)? })?;
         let seen = r.bytes(count.checked_mul(seen_width)?)?;
         let deadlines = r.bytes(count.checked_mul(deadline_width)?)?;
-        let graves = r.bytes(if flags & HAS_GRAVES == 0 { 0 } else { count })?;
+        let steps = r.bytes(if flags & HAS_STEPS == 0 { 0 } else { count.checked_mul(2)? })?;
         let ids = r.rest();
         let id_bytes: usize = match lens {
             [a, b] if one_length => usize::from(u16::from_le_bytes([*a, *b])).checked_mul(count)?,
@@ -212,7 +212,7 @@ impl<'a> ChunkReader<'a> {
             ns,
             seen,
             deadlines,
-            graves,
+            steps,
             ids,
         }))
     }
@@ -274,7 +274,7 @@ impl<'a> ChunkReader<'a> {
             first_seen: Timestamp::from_millis(self.base.saturating_add(seen)),
             deadline,
             class: self.class,
-            forgotten: self.graves.get(i).is_some_and(|g| *g != 0),
+            step: self.steps.get(2 * i..2 * i + 2).map_or(0, |step| uint(step) as u16),
         }
     }
 }

@@ -4,10 +4,10 @@
 //! A first-seen id touches one line of the table and the end of the block.
 //!
 //! ```text
-//! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | id
+//! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | step u16 | id
 //! ```
 //!
-//! Memory per id: 32 bytes, the id, and five to twelve bytes of table.
+//! Memory per id: 34 bytes, the id, and five to twelve bytes of table.
 
 use crate::expiry::{Class, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
@@ -15,10 +15,11 @@ use crate::log::Lsn;
 use crate::time::Timestamp;
 use hashbrown::HashTable;
 
-const HEAD: usize = 32;
-const FLAG_FORGOTTEN: u8 = 1;
+const HEAD: usize = 34;
+/// Where the flags stand in the head.
+const FLAGS_AT: usize = 31;
 /// Taken out of the table again; its bytes stay until the set is emptied.
-const FLAG_REMOVED: u8 = 2;
+const FLAG_REMOVED: u8 = 1;
 
 /// Bytes of table per entry at the capacity that the set starts with.
 const TABLE_BYTES: usize = 9;
@@ -115,7 +116,7 @@ impl OpenSet {
         let bytes = &self.bytes;
         if let Ok(found) = self.table.find_entry(hash.table(), |at| key_in(bytes, *at) == key) {
             let (at, _) = found.remove();
-            self.bytes[at as usize + HEAD - 1] |= FLAG_REMOVED;
+            self.bytes[at as usize + FLAGS_AT] |= FLAG_REMOVED;
         }
     }
 
@@ -129,7 +130,7 @@ impl OpenSet {
             Some(entry)
         });
         entries
-            .filter(|(at, _)| self.bytes[at + HEAD - 1] & FLAG_REMOVED == 0)
+            .filter(|(at, _)| self.bytes[at + FLAGS_AT] & FLAG_REMOVED == 0)
             .map(|(_, entry)| entry)
     }
 
@@ -151,7 +152,7 @@ impl OpenSet {
             first_seen: Timestamp::from_millis(u64_in(head, 0)),
             deadline: Timestamp::from_millis(u64_in(head, 8)),
             class: Class(head[30]),
-            forgotten: head[31] & FLAG_FORGOTTEN != 0,
+            step: u16::from_le_bytes([head[32], head[33]]),
         };
         OpenEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
     }
@@ -168,7 +169,7 @@ fn put_version(head: &mut [u8], version: Version, lsn: Lsn) {
     head[8..16].copy_from_slice(&version.deadline.as_millis().to_le_bytes());
     head[16..24].copy_from_slice(&lsn.0.to_le_bytes());
     head[30] = version.class.0;
-    head[31] = if version.forgotten { FLAG_FORGOTTEN } else { 0 };
+    head[32..34].copy_from_slice(&version.step.to_le_bytes());
 }
 
 #[inline]

@@ -12,28 +12,38 @@ use crate::time::{Timestamp, Ttl};
 /// What one record says of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// When the claim was made; for a tombstone, a moment after every claim that it cancels.
+    /// When the claim was made; for a tombstone, when it was cancelled.
     pub(crate) first_seen: Timestamp,
     /// When the claim ends; for a tombstone, until when it must be kept (the end of what it cancels).
     pub(crate) deadline: Timestamp,
     /// The width of its generation.
     pub(crate) class: Class,
-    /// A tombstone: the id was forgotten.
-    pub(crate) forgotten: bool,
+    /// Orders what happens to an id within one millisecond: a claim has an even number, the tombstone that
+    /// cancels it the next odd one, and so on. Time alone cannot: it would have to be invented.
+    pub(crate) step: u16,
 }
+
+/// The last step that another may follow.
+const STEP_MAX: u16 = u16::MAX - 2;
 
 impl Version {
     /// A claim made at `at` that lives for `ttl`.
     #[inline]
     pub(crate) fn claim(at: Timestamp, ttl: Ttl) -> Self {
         let class = ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
-        Self { first_seen: at, deadline: ttl.deadline(at), class, forgotten: false }
+        Self { first_seen: at, deadline: ttl.deadline(at), class, step: 0 }
+    }
+
+    /// Whether the record says that the id was forgotten.
+    #[inline]
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.step % 2 == 1
     }
 
     /// Whether the id is a duplicate by this record (I4).
     #[inline]
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
-        !self.forgotten && verdict(self.deadline, now) == Verdict::Live
+        !self.is_tombstone() && verdict(self.deadline, now) == Verdict::Live
     }
 
     /// Whether the record can be dropped: nothing it says can matter from `now` on. Its generation
@@ -42,13 +52,19 @@ impl Version {
         self.generation().verdict(now) == Verdict::Expired
     }
 
-    /// The same record, in a generation that ends no earlier than that of the record it comes after.
+    /// The same record as the successor of another one: it ranks above it, and its generation ends no
+    /// earlier.
     ///
     /// Dropping a record must not bring back what it stood before. A long claim that was forgotten and
     /// claimed again for a short time would otherwise be live again once the short claim is swept. So of
     /// two records of one id, the one that counts is kept at least as long as the other.
     pub(crate) fn after(mut self, known: Option<&Self>) -> Self {
-        let Some(end) = known.map(|known| known.generation().end()) else { return self };
+        let Some(known) = known else { return self };
+        if known.first_seen >= self.first_seen {
+            self.first_seen = known.first_seen;
+            self.step = if known.is_tombstone() { known.step + 1 } else { known.step };
+        }
+        let end = known.generation().end();
         while self.generation().end() < end {
             self.class = if end == Timestamp::NEVER { Class::FOREVER } else { self.class.wider() };
         }
@@ -65,16 +81,21 @@ impl Version {
         if other.rank() > self.rank() { other } else { self }
     }
 
-    /// When a forgotten id is claimed again in the same millisecond, tombstone and claim share a moment;
-    /// the claim came later, so it ranks higher.
-    fn rank(&self) -> (Timestamp, bool, Timestamp) {
-        (self.first_seen, !self.forgotten, self.deadline)
+    fn rank(&self) -> (Timestamp, u16, Timestamp) {
+        (self.first_seen, self.step, self.deadline)
     }
 
     /// The tombstone that cancels this claim.
     pub(crate) fn tombstone(&self, now: Timestamp) -> Self {
-        let after = Timestamp::from_millis(self.first_seen.as_millis().saturating_add(1));
-        Self { first_seen: now.max(after), forgotten: true, ..*self }
+        if now > self.first_seen {
+            Self { first_seen: now, step: 1, ..*self }
+        } else if self.step < STEP_MAX {
+            Self { step: self.step + 1, ..*self }
+        } else {
+            // Thirty thousand times within a millisecond: only now a moment is invented.
+            let next = Timestamp::from_millis(self.first_seen.as_millis().saturating_add(1));
+            Self { first_seen: next, step: 1, ..*self }
+        }
     }
 }
 
@@ -87,7 +108,7 @@ mod tests {
             first_seen: Timestamp::from_millis(first_seen),
             deadline: Timestamp::from_millis(deadline),
             class: Class::of_ttl(deadline - first_seen),
-            forgotten: false,
+            step: 0,
         }
     }
 
@@ -127,7 +148,7 @@ mod tests {
     fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_ends() {
         let long = claim(5, 1000);
         let grave = long.tombstone(Timestamp::from_millis(5));
-        let short = claim(grave.first_seen.as_millis(), 20);
+        let short = claim(grave.first_seen.as_millis(), 20).after(Some(&grave));
         let counts = long.join(short).join(grave);
         assert_eq!(counts, short);
         assert!(counts.is_live(Timestamp::from_millis(19)));

@@ -14,7 +14,7 @@
 //! |---|---|
 //! | 1 claim | [ns] [ttl ms] age, id to the end |
 //! | 2 claims | [ns] [ttl ms] age, then (length, id) to the end |
-//! | 3 versions | (ns, first seen, deadline + 1 or 0 for never, class u8, flags u8, length, id) to the end |
+//! | 3 versions | (ns, first seen, deadline + 1 or 0 for never, class u8, step, length, id) to the end |
 //! | 4 namespace | ns, ttl ms + 1 or 0 for never, flags u8, name to the end |
 //! | 15 end | number of the segment that goes on |
 //! | 5 to 14 | kept for transactions, rows, prepared commits and marks |
@@ -38,7 +38,6 @@ const HAS_NS: u8 = 0x10;
 const HAS_TTL: u8 = 0x20;
 const KIND_MASK: u8 = 0x0f;
 
-const FLAG_FORGOTTEN: u8 = 1;
 const FLAG_SLIDING: u8 = 1;
 
 const CRC_BYTES: usize = 4;
@@ -159,7 +158,7 @@ pub(crate) fn versions<'a>(
         // Plus one, so that "never" (the greatest number) takes one byte and not ten.
         put_varint(&mut body, version.deadline.as_millis().wrapping_add(1));
         body.push(version.class.0);
-        body.push(if version.forgotten { FLAG_FORGOTTEN } else { 0 });
+        put_varint(&mut body, u64::from(version.step));
         put_varint(&mut body, key.id.len() as u64);
         body.extend_from_slice(key.id);
     }
@@ -306,9 +305,9 @@ impl<'a> RawRecord<'a> {
                     let first_seen = Timestamp::from_millis(r.varint()?);
                     let deadline = Timestamp::from_millis(r.varint()?.wrapping_sub(1));
                     let class = Class(r.u8()?);
-                    let forgotten = r.u8()? & FLAG_FORGOTTEN != 0;
+                    let step = r.varint()?.try_into().ok()?;
                     let id = take_id(&mut r)?;
-                    let version = Version { first_seen, deadline, class, forgotten };
+                    let version = Version { first_seen, deadline, class, step };
                     if let Err(e) = visit(Item::Version(Key { ns, id }, version)) {
                         return Some(Err(e));
                     }

@@ -104,7 +104,7 @@ fn i10_the_sled_folder_of_another_store_changes_no_answer() {
     let store = open(&other);
     for n in 1_000_000..1_020_000 {
         let _ = store.claim(id(n)).unwrap();
-        if n % 500 == 0 {
+        if n % 200 == 0 {
             settle(&store);
         }
     }

@@ -3,7 +3,9 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Timestamp, hours, minutes};
+use firstseen::{
+    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Store, Timestamp, hours, minutes,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -295,4 +297,50 @@ fn i6_claims_whose_sync_failed_were_taken_for_synced_after_a_reopen() {
         assert!(store.claim(id(n)).unwrap().is_duplicate());
     }
     assert_seen(&sim(&disk.lose_unsynced(), &clock).open().unwrap(), 0..10, true);
+}
+
+/// Each forget within a millisecond of its claim moved the id's time on by one, replay took that for time
+/// that had passed, and live claims of others ended.
+#[test]
+fn i1_i5_claim_and_forget_in_one_millisecond_invented_time() {
+    let disk = SimDisk::new();
+    let clock = clock();
+    let open = |disk: &SimDisk| sim(disk, &clock).ttl(firstseen::seconds(5)).open().expect("opens");
+    let store = open(&disk);
+    assert!(store.claim(b"victim").unwrap().is_first_seen());
+    for _ in 0..6000 {
+        assert!(store.claim(b"x").unwrap().is_first_seen());
+        assert!(store.forget(b"x").unwrap());
+    }
+    assert!(store.claim(b"x").unwrap().is_first_seen());
+    let batch = store.claim_batch(&["q", "x"]).unwrap();
+    assert!(batch[0].is_first_seen() && batch[1].is_duplicate());
+    for id in ["x", "q"] {
+        assert_eq!(store.get(id).unwrap().unwrap().first_seen.as_millis(), NOW, "{id}");
+    }
+    store.close().unwrap();
+    for disk in [disk.kill(), disk.kill()] {
+        let store = open(&disk);
+        assert!(store.claim(b"victim").unwrap().is_duplicate(), "no time has passed");
+        assert!(store.claim(b"x").unwrap().is_duplicate());
+    }
+}
+
+/// The folder of filters was removed from a live store, and sealing failed for ever after.
+#[test]
+fn i10_a_removed_filter_folder_stopped_sealing() {
+    let (_dir, path) = place();
+    let builder = || small(Store::builder(&path));
+    let store = builder().open().unwrap();
+    std::fs::remove_dir_all(path.join("filters")).unwrap();
+    for n in 0..20_000 {
+        assert!(store.claim(id(n)).unwrap().is_first_seen());
+        if n % 500 == 0 {
+            store.run_background().unwrap();
+        }
+    }
+    assert!(store.stats().runs > 0);
+    drop(store);
+    let store = builder().open().unwrap();
+    assert!((0..20_000).all(|n| store.contains(id(n)).unwrap()));
 }

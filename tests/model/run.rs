@@ -553,7 +553,7 @@ impl World {
         let want = self.oracle.seen(key, now);
         let forgotten = self.call(held, |world| world.space(key.0).forget(id_bytes(key.1)));
         let grave = want.map(|(first_seen, deadline)| {
-            let first_seen = now.max(first_seen + 1);
+            let first_seen = now.max(first_seen);
             vec![(key, Fact { first_seen, deadline, grave: true })]
         });
         match forgotten {
