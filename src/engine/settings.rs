@@ -94,15 +94,16 @@ impl Settings {
         self.open_set_bytes.unwrap_or(fair)
     }
 
-    /// Bytes of one shard's chunk cache: together four tenths.
+    /// Bytes of one shard's chunk cache: together half. It saves more than sled's own, which it spares the
+    /// reading of sixteen chunks for one.
     pub(crate) fn chunk_cache_bytes(&self, shards: usize) -> usize {
-        self.memory_budget / 10 * 4 / shards
+        self.memory_budget / 2 / shards
     }
 
-    /// sled runs well past its cache capacity, so it is told a tenth. What is left of the budget goes
+    /// sled runs well past its cache capacity, so it is told a twentieth. What is left of the budget goes
     /// to the mapped segments of the log and to the buffers of sealing and merging.
     pub(crate) fn sled_cache_bytes(&self) -> u64 {
-        self.memory_budget as u64 / 10
+        self.memory_budget as u64 / 20
     }
 
     /// How many segments may hold unsealed records before they are sealed for the sake of a quick open.
