@@ -12,7 +12,8 @@ kills=${1:-20}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cargo build --release --quiet
-bin=$PWD/${CARGO_TARGET_DIR:-target}/release/firstseen
+target=${CARGO_TARGET_DIR:-target}
+bin=$(cd "$target" && pwd)/release/firstseen
 
 contents() { # the archive's lists of files, if this machine may fetch them
   if ! ls /var/lib/apt/lists/*Contents* >/dev/null 2>&1; then

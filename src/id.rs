@@ -49,7 +49,7 @@ pub(crate) struct IdHash {
 
 impl IdHash {
     /// All bits, for a filter that hashes once more.
-    #[cfg(feature = "reference-filter")]
+    #[cfg(any(feature = "reference-filter", feature = "fuzzing"))]
     pub(crate) fn bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&self.lo.to_le_bytes());

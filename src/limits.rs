@@ -40,6 +40,10 @@ pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
 /// How long a claim waits for a seal, a reservation or a heal before it says so (I12).
 pub(crate) const WAIT_MS_DEFAULT: u64 = 30_000;
 
+/// How much engine time may pass that no manifest tells of: how far, at most, time can fall back when a
+/// process that claims nothing is killed and the clock is then behind.
+pub(crate) const TIME_MARK_MS_MAX: u64 = 10 * 60 * 1_000;
+
 const _: () = assert!(RECORD_BYTES_MAX < SEGMENT_BYTES as usize / 2, "a record fits in a segment");
 const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch");
 const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");

@@ -1,10 +1,23 @@
-//! Locks and padding come from here, so that one place decides which ones (and a schedule explorer can
-//! take their place).
+//! Locks, atomics, threads and padding come from here, so that one place decides which ones. With the
+//! feature `shuttle` or `loom` those of a schedule explorer take their place, and the tests under
+//! tests/schedules and those named `loom_` try the interleavings that a machine shows once in a year.
 
 pub(crate) use crossbeam::utils::CachePadded;
-pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+pub(crate) use {
+    parking_lot::{Condvar, Mutex, MutexGuard, RwLock},
+    std::sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    std::thread,
+};
+
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+mod explored;
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+pub(crate) use explored::{
+    AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, RwLock, thread,
+};
 
 /// A bell for a background thread: raised by anyone, heard once, with a deadline on the wait (I12).
 #[derive(Debug, Default)]
@@ -29,3 +42,6 @@ impl Signal {
         *raised = false;
     }
 }
+
+#[cfg(all(test, feature = "loom"))]
+pub(crate) mod every_order;

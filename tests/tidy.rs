@@ -63,7 +63,10 @@ fn files(folder: &str, endings: &[&str]) -> BTreeMap<String, String> {
         let entries = fs::read_dir(at).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
             if path.is_dir() {
-                walk(&path, endings, found);
+                // What a build has made is nobody's to keep tidy.
+                if path.file_name().is_none_or(|name| name != "target") {
+                    walk(&path, endings, found);
+                }
             } else if endings.iter().any(|e| path.extension().is_some_and(|own| own == *e)) {
                 let name = path.strip_prefix(root()).expect("under the root");
                 let text = fs::read_to_string(&path).expect("a text file");
@@ -255,6 +258,10 @@ fn tests_in(text: &str) -> Vec<&str> {
     tests
 }
 
+fn own_tests(text: &str) -> Vec<String> {
+    tests_in(text).into_iter().map(str::to_owned).collect()
+}
+
 /// The invariants that the design lists, each with its text.
 fn invariants(design: &str) -> BTreeMap<u32, String> {
     let mut found: BTreeMap<u32, String> = BTreeMap::new();
@@ -293,6 +300,35 @@ fn complain_about_invariants(design: &str, tests: &BTreeSet<String>) -> Vec<Stri
         }
         let missing = listed.into_iter().filter(|name| !tests.contains(*name));
         complaints.extend(missing.map(|name| format!("I{number}: there is no test {name}")));
+    }
+    complaints
+}
+
+/// The header of a planted fault: what goes wrong, which invariant that breaks, and tests that notice.
+fn complain_about_planted(path: &str, text: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let header: Vec<&str> = text.lines().take_while(|line| !line.starts_with("--- ")).collect();
+    let field = |name: &str| -> Vec<&str> {
+        let values = header.iter().filter_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        values.collect()
+    };
+    let mut complaints = Vec::new();
+    if field("what").len() != 1 || !field("what").iter().all(|what| what.ends_with('.')) {
+        complaints.push(format!("{path}: one sentence says what goes wrong"));
+    }
+    let number = |part: &str| part.strip_prefix('I').and_then(|n| n.parse::<u32>().ok());
+    let known = |part: &str| number(part).is_some_and(|n| (1..=12).contains(&n));
+    if !matches!(field("breaks")[..], [list] if list.split(' ').all(known)) {
+        complaints.push(format!("{path}: breaks is a list of I1 to I12"));
+    }
+    let checks = field("caught by");
+    if checks.is_empty() {
+        complaints.push(format!("{path}: caught by nothing"));
+    }
+    for check in checks {
+        let name = check.rsplit(' ').next().unwrap_or_default();
+        if !tests.contains(name) {
+            complaints.push(format!("{path}: there is no test {name}"));
+        }
     }
     complaints
 }
@@ -374,8 +410,21 @@ fn documents_name_only_what_is_there() {
 fn every_invariant_has_a_test_and_every_test_named_exists() {
     let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
     let all: BTreeMap<_, _> = rust_files().into_iter().chain(files("tests", &["rs"])).collect();
-    let tests = all.values().flat_map(|text| tests_in(text)).map(str::to_owned).collect();
+    let tests = all.values().flat_map(|text| own_tests(text)).collect();
     assert_none(&complain_about_invariants(&design, &tests));
+}
+
+#[test]
+fn planted_faults_say_what_they_break_and_which_test_notices() {
+    let tests: BTreeSet<_> = rust_files().values().flat_map(|text| own_tests(text)).collect();
+    let planted = files("tests/planted", &["patch"]);
+    assert!(planted.len() >= 36, "{} planted faults", planted.len());
+    assert_none(
+        &planted
+            .iter()
+            .flat_map(|(path, text)| complain_about_planted(path, text, &tests))
+            .collect::<Vec<_>>(),
+    );
 }
 
 /// A check that has never failed proves nothing.
@@ -423,6 +472,15 @@ fn each_rule_can_fail() {
     let gone = twelve.replace("`i1_one`", "`i1_gone`");
     assert_eq!(complain_about_invariants(&gone, &tests).len(), 10 + 12);
     assert!(!complain_about_invariants("", &tests).is_empty());
+
+    let planted = |text: &str| complain_about_planted("x.patch", text, &tests).len();
+    let good =
+        "what: It lies.\nbreaks: I1 I12\ncaught by: A=1 --test it i1_one\n\n--- a/src/id.rs\n";
+    assert_eq!(planted(good), 0);
+    assert_eq!(planted(&good.replace("I12", "I13")), 1);
+    assert_eq!(planted(&good.replace("i1_one", "i1_gone")), 1);
+    assert_eq!(planted(&good.replace("what", "why")), 1);
+    assert_eq!(planted("--- a/src/id.rs\nwhat: Too late.\n"), 3);
     assert_eq!(
         tests_in("#[test]\nfn a() {}\nfn b() {}\n#[test]\n#[cfg(x)]\nfn c() {}"),
         ["a", "c"]

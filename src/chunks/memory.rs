@@ -59,8 +59,8 @@ impl ChunkStore for MemoryChunks {
         Ok(())
     }
 
-    fn remove(&self, id: ChunkId) -> ChunkResult<()> {
-        self.inner.lock().chunks.remove(&id);
+    fn remove_run(&self, run: u64) -> ChunkResult<()> {
+        self.inner.lock().chunks.retain(|id, _| id.run != run);
         Ok(())
     }
 

@@ -56,7 +56,12 @@ pub(crate) trait ChunkStore: std::fmt::Debug + Send + Sync {
     /// Hands the bytes of a chunk to `read`; answers whether there were any.
     fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool>;
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()>;
-    fn remove(&self, id: ChunkId) -> ChunkResult<()>;
+    /// The same for somebody who has to go on soon: a caller who heals (I12).
+    fn put_in_time(&self, id: ChunkId, bytes: Vec<u8>) -> ChunkResult<()> {
+        self.put(id, &bytes)
+    }
+    /// Removes the chunks of a run that there are: how many it had may be forged, or lost.
+    fn remove_run(&self, run: u64) -> ChunkResult<()>;
     /// Removes every chunk of this run and of later ones: what a crash left of unfinished work.
     fn remove_from(&self, run: u64) -> ChunkResult<()>;
     /// The mark last set: tells a folder that was put back or emptied from the one that we left.

@@ -7,8 +7,9 @@
 
 use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM};
 use crate::error::is_full;
-use crate::sync::RwLock;
+use crate::sync::{Arc, RwLock};
 use std::fs;
+use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +26,9 @@ const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
 pub(crate) struct SledChunks {
     path: PathBuf,
     cache_bytes: u64,
-    db: RwLock<Option<sled::Db>>,
+    /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
+    /// that after an error) must not stop the others, nor the reopening (I12).
+    db: RwLock<Option<Arc<sled::Db>>>,
 }
 
 impl SledChunks {
@@ -53,17 +56,41 @@ impl SledChunks {
         doing: &str,
         call: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> ChunkResult<T> {
-        match &*self.db.read() {
-            Some(db) => guard(doing, || call(db)),
-            None => Err(ChunkFault(format!("{doing}: not open"))),
+        let db = self.db.read().clone();
+        let db = db.ok_or_else(|| ChunkFault(format!("{doing}: not open")))?;
+        let answer = guard(doing, || call(&db));
+        // Whoever was the last, after the store was closed meanwhile, is not the one to wait for sled's end.
+        if let Some(db) = Arc::into_inner(db) {
+            bounded("close", Duration::ZERO, move || {
+                drop(db);
+                Ok(())
+            })
+            .ok();
         }
+        answer
+    }
+
+    fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> ChunkResult<()> {
+        self.with("remove", |db| {
+            for key in db.range(keys).keys() {
+                db.remove(key?)?;
+            }
+            Ok(())
+        })
     }
 
     /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
     /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
     fn drop_db(&self, patience: Duration) {
-        let db = self.db.write().take();
+        let Some(db) = self.db.write().take() else { return };
         bounded("close", patience, move || {
+            // Calls that are under way end soon, or never.
+            for _ in 0..patience.as_millis() {
+                if Arc::strong_count(&db) == 1 {
+                    break;
+                }
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
             drop(db);
             Ok(())
         })
@@ -147,19 +174,23 @@ impl ChunkStore for SledChunks {
         self.with("insert", |db| db.insert(key_of(id), bytes)).map(drop)
     }
 
-    fn remove(&self, id: ChunkId) -> ChunkResult<()> {
-        self.with("remove", |db| db.remove(key_of(id))).map(drop)
+    /// On a full disk an insertion of sled's may spin for ever, waiting for room in its buffers.
+    fn put_in_time(&self, id: ChunkId, bytes: Vec<u8>) -> ChunkResult<()> {
+        let db = self.db.read().clone();
+        let db = db.ok_or_else(|| ChunkFault("insert: not open".to_owned()))?;
+        bounded("insert", PATIENCE_AFTER_FAULT, move || db.insert(key_of(id), bytes).map(drop))
+    }
+
+    fn remove_run(&self, run: u64) -> ChunkResult<()> {
+        let first = key_of(ChunkId { run, bucket: 0 });
+        let last = key_of(ChunkId { run, bucket: u32::MAX });
+        self.remove_keys(&first[..]..=&last[..])
     }
 
     fn remove_from(&self, run: u64) -> ChunkResult<()> {
-        self.with("remove", |db| {
-            // The mark's key is four letters: greater than any run number that will ever be reached.
-            let first = key_of(ChunkId { run, bucket: 0 });
-            for key in db.range(&first[..]..MARK_KEY).keys() {
-                db.remove(key?)?;
-            }
-            Ok(())
-        })
+        // The mark's key is four letters: greater than any run number that will ever be reached.
+        let first = key_of(ChunkId { run, bucket: 0 });
+        self.remove_keys(&first[..]..MARK_KEY)
     }
 
     fn mark(&self) -> ChunkResult<Option<u64>> {
@@ -174,7 +205,7 @@ impl ChunkStore for SledChunks {
     fn sync(&self) -> ChunkResult<()> {
         let db = self.db.read().clone();
         let db = db.ok_or_else(|| ChunkFault("flush: not open".to_owned()))?;
-        bounded("flush", PATIENCE, move || db.flush())?;
+        bounded("flush", PATIENCE, move || db.flush().map(drop))?;
         let file = self.path.join("db");
         let synced = fs::File::open(&file).and_then(|file| file.sync_data());
         synced.map_err(|e| ChunkFault(format!("sync {}: {e}", file.display())))
@@ -188,14 +219,14 @@ impl ChunkStore for SledChunks {
             self.wipe()?;
             self.try_open()
         });
-        *self.db.write() = Some(opened?);
+        *self.db.write() = Some(Arc::new(opened?));
         Ok(())
     }
 
     fn reset(&self) -> ChunkResult<()> {
         self.drop_db(PATIENCE);
         self.wipe()?;
-        *self.db.write() = Some(self.try_open()?);
+        *self.db.write() = Some(Arc::new(self.try_open()?));
         Ok(())
     }
 
@@ -205,5 +236,49 @@ impl ChunkStore for SledChunks {
 
     fn close(&self) {
         self.drop_db(PATIENCE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, channel, sync_channel};
+
+    const ID: ChunkId = ChunkId { run: 1, bucket: 0 };
+
+    /// Runs it beside this thread, and fails where it does not end.
+    fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, answer): (_, Receiver<T>) = channel();
+        std::thread::spawn(move || done.send(call()).ok());
+        answer.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{what} hangs"))
+    }
+
+    #[test]
+    fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = Arc::new(SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap());
+        chunks.put(ID, b"chunk").unwrap();
+        let (began, inside) = sync_channel(1);
+        let (release, wait) = channel::<()>();
+        let hung = Arc::clone(&chunks);
+        let hung = std::thread::spawn(move || {
+            hung.with("hang", |_| {
+                began.send(()).unwrap();
+                wait.recv().ok();
+                Ok(())
+            })
+        });
+        inside.recv().unwrap();
+        let other = Arc::clone(&chunks);
+        ends("reopen", move || other.reopen()).unwrap();
+        let other = Arc::clone(&chunks);
+        ends("put", move || other.put(ID, b"again")).unwrap();
+        let other = Arc::clone(&chunks);
+        assert!(
+            ends("get", move || other.get(ID, &mut |bytes| assert_eq!(bytes, b"again"))).unwrap()
+        );
+        drop(release);
+        hung.join().unwrap().unwrap();
+        assert!(chunks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
     }
 }

@@ -111,6 +111,10 @@ mod tests {
     fn hostile_varints_are_refused() {
         assert_eq!(Reader::new(&[0x80; 3]).varint(), None);
         assert_eq!(Reader::new(&[0xff; 11]).varint(), None);
+        // One bit more than a number has.
+        let longest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        assert_eq!(Reader::new(&longest).varint(), Some(u64::MAX));
+        assert_eq!(Reader::new(&longest.map(|b| b + u8::from(b == 1))).varint(), None);
         assert_eq!(Reader::new(&[]).varint(), None);
     }
 }

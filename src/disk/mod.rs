@@ -8,10 +8,10 @@ mod mapped;
 mod real;
 pub mod sim;
 
+use crate::sync::Arc;
 use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 pub use real::RealDisk;
 

@@ -2,14 +2,16 @@
 
 use crate::engine::claim::{Answer, ClaimSpec};
 use crate::engine::namespaces::NsInfo;
+use crate::engine::room::Patience;
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
+use crate::exact::RunMeta;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, check_id};
 use crate::limits;
 use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
-use crate::sync::MutexGuard;
+use crate::sync::{Arc, MutexGuard};
 
 /// The answers for a batch, in its order.
 pub(crate) type BatchAnswer = Vec<Answer>;
@@ -63,7 +65,11 @@ impl Engine {
     }
 
     /// Takes the locks of all shards of the members, with room in each of them for those.
-    pub(super) fn lock_all(&self, members: &[Member<'_>]) -> Result<Locked<'_>> {
+    pub(super) fn lock_all(
+        &self,
+        members: &[Member<'_>],
+        patience: &mut Patience,
+    ) -> Result<Locked<'_>> {
         let mut need = vec![(0usize, 0usize); self.shards.len()];
         for member in members {
             need[member.shard].0 += 1;
@@ -82,7 +88,7 @@ impl Engine {
                 if full && guard.sealing.is_some() {
                     // Waiting while holding the others would stop them too.
                     drop(guards);
-                    self.wait_for_room(cell, guard, ids, bytes)?;
+                    self.wait_for_room(cell, guard, ids, bytes, patience)?;
                     continue 'again;
                 }
                 guards.push(Some(guard));
@@ -107,8 +113,9 @@ impl Engine {
         mut guard: MutexGuard<'_, Shard>,
         ids: usize,
         bytes: usize,
+        patience: &mut Patience,
     ) -> Result<()> {
-        self.room_for(cell, &mut guard, ids, bytes).map(drop)
+        self.room_for(cell, &mut guard, ids, bytes, patience).map(drop)
     }
 
     /// Claims all ids of a batch as one record: either every first-seen of it is a claim afterwards, or,
@@ -121,8 +128,9 @@ impl Engine {
     ) -> Result<BatchAnswer> {
         self.health.check()?;
         let members = self.members(ns, ids)?;
+        let mut patience = Patience::default();
         let (answers, settle) = loop {
-            let mut locked = self.lock_all(&members)?;
+            let mut locked = self.lock_all(&members, &mut patience)?;
             match self.try_batch(&mut locked, ns, &members, spec)? {
                 Attempt::Done(answers, settle) => break (answers, settle),
                 Attempt::Heal(run, fault, hash) => {
@@ -133,7 +141,13 @@ impl Engine {
                     drop(locked);
                     let cell = &self.shards[member.shard];
                     let mut shard = cell.shard.lock();
-                    self.wait_for_release(cell, &mut shard, member.key, member.hash)?;
+                    self.wait_for_release(
+                        cell,
+                        &mut shard,
+                        member.key,
+                        member.hash,
+                        &mut patience,
+                    )?;
                 }
             }
         };
@@ -234,7 +248,7 @@ const PENDING: Lsn = Lsn(u64::MAX);
 /// What came of one round of a batch.
 enum Attempt<'a> {
     Done(BatchAnswer, Option<(Lsn, bool)>),
-    Heal(std::sync::Arc<crate::exact::RunMeta>, String, IdHash),
+    Heal(Arc<RunMeta>, String, IdHash),
     Reserved(Member<'a>),
 }
 

@@ -1,6 +1,7 @@
 //! The claim: one id, one winner (I1).
 
 use crate::engine::namespaces::NsInfo;
+use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -34,10 +35,11 @@ impl Engine {
         let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
+        let mut patience = Patience::default();
         let mut shard = cell.shard.lock();
         let (answer, settle) = loop {
             if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
                 continue;
             }
             let now = self.time.now();
@@ -54,7 +56,7 @@ impl Engine {
             {
                 let first_seen = known.version.first_seen;
                 let extended = if spec.sliding {
-                    if !self.room_for(cell, &mut shard, 1, id.len())? {
+                    if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
                         continue;
                     }
                     self.extend(&mut shard, key, known, now, spec)?
@@ -64,7 +66,7 @@ impl Engine {
                 let settle = extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
                 break (Answer::Duplicate { first_seen }, settle);
             }
-            if !self.room_for(cell, &mut shard, 1, id.len())? {
+            if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
                 continue; // the lock was released: look again
             }
             let before = known.as_ref().map(|known| &known.version);

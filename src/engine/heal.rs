@@ -3,7 +3,7 @@
 //! A healed chunk holds every record of its shard, generation and bucket that the log has, which may be
 //! more than the run had: records of one id are joined, so more copies of the truth change no answer.
 
-use crate::chunks::ChunkFault;
+use crate::chunks::{ChunkFault, ChunkId};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::exact::{ChunkWriter, RunMeta, RunReader};
@@ -65,12 +65,8 @@ impl Engine {
             return Ok(true);
         }
         let collected = self.collect(run, bucket..bucket + 1)?;
-        let mut writer = ChunkWriter::default();
-        let mut entries: Vec<_> =
-            collected.iter().map(|((ns, id), (_, v))| (Key { ns: *ns, id }, *v)).collect();
-        entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
-        entries.iter().for_each(|(key, version)| writer.push(*key, *version));
-        let chunk = writer.finish(id, self.seed).into();
+        let entries = collected.iter().map(|((ns, id), (_, v))| (Key { ns: *ns, id }, *v));
+        let chunk = self.chunk_of(id, entries.collect()).into();
         let mut shard = cell.shard.lock();
         shard.keep_chunks(std::iter::once((id, chunk)));
         Ok(shard.has_chunk(id))
@@ -137,15 +133,20 @@ impl Engine {
         for ((ns, id), (bucket, version)) in collected {
             by_bucket.entry(*bucket).or_default().push((Key { ns: *ns, id }, *version));
         }
-        let mut writer = ChunkWriter::default();
         for bucket in part {
-            let mut entries = by_bucket.remove(bucket).unwrap_or_default();
-            entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
-            entries.iter().for_each(|(key, version)| writer.push(*key, *version));
             let id = run.chunk(*bucket);
-            self.chunks.put(id, &writer.finish(id, self.seed))?;
+            let entries = by_bucket.remove(bucket).unwrap_or_default();
+            self.chunks.put_in_time(id, self.chunk_of(id, entries))?;
             self.counters.chunks_healed.add(1);
         }
         Ok(())
+    }
+
+    /// The bytes of a chunk, its entries in hash order.
+    fn chunk_of(&self, id: ChunkId, mut entries: Vec<(Key<'_>, Version)>) -> Vec<u8> {
+        entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
+        let mut writer = ChunkWriter::default();
+        entries.iter().for_each(|(key, version)| writer.push(*key, *version));
+        writer.finish(id, self.seed)
     }
 }

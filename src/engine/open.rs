@@ -37,6 +37,9 @@ enum Folder {
 /// Opens a store, or makes a new one.
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     settings.check()?;
+    if dir.as_os_str().is_empty() {
+        return Err(Error::invalid("an empty path: a store is a folder, and needs a name"));
+    }
     let folder = identify(dir, &settings)?;
     if folder == Folder::New && !settings.create {
         let why = "there is nothing in this place".to_owned();
@@ -86,7 +89,7 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         return Ok(Folder::Store);
     }
     if names.iter().any(|name| is_of_repair(name)) {
-        let what = "the manifest is missing: a repair did not end; repair again";
+        let what = "the manifest is missing, and there are leftovers of a repair: repair again";
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
     let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, "MANIFEST.new"];
@@ -95,9 +98,12 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
     {
         return not(format!("it holds other things ({})", other.display()));
     }
-    let segments = settings.disk.list(&dir.join(LOG_DIR)).unwrap_or_default();
-    if segments.is_empty() {
-        return Ok(Folder::New);
+    let log = dir.join(LOG_DIR);
+    match settings.disk.list(&log) {
+        Ok(segments) if segments.is_empty() => return Ok(Folder::New),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Folder::New),
+        Err(e) => return Err(Error::io("list", &log, e)),
+        Ok(_) => {}
     }
     Err(Error::corrupt(&dir.join(MANIFEST), 0, "the manifest is missing, but there is a log"))
 }
@@ -140,6 +146,11 @@ impl Opening {
             }
         }
         let mut opening = Self::new(dir, settings, body)?;
+        // Its mark is set after the first manifest is on disk, so this is no creation that was interrupted.
+        if let Ok(Some(_)) = opening.chunks.mark() {
+            let what = "the manifest and the log are missing, but there was a store here";
+            return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
+        }
         opening.chunks.reset()?;
         opening.changed = true;
         // Before the log: a log without a manifest is damage, and a crash in between must not look so.
@@ -310,6 +321,9 @@ impl Opening {
                 ..mark
             }
         });
+        // After a repair without a manifest the records alone tell that a clock is behind.
+        let behind = newest > self.settings.clock.wall().as_millis();
+        let resume = resume.or_else(|| behind.then(|| TimeMark::of_record(newest)));
         let time = keeper(&self.settings, resume);
         let cell = |shard| {
             CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
@@ -461,9 +475,7 @@ impl Engine {
             self.commit(|_| ())
         });
         self.health.close();
-        for cell in &self.shards {
-            cell.changed.notify_all();
-        }
+        self.wake_waiters();
         self.chunks.close();
         drop(lock);
         closed

@@ -1,6 +1,7 @@
 //! Questions about one id, and forgetting it.
 
 use crate::engine::namespaces::NsInfo;
+use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::Result;
 use crate::expiry::Version;
@@ -57,10 +58,11 @@ impl Engine {
         let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
+        let mut patience = Patience::default();
         let mut shard = cell.shard.lock();
         let lsn = loop {
             if shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
                 continue;
             }
             let known = match shard.lookup(key, hash, self.chunk_access()) {
@@ -75,7 +77,7 @@ impl Engine {
             if !known.version.is_live(now) {
                 return Ok(false);
             }
-            if !self.room_for(cell, &mut shard, 1, id.len())? {
+            if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
                 continue;
             }
             let grave = known.version.tombstone(now);

@@ -20,6 +20,7 @@ use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
 use serde::Serialize;
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 
 const NEW_LOG_DIR: &str = "log.repaired";
@@ -80,7 +81,7 @@ impl fmt::Display for RepairReport {
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let disk = &*settings.disk;
     let not = |why: &str| Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() });
-    let Ok(names) = disk.list(dir) else { return not("there is no such folder") };
+    let Some(names) = list(disk, dir)? else { return not("there is no such folder") };
     // Looked at before the lock is taken: a folder that is something else is left as it is.
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
@@ -94,7 +95,9 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let manifest = match disk.read(&path).map(|bytes| ManifestBody::decode(&path, &bytes)) {
         Ok(Ok(body)) => Some(body),
         Ok(Err(e @ Error::FromTheFuture { .. })) => return Err(e),
-        Ok(Err(_)) | Err(_) => None,
+        Ok(Err(_)) => None,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => return Err(Error::io("read", &path, e)),
     };
     let source = source_dir(disk, dir)?;
     let seed = match &manifest {
@@ -151,7 +154,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
 fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let (manifest, aside) = (dir.join(MANIFEST), dir.join(OLD_MANIFEST));
     match disk.rename(&manifest, &aside) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
             return Err(Error::io("move away", &manifest, e));
         }
         _ => {}
@@ -159,10 +162,22 @@ fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
     disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
 
+/// What is in a folder; `None` if there is none. An error of the disk is neither: what it hides would be
+/// taken for lost.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
+    match disk.list(dir) {
+        Ok(names) => Ok(Some(names)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(Error::io("list", dir, e)),
+    }
+}
+
 /// The log to save from: the log, or, after a repair that did not end, the one moved away last.
 fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
     let log = dir.join(LOG_DIR);
-    if disk.list(&log).is_ok_and(|names| !names.is_empty()) {
+    if list(disk, &log)?.is_some_and(|names| !names.is_empty()) {
         return Ok(log);
     }
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;

@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::engine::batch::Member;
 use crate::engine::claim::ClaimSpec;
 use crate::engine::namespaces::NsInfo;
+use crate::engine::room::Patience;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
@@ -58,8 +59,9 @@ impl Engine {
         let mut hold = Hold { holder, bytes: Vec::new(), ids: Vec::new() };
         let mut answers = Vec::with_capacity(members.len());
         let mut settle = None;
+        let mut patience = Patience::default();
         'again: loop {
-            let mut locked = match self.lock_all(&members) {
+            let mut locked = match self.lock_all(&members, &mut patience) {
                 Ok(locked) => locked,
                 Err(e) => {
                     // After a heal, ids may be held already.
@@ -120,8 +122,9 @@ impl Engine {
         if members.is_empty() {
             return Ok(());
         }
+        let mut patience = Patience::default();
         let lsn = 'again: loop {
-            let mut locked = self.lock_all(&members)?;
+            let mut locked = self.lock_all(&members, &mut patience)?;
             let at = self.time.now();
             let mut known = Vec::with_capacity(members.len());
             for member in &members {

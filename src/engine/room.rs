@@ -1,10 +1,27 @@
-//! Room in memory: claims wait for a seal only when the bound on unsealed memory is reached.
+//! What a claim may wait for, and how long: room in memory, when the bound on unsealed ids is reached, and
+//! the end of a reservation.
 
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
+use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::shard::Shard;
 use crate::sync::{MutexGuard, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long one call may wait, over everything that it has to wait for one after the other (I12): others may
+/// take the room or the id each time before the call gets its turn.
+#[derive(Debug, Default)]
+pub(super) struct Patience {
+    /// Set by the first wait; most calls never wait, and never ask for the time.
+    until: Option<Instant>,
+}
+
+impl Patience {
+    fn until(&mut self, wait_max: Duration) -> Instant {
+        *self.until.get_or_insert_with(|| deadline(wait_max))
+    }
+}
 
 impl Engine {
     /// Makes sure that the open set takes `ids` more ids of `bytes` bytes in all. Answers `false` after
@@ -16,15 +33,21 @@ impl Engine {
         shard: &mut MutexGuard<'_, Shard>,
         ids: usize,
         bytes: usize,
+        patience: &mut Patience,
     ) -> Result<bool> {
         if !shard.open.is_full_for(ids, bytes) {
             return Ok(true);
         }
-        self.make_room(cell, shard)
+        self.make_room(cell, shard, patience)
     }
 
     #[cold]
-    fn make_room(&self, cell: &ShardCell, shard: &mut MutexGuard<'_, Shard>) -> Result<bool> {
+    fn make_room(
+        &self,
+        cell: &ShardCell,
+        shard: &mut MutexGuard<'_, Shard>,
+        patience: &mut Patience,
+    ) -> Result<bool> {
         // A batch larger than a whole open set is let in on its own: batches are bounded.
         if shard.open.is_empty() {
             return Ok(true);
@@ -35,12 +58,16 @@ impl Engine {
             self.signals.seal.raise();
             return Ok(true);
         }
+        // Looked at under the lock, like what follows: whoever changes it rings with the lock, or the bell
+        // could go between this look and the wait.
+        self.health.check()?;
         // Sealing has just failed for want of room and will be tried again: no use in waiting for it.
         if self.seal_is_full.load(Ordering::Acquire) {
             return Err(Error::StorageFull { path: self.dir.clone() });
         }
         self.counters.waits_for_seal.add(1);
-        let timed_out = cell.changed.wait_for(shard, self.settings.wait_max).timed_out();
+        let until = patience.until(self.settings.wait_max);
+        let timed_out = cell.changed.wait_until(shard, until).timed_out();
         self.health.check()?;
         if timed_out && shard.sealing.is_some() {
             return Err(Self::timed_out("room in memory: sealing cannot keep up or cannot write"));
@@ -55,28 +82,64 @@ impl Engine {
         shard: &mut MutexGuard<'_, Shard>,
         key: Key<'_>,
         hash: IdHash,
+        patience: &mut Patience,
     ) -> Result<()> {
-        let Some(holder) = shard.reserved.holder(key, hash) else { return Ok(()) };
-        // Others may be released meanwhile and ring the same bell, so the deadline is kept here.
-        let deadline = parking_lot_deadline(self.settings.wait_max);
-        while shard.reserved.holder(key, hash) == Some(holder) {
-            if cell.changed.wait_until(shard, deadline).timed_out() {
-                return Err(Self::timed_out(
+        if shard.reserved.holder(key, hash).is_none() {
+            return Ok(());
+        }
+        let until = patience.until(self.settings.wait_max);
+        cell.wait_for_release(shard, key, hash, until, &self.health)
+    }
+
+    /// Lets everybody who waits in a shard look again: the store was closed or has stopped, or sealing has
+    /// run out of room.
+    pub(super) fn wake_waiters(&self) {
+        self.shards.iter().for_each(|cell| cell.wake());
+    }
+}
+
+impl ShardCell {
+    fn wait_for_release(
+        &self,
+        shard: &mut MutexGuard<'_, Shard>,
+        key: Key<'_>,
+        hash: IdHash,
+        until: Instant,
+        health: &Health,
+    ) -> Result<()> {
+        let holder = shard.reserved.holder(key, hash);
+        while holder.is_some() && shard.reserved.holder(key, hash) == holder {
+            // Under the lock and before the wait: see `wake`.
+            health.check()?;
+            if self.changed.wait_until(shard, until).timed_out() {
+                return Err(Engine::timed_out(
                     "the reservation of this id to be confirmed or dropped",
                 ));
             }
-            self.health.check()?;
         }
-        Ok(())
+        health.check()
+    }
+
+    /// Rings for a change that the lock does not guard, such as a store that has stopped. So the lock is
+    /// taken once: who has looked before the change is waiting by then, and hears the bell (I12).
+    fn wake(&self) {
+        drop(self.shard.lock());
+        self.changed.notify_all();
     }
 }
+
+const FAR: Duration = Duration::from_secs(1 << 30);
 
 /// The only use of the machine's instant: how long a thread sleeps, never what an answer is.
 #[expect(
     clippy::disallowed_methods,
     reason = "a deadline for a condition variable, not engine time"
 )]
-fn parking_lot_deadline(wait: std::time::Duration) -> std::time::Instant {
-    let now = std::time::Instant::now();
-    now.checked_add(wait).unwrap_or(now)
+fn deadline(wait: Duration) -> Instant {
+    let now = Instant::now();
+    // A wait that the machine's clock cannot express is one that nobody will see the end of.
+    now.checked_add(wait).unwrap_or_else(|| now + FAR)
 }
+
+#[cfg(all(test, feature = "loom"))]
+mod every_order;

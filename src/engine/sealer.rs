@@ -6,6 +6,7 @@
 
 use crate::engine::Engine;
 use crate::engine::manifest::ManifestBody;
+use crate::engine::namespaces::NsMeta;
 use crate::engine::seal::RunBuilder;
 use crate::error::Result;
 use crate::exact::{KeptChunks, RunSize};
@@ -115,6 +116,9 @@ impl Engine {
     /// that version, so that an older copy of it is recognised (I10).
     pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
+        // Their records first: a repair that has to do without this manifest finds them in the log alone.
+        let namespaces = self.namespaces.metas();
+        self.log.sync_to(self.log.end())?;
         self.chunks.set_mark(manifest.body.epoch + 1)?;
         self.chunks.sync()?;
         let before = manifest.body.clone();
@@ -123,7 +127,7 @@ impl Engine {
         let listed: Vec<u64> = manifest.body.runs.iter().map(|run| run.id).collect();
         let in_flight = manifest.in_flight.clone();
         manifest.in_flight.retain(|(id, _)| !listed.contains(id));
-        self.fill_in(&mut manifest.body);
+        self.fill_in(&mut manifest.body, namespaces);
         let written = manifest.write();
         if written.is_err() {
             let epoch = manifest.body.epoch;
@@ -134,13 +138,13 @@ impl Engine {
     }
 
     /// What the manifest says of log, namespaces and time.
-    pub(super) fn fill_in(&self, body: &mut ManifestBody) {
+    fn fill_in(&self, body: &mut ManifestBody, namespaces: Vec<NsMeta>) {
         let first = body.first_segment();
         body.durable = self.log.durable();
         body.known = self.log.closed();
         body.known.retain(|meta| meta.number < first);
         body.next_segment = self.log.active() + 1;
-        body.namespaces = self.namespaces.metas();
+        body.namespaces = namespaces;
         body.time = Some(self.time.mark());
     }
 }

@@ -1,7 +1,6 @@
 //! Expiry: a generation dies whole. Its runs leave the shards, and their filters and chunks go, without a
 //! look at any id. Answers do not depend on it (I4): a dead claim is dead before it is swept.
 
-use crate::chunks::ChunkId;
 use crate::engine::{Engine, filters};
 use crate::error::Result;
 use crate::exact::RunMeta;
@@ -65,16 +64,14 @@ impl Engine {
         self.doomed.lock().extend(busy);
         for meta in ready {
             let doomed = (meta.id, meta.buckets);
-            self.bury_run(doomed)?;
+            self.bury_run(meta.id)?;
             self.manifest.lock().body.doomed.retain(|other| *other != doomed);
         }
         Ok(())
     }
 
-    fn bury_run(&self, (run, buckets): (u64, u32)) -> Result<()> {
-        for bucket in 0..buckets {
-            self.chunks.remove(ChunkId { run, bucket })?;
-        }
+    fn bury_run(&self, run: u64) -> Result<()> {
+        self.chunks.remove_run(run)?;
         filters::remove(&*self.disk, &self.dir, run)
     }
 
@@ -87,7 +84,7 @@ impl Engine {
             manifest.body.doomed.iter().copied().filter(|(id, _)| !known.contains(id)).collect()
         };
         for doomed in leftovers {
-            self.bury_run(doomed)?;
+            self.bury_run(doomed.0)?;
             self.manifest.lock().body.doomed.retain(|other| *other != doomed);
         }
         Ok(())

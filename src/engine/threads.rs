@@ -4,9 +4,9 @@
 use crate::chunks;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Signal};
+use crate::limits;
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Signal, thread};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How long after a failed attempt (a full disk, a failing chunk store) the next one is made.
@@ -18,7 +18,7 @@ const IDLE: Duration = Duration::from_millis(200);
 pub(crate) struct Threads {
     engine: Arc<Engine>,
     stop: Arc<AtomicBool>,
-    handles: Mutex<Vec<JoinHandle<()>>>,
+    handles: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Threads {
@@ -56,14 +56,17 @@ impl Threads {
                         engine.note_trouble(&error);
                         RETRY
                     }
-                    Err(_) => return engine.health.stop("a background thread panicked"),
+                    Err(_) => {
+                        engine.health.stop("a background thread panicked");
+                        return engine.wake_waiters();
+                    }
                 };
                 if !stop.load(Ordering::Acquire) {
                     signal(&engine).wait(pause);
                 }
             }
         };
-        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(body);
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
         let handle = spawned.map_err(|e| Error::io("start a thread for", &self.engine.dir, e))?;
         self.handles.lock().push(handle);
         Ok(())
@@ -88,9 +91,7 @@ impl Engine {
             self.seal_is_full.store(is_full, Ordering::Release);
             if is_full {
                 // Those who wait for room in memory hear it now, not at their deadline.
-                for cell in &self.shards {
-                    cell.changed.notify_all();
-                }
+                self.wake_waiters();
             }
             if !sealed? {
                 return Ok(());
@@ -121,7 +122,18 @@ impl Engine {
         let compacted = self.compact()?;
         self.bury()?;
         self.bury_leftovers()?;
+        self.mark_time()?;
         Ok(swept || merged || compacted)
+    }
+
+    /// Writes the time down when the last manifest tells of one that is long past (I5). Records tell it,
+    /// too, but a store may only be asked, and a jump of the clock may have been followed meanwhile.
+    fn mark_time(&self) -> Result<()> {
+        let marked = self.manifest.lock().body.time.map_or(0, |mark| mark.high);
+        if self.time.now().as_millis() - marked > limits::TIME_MARK_MS_MAX {
+            self.commit(|_| ())?;
+        }
+        Ok(())
     }
 
     /// For stores without threads: all that they would do, until nothing is left.
@@ -140,7 +152,8 @@ impl Engine {
     /// stays so until it is opened again, so that is done here.
     fn note_trouble(&self, error: &Error) {
         if self.health.check().is_err() {
-            return;
+            // Who waits for this work waits in vain.
+            return self.wake_waiters();
         }
         tracing::warn!(%error, "background work failed and will be tried again");
         self.counters.background_failures.add(1);

@@ -3,10 +3,12 @@
 use crate::engine::Durability;
 use crate::engine::Engine;
 use crate::engine::namespaces::NsInfo;
+use crate::engine::room::Patience;
 use crate::error::{Error, Result};
 use crate::exact::{MergeCursor, Source};
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId, check_id};
+use crate::log::Lsn;
 use crate::shard::Lookup;
 use crate::sync::MutexGuard;
 use crate::time::Timestamp;
@@ -85,34 +87,46 @@ impl Engine {
         durability: Durability,
     ) -> Result<u64> {
         self.health.check()?;
-        let mut added = 0;
+        let (mut added, mut last) = (0, None);
         for entry in entries {
             check_id(&entry.id)?;
             if entry.deadline <= entry.first_seen {
                 return Err(Error::invalid("an imported claim ends before it begins"));
             }
-            added += u64::from(self.import_one(ns, entry, durability)?);
+            let (new, lsn) = self.import_one(ns, entry, durability)?;
+            added += u64::from(new);
+            last = last.max(lsn);
         }
-        if durability == Durability::Disk {
-            self.log.sync_to(self.log.end())?;
+        // What was live here already counts as imported, so it is as safe as the rest (I6).
+        if let Some(lsn) = last {
+            self.settle(durability, lsn, false)?;
         }
         Ok(added)
     }
 
-    fn import_one(&self, ns: &NsInfo, entry: &ImportEntry, durability: Durability) -> Result<bool> {
+    /// Answers whether the claim is new here, and the place of its record unless that is on disk.
+    fn import_one(
+        &self,
+        ns: &NsInfo,
+        entry: &ImportEntry,
+        durability: Durability,
+    ) -> Result<(bool, Option<Lsn>)> {
         let key = Key { ns: ns.id, id: &entry.id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
+        let mut patience = Patience::default();
         let mut shard = cell.shard.lock();
         loop {
             if shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
                 continue;
             }
             let now = self.time.now();
             let known = match shard.lookup(key, hash, self.chunk_access()) {
                 Lookup::Unknown => None,
-                Lookup::Known(known) if known.version.is_live(now) => return Ok(false),
+                Lookup::Known(known) if known.version.is_live(now) => {
+                    return Ok((false, known.lsn));
+                }
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
@@ -120,9 +134,9 @@ impl Engine {
                 }
             };
             if entry.deadline <= now {
-                return Ok(false);
+                return Ok((false, None));
             }
-            if !self.room_for(cell, &mut shard, 1, key.id.len())? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
                 continue;
             }
             // Not before an earlier, ended claim or a tombstone: it would not count against them.
@@ -139,7 +153,7 @@ impl Engine {
             let one = std::iter::once((key, version));
             let lsn = self.log.append_versions(level, version.generation(), one)?;
             shard.put(key, hash, version, lsn, known);
-            return Ok(true);
+            return Ok((true, Some(lsn)));
         }
     }
 }

@@ -352,9 +352,11 @@ mod tests {
         check(&[(0, b"a", forever)]);
         check(&[(0, b"aa", day), (0, b"bb", later), (0, b"cc", day)]);
         check(&[(0, b"a", day), (7, b"a", later), (0, b"", day.tombstone(at(1_700_000_000_001)))]);
-        let ids: Vec<[u8; 16]> = (0..180u8).map(|i| [i; 16]).collect();
+        let count = if cfg!(miri) { 20 } else { 180 };
+        let ids: Vec<[u8; 16]> = (0..count).map(|i| [i; 16]).collect();
         let many: Vec<_> = ids.iter().map(|id| (0, &id[..], forever)).collect();
-        assert!(check(&many) < 180 * 17, "little more than the ids themselves");
+        let bytes = check(&many);
+        assert!(cfg!(miri) || bytes < 180 * 17, "little more than the ids themselves");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::sync::Arc;
 
 /// Bits per id. With eight bits set in a block of 512, 14 bits per id answer "maybe" for about one new
 /// id in 300, at 1.75 bytes of memory.
-const BITS_PER_ID: u64 = 14;
+pub(crate) const BITS_PER_ID: u64 = 14;
 
 const WORDS: usize = 8;
 const BLOCK_BITS: u64 = 512;
@@ -144,12 +144,14 @@ mod tests {
     fn the_reference_filter_is_not_far_better() {
         let n = 100_000u32;
         let ours = filter_of(u64::from(n), n);
+        // The halves of the seed are the keys of its two hashes. They must differ, or it is no reference.
+        let seed = b"the first half, the second half.";
         let mut reference =
-            bloomfilter::Bloom::<[u8; 4]>::new_with_seed(ours.bytes(), n as usize, &[7; 32])
+            bloomfilter::Bloom::<[u8; 4]>::new_with_seed(ours.bytes(), n as usize, seed)
                 .expect("sizes are sound");
         (0..n).for_each(|i| reference.set(&i.to_le_bytes()));
         let ours = hashes(n, n).filter(|h| ours.may_contain(*h)).count();
         let theirs = (n..2 * n).filter(|i| reference.check(&i.to_le_bytes())).count();
-        assert!(ours <= 6 * theirs.max(20), "ours {ours}, reference {theirs} in {n}");
+        assert!(ours <= 3 * theirs.max(20), "ours {ours}, reference {theirs} in {n}");
     }
 }

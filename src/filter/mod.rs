@@ -9,6 +9,8 @@ mod blocked;
 mod reference;
 mod snapshot;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use blocked::BITS_PER_ID;
 #[cfg(not(feature = "reference-filter"))]
 pub(crate) use blocked::{Filter, FilterBuilder};
 #[cfg(feature = "reference-filter")]

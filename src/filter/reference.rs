@@ -5,10 +5,11 @@ use crate::id::IdHash;
 use crate::sync::Arc;
 use bloomfilter::Bloom;
 
-const BITS_PER_ID: u64 = 14;
+pub(crate) const BITS_PER_ID: u64 = 14;
 
-/// The seed only separates this filter from others; ids are hashed under the store's seed before.
-const SEED: [u8; 32] = [7; 32];
+/// The seed only separates this filter from others; ids are hashed under the store's seed before. Its halves
+/// are the keys of two hashes, and must differ: otherwise all bits of an id follow from one.
+const SEED: [u8; 32] = *b"the first half, the second half.";
 
 #[derive(Clone)]
 pub(crate) struct Filter {

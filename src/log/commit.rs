@@ -22,13 +22,51 @@ impl Commit {
         let leading = Mutex::new(false);
         Self { durable: durable.0.into(), leading, done: Condvar::new(), syncs: AtomicU64::new(0) }
     }
+
+    #[inline]
+    fn durable(&self) -> Lsn {
+        Lsn(self.durable.load(Ordering::Acquire))
+    }
+
+    /// Everything before this place is on disk.
+    fn reached(&self, lsn: Lsn) {
+        self.durable.fetch_max(lsn.0, Ordering::AcqRel);
+    }
+
+    /// Returns when everything before `lsn` is on disk: by the work of somebody else, or by `lead`, which
+    /// one caller at a time runs and which says how far it has [`reached`](Self::reached). `check` says
+    /// whether there is still something to wait for.
+    fn wait_for(
+        &self,
+        lsn: Lsn,
+        check: impl Fn() -> Result<()>,
+        lead: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let mut leading = self.leading.lock();
+        loop {
+            if self.durable() >= lsn {
+                return Ok(());
+            }
+            check()?;
+            if !*leading {
+                break;
+            }
+            self.done.wait(&mut leading);
+        }
+        *leading = true;
+        drop(leading);
+        let led = lead();
+        *self.leading.lock() = false;
+        self.done.notify_all();
+        led
+    }
 }
 
 impl Log {
     /// Up to where the log is on disk.
     #[inline]
     pub(crate) fn durable(&self) -> Lsn {
-        Lsn(self.commit.durable.load(Ordering::Acquire))
+        self.commit.durable()
     }
 
     /// How many syncs were made so far.
@@ -39,23 +77,7 @@ impl Log {
     /// Returns when everything before `lsn` is on disk. A wait ends with the sync that is waited for
     /// (I12); after a failed sync every waiter hears so, and the store has stopped (I7).
     pub(crate) fn sync_to(&self, lsn: Lsn) -> Result<()> {
-        let mut leading = self.commit.leading.lock();
-        loop {
-            if self.durable() >= lsn {
-                return Ok(());
-            }
-            self.config.health.check()?;
-            if !*leading {
-                break;
-            }
-            self.commit.done.wait(&mut leading);
-        }
-        *leading = true;
-        drop(leading);
-        let led = self.lead();
-        *self.commit.leading.lock() = false;
-        self.commit.done.notify_all();
-        led
+        self.commit.wait_for(lsn, || self.config.health.check(), || self.lead())
     }
 
     fn lead(&self) -> Result<()> {
@@ -72,7 +94,7 @@ impl Log {
             synced.map_err(|e| self.stop_on(Error::io("sync", &segment.path, e)))?;
         }
         self.commit.syncs.fetch_add(1, Ordering::Relaxed);
-        self.commit.durable.fetch_max(target.0, Ordering::AcqRel);
+        self.commit.reached(target);
         active.note_durable(target);
         let synced = |number| full.iter().any(|segment| segment.header.number == number);
         self.tail.lock().unsynced.retain(|segment| !synced(segment.header.number));
@@ -89,6 +111,9 @@ impl Log {
 
     /// Takes note of what recovery found on disk or has put there.
     pub(crate) fn set_durable(&self, lsn: Lsn) {
-        self.commit.durable.fetch_max(lsn.0, Ordering::AcqRel);
+        self.commit.reached(lsn);
     }
 }
+
+#[cfg(all(test, feature = "loom"))]
+mod every_order;

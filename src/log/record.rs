@@ -222,7 +222,7 @@ fn finish(out: &mut [u8], place: Place) {
 }
 
 /// Adds a record of these bytes with a good checksum, whatever they say.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn put_raw(out: &mut Vec<u8>, place: Place, body: &[u8]) {
     let mut framed = vec![0; CRC_BYTES];
     put_varint(&mut framed, body.len() as u64);

@@ -352,7 +352,9 @@ pub(crate) struct Salvaged {
 
 /// Reads whatever whole records a folder of segments still holds, for repair (I11). Goes on behind
 /// damage: a record is found again by its checksum, which covers its place. The seed of `config` is
-/// tried where a segment's own header is damaged; the time base is then that of the segment before.
+/// tried where a segment's own header is damaged. If its time base cannot be restored either, that of the
+/// segment before stands in for it: such claims end early, as if they were lost, and none gets in the way
+/// of an id that is new.
 /// With a plan it is also noticed which segments are missing.
 pub(crate) fn salvage(
     config: &LogConfig,
@@ -380,10 +382,15 @@ pub(crate) fn salvage(
             _ => {
                 let bytes = u64::from(DATA_START).min(raw.len() as u64);
                 damages.push(ScanDamage { path: path.clone(), offset: 0, bytes });
-                Header { number, base, seed: config.seed }
+                let unknown = Header { number, base, seed: config.seed };
+                Header::restore(number, config.seed, &raw).unwrap_or(unknown)
             }
         };
         base = header.base;
+        if (Header::BYTES..DATA_START as usize).contains(&raw.len()) {
+            // As opening sees it: the segment has lost all that it held.
+            damages.push(ScanDamage { path: path.clone(), offset: raw.len() as u64, bytes: 0 });
+        }
         let bytes = SegmentBytes::from_file(header, raw);
         let next = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
         let first = plan.map_or(0, |plan| plan.first);
@@ -441,4 +448,58 @@ pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::error::ErrorKind;
+    use crate::health::Health;
+    use crate::log::record::{self, Place};
+    use crate::sync::Signal;
+
+    /// What opening says of a log of one record, which has a good checksum and was on disk.
+    fn opening(put: impl Fn(&mut Vec<u8>, Place)) -> Result<Recovered> {
+        let disk = SimDisk::new().without_mapping();
+        let dir = PathBuf::from("/log");
+        disk.create_dir_all(&dir).expect("makes a folder");
+        let config = LogConfig {
+            disk: Arc::new(disk.clone()),
+            dir: dir.clone(),
+            seed: Seed([7; 16]),
+            health: Arc::new(Health::default()),
+            work: Arc::new(Signal::default()),
+            segment_bytes: 64 << 10,
+        };
+        let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        drop(Log::recover(config.clone(), plan.clone(), now, |_, _| Ok(())).expect("a new log"));
+        let segment = Segment::open(&disk, &Segment::path(&dir, 1)).expect("just made");
+        let mut bytes = Vec::new();
+        put(&mut bytes, segment.place(DATA_START));
+        segment.file.write_all_at(&bytes, u64::from(DATA_START)).expect("writes");
+        let plan = ReplayPlan { durable: Lsn::new(1, DATA_START), ..plan };
+        Log::recover(config, plan, now, |_, _| Ok(()))
+    }
+
+    #[test]
+    fn i12_a_mark_that_leads_back_is_damage_and_is_not_followed_for_ever() {
+        for next in [0, 1] {
+            let opened = opening(|out, place| record::end(out, place, next));
+            let error = opened.expect_err("it leads back");
+            assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
+            assert!(error.to_string().contains("leads back"), "{error}");
+        }
+    }
+
+    #[test]
+    fn i11_a_record_of_an_unknown_kind_is_reported_and_neither_cut_nor_passed_over() {
+        for kind in 5..15 {
+            let error = opening(|out, place| record::put_raw(out, place, &[kind, 1, 2, 3]))
+                .expect_err("nobody here can read it");
+            assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
+            assert!(error.to_string().contains("unknown kind"), "{error}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    pub(crate) const BYTES: usize = HEAD_BYTES;
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES);
         out.extend_from_slice(&MAGIC);
@@ -81,6 +83,27 @@ impl Header {
             return Err(Error::FromTheFuture { path, found: version, known: VERSION });
         }
         Ok(header)
+    }
+
+    /// The header of a segment whose header is damaged, if the damage leaves no doubt about it: number and
+    /// seed are known from elsewhere, so what was lost is the base time, and the checksum finds that unless
+    /// both are damaged.
+    pub(crate) fn restore(number: u32, seed: Seed, damaged: &[u8]) -> Option<Self> {
+        let base = u64::from_le_bytes(damaged.get(16..24)?.try_into().ok()?);
+        let crc = damaged.get(HEAD_BYTES - 4..HEAD_BYTES)?;
+        let of = |base| Self { number, base: Timestamp::from_millis(base), seed };
+        let bits = (0..u64::BITS).map(|bit| base ^ (1 << bit));
+        let good = |header: &Self| header.encode().ends_with(crc);
+        if let Some(header) = std::iter::once(base).chain(bits).map(of).find(good) {
+            return Some(header);
+        }
+        // All but the checksum is as it must be: then it is the checksum that is damaged.
+        let whole = of(base);
+        let is_whole = damaged.get(..HEAD_BYTES - 4) == whole.encode().get(..HEAD_BYTES - 4);
+        let flipped = |a: &[u8], b: &[u8]| -> u32 {
+            a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
+        };
+        (is_whole && flipped(&whole.encode()[HEAD_BYTES - 4..], crc) <= 1).then_some(whole)
     }
 
     /// Enters the checksum of every record: records of another store or segment do not pass here.
@@ -150,6 +173,10 @@ impl Segment {
                 format!("the header says segment {}, the name says otherwise", header.number);
             return Err(Error::corrupt(path, 8, what));
         }
+        // It had its room before it was named. Cut below the watermark, it would seem never written to.
+        if len < u64::from(DATA_START) {
+            return Err(Error::corrupt(path, len, "the segment ends before its records begin"));
+        }
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
     }
 
@@ -186,10 +213,7 @@ impl Segment {
         let len = self.file.len().map_err(|e| Error::io("stat", &self.path, e))?;
         let end = end.map_or(len, u64::from).min(len);
         let mut bytes = vec![0; end.saturating_sub(u64::from(start)) as usize];
-        // A segment whose making was interrupted may end before its records begin.
-        if !bytes.is_empty() {
-            self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
-        }
+        self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
         Ok(SegmentBytes { header: self.header, salt: self.salt, start, bytes })
     }
 }
@@ -277,6 +301,32 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::decode(path, &bad).is_err(), "bit {bit}");
         }
+    }
+
+    /// The salt enters the checksum of each record, so no record of another segment or store passes here.
+    #[test]
+    fn i11_each_segment_of_each_store_has_a_salt_of_its_own() {
+        let base = Timestamp::from_millis(5);
+        let salt = |number, seed| Header { number, base, seed: Seed([seed; 16]) }.salt();
+        assert_ne!(salt(7, 3), salt(8, 3));
+        assert_ne!(salt(7, 3), salt(7, 4));
+    }
+
+    #[test]
+    fn i11_a_header_with_one_flipped_bit_is_restored_and_one_that_is_gone_is_not() {
+        let seed = Seed([3; 16]);
+        let header = Header { number: 7, base: Timestamp::from_millis(1_700_000_000_123), seed };
+        let good = header.encode();
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Header::restore(7, seed, &bad), Some(header), "bit {bit}");
+        }
+        let mut bad = good.clone();
+        bad[16..20].fill(0x55);
+        assert_eq!(Header::restore(7, seed, &bad), None);
+        assert_eq!(Header::restore(7, seed, &[0; HEAD_BYTES]), None);
+        assert_eq!(Header::restore(7, seed, &good[..43]), None);
     }
 
     #[test]

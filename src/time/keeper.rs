@@ -41,6 +41,13 @@ pub(crate) struct TimeMark {
     pub(crate) suspect_elapsed: u64,
 }
 
+impl TimeMark {
+    /// What a record tells: its moment, in a boot that nobody knows.
+    pub(crate) fn of_record(high: u64) -> Self {
+        Self { high, elapsed: 0, boot: 0, suspect: 0, suspect_elapsed: 0 }
+    }
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
     jump_ms_max: u64,

@@ -1,14 +1,15 @@
-//! Crashes: of a simulated disk at every operation, of a real process at random moments, and errors of
-//! the disk at every call. The operations and the oracle are those of the model test.
+//! Crashes of a simulated disk at every operation, and errors of the disk at every call. The operations
+//! and the oracle are those of the model test; real processes and file systems are in tests/kernel.
 //!
-//! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_KILLS` set how much is tried,
-//! `FIRSTSEEN_CRASH_SEED` where to begin. Every failure prints the line that replays it.
+//! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_CRASH_SCHEDULES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_DAMAGES`
+//! set how much is tried, `FIRSTSEEN_CRASH_SEED` where to begin. Every failure prints the line that
+//! replays it.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 #![allow(dead_code, reason = "model, crash and fuzzer each use a part of what they share")]
 
+mod damage;
 mod faults;
-mod kill;
 #[path = "../model/ops.rs"]
 mod ops;
 #[path = "../model/oracle.rs"]
@@ -16,9 +17,12 @@ mod oracle;
 mod power;
 #[path = "../model/run.rs"]
 mod run;
+mod schedule;
+mod schedules;
 
 use ops::{Op, Setup, generate};
-use run::{Verdict, World};
+use run::Verdict;
+pub(crate) use schedule::run_until;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -36,18 +40,6 @@ pub(crate) fn workload(seed: u64) -> (Setup, Vec<Op>) {
     let (setup, mut ops) = generate(seed, OPS_MAX);
     ops.retain(|op| !matches!(op, Op::Kill | Op::PowerCut { .. }));
     (setup, ops)
-}
-
-/// Runs a list until it ends, the disk dies or the store stops. Only a broken promise is an error.
-pub(crate) fn run_until(world: &mut World, ops: &[Op]) -> Verdict<usize> {
-    let disk = world.disk();
-    for (number, op) in ops.iter().enumerate() {
-        if disk.is_dead() || world.stopped {
-            return Ok(number);
-        }
-        world.step(op).map_err(|what| format!("op {number} {op:?}: {what}"))?;
-    }
-    Ok(ops.len())
 }
 
 /// Works on seeds, on two threads, until `enough` is counted. Answers how many seeds and how much.

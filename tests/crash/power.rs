@@ -109,6 +109,7 @@ fn i6_i9_i11_a_power_cut_at_every_operation_loses_nothing_that_was_acknowledged(
         });
     let twice = twice.into_inner();
     println!(
-        "| simulated crash | {states} states, {twice} of them after a second crash | {seeds} workloads | 0 lost, 0 twice |"
+        "proof | simulated crash | {states} | states | {seeds} workloads, {twice} states after a second crash; \
+         0 lost, 0 twice"
     );
 }

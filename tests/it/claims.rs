@@ -160,3 +160,20 @@ fn a_duplicate_knows_when_the_first_was_seen() {
     let duplicate = |first_seen| Claim::Duplicate { first_seen };
     assert_eq!(answers, [duplicate(first_seen), Claim::FirstSeen, duplicate(later)]);
 }
+
+#[test]
+fn i12_claims_over_the_bound_on_memory_wait_and_then_say_so() {
+    let (disk, clock) = (firstseen::disk::sim::SimDisk::new(), clock());
+    // Nobody seals: the sets of both shards fill up, and so do those behind them.
+    let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
+    let refused = (0..20_000).find_map(|n| Some((n, store.claim(id(n)).err()?)));
+    let (claimed, error) = refused.expect("memory has a bound");
+    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+    assert!(store.stats().memory_unsealed_bytes <= 4 * (64 << 10), "{}", store.stats());
+    let batch = store.claim_batch(&ids(30_000..30_500)).unwrap_err();
+    assert_eq!(batch.kind(), ErrorKind::Retry, "{batch}");
+    assert_seen(&store, 0..claimed, true);
+    assert_seen(&store, 30_000..30_500, false);
+    settle(&store);
+    claim_all_first(&store, claimed..claimed + 100);
+}

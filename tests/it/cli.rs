@@ -1,6 +1,7 @@
 //! The binary, as a user of a shell meets it: bytes in, bytes out, exit codes.
 
 mod bad_input;
+mod bench;
 mod faults;
 mod ids;
 mod kill;

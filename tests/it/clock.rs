@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ManualClock, Timestamp, days, hours, minutes};
+use firstseen::{ClaimOptions, ManualClock, Timestamp, Ttl, days, hours, minutes};
 use std::time::Duration;
 
 const DAY: u64 = 24 * 3_600_000;
@@ -27,7 +27,11 @@ fn i5_a_clock_that_goes_back_changes_no_answer_and_ttls_go_on_ending() {
 
 #[test]
 fn i5_a_clock_that_goes_back_while_the_store_is_closed_changes_no_answer() {
-    for crashed in [false, true] {
+    let ways = [false, true].into_iter().flat_map(|crashed| {
+        let back = [1_000, 30 * DAY].into_iter();
+        back.flat_map(move |back| [false, true].map(|rebooted| (crashed, back, rebooted)))
+    });
+    for (crashed, back, rebooted) in ways {
         let (mut disk, clock) = (SimDisk::new(), clock());
         let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
         let _ = store.claim("a").unwrap();
@@ -38,12 +42,17 @@ fn i5_a_clock_that_goes_back_while_the_store_is_closed_changes_no_answer() {
         } else {
             store.close().unwrap();
         }
-        clock.jump_to(Timestamp::from_millis(NOW - 30 * DAY));
+        clock.jump_to(Timestamp::from_millis(NOW + 3_000_000 - back));
+        if rebooted {
+            // How long ago the last manifest was written is not known any more; the records are.
+            clock.reboot();
+        }
         let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
         assert!(store.claim("a").unwrap().is_duplicate());
         let _ = store.claim("c").unwrap();
         let seen = store.get("c").unwrap().unwrap();
-        assert!(seen.first_seen >= Timestamp::from_millis(NOW + 3_000_000), "crashed: {crashed}");
+        let floor = Timestamp::from_millis(NOW + 3_000_000);
+        assert!(seen.first_seen >= floor, "crashed {crashed}, {back} ms back, rebooted {rebooted}");
         clock.advance(Duration::from_secs(601));
         assert!(!store.contains("a").unwrap(), "but its end comes all the same");
         assert!(store.contains("b").unwrap());
@@ -125,4 +134,26 @@ fn i5_a_store_works_in_2040_and_when_brought_there() {
     assert_eq!(store.get("c").unwrap().unwrap().first_seen.as_millis(), Y2040 + 120_000);
     clock.advance(Duration::from_millis(7 * DAY));
     assert!(!store.contains("c").unwrap());
+}
+
+/// Found by reading: records alone kept the time of a store that was killed, so where nothing was claimed
+/// for hours, and the clock was then set back, claims that had ended were live again.
+#[test]
+fn i5_time_fell_back_when_a_store_that_only_answered_was_killed() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).ttl(Ttl::from_millis(3_600_000)).open().unwrap();
+    let _ = store.claim("a").unwrap();
+    // Most of the open set lives on, so that nothing is sealed and no manifest written for it.
+    let forever = ClaimOptions::new().ttl(Ttl::FOREVER);
+    for n in 0..10 {
+        let _ = store.default_namespace().claim_with(id(n), forever).unwrap();
+    }
+    clock.advance(Duration::from_secs(2 * 3600));
+    assert!(!store.contains("a").unwrap(), "it has ended");
+    store.run_background().unwrap();
+    let killed = disk.kill();
+    drop(store);
+    let back = ManualClock::at_millis(NOW + 60_000);
+    let store = sim(&killed, &back).open().unwrap();
+    assert!(!store.contains("a").unwrap(), "and is not live again");
 }

@@ -204,6 +204,29 @@ fn i11_verify_finds_damage_in_what_opening_does_not_read() {
     assert_eq!(missing(&sealing().open().unwrap(), 20_000), 1);
 }
 
+/// Opening does not read what is sealed, but it looks whether it is there: healing will need it.
+#[test]
+fn i11_a_missing_segment_whose_ids_are_sealed_is_reported_at_opening() {
+    for remove in [true, false] {
+        let (_dir, path) = place();
+        let store = small(Store::builder(&path)).segment_bytes(32 << 10).open().unwrap();
+        for n in 0..20_000 {
+            let _ = store.claim(id(n)).unwrap();
+            if n % 500 == 0 {
+                settle(&store);
+            }
+        }
+        store.close().unwrap();
+        let first = segments(&path)[0].clone();
+        if remove {
+            fs::remove_file(&first).unwrap();
+        } else {
+            fs::OpenOptions::new().write(true).open(&first).unwrap().set_len(10_000).unwrap();
+        }
+        assert_eq!(corrupt_at(&path), (first, if remove { 0 } else { 10_000 }));
+    }
+}
+
 #[test]
 fn i11_repair_of_a_sound_store_changes_nothing() {
     let (_dir, path) = store_of(1000);

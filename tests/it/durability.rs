@@ -3,7 +3,10 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{Builder, ClaimOptions, Durability, Reserve, Reserved, Store};
+use firstseen::{
+    Builder, Claim, ClaimOptions, Durability, ImportEntry, Reserve, Reserved, Store, Timestamp,
+    minutes,
+};
 use std::time::Duration;
 
 fn disks() -> [SimDisk; 2] {
@@ -84,6 +87,100 @@ fn i6_a_duplicate_at_disk_is_as_durable_as_asked() {
         assert!(store.get(id(0)).unwrap().is_some());
         for after in power_cuts(&disk).take(10) {
             assert_seen(&open(&after), 0..1, true);
+        }
+    }
+}
+
+/// Each by itself: a sync for the one would hide that the other does not wait.
+#[test]
+fn i6_every_call_that_changes_something_waits_for_its_own_record() {
+    type Call = fn(&Store);
+    let calls: [(&str, Call, bool); 7] = [
+        ("claim", |store| assert!(store.claim("b").unwrap().is_first_seen()), true),
+        ("batch", |store| assert_eq!(store.claim_batch(&["b"]).unwrap(), [Claim::FirstSeen]), true),
+        ("confirm", |store| store.reserve_batch(&["b"]).unwrap().confirm().unwrap(), true),
+        ("forget", |store| assert!(store.forget("a").unwrap()), false),
+        ("import", |store| assert_eq!(store.import("default", &[imported("b")]).unwrap(), 1), true),
+        ("extension", |store| assert!(store.claim("a").unwrap().is_duplicate()), true),
+        (
+            "extending batch",
+            |store| assert!(store.claim_batch(&["a"]).unwrap()[0].is_duplicate()),
+            true,
+        ),
+    ];
+    for disk in disks() {
+        for (name, call, seen) in calls {
+            let (disk, clock) = (disk.kill(), clock());
+            let builder = || sim(&disk, &clock).durability(Durability::Disk).ttl(minutes(1));
+            let store = builder().sliding(true).open().unwrap();
+            let _ = store.claim("a").unwrap();
+            clock.advance(Duration::from_secs(30));
+            call(&store);
+            let after = disk.lose_unsynced();
+            drop(store);
+            let store = sim(&after, &clock).open().unwrap();
+            clock.advance(Duration::from_secs(if name.starts_with("exten") { 59 } else { 0 }));
+            let id =
+                if ["claim", "batch", "confirm", "import"].contains(&name) { "b" } else { "a" };
+            assert_eq!(store.contains(id).unwrap(), seen, "{name}");
+        }
+    }
+}
+
+/// Each by itself, again: whoever hears of a claim at Disk may rest on it.
+#[test]
+fn i6_every_answer_that_tells_of_a_claim_waits_for_it() {
+    type Call = fn(&Store) -> bool;
+    let calls: [(&str, Call); 5] = [
+        ("claim", |store| store.claim("a").unwrap().is_duplicate()),
+        ("batch", |store| store.claim_batch(&["a"]).unwrap()[0].is_duplicate()),
+        ("reserve", |store| matches!(store.reserve("a").unwrap(), Reserve::Duplicate { .. })),
+        ("get", |store| store.get("a").unwrap().is_some()),
+        ("contains", |store| store.contains("a").unwrap()),
+    ];
+    for disk in disks() {
+        for (name, call) in calls {
+            let disk = disk.kill();
+            let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+            let _ = store.claim_with("a", at(Durability::Buffered)).unwrap();
+            assert!(call(&store), "{name}");
+            assert!(open(&disk.lose_unsynced()).contains("a").unwrap(), "{name}");
+        }
+    }
+}
+
+fn imported(id: &str) -> ImportEntry {
+    let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
+    ImportEntry { id: id.into(), first_seen, deadline }
+}
+
+/// A set that waits to be sealed is still only in memory and in the log.
+#[test]
+fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
+    for disk in disks() {
+        let store = open(&disk);
+        claim_all_first(&store, 0..10);
+        store.freeze();
+        assert!(store.claim_with(id(3), at(Durability::Disk)).unwrap().is_duplicate());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 3..4, true);
+        }
+    }
+}
+
+/// A duplicate of what is sealed waits for nothing, so the log must be on disk before the seal counts: the
+/// chunks alone promise nothing, and each opening here finds them gone (I10).
+#[test]
+fn i6_i10_what_is_sealed_is_on_disk_in_the_log_too() {
+    for disk in disks() {
+        let store = open(&disk);
+        claim_all_first(&store, 0..10);
+        store.freeze();
+        settle(&store);
+        assert_eq!(store.stats().ids_unsealed, 0);
+        assert!(store.claim_with(id(3), at(Durability::Disk)).unwrap().is_duplicate());
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 3..4, true);
         }
     }
 }

@@ -1,7 +1,8 @@
 //! I10: whatever happens to the folders `sled` and `filters`, no answer changes.
 
 use crate::support::*;
-use firstseen::Store;
+use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::{ClaimOptions, MemoryChunks, Store, hours, minutes};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -263,4 +264,120 @@ fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
             db.flush().unwrap();
         });
     }
+}
+
+/// Compaction writes claims again behind the tombstones that cancel them, and tombstones behind those again:
+/// what counts is not what stands last, and both are needed to build anything from the log.
+#[test]
+fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
+    for scattered in [false, true] {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let open = || sim_with(&disk, &clock, &chunks).segment_bytes(32 << 10).open().unwrap();
+        let store = open();
+        // Every tenth claim lives long, so that little of each segment does.
+        let claim = |numbers: std::ops::Range<u64>| {
+            for n in numbers {
+                let ttl = if n % 10 == 0 { hours(9_000) } else { minutes(1) };
+                let _ = store.claim_with(id(n), ClaimOptions::new().ttl(ttl)).unwrap();
+                if n % 500 == 0 {
+                    settle(&store);
+                }
+            }
+        };
+        claim(0..10_000);
+        for n in (0..10_000).step_by(20) {
+            assert!(store.forget(id(n)).unwrap());
+            // Between short claims the tombstones are written again too; in one block they stay.
+            if scattered {
+                claim(10_000 + n..10_020 + n);
+            }
+        }
+        clock.advance(Duration::from_secs(600));
+        claim(20_000..22_000);
+        store.freeze();
+        settle(&store);
+        assert!(store.stats().ids_rewritten > 500, "{}", store.stats());
+        store.close().unwrap();
+        let check = |store: &Store, how: &str| {
+            for n in (0..10_000).step_by(10) {
+                let seen = store.contains(id(n)).unwrap();
+                assert_eq!(seen, n % 20 != 0, "{how}, scattered: {scattered}, id {n}");
+            }
+        };
+        let store = open();
+        chunks.damage(|_| false);
+        check(&store, "healed");
+        assert!(store.stats().chunks_healed > 0, "{}", store.stats());
+        store.close().unwrap();
+        chunks.clear();
+        let store = open();
+        check(&store, "rebuilt");
+        assert_eq!(store.stats().rebuilds, 1);
+    }
+}
+
+/// Found damaged by a question and not by opening, which would build everything again.
+#[test]
+fn i10_a_damaged_chunk_heals_at_the_read_that_needs_it() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+    let store = open();
+    claim_all_first(&store, 0..2_000);
+    store.freeze();
+    settle(&store);
+    store.close().unwrap();
+    let store = open();
+    let mut number = 0;
+    chunks.damage(|chunk| {
+        number += 131;
+        // Behind the head: what stands there would not even fit the key.
+        let at = 32 + number % (chunk.len() - 32);
+        chunk[at] ^= 4;
+        true
+    });
+    assert_seen(&store, 0..2_000, true);
+    assert_seen(&store, 2_000..4_000, false);
+    let stats = store.stats();
+    assert!(stats.chunks_healed > 4 && stats.rebuilds == 0, "{stats}");
+}
+
+/// What a crash left of a run that no manifest lists may come back in a power cut, whole and with a good
+/// checksum. A later run of the same number would take such a chunk, or a filter, for its own.
+#[test]
+fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
+    // Run and bucket, as they stand in a chunk.
+    let name = |chunk: &[u8]| chunk[8..20].to_vec();
+    let mut crashes = 0;
+    for call in 0.. {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+        claim_all_first(&store, 0..200);
+        store.freeze();
+        disk.fail_at(disk.ops() + call, Fault::Crash, true);
+        if store.run_background().is_ok() {
+            break;
+        }
+        let mut left = Vec::new();
+        chunks.copy().damage(|chunk| {
+            left.push(chunk.clone());
+            true
+        });
+        crashes += usize::from(!left.is_empty());
+        let disk = disk.kill();
+        let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+        let store = open();
+        claim_all_first(&store, 200..400);
+        store.freeze();
+        settle(&store);
+        assert_eq!(store.stats().ids_unsealed, 0);
+        store.close().unwrap();
+        chunks.damage(|chunk| {
+            if let Some(old) = left.iter().find(|old| name(old) == name(chunk)) {
+                chunk.clone_from(old);
+            }
+            true
+        });
+        assert_seen(&open(), 0..400, true);
+    }
+    assert!(crashes > 2, "{crashes} crashes left chunks behind");
 }

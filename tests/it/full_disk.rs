@@ -9,13 +9,14 @@ use std::time::Duration;
 
 #[test]
 fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
-    for mapping in [true, false] {
+    // Room for one more segment, and for a part of one: that must not be begun.
+    for (mapping, room) in [(true, 20_000), (true, 10_000), (false, 20_000), (false, 10_000)] {
         let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
         let clock = clock();
         let open = || sim(&disk, &clock).segment_bytes(16 << 10).open_set_bytes(1 << 20).open();
         let store = open().unwrap();
         claim_all_first(&store, 0..100);
-        disk.set_capacity(Some(disk.used() + 20_000));
+        disk.set_capacity(Some(disk.used() + room));
         let full = (100..10_000_000).find(|n| match store.claim(id(*n)) {
             Ok(answer) => {
                 assert!(answer.is_first_seen());

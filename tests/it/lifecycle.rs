@@ -150,3 +150,9 @@ fn another_number_of_shards_changes_no_answer() {
     }
     assert_eq!(Store::open(&path).unwrap().stats().shards, 16);
 }
+
+/// Found by attack: it made a store of the working folder.
+#[test]
+fn an_empty_path_is_refused() {
+    assert_eq!(Store::open("").unwrap_err().kind(), ErrorKind::FixCall);
+}

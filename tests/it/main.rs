@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod damage;
 mod durability;
+mod errors;
 mod expendable;
 mod full_disk;
 mod generations;

@@ -1,8 +1,10 @@
 //! Namespaces: part of the key, each with its settings and counters, in the same files.
 
 use crate::support::*;
+use firstseen::disk::Disk;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{MemoryChunks, NamespaceOptions, Store, hours, minutes};
+use std::path::Path;
 use std::time::Duration;
 
 /// The ttl of a namespace, as a claim shows it.
@@ -71,6 +73,26 @@ fn settings_of_namespaces_survive_reopen_kill_rebuild_and_compaction() {
     check(&open(&disk), "closed");
     let rebuilt = sim(&disk, &clock).segment_bytes(32 << 10).ttl(minutes(1)).open().unwrap();
     check(&rebuilt, "rebuilt");
+    rebuilt.close().unwrap();
+    // Compaction has taken their first records; repair has nothing but the log to go by.
+    disk.remove(&Path::new(AT).join("MANIFEST")).unwrap();
+    sim(&disk, &clock).repair().unwrap();
+    let repaired = sim(&disk, &clock).segment_bytes(32 << 10).ttl(minutes(1)).open().unwrap();
+    check(&repaired, "repaired without a manifest");
+}
+
+/// Its number must not be given to another one: that would have its ids.
+#[test]
+fn i3_i4_a_namespace_that_only_the_log_knows_of_is_itself_after_a_kill() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    let first = store.namespace_with("first", NamespaceOptions::new().ttl(hours(7))).unwrap();
+    assert!(first.claim("a").unwrap().is_first_seen());
+    let store = sim(&disk.kill(), &clock).open().unwrap();
+    let second = store.namespace("second").unwrap();
+    assert!(!second.contains("a").unwrap());
+    assert_eq!(ttl_ms(&store, "first"), 7 * 3_600_000);
+    assert!(store.namespace("first").unwrap().contains("a").unwrap());
 }
 
 #[test]

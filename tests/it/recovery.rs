@@ -1,11 +1,13 @@
 //! Opening after a death at any moment, and what opening costs.
 
 use crate::support::*;
+use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
     ClaimOptions, Durability, ErrorKind, ManualClock, MemoryChunks, Store, hours, minutes,
 };
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 /// What a caller has heard.
@@ -82,10 +84,16 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
             (disk.crash(number), &heard.disk),
         ] {
             let what = format!("{fault:?} at operation {number}");
-            let store = sim_with(&after, &clock, &chunks).open();
+            // Each of the three is what the crash has left, so none sees what another made of it.
+            let left = chunks.copy();
+            let store = sim_with(&after, &clock, &left).open();
             let store = store.unwrap_or_else(|e| panic!("{what}: {e}"));
             check(&store, must, &what);
             check(&store, &heard.disk, &what);
+            // Whatever the crash left behind is freed, and nothing else.
+            store.run_background().unwrap();
+            let chunks_used = store.verify().unwrap().chunks;
+            assert_eq!(left.count() as u64, chunks_used, "{what}: chunks that nobody frees");
             store.close().unwrap();
             check(&sim(&after, &clock).open().unwrap(), &heard.disk, &what);
         }
@@ -208,4 +216,29 @@ fn opening_reads_the_unsealed_tail_and_not_the_whole_log() {
     assert!(replayed < 8_000, "{replayed} of 20,000 records read at open");
     assert_eq!(store.stats().rebuilds, 0);
     assert_seen(&store, 0..20_000, true);
+}
+
+/// A cut takes everything behind it: of records of one length, those behind the torn one would stand where
+/// a reader looks once something new was written in its place.
+#[test]
+fn i11_a_stale_record_behind_a_cut_does_not_join_new_ones() {
+    for disk in [SimDisk::new(), SimDisk::new().without_mapping()] {
+        let clock = clock();
+        let store = sim(&disk, &clock).open().unwrap();
+        store.sync().unwrap();
+        claim_all_first(&store, 1..6);
+        let disk = disk.kill();
+        let segment = Path::new("/s/log/0000000001.seg");
+        let bytes = disk.read(segment).unwrap();
+        let torn = bytes.windows(16).position(|bytes| bytes == id(1)).unwrap();
+        disk.open(segment).unwrap().write_all_at(&[!bytes[torn]], torn as u64).unwrap();
+
+        let store = sim(&disk, &clock).open().unwrap();
+        assert!(store.stats().cut_bytes > 0);
+        assert_seen(&store, 1..6, false);
+        claim_all_first(&store, 10..11);
+        let store = sim(&disk.kill(), &clock).open().unwrap();
+        assert_seen(&store, 10..11, true);
+        assert_seen(&store, 1..6, false);
+    }
 }

@@ -4,7 +4,8 @@ use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
-    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Store, Timestamp, hours, minutes,
+    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, NamespaceOptions, Store, Timestamp, hours,
+    minutes,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -343,4 +344,221 @@ fn i10_a_removed_filter_folder_stopped_sealing() {
     drop(store);
     let store = builder().open().unwrap();
     assert!((0..20_000).all(|n| store.contains(id(n)).unwrap()));
+}
+
+/// A background thread that met a failed sync did not tell those who waited for its work: they heard that
+/// the store had stopped at their deadlines only.
+#[test]
+fn i7_i12_claims_that_waited_for_room_did_not_hear_that_the_store_had_stopped() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = sim(&disk, &clock).shards(1).open_set_bytes(1).background(true);
+    let store = builder.wait_max(Duration::from_secs(60)).open().unwrap();
+    disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), true);
+    let (done, heard) = std::sync::mpsc::channel();
+    let claims = std::thread::spawn(move || {
+        // The second freezes a set that cannot be sealed, the third waits for room.
+        let error = (0..3).find_map(|n| store.claim(id(n)).err());
+        done.send(error.map(|e| e.kind())).unwrap();
+    });
+    let heard = heard.recv_timeout(Duration::from_secs(20));
+    assert_eq!(heard, Ok(Some(ErrorKind::Reopen)));
+    claims.join().unwrap();
+}
+
+/// The deadline of a wait that no clock can express was now.
+#[test]
+fn i12_the_longest_wait_ended_at_once() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).wait_max(Duration::MAX).open().unwrap();
+    let held = store.reserve("a").unwrap();
+    std::thread::scope(|scope| {
+        let claim = scope.spawn(|| store.claim("a"));
+        std::thread::park_timeout(Duration::from_millis(30));
+        drop(held);
+        assert!(claim.join().unwrap().unwrap().is_first_seen());
+    });
+}
+
+/// A segment cut within its first 4 KiB lost the note of what was on disk together with its records, and
+/// was taken for one that was never written to.
+#[test]
+fn i11_a_segment_cut_below_its_watermark_lost_synced_claims_without_a_word() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    claim_all_first(&store, 0..10);
+    store.sync().unwrap();
+    let disk = disk.kill();
+    let path = Path::new("/s/log/0000000001.seg");
+    let bytes = disk.read(path).unwrap();
+    for len in [0, 1, 43, 44, 511, 520, 524, 4095] {
+        let disk = disk.kill();
+        disk.remove(path).unwrap();
+        disk.create_new(path).unwrap().write_all_at(&bytes[..len], 0).unwrap();
+        let error = sim(&disk, &clock).open().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Repair, "cut to {len}: {error}");
+        let report = sim(&disk, &clock).repair().unwrap();
+        assert!(report.lost.iter().any(|lost| lost.file == path), "cut to {len}: {report}");
+        assert_seen(&sim(&disk, &clock).open().unwrap(), 0..10, false);
+    }
+}
+
+/// With a flipped bit in the header of a segment, repair counted its claims from the time of the segment
+/// before, or from 1970: those with a ttl had ended.
+#[test]
+fn i11_repair_moved_the_claims_of_a_segment_with_a_damaged_header_in_time() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let open = |disk: &SimDisk| sim(disk, &clock).ttl(hours(1)).open();
+    let store = open(&disk).unwrap();
+    clock.advance(Duration::from_secs(60));
+    claim_all_first(&store, 0..10);
+    store.close().unwrap();
+    let path = Path::new("/s/log/0000000001.seg");
+    let bytes = disk.read(path).unwrap();
+    for bit in 0..44 * 8 {
+        let disk = disk.kill();
+        let flipped = bytes[bit / 8] ^ (1 << (bit % 8));
+        disk.open(path).unwrap().write_all_at(&[flipped], bit as u64 / 8).unwrap();
+        assert_eq!(open(&disk).unwrap_err().kind(), ErrorKind::Repair);
+        sim(&disk, &clock).repair().unwrap();
+        let seen = open(&disk).unwrap().get(id(1)).unwrap();
+        let first_seen = seen.map(|seen| seen.first_seen.as_millis());
+        assert_eq!(first_seen, Some(NOW + 60_000), "bit {bit}");
+    }
+}
+
+/// Healing took records that were not on disk into a chunk that outlived them. With the filter lost too,
+/// and built again from that chunk, the id was a duplicate by the chunk alone, until that was lost.
+#[test]
+fn i6_i10_a_healed_chunk_held_what_was_not_on_disk() {
+    for mapping in [true, false] {
+        let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
+        let (clock, chunks) = (clock(), MemoryChunks::default());
+        let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).open().unwrap();
+        let store = open(&disk);
+        claim_all_first(&store, 0..10);
+        store.freeze();
+        settle(&store);
+        store.close().unwrap();
+        // Opened again: a chunk that was read before would be in memory, and need no healing.
+        let store = open(&disk);
+        claim_all_first(&store, 10..200);
+        chunks.damage(|_| false);
+        assert_seen(&store, 0..10, true);
+        assert!(store.stats().chunks_healed > 0);
+        let disk = disk.lose_unsynced();
+        for filter in disk.list(Path::new("/s/filters")).unwrap() {
+            disk.remove(&Path::new("/s/filters").join(filter)).unwrap();
+        }
+        let store = open(&disk);
+        let options = ClaimOptions::new().durability(firstseen::Durability::Disk);
+        for n in 0..200 {
+            // A first or a duplicate, but at Disk.
+            let _ = store.claim_with(id(n), options).unwrap();
+        }
+        chunks.clear();
+        assert_seen(&open(&disk.lose_unsynced()), 0..200, true);
+    }
+}
+
+/// A repair without a manifest forgot the time, and a clock that was behind the newest claim was believed:
+/// claims that had ended were live again.
+#[test]
+fn i5_after_a_repair_without_a_manifest_time_began_before_the_newest_claim() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let open = || sim(&disk, &clock).ttl(minutes(1)).open().unwrap();
+    let store = open();
+    claim_all_first(&store, 0..10);
+    clock.advance(Duration::from_secs(3 * 3_600));
+    claim_all_first(&store, 10..20);
+    store.close().unwrap();
+    disk.remove(Path::new("/s/MANIFEST")).unwrap();
+    clock.jump_to(Timestamp::from_millis(NOW));
+    assert!(sim(&disk, &clock).repair().unwrap().manifest_rebuilt);
+    let store = open();
+    assert_seen(&store, 0..10, false);
+    assert_seen(&store, 10..20, true);
+}
+
+/// Repair took an error of the disk for a folder, a manifest or a log that is not there. In a store that had
+/// been repaired before it then saved the log moved away long ago, and removed the one of today.
+#[test]
+fn i11_repair_took_an_error_of_the_disk_for_a_missing_log() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = |disk: &SimDisk| sim(disk, &clock);
+    let store = builder(&disk).open().unwrap();
+    claim_all_first(&store, 0..10);
+    store.close().unwrap();
+    disk.remove(Path::new("/s/MANIFEST")).unwrap();
+    assert!(builder(&disk).repair().unwrap().old_log.is_some());
+    let store = builder(&disk).open().unwrap();
+    claim_all_first(&store, 10..20);
+    store.close().unwrap();
+    for call in 0.. {
+        let disk = disk.kill();
+        disk.fail_at(disk.ops() + call, Fault::Error(std::io::ErrorKind::Other), false);
+        let repaired = builder(&disk).repair();
+        let ended = disk.ops() <= call;
+        disk.clear_faults();
+        match repaired {
+            Err(e) => assert_eq!(e.kind(), ErrorKind::Environment, "call {call}: {e}"),
+            Ok(report) => assert_eq!((report.lost, report.old_log), (vec![], None), "call {call}"),
+        }
+        assert_seen(&builder(&disk).open().unwrap(), 0..20, true);
+        if ended {
+            assert!(call > 3, "repair makes some calls");
+            return;
+        }
+    }
+}
+
+/// What an import found to be there already may have been in a buffer only, whatever the level.
+#[test]
+fn i6_an_import_of_what_was_in_a_buffer_was_lost_by_a_kill() {
+    let (disk, clock) = (SimDisk::new().without_mapping(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    let options = ClaimOptions::new().durability(firstseen::Durability::Buffered);
+    assert!(store.claim_with("a", options).unwrap().is_first_seen());
+    let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
+    let entry = ImportEntry { id: b"a".to_vec(), first_seen, deadline };
+    assert_eq!(store.import("default", &[entry]).unwrap(), 0);
+    assert!(sim(&disk.kill(), &clock).open().unwrap().contains("a").unwrap());
+}
+
+/// Found by attack: with the manifest and every segment gone the folder was taken for one in which a
+/// store was just being made, and everything was new again without a word.
+#[test]
+fn i11_a_store_whose_manifest_and_log_were_gone_opened_as_a_new_one() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    let _ = store.claim("a").unwrap();
+    store.close().unwrap();
+    disk.remove(&Path::new(AT).join("MANIFEST")).unwrap();
+    let log = Path::new(AT).join("log");
+    disk.list(&log).unwrap().iter().for_each(|name| disk.remove(&log.join(name)).unwrap());
+    let opened = sim_with(&disk, &clock, &chunks).open();
+    assert_eq!(opened.map(drop).map_err(|e| e.kind()), Err(ErrorKind::Repair));
+}
+
+/// Found by the model: a manifest told of a namespace whose record was not on disk. The power cut took the record,
+/// the namespace went on by the manifest's word, and when that was lost too, repair found its ids without a name.
+#[test]
+fn i11_a_namespace_that_only_the_manifest_knew_was_lost_with_it() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    store.namespace("orders").unwrap();
+    store.namespace("payments").unwrap();
+    clock.advance(Duration::from_secs(3_600));
+    store.run_background().unwrap(); // writes the time down
+    let cut = disk.lose_unsynced();
+    drop(store);
+    let store = sim(&cut, &clock).open().unwrap();
+    let _ = store.namespace("orders").unwrap().claim("a").unwrap();
+    // So that its number is known to be taken.
+    let sliding = NamespaceOptions::new().ttl(hours(1)).sliding(true);
+    store.namespace_with("payments", sliding).unwrap();
+    store.close().unwrap();
+    cut.remove(&Path::new(AT).join("MANIFEST")).unwrap();
+    sim(&cut, &clock).repair().unwrap();
+    let store = sim(&cut, &clock).open().unwrap();
+    assert!(store.namespace("orders").unwrap().contains("a").unwrap());
 }

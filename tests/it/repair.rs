@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{Builder, ErrorKind, Store};
+use firstseen::{Builder, ErrorKind, NamespaceOptions, Store, hours};
 use std::path::Path;
 
 const DIR: &str = "/s";
@@ -100,4 +100,26 @@ fn i11_repair_searches_behind_long_damage_in_seconds() {
     segment.sync_data().unwrap();
     let report = builder(&disk).repair().unwrap();
     assert!(report.lost_bytes >= 1 << 20 && report.saved_records > 10_000, "{report}");
+}
+
+/// Their numbers stand with the ids, and their names and settings in records of their own.
+#[test]
+fn i11_repair_without_a_manifest_keeps_namespaces_apart() {
+    let disk = SimDisk::new();
+    let store = builder(&disk).open().unwrap();
+    for name in ["second", "first"] {
+        let options = NamespaceOptions::new().ttl(hours(7));
+        assert!(store.namespace_with(name, options).unwrap().claim(name).unwrap().is_first_seen());
+    }
+    store.close().unwrap();
+    disk.remove(Path::new("/s/MANIFEST")).unwrap();
+    assert!(builder(&disk).repair().unwrap().manifest_rebuilt);
+    let store = builder(&disk).open().unwrap();
+    for (name, other) in [("first", "second"), ("second", "first")] {
+        let namespace = store.namespace(name).unwrap();
+        assert!(namespace.contains(name).unwrap() && !namespace.contains(other).unwrap(), "{name}");
+        assert!(namespace.claim("new").unwrap().is_first_seen());
+        let seen = namespace.get("new").unwrap().unwrap();
+        assert_eq!(seen.deadline.as_millis() - seen.first_seen.as_millis(), 7 * 3_600_000);
+    }
 }

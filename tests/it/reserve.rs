@@ -137,3 +137,34 @@ fn a_waiting_claim_hears_of_a_close() {
     assert_eq!(waiting.join().unwrap(), ErrorKind::Reopen);
     drop(held);
 }
+
+/// Found by reading: a bell that others rang began the wait anew, so a claim that waited for room could wait
+/// for ever while reservations of other ids were dropped.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long the call took, for a person's clock")]
+fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).shards(1).wait_max(Duration::from_millis(100)).open().unwrap();
+    let held: Vec<Reservation> = (0..200).map(|n| hold(&store, &format!("other-{n}"))).collect();
+    // Nobody seals here: in the end there is no room.
+    let full = (0..).find_map(|n| store.claim(id(n)).err()).unwrap();
+    assert_eq!(full.kind(), ErrorKind::Retry);
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for one in held {
+                drop(one);
+                std::thread::park_timeout(Duration::from_millis(20));
+                if over.load(std::sync::atomic::Ordering::Acquire) {
+                    break;
+                }
+            }
+        });
+        let began = std::time::Instant::now();
+        let answer = store.claim(id(u64::MAX)).map_err(|e| e.kind());
+        over.store(true, std::sync::atomic::Ordering::Release);
+        assert_eq!(answer, Err(ErrorKind::Retry));
+        let waited = began.elapsed();
+        assert!(waited < Duration::from_secs(2), "a wait of 100 ms took {waited:?}");
+    });
+}

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ClaimOptions, ErrorKind, ImportEntry, Store, Timestamp, hours, minutes};
+use firstseen::{ClaimOptions, ErrorKind, ImportEntry, Reserve, Store, Timestamp, hours, minutes};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -114,4 +114,17 @@ fn an_export_that_cannot_be_written_says_so() {
     let error = store.export(|_| Err(std::io::ErrorKind::BrokenPipe.into())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Environment);
     assert!(store.claim(id(11)).unwrap().is_first_seen(), "the store works on");
+}
+
+#[test]
+fn i1_an_import_waits_for_a_reservation() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
+    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("new") };
+    let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
+    let entries = [ImportEntry { id: b"a".to_vec(), first_seen, deadline }];
+    assert_eq!(store.import("default", &entries).unwrap_err().kind(), ErrorKind::Retry);
+    assert!(!store.contains("a").unwrap(), "held, not claimed");
+    held.confirm().unwrap();
+    assert_eq!(store.import("default", &entries).unwrap(), 0, "claimed by its holder");
 }

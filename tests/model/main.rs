@@ -68,5 +68,5 @@ fn the_store_answers_as_the_oracle() {
     if let Some(report) = reported {
         panic!("{report}");
     }
-    println!("model: {cases} sequences from seed {first}");
+    println!("proof | model | {cases} | sequences | from seed {first}; 0 differences");
 }

@@ -85,6 +85,36 @@ pub(crate) enum Op {
     Harm(Harm),
     Verify,
     Export,
+    /// The wall clock is set far off, or right again.
+    Sway(Sway),
+    /// What was exported last is imported again; the number says what was done to its times.
+    Import {
+        ns: u8,
+        skew: u8,
+    },
+    /// What was exported last is imported into another store.
+    Carry,
+    Settings {
+        ns: u8,
+        ttl: u64,
+        sliding: bool,
+    },
+    /// Closed in order, repaired, and opened again.
+    Repair {
+        lose_manifest: bool,
+    },
+    /// Closed in order while reservations are held, and opened again.
+    CloseHeld,
+}
+
+/// How far the wall clock is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sway {
+    /// Further than is believed at once.
+    Ahead,
+    LittleAhead,
+    /// Further than is waited for.
+    Back,
 }
 
 /// How a store of a sequence is set up.
@@ -132,7 +162,7 @@ impl<'a> Bytes<'a> {
         *first
     }
 
-    fn below(&mut self, n: u8) -> u8 {
+    pub(crate) fn below(&mut self, n: u8) -> u8 {
         self.next() % n
     }
 
@@ -166,11 +196,11 @@ impl<'a> Bytes<'a> {
         (0..n).map(|_| self.below(IDS)).collect()
     }
 
-    fn seed(&mut self) -> u64 {
+    pub(crate) fn seed(&mut self) -> u64 {
         u64::from(self.next()) << 8 | u64::from(self.next())
     }
 
-    fn harm(&mut self) -> Harm {
+    pub(crate) fn harm(&mut self) -> Harm {
         match self.below(12) {
             0 => Harm::Dropped,
             1 => Harm::Stale(self.seed()),
@@ -182,7 +212,7 @@ impl<'a> Bytes<'a> {
     }
 
     fn op(&mut self) -> Op {
-        match self.below(64) {
+        match self.below(76) {
             0..=15 => Op::Claim { key: self.key(), ttl: self.ttl(), level: self.level() },
             16..=22 => Op::Batch {
                 ns: self.below(NAMESPACES),
@@ -220,7 +250,20 @@ impl<'a> Bytes<'a> {
             58..=60 => Op::PowerCut { seed: self.seed(), harm: self.harm() },
             61 => Op::Harm(self.harm()),
             62 => Op::Verify,
-            _ => Op::Export,
+            63..=64 => Op::Export,
+            65..=67 => {
+                let sways = [Sway::Ahead, Sway::Ahead, Sway::LittleAhead, Sway::Back];
+                Op::Sway(sways[usize::from(self.below(4))])
+            }
+            68..=70 => Op::Import { ns: self.below(NAMESPACES), skew: self.below(4) },
+            71 => Op::Carry,
+            72..=73 => Op::Settings {
+                ns: self.below(NAMESPACES),
+                ttl: [FOREVER, 5_000, 20_000, 1_000][usize::from(self.below(4))],
+                sliding: self.below(2) == 0,
+            },
+            74 => Op::Repair { lose_manifest: self.below(2) == 0 },
+            _ => Op::CloseHeld,
         }
     }
 

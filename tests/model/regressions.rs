@@ -67,23 +67,3 @@ fn an_id_twice_in_a_sliding_batch_is_extended_once() {
     let forget = Op::Forget { key: (2, 13) };
     check(SETUP, &[batch(vec![13, 5], 1_000), Op::Seal, batch(vec![13, 6, 13], FOREVER), forget]);
 }
-
-/// Healing took records that were not on disk into a chunk that may outlive them. With the filter lost
-/// too, and built again from that chunk, the id was a duplicate by the chunk alone, until that was lost.
-#[test]
-fn i6_i10_a_healed_chunk_holds_only_what_is_on_disk() {
-    for seed in 0..300 {
-        let ops = [
-            claim((0, 10), None),
-            Op::Seal,
-            // Chunks that were read are kept in memory, and would hide what follows.
-            Op::Reopen { shards: None, harm: Harm::Spared },
-            claim((0, 16), None),
-            Op::Harm(Harm::Missing(seed)),
-            Op::Get { key: (0, 10) },
-            Op::PowerCut { seed, harm: Harm::Spared },
-            Op::PowerCut { seed, harm: Harm::Dropped },
-        ];
-        check(SETUP, &ops);
-    }
-}

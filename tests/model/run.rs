@@ -1,11 +1,19 @@
 //! Runs a list of operations on a store and on the oracle, and compares every answer.
 
-use crate::ops::{FOREVER, Harm, KeyNo, Level, NAMESPACES, Op, Rng, Setup, id_bytes};
+#[path = "run/course.rs"]
+mod course;
+#[path = "run/ends.rs"]
+mod ends;
+#[path = "run/moves.rs"]
+mod moves;
+
+use crate::ops::{FOREVER, Harm, KeyNo, Level, NAMESPACES, Op, Setup, id_bytes};
 use crate::oracle::{Change, End, Fact, Oracle, Seen};
+use course::Course;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
-    BatchReservation, Claim, ClaimOptions, Clock, Durability, ErrorKind, ManualClock, MemoryChunks,
-    Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
+    BatchReservation, Builder, Claim, ClaimOptions, Durability, ErrorKind, ManualClock,
+    MemoryChunks, Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,12 +22,16 @@ use std::time::Duration;
 /// What is wrong with the store; the text is for people.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
+/// Where a store lies on a simulated disk.
+pub(crate) const SIMULATED_DIR: &str = "/a/store.db";
+
 const START_MS: u64 = 1_700_000_000_000;
+const YEAR_S: u64 = 365 * 86_400;
 /// The wall clock is never further behind than this, so that the engine waits for it (I5).
 const BEHIND_MS_MAX: u64 = 1_800_000;
 
-/// Ttl of namespaces 1 and 2; ids of the default one never end. Namespace 2 is sliding.
-const TTL_MS: [u64; 3] = [FOREVER, 5_000, 20_000];
+/// What namespaces begin with: ttl, and whether it slides.
+const SETTINGS: [(u64, bool); 3] = [(FOREVER, false), (5_000, false), (20_000, true)];
 
 fn ttl_of(ms: u64) -> Ttl {
     if ms == FOREVER { Ttl::FOREVER } else { Ttl::from_millis(ms) }
@@ -45,11 +57,13 @@ struct Held {
     ns: u8,
     ids: Vec<u8>,
     level: Level,
+    ttl: u64,
     holder: u64,
     reservation: BatchReservation,
 }
 
 /// A store, its oracle and what both stand on.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about what was done")]
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) place: Place,
@@ -65,7 +79,18 @@ pub(crate) struct World {
     slots: [Option<Held>; 3],
     next_holder: u64,
     /// The engine's time, as it must be.
-    high: u64,
+    course: Course,
+    /// Clocks so far.
+    lives: u64,
+    /// Settings in force, and those of the builder at the next opening.
+    spaces_are: [(u64, bool); 3],
+    next_default: (u64, bool),
+    /// The store was closed in order, so it must know the settings of its namespaces itself.
+    settings_are_kept: bool,
+    /// A repair has begun; until it has ended the store need not open.
+    repairing: bool,
+    /// What the last export has shown: key, first seen, deadline.
+    exported: Vec<(KeyNo, u64, u64)>,
     /// Chunks were harmed since everything was last built, so `verify` may complain of them.
     harmed: bool,
     shards: usize,
@@ -102,7 +127,13 @@ impl World {
             spaces: Vec::new(),
             slots: [None, None, None],
             next_holder: 0,
-            high: START_MS,
+            course: Course::at(START_MS),
+            lives: 0,
+            spaces_are: SETTINGS,
+            next_default: SETTINGS[0],
+            settings_are_kept: false,
+            repairing: false,
+            exported: Vec::new(),
             harmed: false,
             shards: setup.shards,
         }
@@ -124,32 +155,36 @@ impl World {
         let place = Place::Simulated { disk, chunks: chunks.copy(), copies: copies.clone() };
         let mut world = Self::new(place, self.setup);
         world.shards = self.shards;
-        world.clock = ManualClock::at_millis(START_MS);
-        // The engine may have seen more of the time than was asked of it.
-        let high = self.high.max(self.clock.wall().as_millis());
-        world.clock.advance(Duration::from_millis(high - START_MS + 5));
-        world.high = high;
+        world.spaces_are = self.spaces_are;
+        world.next_default = self.next_default;
+        world.repairing = self.repairing;
+        world.lives = self.lives;
+        world.exported.clone_from(&self.exported);
+        world.start_clock(self.course.time());
         world.oracle = self.oracle.clone();
         world.harm(harm);
         world
     }
 
-    fn now(&mut self) -> u64 {
-        self.high = self.high.max(self.clock.wall().as_millis());
-        self.high
+    pub(crate) fn now(&self) -> u64 {
+        self.course.time()
+    }
+
+    /// A clock that has been right all the time, a little after the last moment that was seen.
+    fn start_clock(&mut self, last: u64) {
+        // Long after: where the last clock stood is not for this one to say.
+        self.lives += 1;
+        self.clock = ManualClock::at_millis(START_MS);
+        self.clock.advance(Duration::from_secs(self.lives * YEAR_S));
+        self.clock.jump_to(Timestamp::from_millis(last + 5));
+        self.course = Course::at(last + 5);
     }
 
     /// Closes the store in order; the next operation must open it.
     pub(crate) fn close(&mut self) -> Verdict {
         self.slots = [None, None, None];
         self.spaces.clear();
-        // A tombstone may have been lifted past the present, and replaying it lifts the engine's time.
-        if self.now() < self.oracle.newest() {
-            self.clock.jump_to(Timestamp::from_millis(self.oracle.newest()));
-        }
         let Some(store) = self.store.take() else { return Ok(()) };
-        store.stats(); // the engine has seen the time
-        self.now();
         if matches!(self.place, Place::Real { .. }) {
             self.harmed = true;
         }
@@ -160,13 +195,14 @@ impl World {
         Ok(())
     }
 
-    /// Opens the store; namespaces with their settings.
-    pub(crate) fn open(&mut self) -> firstseen::Result<()> {
-        let (path, setup) = match &self.place {
-            Place::Simulated { .. } => (PathBuf::from("/a/store.db"), self.setup),
-            Place::Real { dir } => (dir.join("store.db"), self.setup),
+    /// How the store is opened, and repaired.
+    pub(crate) fn builder(&self) -> Builder {
+        let setup = self.setup;
+        let path = match &self.place {
+            Place::Simulated { .. } => PathBuf::from(SIMULATED_DIR),
+            Place::Real { dir } => dir.join("store.db"),
         };
-        let mut builder = Store::builder(path)
+        let builder = Store::builder(path)
             .background(false)
             .seed([7; 16])
             .shards(self.shards)
@@ -174,18 +210,39 @@ impl World {
             .open_set_bytes(setup.open_set_bytes)
             .memory_budget(4 << 20)
             .durability(durability(setup.level))
+            .ttl(ttl_of(self.next_default.0))
+            .sliding(self.next_default.1)
             .wait_max(Duration::from_millis(1))
             .clock(self.clock.clone());
-        if let Place::Simulated { disk, chunks, copies } = &mut self.place {
+        match &self.place {
+            Place::Simulated { disk, chunks, .. } => {
+                builder.disk(disk.clone()).chunk_memory(chunks)
+            }
+            Place::Real { .. } => builder,
+        }
+    }
+
+    /// Opens the store; namespaces with their settings.
+    pub(crate) fn open(&mut self) -> firstseen::Result<()> {
+        if let Place::Simulated { chunks, copies, .. } = &mut self.place {
             copies.push(chunks.copy());
-            builder = builder.disk(disk.clone()).chunk_memory(chunks);
+        }
+        let builder = self.builder();
+        if self.repairing {
+            builder.clone().repair()?;
+            self.repairing = false;
         }
         let store = builder.open()?;
+        self.spaces_are[0] = self.next_default;
         let mut spaces = vec![store.default_namespace()];
         for ns in 1..NAMESPACES {
-            let options = NamespaceOptions::new().ttl(ttl_of(TTL_MS[usize::from(ns)]));
-            let name = format!("ns-{ns}");
-            spaces.push(store.namespace_with(&name, options.sliding(ns == 2))?);
+            let ((ttl, sliding), name) = (self.spaces_are[usize::from(ns)], moves::name_of(ns));
+            let options = NamespaceOptions::new().ttl(ttl_of(ttl)).sliding(sliding);
+            spaces.push(if self.settings_are_kept {
+                store.namespace(&name)?
+            } else {
+                store.namespace_with(&name, options)?
+            });
         }
         self.spaces = spaces;
         self.store = Some(store);
@@ -200,7 +257,7 @@ impl World {
         self.store = None;
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         self.store.as_ref().expect("the store is open")
     }
 
@@ -209,7 +266,7 @@ impl World {
     }
 
     /// What the store answers for every id that was ever named; `None` if the disk fails as planned.
-    fn observe(&mut self) -> Verdict<Option<BTreeMap<KeyNo, Seen>>> {
+    pub(crate) fn observe(&mut self) -> Verdict<Option<BTreeMap<KeyNo, Seen>>> {
         let keys: Vec<KeyNo> = self.oracle.touched.iter().copied().collect();
         let mut observed = BTreeMap::new();
         for key in keys {
@@ -243,67 +300,6 @@ impl World {
             Some(observed) => self.oracle.reopened(end, now, &observed),
             None => Ok(()),
         }
-    }
-
-    fn harm(&mut self, harm: Harm) {
-        let Place::Simulated { chunks, copies, .. } = &self.place else { return };
-        let damage = |seed: u64, change: &dyn Fn(&mut Rng, &mut Vec<u8>) -> bool| {
-            let mut rng = Rng(seed);
-            chunks.damage(|bytes| rng.below(3) > 0 || change(&mut rng, bytes));
-        };
-        match harm {
-            Harm::Spared => return,
-            Harm::Dropped => chunks.clear(),
-            Harm::Stale(seed) => {
-                if let Some(copy) = copies.get(seed as usize % copies.len().max(1)) {
-                    chunks.put_back(copy);
-                }
-            }
-            Harm::Missing(seed) => damage(seed, &|_, _| false),
-            Harm::Flipped(seed) => damage(seed, &|rng, bytes| {
-                let at = rng.below(bytes.len().max(1) as u64) as usize;
-                if let Some(byte) = bytes.get_mut(at) {
-                    *byte ^= 1 << rng.below(8);
-                }
-                true
-            }),
-            Harm::Cut(seed) => damage(seed, &|rng, bytes| {
-                bytes.truncate(rng.below(bytes.len() as u64 + 1) as usize);
-                true
-            }),
-        }
-        self.harmed = true;
-    }
-
-    /// The wall clock returns to where the engine's time is: what was last seen may not be on disk.
-    fn set_clock_right(&mut self) {
-        let high = self.now();
-        self.clock.jump_to(Timestamp::from_millis(high));
-    }
-
-    fn die(&mut self, disk: SimDisk) {
-        // Past every moment that a tombstone may have been lifted to.
-        self.set_clock_right();
-        self.clock.advance(Duration::from_millis(5));
-        if let Place::Simulated { disk: place, .. } = &mut self.place {
-            *place = disk;
-        }
-        self.drop_store();
-    }
-
-    /// Ends the process and starts another.
-    pub(crate) fn kill(&mut self) -> Verdict {
-        let next = self.disk().kill();
-        self.die(next);
-        self.reopen(End::Kill)
-    }
-
-    /// Cuts the power and starts again.
-    pub(crate) fn power_cut(&mut self, seed: u64, harm: Harm) -> Verdict {
-        let next = self.disk().crash(seed);
-        self.die(next);
-        self.harm(harm);
-        self.reopen(End::PowerCut)
     }
 
     /// Sorts an error of a call that changes something.
@@ -345,12 +341,17 @@ impl World {
             Fault::InFlight => {
                 for change in changes {
                     let now = self.now();
-                    let first = change.first().copied();
-                    let landed = first.map(|(key, fact)| (self.look(key), fact));
-                    match landed {
+                    let landed = |(key, fact): &(KeyNo, Fact)| {
+                        let seen = self.look(*key).ok()?;
+                        Some(seen == crate::oracle::visible(Some(fact), now))
+                    };
+                    let landed: Option<Vec<bool>> = change.iter().map(landed).collect();
+                    match landed.as_deref() {
+                        Some([first, rest @ ..]) if rest.iter().any(|other| other != first) => {
+                            return Err(format!("a part of {change:?} landed: {error}"));
+                        }
                         // Not stopped, and not there: it will never be.
-                        Some((Ok(seen), fact))
-                            if seen != crate::oracle::visible(Some(&fact), now) => {}
+                        Some([false, ..]) => {}
                         _ => self.oracle.enter(change),
                     }
                 }
@@ -393,7 +394,8 @@ impl World {
     /// What claiming these ids as one batch must answer, and the changes that it makes.
     fn expect(&mut self, ns: u8, ids: &[u8], ttl: Option<u64>) -> (Vec<Claim>, Vec<Change>) {
         let now = self.now();
-        let ttl = ttl.unwrap_or(TTL_MS[usize::from(ns)]);
+        let ttl = ttl.unwrap_or(self.spaces_are[usize::from(ns)].0);
+        let sliding = self.spaces_are[usize::from(ns)].1;
         let mut at = now;
         let mut new: Vec<u8> = Vec::new();
         for id in ids {
@@ -419,7 +421,7 @@ impl World {
             let (first_seen, deadline) = self.oracle.seen((ns, *id), now).unwrap_or_default();
             answers.push(Claim::Duplicate { first_seen: Timestamp::from_millis(first_seen) });
             let renewed = Fact { first_seen, ..Fact::claim(now, ttl) };
-            if ns == 2 && renewed.deadline > deadline && !slid.contains(id) {
+            if sliding && renewed.deadline > deadline && !slid.contains(id) {
                 slid.push(*id);
                 change.push(((ns, *id), renewed));
             }
@@ -477,6 +479,7 @@ impl World {
         let reserved =
             self.call(false, |world| world.space(ns).reserve_batch_with(&bytes, options));
         let level = level.unwrap_or(self.setup.level);
+        let ttl = self.spaces_are[usize::from(ns)].0;
         let reservation = match reserved {
             Ok(reservation) => reservation,
             Err(e) => return self.fault(&e, false).map(drop),
@@ -506,7 +509,7 @@ impl World {
             let got = reservation.answers().to_vec();
             return Err(format!("reserve {ids:?} in {ns}: {got:?}, expected {want:?}"));
         }
-        self.slots[slot] = Some(Held { ns, ids: mine, level, holder, reservation });
+        self.slots[slot] = Some(Held { ns, ids: mine, level, ttl, holder, reservation });
         Ok(())
     }
 
@@ -516,12 +519,12 @@ impl World {
         let keys: Vec<KeyNo> = held.ids.iter().map(|id| (held.ns, *id)).collect();
         let at = keys.iter().filter_map(|key| self.oracle.fact(*key)).map(|f| f.first_seen);
         let at = at.max().unwrap_or(0).max(now);
-        let fact = Fact::claim(at, TTL_MS[usize::from(held.ns)]);
+        let fact = Fact::claim(at, held.ttl);
         let change: Change = keys.iter().map(|key| (*key, fact)).collect();
         let mut confirmed = held.reservation.confirm();
         if confirmed.as_ref().is_err_and(|e| e.kind() == ErrorKind::Retry) {
-            self.store().run_background().map_err(|e| e.to_string())?;
-            confirmed = held.reservation.confirm();
+            let sealed = self.store().run_background();
+            confirmed = sealed.and_then(|()| held.reservation.confirm());
         }
         match confirmed {
             Ok(()) => {
@@ -612,6 +615,7 @@ impl World {
         if let Err(e) = exported {
             return self.fault(&e, false).map(drop);
         }
+        self.exported = want.iter().map(|(key, (from, to))| (*key, *from, *to)).collect();
         let want: BTreeMap<_, _> =
             want.into_iter().map(|((ns, id), seen)| ((ns, id_bytes(id)), seen)).collect();
         if got == want { Ok(()) } else { Err(format!("export: {got:?}, expected {want:?}")) }
@@ -631,15 +635,7 @@ impl World {
             return Ok(());
         }
         self.shards = shards.unwrap_or(self.shards);
-        self.harm(harm);
-        match self.open() {
-            Ok(()) => self.settle(End::Closed),
-            Err(e) => {
-                self.fault(&e, false)?;
-                self.stopped = true;
-                Ok(())
-            }
-        }
+        self.reopen_closed(harm)
     }
 
     /// One operation.
@@ -672,17 +668,19 @@ impl World {
                 self.background()
             }
             Op::Advance { ms } => {
-                self.clock.advance(Duration::from_millis(*ms));
-                Ok(())
+                self.pass(*ms);
+                self.clock_is_reported()
             }
             Op::JumpBack { ms } => {
-                self.store().stats(); // the engine has seen the time
-                let (high, wall) = (self.now(), self.clock.wall().as_millis());
-                if high - wall + ms <= BEHIND_MS_MAX {
-                    self.clock.jump_to(Timestamp::from_millis(wall - ms));
-                }
+                self.jump_back(*ms);
                 Ok(())
             }
+            Op::Sway(sway) => self.sway(*sway),
+            Op::Import { ns, skew } => self.import(*ns, *skew),
+            Op::Carry => self.carry(),
+            Op::Settings { ns, ttl, sliding } => self.set(*ns, *ttl, *sliding),
+            Op::Repair { lose_manifest } => self.repair(*lose_manifest),
+            Op::CloseHeld => self.close_while_held(),
             Op::Reopen { shards, harm } => self.close_and_reopen(*shards, *harm),
             Op::Kill => match self.place {
                 Place::Simulated { .. } => self.kill(),

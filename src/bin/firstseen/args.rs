@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{Durability, Ttl};
 
 const EXIT_CODES: &str = "\
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     Export(ExportArgs),
     Import(ImportArgs),
+    Bench(BenchArgs),
 }
 
 const DEDUP_EXAMPLES: &str = "\
@@ -256,6 +258,47 @@ pub(crate) struct ImportArgs {
     /// The summary on standard error is one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Measures claims per second, their latency and what an id costs, on this disk and with these ids.
+///
+/// Makes a store of its own below --dir and removes it at the end. The limit, a hash set and a file
+/// that is only appended to, is measured beside it.
+#[derive(Debug, Parser)]
+pub(crate) struct BenchArgs {
+    /// Folder on the disk to measure.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// Take the lines of this file as ids (its first GiB), in their order.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["id_bytes", "duplicates"])]
+    pub(crate) ids: Option<PathBuf>,
+
+    /// Length of a random id in bytes.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = parse_id_bytes)]
+    pub(crate) id_bytes: usize,
+
+    /// How many of a hundred random ids were seen before.
+    #[arg(long, value_name = "PERCENT", default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=99))]
+    pub(crate) duplicates: u8,
+
+    /// How long to measure in all.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+
+    /// Memory budget of the store, such as 64M or 1G.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory: Option<usize>,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Reads the length of an id. Shorter ones than this would soon all have been seen.
+fn parse_id_bytes(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|bytes| (8..=ID_BYTES_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("a length from 8 to {ID_BYTES_MAX}"))
 }
 
 /// Reads a lifetime. One of nothing is refused here, before it costs anybody a store.

@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod bench;
 mod dedup;
 mod export;
 mod forget;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Repair(args) => repair::run(&args.report),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

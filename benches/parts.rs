@@ -1,0 +1,203 @@
+//! What the parts of a claim cost, each alone and per id: first-seen, duplicates by where they are found,
+//! batches, sealing, expiry, opening, and callers that share a sync.
+//!
+//! `cargo bench --bench parts`; a part by name: `cargo bench --bench parts -- 'claim/'`. A whole run of mixed
+//! claims is `cargo bench --bench claim`.
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use firstseen::{Builder, ClaimOptions, Durability, ManualClock, Store, Ttl};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// Ids of a store that is large enough to have left the caches of the processor.
+const MANY: u64 = 2_000_000;
+/// Ids that are sealed, swept or replayed in one go.
+const SOME: u64 = 200_000;
+/// Claims between two looks at the clock.
+const AT_ONCE: u64 = 1_000;
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Sixteen bytes that differ for every number and do not look like one.
+fn id(number: u64) -> [u8; 16] {
+    let mix = |mut z: u64| {
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&mix(number + 1).to_le_bytes());
+    id[8..].copy_from_slice(&mix(!number).to_le_bytes());
+    id
+}
+
+fn place() -> (TempDir, Builder) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let builder = Store::builder(dir.path().join("seen.db"));
+    (dir, builder)
+}
+
+fn fill(store: &Store, ids: std::ops::Range<u64>) {
+    for first in ids.clone().step_by(1_000) {
+        let batch: Vec<[u8; 16]> = (first..ids.end.min(first + 1_000)).map(id).collect();
+        store.claim_batch(&batch).expect("claims");
+    }
+}
+
+/// Times `claims` calls, in groups, so that reading the clock does not count.
+fn timed(claims: u64, mut one: impl FnMut()) -> Duration {
+    let mut sum = Duration::ZERO;
+    for at in (0..claims).step_by(AT_ONCE as usize) {
+        let start = now();
+        (at..claims.min(at + AT_ONCE)).for_each(|_| one());
+        sum += start.elapsed();
+    }
+    sum
+}
+
+fn claims(c: &mut Criterion) {
+    let mut group = c.benchmark_group("claim");
+    let (_dir, builder) = place();
+    let store = builder.open().expect("opens");
+    fill(&store, 0..MANY);
+    let mut next = MANY;
+    group.bench_function("first", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                next += 1;
+                assert!(store.claim(id(next)).expect("claims").is_first_seen());
+            })
+        });
+    });
+    let mut back = 0;
+    group.bench_function("recent duplicate", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                back = (back + 1) % 1_000;
+                assert!(store.claim(id(next - back)).expect("claims").is_duplicate());
+            })
+        });
+    });
+    store.freeze();
+    store.run_background().expect("seals");
+    let mut old = 0;
+    group.bench_function("sealed duplicate", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                // A large step that shares no factor with their number: all of them, in no order.
+                old = (old + 1_234_577) % MANY;
+                assert!(store.claim(id(old)).expect("claims").is_duplicate());
+            })
+        });
+    });
+    group.bench_function("contains, never seen", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                old += 1;
+                assert!(!store.contains(id(u64::MAX / 2 + old)).expect("reads"));
+            })
+        });
+    });
+    group.throughput(Throughput::Elements(1_000));
+    group.bench_function("first, batch of 1,000", |b| {
+        b.iter_batched(
+            || {
+                next += 1_000;
+                (next..next + 1_000).map(id).collect::<Vec<_>>()
+            },
+            |batch| black_box(store.claim_batch(&batch).expect("claims")),
+            BatchSize::PerIteration,
+        );
+    });
+}
+
+/// A store of which nothing happens in the background, with `SOME` ids that are not sealed.
+fn frozen(clock: &ManualClock, ttl: Ttl) -> (TempDir, Store) {
+    let (dir, builder) = place();
+    let builder = builder.background(false).clock(clock.clone()).ttl(ttl);
+    let store = builder.memory_budget(1 << 30).open().expect("opens");
+    fill(&store, 0..SOME);
+    store.freeze();
+    (dir, store)
+}
+
+fn background(c: &mut Criterion) {
+    let mut group = c.benchmark_group("background");
+    group.sample_size(10).throughput(Throughput::Elements(SOME));
+    let clock = ManualClock::at_millis(1_767_225_600_000);
+    group.bench_function("seal", |b| {
+        b.iter_batched(
+            || frozen(&clock, Ttl::FOREVER),
+            |(dir, store)| {
+                store.run_background().expect("seals");
+                (dir, store)
+            },
+            BatchSize::PerIteration,
+        );
+    });
+    group.bench_function("expire", |b| {
+        b.iter_batched(
+            || {
+                let (dir, store) = frozen(&clock, Ttl::from_millis(60_000));
+                store.run_background().expect("seals");
+                // Past the end of the generation, too.
+                clock.advance(Duration::from_secs(3_600));
+                (dir, store)
+            },
+            |(dir, store)| {
+                store.run_background().expect("sweeps");
+                (dir, store)
+            },
+            BatchSize::PerIteration,
+        );
+    });
+}
+
+fn reopen(c: &mut Criterion) {
+    let mut group = c.benchmark_group("open");
+    group.sample_size(10);
+    let (dir, builder) = place();
+    let store = builder.open().expect("opens");
+    fill(&store, 0..MANY);
+    store.close().expect("closes");
+    let path = dir.path().join("seen.db");
+    group.bench_function("2 million ids, closed in order", |b| {
+        b.iter_batched(|| (), |()| Store::open(&path).expect("opens"), BatchSize::PerIteration);
+    });
+}
+
+fn group_commit(c: &mut Criterion) {
+    let mut group = c.benchmark_group("claim at Disk");
+    let (_dir, builder) = place();
+    let store = builder.open().expect("opens");
+    let next = std::sync::atomic::AtomicU64::new(0);
+    for threads in [1, 16, 64] {
+        group.bench_function(format!("{threads} threads"), |b| {
+            b.iter_custom(|claims| {
+                let each = claims.div_ceil(threads);
+                let start = now();
+                std::thread::scope(|scope| {
+                    for _ in 0..threads {
+                        scope.spawn(|| {
+                            let options = ClaimOptions::new().durability(Durability::Disk);
+                            for _ in 0..each {
+                                let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                                let answer = store.claim_with(id(n), options).expect("claims");
+                                assert!(answer.is_first_seen());
+                            }
+                        });
+                    }
+                });
+                // Of the claims that were made, the share that was asked for.
+                start.elapsed().mul_f64(claims as f64 / (each * threads) as f64)
+            });
+        });
+    }
+}
+
+criterion_group!(parts, claims, background, reopen, group_commit);
+criterion_main!(parts);

@@ -1,0 +1,169 @@
+#!/usr/bin/env bash
+# Plants faults: each patch in tests/planted makes the engine wrong in one way and names the checks that
+# notice. Every check is first seen to pass on the tree as it is, then every patch is applied to a copy of
+# the tree and its checks are seen to fail.
+#
+#   scripts/planted.sh [--jobs N] [--only NAME]...      NAME: a part of the name of a patch
+#
+# A patch that does not apply, does not compile or has a bad header is an error of this run, not a catch; so is a
+# check that ends without a result, unless the header says that a hang is what is expected. Logs stay in
+# target/planted/logs.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+jobs=2
+only=()
+while [ $# -gt 0 ]; do
+  case $1 in
+    --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
+    --only) only+=("${2:?--only needs a name}"); shift 2 ;;
+    *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+done
+
+seconds_max=120 # for one check that is not meant to hang; the slowest takes a tenth of it
+root=$PWD
+built=${CARGO_TARGET_DIR:-target}/debug
+work=$root/target/planted
+rm -rf "$work/state" "$work/logs"
+mkdir -p "$work/state" "$work/logs"
+export CARGO_PROFILE_DEV_DEBUG=0 CARGO_TERM_COLOR=never RUST_BACKTRACE=0
+
+fields() { sed -n "/^--- /q; s/^$2: *//p" "$1"; } # the values of a field in the header of a patch
+words() { tr ' ' '\n' <<< "$1"; }
+env_of() { words "$1" | grep -E '^[A-Z_]+=' || true; }
+target_of() { words "$1" | grep -vE '^[A-Z_]+=' | head -n -1 | tr '\n' ' '; } # --lib, or --test NAME, perhaps with features
+filter_of() { words "$1" | tail -n 1; }
+short() { local target; target=$(target_of "$1"); target=${target% }; target=${target##* }; echo "${target#--}::$(filter_of "$1")"; }
+
+# A copy of the tree for one worker. Only what differs is written, so that little is compiled again.
+copy_tree() {
+  local tree=$1 file
+  git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
+    [ -f "$file" ] || continue
+    cmp -s "$file" "$tree/$file" || { mkdir -p "$tree/$(dirname "$file")"; cp "$file" "$tree/$file"; }
+  done
+}
+
+# Dependencies that were compiled for the tests need not be compiled again.
+copy_dependencies() {
+  local target=$1
+  [ -d "$built/deps" ] && [ ! -d "$target/debug" ] || return 0
+  mkdir -p "$target/debug/deps"
+  cp -a "$built/build" "$built/.fingerprint" "$target/debug/"
+  find "$built/deps" -maxdepth 1 \( -name '*.rlib' -o -name '*.rmeta' -o -name '*.so' -o -name '*.d' \) \
+    ! -name '*firstseen*' -exec cp -a -t "$target/debug/deps" {} +
+}
+
+# Builds and runs one check. Answers by its exit code: 0 passed, 1 failed, 2 no result, 3 not built, 4 hung.
+run_check() {
+  local tree=$1 check=$2 seconds=$3 log=$4 target result=0
+  target=$(target_of "$check")
+  # shellcheck disable=SC2086 # the target is some words
+  (cd "$tree" && cargo test --locked --no-default-features $target --no-run) > "$log" 2>&1 || return 3
+  # shellcheck disable=SC2086,SC2046
+  (cd "$tree" && env $(env_of "$check") timeout --kill-after 5 "$seconds" \
+    cargo test --locked --no-default-features $target -- "$(filter_of "$check")") >> "$log" 2>&1 || result=$?
+  if [ $result = 124 ] || [ $result = 137 ]; then return 4; fi
+  if grep -qE '^test result: FAILED\. [0-9]+ passed; [1-9]' "$log"; then return 1; fi
+  if grep -qE '^test result: ok\. [1-9][0-9]* passed; 0 failed' "$log"; then return 0; fi
+  return 2
+}
+
+seconds_since() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f s", b - a }'; }
+
+# The tree as it is: a check that does not pass here proves nothing by failing later.
+try_check() {
+  local tree=$1 check=$2 name answer=0 began
+  name=$(short "$check")
+  began=$(date +%s.%N)
+  run_check "$tree" "$check" "$seconds_max" "$work/logs/sound-${name//:/-}.log" || answer=$?
+  if [ $answer = 0 ]; then
+    echo "passes  $name  ($(seconds_since "$began"))"
+  else
+    echo "ERROR   $name does not pass on the tree as it is (target/planted/logs/sound-${name//:/-}.log)"
+    touch "$work/state/error"
+  fi
+}
+
+try_patch() {
+  local tree=$1 patch=$2 name began verdict=caught by=() check answer hang log
+  name=$(basename "$patch" .patch)
+  log=$work/logs/$name.log
+  began=$(date +%s.%N)
+  hang=$(fields "$patch" hang)
+  if ! patch --directory "$tree" --strip 1 --forward --fuzz 0 --no-backup-if-mismatch --reject-file - \
+    < "$patch" > "$log" 2>&1; then
+    verdict="ERROR   $name does not apply"
+  else
+    while IFS= read -r check; do
+      answer=0
+      run_check "$tree" "$check" "${hang:-$seconds_max}" "$log" || answer=$?
+      case $answer in
+        0) verdict=SURVIVED; break ;;
+        1) by+=("$(short "$check")") ;;
+        4) [ -n "$hang" ] && by+=("$(short "$check"), which hangs") || { verdict="ERROR   $name hangs"; break; } ;;
+        3) verdict="ERROR   $name does not compile"; break ;;
+        *) verdict="ERROR   $name: the check ends without a result"; break ;;
+      esac
+    done < <(fields "$patch" "caught by")
+  fi
+  # Back to the tree as it is, whatever the patch has changed.
+  sed -n 's|^+++ b/||p' "$patch" | while IFS= read -r file; do cp "$root/$file" "$tree/$file"; done
+  case $verdict in
+    caught) echo "caught  $name  by $(printf '%s, ' "${by[@]}" | sed 's/, $//')  ($(seconds_since "$began"))"
+            touch "$work/state/caught-$name" ;;
+    SURVIVED) echo "SURVIVED  $name: $(short "$check") passes  ($(seconds_since "$began"))" ;;
+    *) echo "$verdict (target/planted/logs/$name.log)"; touch "$work/state/error" ;;
+  esac
+}
+
+# Takes tasks from a list until none is left. Lists are sorted by test binary, and every other worker starts
+# from the end: so each builds few of the binaries again and again.
+worker() {
+  local number=$1 what=$2 list=$3 tree=$work/tree-$1 task
+  export CARGO_TARGET_DIR=$work/target-$number
+  { if [ $((number % 2)) = 1 ]; then cat "$list"; else tac "$list"; fi; } | while IFS= read -r task; do
+    mkdir "$work/state/taken-$(cksum <<< "$what $task" | tr ' ' -)" 2>/dev/null || continue
+    "$what" "$tree" "$task" < /dev/null
+  done
+}
+
+each() { # runs a function for every line of a list, on all workers
+  local number
+  for ((number = 1; number <= jobs; number++)); do worker "$number" "$1" "$2" & done
+  wait
+}
+
+patches=()
+for patch in tests/planted/*.patch; do
+  wanted=${#only[@]}
+  for name in ${only[@]+"${only[@]}"}; do
+    if [[ $(basename "$patch" .patch) == *"$name"* ]]; then wanted=0; fi
+  done
+  [ "$wanted" = 0 ] || continue
+  for field in what breaks "caught by"; do
+    [ -n "$(fields "$patch" "$field")" ] || { echo "ERROR   $patch has no '$field:'"; exit 1; }
+  done
+  patches+=("$root/$patch")
+done
+[ ${#patches[@]} -gt 0 ] || { echo "no such patch" >&2; exit 2; }
+
+began=$(date +%s)
+for ((number = 1; number <= jobs; number++)); do
+  copy_tree "$work/tree-$number"
+  copy_dependencies "$work/target-$number"
+done
+for patch in "${patches[@]}"; do
+  while IFS= read -r check; do echo "$(target_of "$check")|$check|$patch"; done < <(fields "$patch" "caught by")
+done | sort > "$work/state/all"
+cut -d'|' -f2 "$work/state/all" | awk '!seen[$0]++' > "$work/state/checks"
+cut -d'|' -f3 "$work/state/all" | awk '!seen[$0]++' > "$work/state/patches"
+
+each try_check "$work/state/checks"
+if [ -e "$work/state/error" ]; then exit 1; fi
+each try_patch "$work/state/patches"
+
+caught=$(find "$work/state" -name 'caught-*' | wc -l)
+echo "proof | planted faults | $caught | of ${#patches[@]} caught | $(wc -l < "$work/state/checks") checks that pass without them | $(($(date +%s) - began)) s"
+[ "$caught" = ${#patches[@]} ] && [ ! -e "$work/state/error" ]

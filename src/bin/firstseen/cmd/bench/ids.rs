@@ -1,0 +1,155 @@
+//! Where the ids of a trial come from: random ones, or the lines of a file of the user's.
+
+use std::path::Path;
+
+use firstseen::limits::ID_BYTES_MAX;
+
+use crate::output::Failure;
+
+/// Bytes of a file that are read: enough for some ten million ids, and they stay in memory.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// Ids for a trial. Any number of threads may draw from one.
+#[derive(Debug)]
+pub(super) enum Ids {
+    /// Random ids of one length, some of them repeated.
+    Random { bytes: usize, duplicates_percent: u8 },
+    /// Lines, in their order.
+    Lines { text: Vec<u8>, ends: Vec<(usize, usize)> },
+}
+
+impl Ids {
+    pub(super) fn of_file(path: &Path) -> Result<Self, Failure> {
+        use std::io::Read as _;
+        let fault = |e| Failure::data(format!("cannot read {}: {e}", path.display()));
+        let mut text = Vec::new();
+        let file = std::fs::File::open(path).map_err(fault)?;
+        file.take(FILE_BYTES_MAX).read_to_end(&mut text).map_err(fault)?;
+        let mut ends = Vec::new();
+        let mut from = 0;
+        for end in memchr::memchr_iter(b'\n', &text).chain([text.len()]) {
+            if (1..=ID_BYTES_MAX).contains(&(end - from)) {
+                ends.push((from, end));
+            }
+            from = end + 1;
+        }
+        if ends.is_empty() {
+            return Err(Failure::data(format!("{} has no line that can be an id", path.display())));
+        }
+        Ok(Self::Lines { text, ends })
+    }
+
+    /// What they are, for a person.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Random { bytes, duplicates_percent } => {
+                format!("random ids of {bytes} bytes, {duplicates_percent} % of them seen before")
+            }
+            Self::Lines { ends, .. } => format!("{} lines of a file", ends.len()),
+        }
+    }
+
+    /// The ids of one of several threads.
+    pub(super) fn draw(&self, thread: u64, threads: u64) -> Draw<'_> {
+        Draw {
+            ids: self,
+            thread,
+            threads,
+            count: 0,
+            new: 0,
+            random: 0x5851_f42d_4c95_7f2d ^ thread,
+        }
+    }
+}
+
+/// One thread's way through the ids.
+#[derive(Debug)]
+pub(super) struct Draw<'a> {
+    ids: &'a Ids,
+    thread: u64,
+    threads: u64,
+    count: u64,
+    new: u64,
+    random: u64,
+}
+
+impl Draw<'_> {
+    /// The next id, or nothing when a file is at its end. `buf` may be used to make it in.
+    pub(super) fn next<'b>(&'b mut self, buf: &'b mut [u8; ID_BYTES_MAX]) -> Option<&'b [u8]> {
+        match self.ids {
+            Ids::Lines { text, ends } => {
+                let at = self.count * self.threads + self.thread;
+                self.count += 1;
+                let (from, to) = *ends.get(usize::try_from(at).ok()?)?;
+                Some(&text[from..to])
+            }
+            Ids::Random { bytes, duplicates_percent } => {
+                let repeat = self.new > 0 && self.random() % 100 < u64::from(*duplicates_percent);
+                let number = if repeat {
+                    self.random() % self.new
+                } else {
+                    self.new += 1;
+                    self.new - 1
+                };
+                let mut word = mix(number * self.threads + self.thread + 1);
+                for part in buf[..*bytes].chunks_mut(8) {
+                    part.copy_from_slice(&word.to_le_bytes()[..part.len()]);
+                    word = mix(word);
+                }
+                Some(&buf[..*bytes])
+            }
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        mix(self.random)
+    }
+}
+
+/// The finisher of splitmix64: different numbers stay different.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn threads_draw_different_ids_and_repeat_about_as_many_as_asked() {
+        let ids = Ids::Random { bytes: 16, duplicates_percent: 20 };
+        let mut buf = [0; ID_BYTES_MAX];
+        let mut seen = BTreeSet::new();
+        for thread in 0..3 {
+            let mut draw = ids.draw(thread, 3);
+            for _ in 0..10_000 {
+                seen.insert(draw.next(&mut buf).unwrap().to_vec());
+            }
+        }
+        assert!((23_500..24_500).contains(&seen.len()), "{} different of 30,000", seen.len());
+    }
+
+    #[test]
+    fn lines_are_drawn_once_in_order_and_those_that_are_no_ids_are_left_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        std::fs::write(&path, format!("a\n\nb\n{}\nc", "x".repeat(2000))).unwrap();
+        let ids = Ids::of_file(&path).unwrap();
+        let mut buf = [0; ID_BYTES_MAX];
+        let all = |thread, threads, buf: &mut [u8; ID_BYTES_MAX]| {
+            let mut draw = ids.draw(thread, threads);
+            let mut all = Vec::new();
+            while let Some(id) = draw.next(buf) {
+                all.extend_from_slice(id);
+            }
+            all
+        };
+        assert_eq!(all(0, 1, &mut buf), b"abc");
+        assert_eq!(all(0, 2, &mut buf), b"ac");
+        assert_eq!(all(1, 2, &mut buf), b"b");
+    }
+}

@@ -1,0 +1,87 @@
+//! Waiting for the end of a reservation under every order of the steps of those who hold, wait and close.
+
+use crate::engine::ShardCell;
+use crate::error::Error;
+use crate::health::Health;
+use crate::id::{IdHash, IdHasher, Key, NsId, Seed};
+use crate::shard::Shard;
+use crate::sync::every_order::{explored, report};
+use crate::sync::{Arc, Condvar, Mutex, thread};
+use std::time::{Duration, Instant};
+
+const KEY: Key<'static> = Key { ns: NsId(0), id: b"held" };
+
+struct Model {
+    cell: ShardCell,
+    health: Health,
+    hash: IdHash,
+}
+
+impl Model {
+    /// A shard in which holder 1 has an id.
+    fn new() -> Arc<Self> {
+        let hasher = IdHasher::new(Seed([7; 16]));
+        let hash = hasher.hash(KEY);
+        let mut shard = Shard::new(hasher, 1 << 10, 1 << 10);
+        shard.reserved.insert(KEY, hash, 1, &hasher);
+        let cell = ShardCell { shard: Mutex::new(shard), changed: Condvar::new() };
+        Arc::new(Self { cell, health: Health::default(), hash })
+    }
+
+    /// As a claim does: look, and wait while the id is held.
+    fn wait(&self) -> Result<(), Error> {
+        let mut shard = self.cell.shard.lock();
+        self.health.check()?;
+        #[expect(clippy::disallowed_methods, reason = "a deadline that is never met")]
+        let until = Instant::now() + Duration::from_secs(3600);
+        let waited = self.cell.wait_for_release(&mut shard, KEY, self.hash, until, &self.health);
+        if waited.is_ok() {
+            assert!(shard.reserved.is_empty(), "the wait ended and the id is held");
+        }
+        waited
+    }
+
+    /// As `Engine::release` does.
+    fn release(&self) {
+        self.cell.shard.lock().reserved.remove(KEY, self.hash, 1);
+        self.cell.changed.notify_all();
+    }
+
+    /// As `Engine::close` does.
+    fn close(&self) {
+        self.health.close();
+        self.cell.wake();
+    }
+}
+
+#[test]
+fn loom_i12_whoever_waits_for_a_reservation_hears_of_its_end() {
+    let orders = explored(None, || {
+        let model = Model::new();
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || model.wait().is_ok())
+            })
+            .collect();
+        model.release();
+        assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic")));
+    });
+    report(orders, "two callers wait for a reservation that is given back");
+}
+
+#[test]
+fn loom_i12_whoever_waits_for_a_reservation_hears_that_the_store_is_closed() {
+    let orders = explored(None, || {
+        let model = Model::new();
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let model = Arc::clone(&model);
+                thread::spawn(move || matches!(model.wait(), Err(Error::Closed)))
+            })
+            .collect();
+        model.close();
+        assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic")));
+    });
+    report(orders, "two callers wait for a reservation in a store that is closed");
+}

@@ -1,0 +1,106 @@
+//! Reads the log's format, as docs/DESIGN.md section 3 gives it, on its own: which bytes of a segment are
+//! which record, and which ids it speaks of. A judge that asked the engine would believe its mistakes.
+
+use crate::ops::{IDS, KeyNo, id_bytes};
+use std::path::{Path, PathBuf};
+
+/// Where records begin in a segment.
+pub(super) const DATA_START: usize = 4096;
+/// Length of a segment's header.
+pub(super) const SEGMENT_HEAD: usize = 44;
+/// The note of how far the log is on disk.
+pub(super) const WATERMARK: std::ops::Range<usize> = 512..524;
+/// Length of the envelope around manifest and filter files.
+pub(super) const ENVELOPE_HEAD: usize = 24;
+
+/// A whole record and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) file: PathBuf,
+    pub(super) at: usize,
+    /// Where kind and payload begin: before it are checksum and length.
+    pub(super) body: usize,
+    pub(super) end: usize,
+    pub(super) keys: Vec<KeyNo>,
+    /// Its times are counted from the base in the segment's header.
+    pub(super) needs_base: bool,
+}
+
+fn varint(bytes: &[u8], at: &mut usize) -> u64 {
+    let mut value = 0;
+    for shift in (0..).step_by(7) {
+        let byte = bytes[*at];
+        *at += 1;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    value
+}
+
+fn key(ns: u64, id: &[u8]) -> KeyNo {
+    let no = (0..IDS).find(|no| id_bytes(*no) == id);
+    (ns as u8, no.expect("an id of the model"))
+}
+
+/// The ids of a record, and whether its times need the base.
+fn keys(kind: u8, payload: &[u8]) -> (Vec<KeyNo>, bool) {
+    let mut at = 0;
+    let mut keys = Vec::new();
+    let with_length = |at: &mut usize, ns: u64| {
+        let len = varint(payload, at) as usize;
+        *at += len;
+        key(ns, &payload[*at - len..*at])
+    };
+    match kind & 0x0f {
+        1 | 2 => {
+            let ns = if kind & 0x10 == 0 { 0 } else { varint(payload, &mut at) };
+            if kind & 0x20 != 0 {
+                varint(payload, &mut at);
+            }
+            varint(payload, &mut at);
+            if kind & 0x0f == 1 {
+                return (vec![key(ns, &payload[at..])], true);
+            }
+            while at < payload.len() {
+                keys.push(with_length(&mut at, ns));
+            }
+            (keys, true)
+        }
+        3 => {
+            while at < payload.len() {
+                let ns = varint(payload, &mut at);
+                varint(payload, &mut at);
+                varint(payload, &mut at);
+                at += 1;
+                varint(payload, &mut at);
+                keys.push(with_length(&mut at, ns));
+            }
+            (keys, false)
+        }
+        _ => (keys, false),
+    }
+}
+
+/// The records of an undamaged segment. The first zeros end it.
+pub(super) fn records(file: &Path, bytes: &[u8]) -> Vec<Record> {
+    let mut found = Vec::new();
+    let mut at = DATA_START;
+    while bytes.len() > at + 5 && bytes[at + 4] != 0 {
+        let mut body = at + 4;
+        let len = varint(bytes, &mut body) as usize;
+        let end = body + len;
+        let (keys, needs_base) = keys(bytes[body], &bytes[body + 1..end]);
+        found.push(Record { file: file.to_owned(), at, body, end, keys, needs_base });
+        at = end;
+    }
+    found
+}
+
+/// The place up to which a segment says that the log is on disk: number of a segment, offset.
+pub(super) fn watermark(bytes: &[u8]) -> (u32, u32) {
+    let mark = bytes.get(WATERMARK).unwrap_or(&[0; 12]);
+    let lsn = u64::from_le_bytes(mark[..8].try_into().expect("eight bytes"));
+    ((lsn >> 32) as u32, lsn as u32)
+}

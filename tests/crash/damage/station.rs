@@ -1,0 +1,207 @@
+//! Where the damages strike: a small store as some process left it, with everything that is known of it.
+
+use super::layout::{self, Record};
+use crate::ops::{FOREVER, Harm, KeyNo, Level, Op, Rng, Setup};
+use crate::oracle::{End, Fact};
+use crate::run::{SIMULATED_DIR, Verdict, World};
+use firstseen::disk::{Disk, sim::SimDisk};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A store nobody has open.
+#[derive(Debug)]
+pub(super) struct Station {
+    pub(super) name: &'static str,
+    pub(super) world: World,
+    pub(super) disk: SimDisk,
+    pub(super) end: End,
+    pub(super) files: Files,
+    /// What each file has held before, oldest first.
+    pub(super) versions: BTreeMap<PathBuf, Vec<Vec<u8>>>,
+    pub(super) records: Vec<Record>,
+    /// Everything that was ever true of an id.
+    pub(super) facts: BTreeMap<KeyNo, Vec<Fact>>,
+    /// The log is on disk up to here: segment and offset.
+    pub(super) durable: (u32, u32),
+}
+
+const SETUP: Setup = Setup {
+    level: Level::Process,
+    mapping: true,
+    shards: 2,
+    // Smaller ones would be rewritten as soon as they are sealed: their headers count as room that is lost.
+    segment_bytes: 12_288,
+    open_set_bytes: 1_500,
+};
+
+/// Some claims, batches, extensions and tombstones, in all namespaces.
+fn some(rng: &mut Rng, n: usize) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for _ in 0..n {
+        let (ns, id) = (rng.below(3) as u8, rng.below(24) as u8);
+        let ttl = [None, Some(60_000), Some(FOREVER), Some(FOREVER)][rng.below(4) as usize];
+        ops.push(match rng.below(10) {
+            0..=3 => Op::Claim { key: (ns, id), ttl, level: None },
+            4 | 5 => {
+                let ids = (0..rng.below(6)).map(|n| ((u64::from(id) + n * 5) % 24) as u8).collect();
+                Op::Batch { ns, ids, ttl, level: None }
+            }
+            6..=8 => Op::Forget { key: (ns, id) },
+            _ => Op::Advance { ms: [1, 10, 100][rng.below(3) as usize] },
+        });
+    }
+    ops
+}
+
+/// The life of the store: rounds that are sealed, compacted and synced, then a tail.
+fn life(rng: &mut Rng, synced_tail: usize, unsynced_tail: usize) -> Vec<Op> {
+    let mut ops = Vec::new();
+    for round in 0..4 {
+        ops.extend(some(rng, 450));
+        ops.push(if round % 2 == 0 { Op::Seal } else { Op::Sync });
+        if round == 0 {
+            ops.extend([Op::Advance { ms: 200_000 }, Op::Seal]);
+        }
+    }
+    // A shard whose set was full is still being sealed at the first, and moves its mark at the second.
+    ops.extend([Op::Seal, Op::Seal]);
+    ops.extend(some(rng, synced_tail));
+    ops.push(Op::Sync);
+    ops.extend(some(rng, unsynced_tail));
+    ops
+}
+
+/// The files that damages strike: sled's are left to others.
+fn files_of(disk: &SimDisk) -> Files {
+    let dir = Path::new(SIMULATED_DIR);
+    let mut files = Files::new();
+    for folder in [dir.to_owned(), dir.join("log"), dir.join("filters")] {
+        for name in disk.list(&folder).unwrap_or_default() {
+            let path = folder.join(name);
+            // Folders cannot be read, and the lock is empty.
+            if let Ok(bytes) = disk.read(&path)
+                && !bytes.is_empty()
+            {
+                files.insert(path, bytes);
+            }
+        }
+    }
+    files
+}
+
+impl Station {
+    fn build(
+        name: &'static str,
+        end: End,
+        rng: &mut Rng,
+        synced: usize,
+        unsynced: usize,
+    ) -> Verdict<Self> {
+        let mut world = World::simulated(SETUP);
+        world.open().map_err(|e| format!("first open: {e}"))?;
+        let live = world.disk();
+        let mut versions: BTreeMap<PathBuf, Vec<Vec<u8>>> = BTreeMap::new();
+        let mut facts: BTreeMap<KeyNo, Vec<Fact>> = BTreeMap::new();
+        for op in life(rng, synced, unsynced) {
+            world.step(&op)?;
+            for (path, bytes) in files_of(&live) {
+                let known = versions.entry(path).or_default();
+                if known.last() != Some(&bytes) {
+                    known.push(bytes);
+                }
+            }
+            for key in &world.oracle.touched {
+                let Some(fact) = world.oracle.fact(*key) else { continue };
+                let known = facts.entry(*key).or_default();
+                if !known.contains(fact) {
+                    known.push(*fact);
+                }
+            }
+        }
+        if end == End::Closed {
+            world.close()?;
+        }
+        let disk = live.kill();
+        world.drop_store();
+        let files = files_of(&disk);
+        let segments =
+            files.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "seg"));
+        let mut records = Vec::new();
+        let mut durable = (0, 0);
+        for (path, bytes) in segments {
+            records.extend(layout::records(path, bytes));
+            durable = durable.max(layout::watermark(bytes));
+        }
+        if end == End::Closed {
+            durable = (u32::MAX, 0);
+        }
+        let station = Self { name, world, disk, end, files, versions, records, facts, durable };
+        station.check_that_it_is_worth_it()?;
+        Ok(station)
+    }
+
+    /// Several segments, sealed and not, runs with filters, records on both sides of what is on disk.
+    fn check_that_it_is_worth_it(&self) -> Verdict {
+        let count = |ending: &str| {
+            self.files.keys().filter(|path| path.to_string_lossy().ends_with(ending)).count()
+        };
+        let behind = self.records.iter().filter(|record| !self.is_durable(record)).count();
+        let tail = (self.end == End::Closed) == (behind == 0);
+        let mut whole = self.with(&BTreeMap::new(), Harm::Spared);
+        whole.open().map_err(|e| format!("{}: {e}", self.name))?;
+        let stats = whole.store().stats();
+        // Some segments are sealed, so that opening does not read them.
+        let ids: usize = self.records.iter().map(|record| record.keys.len()).sum();
+        let unread = stats.rebuilds == 0 && stats.replayed_records < ids as u64;
+        if unread && count(".seg") >= 3 && count(".flt") >= 2 && self.records.len() >= 40 && tail {
+            return Ok(());
+        }
+        let (segments, filters) = (count(".seg"), count(".flt"));
+        Err(format!(
+            "{}: {segments} segments, {filters} filters, {} records with {ids} ids, {behind} records \
+             unsynced, {} ids replayed, {} rebuilds",
+            self.name,
+            self.records.len(),
+            stats.replayed_records,
+            stats.rebuilds
+        ))
+    }
+
+    /// The number in the name of a segment.
+    pub(super) fn segment_no(path: &Path) -> Option<u32> {
+        path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
+    }
+
+    pub(super) fn is_durable(&self, record: &Record) -> bool {
+        let number = Self::segment_no(&record.file).unwrap_or(0);
+        (number, record.end as u32) <= self.durable
+    }
+
+    /// The same store under other files; `None` stands for a file that is gone.
+    pub(super) fn with(&self, changed: &BTreeMap<PathBuf, Option<Vec<u8>>>, harm: Harm) -> World {
+        let disk = self.disk.kill();
+        for (path, bytes) in changed {
+            if self.files.contains_key(path) {
+                disk.remove(path).expect("it was there");
+            }
+            if let Some(bytes) = bytes {
+                let file = disk.create_new(path).expect("its place is free");
+                file.write_all_at(bytes, 0).expect("the disk has room");
+            }
+        }
+        self.world.after(disk, harm)
+    }
+}
+
+/// A store that was closed, one that was killed, and one that was killed when its tail had gone over
+/// several segments since the last sync.
+pub(super) fn stations(seed: u64) -> Verdict<Vec<Station>> {
+    let mut rng = Rng(seed);
+    Ok(vec![
+        Station::build("closed", End::Closed, &mut rng, 20, 10)?,
+        Station::build("killed", End::Kill, &mut rng, 25, 15)?,
+        Station::build("killed with a long tail", End::Kill, &mut rng, 5, 250)?,
+    ])
+}

@@ -1,0 +1,244 @@
+//! The checker: is there an order of all events of one id that explains every answer?
+//!
+//! It searches for a linearization (Wing & Gong, 1993, with the memory of Lowe, 2017): an order in which no
+//! event stands before one that was answered before it was called, in which time does not run backwards, and in
+//! which every event is what a map with one live claim for the id would have answered. An event whose outcome is
+//! unknown may be left out. What is found after the next opening must be the state at one point of that order
+//! with nothing durable behind it: a crash may take an end of what was done, never something from its middle.
+
+use crate::record::{End, Event, FOREVER, History, Level, Live, What};
+use std::collections::HashSet;
+
+/// Most events of one id between two openings.
+pub(crate) const EVENTS_MAX: usize = 128;
+
+/// A claim: first seen within these bounds, and how long it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Claimed {
+    earliest: u64,
+    latest: u64,
+    ttl: u64,
+}
+
+impl Claimed {
+    fn end(first_seen: u64, ttl: u64) -> u64 {
+        if ttl == FOREVER { FOREVER } else { first_seen + ttl }
+    }
+
+    /// The same, now that its first-seen is known; `None` if it cannot be that one.
+    fn known(self, first_seen: u64) -> Option<Self> {
+        let possible = (self.earliest..=self.latest).contains(&first_seen);
+        possible.then_some(Self { earliest: first_seen, latest: first_seen, ..self })
+    }
+
+    fn earliest_end(self) -> u64 {
+        Self::end(self.earliest, self.ttl)
+    }
+
+    fn latest_end(self) -> u64 {
+        Self::end(self.latest, self.ttl)
+    }
+}
+
+/// What is known of the id at one point of the order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+struct State {
+    claimed: Option<Claimed>,
+    holder: Option<u32>,
+    /// It is at least this late.
+    now: u64,
+}
+
+impl State {
+    /// The state after an event, if it can come next.
+    fn after(mut self, event: &Event) -> Option<Self> {
+        let (from, to) = event.clock;
+        self.now = self.now.max(from);
+        match event.what {
+            What::First { ttl } => {
+                self.free()?.nothing_lives()?;
+                self.claim(ttl, to);
+            }
+            What::Confirmed { holder, ttl } => {
+                self.nothing_lives()?;
+                self.holder.take_if(|other| *other == holder)?;
+                self.claim(ttl, to);
+            }
+            What::Duplicate { first_seen } => {
+                let claimed = self.free()?.claimed?.known(first_seen)?;
+                self.claimed = Some(claimed);
+                self.something_lives(claimed)?;
+            }
+            What::Seen { first_seen, deadline } => {
+                let claimed = self.claimed?.known(first_seen)?;
+                self.claimed = Some(claimed);
+                self.something_lives(claimed)?;
+                if claimed.earliest_end() != deadline {
+                    return None;
+                }
+            }
+            What::Unseen => {
+                self.nothing_lives()?;
+            }
+            What::Forgotten => {
+                let claimed = self.free()?.claimed?;
+                self.something_lives(claimed)?;
+                self.claimed = None;
+            }
+            What::Held { holder } => {
+                self.free()?.nothing_lives()?;
+                self.holder = Some(holder);
+            }
+            What::InProgress => {
+                self.holder?;
+            }
+            What::Released { holder } => {
+                self.holder.take_if(|other| *other == holder)?;
+            }
+        }
+        (self.now <= to).then_some(self)
+    }
+
+    fn free(&mut self) -> Option<&mut Self> {
+        self.holder.is_none().then_some(self)
+    }
+
+    /// A claim of now, which is some time up to `to`.
+    fn claim(&mut self, ttl: u64, to: u64) {
+        self.claimed = Some(Claimed { earliest: self.now, latest: to.max(self.now), ttl });
+    }
+
+    /// There is no claim, or it has ended by now, which says how late it is.
+    fn nothing_lives(&mut self) -> Option<()> {
+        if let Some(claimed) = self.claimed {
+            let end = claimed.earliest_end();
+            if end == FOREVER {
+                return None;
+            }
+            self.now = self.now.max(end);
+        }
+        Some(())
+    }
+
+    fn something_lives(&mut self, claimed: Claimed) -> Option<()> {
+        self.now = self.now.max(claimed.earliest);
+        (self.now < claimed.latest_end()).then_some(())
+    }
+
+    /// Whether this is what a store that is opened at `at` answers with.
+    fn shows(self, live: Live, at: u64) -> bool {
+        match (live, self.claimed) {
+            (None, None) => true,
+            (None, Some(claimed)) => claimed.earliest_end() <= at,
+            (Some(_), None) => false,
+            (Some((first_seen, deadline)), Some(claimed)) => {
+                let known = claimed.known(first_seen);
+                known.is_some_and(|claimed| claimed.earliest_end() == deadline)
+            }
+        }
+    }
+}
+
+/// Whether an event must be there after the history has ended.
+fn is_durable(event: &Event, end: End, synced: u64) -> bool {
+    // A no is no promise: what it rests on, a forgotten claim, may be lost like any other change.
+    let promised = matches!(
+        event.what,
+        What::First { .. }
+            | What::Duplicate { .. }
+            | What::Seen { .. }
+            | What::Forgotten
+            | What::Confirmed { .. }
+    );
+    let level = match end {
+        End::Closed => Level::Buffered,
+        End::Killed => Level::Process,
+        End::PowerCut => Level::Disk,
+    };
+    event.sure && promised && (event.level >= level || event.answered < synced)
+}
+
+struct Search<'a> {
+    history: &'a History,
+    sure: u128,
+    durable: u128,
+    /// Where the search has been: events done, state, and whether what survives was chosen.
+    been: HashSet<(u128, State, bool)>,
+    /// The longest order found, for people.
+    furthest: u128,
+}
+
+impl Search<'_> {
+    fn goes_on(&mut self, done: u128, state: State, survived: bool) -> bool {
+        if self.sure & !done == 0 && survived {
+            return true;
+        }
+        if !self.been.insert((done, state, survived)) {
+            return false;
+        }
+        if done.count_ones() > self.furthest.count_ones() {
+            self.furthest = done;
+        }
+        let (live, at) = self.history.after;
+        let may_be_the_end = !survived && self.durable & !done == 0;
+        if may_be_the_end && state.shows(live, at) && self.goes_on(done, state, true) {
+            return true;
+        }
+        let open = |n: &usize| done & (1 << n) == 0;
+        let events = &self.history.events;
+        let first_answer = (0..events.len()).filter(open).filter(|n| events[*n].sure);
+        let first_answer = first_answer.map(|n| events[n].answered).min().unwrap_or(u64::MAX);
+        for n in (0..events.len()).filter(open) {
+            let lost_but_durable = survived && self.durable & (1 << n) != 0;
+            if events[n].called > first_answer || lost_but_durable {
+                continue;
+            }
+            if let Some(next) = state.after(&events[n])
+                && self.goes_on(done | (1 << n), next, survived)
+            {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn bits(events: &[Event], which: impl Fn(&Event) -> bool) -> u128 {
+    let set = events.iter().enumerate().filter(|(_, event)| which(event));
+    set.fold(0, |bits, (n, _)| bits | (1 << n))
+}
+
+/// Checks the history of one id; the error is for people.
+pub(crate) fn check(history: &History) -> Result<(), String> {
+    let events = &history.events;
+    assert!(events.len() <= EVENTS_MAX, "{} events of one id", events.len());
+    let claimed = history.before.map(|(first_seen, deadline)| {
+        let ttl = if deadline == FOREVER { FOREVER } else { deadline - first_seen };
+        Claimed { earliest: first_seen, latest: first_seen, ttl }
+    });
+    let start = State { claimed, ..State::default() };
+    let mut search = Search {
+        history,
+        sure: bits(events, |event| event.sure),
+        durable: bits(events, |event| is_durable(event, history.end, history.synced)),
+        been: HashSet::new(),
+        furthest: 0,
+    };
+    if search.goes_on(0, start, false) {
+        return Ok(());
+    }
+    let mut sorted = events.clone();
+    sorted.sort_by_key(|event| event.called);
+    let list: Vec<String> = sorted.iter().map(|event| format!("    {event:?}")).collect();
+    Err(format!(
+        "no order explains what was heard ({} of {} events at most); before: {:?}, after {:?}: {:?}, last sync \
+         {}\n{}",
+        search.furthest.count_ones(),
+        events.len(),
+        history.before,
+        history.end,
+        history.after,
+        history.synced,
+        list.join("\n")
+    ))
+}

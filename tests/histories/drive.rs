@@ -1,0 +1,341 @@
+//! Real threads on a store, and what they heard.
+
+use crate::record::{Event, FOREVER, Id, Level, What};
+use firstseen::{
+    BatchReservation, Claim, ClaimOptions, Clock, Durability, ErrorKind, ManualClock, Reserved,
+    Store, Ttl,
+};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// A small generator: the seed of a history decides everything but who is faster.
+#[derive(Debug, Clone)]
+pub(crate) struct Rng(pub(crate) u64);
+
+impl Rng {
+    pub(crate) fn next(&mut self) -> u64 {
+        // SplitMix64.
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+pub(crate) fn id_bytes(id: Id) -> [u8; 24] {
+    let mut bytes = [b'-'; 24];
+    bytes[..4].copy_from_slice(&id.to_le_bytes());
+    bytes
+}
+
+pub(crate) fn durability(level: Level) -> Durability {
+    match level {
+        Level::Buffered => Durability::Buffered,
+        Level::Process => Durability::Process,
+        Level::Disk => Durability::Disk,
+    }
+}
+
+fn ttl_of(ms: u64) -> Ttl {
+    if ms == FOREVER { Ttl::FOREVER } else { Ttl::from_millis(ms) }
+}
+
+/// What all threads of one opening share.
+#[derive(Debug)]
+pub(crate) struct Stage {
+    pub(crate) store: Store,
+    pub(crate) clock: ManualClock,
+    pub(crate) stamps: AtomicU64,
+    pub(crate) holders: AtomicU32,
+    /// When the last acknowledged sync was called.
+    pub(crate) synced: AtomicU64,
+    pub(crate) level: Level,
+    pub(crate) ttls: Vec<u64>,
+    pub(crate) ids: Vec<Id>,
+    /// Whether the store may stop under the calls: it is killed or closed.
+    pub(crate) may_stop: bool,
+}
+
+/// The moments between which a call took effect.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    called: u64,
+    answered: u64,
+    clock: (u64, u64),
+}
+
+struct Held {
+    reservation: BatchReservation,
+    holder: u32,
+    ids: Vec<Id>,
+    ttl: u64,
+    level: Level,
+}
+
+/// One thread.
+pub(crate) struct Worker<'a> {
+    stage: &'a Stage,
+    rng: Rng,
+    held: Vec<Held>,
+    events: Vec<Event>,
+}
+
+/// The store has stopped: it was killed or closed.
+struct Stopped;
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(stage: &'a Stage, rng: Rng) -> Self {
+        Self { stage, rng, held: Vec::new(), events: Vec::new() }
+    }
+
+    /// Makes so many calls, or as many as the store answers. Answers what was heard.
+    pub(crate) fn work(mut self, calls: u64) -> Vec<Event> {
+        for _ in 0..calls {
+            if self.step().is_err() {
+                break;
+            }
+        }
+        while !self.held.is_empty() {
+            self.release(0, true);
+        }
+        self.events
+    }
+
+    fn step(&mut self) -> Result<(), Stopped> {
+        match self.rng.below(32) {
+            0..12 => self.claim(),
+            12..18 => self.batch(),
+            18..22 => self.question(),
+            22..25 => self.forget(),
+            25..28 => self.reserve(),
+            28..31 if self.held.is_empty() => self.reserve(),
+            28..30 => self.confirm(),
+            30 => {
+                self.release(0, true);
+                Ok(())
+            }
+            _ => self.sync(),
+        }
+    }
+
+    fn call<T>(
+        &self,
+        call: impl FnOnce(&Store) -> firstseen::Result<T>,
+    ) -> (Span, firstseen::Result<T>) {
+        let clock = || self.stage.clock.wall().as_millis();
+        let stamp = || self.stage.stamps.fetch_add(1, Ordering::SeqCst);
+        let (from, called) = (clock(), stamp());
+        let answer = call(&self.stage.store);
+        let answered = stamp();
+        (Span { called, answered, clock: (from, clock()) }, answer)
+    }
+
+    fn note(&mut self, span: Span, id: Id, what: What, sure: bool, level: Level) {
+        let Span { called, answered, clock } = span;
+        self.events.push(Event { id, what, called, answered, clock, sure, level });
+    }
+
+    /// Notes what a call that failed may have done. "Retry" promises that it did nothing.
+    fn failed(
+        &mut self,
+        span: Span,
+        error: &firstseen::Error,
+        level: Level,
+        maybe: impl IntoIterator<Item = (Id, What)>,
+    ) -> Result<(), Stopped> {
+        match error.kind() {
+            ErrorKind::Retry => Ok(()),
+            ErrorKind::Reopen | ErrorKind::Environment if self.stage.may_stop => {
+                for (id, what) in maybe {
+                    self.note(span, id, what, false, level);
+                }
+                Err(Stopped)
+            }
+            _ => panic!("an error that nothing calls for: {error}"),
+        }
+    }
+
+    fn id(&mut self) -> Id {
+        self.rng.pick(&self.stage.ids)
+    }
+
+    /// Different ids, in any order.
+    fn several(&mut self, most: u64) -> Vec<Id> {
+        let mut ids: Vec<Id> = (0..=self.rng.below(most)).map(|_| self.id()).collect();
+        let mut known = Vec::new();
+        ids.retain(|id| {
+            !known.contains(id) && {
+                known.push(*id);
+                true
+            }
+        });
+        ids
+    }
+
+    fn options(&mut self) -> (u64, Level, ClaimOptions) {
+        let ttl = self.rng.pick(&self.stage.ttls);
+        let level = match self.rng.below(8) {
+            0 => Level::Disk,
+            1 => Level::Process,
+            2 => Level::Buffered,
+            _ => self.stage.level,
+        };
+        (ttl, level, ClaimOptions::new().ttl(ttl_of(ttl)).durability(durability(level)))
+    }
+
+    fn claim(&mut self) -> Result<(), Stopped> {
+        let (ttl, level, options) = self.options();
+        let id = self.id();
+        let (span, answer) = self.call(|store| store.claim_with(id_bytes(id), options));
+        match answer {
+            Ok(claim) => self.note(span, id, heard(claim, ttl), true, level),
+            Err(e) => return self.failed(span, &e, level, [(id, What::First { ttl })]),
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self) -> Result<(), Stopped> {
+        let (ttl, level, options) = self.options();
+        let ids = self.several(6);
+        let bytes: Vec<_> = ids.iter().copied().map(id_bytes).collect();
+        let (span, answer) =
+            self.call(|store| store.default_namespace().claim_batch_with(&bytes, options));
+        match answer {
+            Ok(claims) => {
+                for (id, claim) in ids.into_iter().zip(claims) {
+                    self.note(span, id, heard(claim, ttl), true, level);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                let maybe = ids.into_iter().map(|id| (id, What::First { ttl }));
+                self.failed(span, &e, level, maybe)
+            }
+        }
+    }
+
+    fn question(&mut self) -> Result<(), Stopped> {
+        let id = self.id();
+        let (span, answer) = self.call(|store| store.get(id_bytes(id)));
+        let what = match answer {
+            Ok(None) => What::Unseen,
+            Ok(Some(seen)) => What::Seen {
+                first_seen: seen.first_seen.as_millis(),
+                deadline: seen.deadline.as_millis(),
+            },
+            Err(e) => return self.failed(span, &e, self.stage.level, []),
+        };
+        self.note(span, id, what, true, self.stage.level);
+        Ok(())
+    }
+
+    fn forget(&mut self) -> Result<(), Stopped> {
+        let id = self.id();
+        let (span, answer) = self.call(|store| store.forget(id_bytes(id)));
+        let level = self.stage.level;
+        match answer {
+            Ok(forgotten) => {
+                let what = if forgotten { What::Forgotten } else { What::Unseen };
+                self.note(span, id, what, true, level);
+                Ok(())
+            }
+            Err(e) => self.failed(span, &e, level, [(id, What::Forgotten)]),
+        }
+    }
+
+    fn reserve(&mut self) -> Result<(), Stopped> {
+        let (ttl, level, options) = self.options();
+        let ids = self.several(3);
+        let bytes: Vec<_> = ids.iter().copied().map(id_bytes).collect();
+        let holder = self.stage.holders.fetch_add(1, Ordering::Relaxed);
+        let (span, answer) =
+            self.call(|store| store.default_namespace().reserve_batch_with(&bytes, options));
+        let reservation = match answer {
+            Ok(reservation) => reservation,
+            Err(e) => {
+                // It may have held some of them for a while.
+                for id in ids {
+                    self.note(span, id, What::Held { holder }, false, level);
+                    self.note(span, id, What::Released { holder }, false, level);
+                }
+                return self.failed(span, &e, level, []);
+            }
+        };
+        let mut held = Vec::new();
+        for (id, answer) in ids.into_iter().zip(reservation.answers().to_vec()) {
+            let what = match answer {
+                Reserved::FirstSeen => {
+                    held.push(id);
+                    What::Held { holder }
+                }
+                Reserved::Duplicate { first_seen } => {
+                    What::Duplicate { first_seen: first_seen.as_millis() }
+                }
+                Reserved::InProgress => What::InProgress,
+                Reserved::SameBatch => panic!("no id stands twice in the batch"),
+            };
+            self.note(span, id, what, true, level);
+        }
+        self.held.push(Held { reservation, holder, ids: held, ttl, level });
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> Result<(), Stopped> {
+        let mut held = self.held.remove(0);
+        let (span, answer) = self.call(|_| held.reservation.confirm());
+        let what = What::Confirmed { holder: held.holder, ttl: held.ttl };
+        let (ids, level) = (held.ids.clone(), held.level);
+        match answer {
+            Ok(()) => {
+                for id in ids {
+                    self.note(span, id, what, true, level);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.held.insert(0, held);
+                let stopped = self.failed(span, &e, level, ids.into_iter().map(|id| (id, what)));
+                // After a claim that may have been made nobody may be there to be released.
+                self.release(0, stopped.is_ok());
+                stopped
+            }
+        }
+    }
+
+    fn release(&mut self, number: usize, sure: bool) {
+        let Held { reservation, holder, ids, level, .. } = self.held.remove(number);
+        let (span, _) = self.call(|_| {
+            drop(reservation);
+            Ok(())
+        });
+        for id in ids {
+            self.note(span, id, What::Released { holder }, sure, level);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Stopped> {
+        let (span, answer) = self.call(Store::sync);
+        match answer {
+            Ok(()) => {
+                self.stage.synced.fetch_max(span.called, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(e) => self.failed(span, &e, Level::Disk, []),
+        }
+    }
+}
+
+fn heard(claim: Claim, ttl: u64) -> What {
+    match claim {
+        Claim::FirstSeen => What::First { ttl },
+        Claim::Duplicate { first_seen } => What::Duplicate { first_seen: first_seen.as_millis() },
+    }
+}

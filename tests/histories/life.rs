@@ -1,0 +1,266 @@
+//! One history: a store is opened, used by many threads while its own threads seal, merge, sweep and compact,
+//! ends in some way, and is opened again, three times over.
+
+use crate::check::check;
+use crate::drive::{Rng, Stage, Worker, durability, id_bytes};
+use crate::record::{End, Event, FOREVER, History, Id, Level, Live};
+use firstseen::disk::sim::SimDisk;
+use firstseen::{Builder, Clock, ManualClock, MemoryChunks, Store};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+const START_MS: u64 = 1_700_000_000_000;
+const OPENINGS: usize = 3;
+
+/// What was done and found, to see that a harness reaches what it is for.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) events: u64,
+    pub(crate) unknown: u64,
+    pub(crate) kills: u64,
+    pub(crate) power_cuts: u64,
+    pub(crate) seals: u64,
+    pub(crate) merges: u64,
+    pub(crate) heals: u64,
+    pub(crate) sweeps: u64,
+    pub(crate) compactions: u64,
+}
+
+impl Tally {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.unknown += other.unknown;
+        self.kills += other.kills;
+        self.power_cuts += other.power_cuts;
+        self.seals += other.seals;
+        self.merges += other.merges;
+        self.heals += other.heals;
+        self.sweeps += other.sweeps;
+        self.compactions += other.compactions;
+    }
+}
+
+/// Where the store is.
+enum Place {
+    Simulated { disk: SimDisk, chunks: MemoryChunks },
+    Real(PathBuf),
+}
+
+/// The choices of one history.
+struct Setup {
+    threads: u64,
+    /// Calls of each thread between two openings.
+    calls: u64,
+    shards: usize,
+    segment_bytes: u32,
+    open_set_bytes: usize,
+    level: Level,
+    ttls: Vec<u64>,
+    ids: Vec<Id>,
+}
+
+impl Setup {
+    fn new(rng: &mut Rng) -> Self {
+        let threads = rng.pick(&[2, 2, 3, 4, 4, 6, 8, 16]);
+        let calls = 20 + rng.below(500) / threads;
+        // A call is one event or a few; what the checker can hold of one id is bounded.
+        let ids = (4 + rng.below(20)).max(threads * calls / 25);
+        let ttls: [&[u64]; 4] = [&[FOREVER], &[1_500], &[FOREVER, 2_000], &[1_200, 5_000]];
+        Self {
+            threads,
+            calls,
+            shards: rng.pick(&[1, 2, 4]),
+            segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
+            open_set_bytes: rng.pick(&[1, 300, 1_000, 4_000]),
+            level: rng.pick(&[Level::Buffered, Level::Process, Level::Process, Level::Disk]),
+            ttls: rng.pick(&ttls).to_vec(),
+            ids: (0..ids as Id).collect(),
+        }
+    }
+
+    fn builder(&self, place: &Place, clock: &ManualClock) -> Builder {
+        let path = match place {
+            Place::Simulated { .. } => PathBuf::from("/s"),
+            Place::Real(path) => path.clone(),
+        };
+        let builder = Store::builder(path)
+            .shards(self.shards)
+            .segment_bytes(self.segment_bytes)
+            .open_set_bytes(self.open_set_bytes)
+            .memory_budget(4 << 20)
+            .durability(durability(self.level))
+            .flush_interval(Duration::from_millis(2))
+            .wait_max(Duration::from_millis(3))
+            .clock(clock.clone());
+        match place {
+            Place::Simulated { disk, chunks } => builder.disk(disk.clone()).chunk_memory(chunks),
+            Place::Real(_) => builder,
+        }
+    }
+}
+
+/// Runs the history of a seed and checks it. The error is for people.
+pub(crate) fn live(seed: u64) -> Result<Tally, String> {
+    let mut rng = Rng(seed);
+    let setup = Setup::new(&mut rng);
+    let clock = ManualClock::at_millis(START_MS);
+    let folder = (seed.is_multiple_of(25)).then(|| tempfile::tempdir().expect("a folder"));
+    let mut place = match &folder {
+        Some(folder) => Place::Real(folder.path().join("s")),
+        None => {
+            let disk = SimDisk::new();
+            let disk = if rng.below(4) == 0 { disk.without_mapping() } else { disk };
+            Place::Simulated { disk, chunks: MemoryChunks::default() }
+        }
+    };
+    let mut tally = Tally::default();
+    let mut before: BTreeMap<Id, Live> = BTreeMap::new();
+    let mut store = setup.builder(&place, &clock).open().map_err(|e| format!("open: {e}"))?;
+    for opening in 0..OPENINGS {
+        let end = match (&place, rng.below(4)) {
+            (Place::Simulated { .. }, 0) => End::Killed,
+            (Place::Simulated { .. }, 1 | 2) => End::PowerCut,
+            _ => End::Closed,
+        };
+        let (heard, synced) = perform(store, &setup, &mut place, &clock, end, &mut rng, &mut tally);
+        let opened = setup.builder(&place, &clock).open();
+        store = opened.map_err(|e| format!("opening {opening} after {end:?}: {e}"))?;
+        let at = clock.wall().as_millis();
+        for id in &setup.ids {
+            let seen = store.get(id_bytes(*id)).map_err(|e| format!("get after {end:?}: {e}"))?;
+            let after = seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis()));
+            let events: Vec<Event> = heard.iter().filter(|e| e.id == *id).copied().collect();
+            let before = before.insert(*id, after).flatten();
+            let history = History { before, events, end, after: (after, at), synced };
+            check(&history).map_err(|what| format!("opening {opening}, id {id}: {what}"))?;
+        }
+    }
+    store.close().map_err(|e| format!("close: {e}"))?;
+    Ok(tally)
+}
+
+/// Lets the threads work until they are through or the store is taken from them. Answers what they heard, and
+/// when the last acknowledged sync was called; the place is the one to open next.
+fn perform(
+    store: Store,
+    setup: &Setup,
+    place: &mut Place,
+    clock: &ManualClock,
+    end: End,
+    rng: &mut Rng,
+    tally: &mut Tally,
+) -> (Vec<Event>, u64) {
+    let calls = setup.calls;
+    let all = setup.threads * calls * 2;
+    // Of those that are closed, half only when all have done their work.
+    let in_the_middle = end != End::Closed || rng.below(2) == 0;
+    let stop_at = if in_the_middle { rng.below(all) } else { u64::MAX };
+    let stage = Stage {
+        store,
+        clock: clock.clone(),
+        stamps: AtomicU64::new(1),
+        holders: AtomicU32::new(1),
+        synced: AtomicU64::new(0),
+        level: setup.level,
+        ttls: setup.ttls.clone(),
+        ids: setup.ids.clone(),
+        may_stop: in_the_middle,
+    };
+    let over = AtomicBool::new(false);
+    let heard: Mutex<Vec<Event>> = Mutex::new(Vec::new());
+    let mut seed = || Rng(rng.next());
+    let seeds: Vec<Rng> = (0..setup.threads).map(|_| seed()).collect();
+    let (mut of_time, mut of_harm, mut of_end) = (seed(), seed(), seed());
+    let next = std::thread::scope(|scope| {
+        let workers: Vec<_> = (seeds.into_iter())
+            .map(|rng| {
+                scope.spawn(|| {
+                    let events = Worker::new(&stage, rng).work(calls);
+                    heard.lock().expect("no panic under this lock").extend(events);
+                })
+            })
+            .collect();
+        // Time passes.
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                clock.advance(Duration::from_millis(of_time.below(60)));
+                std::thread::park_timeout(Duration::from_micros(of_time.below(400)));
+            }
+        });
+        // Chunks are lost.
+        if let Place::Simulated { chunks, .. } = &*place
+            && of_harm.below(3) == 0
+        {
+            let (chunks, over) = (chunks.clone(), &over);
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    chunks.damage(|_| of_harm.below(3) > 0);
+                    std::thread::park_timeout(Duration::from_micros(of_harm.below(2_000)));
+                }
+            });
+        }
+        let finished = || workers.iter().all(std::thread::ScopedJoinHandle::is_finished);
+        while stage.stamps.load(Ordering::SeqCst) < stop_at && !finished() {
+            std::thread::park_timeout(Duration::from_micros(100));
+        }
+        let next = stop(&stage, place, end, &mut of_end);
+        let panicked = workers.into_iter().filter_map(|worker| worker.join().err()).count();
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(panicked, 0, "a thread has panicked (see above)");
+        next
+    });
+    let heard = heard.into_inner().expect("no panic under this lock");
+    let stats = stage.store.stats();
+    tally.add(&Tally {
+        events: heard.len() as u64,
+        unknown: heard.iter().filter(|event| !event.sure).count() as u64,
+        kills: u64::from(end == End::Killed),
+        power_cuts: u64::from(end == End::PowerCut),
+        seals: stats.runs_sealed,
+        merges: stats.merges,
+        heals: stats.heals,
+        sweeps: stats.runs_expired,
+        compactions: stats.segments_removed,
+    });
+    let synced = stage.synced.load(Ordering::SeqCst);
+    // The old store lets go of its files before the next one is opened.
+    drop(stage);
+    if let Some(next) = next {
+        *place = next;
+    }
+    (heard, synced)
+}
+
+/// Ends the process, the power or only the store, while the threads are still calling. Answers where the next
+/// one is, if that is another place.
+fn stop(stage: &Stage, place: &Place, end: End, rng: &mut Rng) -> Option<Place> {
+    let Place::Simulated { disk, chunks } = place else {
+        close(stage);
+        return None;
+    };
+    // The chunks of just before or just after: none of the two is what the manifest speaks of.
+    let earlier = chunks.copy();
+    let disk = match end {
+        End::Closed => {
+            close(stage);
+            return None;
+        }
+        End::Killed => disk.kill(),
+        End::PowerCut => disk.crash(rng.next()),
+    };
+    let chunks = match rng.below(4) {
+        0 => MemoryChunks::default(),
+        1 => earlier,
+        _ => chunks.copy(),
+    };
+    Some(Place::Simulated { disk, chunks })
+}
+
+fn close(stage: &Stage) {
+    if stage.may_stop {
+        stage.store.clone().close().expect("closes");
+    }
+}

@@ -1,0 +1,178 @@
+//! A child process as its parent sees it: what it says goes to the oracle, and every wait has an end.
+
+use crate::job::Job;
+use crate::oracle::{End, Oracle};
+use crate::report::{HANG, Verdict, now_us};
+use crate::wire::Event;
+use crate::worker::{CHILD, PANICKED};
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+/// How many lines may wait for the parent before the child does.
+const LINES_MAX: usize = 64;
+
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+    heard_us: u64,
+    /// The last that it said of itself.
+    pub(crate) note: String,
+}
+
+/// How long to go on listening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Enough,
+    TimeIsUp,
+    /// The child has ended.
+    End,
+}
+
+impl Running {
+    pub(crate) fn start(job: &Job) -> Self {
+        let (variable, value) = job.variable();
+        let mut child = Command::new(std::env::current_exe().expect("this binary"))
+            .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
+            .env(variable, value)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the child starts");
+        let mut pipe = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (send, lines) = sync_channel(LINES_MAX);
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            // A last line without its end was cut by the kill.
+            while pipe.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
+                line.pop();
+                if send.send(std::mem::take(&mut line)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, lines, heard_us: now_us(), note: "starting".to_owned() }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Hears one event, if there is one before `micros` have passed.
+    fn next(&mut self, micros: u64) -> Verdict<Option<Result<Event, Heard>>> {
+        let line = match self.lines.recv_timeout(Duration::from_micros(micros)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => return Ok(Some(Err(Heard::End))),
+            Err(RecvTimeoutError::Timeout) => {
+                if now_us() - self.heard_us > HANG.as_micros() as u64 {
+                    let what = format!("hang: after {:?} nothing for {HANG:?}", self.note);
+                    return Err(what);
+                }
+                return Ok(Some(Err(Heard::TimeIsUp)));
+            }
+        };
+        self.heard_us = now_us();
+        let Some(event) = Event::parse(&line)? else { return Ok(None) };
+        if let Event::Note(note) = &event {
+            if note.starts_with(PANICKED) {
+                return Err(format!("the child {note}"));
+            }
+            self.note.clone_from(note);
+        }
+        Ok(Some(Ok(event)))
+    }
+
+    /// Lets the oracle hear what the child says until `enough` says so, it ends, or the time is up.
+    pub(crate) fn listen(
+        &mut self,
+        oracle: &mut Oracle,
+        micros: u64,
+        mut enough: impl FnMut(&Self, &Event) -> bool,
+    ) -> Verdict<Heard> {
+        let end = now_us() + micros;
+        loop {
+            let left = end.saturating_sub(now_us());
+            match self.next(left)? {
+                Some(Ok(event)) => {
+                    oracle.hear(&event)?;
+                    if enough(self, &event) {
+                        return Ok(Heard::Enough);
+                    }
+                }
+                Some(Err(heard)) => return Ok(heard),
+                None => {}
+            }
+            if left == 0 {
+                return Ok(Heard::TimeIsUp);
+            }
+        }
+    }
+
+    /// Listens until it says this of itself; the child may take as long as nothing hangs.
+    pub(crate) fn until_note(&mut self, oracle: &mut Oracle, note: &str) -> Verdict {
+        loop {
+            if self.note == note {
+                return Ok(());
+            }
+            let is_it = |child: &Self, _: &Event| child.note == note;
+            if self.listen(oracle, 1_000_000, is_it)? == Heard::End {
+                return Err(format!("the child ended before it was {note}: {}", self.note));
+            }
+        }
+    }
+
+    /// Kills it and hears what it had said before. It must not have ended by itself.
+    pub(crate) fn kill(mut self, oracle: &mut Oracle, end: End) -> Verdict<String> {
+        self.child.kill().map_err(|e| format!("SIGKILL: {e}"))?;
+        while self.listen(oracle, 1_000_000, |_, _| false)? != Heard::End {}
+        let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
+        oracle.ended(end, now_us());
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        // A power cut may end it before: its pages cannot be read any more.
+        if signal == Some(9) || end == End::PowerCut {
+            return Ok(std::mem::take(&mut self.note));
+        }
+        Err(format!("the child ended by itself: {status}, after {:?}", self.note))
+    }
+
+    /// Has it close its store in order and end.
+    pub(crate) fn close(mut self, oracle: &mut Oracle) -> Verdict<String> {
+        let word = self.child.stdin.take().map(|mut pipe| pipe.write_all(b"close\n"));
+        word.expect("said once").map_err(|e| format!("the child does not listen: {e}"))?;
+        while self.listen(oracle, 1_000_000, |_, _| false)? != Heard::End {}
+        let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
+        oracle.ended(End::Kill, now_us());
+        let note = std::mem::take(&mut self.note);
+        if status.success() { Ok(note) } else { Err(format!("closing: {status}, after {note:?}")) }
+    }
+
+    /// Hears it out: until it ends by itself, or is killed when it has had its store open for so long.
+    /// Answers its last word.
+    pub(crate) fn live(mut self, micros: u64, mut hear: impl FnMut(Event)) -> Verdict<String> {
+        let mut end_us = u64::MAX;
+        loop {
+            match self.next(1_000)? {
+                Some(Ok(event)) => hear(event),
+                Some(Err(Heard::End)) => return Ok(std::mem::take(&mut self.note)),
+                _ => {}
+            }
+            if end_us == u64::MAX && self.note == "open" {
+                end_us = now_us() + micros;
+            }
+            if now_us() > end_us {
+                end_us = u64::MAX - 1;
+                self.child.kill().map_err(|e| format!("SIGKILL: {e}"))?;
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Whatever has gone wrong: no process is left behind.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

@@ -1,0 +1,244 @@
+//! kill -9, at random moments and aimed: while the store opens, seals, merges, expires, compacts and while
+//! it is repaired. After every kill the same store goes on.
+
+use crate::aim::{KEEPER, SEALER, Scope};
+use crate::child::{Heard, Running};
+use crate::dice::Dice;
+use crate::job::{Job, Mix};
+use crate::oracle::{End, Oracle};
+use crate::report::{Verdict, env, fail, first_seed, in_time, now_us, pause, proof, thousands};
+use crate::subject::{self, Kind};
+use firstseen::ErrorKind;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const TEST: &str = "i1_i6_a_killed_process_loses_nothing_and_grants_nothing_twice";
+
+/// What a kill is to fall into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Aim {
+    Open,
+    Seal,
+    Merge,
+    Expiry,
+    Compaction,
+    Repair,
+    Other,
+}
+
+const AIMS: [Aim; 8] = [
+    Aim::Seal,
+    Aim::Compaction,
+    Aim::Open,
+    Aim::Expiry,
+    Aim::Merge,
+    Aim::Repair,
+    Aim::Open,
+    Aim::Other,
+];
+
+/// A store is killed so often, and then another one begins.
+const KILLS_PER_STORE: u64 = 8;
+
+/// One store with its oracle. Each mix has its own, so that what its threads are at is known.
+struct Place {
+    dir: tempfile::TempDir,
+    mix: Mix,
+    oracle: Oracle,
+    kills: u64,
+    /// How long the last opening took.
+    open_us: u64,
+}
+
+impl Place {
+    fn new(mix: Mix) -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        Self { dir, mix, oracle: Oracle::default(), kills: 0, open_us: 30_000 }
+    }
+
+    fn store(&self) -> PathBuf {
+        self.dir.path().join("store.db")
+    }
+}
+
+/// Waits for the moment, and kills. Answers what the kill fell into.
+fn kill_once(place: &mut Place, aim: Aim, seed: u64) -> Verdict<Aim> {
+    let mut dice = Dice::new(seed);
+    let store = place.store();
+    if aim == Aim::Open && dice.one_in(3) {
+        // A long opening: everything is built again.
+        std::fs::remove_dir_all(store.join("sled")).ok();
+    }
+    let mut job = Job::new(store.clone(), place.mix, seed);
+    job.base = place.kills * 1_500;
+    job.repair = aim == Aim::Repair && break_manifest(&store, &mut dice);
+    let mut child = Running::start(&job);
+    let mut scope = Scope::new(child.pid(), &store);
+    if job.repair {
+        child.until_note(&mut place.oracle, "repairing")?;
+        pause(dice.below(30_000));
+        if child.note == "repairing" {
+            return finish(place, child, &scope, &job);
+        }
+    }
+    child.until_note(&mut place.oracle, "opening")?;
+    let began_us = now_us();
+    if aim == Aim::Open {
+        pause(dice.below(place.open_us + 2_000));
+        return finish(place, child, &scope, &job);
+    }
+    child.until_note(&mut place.oracle, "open")?;
+    place.open_us = now_us() - began_us;
+    let end_us = now_us() + 2_500_000;
+    let lives_us = now_us() + 20_000 + dice.below(400_000);
+    loop {
+        let heard = child.listen(&mut place.oracle, 1_000, |_, _| false)?;
+        if heard == Heard::End {
+            return Err(format!("the child ended by itself, after {:?}", child.note));
+        }
+        scope.look();
+        let now = now_us();
+        let thread = if aim == Aim::Seal { SEALER } else { KEEPER };
+        let hit = match aim {
+            Aim::Seal => scope.is_busy(thread),
+            Aim::Merge | Aim::Expiry => scope.runs_went && scope.is_busy(thread),
+            Aim::Compaction => scope.segments_went && scope.is_busy(thread),
+            _ => true,
+        };
+        if now > end_us || (now > lives_us && hit) {
+            return finish(place, child, &scope, &job);
+        }
+    }
+}
+
+fn finish(place: &mut Place, child: Running, scope: &Scope, job: &Job) -> Verdict<Aim> {
+    let (seals, keeps) = (scope.is_busy(SEALER), scope.is_busy(KEEPER));
+    let note = child.kill(&mut place.oracle, End::Kill)?;
+    place.kills += 1;
+    // What was said until the end: a kill between "opening" and "open" fell into opening.
+    Ok(match (note.as_str(), place.mix) {
+        ("repairing", _) => Aim::Repair,
+        ("opening" | "repaired" | "starting", _) => Aim::Open,
+        ("open", _) if seals && !keeps => Aim::Seal,
+        ("open", Mix::Seal) if keeps => Aim::Merge,
+        ("open", Mix::Expiry) if keeps => Aim::Expiry,
+        ("open", Mix::Compaction) if keeps && scope.segments_went => Aim::Compaction,
+        ("open", _) => Aim::Other,
+        (other, _) => return Err(format!("the child {other:?} of {job:?}")),
+    })
+}
+
+/// A manifest that is lost or damaged wants a repair, which loses nothing: all of it is in the log.
+fn break_manifest(store: &Path, dice: &mut Dice) -> bool {
+    let manifest = store.join("MANIFEST");
+    let Ok(mut bytes) = std::fs::read(&manifest) else { return store.join("log").is_dir() };
+    if dice.one_in(2) {
+        return std::fs::remove_file(&manifest).is_ok();
+    }
+    let at = dice.below(bytes.len() as u64) as usize;
+    bytes[at] ^= 1 << dice.below(8);
+    std::fs::write(&manifest, bytes).is_ok()
+}
+
+/// Opens the store, repairs it if a killed repair left that to do, and asks it about everything.
+fn check(place: &Place, number: u64) -> Verdict {
+    let (store, tuning) = (place.store(), place.mix.tuning());
+    let path = store.clone();
+    let opened = in_time("open after a kill", move || {
+        match subject::Firstseen::builder(&path, tuning).open() {
+            Err(e) if e.kind() == ErrorKind::Repair => {
+                subject::Firstseen::builder(&path, tuning).repair().map_err(|e| e.to_string())?;
+                subject::open(Kind::Firstseen, &path, tuning).map_err(|e| e.to_string())
+            }
+            Err(e) => Err(e.to_string()),
+            Ok(store) => {
+                drop(store);
+                subject::open(Kind::Firstseen, &path, tuning).map_err(|e| e.to_string())
+            }
+        }
+    });
+    let subject = opened?.map_err(|e| format!("open after a kill: {e}"))?;
+    let lost = place.oracle.ask(|family, id| subject.contains(family, id), now_us)?;
+    if !lost.is_empty() {
+        return Err(format!("{} lost, among them {:?}", lost.len(), lost[0]));
+    }
+    if number.is_multiple_of(3)
+        && let Some(firstseen) = subject.firstseen()
+    {
+        let report = firstseen.store.verify().map_err(|e| format!("verify: {e}"))?;
+        if !report.is_sound() {
+            return Err(format!("verify: {report}"));
+        }
+    }
+    in_time("close", move || subject.close())?.map_err(|e| format!("close: {e}"))
+}
+
+fn many_kills(first: u64, kills: u64) -> Verdict {
+    let mut places = [Mix::Seal, Mix::Expiry, Mix::Compaction].map(Place::new);
+    let mut fell: BTreeMap<Aim, u64> = BTreeMap::new();
+    let (mut acknowledged, mut in_flight) = (0, 0);
+    for number in 0..kills {
+        let seed = first + number;
+        let aim = AIMS[(number % AIMS.len() as u64) as usize];
+        let place = &mut places[match aim {
+            Aim::Seal | Aim::Merge => 0,
+            Aim::Expiry => 1,
+            Aim::Compaction => 2,
+            Aim::Open | Aim::Repair | Aim::Other => (seed % 3) as usize,
+        }];
+        let named = |what: String| format!("kill {number}, aimed at {aim:?}: {what}");
+        let hit = kill_once(place, aim, seed).map_err(named)?;
+        *fell.entry(hit).or_default() += 1;
+        // Otherwise it is the next child that opens what the kill left, and is asked.
+        if hit == Aim::Repair || !number.is_multiple_of(3) {
+            check(place, number).map_err(named)?;
+        }
+        if place.kills >= KILLS_PER_STORE || number + 1 == kills {
+            check(place, 0).map_err(named)?;
+            acknowledged += place.oracle.counts.granted + place.oracle.counts.duplicates;
+            in_flight += place.oracle.counts.in_flight;
+            *place = Place::new(place.mix);
+        }
+    }
+    for place in &places {
+        check(place, 0)?;
+        acknowledged += place.oracle.counts.granted + place.oracle.counts.duplicates;
+        in_flight += place.oracle.counts.in_flight;
+    }
+    if acknowledged < kills * 1_000 {
+        return Err(format!(
+            "{acknowledged} claims acknowledged by {kills} children: too few to lose"
+        ));
+    }
+    let names = [
+        (Aim::Open, "open"),
+        (Aim::Seal, "seal"),
+        (Aim::Merge, "merge"),
+        (Aim::Expiry, "expiry"),
+        (Aim::Compaction, "compaction"),
+        (Aim::Repair, "repair"),
+        (Aim::Other, "other"),
+    ];
+    // Which thread is busy is a matter of luck; what the child says of itself is not.
+    let exact = [Aim::Open, Aim::Repair].iter().all(|aim| fell.contains_key(aim));
+    let others = fell.values().sum::<u64>() - fell.get(&Aim::Other).unwrap_or(&0);
+    if kills >= 3 * AIMS.len() as u64 && !(exact && others >= kills / 2) {
+        return Err(format!("the kills fell into {fell:?}: too few where they were aimed at"));
+    }
+    let fell = names.map(|(aim, name)| format!("{name} {}", fell.get(&aim).unwrap_or(&0)));
+    let (answers, unanswered) = (thousands(acknowledged), thousands(in_flight));
+    let details = format!(
+        "1-8 threads; {}; {answers} acknowledged, {unanswered} in flight; 0 lost, 0 twice",
+        fell.join(", ")
+    );
+    proof("kill -9", kills, "kills", &details);
+    Ok(())
+}
+
+#[test]
+fn i1_i6_a_killed_process_loses_nothing_and_grants_nothing_twice() {
+    let (first, kills) = (first_seed(), env("FIRSTSEEN_KILLS", 50));
+    if let Err(what) = many_kills(first, kills) {
+        fail(TEST, &format!("FIRSTSEEN_KILLS={kills}"), first, &what);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the tests of this binary are told, and what they tell.
+
+use std::time::{Duration, SystemTime};
+
+/// Longer than anything takes that does not hang (I12).
+pub(crate) const HANG: Duration = Duration::from_secs(30);
+
+/// A verdict: what went wrong, in words.
+pub(crate) type Verdict<T = ()> = Result<T, String>;
+
+pub(crate) fn env(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+        Err(_) => default,
+    }
+}
+
+pub(crate) fn first_seed() -> u64 {
+    env("FIRSTSEEN_CRASH_SEED", 1)
+}
+
+/// One line of the table; a script adds them up.
+pub(crate) fn proof(row: &str, count: u64, unit: &str, details: &str) {
+    println!("proof | {row} | {count} | {unit} | {details}");
+}
+
+/// Says that a test cannot run here, which CI does not accept.
+pub(crate) fn not_run(row: &str) {
+    println!("NOT RUN: {row} needs root and loop devices");
+    assert!(std::env::var_os("CI").is_none(), "CI has root and loop devices; {row} was not run");
+}
+
+/// Ends a test that has failed, with the line that runs the same again.
+pub(crate) fn fail(test: &str, count: &str, seed: u64, what: &str) -> ! {
+    panic!(
+        "seed {seed}: {what}\nreplay: FIRSTSEEN_CRASH_SEED={seed} {count} cargo test --locked \
+         --no-default-features --test kernel -- {test} --nocapture"
+    )
+}
+
+/// The wall clock in microseconds, which parent, children and store all read.
+#[expect(clippy::disallowed_methods, reason = "questions and answers are dated by the real clock")]
+pub(crate) fn now_us() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.expect("after 1970").as_micros() as u64
+}
+
+#[expect(clippy::disallowed_methods, reason = "kills and power cuts come at moments of real time")]
+pub(crate) fn pause(micros: u64) {
+    std::thread::sleep(Duration::from_micros(micros));
+}
+
+/// Runs something that may hang, and says so instead of hanging along. What hangs is left behind.
+pub(crate) fn in_time<T: Send + 'static>(
+    doing: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Verdict<T> {
+    let (done, answer) = std::sync::mpsc::sync_channel(1);
+    let worker = std::thread::spawn(move || done.send(work()).ok());
+    match answer.recv_timeout(HANG) {
+        Ok(value) => Ok(value),
+        Err(_) if worker.is_finished() => Err(format!("{doing}: panicked (see above)")),
+        Err(_) => Err(format!("{doing}: hang, not done in {HANG:?}")),
+    }
+}
+
+/// 81234 as "81,234".
+pub(crate) fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

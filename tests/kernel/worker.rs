@@ -1,0 +1,263 @@
+//! The child process: opens a store, asks it with several threads and reports, until it is killed.
+
+use crate::dice::Dice;
+use crate::job::{Job, Mix};
+use crate::report::{now_us, pause};
+use crate::subject::{Firstseen, Subject, name, open, options};
+use crate::wire::{Answer, Event, Family, IDS_PER_LINE_MAX, Level, Question, Refusal, Verb};
+use firstseen::Reserved;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The test of this name is the body of a child.
+pub(crate) const CHILD: &str = "worker::the_child_asks_until_it_is_killed";
+
+/// How a note of a panic begins.
+pub(crate) const PANICKED: &str = "panicked";
+
+/// Not a test by itself: the body of the child process.
+#[test]
+fn the_child_asks_until_it_is_killed() {
+    if let Some(job) = Job::of_this_process() {
+        // The name of this test stands on the line that has been begun.
+        Pipe::new().write("\n");
+        work(&job);
+    }
+}
+
+/// Past the buffer of the standard library: one line, one system call.
+struct Pipe {
+    file: File,
+    line: String,
+}
+
+impl Pipe {
+    fn new() -> Self {
+        let out = std::io::stdout().as_fd().try_clone_to_owned().expect("a pipe to the parent");
+        Self { file: File::from(out), line: String::new() }
+    }
+
+    fn write(&mut self, text: &str) {
+        self.file.write_all(text.as_bytes()).expect("the parent listens");
+    }
+
+    fn tell(&mut self, event: &Event) {
+        let mut line = std::mem::take(&mut self.line);
+        event.write(&mut line);
+        assert!(line.len() <= 4096, "a pipe takes a line at once");
+        self.write(&line);
+        self.line = line;
+    }
+
+    fn note(&mut self, what: impl std::fmt::Display) {
+        self.tell(&Event::Note(what.to_string().chars().take(3000).collect()));
+    }
+}
+
+/// The parent must hear of a panic, also of one in a background thread that the store survives. Not of sled's own,
+/// which the store is made to contain.
+fn tell_of_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let of_sled = |at: &std::panic::Location<'_>| at.file().contains("/sled-0.34");
+        if !panic.location().is_some_and(of_sled) {
+            Pipe::new().note(format!("{PANICKED}: {}", panic.to_string().replace('\n', " ")));
+        }
+        usual(panic);
+    }));
+}
+
+fn work(job: &Job) {
+    tell_of_panics();
+    let mut pipe = Pipe::new();
+    let tuning = job.mix.tuning();
+    if job.repair {
+        pipe.note("repairing");
+        match Firstseen::builder(&job.dir, tuning).repair() {
+            Ok(_) => pipe.note("repaired"),
+            Err(e) => return pipe.note(format!("refused {}", Refusal::from(e))),
+        }
+    }
+    pipe.note("opening");
+    let subject = match open(job.kind, &job.dir, tuning) {
+        Ok(subject) => subject,
+        Err(refusal) => return pipe.note(format!("refused {refusal}")),
+    };
+    pipe.note("open");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..job.threads {
+            let asker = Asker {
+                subject: &*subject,
+                job,
+                thread,
+                dice: Dice::new(job.seed * 1_000 + thread),
+                pipe: Pipe::new(),
+                used: 0,
+            };
+            scope.spawn(|| asker.run(&stop));
+        }
+        // The parent says one word to have the store closed in order.
+        std::io::stdin().read_line(&mut String::new()).ok();
+        stop.store(true, Ordering::Release);
+    });
+    match subject.close() {
+        Ok(()) => pipe.note("closed"),
+        Err(refusal) => pipe.note(format!("closed with {refusal}")),
+    }
+}
+
+struct Asker<'a> {
+    subject: &'a dyn Subject,
+    job: &'a Job,
+    thread: u64,
+    dice: Dice,
+    pipe: Pipe,
+    /// How many ids of its own choice it has used, where all are to be new.
+    used: u64,
+}
+
+impl Asker<'_> {
+    fn run(mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            let (verb, family, level, ids) = self.choose();
+            let question = Question { verb, family, level, ids };
+            let asked = match question.verb {
+                Verb::Reserve => self.reserve(question),
+                _ => self.ask(question).map(drop),
+            };
+            match asked {
+                Ok(()) => {}
+                Err(Refusal::Full | Refusal::Retry) => pause(5_000),
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn choose(&mut self) -> (Verb, Family, Level, Vec<u64>) {
+        let level = self.job.mix.tuning().level;
+        let dice = &mut self.dice;
+        let roll = dice.below(100);
+        let few = 1 + if dice.one_in(3) { dice.below(IDS_PER_LINE_MAX) } else { 0 };
+        match self.job.mix {
+            Mix::Seal if roll < 15 => self.own(level),
+            Mix::Seal if roll < 25 => (Verb::Reserve, Family::Ever, level, self.evers(few.min(20))),
+            Mix::Expiry if roll < 85 => (Verb::Claim, Family::Short, level, self.shorts(few)),
+            Mix::Compaction if roll < 80 => {
+                (Verb::Claim, Family::Short, level, self.shorts(IDS_PER_LINE_MAX))
+            }
+            Mix::Compaction if roll < 88 => self.own(level),
+            Mix::Power if roll < 10 => (Verb::Sync, Family::Ever, level, Vec::new()),
+            Mix::Power if roll < 45 => (Verb::Claim, Family::Ever, Level::Process, self.evers(few)),
+            Mix::Power if roll < 55 => self.own(level),
+            Mix::Power if roll < 65 => (Verb::Claim, Family::Short, level, self.shorts(few)),
+            Mix::Power if roll < 72 => {
+                let level = if roll < 69 { level } else { Level::Process };
+                (Verb::Reserve, Family::Ever, level, self.evers(few.min(20)))
+            }
+            Mix::Full if roll < 80 || self.used == 0 => {
+                let from = self.job.base + self.thread * 1_000_000 + self.used;
+                self.used += IDS_PER_LINE_MAX;
+                (Verb::Claim, Family::Ever, level, (from..from + IDS_PER_LINE_MAX).collect())
+            }
+            Mix::Full => {
+                let back = 1 + dice.below(self.used);
+                let id = self.job.base + self.thread * 1_000_000 + self.used - back;
+                (Verb::Contains, Family::Ever, level, vec![id])
+            }
+            Mix::Plain if roll < 3 => (Verb::Sync, Family::Ever, level, Vec::new()),
+            _ if roll >= 97 => (Verb::Contains, Family::Ever, level, self.evers(1)),
+            _ => (Verb::Claim, Family::Ever, level, self.evers(few)),
+        }
+    }
+
+    /// Half of them new, as a rule; the others were used before.
+    fn evers(&mut self, count: u64) -> Vec<u64> {
+        let (job, dice) = (self.job, &mut self.dice);
+        let span = job.mix.ids();
+        let one = |_| {
+            let back = if dice.one_in(2) { dice.below(span.min(20_000)) } else { 0 };
+            (job.base + dice.below(span)).saturating_sub(back)
+        };
+        (0..count).map(one).collect()
+    }
+
+    fn shorts(&mut self, count: u64) -> Vec<u64> {
+        (0..count).map(|_| self.dice.below(30_000)).collect()
+    }
+
+    /// Of this thread alone, in this life of the store and the next.
+    fn own(&mut self, level: Level) -> (Verb, Family, Level, Vec<u64>) {
+        let id = self.thread * 1_000 + self.dice.below(200);
+        let verb = match self.dice.below(5) {
+            0 => Verb::Contains,
+            1 | 2 => Verb::Forget,
+            _ => Verb::Claim,
+        };
+        (verb, Family::Own, level, vec![id])
+    }
+
+    fn tell_question(&mut self, question: &Question) {
+        let (thread, at_us) = (self.thread, now_us());
+        self.pipe.tell(&Event::Asked { thread, at_us, question: question.clone() });
+    }
+
+    fn tell_answers(&mut self, answers: &Result<Vec<Answer>, Refusal>) {
+        let (thread, at_us) = (self.thread, now_us());
+        self.pipe.tell(&Event::Answered { thread, at_us, answers: answers.clone() });
+    }
+
+    fn ask(&mut self, question: Question) -> Result<Vec<Answer>, Refusal> {
+        self.tell_question(&question);
+        let Question { verb, family, level, ids } = &question;
+        let yes_or_no = |yes: bool| vec![if yes { Answer::Yes } else { Answer::No }];
+        let answers = match verb {
+            Verb::Claim => self.subject.claim(*family, ids, *level),
+            Verb::Contains => self.subject.contains(*family, ids[0]).map(yes_or_no),
+            Verb::Forget => {
+                let space = self.firstseen().space(*family);
+                space.forget(name(*family, ids[0])).map(yes_or_no).map_err(Refusal::from)
+            }
+            Verb::Sync => self.subject.sync().map(|()| Vec::new()),
+            Verb::Reserve | Verb::Confirm => unreachable!("two questions: see `reserve`"),
+        };
+        self.tell_answers(&answers);
+        answers
+    }
+
+    fn firstseen(&self) -> &Firstseen {
+        self.subject.firstseen().expect("only firstseen is asked for what only it can do")
+    }
+
+    /// Holds ids, and then confirms them or lets them go.
+    fn reserve(&mut self, question: Question) -> Result<(), Refusal> {
+        let Question { family, level, ids, .. } = &question;
+        let names: Vec<String> = ids.iter().map(|id| name(*family, *id)).collect();
+        self.tell_question(&question);
+        let space = self.firstseen().space(*family);
+        let held = space.reserve_batch_with(&names, options(*level)).map_err(Refusal::from);
+        let answers = match &held {
+            Ok(held) => Ok(held.answers().iter().map(|answer| match answer {
+                Reserved::FirstSeen => Answer::First,
+                Reserved::Duplicate { first_seen } => Answer::Duplicate(first_seen.as_millis()),
+                Reserved::SameBatch | Reserved::InProgress => Answer::InProgress,
+            })),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let answers = answers.map(Iterator::collect::<Vec<_>>);
+        self.tell_answers(&answers);
+        let (mut held, answers) = (held?, answers?);
+        if self.dice.one_in(4) {
+            return Ok(());
+        }
+        let mine = ids.iter().zip(&answers).filter(|(_, answer)| **answer == Answer::First);
+        let ids: Vec<u64> = mine.map(|(id, _)| *id).collect();
+        let firsts = vec![Answer::First; ids.len()];
+        self.tell_question(&Question { verb: Verb::Confirm, ids, ..question });
+        let confirmed = held.confirm().map(|()| firsts).map_err(Refusal::from);
+        self.tell_answers(&confirmed);
+        confirmed.map(drop)
+    }
+}

@@ -1,0 +1,35 @@
+//! Claims against forgetting.
+
+use crate::explore::explore;
+use crate::scene::{Scene, join, start};
+
+#[test]
+fn i1_claims_while_the_id_is_forgotten() {
+    explore("i1_claims_while_the_id_is_forgotten", || {
+        let scene = Scene::new();
+        let store = scene.open();
+        let claimer = || {
+            let store = store.clone();
+            start(move || store.claim("a").expect("claims").is_first_seen())
+        };
+        let forgetter = || {
+            let store = store.clone();
+            start(move || store.forget("a").expect("forgets"))
+        };
+        let (claims, forgets) = ([claimer(), claimer()], [forgetter(), forgetter()]);
+        let sealer = {
+            let store = store.clone();
+            start(move || {
+                store.freeze();
+                store.run_background().expect("seals");
+            })
+        };
+        let firsts = join(claims).into_iter().filter(|first| *first).count();
+        let forgotten = join(forgets).into_iter().filter(|forgotten| *forgotten).count();
+        join([sealer]);
+        // Claims and forgets that had an effect take turns, and a claim is the first of them.
+        let live = usize::from(store.contains("a").expect("reads"));
+        assert_eq!(firsts, forgotten + live, "I1: each window has one winner");
+        assert!(firsts >= 1);
+    });
+}

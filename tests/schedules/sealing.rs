@@ -1,0 +1,121 @@
+//! Claims while open sets are frozen, sealed and made room in, and while the log goes on in a new segment.
+
+use crate::explore::explore;
+use crate::scene::{Scene, assert_one_winner, join, start};
+use firstseen::disk::sim::Fault;
+use firstseen::{Claim, ErrorKind};
+use shuttle::rand::{Rng, thread_rng};
+use std::io;
+
+#[test]
+fn i1_i2_claims_while_a_set_is_frozen_and_sealed() {
+    explore("i1_i2_claims_while_a_set_is_frozen_and_sealed", || {
+        let scene = Scene::new();
+        let store = scene.open();
+        assert!(store.claim("old").expect("claims").is_first_seen());
+        let claimer = || {
+            let store = store.clone();
+            start(move || {
+                let old = store.claim("old").expect("claims");
+                assert!(matches!(old, Claim::Duplicate { .. }), "old was granted twice");
+                store.claim("new").expect("claims")
+            })
+        };
+        let claimers = [claimer(), claimer()];
+        let sealer = {
+            let store = store.clone();
+            start(move || {
+                store.freeze();
+                store.run_background().expect("seals");
+            })
+        };
+        let claims = join(claimers);
+        join([sealer]);
+        store.freeze();
+        store.run_background().expect("seals");
+        let again = store.claim("new").expect("claims");
+        assert_one_winner("new", claims.iter().chain([&again]));
+    });
+}
+
+/// With the store's own threads. Each id fills the open set, so that claims wait for the sealer.
+#[test]
+fn i1_i12_claims_wait_for_room_and_are_woken() {
+    explore("i1_i12_claims_wait_for_room_and_are_woken", || {
+        let scene = Scene::new();
+        let builder = scene.builder().background(true).open_set_bytes(1);
+        let store = builder.open().expect("opens");
+        let claimer = |ids: [&'static str; 3]| {
+            let store = store.clone();
+            start(move || ids.map(|id| (id, store.claim(id).expect("claims"))).to_vec())
+        };
+        let heard = join([claimer(["a", "b", "c"]), claimer(["c", "b", "d"])]).concat();
+        for id in ["a", "b", "c", "d"] {
+            let of_id = heard.iter().filter(|(other, _)| *other == id).map(|(_, claim)| claim);
+            assert_one_winner(id, of_id);
+        }
+        store.close().expect("closes");
+    });
+}
+
+/// Segments with room for a dozen records: the next one is made by a claim or in the background, whoever
+/// comes first.
+#[test]
+fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
+    const IDS: [&str; 4] = [LONG[0], LONG[1], LONG[2], LONG[3]];
+    const LONG: [&str; 4] =
+        [include_str!("main.rs"), include_str!("scene.rs"), include_str!("explore.rs"), "short"];
+    explore("i1_claims_while_the_log_goes_on_in_a_new_segment", || {
+        let scene = Scene::new();
+        // Three ids of a thousand bytes and what stands around them.
+        let store = scene.builder().segment_bytes(8 << 10).open().expect("opens");
+        let claimer = |order: [usize; 4]| {
+            let (scene, store) = (scene.clone(), store.clone());
+            start(move || {
+                let cut = |n: usize| &IDS[n][..IDS[n].len().min(1000)];
+                order.map(|n| (cut(n), scene.claim(&store, cut(n)).expect("claims"))).to_vec()
+            })
+        };
+        let claimers = [claimer([0, 1, 2, 3]), claimer([3, 2, 1, 0]), claimer([1, 3, 0, 2])];
+        let keeper = {
+            let store = store.clone();
+            start(move || store.run_background().expect("works"))
+        };
+        let heard = join(claimers).concat();
+        join([keeper]);
+        for id in IDS.map(|id| &id[..id.len().min(1000)]) {
+            let of_id = heard.iter().filter(|(other, _)| *other == id).map(|(_, claim)| claim);
+            assert_one_winner("a long one", of_id);
+        }
+        drop(store);
+        scene.assert_safe_after_reopening();
+    });
+}
+
+/// One call of the disk fails. If that was a sync of the log, nobody makes room any more, and those who wait
+/// for it hear that; otherwise the sealer tries again.
+#[test]
+fn i7_i12_claims_wait_for_room_that_will_not_come() {
+    explore("i7_i12_claims_wait_for_room_that_will_not_come", || {
+        let scene = Scene::new();
+        let builder = scene.builder().background(true).open_set_bytes(1);
+        let store = builder.open().expect("opens");
+        let at = scene.disk.ops() + thread_rng().gen_range(0..20);
+        scene.disk.fail_at(at, Fault::Error(io::ErrorKind::Other), false);
+        let claimer = |ids: [&'static str; 3]| {
+            let (scene, store) = (scene.clone(), store.clone());
+            start(move || ids.map(|id| scene.claim(&store, id).map(|claim| (id, claim))))
+        };
+        let heard = join([claimer(["a", "b", "c"]), claimer(["c", "b", "d"])]);
+        let heard: Vec<_> = heard.into_iter().flatten().collect();
+        for id in ["a", "b", "c", "d"] {
+            let of_id = heard.iter().flatten().filter(|(other, _)| *other == id);
+            assert!(of_id.filter(|(_, claim)| claim.is_first_seen()).count() <= 1, "I1: {id}");
+        }
+        for error in heard.iter().filter_map(|answer| answer.as_ref().err()) {
+            assert_eq!(error.kind(), ErrorKind::Reopen, "{error}");
+        }
+        drop(store);
+        scene.assert_safe_after_reopening();
+    });
+}
