@@ -5,8 +5,63 @@
 #   scripts/bench.sh            the store, sled, and the limit
 #   scripts/bench.sh --filter   the store with its own filter and with the package `bloomfilter` in its
 #                               place, in turn, five times each: claims per second, and the ratio of medians
+#   scripts/bench.sh compare    the store beside its peers and the limits (benches/compare), one after the other; writes
+#                               docs/BENCHMARKS.md and docs/plots. Installs what is missing, if it may. Interrupted
+#                               and run again, it goes on where it was.
+#       --quick                 a million claims a run, about a quarter of an hour; the default
+#       --full                  ten million a run, three rounds, up to a hundred million ids: half a day
+#       --claims N, --only CASE, --again, --dir FOLDER: as `compare suite --help` says
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+has() { # a file that a package brings, by its pattern
+  compgen -G "$1" >/dev/null
+}
+
+install_peers() { # what is not there and cannot be installed is left out of the comparison
+  local missing=()
+  has '/usr/include/rocksdb/c.h' || missing+=(librocksdb-dev)
+  has '/usr/lib/llvm-*/lib/libclang*.so*' || missing+=(libclang-dev)
+  has '/usr/bin/redis-server' || missing+=(redis-server)
+  has '/usr/lib/postgresql/*/bin/initdb' || missing+=(postgresql)
+  has '/usr/bin/time' || missing+=(time)
+  command -v setpriv >/dev/null || missing+=(util-linux)
+  command -v cc >/dev/null && command -v c++ >/dev/null || missing+=(gcc g++ libc6-dev)
+  if [ "${#missing[@]}" != 0 ]; then
+    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+      apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
+    else
+      echo "not installed, so left out where it can be: ${missing[*]}" >&2
+    fi
+  fi
+  for tool in huniq runiq; do
+    has "benches/compare/target/bin/$tool" ||
+      cargo install --locked --quiet --root benches/compare/target "$tool" || echo "left out: $tool" >&2
+  done
+}
+
+compare() {
+  install_peers
+  local features=()
+  if has '/usr/include/rocksdb/c.h' && has '/usr/lib/llvm-*/lib/libclang*.so*'; then
+    ROCKSDB_LIB_DIR=/usr/lib/$(cc -print-multiarch)
+    export ROCKSDB_LIB_DIR ROCKSDB_INCLUDE_DIR=/usr/include
+    features=(--features rocksdb)
+  fi
+  cargo build --locked --release
+  cargo build --locked --release --manifest-path benches/compare/Cargo.toml "${features[@]}"
+  # A run that failed is missing in the tables, and the others are written all the same.
+  local status=0
+  benches/compare/target/release/compare suite "$@" || status=$?
+  benches/compare/target/release/compare report
+  return "$status"
+}
+
+if [ "${1:-}" = compare ]; then
+  shift
+  compare "$@"
+  exit
+fi
 if [ "${1:-}" != --filter ]; then
   exec cargo bench --locked --bench claim "$@"
 fi

@@ -1,0 +1,119 @@
+//! What the system knows of memory, disk and itself.
+
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+
+/// Resident memory in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub resident: u64,
+    /// The part that is pages of mapped files: the system takes them back when it needs them.
+    pub of_files: u64,
+}
+
+impl Memory {
+    /// Of this process.
+    pub fn own() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self { resident: kib(&status, "VmRSS:"), of_files: kib(&status, "RssFile:") }
+    }
+
+    /// Of a process and its children. What they share is counted once.
+    pub fn of_tree(process: u32) -> Self {
+        let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
+        let rollup = rollup.unwrap_or_default();
+        let own = Self { resident: kib(&rollup, "Pss:"), of_files: kib(&rollup, "Pss_File:") };
+        children(process).into_iter().map(Self::of_tree).fold(own, Self::plus)
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Self { resident: self.resident + other.resident, of_files: self.of_files + other.of_files }
+    }
+
+    pub fn minus(self, other: Self) -> Self {
+        Self {
+            resident: self.resident.saturating_sub(other.resident),
+            of_files: self.of_files.saturating_sub(other.of_files),
+        }
+    }
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+    let text = text.unwrap_or_default();
+    text.split_whitespace().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// A line of `/proc` such as `VmRSS:   1234 kB`, in bytes.
+fn kib(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    number.unwrap_or(0) << 10
+}
+
+/// Bytes that a folder takes on disk: blocks, not lengths.
+pub fn disk_bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => disk_bytes(&entry.path()),
+            Ok(meta) => meta.blocks() * 512,
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Where results come from. Results of different origins are never compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    pub commit: String,
+    pub machine: String,
+    /// Claims of a run that does not sync: how large the plan was.
+    pub scale: u64,
+}
+
+/// The last line that a program prints: some print a heading first.
+fn last_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines().last().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty())
+}
+
+fn cpu() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with("model name"));
+    let name = line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown processor");
+    name.to_owned()
+}
+
+/// This machine, as a reader would want to know it, and without its name. `data` is where the stores are.
+pub fn describe(data: &Path) -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let gib = kib(&memory, "MemTotal:") as f64 / f64::from(1 << 30);
+    let kernel = last_line("uname", &["-sr"]).unwrap_or_default();
+    let folder = data.to_string_lossy();
+    let file_system = last_line("df", &["--output=fstype", &folder]).unwrap_or_default();
+    format!("{}, {cores} cores, {gib:.0} GiB, {kernel}, {file_system}", cpu())
+}
+
+/// The commit of the source, with a mark if it was changed since.
+pub fn commit(repository: &Path) -> String {
+    let folder = repository.to_string_lossy();
+    let git = |arguments: &[&str]| {
+        let at = ["-C", &*folder];
+        last_line("git", &[&at, arguments].concat())
+    };
+    let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    // What is not tracked is not built; and the document that is written last does not change a result.
+    let sources =
+        ["status", "--porcelain", "--untracked-files=no", "--", "src", "benches", "Cargo.toml"];
+    match git(&sources) {
+        Some(_) => format!("{commit}-changed"),
+        None => commit,
+    }
+}

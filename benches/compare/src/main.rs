@@ -1,0 +1,57 @@
+//! Which store to choose: firstseen beside the stores that could do its job, with one workload, in one run,
+//! on one machine. `scripts/bench.sh compare` builds it, runs it and writes docs/BENCHMARKS.md.
+
+mod dedup;
+mod machine;
+mod measure;
+mod outcome;
+mod paths;
+mod peers;
+mod plan;
+mod report;
+mod results;
+mod run;
+mod server;
+mod store;
+mod suite;
+mod workload;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about, version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// One store, one workload: prints one line of JSON.
+    Run(run::RunArgs),
+    /// Every store, every workload of the plan, each in turn with firstseen. Goes on where it was interrupted.
+    Suite(suite::SuiteArgs),
+    /// Writes docs/BENCHMARKS.md and docs/plots out of the results of the last suite.
+    Report(report::ReportArgs),
+    /// One process of a run.
+    #[command(hide = true)]
+    Phase {
+        #[arg(value_enum)]
+        phase: run::Phase,
+        #[command(flatten)]
+        args: run::RunArgs,
+    },
+}
+
+fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Run(args) => {
+            println!("{}", serde_json::to_string(&run::run(&args)?)?);
+            Ok(())
+        }
+        Command::Suite(args) => suite::run(&args),
+        Command::Report(args) => report::run(&args),
+        Command::Phase { phase, args } => run::phase(&args, phase),
+    }
+}

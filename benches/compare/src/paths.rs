@@ -1,0 +1,29 @@
+//! Where things are in the repository that this program was built in.
+
+use std::path::{Path, PathBuf};
+
+fn manifest() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+pub fn repository() -> PathBuf {
+    manifest().join("../..")
+}
+
+/// What is made here and not kept in the repository.
+pub fn target() -> PathBuf {
+    manifest().join("target")
+}
+
+pub fn results() -> PathBuf {
+    target().join("results.jsonl")
+}
+
+/// The command-line program of the crate, as `cargo build --release` leaves it.
+pub fn binary() -> PathBuf {
+    repository().join("target/release/firstseen")
+}
+
+pub fn docs() -> PathBuf {
+    repository().join("docs")
+}

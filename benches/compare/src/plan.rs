@@ -1,0 +1,214 @@
+//! What the suite runs: cases, each with a workload and the subjects that are measured with it.
+
+use crate::workload::{Repeats, Sync, Workload};
+
+/// One workload and the subjects beside firstseen.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    pub workload: Workload,
+    pub stores: Vec<&'static str>,
+    /// Whether the subjects are opened again, after a close and after a kill.
+    pub reopens: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Scale {
+    /// Claims of a run that does not sync.
+    pub claims: u64,
+    /// How many claims the runs make, at most, that show growth (a fifth of them are duplicates), and how far slow
+    /// peers follow.
+    pub growth: u64,
+    pub growth_slow: u64,
+    pub rounds: u32,
+}
+
+impl Scale {
+    pub const QUICK: Self =
+        Self { claims: 1_000_000, growth: 5_000_000, growth_slow: 2_500_000, rounds: 1 };
+    pub const FULL: Self =
+        Self { claims: 10_000_000, growth: 125_000_000, growth_slow: 12_500_000, rounds: 3 };
+
+    /// The same plan with another number of claims.
+    pub fn with_claims(self, claims: u64) -> Self {
+        let scaled = |n: u64| (n as f64 * claims as f64 / self.claims as f64) as u64;
+        Self { claims, growth: scaled(self.growth), growth_slow: scaled(self.growth_slow), ..self }
+    }
+}
+
+/// Embedded peers at their fastest with one thread.
+const FASTEST: [&str; 6] = ["sled", "redb-group", "fjall", "lmdb-group", "sqlite-group", "rocksdb"];
+/// Each claim a transaction of its own: several threads can do that, and a sync for each claim needs it.
+const SHARED: [&str; 8] =
+    ["sled", "redb", "fjall", "lmdb", "sqlite", "rocksdb", "redis", "postgres"];
+/// Peers that go up to the largest number of ids.
+const GROWING: [&str; 3] = ["lmdb-group", "sqlite-group", "rocksdb"];
+/// How long claims live in the case that expires: the run is several times as long.
+pub const TTL_S: u64 = 3;
+
+/// The claims a subject makes when a case has `claims`: a slow one fewer, for it to end.
+pub fn claims_of(store: &str, workload: &Workload) -> u64 {
+    if workload.batch > 1 || workload.sync != Sync::Never {
+        return workload.claims;
+    }
+    let share = match store {
+        "redis" | "postgres" | "postgres-group" => 10,
+        "redb" | "sqlite-normal" => 4,
+        _ => 1,
+    };
+    workload.claims / share
+}
+
+pub fn cases(scale: Scale) -> Vec<Case> {
+    let base = Workload {
+        claims: scale.claims,
+        repeats: Repeats::Uniform,
+        id_bytes: 16,
+        duplicates: 20,
+        threads: 1,
+        sync: Sync::Never,
+        batch: 1,
+        ttl_s: 0,
+        seed: 1,
+    };
+    let case = |name: &str, workload, stores: &[&[&'static str]]| Case {
+        name: name.to_owned(),
+        workload,
+        stores: stores.concat(),
+        reopens: false,
+    };
+    let with = |change: &dyn Fn(&mut Workload)| {
+        let mut workload = base.clone();
+        change(&mut workload);
+        workload
+    };
+
+    let mut all = vec![Case {
+        reopens: true,
+        ..case(
+            "one",
+            base.clone(),
+            &[
+                &["firstseen", "firstseen-buffered"],
+                &FASTEST,
+                &["redb", "lmdb", "sqlite", "sqlite-normal", "redis", "postgres"],
+                &["postgres-group", "hashset", "hashset-file"],
+            ],
+        )
+    }];
+    for (name, repeats) in
+        [("zipf", Repeats::Zipf), ("recent", Repeats::Recent), ("old", Repeats::Old)]
+    {
+        let workload = with(&|w| w.repeats = repeats);
+        all.push(case(name, workload, &[&FASTEST, &["hashset-file"]]));
+    }
+    for id_bytes in [8, 36, 200] {
+        let workload = with(&|w| w.id_bytes = id_bytes);
+        all.push(case(&format!("id-{id_bytes}"), workload, &[&FASTEST, &["hashset-file"]]));
+    }
+    for duplicates in [0, 90] {
+        let workload = with(&|w| w.duplicates = duplicates);
+        all.push(case(&format!("dup-{duplicates}"), workload, &[&FASTEST, &["hashset-file"]]));
+    }
+    for threads in [2, 4, 64] {
+        let workload = with(&|w| w.threads = threads);
+        all.push(case(&format!("threads-{threads}"), workload, &[&SHARED, &["hashset"]]));
+    }
+    all.push(case("batch", with(&|w| w.batch = 1_000), &[&SHARED, &["hashset-file"]]));
+    all.push(case("batch-32", with(&|w| w.batch = 32), &[&["redis"]]));
+    all.extend(synced(scale, &with, &case));
+    all.extend(growing(scale, &with));
+    let ttl = with(&|w| {
+        w.claims = scale.claims.saturating_mul(10);
+        w.repeats = Repeats::Recent;
+        w.ttl_s = TTL_S;
+    });
+    all.push(case("ttl", ttl, &[&["firstseen"]]));
+    all
+}
+
+type With<'a> = &'a dyn Fn(&dyn Fn(&mut Workload)) -> Workload;
+type MakeCase<'a> = &'a dyn Fn(&str, Workload, &[&[&'static str]]) -> Case;
+
+/// Cases that sync: some milliseconds for each sync, so fewer claims.
+fn synced(scale: Scale, with: With<'_>, case: MakeCase<'_>) -> Vec<Case> {
+    let batches = with(&|w| {
+        w.claims = scale.claims / 2;
+        w.sync = Sync::Each;
+        w.batch = 1_000;
+    });
+    let thousand = with(&|w| {
+        w.claims = scale.claims / 4;
+        w.sync = Sync::Thousand;
+    });
+    let each = |threads: u64, share: u64| {
+        with(&|w| {
+            w.claims = (scale.claims / share).clamp(threads, 100_000);
+            w.sync = Sync::Each;
+            w.threads = threads;
+        })
+    };
+    vec![
+        case("batch-disk", batches, &[&SHARED, &["sled-fsync", "log"]]),
+        case(
+            "thousand-disk",
+            thousand,
+            &[&FASTEST, &["sled-fsync", "postgres-group", "hashset-file", "log"]],
+        ),
+        case("each-disk", each(1, 500), &[&SHARED, &["sled-fsync", "log"]]),
+        case("each-disk-64", each(64, 100), &[&SHARED, &["sled-fsync", "log", "log-group"]]),
+    ]
+}
+
+/// Cases of more and more ids, opened again at the end of each.
+fn growing(scale: Scale, with: With<'_>) -> Vec<Case> {
+    let mut all = Vec::new();
+    for percent in [1, 2, 5, 10, 20, 50, 100] {
+        let claims = scale.growth * percent / 100;
+        if claims < scale.growth_slow / 10 {
+            continue;
+        }
+        let mut stores = vec!["firstseen"];
+        stores.extend(match claims {
+            _ if claims <= scale.growth_slow => FASTEST.to_vec(),
+            _ if claims == scale.growth => GROWING.to_vec(),
+            _ => Vec::new(),
+        });
+        let workload = with(&|w| w.claims = claims);
+        all.push(Case { name: format!("growth-{claims}"), workload, stores, reopens: true });
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_plan_is_made_of_what_there_is() {
+        for scale in [Scale::QUICK, Scale::FULL, Scale::QUICK.with_claims(10_000)] {
+            let cases = cases(scale);
+            let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
+            assert_eq!(names.len(), cases.len(), "each case has a name of its own");
+            for case in &cases {
+                case.workload.check().unwrap();
+                for store in &case.stores {
+                    let subject = peers::find(store).unwrap();
+                    assert!(subject.shared || case.workload.threads == 1, "{store}, {}", case.name);
+                    assert!(claims_of(store, &case.workload) > 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_subject_is_measured() {
+        let cases = cases(Scale::QUICK);
+        for subject in peers::SUBJECTS {
+            let is_there = cases.iter().any(|case| case.stores.contains(&subject.name));
+            assert!(is_there, "{}", subject.name);
+        }
+    }
+}

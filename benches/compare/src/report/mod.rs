@@ -1,0 +1,152 @@
+//! Writes docs/BENCHMARKS.md and its plots out of the results.
+
+mod goals;
+mod losses;
+mod plots;
+mod rows;
+mod tables;
+mod text;
+
+use crate::paths;
+use crate::plan::Scale;
+use crate::results::Results;
+use anyhow::Result;
+use clap::Args;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Where `BENCHMARKS.md` and the folder plots are written; by default in docs.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+const PLOTS: [(&str, &str); 6] = [
+    ("claims", "Claims a second by number of ids"),
+    ("latency", "Time of a claim, also while sealing and expiring"),
+    ("memory", "Memory, bytes an id"),
+    ("disk", "Disk, bytes an id"),
+    ("open-closed", "Opening after a clean close"),
+    ("open-killed", "Opening after a kill"),
+];
+
+pub fn run(args: &ReportArgs) -> Result<()> {
+    let results = Results::read(&paths::results(), None)?;
+    let out = args.out.clone().unwrap_or_else(paths::docs);
+    plots::all(&results, &out.join("plots"))?;
+    std::fs::write(out.join("BENCHMARKS.md"), document(&results, &out)?)?;
+    eprintln!("wrote {}", out.join("BENCHMARKS.md").display());
+    Ok(())
+}
+
+fn document(results: &Results, out: &std::path::Path) -> Result<String> {
+    let mut text = String::new();
+    let origin = &results.origin;
+    let plan = if results.origin.scale >= Scale::FULL.claims { "--full" } else { "--quick" };
+    writeln!(
+        text,
+        "# Benchmarks\n\n\
+         Written by `scripts/bench.sh compare {plan}`; do not edit. Machine: {}. Commit: {}. Runs that do not sync make \
+         {} claims unless a table says otherwise.\n",
+        origin.machine,
+        origin.commit,
+        text::count(origin.scale as f64),
+    )?;
+    text.push_str(METHOD);
+    write_goals(&mut text, results, plan)?;
+    write_losses(&mut text, results)?;
+    let plot = |name: &str| -> String {
+        let there = out.join("plots").join(format!("{name}.svg")).exists();
+        let title = PLOTS.iter().find(|plot| plot.0 == name).map_or("", |plot| plot.1);
+        if there { format!("![{title}](plots/{name}.svg)\n\n") } else { String::new() }
+    };
+    let section =
+        |text: &mut String, title: &str, body: String| write!(text, "\n## {title}\n\n{body}");
+    let side = |cases: &[(&str, &str)]| tables::side_by_side(results, cases);
+
+    section(&mut text, "One thread, no sync", tables::case(results, "one"))?;
+    write!(text, "\n{}{}{}", plot("latency"), plot("memory"), plot("disk"))?;
+    section(&mut text, "Opened again, closed or killed", tables::reopening(results, "one"))?;
+    let synced = [
+        ("batch-disk", "batches of 1,000, each on disk"),
+        ("thousand-disk", "single claims, a sync every 1,000"),
+        ("each-disk", "single claims, each on disk"),
+        ("each-disk-64", "the same, 64 threads"),
+    ];
+    section(&mut text, "On disk before the answer", side(&synced))?;
+    let shapes = [
+        ("one", "any"),
+        ("zipf", "Zipf"),
+        ("recent", "of the last 1,000"),
+        ("old", "of the oldest tenth"),
+    ];
+    section(&mut text, "Which ids are repeated", side(&shapes))?;
+    let ids =
+        [("id-8", "8 bytes"), ("one", "16 bytes"), ("id-36", "36 bytes"), ("id-200", "200 bytes")];
+    section(&mut text, "Length of the ids", side(&ids))?;
+    let duplicates = [("dup-0", "none"), ("one", "20 %"), ("dup-90", "90 %")];
+    section(&mut text, "How many are duplicates", side(&duplicates))?;
+    let threads = [("one", "1"), ("threads-2", "2"), ("threads-4", "4"), ("threads-64", "64")];
+    section(&mut text, "Threads", side(&threads))?;
+    let batches = [("one", "single"), ("batch-32", "batches of 32"), ("batch", "batches of 1,000")];
+    section(&mut text, "Batches, no sync", side(&batches))?;
+    section(&mut text, "More and more ids", tables::growing(results))?;
+    write!(text, "\n{}{}{}", plot("claims"), plot("open-closed"), plot("open-killed"))?;
+    section(&mut text, "With a ttl, while sealing and expiring", tables::case(results, "ttl"))?;
+    section(&mut text, "Lines of a file", tables::lines(results))?;
+    section(&mut text, "How each store was set up", include_str!("setup.md").to_owned())?;
+    Ok(text)
+}
+
+const METHOD: &str = "\
+Each run is a process of its own on a new folder, makes the same ids from the same seed in the same order, and fails \
+unless the number of first-seen answers is exactly right. Every subject runs right after firstseen, and a ratio is of such \
+a pair; with several rounds it is the median. The time of a claim includes the making of its id. Where claims are fast, \
+every 16th is timed by itself for the percentiles; the worst is of all claims. Memory is what is resident at the end, over \
+the empty process, mapped files included; of the servers, that of the server. Disk is blocks after the close. Opening is \
+until an old id is recognised. A kill is SIGKILL, of the server too, after claims that were answered one by one; what it \
+has lost are those that are first-seen once more.\n\n";
+
+fn write_goals(text: &mut String, results: &Results, plan: &str) -> Result<()> {
+    writeln!(
+        text,
+        "## Goals\n\nThey are set for ten million claims, some for a hundred million ids.\n"
+    )?;
+    let is_full = results.origin.scale >= Scale::FULL.claims;
+    let at = if is_full { "" } else { ", at this smaller size" };
+    let rows: Vec<_> = goals::goals(results)
+        .into_iter()
+        .map(|goal| {
+            let met = match goal.met {
+                Some(true) => format!("yes{at}"),
+                Some(false) => format!("**no**{at}"),
+                None => "see left".to_owned(),
+            };
+            let command =
+                format!("`scripts/bench.sh compare {plan} --again --only {}`", goal.cases);
+            vec![goal.what.to_owned(), goal.goal.to_owned(), goal.measured, met, command]
+        })
+        .collect();
+    text.push_str(&text::text_table(&["what", "goal", "measured", "met", "again with"], &rows));
+    Ok(())
+}
+
+fn write_losses(text: &mut String, results: &Results) -> Result<()> {
+    writeln!(text, "\n## Where others are ahead\n\nThe names in front are those of the cases.\n")?;
+    let losses = losses::to_peers(results);
+    if losses.is_empty() {
+        writeln!(text, "Of the stores that keep what they answer, nowhere in this run.")?;
+    }
+    for loss in losses {
+        writeln!(text, "- {loss}")?;
+    }
+    let limits = losses::to_limits(results);
+    if !limits.is_empty() {
+        writeln!(text, "\nThe limits, which lack something that a store needs:\n")?;
+    }
+    for loss in limits {
+        writeln!(text, "- {loss}")?;
+    }
+    Ok(())
+}

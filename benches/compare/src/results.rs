@@ -1,0 +1,119 @@
+//! Results, one line of JSON each, kept so that a suite that was interrupted goes on where it was.
+
+use crate::dedup::Tool;
+use crate::machine::Origin;
+use crate::outcome::Outcome;
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// A run of a subject, and that of firstseen right before it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Pair {
+    /// The case of the plan.
+    pub case: String,
+    pub round: u32,
+    /// Not there where the subject is firstseen itself.
+    pub ours: Option<Outcome>,
+    pub theirs: Outcome,
+}
+
+impl Pair {
+    /// How many times as many claims a second firstseen made.
+    pub fn ratio(&self) -> Option<f64> {
+        let ours = self.ours.as_ref()?;
+        Some(ours.claims.claims_per_s / self.theirs.claims.claims_per_s)
+    }
+}
+
+/// The same for programs that read lines.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Lines {
+    pub round: u32,
+    pub ours: Tool,
+    pub theirs: Tool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    Pair(Box<Pair>),
+    Lines(Lines),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Line {
+    #[serde(flatten)]
+    origin: Origin,
+    #[serde(flatten)]
+    what: What,
+}
+
+/// The results of one commit on one machine.
+#[derive(Debug)]
+pub struct Results {
+    path: PathBuf,
+    pub origin: Origin,
+    pub pairs: Vec<Pair>,
+    pub lines: Vec<Lines>,
+}
+
+impl Results {
+    /// Reads what is there of `origin`; without one, of that of the last line.
+    pub fn read(path: &Path, origin: Option<Origin>) -> Result<Self> {
+        let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
+        // A line that was cut short by an interruption is none.
+        let all: Vec<Line> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let origin = match origin {
+            Some(origin) => origin,
+            None => all.last().context("there are no results yet")?.origin.clone(),
+        };
+        let mut results =
+            Self { path: path.to_owned(), origin, pairs: Vec::new(), lines: Vec::new() };
+        for line in all {
+            if line.origin == results.origin {
+                results.keep(line.what);
+            }
+        }
+        Ok(results)
+    }
+
+    fn keep(&mut self, what: What) {
+        match what {
+            What::Pair(pair) => self.pairs.push(*pair),
+            What::Lines(lines) => self.lines.push(lines),
+        }
+    }
+
+    pub fn add(&mut self, what: What) -> Result<()> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut file = std::fs::File::options().create(true).append(true).open(&self.path)?;
+        let line = Line { origin: self.origin.clone(), what: what.clone() };
+        // On a line of its own, whatever an interruption has left at the end.
+        writeln!(file, "\n{}", serde_json::to_string(&line)?)?;
+        self.keep(what);
+        Ok(())
+    }
+
+    pub fn of_case<'a>(&'a self, case: &'a str) -> impl Iterator<Item = &'a Pair> {
+        self.pairs.iter().filter(move |pair| pair.case == case)
+    }
+
+    pub fn has(&self, case: &str, store: &str, round: u32) -> bool {
+        self.of_case(case).any(|pair| pair.theirs.store == store && pair.round == round)
+    }
+
+    pub fn has_lines(&self, tool: &str, round: u32) -> bool {
+        self.lines.iter().any(|lines| lines.theirs.name == tool && lines.round == round)
+    }
+}
+
+/// The middle one; of an even number, the lower of the two.
+pub fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    values.get(values.len().saturating_sub(1) / 2).copied()
+}
