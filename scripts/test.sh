@@ -69,9 +69,7 @@ step "tests"
 cargo test --locked --lib --bins --examples --test it --test promises --test tidy
 
 step "proof: simulated disk, real processes and kernel, model, histories"
-# The full disk is left out until a known hang in sled on it is mended (docs/DESIGN.md, section 17).
-proof cargo test --locked --test crash --test kernel --test model --test histories -- --skip full:: --show-output
-echo "NOT RUN: full disk: sled may spin for ever on it, see docs/DESIGN.md, section 17" | tee -a "$rows"
+proof cargo test --locked --test crash --test kernel --test model --test histories -- --show-output
 
 step "tests of the doors that the fuzzers use"
 cargo test --locked --lib --features fuzzing fuzzing

@@ -4,6 +4,7 @@
 //! (`exact/chunk.rs`), and one that is missing, stale or damaged is built again from the log. So its
 //! faults are no [`Error`](crate::Error): they are reasons to heal.
 
+mod headroom;
 mod memory;
 mod sled;
 
@@ -21,6 +22,12 @@ pub(crate) struct ChunkId {
 #[derive(Debug, thiserror::Error)]
 #[error("chunk store: {0}")]
 pub(crate) struct ChunkFault(pub(crate) String);
+
+impl ChunkFault {
+    fn is_no_room(&self) -> bool {
+        self.0.contains(NO_ROOM)
+    }
+}
 
 /// Stands in the text of a fault that is due to a full disk.
 pub(crate) const NO_ROOM: &str = "no space left";
@@ -42,7 +49,7 @@ pub(crate) fn is_chunk_fault(error: &crate::Error) -> bool {
 impl From<ChunkFault> for crate::Error {
     fn from(fault: ChunkFault) -> Self {
         let path = std::path::PathBuf::from(PLACE);
-        if fault.0.contains(NO_ROOM) {
+        if fault.is_no_room() {
             return Self::StorageFull { path };
         }
         Self::Io { doing: DOING, path, source: std::io::Error::other(fault) }
@@ -69,7 +76,8 @@ pub(crate) trait ChunkStore: std::fmt::Debug + Send + Sync {
     fn set_mark(&self, mark: u64) -> ChunkResult<()>;
     /// Makes what was written survive, as far as the store is able to.
     fn sync(&self) -> ChunkResult<()>;
-    /// Opens the store again after a fault; starts empty if that is the only way.
+    /// Opens the store again after a fault; starts empty if that is the only way. One that only lacks room
+    /// stays open, and says so.
     fn reopen(&self) -> ChunkResult<()>;
     /// Drops everything and starts empty.
     fn reset(&self) -> ChunkResult<()>;

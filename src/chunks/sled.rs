@@ -5,15 +5,18 @@
 //! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
 //! file ourselves), none in its checks, and no panic of it reaches a caller.
 
-use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM};
+use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM, headroom};
 use crate::error::is_full;
-use crate::sync::{Arc, RwLock};
-use std::fs;
+use crate::sync::{Arc, AtomicBool, Ordering, RwLock};
+use std::fs::{self, File};
+use std::io;
 use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// sled's name for the file that it keeps everything in.
+const FILE: &str = "db";
 const MARK_KEY: &[u8] = b"mark";
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 
@@ -28,19 +31,37 @@ pub(crate) struct SledChunks {
     cache_bytes: u64,
     /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
     /// that after an error) must not stop the others, nor the reopening (I12).
-    db: RwLock<Option<Arc<sled::Db>>>,
+    open: RwLock<Option<Arc<Open>>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    db: sled::Db,
+    /// The file that sled writes to, to reserve room in it.
+    file: File,
+    /// After an error of its own sled may let the next caller spin or wait for ever, and after an answer that
+    /// came late somebody is still inside: nobody else goes there (I12).
+    is_broken: AtomicBool,
 }
 
 impl SledChunks {
     /// Opens the folder, or starts an empty one where it cannot be opened.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> ChunkResult<Self> {
         let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
-        let chunks = Self { path: path.to_owned(), cache_bytes, db: RwLock::new(None) };
+        let chunks = Self { path: path.to_owned(), cache_bytes, open: RwLock::new(None) };
         chunks.reopen()?;
         Ok(chunks)
     }
 
-    fn try_open(&self) -> ChunkResult<sled::Db> {
+    fn try_open(&self) -> ChunkResult<Open> {
+        let file = guard("open", || {
+            fs::create_dir_all(&self.path)?;
+            let mut options = File::options();
+            options.read(true).write(true).create(true).truncate(false);
+            let file = options.open(self.path.join(FILE))?;
+            headroom::reserve(&file, headroom::FOR_CHUNKS)?;
+            Ok(file)
+        })?;
         let config = sled::Config::new()
             .path(&self.path)
             .cache_capacity(self.cache_bytes)
@@ -48,7 +69,18 @@ impl SledChunks {
             .flush_every_ms(None);
         let db = guard("open", || config.open())?;
         private(&self.path);
-        Ok(db)
+        Ok(Open { db, file, is_broken: AtomicBool::new(false) })
+    }
+
+    fn get_open(&self, doing: &str) -> ChunkResult<Arc<Open>> {
+        let open = self.open.read().clone();
+        match open {
+            Some(open) if open.is_broken.load(Ordering::Relaxed) => {
+                Err(ChunkFault(format!("{doing}: failed before")))
+            }
+            Some(open) => Ok(open),
+            None => Err(ChunkFault(format!("{doing}: not open"))),
+        }
     }
 
     fn with<T>(
@@ -56,22 +88,55 @@ impl SledChunks {
         doing: &str,
         call: impl FnOnce(&sled::Db) -> sled::Result<T>,
     ) -> ChunkResult<T> {
-        let db = self.db.read().clone();
-        let db = db.ok_or_else(|| ChunkFault(format!("{doing}: not open")))?;
-        let answer = guard(doing, || call(&db));
-        // Whoever was the last, after the store was closed meanwhile, is not the one to wait for sled's end.
-        if let Some(db) = Arc::into_inner(db) {
-            bounded("close", Duration::ZERO, move || {
-                drop(db);
-                Ok(())
-            })
-            .ok();
+        let open = self.get_open(doing)?;
+        let mut is_bad_page = false;
+        let note = |e: &sled::Error| is_bad_page = matches!(e, sled::Error::Corruption { .. });
+        let answer = guard(doing, || call(&open.db).inspect_err(note));
+        if answer.is_err() && !is_bad_page {
+            open.is_broken.store(true, Ordering::Relaxed);
         }
+        release(open);
+        answer
+    }
+
+    /// The same for what writes: not before there is room for it.
+    fn write<T>(
+        &self,
+        doing: &str,
+        room: u64,
+        call: impl FnOnce(&sled::Db) -> sled::Result<T>,
+    ) -> ChunkResult<T> {
+        self.make_room(doing, room)?;
+        self.with(doing, call)
+    }
+
+    /// Says whether sled can write so much; it is not asked, and not harmed, when it cannot.
+    fn make_room(&self, doing: &str, room: u64) -> ChunkResult<()> {
+        let open = self.get_open(doing)?;
+        let answer = guard(doing, || Ok(headroom::reserve(&open.file, room)?));
+        release(open);
+        answer
+    }
+
+    /// Runs a call that may never return on a thread of its own, and waits only so long for it.
+    fn in_time<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        patience: Duration,
+        call: impl FnOnce(&sled::Db) -> sled::Result<T> + Send + 'static,
+    ) -> ChunkResult<T> {
+        let open = self.get_open(doing)?;
+        let inside = Arc::clone(&open);
+        let answer = bounded(doing, patience, move || call(&inside.db));
+        if answer.is_err() {
+            open.is_broken.store(true, Ordering::Relaxed);
+        }
+        release(open);
         answer
     }
 
     fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> ChunkResult<()> {
-        self.with("remove", |db| {
+        self.write("remove", headroom::FOR_REMOVING, |db| {
             for key in db.range(keys).keys() {
                 db.remove(key?)?;
             }
@@ -81,33 +146,48 @@ impl SledChunks {
 
     /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
     /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
-    fn drop_db(&self, patience: Duration) {
-        let Some(db) = self.db.write().take() else { return };
+    fn drop_open(&self, patience: Duration) {
+        let Some(open) = self.open.write().take() else { return };
         bounded("close", patience, move || {
             // Calls that are under way end soon, or never.
             for _ in 0..patience.as_millis() {
-                if Arc::strong_count(&db) == 1 {
+                if Arc::strong_count(&open) == 1 {
                     break;
                 }
                 std::thread::park_timeout(Duration::from_millis(1));
             }
-            drop(db);
+            drop(open);
             Ok(())
         })
         .ok();
     }
 
     fn wipe(&self) -> ChunkResult<()> {
+        // Somebody who never comes back from sled may have it open for ever: its room must not go with it.
+        if let Ok(file) = File::options().write(true).open(self.path.join(FILE)) {
+            file.set_len(0).ok();
+        }
         let removed = match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotADirectory => fs::remove_file(&self.path),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => fs::remove_file(&self.path),
             other => other,
         };
         match removed {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(ChunkFault(format!("remove {}: {e}", self.path.display())))
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Whoever was the last, after the store was closed meanwhile, is not the one to wait for sled's end.
+fn release(open: Arc<Open>) {
+    if let Some(open) = Arc::into_inner(open) {
+        bounded("close", Duration::ZERO, move || {
+            drop(open);
+            Ok(())
+        })
+        .ok();
     }
 }
 
@@ -171,14 +251,14 @@ impl ChunkStore for SledChunks {
     }
 
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
-        self.with("insert", |db| db.insert(key_of(id), bytes)).map(drop)
+        self.write("insert", headroom::FOR_CHUNKS, |db| db.insert(key_of(id), bytes)).map(drop)
     }
 
-    /// On a full disk an insertion of sled's may spin for ever, waiting for room in its buffers.
     fn put_in_time(&self, id: ChunkId, bytes: Vec<u8>) -> ChunkResult<()> {
-        let db = self.db.read().clone();
-        let db = db.ok_or_else(|| ChunkFault("insert: not open".to_owned()))?;
-        bounded("insert", PATIENCE_AFTER_FAULT, move || db.insert(key_of(id), bytes).map(drop))
+        self.make_room("insert", headroom::FOR_CHUNKS)?;
+        self.in_time("insert", PATIENCE_AFTER_FAULT, move |db| {
+            db.insert(key_of(id), bytes).map(drop)
+        })
     }
 
     fn remove_run(&self, run: u64) -> ChunkResult<()> {
@@ -199,34 +279,43 @@ impl ChunkStore for SledChunks {
     }
 
     fn set_mark(&self, mark: u64) -> ChunkResult<()> {
-        self.with("insert", |db| db.insert(MARK_KEY, &mark.to_le_bytes())).map(drop)
+        let room = headroom::FOR_REMOVING;
+        self.write("insert", room, |db| db.insert(MARK_KEY, &mark.to_le_bytes())).map(drop)
     }
 
     fn sync(&self) -> ChunkResult<()> {
-        let db = self.db.read().clone();
-        let db = db.ok_or_else(|| ChunkFault("flush: not open".to_owned()))?;
-        bounded("flush", PATIENCE, move || db.flush().map(drop))?;
-        let file = self.path.join("db");
-        let synced = fs::File::open(&file).and_then(|file| file.sync_data());
+        self.make_room("flush", headroom::FOR_REMOVING)?;
+        self.in_time("flush", PATIENCE, |db| db.flush().map(drop))?;
+        // By its name: one that somebody removed is not the one that the next opening finds.
+        let file = self.path.join(FILE);
+        let synced = File::open(&file).and_then(|file| file.sync_data());
         synced.map_err(|e| ChunkFault(format!("sync {}: {e}", file.display())))
     }
 
     fn reopen(&self) -> ChunkResult<()> {
-        self.drop_db(PATIENCE_AFTER_FAULT);
+        // A full disk is no fault of sled's: one that is open stays so.
+        let room = self.make_room("reopen", headroom::FOR_CHUNKS);
+        if room.as_ref().is_err_and(ChunkFault::is_no_room) {
+            return room;
+        }
+        self.drop_open(PATIENCE_AFTER_FAULT);
         let opened = self.try_open().or_else(|fault| {
+            if fault.is_no_room() {
+                return Err(fault);
+            }
             // What it holds is expendable, and a folder that it cannot open now it never can (I10).
             tracing::warn!(%fault, "starting sled afresh");
             self.wipe()?;
             self.try_open()
         });
-        *self.db.write() = Some(Arc::new(opened?));
+        *self.open.write() = Some(Arc::new(opened?));
         Ok(())
     }
 
     fn reset(&self) -> ChunkResult<()> {
-        self.drop_db(PATIENCE);
+        self.drop_open(PATIENCE);
         self.wipe()?;
-        *self.db.write() = Some(Arc::new(self.try_open()?));
+        *self.open.write() = Some(Arc::new(self.try_open()?));
         Ok(())
     }
 
@@ -235,50 +324,9 @@ impl ChunkStore for SledChunks {
     }
 
     fn close(&self) {
-        self.drop_db(PATIENCE);
+        self.drop_open(PATIENCE);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::mpsc::{Receiver, channel, sync_channel};
-
-    const ID: ChunkId = ChunkId { run: 1, bucket: 0 };
-
-    /// Runs it beside this thread, and fails where it does not end.
-    fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
-        let (done, answer): (_, Receiver<T>) = channel();
-        std::thread::spawn(move || done.send(call()).ok());
-        answer.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{what} hangs"))
-    }
-
-    #[test]
-    fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
-        let dir = tempfile::tempdir().unwrap();
-        let chunks = Arc::new(SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap());
-        chunks.put(ID, b"chunk").unwrap();
-        let (began, inside) = sync_channel(1);
-        let (release, wait) = channel::<()>();
-        let hung = Arc::clone(&chunks);
-        let hung = std::thread::spawn(move || {
-            hung.with("hang", |_| {
-                began.send(()).unwrap();
-                wait.recv().ok();
-                Ok(())
-            })
-        });
-        inside.recv().unwrap();
-        let other = Arc::clone(&chunks);
-        ends("reopen", move || other.reopen()).unwrap();
-        let other = Arc::clone(&chunks);
-        ends("put", move || other.put(ID, b"again")).unwrap();
-        let other = Arc::clone(&chunks);
-        assert!(
-            ends("get", move || other.get(ID, &mut |bytes| assert_eq!(bytes, b"again"))).unwrap()
-        );
-        drop(release);
-        hung.join().unwrap().unwrap();
-        assert!(chunks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
-    }
-}
+mod tests;

@@ -49,9 +49,8 @@ impl Engine {
         if gone.is_empty() {
             return Ok(false);
         }
-        // The copies first, then the manifest without the segments, then the files: a crash in between
-        // leaves a segment too many, never one too few.
-        self.log.sync_to(self.log.end())?;
+        // The copies first (whoever writes a manifest syncs the log before), then the manifest without the
+        // segments, then the files: a crash in between leaves a segment too many, never one too few.
         let _nobody_reads = self.retention.write();
         let closed = self.log.closed();
         self.log.forget(&gone);

@@ -1,8 +1,7 @@
 //! Sealing in the background: frozen open sets become runs.
 //!
-//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): sync the log up to
-//! the freeze, write chunks and filters, sync the chunk store, write the manifest, then let the shards
-//! use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
+//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write chunks and
+//! filters, sync the log, sync the chunk store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
 
 use crate::engine::Engine;
 use crate::engine::manifest::ManifestBody;
@@ -30,10 +29,9 @@ impl Engine {
         let frozen: Vec<(usize, Sealing)> = (self.shards.iter().enumerate())
             .filter_map(|(n, cell)| Some((n, cell.shard.lock().sealing.clone()?)))
             .collect();
-        let Some(upto) = frozen.iter().map(|(_, sealing)| sealing.upto).max() else {
+        if frozen.is_empty() {
             return Ok(false);
-        };
-        self.log.sync_to(upto)?;
+        }
         let now = self.time.now();
         let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
         let mut begun = Vec::new();
@@ -112,11 +110,12 @@ impl Engine {
         }
     }
 
-    /// Writes a new version of the manifest. The chunk store is synced first and carries the number of
-    /// that version, so that an older copy of it is recognised (I10).
+    /// Writes a new version of the manifest. Before it, the log is synced: what is sealed, copied or named is
+    /// on disk before a manifest builds on it (I6). The chunk store is synced, too, and carries the number
+    /// of that version, so that an older copy of it is recognised (I10).
     pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
-        // Their records first: a repair that has to do without this manifest finds them in the log alone.
+        // Their records, too: a repair that has to do without this manifest finds them in the log alone.
         let namespaces = self.namespaces.metas();
         self.log.sync_to(self.log.end())?;
         self.chunks.set_mark(manifest.body.epoch + 1)?;

@@ -52,6 +52,24 @@ fn i6_claims_at_disk_survive_every_power_cut() {
 }
 
 #[test]
+fn i6_what_came_while_a_sync_was_under_way_is_not_covered_by_it() {
+    for disk in disks() {
+        let store = open(&disk);
+        let other = store.clone();
+        disk.after_next_sync(move || {
+            let answer = other.claim_with(id(1), at(Durability::Process)).unwrap();
+            assert!(answer.is_first_seen());
+        });
+        let _ = store.claim_with(id(0), at(Durability::Disk)).unwrap();
+        assert!(store.contains(id(1)).unwrap(), "it came meanwhile");
+        store.sync().unwrap();
+        for after in power_cuts(&disk).take(10) {
+            assert_seen(&open(&after), 0..2, true);
+        }
+    }
+}
+
+#[test]
 fn i6_a_duplicate_at_disk_is_as_durable_as_asked() {
     for disk in disks() {
         let store = open(&disk);

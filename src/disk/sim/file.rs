@@ -59,6 +59,11 @@ impl DiskFile for SimFile {
         match state.begin(true, || format!("sync {}", self.path.display()))? {
             None => {
                 state.tree.file_mut(self.node)?.sync();
+                let call = state.after_sync.take();
+                drop(state);
+                if let Some(call) = call {
+                    (call.0)();
+                }
                 Ok(())
             }
             Some(Fault::Crash | Fault::CrashInWrite) => Err(dead()),

@@ -87,6 +87,16 @@ struct State {
     mapping: bool,
     trace: Option<Vec<Step>>,
     locked: BTreeSet<u64>,
+    after_sync: Option<Call>,
+}
+
+/// What [`SimDisk::after_next_sync`] will run.
+struct Call(Box<dyn FnOnce() + Send>);
+
+impl std::fmt::Debug for Call {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Call")
+    }
 }
 
 #[derive(Debug)]
@@ -133,6 +143,12 @@ impl SimDisk {
     /// Forgets all planned faults. What they have done stays done.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
+    }
+
+    /// Runs `call` once: after the next sync of a file has taken effect, and before who asked for it hears so.
+    /// What `call` writes came while that sync was under way, and is not covered by it.
+    pub fn after_next_sync(&self, call: impl FnOnce() + Send + 'static) {
+        self.state.lock().after_sync = Some(Call(Box::new(call)));
     }
 
     /// Limits the disk: what needs more bytes, in pages of 4 KiB, fails with `StorageFull`.
@@ -212,6 +228,7 @@ impl Default for State {
             mapping: true,
             trace: None,
             locked: BTreeSet::new(),
+            after_sync: None,
         }
     }
 }

@@ -1,0 +1,115 @@
+//! What sled may do to a caller, and does not.
+
+use super::*;
+use std::sync::mpsc::{Receiver, channel, sync_channel};
+
+const ID: ChunkId = ChunkId { run: 1, bucket: 0 };
+
+/// Runs it beside this thread, and fails where it does not end.
+fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, answer): (_, Receiver<T>) = channel();
+    std::thread::spawn(move || done.send(call()).ok());
+    answer.recv_timeout(Duration::from_secs(30)).unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+#[test]
+fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let chunks = Arc::new(SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap());
+    chunks.put(ID, b"chunk").unwrap();
+    let (began, inside) = sync_channel(1);
+    let (release, wait) = channel::<()>();
+    let hung = Arc::clone(&chunks);
+    let hung = std::thread::spawn(move || {
+        hung.with("hang", |_| {
+            began.send(()).unwrap();
+            wait.recv().ok();
+            Ok(())
+        })
+    });
+    inside.recv().unwrap();
+    let other = Arc::clone(&chunks);
+    ends("reopen", move || other.reopen()).unwrap();
+    let other = Arc::clone(&chunks);
+    ends("put", move || other.put(ID, b"again")).unwrap();
+    let other = Arc::clone(&chunks);
+    assert!(ends("get", move || other.get(ID, &mut |bytes| assert_eq!(bytes, b"again"))).unwrap());
+    drop(release);
+    hung.join().unwrap().unwrap();
+    assert!(chunks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
+}
+
+/// Bytes of the file, and bytes that it has room for.
+#[cfg(target_os = "linux")]
+fn len_and_room(file: &File) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata().unwrap();
+    (meta.len(), meta.blocks() * 512)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn i12_sled_spun_for_ever_on_a_full_disk_so_there_is_room_before_it_writes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sled");
+    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
+    let file = File::options().write(true).open(path.join(FILE)).unwrap();
+    for bucket in 0..2000 {
+        let id = ChunkId { bucket, ..ID };
+        match bucket % 2 {
+            0 => chunks.put(id, &[7; 3000]).unwrap(),
+            _ => chunks.put_in_time(id, vec![7; 3000]).unwrap(),
+        }
+        let (len, room) = len_and_room(&file);
+        assert!(room >= len + headroom::FOR_REMOVING, "{bucket}: {len} {room}");
+        // As if sled had truncated its file, or others had taken the room before.
+        file.set_len(len).unwrap();
+        if bucket % 100 == 0 {
+            chunks.remove_run(2).unwrap();
+            let (len, room) = len_and_room(&file);
+            assert!(room >= len + headroom::FOR_REMOVING, "{bucket}: {len} {room}");
+        }
+    }
+    chunks.close();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn i12_a_sled_that_never_ends_kept_the_room_of_its_removed_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sled");
+    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
+    chunks.put(ID, &[7; 3000]).unwrap();
+    let hung = File::open(path.join(FILE)).unwrap();
+    chunks.reset().unwrap();
+    assert_eq!(len_and_room(&hung), (0, 0));
+    assert!(!chunks.get(ID, &mut |_| ()).unwrap());
+}
+
+#[test]
+fn i12_nobody_goes_into_a_sled_that_failed_until_it_is_opened_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let chunks = SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap();
+    chunks.put(ID, b"chunk").unwrap();
+    let get = || chunks.get(ID, &mut |bytes| assert_eq!(bytes, b"chunk"));
+    let bad_page = sled::Error::Corruption { at: None, bt: () };
+    chunks.with("fail", |_| Err::<(), _>(bad_page)).unwrap_err();
+    assert!(get().unwrap(), "one page is not the whole of sled");
+    let failures: [fn() -> sled::Result<()>; 2] =
+        [|| Err(sled::Error::Io(io::ErrorKind::StorageFull.into())), || panic!("planted")];
+    for fail in failures {
+        chunks.with("fail", |_| fail()).unwrap_err();
+        assert!(get().is_err());
+        chunks.reopen().unwrap();
+        assert!(get().unwrap());
+    }
+    let (release, wait) = channel::<()>();
+    let late = chunks.in_time("hang", Duration::from_millis(10), move |_| {
+        wait.recv().ok();
+        Ok(())
+    });
+    assert!(late.is_err() && get().is_err());
+    drop(release);
+    chunks.reopen().unwrap();
+    assert!(get().unwrap());
+}
