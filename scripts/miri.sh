@@ -2,6 +2,8 @@
 # Runs unit tests under Miri, which notices undefined behaviour: the one file with `unsafe` (over memory instead
 # of a file), locks and bells, the fail-stop flag, the codecs, the sets of a shard.
 #
+#   scripts/miri.sh [FILTER]...      FILTER: a part of the path of a test, in place of the list below
+#
 # Needs a nightly toolchain with the components miri and rust-src, and says NOT RUN where they cannot be had.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,6 +19,7 @@ tests=(
     disk::mapped:: sync:: health:: codec:: log::record::
     exact::open_set:: exact::chunk:: exact::chunk_cache:: shard::
 )
+[ $# = 0 ] || tests=("$@")
 # Flipping every bit of everything takes Miri a quarter of an hour, and is no matter of memory.
 skipped=(every_flipped_bit)
 log=$(mktemp)

@@ -40,7 +40,7 @@ pub struct LostBytes {
     pub file: PathBuf,
     /// Where the stretch begins.
     pub offset: u64,
-    /// How long it is. Zero with a missing file: its length is not known.
+    /// How long it is. Zero where a file is missing or ends too early: how much it held is not known.
     pub bytes: u64,
 }
 
@@ -66,9 +66,22 @@ impl fmt::Display for RepairReport {
             return write!(f, "nothing to repair: {} records read, all whole", self.saved_records);
         };
         writeln!(f, "saved     {} records", self.saved_records)?;
-        writeln!(f, "lost      {} bytes in {} places", self.lost_bytes, self.lost.len())?;
+        let unknown = self.lost.iter().any(|lost| lost.bytes == 0);
+        let at_least = if unknown { "at least " } else { "" };
+        let places = if self.lost.len() == 1 { "place" } else { "places" };
+        writeln!(
+            f,
+            "lost      {at_least}{} bytes in {} {places}",
+            self.lost_bytes,
+            self.lost.len()
+        )?;
         for LostBytes { file, offset, bytes } in &self.lost {
-            writeln!(f, "          {} at byte {offset}, {bytes} bytes", file.display())?;
+            let file = file.display();
+            match (offset, bytes) {
+                (0, 0) => writeln!(f, "          {file} is missing or empty"),
+                (_, 0) => writeln!(f, "          {file} ends at byte {offset}, too early"),
+                _ => writeln!(f, "          {file} at byte {offset}, {bytes} bytes"),
+            }?;
         }
         if self.manifest_rebuilt {
             writeln!(f, "manifest  written anew")?;

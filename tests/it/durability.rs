@@ -241,20 +241,26 @@ fn i6_buffered_claims_reach_the_system_within_the_flush_interval() {
     let store = Store::builder(AT)
         .disk(disk.clone())
         .durability(Durability::Buffered)
-        .flush_interval(Duration::from_millis(5))
+        .flush_interval(Duration::from_millis(20))
         .segment_bytes(256 << 10)
         .open()
         .unwrap();
-    let _ = store.claim("a").unwrap();
-    let before = disk.ops();
-    let deadline = 2_000;
-    let flushed = (0..deadline).any(|_| {
-        std::thread::park_timeout(Duration::from_millis(1));
-        disk.ops() > before
-    });
-    assert!(flushed, "nothing was written in {deadline} ms");
-    std::thread::park_timeout(Duration::from_millis(20));
-    assert!(open(&disk.kill()).contains("a").unwrap());
+    // How many milliseconds of sleep each claim takes to be written: on a busy machine they only get fewer.
+    let mut waits: Vec<u32> = (0..9)
+        .map(|n| {
+            let _ = store.claim(id(n)).unwrap();
+            let before = disk.ops();
+            let waited = (0..5_000).find(|_| {
+                std::thread::park_timeout(Duration::from_millis(1));
+                disk.ops() > before
+            });
+            waited.expect("nothing was written in five seconds")
+        })
+        .collect();
+    waits.sort_unstable();
+    assert!(waits[4] < 200, "twenty milliseconds were asked for: {waits:?}");
+    std::thread::park_timeout(Duration::from_millis(50));
+    assert_seen(&open(&disk.kill()), 0..9, true);
 }
 
 #[test]

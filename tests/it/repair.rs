@@ -36,6 +36,10 @@ fn i11_a_missing_first_segment_is_no_empty_store() {
     let disk = disk.kill();
     disk.remove(Path::new("/s/log/0000000001.seg")).unwrap();
     assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
+    // A report of no bytes would read as if nothing had been lost.
+    let said = builder(&disk).repair().unwrap().to_string();
+    assert!(said.contains("lost      at least 0 bytes in 1 place\n"), "{said}");
+    assert!(said.contains("0000000001.seg is missing"), "{said}");
 }
 
 #[test]

@@ -56,7 +56,15 @@ impl Failure {
 impl From<firstseen::Error> for Failure {
     /// The one place where an error of the engine becomes an exit code.
     fn from(error: firstseen::Error) -> Self {
-        let message = error.to_string();
+        let mut message = error.to_string();
+        if let firstseen::Error::Io { source, .. } = &error
+            && matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            )
+        {
+            message.push_str(" (a store is written to even when it is only asked)");
+        }
         match error.kind() {
             ErrorKind::FixCall => Self::call(message),
             // Another process in the store, a full disk, damage, a stopped store: the call was right.
@@ -143,7 +151,18 @@ pub(crate) fn grouped(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::grouped;
+    use super::{Failure, grouped};
+    use std::io;
+
+    #[test]
+    fn a_store_that_cannot_be_written_says_why_that_matters() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            let (doing, path) = ("create", "seen.db/MANIFEST.new".into());
+            let error = firstseen::Error::Io { doing, path, source: kind.into() };
+            let failure = format!("{:?}", Failure::from(error));
+            assert!(failure.contains("written to even when it is only asked"), "{failure}");
+        }
+    }
 
     #[test]
     fn groups_thousands() {

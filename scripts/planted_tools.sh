@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Shows that Miri and the sanitizers can say no: each patch in tests/planted/tools makes the engine wrong in a way
+# that its tool is there for, and the tool, run as scripts/test.sh runs it, must name that kind of fault.
+#
+#   scripts/planted_tools.sh [NAME]...      NAME: of a patch, without its ending
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+root=$PWD
+work=$root/target/planted-tools
+tree=$work/tree
+mkdir -p "$work" target
+
+field() { sed -n "/^--- /q; s/^$2: *//p" "$1"; }
+
+names=("$@")
+if [ ${#names[@]} = 0 ]; then
+    for patch in tests/planted/tools/*.patch; do names+=("$(basename "$patch" .patch)"); done
+fi
+
+caught=0
+for name in "${names[@]}"; do
+    patch=tests/planted/tools/$name.patch
+    log=$work/$name.log
+    rm -rf "$tree"
+    mkdir -p "$tree"
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree" 2>/dev/null || true
+    # What is not ours need not be built again.
+    ln -s "$root/target" "$tree/target"
+    patch --directory "$tree" --strip 1 --forward --fuzz 0 --quiet < "$patch"
+    read -ra command <<< "$(field "$patch" run)"
+    if (cd "$tree" && "${command[@]}") > "$log" 2>&1; then
+        if grep -q '^NOT RUN' "$log"; then
+            grep '^NOT RUN' "$log" | sed 's/$/, so not the fault planted for it/'
+        else
+            echo "SURVIVED  $name: $(field "$patch" what)"
+        fi
+    elif grep -qF "$(field "$patch" says)" "$log"; then
+        echo "caught  $name: $(field "$patch" says)"
+        caught=$((caught + 1))
+    else
+        echo "ERROR   $name fails in another way (target/planted-tools/$name.log)"
+    fi
+done
+echo "proof | faults planted for tools | $caught | of ${#names[@]} caught | Miri, thread sanitizer, address sanitizer"
+[ "$caught" = ${#names[@]} ]
