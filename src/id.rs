@@ -92,6 +92,12 @@ impl IdHash {
         bucket_of_order(self.order(), buckets)
     }
 
+    /// Where in its chunk, in 1/2^32 of it; monotone in [`order`](Self::order) within a chunk.
+    #[inline]
+    pub(crate) fn place(self, buckets: u32) -> u32 {
+        self.order().wrapping_mul(buckets)
+    }
+
     #[cfg(test)]
     pub(crate) fn from_parts(lo: u64, hi: u64) -> Self {
         Self { lo, hi }

@@ -217,19 +217,21 @@ impl<'a> ChunkReader<'a> {
         }))
     }
 
-    /// Compares byte for byte (I3).
-    pub(crate) fn find(&self, key: Key<'_>) -> Option<Version> {
+    /// Compares byte for byte (I3). Ids stand in hash order and hashes are spread evenly, so an id stands near
+    /// the `place` that its hash gives it in the chunk, in 1/2^32 of its length: the search begins there and goes
+    /// outward. (Interpolation search: Peterson, 1957.)
+    pub(crate) fn find(&self, key: Key<'_>, place: u32) -> Option<Version> {
         let i = match self.one_length {
             Some(len) if len != key.id.len() => return None,
             Some(len) => {
                 // The last bytes as one number: a comparison of registers instead of a call for each of
                 // two hundred ids. The last and not the first, because prefixes are often shared.
                 let tail = tail(key.id);
-                let mut ids = self.ids.chunks_exact(len.max(1)).enumerate();
-                ids.find(|(i, id)| {
-                    self::tail(id) == tail && *id == key.id && self.ns_at(*i) == key.ns
+                let at = ((u64::from(place) * self.count as u64) >> 32) as usize;
+                outward(at, self.count).find(|i| {
+                    let id = &self.ids[i * len..(i + 1) * len];
+                    self::tail(id) == tail && id == key.id && self.ns_at(*i) == key.ns
                 })?
-                .0
             }
             None => {
                 let mut at = 0;
@@ -285,6 +287,22 @@ fn tail(id: &[u8]) -> u64 {
     id.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+/// All numbers below `count`, those nearest to `at` first.
+#[inline]
+fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
+    let (mut up, mut down) = (at, at);
+    let mut upward = false;
+    std::iter::from_fn(move || {
+        upward = up < count && (!upward || down == 0);
+        if upward {
+            up += 1;
+            return Some(up - 1);
+        }
+        down = down.checked_sub(1)?;
+        Some(down)
+    })
+}
+
 fn uint(bytes: &[u8]) -> u64 {
     let mut wide = [0; 8];
     wide[..bytes.len()].copy_from_slice(bytes);
@@ -304,10 +322,13 @@ pub(crate) fn fuzz_chunk(data: &[u8]) {
         if let Ok(reader) = ChunkReader::open(bytes, id, Class(20), seed) {
             for (key, version) in reader.iter() {
                 // No id is empty; a lookup need not find one.
-                assert!(key.id.is_empty() || reader.find(key).is_some(), "what is listed is found");
+                for place in [0, u32::MAX / 3, u32::MAX] {
+                    let found = key.id.is_empty() || reader.find(key, place).is_some();
+                    assert!(found, "what is listed is found");
+                }
                 let _ = version.generation().end();
             }
-            reader.find(Key { ns: NsId(1), id: b"absent" });
+            reader.find(Key { ns: NsId(1), id: b"absent" }, 7);
         }
     }
 }
@@ -335,11 +356,27 @@ mod tests {
         let back: Vec<_> = reader.iter().map(|(k, v)| (k.ns.0, k.id, v)).collect();
         assert_eq!(back, entries);
         for (ns, id, version) in entries {
-            assert_eq!(reader.find(Key { ns: NsId(*ns), id }), Some(*version));
-            assert_eq!(reader.find(Key { ns: NsId(ns + 1), id }), None);
+            // The place says where to begin, and never what is found.
+            for place in [0, 1 << 31, u32::MAX] {
+                assert_eq!(reader.find(Key { ns: NsId(*ns), id }, place), Some(*version));
+                assert_eq!(reader.find(Key { ns: NsId(ns + 1), id }, place), None);
+            }
         }
-        assert_eq!(reader.find(Key { ns: NsId(0), id: b"absent" }), None);
+        assert_eq!(reader.find(Key { ns: NsId(0), id: b"absent" }, 1 << 31), None);
         bytes.len()
+    }
+
+    #[test]
+    fn a_search_outward_goes_everywhere_and_to_the_nearest_first() {
+        assert_eq!(outward(2, 6).collect::<Vec<_>>(), [2, 1, 3, 0, 4, 5]);
+        for count in 0..20 {
+            for at in 0..=count {
+                let mut seen: Vec<_> = outward(at, count).collect();
+                assert!(seen.is_sorted_by_key(|i| i.abs_diff(at)), "{at} of {count}");
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(0..count), "{at} of {count}");
+            }
+        }
     }
 
     #[test]
@@ -391,7 +428,7 @@ mod tests {
                 let sum = crc(SEED, &bad[4..]);
                 bad[..4].copy_from_slice(&sum.to_le_bytes());
                 if let Ok(reader) = ChunkReader::open(&bad, ID, version.class, SEED) {
-                    reader.find(Key { ns: NsId(0), id: b"id-1" });
+                    reader.find(Key { ns: NsId(0), id: b"id-1" }, 0);
                     reader.iter().for_each(drop);
                 }
             }

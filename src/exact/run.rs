@@ -69,17 +69,17 @@ pub(crate) fn find_in_run(
     key: Key<'_>,
     hash: IdHash,
 ) -> Result<Option<Version>, ChunkFault> {
-    let id = meta.chunk(hash.bucket(meta.buckets));
+    let (id, place) = (meta.chunk(hash.bucket(meta.buckets)), hash.place(meta.buckets));
     let class = meta.generation.class();
     let fault = |damage: ChunkDamage| ChunkFault(damage.0.to_owned());
     if let Some(bytes) = cache.get(id) {
-        return Ok(ChunkReader::open_checked(bytes, id, class).map_err(fault)?.find(key));
+        return Ok(ChunkReader::open_checked(bytes, id, class).map_err(fault)?.find(key, place));
     }
     let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
     chunks.get(id, &mut |bytes| {
         answer = ChunkReader::open(bytes, id, class, seed).map_err(fault).map(|chunk| {
             cache.insert(id, bytes);
-            chunk.find(key)
+            chunk.find(key, place)
         });
     })?;
     answer
