@@ -42,7 +42,7 @@ pub enum Error {
         what: &'static str,
     },
     /// The disk is full; see [`ErrorKind::StorageFull`].
-    #[error("no space left on the disk that holds {}: nothing was claimed; free some space and call again", path.display())]
+    #[error("no space left on the disk that holds {}: make room and call again (a claim that is refused leaves nothing behind)", path.display())]
     StorageFull {
         /// The file that could not grow.
         path: PathBuf,

@@ -3,13 +3,14 @@
 //! sled 0.34.7 does not survive a full disk: a buffer that could not be written stays sealed, and whoever
 //! needs the next one spins for ever, in a question too, because a question may split a page. So whoever
 //! writes makes sure of the room first, and sled never hears of a full disk (I12). What is reserved lies
-//! behind the end of the file, where its length does not show it.
+//! behind the end of the file, where its length does not show it. Snapshots that sled writes when it is opened
+//! are files of their own: an opening that finds no room for them fails, and answers.
 
 use std::fs::File;
 use std::io;
 
-/// More than sled writes between two looks, its rewriting and the splits of many questions included: four
-/// of its segments.
+/// Several times what sled was seen to write for one insertion, its rewriting and the splits of questions
+/// included: four of its segments.
 pub(super) const FOR_CHUNKS: u64 = 2 << 20;
 /// What removes or marks something may use the last of it: that is how room comes back.
 pub(super) const FOR_REMOVING: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 //! Chunks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
 //! test hands it one that outlives it, to be kept, lost in part, or put back as it was a while ago.
 
-use crate::chunks::{ChunkId, ChunkResult, ChunkStore};
+use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
@@ -15,6 +15,7 @@ pub struct MemoryChunks {
 struct Inner {
     chunks: BTreeMap<ChunkId, Vec<u8>>,
     mark: Option<u64>,
+    is_full: bool,
 }
 
 impl MemoryChunks {
@@ -33,6 +34,11 @@ impl MemoryChunks {
     /// How many chunks there are.
     pub fn count(&self) -> usize {
         self.inner.lock().chunks.len()
+    }
+
+    /// Takes nothing new from now on, as sled on a full disk, or takes it again.
+    pub fn set_full(&self, is_full: bool) {
+        self.inner.lock().is_full = is_full;
     }
 
     /// Removes everything.
@@ -55,7 +61,11 @@ impl ChunkStore for MemoryChunks {
     }
 
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
-        self.inner.lock().chunks.insert(id, bytes.to_vec());
+        let mut inner = self.inner.lock();
+        if inner.is_full {
+            return Err(ChunkFault(NO_ROOM.to_owned()));
+        }
+        inner.chunks.insert(id, bytes.to_vec());
         Ok(())
     }
 

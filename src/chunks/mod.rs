@@ -33,7 +33,7 @@ impl ChunkFault {
 pub(crate) const NO_ROOM: &str = "no space left";
 
 /// Stands for the chunk store in errors: its files are sled's own.
-const PLACE: &str = "sled";
+const PLACE: &str = "the sled folder of the store";
 const DOING: &str = "use";
 
 /// Whether an error comes from the chunk store, which stays as it is until it is opened again.

@@ -18,12 +18,17 @@ use std::time::Duration;
 /// sled's name for the file that it keeps everything in.
 const FILE: &str = "db";
 const MARK_KEY: &[u8] = b"mark";
+/// Keys that are listed at once, to be removed.
+const SOME: usize = 256;
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 
 /// How long sled may take for what it is known to hang in after an error (I12).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same after a fault: it has failed already, and somebody waits.
 const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
+/// What sled's error says when its file is locked.
+const IS_LOCKED: &str = "could not acquire lock";
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct SledChunks {
@@ -31,8 +36,11 @@ pub(crate) struct SledChunks {
     cache_bytes: u64,
     /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
     /// that after an error) must not stop the others, nor the reopening (I12).
-    open: RwLock<Option<Arc<Open>>>,
+    open: RwLock<Result<Arc<Open>, Shut>>,
 }
+
+/// Why sled is not open.
+type Shut = String;
 
 #[derive(Debug)]
 struct Open {
@@ -48,7 +56,11 @@ impl SledChunks {
     /// Opens the folder, or starts an empty one where it cannot be opened.
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> ChunkResult<Self> {
         let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
-        let chunks = Self { path: path.to_owned(), cache_bytes, open: RwLock::new(None) };
+        let chunks = Self {
+            path: path.to_owned(),
+            cache_bytes,
+            open: RwLock::new(Err("not opened yet".to_owned())),
+        };
         chunks.reopen()?;
         Ok(chunks)
     }
@@ -72,14 +84,37 @@ impl SledChunks {
         Ok(Open { db, file, is_broken: AtomicBool::new(false) })
     }
 
+    /// sled may hold its lock for a moment after it was closed, in a thread that still writes. To start afresh
+    /// for that would mean to build everything again.
+    fn try_open_unlocked(&self) -> ChunkResult<Open> {
+        let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
+        for _ in 0..waits {
+            match self.try_open() {
+                Err(fault) if fault.0.contains(IS_LOCKED) => std::thread::park_timeout(LOCK_PAUSE),
+                other => return other,
+            }
+        }
+        self.try_open()
+    }
+
+    /// Takes what was opened into use, or notes why nothing was.
+    fn keep(&self, opened: ChunkResult<Open>) -> ChunkResult<()> {
+        let (open, answer) = match opened {
+            Ok(open) => (Ok(Arc::new(open)), Ok(())),
+            Err(fault) => (Err(fault.0.clone()), Err(fault)),
+        };
+        *self.open.write() = open;
+        answer
+    }
+
     fn get_open(&self, doing: &str) -> ChunkResult<Arc<Open>> {
         let open = self.open.read().clone();
         match open {
-            Some(open) if open.is_broken.load(Ordering::Relaxed) => {
+            Ok(open) if open.is_broken.load(Ordering::Relaxed) => {
                 Err(ChunkFault(format!("{doing}: failed before")))
             }
-            Some(open) => Ok(open),
-            None => Err(ChunkFault(format!("{doing}: not open"))),
+            Ok(open) => Ok(open),
+            Err(why) => Err(ChunkFault(format!("{doing}: not open: {why}"))),
         }
     }
 
@@ -136,18 +171,26 @@ impl SledChunks {
     }
 
     fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> ChunkResult<()> {
-        self.write("remove", headroom::FOR_REMOVING, |db| {
-            for key in db.range(keys).keys() {
-                db.remove(key?)?;
+        // A run may be as large as the store: not all of it on one look at the room.
+        loop {
+            let keys = (keys.start_bound(), keys.end_bound());
+            let some: Vec<_> = self.with("list", |db| {
+                db.range::<&[u8], _>((keys.0.cloned(), keys.1.cloned())).keys().take(SOME).collect()
+            })?;
+            if some.is_empty() {
+                return Ok(());
             }
-            Ok(())
-        })
+            for key in some {
+                self.write("remove", headroom::FOR_REMOVING, |db| db.remove(key))?;
+            }
+        }
     }
 
     /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
     /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
     fn drop_open(&self, patience: Duration) {
-        let Some(open) = self.open.write().take() else { return };
+        let shut = std::mem::replace(&mut *self.open.write(), Err("closed".to_owned()));
+        let Ok(open) = shut else { return };
         bounded("close", patience, move || {
             // Calls that are under way end soon, or never.
             for _ in 0..patience.as_millis() {
@@ -294,12 +337,15 @@ impl ChunkStore for SledChunks {
 
     fn reopen(&self) -> ChunkResult<()> {
         // A full disk is no fault of sled's: one that is open stays so.
-        let room = self.make_room("reopen", headroom::FOR_CHUNKS);
-        if room.as_ref().is_err_and(ChunkFault::is_no_room) {
-            return room;
+        if let Ok(open) = self.get_open("reopen") {
+            release(open);
+            let room = self.make_room("reopen", headroom::FOR_CHUNKS);
+            if room.as_ref().is_err_and(ChunkFault::is_no_room) {
+                return room;
+            }
         }
         self.drop_open(PATIENCE_AFTER_FAULT);
-        let opened = self.try_open().or_else(|fault| {
+        let opened = self.try_open_unlocked().or_else(|fault| {
             if fault.is_no_room() {
                 return Err(fault);
             }
@@ -308,15 +354,13 @@ impl ChunkStore for SledChunks {
             self.wipe()?;
             self.try_open()
         });
-        *self.open.write() = Some(Arc::new(opened?));
-        Ok(())
+        self.keep(opened)
     }
 
     fn reset(&self) -> ChunkResult<()> {
         self.drop_open(PATIENCE);
         self.wipe()?;
-        *self.open.write() = Some(Arc::new(self.try_open()?));
-        Ok(())
+        self.keep(self.try_open())
     }
 
     fn bytes(&self) -> u64 {

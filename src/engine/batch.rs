@@ -135,7 +135,7 @@ impl Engine {
                 Attempt::Done(answers, settle) => break (answers, settle),
                 Attempt::Heal(run, fault, hash) => {
                     drop(locked);
-                    self.heal(&run, &fault, Some(hash))?;
+                    self.heal_in_time(&run, &fault, hash, &mut patience)?;
                 }
                 Attempt::Reserved(member) => {
                     drop(locked);

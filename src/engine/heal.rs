@@ -5,6 +5,7 @@
 
 use crate::chunks::{ChunkFault, ChunkId};
 use crate::engine::Engine;
+use crate::engine::room::Patience;
 use crate::error::{Error, Result};
 use crate::exact::{ChunkWriter, RunMeta, RunReader};
 use crate::expiry::Version;
@@ -17,13 +18,40 @@ use std::ops::Range;
 /// How long a chunk store that has failed is left alone.
 const RETRY_MS: u64 = 1000;
 
+/// What came of healing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Healed {
+    /// The chunks of the run are in the chunk store again.
+    ForGood,
+    /// The chunk store took nothing: the one that was asked for is in memory, as long as it fits there.
+    InMemory,
+}
+
 type Collected = HashMap<(NsId, Vec<u8>), (u32, Version)>;
 
 impl Engine {
+    /// [`heal`](Self::heal) for a call that looks again afterwards, and may find the next chunk damaged: where the
+    /// chunk store takes nothing and the cache is small, what was built for one look is gone at the next. So
+    /// not for ever (I12).
+    pub(super) fn heal_in_time(
+        &self,
+        run: &RunMeta,
+        fault: &str,
+        asked: IdHash,
+        patience: &mut Patience,
+    ) -> Result<()> {
+        match self.heal(run, fault, Some(asked))? {
+            Healed::InMemory if patience.is_over(self.settings.wait_max) => {
+                Err(Self::timed_out("chunks that can be kept: the chunk store takes none"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Makes every chunk of a run readable. The caller holds no lock and looks again afterwards. Where the
     /// chunk store takes nothing, as on a full disk, the one chunk that `asked` leads to is built in
     /// memory, so that reading goes on.
-    pub(crate) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<()> {
+    pub(super) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<Healed> {
         let _healing = self.healing.lock();
         self.health.check()?;
         let now = self.settings.clock.elapsed_ms();
@@ -34,10 +62,10 @@ impl Engine {
             && fresh_failure
             && self.heal_in_memory(run, hash.bucket(run.buckets))?
         {
-            return Ok(());
+            return Ok(Healed::InMemory);
         }
         if self.damaged_buckets(run).is_empty() {
-            return Ok(()); // somebody was faster
+            return Ok(Healed::ForGood); // somebody was faster
         }
         tracing::warn!(run = run.id, fault, "healing a run from the log");
         self.counters.heals.add(1);
@@ -48,11 +76,13 @@ impl Engine {
         });
         let Err(error) = healed else {
             self.chunks_failed_at.store(0, Ordering::Relaxed);
-            return Ok(());
+            return Ok(Healed::ForGood);
         };
         self.chunks_failed_at.store(now.max(1), Ordering::Relaxed);
         match asked {
-            Some(hash) if self.heal_in_memory(run, hash.bucket(run.buckets))? => Ok(()),
+            Some(hash) if self.heal_in_memory(run, hash.bucket(run.buckets))? => {
+                Ok(Healed::InMemory)
+            }
             _ => Err(error),
         }
     }

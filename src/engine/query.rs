@@ -29,12 +29,15 @@ impl Engine {
         self.health.check()?;
         let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
+        let mut patience = Patience::default();
         let mut shard = self.cell(hash).shard.lock();
         loop {
             match shard.lookup(key, hash, self.chunk_access()) {
                 Lookup::Unknown => return Ok(None),
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
+                    MutexGuard::unlocked(&mut shard, || {
+                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                    })?;
                 }
                 Lookup::Known(known) => {
                     drop(shard);
@@ -69,7 +72,9 @@ impl Engine {
                 Lookup::Unknown => return Ok(false),
                 Lookup::Known(known) => known,
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
+                    MutexGuard::unlocked(&mut shard, || {
+                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                    })?;
                     continue;
                 }
             };

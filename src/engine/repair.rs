@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::Seed;
 use crate::limits;
-use crate::log::{self, Item, Log, LogConfig, NamespaceRecord, ReplayPlan, Salvaged};
+use crate::log::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
 use serde::Serialize;
@@ -150,10 +150,10 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let new = dir.join(NEW_LOG_DIR);
     disk.remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
-    let namespaces = rewrite(&source_config, config(new.clone()), settings)?;
+    let written = rewrite(&source_config, config(new.clone()), settings)?;
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
-    let body = new_body(manifest, seed, namespaces, settings);
+    let body = new_body(manifest, seed, written, settings);
     for expendable in [dir.join(SLED_DIR), dir.join(filters::DIR)] {
         disk.remove_dir_all(&expendable).map_err(|e| Error::io("remove", &expendable, e))?;
     }
@@ -198,8 +198,15 @@ fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
     Ok(moved.map_or(log, |name| dir.join(name)))
 }
 
-/// Writes a new log from what is left of the old one; answers the namespaces found.
-fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Vec<NsMeta>> {
+/// What a repair has written.
+struct Rewritten {
+    namespaces: Vec<NsMeta>,
+    /// The new log is on disk up to here.
+    durable: Lsn,
+}
+
+/// Writes a new log from what is left of the old one.
+fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Rewritten> {
     let now = settings.clock.wall();
     let recovered =
         Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
@@ -225,7 +232,7 @@ fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Vec<N
         recovered.log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name })?;
     }
     recovered.log.close()?;
-    Ok(namespaces)
+    Ok(Rewritten { namespaces, durable: recovered.log.durable() })
 }
 
 /// Moves the old log away and the new one in.
@@ -246,18 +253,23 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
     Ok(old)
 }
 
-/// A manifest without runs over a log that begins anew. Numbers of runs go on where they are known.
+/// A manifest without runs over a log that begins anew. It says how far that log is on disk, or damage to it
+/// before the first seal would look like a log that was never written (I11). Numbers of runs go on where they
+/// are known.
 fn new_body(
     manifest: Option<ManifestBody>,
     seed: Seed,
-    mut namespaces: Vec<NsMeta>,
+    written: Rewritten,
     settings: &Settings,
 ) -> ManifestBody {
     let shards = match (&manifest, settings.shards) {
         (Some(body), _) => usize::from(body.shards),
         (None, asked) => asked.unwrap_or(limits::SHARDS_DEFAULT),
     };
+    let Rewritten { mut namespaces, durable } = written;
     let mut body = ManifestBody::new(seed, shards);
+    body.durable = durable;
+    body.next_segment = durable.segment() + 1;
     if let Some(old) = manifest {
         for meta in old.namespaces {
             if !namespaces.iter().any(|known| known.id == meta.id) {

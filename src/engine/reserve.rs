@@ -90,7 +90,8 @@ impl Engine {
                     }
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        if let Err(e) = self.heal(&run, &fault, Some(member.hash)) {
+                        let healed = self.heal_in_time(&run, &fault, member.hash, &mut patience);
+                        if let Err(e) = healed {
                             self.release(ns, &hold);
                             return Err(e);
                         }
@@ -134,7 +135,7 @@ impl Engine {
                     Lookup::Known(k) => known.push(Some(k)),
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        self.heal(&run, &fault, Some(member.hash))?;
+                        self.heal_in_time(&run, &fault, member.hash, &mut patience)?;
                         continue 'again;
                     }
                 }

@@ -21,6 +21,11 @@ impl Patience {
     fn until(&mut self, wait_max: Duration) -> Instant {
         *self.until.get_or_insert_with(|| deadline(wait_max))
     }
+
+    /// Whether it has come to its end. Begins with the first question.
+    pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
+        self.until(wait_max) < deadline(Duration::ZERO)
+    }
 }
 
 impl Engine {

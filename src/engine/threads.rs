@@ -25,18 +25,21 @@ impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
         let threads =
             Self { engine: Arc::clone(engine), stop: Arc::default(), handles: Mutex::default() };
-        if engine.settings.background {
-            threads.spawn("firstseen-seal", |e| &e.signals.seal, IDLE, Engine::seal_step)?;
-            threads.spawn(
-                "firstseen-keep",
-                |e| &e.signals.maintain,
-                IDLE,
-                Engine::maintain_step,
-            )?;
-            let flush = engine.settings.flush_interval;
-            threads.spawn("firstseen-log", |e| &e.signals.log, flush, Engine::log_step)?;
+        if engine.settings.background
+            && let Err(error) = threads.spawn_all()
+        {
+            // Those that did start would keep the store, and its lock.
+            threads.stop();
+            return Err(error);
         }
         Ok(threads)
+    }
+
+    fn spawn_all(&self) -> Result<()> {
+        let flush = self.engine.settings.flush_interval;
+        self.spawn("firstseen-seal", |e| &e.signals.seal, IDLE, Engine::seal_step)?;
+        self.spawn("firstseen-keep", |e| &e.signals.maintain, IDLE, Engine::maintain_step)?;
+        self.spawn("firstseen-log", |e| &e.signals.log, flush, Engine::log_step)
     }
 
     fn spawn(
@@ -106,8 +109,11 @@ impl Engine {
     }
 
     fn log_step(&self) -> Result<()> {
-        self.log.prepare_spare(self.time.now())?;
+        // First what `Buffered` promises (I6): on a full disk there is no spare to be had, again and again.
         self.log.flush()?;
+        if let Err(error) = self.log.prepare_spare(self.time.now()) {
+            self.note_trouble(&error);
+        }
         self.log.sync_full()
     }
 

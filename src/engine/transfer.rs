@@ -129,7 +129,9 @@ impl Engine {
                 }
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || self.heal(&run, &fault, Some(hash)))?;
+                    MutexGuard::unlocked(&mut shard, || {
+                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                    })?;
                     continue;
                 }
             };

@@ -3,8 +3,9 @@
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
 use firstseen::limits::{BATCH_BYTES_MAX, BATCH_IDS_MAX};
-use firstseen::{ClaimOptions, ErrorKind, MemoryChunks, days};
+use firstseen::{ClaimOptions, ErrorKind, MemoryChunks, Reserve, days};
 use std::collections::HashSet;
+use std::time::Duration;
 
 #[test]
 fn i1_batches_answer_as_a_set_does_with_copies_inside_and_across() {
@@ -79,4 +80,20 @@ fn a_batch_larger_than_the_memory_of_a_store_is_claimed_whole() {
     assert!(again.iter().all(|a| a.is_duplicate()));
     drop(store);
     assert_seen(&builder().open().unwrap(), 0..24_000, true);
+}
+
+/// What a batch enters for the time being stands in the place of what was there, also of a tombstone.
+#[test]
+fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let builder = sim_with(&disk, &clock, &chunks).wait_max(Duration::from_millis(50));
+    let store = builder.open().unwrap();
+    assert!(store.claim("a").unwrap().is_first_seen());
+    store.freeze();
+    settle(&store);
+    assert!(store.forget("a").unwrap());
+    let Reserve::FirstSeen(held) = store.reserve("b").unwrap() else { panic!("it is new") };
+    assert_eq!(store.claim_batch(&["a", "b"]).unwrap_err().kind(), ErrorKind::Retry);
+    drop(held);
+    assert!(!store.contains("a").unwrap());
 }

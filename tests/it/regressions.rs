@@ -562,3 +562,105 @@ fn i11_a_namespace_that_only_the_manifest_knew_was_lost_with_it() {
     let store = sim(&cut, &clock).open().unwrap();
     assert!(store.namespace("orders").unwrap().contains("a").unwrap());
 }
+
+/// Found by attack: a repair did not note how far its log was on disk, so damage to that log before the next
+/// manifest looked like a log that had never been written, and everything was new again without a word.
+#[test]
+fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
+    let segment = Path::new(AT).join("log/0000000001.seg");
+    let flip = |disk: &SimDisk, at: u64| {
+        let file = disk.open(&segment).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        file.sync_data().unwrap();
+    };
+    let harms: [&dyn Fn(&SimDisk); 2] =
+        [&|disk| flip(disk, 17), &|disk| disk.remove(&segment).unwrap()];
+    for (harm, used_since) in [(0, false), (0, true), (1, false), (1, true)] {
+        for count in [200, 20_000] {
+            let (disk, clock) = (SimDisk::new(), clock());
+            let builder =
+                |disk: &SimDisk| sim(disk, &clock).segment_bytes(64 << 10).open_set_bytes(4 << 20);
+            let open = |disk: &SimDisk| builder(disk).open();
+            let store = open(&disk).unwrap();
+            for first in (0..count).step_by(200) {
+                store.claim_batch(&ids(first..first + 200)).unwrap();
+            }
+            store.sync().unwrap();
+            let mut disk = disk.kill();
+            flip(&disk, 4096 + 100);
+            builder(&disk).repair().unwrap();
+            if used_since {
+                let store = open(&disk).unwrap();
+                let _ = store.claim("since").unwrap();
+                disk = disk.kill();
+            }
+            harms[harm](&disk);
+            let opened = open(&disk).map(drop).map_err(|e| e.kind());
+            assert_eq!(opened, Err(ErrorKind::Repair), "{harm} {used_since} {count}");
+        }
+    }
+}
+
+/// Found by attack: with a chunk store that takes nothing, each chunk was built from the log for one look and
+/// pushed out of a small cache by the next, and a batch that needs more of them than fit went round for ever.
+#[test]
+fn i12_a_batch_went_round_for_ever_when_its_chunks_could_not_be_kept() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let builder = sim_with(&disk, &clock, &chunks).shards(64).open_set_bytes(4 << 20);
+    let store = builder.wait_max(Duration::from_millis(200)).open().unwrap();
+    for first in (0..200_000).step_by(10_000) {
+        store.claim_batch(&ids(first..first + 10_000)).unwrap();
+    }
+    store.freeze();
+    settle(&store);
+    chunks.damage(|_| false);
+    chunks.set_full(true);
+    let (done, answer) = std::sync::mpsc::channel();
+    let asked = store.clone();
+    std::thread::spawn(move || {
+        let batch = asked.claim_batch(&ids(0..20_000)).map(drop).map_err(|e| e.kind());
+        let mut held = asked.reserve_batch(&ids(200_000..200_010)).unwrap();
+        done.send((batch, held.confirm().is_ok())).ok();
+    });
+    let answered = answer.recv_timeout(Duration::from_secs(60)).expect("it ends");
+    assert_eq!(answered, (Err(ErrorKind::Retry), true));
+    chunks.set_full(false);
+    clock.advance(Duration::from_secs(2)); // one that has failed is left alone for a while
+    let answers = store.claim_batch(&ids(0..20_000)).unwrap();
+    assert!(answers.iter().all(|answer| answer.is_duplicate()));
+}
+
+/// Found by attack: the thread that writes the buffer gave up before it wrote, each time that it could not make
+/// a spare segment, so on a full disk what was buffered stayed in the process.
+#[test]
+fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
+    let disk = SimDisk::new().without_mapping();
+    let open = |disk: &SimDisk| {
+        Store::builder(AT).disk(disk.clone()).seed([3; 16]).segment_bytes(64 << 10).open().unwrap()
+    };
+    let store = open(&disk);
+    let wait = |what: &str, until: &dyn Fn() -> bool| {
+        let waited = (0..10_000).find(|_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            until()
+        });
+        assert!(waited.is_some(), "{what}");
+    };
+    // A first segment and its spare, and room for nothing else.
+    wait("a spare is made", &|| disk.list(&Path::new(AT).join("log")).unwrap().len() == 2);
+    disk.set_capacity(Some(disk.used()));
+    claim_all_first(&store, 0..2700); // into the spare
+    let failures = store.stats().background_failures;
+    wait("no other spare can be made", &|| store.stats().background_failures > failures + 1);
+    let options = ClaimOptions::new().durability(firstseen::Durability::Buffered);
+    for n in 10_000..10_100 {
+        assert!(store.claim_with(id(n), options).unwrap().is_first_seen());
+    }
+    let failures = store.stats().background_failures;
+    wait("the thread comes by", &|| store.stats().background_failures > failures + 3);
+    let after = disk.kill();
+    after.set_capacity(None);
+    assert_seen(&open(&after), 10_000..10_100, true);
+}

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ErrorKind, Reservation, Reserve, Reserved, Store};
+use firstseen::{ErrorKind, MemoryChunks, Reservation, Reserve, Reserved, Store};
 use std::time::Duration;
 
 fn open(disk: &SimDisk) -> Store {
@@ -167,4 +167,19 @@ fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
         let waited = began.elapsed();
         assert!(waited < Duration::from_secs(2), "a wait of 100 ms took {waited:?}");
     });
+}
+
+/// All within one millisecond: the claim that is confirmed must outlast the tombstone of the one before.
+#[test]
+fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+    let store = open();
+    assert!(store.claim("a").unwrap().is_first_seen());
+    assert!(store.forget("a").unwrap());
+    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("it is new") };
+    held.confirm().unwrap();
+    assert!(store.contains("a").unwrap());
+    drop((held, store));
+    assert!(open().contains("a").unwrap());
 }

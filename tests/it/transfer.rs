@@ -2,7 +2,9 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ClaimOptions, ErrorKind, ImportEntry, Reserve, Store, Timestamp, hours, minutes};
+use firstseen::{
+    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Reserve, Store, Timestamp, hours, minutes,
+};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -127,4 +129,20 @@ fn i1_an_import_waits_for_a_reservation() {
     assert!(!store.contains("a").unwrap(), "held, not claimed");
     held.confirm().unwrap();
     assert_eq!(store.import("default", &entries).unwrap(), 0, "claimed by its holder");
+}
+
+/// Of ids as long as these few fit into a chunk, and some chunks are empty.
+#[test]
+fn i11_an_export_goes_on_behind_an_empty_chunk() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let store = sim_with(&disk, &clock, &chunks).open_set_bytes(1 << 20).open().unwrap();
+    let long = |n: u64| [&id(n)[..], &[b'x'; 984]].concat();
+    for first in (0..240).step_by(60) {
+        for n in first..first + 60 {
+            assert!(store.claim(long(n)).unwrap().is_first_seen());
+        }
+        store.freeze();
+        settle(&store);
+    }
+    assert_eq!(export(&store).len(), 240);
 }
