@@ -162,3 +162,21 @@ fn i12_a_large_run_is_removed_on_a_disk_that_is_nearly_full() {
     assert!(!chunks.get(ChunkId { run: 1, bucket: 7 }, &mut |_| ()).unwrap());
     chunks.close();
 }
+
+#[test]
+fn i10_a_lock_that_sled_lets_go_late_does_not_mean_to_build_everything_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sled");
+    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
+    chunks.put(ID, b"chunk").unwrap();
+    chunks.close();
+    let late = File::open(path.join(FILE)).unwrap();
+    late.lock().unwrap();
+    let late = std::thread::spawn(move || {
+        std::thread::park_timeout(Duration::from_millis(200));
+        drop(late);
+    });
+    chunks.reopen().unwrap();
+    assert!(chunks.get(ID, &mut |bytes| assert_eq!(bytes, b"chunk")).unwrap());
+    late.join().unwrap();
+}

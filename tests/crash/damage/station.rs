@@ -142,6 +142,24 @@ impl Station {
         Ok(station)
     }
 
+    /// The same store after it has lost its manifest and was repaired, and nobody has opened it since: a new
+    /// log, of which no manifest lists a segment.
+    fn repaired(self) -> Verdict<Self> {
+        let disk = self.disk.kill();
+        disk.remove(&Path::new(SIMULATED_DIR).join("MANIFEST")).map_err(|e| e.to_string())?;
+        let world = self.world.after(disk, Harm::Dropped);
+        let report = world.builder().repair().map_err(|e| format!("repair: {e}"))?;
+        if !report.lost.is_empty() {
+            return Err(format!("a sound log was repaired: {report}"));
+        }
+        let disk = world.disk().kill();
+        let files = files_of(&disk);
+        let segments = files.iter().filter(|(path, _)| Self::segment_no(path).is_some());
+        let records = segments.flat_map(|(path, bytes)| layout::records(path, bytes)).collect();
+        let versions = BTreeMap::new();
+        Ok(Self { name: "repaired", world, disk, files, versions, records, ..self })
+    }
+
     /// Several segments, sealed and not, runs with filters, records on both sides of what is on disk.
     fn check_that_it_is_worth_it(&self) -> Verdict {
         let count = |ending: &str| {
@@ -195,13 +213,14 @@ impl Station {
     }
 }
 
-/// A store that was closed, one that was killed, and one that was killed when its tail had gone over
-/// several segments since the last sync.
+/// A store that was closed, one that was killed, one that was killed when its tail had gone over several
+/// segments since the last sync, and one that was repaired.
 pub(super) fn stations(seed: u64) -> Verdict<Vec<Station>> {
     let mut rng = Rng(seed);
     Ok(vec![
         Station::build("closed", End::Closed, &mut rng, 20, 10)?,
         Station::build("killed", End::Kill, &mut rng, 25, 15)?,
         Station::build("killed with a long tail", End::Kill, &mut rng, 5, 250)?,
+        Station::build("closed, and then repaired", End::Closed, &mut rng, 20, 10)?.repaired()?,
     ])
 }
