@@ -23,10 +23,13 @@ for name in "${names[@]}"; do
     patch=tests/planted/tools/$name.patch
     log=$work/$name.log
     rm -rf "$tree"
-    mkdir -p "$tree"
-    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree" 2>/dev/null || true
-    # What is not ours need not be built again.
-    ln -s "$root/target" "$tree/target"
+    mkdir -p "$tree/target"
+    # What is not ours need not be built again. What is ours must be, and beside what is right: Miri notes the folder
+    # that it is to read the source in, and what is built from a wrong source would be taken for good.
+    built=target/$(field "$patch" built)
+    [ ! -d "$built" ] || cp -a --reflink=auto "$built" "$tree/target/"
+    find "$tree/target" -name '*firstseen*' -prune -exec rm -rf {} +
+    git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$tree"
     patch --directory "$tree" --strip 1 --forward --fuzz 0 --quiet < "$patch"
     read -ra command <<< "$(field "$patch" run)"
     if (cd "$tree" && "${command[@]}") > "$log" 2>&1; then
