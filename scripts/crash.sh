@@ -81,6 +81,7 @@ if [ "$all" = yes ]; then
     run miri scripts/miri.sh
     run thread-sanitizer scripts/sanitize.sh thread
     run address-sanitizer scripts/sanitize.sh address
+    run planted-for-tools scripts/planted_tools.sh
 fi
 SECONDS=0
 rounds=0
