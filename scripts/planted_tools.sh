@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Shows that Miri and the sanitizers can say no: each patch in tests/planted/tools makes the engine wrong in a way
+# Shows that Miri and the sanitizers can say no: each patch in tests/planted_tools makes the engine wrong in a way
 # that its tool is there for, and the tool, run as scripts/test.sh runs it, must name that kind of fault.
 #
 #   scripts/planted_tools.sh [NAME]...      NAME: of a patch, without its ending
@@ -15,12 +15,12 @@ field() { sed -n "/^--- /q; s/^$2: *//p" "$1"; }
 
 names=("$@")
 if [ ${#names[@]} = 0 ]; then
-    for patch in tests/planted/tools/*.patch; do names+=("$(basename "$patch" .patch)"); done
+    for patch in tests/planted_tools/*.patch; do names+=("$(basename "$patch" .patch)"); done
 fi
 
 caught=0
 for name in "${names[@]}"; do
-    patch=tests/planted/tools/$name.patch
+    patch=tests/planted_tools/$name.patch
     log=$work/$name.log
     rm -rf "$tree"
     mkdir -p "$tree/target"
