@@ -83,7 +83,7 @@ fn i7_i12_a_full_disk_is_forgotten_when_there_is_room_again() {
     let store = builder.wait_max(Duration::ZERO).open().unwrap();
     let mut next = 0;
     // Claims until one would have to wait for sealing; what it hears at once instead of waiting.
-    let mut claim_until_full = |next: &mut u64| loop {
+    let claim_until_full = |next: &mut u64| loop {
         match store.claim(id(*next)) {
             Ok(answer) => assert!(answer.is_first_seen(), "id {next}"),
             Err(error) => break error,
