@@ -120,7 +120,7 @@ impl Inode {
             match loss {
                 Loss::All => self.keep(&mut pages, |_| false),
                 Loss::Seeded(seed) | Loss::OutOfOrder(seed) => {
-                    self.keep_some(&mut pages, Rng::new(seed, stream))
+                    self.keep_some(&mut pages, Rng::new(seed, stream));
                 }
             }
             Arc::new(pages)
