@@ -443,3 +443,66 @@ fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
 }
 
 const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize - 8192);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+    use crate::log::record::Item;
+    use crate::log::recover::ReplayPlan;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// An empty log, and ready for it a second segment with a later base.
+    fn log() -> Log {
+        let disk = SimDisk::new();
+        let dir = PathBuf::from("/log");
+        disk.create_dir_all(&dir).expect("makes a folder");
+        let config = LogConfig {
+            disk: Arc::new(disk),
+            dir,
+            seed: Seed([7; 16]),
+            health: Arc::default(),
+            work: Arc::default(),
+            segment_bytes: 32 << 10,
+        };
+        let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
+        let log = Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a new log").log;
+        log.prepare_spare(Timestamp::from_millis(NOW.as_millis() + 1_000)).expect("there is room");
+        log
+    }
+
+    fn append(log: &Log, count: u64) -> Result<Lsn> {
+        let (ns, ttl) = (NsId(1), Ttl::from_millis(60_000));
+        let ids: Vec<[u8; 16]> = (0..count).map(|n| u128::from(n).to_le_bytes()).collect();
+        let versions = ids.iter().map(|id| (Key { ns, id }, Version::claim(NOW, ttl)));
+        log.append_claims(AppendLevel::Process, NOW, ttl, ns, versions)
+    }
+
+    fn ids_in(log: &Log, segment: u32) -> usize {
+        let mut ids = 0;
+        let count = |_, item: Item<'_>| {
+            ids += usize::from(matches!(item, Item::Version(..)));
+            Ok(())
+        };
+        log.scan(segment, count).expect("reads");
+        ids
+    }
+
+    /// Somebody reads the time, and before he appends his batch a segment with a later base is made. There the
+    /// record needs full times, and more room than in the segment before.
+    #[test]
+    fn i9_a_batch_that_is_older_than_the_segment_it_goes_to_has_room_there_or_is_refused() {
+        let small = log();
+        while small.active() == 1 {
+            append(&small, 500).expect("fits with full times, too");
+        }
+        assert_eq!(ids_in(&small, 2), 500);
+
+        let large = log();
+        append(&large, 1000).expect("fits without full times");
+        append(&large, 1000).expect_err("does not fit with full times");
+        append(&large, 1).expect("the log goes on");
+        assert_eq!((ids_in(&large, 1), large.active(), ids_in(&large, 2)), (1000, 2, 1));
+    }
+}

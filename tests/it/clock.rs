@@ -1,8 +1,10 @@
 //! I5: time does not run backwards, and is not believed blindly.
 
 use crate::support::*;
+use firstseen::disk::Disk;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{ClaimOptions, ManualClock, Timestamp, Ttl, days, hours, minutes};
+use std::path::Path;
 use std::time::Duration;
 
 const DAY: u64 = 24 * 3_600_000;
@@ -98,6 +100,26 @@ fn i5_a_jump_found_at_an_opening_is_held_as_well() {
     clock.advance(Duration::from_secs(60));
     let store = sim(&disk, &clock).ttl(days(7)).open().unwrap();
     assert!(!store.contains("a").unwrap(), "short runs add up to one settling");
+}
+
+/// A repair writes the manifest anew; what the old one knew of the time goes over into it.
+#[test]
+fn i5_a_jump_found_after_a_repair_is_held_as_well() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).ttl(days(7)).open().unwrap();
+    claim_all_first(&store, 0..100);
+    store.sync().unwrap();
+    let disk = disk.kill();
+    let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
+    segment.write_all_at(&[0xff; 40], 4096 + 1000).unwrap();
+    clock.jump_to(Timestamp::from_millis(NOW + 3 * 365 * DAY));
+    let report = sim(&disk, &clock).repair().unwrap();
+    assert!(!report.manifest_rebuilt && report.saved_records > 90, "{report}");
+    let store = sim(&disk, &clock).ttl(days(7)).open().unwrap();
+    assert_eq!(store.stats().clock_jumps, 1, "seen, and not believed at once");
+    assert_seen(&store, 0..20, true);
+    clock.advance(Duration::from_secs(61));
+    assert_seen(&store, 0..20, false);
 }
 
 #[test]

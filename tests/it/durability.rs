@@ -69,6 +69,48 @@ fn i6_what_came_while_a_sync_was_under_way_is_not_covered_by_it() {
     }
 }
 
+/// Claims so many that several small segments fill up.
+fn fill_segments(store: &Store) {
+    for n in 0..3_000 {
+        assert!(store.claim_with(id(n), at(Durability::Process)).unwrap().is_first_seen());
+    }
+}
+
+#[test]
+fn i6_a_segment_that_fills_while_a_sync_is_under_way_is_on_disk_after_the_next() {
+    for disk in disks() {
+        let store = builder(&disk).segment_bytes(32 << 10).open_set_bytes(4 << 20).open().unwrap();
+        let _ = store.claim_with(id(10_000), at(Durability::Process)).unwrap();
+        let other = store.clone();
+        disk.after_next_sync(move || fill_segments(&other));
+        store.sync().unwrap();
+        assert!(store.stats().log_segments >= 3, "{}", store.stats());
+        store.sync().unwrap();
+        for after in power_cuts(&disk).take(10) {
+            let store = open(&after);
+            assert_seen(&store, 0..3_000, true);
+            assert_sound(&store);
+        }
+    }
+}
+
+/// Closing syncs what is there, then takes no more claims; those in between are on disk as well.
+#[test]
+fn i6_what_was_claimed_while_a_store_was_closed_survives_a_power_cut() {
+    for disk in disks() {
+        let store = builder(&disk).segment_bytes(32 << 10).open_set_bytes(4 << 20).open().unwrap();
+        let _ = store.claim_with(id(10_000), at(Durability::Process)).unwrap();
+        let other = store.clone();
+        disk.after_next_sync(move || fill_segments(&other));
+        store.close().unwrap();
+        for after in power_cuts(&disk).take(10) {
+            let store = open(&after);
+            assert_seen(&store, 0..3_000, true);
+            assert_sound(&store);
+        }
+    }
+}
+
 #[test]
 fn i6_a_duplicate_at_disk_is_as_durable_as_asked() {
     for disk in disks() {

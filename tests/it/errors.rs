@@ -75,6 +75,37 @@ fn a_wait_that_ends_and_a_disk_that_is_full_can_be_tried_again() {
     assert!(store.claim(id(full.0)).unwrap().is_first_seen());
 }
 
+/// Sealing met a full disk once. When there is room again, claims wait for it as they did before.
+#[test]
+fn i7_i12_a_full_disk_is_forgotten_when_there_is_room_again() {
+    let disk = SimDisk::new();
+    let builder = sim(&disk, &clock()).shards(1).segment_bytes(4 << 20).open_set_bytes(16 << 10);
+    let store = builder.wait_max(Duration::ZERO).open().unwrap();
+    let mut next = 0;
+    // Claims until one would have to wait for sealing; what it hears at once instead of waiting.
+    let claim_until_full = |next: &mut u64| loop {
+        match store.claim(id(*next)) {
+            Ok(answer) => assert!(answer.is_first_seen(), "id {next}"),
+            Err(error) => break error,
+        }
+        *next += 1;
+    };
+    store.run_background().unwrap();
+    disk.set_capacity(Some(disk.used()));
+    assert_eq!(claim_until_full(&mut next).kind(), ErrorKind::Retry);
+    refused(store.run_background(), ErrorKind::StorageFull, "");
+    assert_eq!(claim_until_full(&mut next).kind(), ErrorKind::StorageFull);
+    disk.set_capacity(None);
+    for round in 0..3 {
+        store.run_background().unwrap();
+        let before = next;
+        let error = claim_until_full(&mut next);
+        assert_eq!(error.kind(), ErrorKind::Retry, "round {round}: {error}");
+        assert!(next > before + 100, "round {round}: there was room in memory");
+    }
+    assert_seen(&store, 0..next, true);
+}
+
 #[test]
 fn a_store_that_has_stopped_and_one_that_is_closed_want_to_be_opened_again() {
     let (disk, store) = store();

@@ -1,7 +1,10 @@
 //! Opening, closing, the lock, and what is no store.
 
 use crate::support::*;
+use firstseen::disk::sim::SimDisk;
 use firstseen::{Builder, ErrorKind, Namespace, NamespaceOptions, Reservation, Store};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 #[test]
 fn handles_may_be_shared_between_threads() {
@@ -51,6 +54,28 @@ fn a_second_open_is_refused_while_the_first_lives() {
     assert!(store.claim("a").unwrap().is_first_seen(), "the first one works on");
     drop(store);
     assert!(Store::open(&path).unwrap().contains("a").unwrap());
+}
+
+/// Until the last byte is on disk: who gets in earlier cuts what the first one still writes.
+#[test]
+fn i1_a_store_that_is_being_closed_is_still_locked() {
+    fn look_at_every_sync(disk: &SimDisk, looks: &Arc<AtomicU64>) {
+        let (again, looks) = (disk.clone(), Arc::clone(looks));
+        disk.after_next_sync(move || {
+            let second = sim(&again, &clock()).open();
+            assert_eq!(second.unwrap_err().kind(), ErrorKind::Locked);
+            looks.fetch_add(1, Ordering::Relaxed);
+            look_at_every_sync(&again, &looks);
+        });
+    }
+    let (disk, looks) = (SimDisk::new(), Arc::new(AtomicU64::new(0)));
+    let store = sim(&disk, &clock()).open().unwrap();
+    claim_all_first(&store, 0..10);
+    look_at_every_sync(&disk, &looks);
+    store.close().unwrap();
+    disk.after_next_sync(|| ());
+    assert!(looks.load(Ordering::Relaxed) >= 3, "the log, its end, and the manifest");
+    assert_seen(&sim(&disk, &clock()).open().unwrap(), 0..10, true);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{Builder, ErrorKind, NamespaceOptions, Store, hours};
+use firstseen::{Builder, ErrorKind, MemoryChunks, NamespaceOptions, Store, hours};
 use std::path::Path;
 
 const DIR: &str = "/s";
@@ -82,6 +82,61 @@ fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
         stopped += 1;
     }
     assert!(stopped > 20, "repair makes more calls than {stopped}");
+}
+
+/// The manifest speaks of the old log, and what it takes for sealed there is something else in the new one.
+/// So it is away for good before the new log moves in, also where names reach the disk in any order.
+#[test]
+fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
+    const N: u64 = 800;
+    let clock = clock();
+    let builder = |disk: &SimDisk, chunks: &MemoryChunks| sim_with(disk, &clock, chunks);
+    let damaged = || {
+        let (disk, chunks) = (SimDisk::new().without_name_order(), MemoryChunks::default());
+        let store = builder(&disk, &chunks).open().unwrap();
+        claim_all_first(&store, 0..N / 2);
+        store.freeze();
+        settle(&store);
+        claim_all_first(&store, N / 2..N);
+        store.sync().unwrap();
+        let disk = disk.kill();
+        let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
+        segment.write_all_at(&[0xff; 4_000], 4096).unwrap();
+        segment.sync_data().unwrap();
+        (disk, chunks)
+    };
+    let open = |disk: &SimDisk, chunks: &MemoryChunks| builder(disk, chunks).open();
+    let seen = |store: &Store| -> Vec<u64> {
+        (0..N).filter(|n| store.contains(id(*n)).unwrap()).collect()
+    };
+    let (disk, chunks) = damaged();
+    assert_eq!(open(&disk.kill(), &chunks).unwrap_err().kind(), ErrorKind::Repair);
+    let (disk, chunks) = damaged();
+    let start = disk.ops();
+    disk.set_trace(true);
+    builder(&disk, &chunks).repair().unwrap();
+    let steps = disk.trace();
+    let moved = steps.iter().find(|step| step.what.starts_with("rename /s/MANIFEST to "));
+    let saved = seen(&open(&disk, &chunks).unwrap());
+    assert!(saved.len() as u64 > N / 2 && saved.len() as u64 <= N - 100, "{} saved", saved.len());
+
+    for call in moved.expect("it is moved away").number - start.. {
+        let (disk, chunks) = damaged();
+        disk.fail_at(disk.ops() + call, Fault::Crash, true);
+        let ended = builder(&disk, &chunks).repair().is_ok();
+        for seed in 0..scaled(100) {
+            let (disk, chunks) = (disk.crash(seed), chunks.copy());
+            if let Err(e) = open(&disk, &chunks) {
+                assert_eq!(e.kind(), ErrorKind::Repair, "call {call}, seed {seed}: {e}");
+                builder(&disk, &chunks).repair().unwrap();
+            }
+            let found = seen(&open(&disk, &chunks).unwrap());
+            assert!(found == saved, "call {call}, seed {seed}: {} claims", found.len());
+        }
+        if ended {
+            break;
+        }
+    }
 }
 
 #[test]

@@ -11,7 +11,9 @@ use crate::report::{
     Verdict, env, fail, first_seed, in_time, not_run, now_us, pause, proof, thousands,
 };
 use crate::subject::{self, Kind, Subject};
-use std::path::Path;
+use firstseen::disk::{Disk, RealDisk};
+use std::io;
+use std::path::{Path, PathBuf};
 
 const TEST: &str = "i1_i6_i10_a_power_cut_on_a_real_file_system_loses_nothing_that_was_synced";
 const ROW: &str = "power cut on ext4";
@@ -132,4 +134,34 @@ fn i1_i6_i10_a_power_cut_on_a_real_file_system_loses_nothing_that_was_synced() {
         thousands(unsure)
     );
     proof(ROW, cuts, "cuts", &details);
+}
+
+/// What is in a folder after a file in it was renamed, perhaps the folder synced, and the power cut.
+fn names_after_a_cut(synced: bool) -> Verdict<Vec<PathBuf>> {
+    let disk = Ext4::new("names", 16)?;
+    let (folder, real) = (disk.path().join("folder"), RealDisk::default());
+    let rename = || -> io::Result<()> {
+        real.create_dir_all(&folder)?;
+        real.create_new(&folder.join("old"))?.sync_data()?;
+        real.sync_dir(&disk.path())?;
+        real.sync_dir(&folder)?;
+        real.rename(&folder.join("old"), &folder.join("new"))?;
+        if synced { real.sync_dir(&folder) } else { Ok(()) }
+    };
+    rename().map_err(|e| format!("rename: {e}"))?;
+    disk.cut()?;
+    disk.power_on()?;
+    real.list(&folder).map_err(|e| format!("list: {e}"))
+}
+
+/// The store syncs files soon after it renames, and ext4 then writes names along with them: there nobody would
+/// miss the sync of a folder. Here nothing else is synced.
+#[test]
+fn i6_a_power_cut_on_a_real_file_system_leaves_the_names_of_a_synced_folder() {
+    if !is_possible() {
+        return not_run(ROW);
+    }
+    let after = |synced| names_after_a_cut(synced).unwrap_or_else(|what| panic!("{what}"));
+    assert_eq!(after(true), [Path::new("new")]);
+    assert_eq!(after(false), [Path::new("old")], "or the sync would have shown nothing");
 }

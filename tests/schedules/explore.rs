@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 /// Scenarios that share the schedules: the calls of [`explore`].
-const SCENARIOS: u64 = 16;
+const SCENARIOS: u64 = 17;
 
 fn env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

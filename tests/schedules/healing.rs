@@ -2,7 +2,8 @@
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
-use firstseen::Claim;
+use firstseen::{Claim, ClaimOptions, minutes};
+use std::time::Duration;
 
 #[test]
 fn i1_i10_claims_while_chunks_are_lost_and_healed() {
@@ -39,5 +40,41 @@ fn i1_i10_claims_while_chunks_are_lost_and_healed() {
         let claims = join(claimers);
         join([thief, sealer]);
         assert_one_winner("new", &claims);
+    });
+}
+
+/// Healing reads the log up to a place, and compaction moves what it needs from before that place behind it.
+#[test]
+fn i1_i10_a_chunk_is_healed_while_the_log_is_compacted() {
+    explore("i1_i10_a_chunk_is_healed_while_the_log_is_compacted", || {
+        let scene = Scene::new();
+        let open = || scene.builder().segment_bytes(16 << 10).open().expect("opens");
+        let store = open();
+        assert!(store.claim("a").expect("claims").is_first_seen());
+        // The rest of the first segment, and so much of the next, is about claims that end soon.
+        let short = ClaimOptions::new().ttl(minutes(1));
+        for batch in 0..2 {
+            let ids: Vec<Vec<u8>> = (0..10).map(|n| vec![10 * batch + n; 1000]).collect();
+            let _ = store.default_namespace().claim_batch_with(&ids, short).expect("claims");
+        }
+        store.freeze();
+        store.run_background().expect("seals");
+        store.close().expect("closes");
+        scene.clock.advance(Duration::from_secs(24 * 3600));
+        // Opened again, so that no chunk is in memory; and there is none in the chunk store either.
+        let store = open();
+        scene.chunks.damage(|_| false);
+        let claimer = {
+            let store = store.clone();
+            start(move || store.claim("a").expect("claims"))
+        };
+        let compactor = {
+            let store = store.clone();
+            start(move || store.run_background().expect("compacts"))
+        };
+        assert!(matches!(join([claimer])[..], [Claim::Duplicate { .. }]), "granted twice");
+        join([compactor]);
+        assert_eq!(store.stats().segments_removed, 1, "what was healed from is gone");
+        assert!(store.contains("a").expect("reads"));
     });
 }

@@ -54,6 +54,16 @@ fn a_second_lock_would_block_until_the_first_is_dropped() {
     RealDisk::default().lock(&path).unwrap();
 }
 
+/// What a folder of names lost without its sync is seen at a power cut only. But there are folders that
+/// refuse to be synced, and to hear of that one must have asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn i6_the_sync_of_a_folder_is_asked_of_the_system() {
+    let refused = RealDisk::default().sync_dir(Path::new("/proc")).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    RealDisk::default().sync_dir(tempdir().unwrap().path()).unwrap();
+}
+
 #[test]
 fn names_are_sorted_and_missing_things_say_so() {
     let dir = tempdir().unwrap();

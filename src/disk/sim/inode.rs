@@ -119,7 +119,9 @@ impl Inode {
             let mut pages = Pages::clone(&self.durable);
             match loss {
                 Loss::All => self.keep(&mut pages, |_| false),
-                Loss::Seeded(seed) => self.keep_some(&mut pages, Rng::new(seed, stream)),
+                Loss::Seeded(seed) | Loss::OutOfOrder(seed) => {
+                    self.keep_some(&mut pages, Rng::new(seed, stream));
+                }
             }
             Arc::new(pages)
         };

@@ -8,7 +8,7 @@
 //! - [`SimDisk::kill`] ends the process and keeps all that was written. [`SimDisk::crash`] cuts the power:
 //!   of the unsynced writes of each file it keeps none, all, a prefix, any subset, a prefix with a torn
 //!   end, or lets every 512-byte sector stop at a moment of its own. Names keep their order within a
-//!   folder, as journals do, but folders do not wait for one another.
+//!   folder, as journals do ([`SimDisk::without_name_order`] has none), but folders do not wait for one another.
 //! - A `sync_data` that failed has dropped its writes: a later one that succeeds does not bring them back
 //!   (that is what Linux does). They stay visible until the power is cut.
 //! - A write inside a mapping is an unsynced write that cannot be refused.
@@ -85,6 +85,7 @@ struct State {
     faults: Vec<Planned>,
     capacity: Option<u64>,
     mapping: bool,
+    name_order: bool,
     trace: Option<Vec<Step>>,
     locked: BTreeSet<u64>,
     after_sync: Option<Call>,
@@ -111,6 +112,8 @@ struct Planned {
 enum Loss {
     All,
     Seeded(u64),
+    /// Names, too, in any order.
+    OutOfOrder(u64),
 }
 
 impl SimDisk {
@@ -123,6 +126,14 @@ impl SimDisk {
     #[must_use]
     pub fn without_mapping(self) -> Self {
         self.state.lock().mapping = false;
+        self
+    }
+
+    /// From now on a power cut keeps any of the names made, renamed and removed in a folder since its last
+    /// sync, and not only the first so many: a rename may be on disk, and an earlier one of another name not.
+    #[must_use]
+    pub fn without_name_order(self) -> Self {
+        self.state.lock().name_order = false;
         self
     }
 
@@ -185,7 +196,9 @@ impl SimDisk {
     /// another independent disk, without faults and trace, with the same capacity and mapping.
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
-        self.successor(|tree| tree.crash(Loss::Seeded(seed)))
+        let ordered = self.state.lock().name_order;
+        let loss = if ordered { Loss::Seeded(seed) } else { Loss::OutOfOrder(seed) };
+        self.successor(|tree| tree.crash(loss))
     }
 
     /// Cuts the power like [`Self::crash`], and loses everything that was not synced.
@@ -205,8 +218,8 @@ impl SimDisk {
         let mut state = self.state.lock();
         state.dead = true;
         let tree = next(&state.tree);
-        let (capacity, mapping) = (state.capacity, state.mapping);
-        let next = State { tree, capacity, mapping, ..State::default() };
+        let (capacity, mapping, name_order) = (state.capacity, state.mapping, state.name_order);
+        let next = State { tree, capacity, mapping, name_order, ..State::default() };
         Self { state: Arc::new(Mutex::new(next)) }
     }
 
@@ -226,6 +239,7 @@ impl Default for State {
             faults: Vec::new(),
             capacity: None,
             mapping: true,
+            name_order: true,
             trace: None,
             locked: BTreeSet::new(),
             after_sync: None,

@@ -125,6 +125,32 @@ fn names_need_a_sync_of_their_folder_and_keep_their_order() {
     assert_eq!(seen, BTreeSet::from(expected));
 }
 
+#[test]
+fn without_name_order_every_name_is_lost_or_kept_by_itself() {
+    let disk = SimDisk::new().without_name_order();
+    disk.create_dir_all(path("/s/new")).unwrap();
+    disk.create_dir_all(path("/s/log")).unwrap();
+    disk.create_new(path("/s/m")).unwrap();
+    disk.sync_dir(path("/")).unwrap();
+    disk.sync_dir(path("/s")).unwrap();
+    disk.rename(path("/s/m"), path("/s/m.old")).unwrap();
+    disk.rename(path("/s/log"), path("/s/log.old")).unwrap();
+    disk.rename(path("/s/new"), path("/s/log")).unwrap();
+    let disk = disk.kill();
+    let seen: BTreeSet<_> =
+        (0..1000).map(|seed| disk.crash(seed).list(path("/s")).unwrap()).collect();
+    // What moves into the place of a folder rests on that one having moved away.
+    let folders = [["log", "new"], ["log.old", "new"], ["log", "log.old"]];
+    let states = folders.into_iter().flat_map(|two| {
+        ["m", "m.old"].map(|m| {
+            let mut names: Vec<_> = two.into_iter().chain([m]).map(PathBuf::from).collect();
+            names.sort_unstable();
+            names
+        })
+    });
+    assert_eq!(seen, states.collect());
+}
+
 /// Replaces `m` by way of `m.tmp`, and answers at which step the process died, if it did.
 fn replace(disk: &SimDisk, bytes: &[u8], sync: bool) -> io::Result<()> {
     let file = disk.create_new(path("/s/m.tmp"))?;

@@ -53,16 +53,40 @@ impl Move {
 }
 
 impl Folder {
-    fn crash(&self, loss: Loss, stream: u64) -> Self {
+    fn crash(&self, loss: Loss, stream: u64, is_folder: impl Fn(u64) -> bool) -> Self {
         let mut entries = self.durable.clone();
         let kept = match loss {
             Loss::All => 0,
             Loss::Seeded(seed) => Rng::new(seed, stream).below(self.unsynced.len() + 1),
+            Loss::OutOfOrder(seed) => {
+                self.keep_some(&mut entries, Rng::new(seed, stream), is_folder);
+                0
+            }
         };
         for step in &self.unsynced[..kept] {
             step.apply(&mut entries);
         }
         Self { cache: entries.clone(), durable: entries, unsynced: Vec::new() }
+    }
+
+    /// Keeps any moves, but for those that rest on one that is lost: of a name that is not there, or to the
+    /// place of a folder that is still there.
+    fn keep_some(&self, entries: &mut Entries, mut rng: Rng, is_folder: impl Fn(u64) -> bool) {
+        let mut seen = self.durable.clone();
+        for step in &self.unsynced {
+            let possible = match step {
+                Move::Link(name, _) => !entries.contains_key(name),
+                Move::Unlink(name) => entries.get(name) == seen.get(name),
+                Move::Rename(from, to) => {
+                    let in_the_way = entries.get(to).is_some_and(|node| is_folder(*node));
+                    entries.get(from) == seen.get(from) && !in_the_way
+                }
+            };
+            if rng.next() & 1 == 1 && possible {
+                step.apply(entries);
+            }
+            step.apply(&mut seen);
+        }
     }
 
     /// Every node that this folder names, would name after some crash, or will name once synced.
@@ -264,7 +288,8 @@ impl Tree {
             let node = match self.nodes.get(&number) {
                 Some(Node::File(file)) => Node::File(file.crash(loss, number)),
                 Some(Node::Folder(folder)) => {
-                    let folder = folder.crash(loss, number);
+                    let is_folder = |node| self.folder(node).is_ok();
+                    let folder = folder.crash(loss, number, is_folder);
                     todo.extend(folder.cache.values());
                     Node::Folder(folder)
                 }
