@@ -182,3 +182,17 @@ fn i11_repair_without_a_manifest_keeps_namespaces_apart() {
         assert_eq!(seen.deadline.as_millis() - seen.first_seen.as_millis(), 7 * 3_600_000);
     }
 }
+
+#[test]
+fn i11_repair_says_so_when_nothing_tells_whose_store_it_is() {
+    let disk = damaged();
+    disk.remove(Path::new("/s/MANIFEST")).unwrap();
+    for name in disk.list(Path::new("/s/log")).unwrap() {
+        let segment = disk.open(&Path::new("/s/log").join(name)).unwrap();
+        segment.write_all_at(&[0; 4096], 0).unwrap();
+        segment.sync_data().unwrap();
+    }
+    let error = builder(&disk).repair().unwrap_err();
+    assert!(error.to_string().contains("neither its manifest nor any segment"), "{error}");
+    assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
+}
