@@ -90,14 +90,8 @@ mod tests {
     use crate::{ErrorKind, Store};
     use std::path::Path;
 
-    /// Found by the fuzzer: a manifest whose checksum is good listed runs to be removed with numbers of chunks
-    /// that no disk holds, and each of them was removed one by one.
-    #[test]
-    fn i12_a_forged_number_of_chunks_kept_the_background_busy_for_minutes() {
-        let found = [
-            16, 7, 7, 7, 7, 7, 3, 7, 7, 7, 7, 7, 7, 7, 0xfb, 0, 1, 2, 0x7e, 1, 0x2c, 0, 6, 0xf9, 0,
-            0, 0, 6, 0, 0, 0xfc, 1, 0, 0, 0xf6, 6, 0xf9, 0, 0, 0, 0, 1, 0, 0,
-        ];
+    /// Opens a new store whose manifest was replaced by these bytes, with a good checksum.
+    fn over_manifest(body: &[u8]) -> crate::Result<Store> {
         let disk = SimDisk::new();
         let open = || {
             let builder = Store::builder("/s").disk(disk.clone());
@@ -107,8 +101,32 @@ mod tests {
         let path = Path::new("/s/MANIFEST");
         disk.remove(path).expect("it is there");
         let file = disk.create_new(path).expect("it is gone");
-        file.write_all_at(&super::manifest(&found), 0).expect("there is room");
-        let store = open().expect("nothing in it is damaged");
+        file.write_all_at(&super::manifest(body), 0).expect("there is room");
+        open()
+    }
+
+    /// Found by the fuzzer: a manifest whose checksum is good listed a run of four billion chunks, and looking
+    /// for them took gigabytes.
+    #[test]
+    fn i12_a_forged_run_of_billions_of_chunks_was_looked_for() {
+        let found = [
+            16, 7, 7, 7, 7, 7, 3, 7, 7, 7, 7, 1, 2, 0x7e, 1, 0x2c, 1, 0, 0x7e, 1, 0x2c, 1, 0, 0, 0,
+            0, 0, 0xfc, 0xe8, 0xff, 0xf8, 0xd7, 0xfb, 0xff, 0xfe, 0, 6, 1, 0, 0, 0, 0, 0, 0, 1, 0,
+            0, 0, 2, 0x7e, 0, 6, 1, 0, 1, 0, 0xf9, 0, 0,
+        ];
+        let opened = over_manifest(&found).map(drop).map_err(|e| e.kind());
+        assert_eq!(opened, Err(ErrorKind::Repair));
+    }
+
+    /// Found by the fuzzer: a manifest whose checksum is good listed runs to be removed with numbers of chunks
+    /// that no disk holds, and each of them was removed one by one.
+    #[test]
+    fn i12_a_forged_number_of_chunks_kept_the_background_busy_for_minutes() {
+        let found = [
+            16, 7, 7, 7, 7, 7, 3, 7, 7, 7, 7, 7, 7, 7, 0xfb, 0, 1, 2, 0x7e, 1, 0x2c, 0, 6, 0xf9, 0,
+            0, 0, 6, 0, 0, 0xfc, 1, 0, 0, 0xf6, 6, 0xf9, 0, 0, 0, 0, 1, 0, 0,
+        ];
+        let store = over_manifest(&found).expect("nothing in it is damaged");
         let (done, answer) = std::sync::mpsc::channel();
         std::thread::spawn(move || done.send(store.run_background()).ok());
         answer.recv_timeout(std::time::Duration::from_secs(5)).expect("no hang").expect("works");

@@ -10,6 +10,7 @@ use crate::engine::namespaces::NsMeta;
 use crate::error::{Error, Result};
 use crate::exact::RunMeta;
 use crate::id::Seed;
+use crate::limits;
 use crate::log::{Lsn, ReplayPlan, SegmentMeta};
 use crate::sync::Arc;
 use crate::time::TimeMark;
@@ -88,9 +89,10 @@ impl ManifestBody {
         let (body, read): (Self, usize) = bincode::serde::decode_from_slice(body, config)
             .map_err(|e| Error::corrupt(path, at, format!("the manifest does not decode: {e}")))?;
         let shards = usize::from(body.shards);
-        let sound = shards.is_power_of_two() && shards <= crate::limits::SHARDS_MAX;
+        let sound = shards.is_power_of_two() && shards <= limits::SHARDS_MAX;
         let whole = read + envelope::HEAD_BYTES == bytes.len();
-        if !sound || !whole || body.sealed.len() != shards {
+        let can_be = |run: &RunMeta| (1..=limits::RUN_CHUNKS_MAX).contains(&run.buckets);
+        if !sound || !whole || body.sealed.len() != shards || !body.runs.iter().all(can_be) {
             return Err(Error::corrupt(path, at, "the manifest contradicts itself"));
         }
         Ok(body)

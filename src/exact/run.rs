@@ -55,7 +55,7 @@ impl RunSize {
     /// Into how many chunks a run of this size is cut.
     pub(crate) fn buckets(self) -> u32 {
         let buckets = self.bytes.div_ceil(limits::CHUNK_BYTES).clamp(1, self.ids.max(1));
-        u32::try_from(buckets).unwrap_or(u32::MAX)
+        u32::try_from(buckets).unwrap_or(u32::MAX).min(limits::RUN_CHUNKS_MAX)
     }
 }
 
