@@ -17,7 +17,13 @@ step() { printf '\n== %s (at %d:%02d)\n' "$*" $((SECONDS / 60)) $((SECONDS % 60)
 
 # Runs what prints rows of the proof and keeps them for the table at the end.
 rows=$(mktemp)
-trap 'rm -f "$rows"' EXIT
+miri=$(mktemp)
+miri_job=
+clean_up() {
+    [ -z "$miri_job" ] || kill "$miri_job" 2>/dev/null || true
+    rm -f "$rows" "$miri"
+}
+trap clean_up EXIT
 proof() { "$@" | tee -a "$rows"; }
 
 need() { # command, Debian's packages that bring it
@@ -91,12 +97,18 @@ if [ "$quick" = no ]; then
     step "proof: planted faults"
     proof scripts/planted.sh
 
-    step "proof: explored schedules"
+    # Each of the two keeps one core busy.
+    step "proof: explored schedules, and miri beside them"
+    scripts/miri.sh >"$miri" 2>&1 &
+    miri_job=$!
     proof cargo test --locked --no-default-features --features shuttle --test schedules -- --show-output
     proof scripts/loom.sh
-
     step "proof: miri"
-    proof scripts/miri.sh
+    result=0
+    wait "$miri_job" || result=$?
+    miri_job=
+    proof cat "$miri"
+    [ "$result" = 0 ]
 
     step "proof: thread sanitizer"
     proof scripts/sanitize.sh thread

@@ -4,7 +4,7 @@
 //! worked on again. While an id is held, a claim of it waits and a second reservation hears so.
 
 use crate::engine::Engine;
-use crate::engine::batch::Member;
+use crate::engine::batch::{GROUP, Member};
 use crate::engine::claim::ClaimSpec;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
@@ -70,7 +70,10 @@ impl Engine {
                 }
             };
             let now = self.time.now();
-            for member in &members[answers.len()..] {
+            for (n, member) in members.iter().enumerate().skip(answers.len()) {
+                if n % GROUP == 0 {
+                    locked.touch(&members[n..members.len().min(n + GROUP)]);
+                }
                 let shard = locked.shard(member.shard);
                 match shard.reserved.holder(member.key, member.hash) {
                     Some(h) if h == holder => {
@@ -128,7 +131,10 @@ impl Engine {
             let mut locked = self.lock_all(&members, &mut patience)?;
             let at = self.time.now();
             let mut known = Vec::with_capacity(members.len());
-            for member in &members {
+            for (n, member) in members.iter().enumerate() {
+                if n % GROUP == 0 {
+                    locked.touch(&members[n..members.len().min(n + GROUP)]);
+                }
                 let shard = locked.shard(member.shard);
                 match shard.lookup(member.key, member.hash, self.chunk_access()) {
                     Lookup::Unknown => known.push(None),

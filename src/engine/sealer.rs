@@ -62,7 +62,8 @@ impl Engine {
             cell.shard.lock().sealed(runs);
             cell.changed.notify_all();
             // Its memory serves the next freeze: new pages would be cleared under a claim's feet.
-            if let Ok(set) = Arc::try_unwrap(sealing.set) {
+            if let Ok(mut set) = Arc::try_unwrap(sealing.set) {
+                set.clear();
                 cell.shard.lock().reuse(set);
             }
             kept.into_iter().for_each(|kept| self.keep_chunks(shard, kept));

@@ -4,6 +4,7 @@
 mod chunk;
 mod chunk_cache;
 mod merge;
+mod offset_table;
 mod open_set;
 mod run;
 
@@ -12,5 +13,5 @@ pub(crate) use chunk::ChunkWriter;
 pub(crate) use chunk::fuzz_chunk;
 pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use merge::{MergeCursor, Source};
-pub(crate) use open_set::OpenSet;
+pub(crate) use open_set::{EntryPlace, OpenSet};
 pub(crate) use run::{KeptChunks, RunMeta, RunReader, RunSize, RunWriter, find_in_run};

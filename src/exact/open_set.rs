@@ -7,13 +7,13 @@
 //! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | step u16 | id
 //! ```
 //!
-//! Memory per id: 34 bytes, the id, and five to twelve bytes of table.
+//! Memory per id: 34 bytes, the id, and eight bytes of table.
 
+use crate::exact::offset_table::{self, OffsetTable};
 use crate::expiry::{Class, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::log::Lsn;
 use crate::time::Timestamp;
-use hashbrown::HashTable;
 
 const HEAD: usize = 34;
 /// Where the flags stand in the head.
@@ -21,8 +21,8 @@ const FLAGS_AT: usize = 31;
 /// Taken out of the table again; its bytes stay until the set is emptied.
 const FLAG_REMOVED: u8 = 1;
 
-/// Bytes of table per entry at the capacity that the set starts with.
-const TABLE_BYTES: usize = 9;
+/// Bytes of table per entry when the set is full.
+const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 
 /// An entry as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,11 +33,17 @@ pub(crate) struct OpenEntry<'a> {
     pub(crate) lsn: Lsn,
 }
 
+/// Where an entry stands, for as long as the set is not emptied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntryPlace(u32);
+
 /// Ids and their versions, in memory.
 #[derive(Debug)]
 pub(crate) struct OpenSet {
-    table: HashTable<u32>,
+    table: OffsetTable,
+    /// Entries up to `end`; behind it whatever there was.
     bytes: Vec<u8>,
+    end: usize,
     bytes_max: usize,
     hasher: IdHasher,
     /// Entries by generation. One that was replaced stays counted: this only says when to look.
@@ -47,10 +53,12 @@ pub(crate) struct OpenSet {
 impl OpenSet {
     /// An empty set that calls itself full at about `bytes_max` bytes of memory.
     pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
-        // Room for ids of 16 bytes from the start: growing later would be a pause for some claim.
+        // Room for ids of 16 bytes from the start: growing later would be a pause for some claim. Memory that was never
+        // written to is not taken yet.
         let entries = bytes_max / (HEAD + 16 + TABLE_BYTES);
-        let table = HashTable::with_capacity(entries);
-        Self { table, bytes: Vec::new(), bytes_max, hasher, tally: Tally::default() }
+        let table = OffsetTable::with_capacity(entries);
+        let bytes = vec![0; (entries + 1) * (HEAD + 16)];
+        Self { table, bytes, end: 0, bytes_max, hasher, tally: Tally::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -58,12 +66,12 @@ impl OpenSet {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.is_empty()
+        self.len() == 0
     }
 
     /// Bytes of memory, as far as they follow from the entries.
     pub(crate) fn memory(&self) -> usize {
-        self.bytes.len() + self.table.len() * TABLE_BYTES
+        self.end + self.table.len() * TABLE_BYTES
     }
 
     /// Whether sealing now would free most of it, because most has ended.
@@ -79,43 +87,83 @@ impl OpenSet {
 
     #[inline]
     pub(crate) fn get(&self, key: Key<'_>, hash: IdHash) -> Option<OpenEntry<'_>> {
-        let found = self.table.find(hash.table(), |at| self.key_at(*at) == key)?;
-        Some(self.entry(*found))
+        let found = self.table.find(hash.table(), |at| self.key_at(at) == key)?;
+        Some(self.entry(found))
     }
 
-    /// Adds an id or replaces its version. The caller has looked and knows that this version counts.
+    /// Reads a little of what [`get`](Self::get) would read first. What it is means nothing.
     #[inline]
-    pub(crate) fn put(&mut self, key: Key<'_>, hash: IdHash, version: Version, lsn: Lsn) {
-        let found = self.table.find(hash.table(), |at| self.key_at(*at) == key);
-        if let Some(at) = found.copied() {
-            self.write_version(at as usize, version, lsn);
-        } else {
-            self.insert_new(key, hash, version, lsn);
-        }
+    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
+        self.table.touch(hash.table())
     }
 
-    /// Adds an id that is known not to be in the set.
+    /// Reads a byte of where the next entry will end: what is written there is then not waited for by whoever unlocks
+    /// the lock of the shard.
     #[inline]
-    pub(crate) fn insert_new(&mut self, key: Key<'_>, hash: IdHash, version: Version, lsn: Lsn) {
-        let at = self.bytes.len();
+    pub(crate) fn touch_end(&self) -> u64 {
+        self.bytes.get(self.end + HEAD + 16).map_or(0, |byte| u64::from(*byte))
+    }
+
+    /// Adds an id or replaces its version. The caller has looked and knows that this version counts. Answers
+    /// where it stands.
+    #[inline]
+    pub(crate) fn put(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        version: Version,
+        lsn: Lsn,
+    ) -> EntryPlace {
+        let found = self.table.find(hash.table(), |at| self.key_at(at) == key);
+        let Some(at) = found else { return self.insert_new(key, hash, version, lsn) };
+        self.put_at(EntryPlace(at), version, lsn);
+        EntryPlace(at)
+    }
+
+    /// Replaces the version of an entry.
+    #[inline]
+    pub(crate) fn put_at(&mut self, place: EntryPlace, version: Version, lsn: Lsn) {
+        let at = place.0 as usize;
+        self.tally.add(version.generation(), 1);
+        put_version(&mut self.bytes[at..at + HEAD], version, lsn);
+    }
+
+    /// Adds an id that is known not to be in the set. Answers where it stands.
+    #[inline]
+    pub(crate) fn insert_new(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        version: Version,
+        lsn: Lsn,
+    ) -> EntryPlace {
+        let (at, end) = (self.end, self.end + HEAD + key.id.len());
         debug_assert!(u32::try_from(at).is_ok(), "an open set stays under 4 GB");
-        let mut head = [0; HEAD];
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        let (head, id) = self.bytes[at..end].split_at_mut(HEAD);
         head[24..28].copy_from_slice(&key.ns.0.to_le_bytes());
         head[28..30].copy_from_slice(&(key.id.len() as u16).to_le_bytes());
-        put_version(&mut head, version, lsn);
+        head[FLAGS_AT] = 0;
+        put_version(head, version, lsn);
+        id.copy_from_slice(key.id);
+        self.end = end;
         self.tally.add(version.generation(), 1);
-        self.bytes.extend_from_slice(&head);
-        self.bytes.extend_from_slice(key.id);
         let (bytes, hasher) = (&self.bytes, self.hasher);
-        self.table
-            .insert_unique(hash.table(), at as u32, |at| hasher.hash(key_in(bytes, *at)).table());
+        self.table.insert(hash.table(), at as u32, |at| hasher.hash(key_in(bytes, at)).table());
+        EntryPlace(at as u32)
+    }
+
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.bytes.resize(least.max(self.bytes.len() * 2), 0);
     }
 
     /// Takes an id out again.
     pub(crate) fn remove(&mut self, key: Key<'_>, hash: IdHash) {
         let bytes = &self.bytes;
-        if let Ok(found) = self.table.find_entry(hash.table(), |at| key_in(bytes, *at) == key) {
-            let (at, _) = found.remove();
+        if let Some(at) = self.table.remove(hash.table(), |at| key_in(bytes, at) == key) {
             self.bytes[at as usize + FLAGS_AT] |= FLAG_REMOVED;
         }
     }
@@ -125,7 +173,7 @@ impl OpenSet {
     pub(crate) fn iter(&self) -> impl Iterator<Item = OpenEntry<'_>> {
         let mut at = 0;
         let entries = std::iter::from_fn(move || {
-            let entry = (at < self.bytes.len()).then(|| (at, self.entry(at as u32)))?;
+            let entry = (at < self.end).then(|| (at, self.entry(at as u32)))?;
             at += HEAD + entry.1.key.id.len();
             Some(entry)
         });
@@ -137,7 +185,7 @@ impl OpenSet {
     /// Forgets all entries but keeps the memory for the next ones.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
-        self.bytes.clear();
+        self.end = 0;
         self.tally = Tally::default();
     }
 
@@ -155,11 +203,6 @@ impl OpenSet {
             step: u16::from_le_bytes([head[32], head[33]]),
         };
         OpenEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
-    }
-
-    fn write_version(&mut self, at: usize, version: Version, lsn: Lsn) {
-        self.tally.add(version.generation(), 1);
-        put_version(&mut self.bytes[at..at + HEAD], version, lsn);
     }
 }
 
@@ -200,7 +243,10 @@ mod tests {
         let hasher = IdHasher::new(Seed([1; 16]));
         let hash = IdHash::from_parts(7, 7);
         let mut set = OpenSet::new(hasher, 1 << 20);
-        for (i, id) in [&b"a"[..], b"b", b"ab"].into_iter().enumerate() {
+        // More than stand in one line of the table.
+        let ids: Vec<Vec<u8>> =
+            (0..40).map(|i| vec![b'a' + i % 20; 1 + usize::from(i) / 20]).collect();
+        for (i, id) in ids.iter().enumerate() {
             for ns in 0..2 {
                 let key = Key { ns: NsId(ns), id };
                 assert_eq!(set.get(key, hash), None);
@@ -208,7 +254,7 @@ mod tests {
                 assert_eq!(set.get(key, hash).map(|e| e.lsn), Some(Lsn(i as u64)));
             }
         }
-        assert_eq!(set.len(), 6);
+        assert_eq!(set.len(), 80);
     }
 
     #[test]
@@ -229,5 +275,16 @@ mod tests {
         set.remove(key, hasher.hash(key));
         assert_eq!(set.get(key, hasher.hash(key)), None);
         assert_eq!(set.len(), count - 1);
+        assert_eq!(set.iter().count(), count - 1);
+
+        set.clear();
+        assert_eq!(set.get(key, hasher.hash(key)), None);
+        assert_eq!(set.iter().count(), 0);
+        for i in 0..count as u32 {
+            let id = i.to_le_bytes();
+            let key = Key { ns: NsId(0), id: &id };
+            set.put(key, hasher.hash(key), version(3), Lsn(3));
+        }
+        assert_eq!(set.iter().count(), count, "what was removed before is not removed now");
     }
 }

@@ -85,6 +85,12 @@ impl Filter {
         missing == 0
     }
 
+    /// Reads a word of what [`may_contain`](Self::may_contain) would read. What it is means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
+        self.blocks[hash.filter_block(self.blocks.len() as u32)].0[0]
+    }
+
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         self.blocks.len() * size_of::<Block>()

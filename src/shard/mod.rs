@@ -8,7 +8,7 @@ mod reserved;
 pub(crate) use reserved::ReservedSet;
 
 use crate::chunks::{ChunkId, ChunkStore};
-use crate::exact::{ChunkCache, KeptChunks, OpenSet, RunMeta, find_in_run};
+use crate::exact::{ChunkCache, EntryPlace, KeptChunks, OpenSet, RunMeta, find_in_run};
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key, Seed};
@@ -112,6 +112,7 @@ impl Shard {
     /// known, and the records are joined.
     #[inline]
     pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
+        std::hint::black_box(self.touch(hash));
         if let Some(entry) = self.open.get(key, hash) {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: true });
@@ -123,6 +124,16 @@ impl Shard {
             return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
         }
         self.lookup_sealed(key, hash, chunks)
+    }
+
+    /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
+    /// for memory once, and not for each filter in turn. The sum means nothing; it has to be used, or the compiler
+    /// leaves the reading out.
+    #[inline]
+    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
+        let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch(hash));
+        let unsealed = self.open.touch(hash) ^ self.open.touch_end() ^ sealing;
+        self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash))
     }
 
     #[inline]
@@ -148,7 +159,8 @@ impl Shard {
         }
     }
 
-    /// Puts a version that counts. `known` is what [`lookup`](Self::lookup) has just answered.
+    /// Puts a version that counts. `known` is what [`lookup`](Self::lookup) has just answered. Answers where in the
+    /// open set it stands.
     #[inline]
     pub(crate) fn put(
         &mut self,
@@ -157,11 +169,11 @@ impl Shard {
         version: Version,
         lsn: Lsn,
         known: Option<Known>,
-    ) {
+    ) -> EntryPlace {
         if known.is_some_and(|known| known.in_open) {
-            self.open.put(key, hash, version, lsn);
+            self.open.put(key, hash, version, lsn)
         } else {
-            self.open.insert_new(key, hash, version, lsn);
+            self.open.insert_new(key, hash, version, lsn)
         }
     }
 
@@ -202,8 +214,8 @@ impl Shard {
     }
 
     /// Takes back a set that is sealed and that nobody reads any more.
-    pub(crate) fn reuse(&mut self, mut set: OpenSet) {
-        set.clear();
+    pub(crate) fn reuse(&mut self, set: OpenSet) {
+        debug_assert!(set.is_empty(), "emptying it takes time, and here a lock is held");
         self.spare = Some(set);
     }
 
