@@ -25,7 +25,7 @@ pub(crate) const SHARDS_MAX: usize = 256;
 pub(crate) const SHARDS_DEFAULT: usize = 8;
 
 /// Memory budget in bytes when nothing is asked: unsealed ids, the chunk cache and buffers. Filters of
-/// sealed ids (about two bytes each) come on top.
+/// sealed ids (two and a half bytes each) come on top.
 pub(crate) const MEMORY_BUDGET_DEFAULT: usize = 256 << 20;
 
 /// Smallest memory budget: below it the open sets are so small that sealing never ends.

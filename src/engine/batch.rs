@@ -35,6 +35,11 @@ impl Locked<'_> {
         self.guards[number].as_mut().expect("the batch holds the locks of its shards")
     }
 
+    /// How often the open set of each shard was frozen; zero for shards that are not of this batch.
+    pub(super) fn freezes(&self) -> Vec<u64> {
+        self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
+    }
+
     /// Begins to load what looking these members up will read, all of it at once. A batch is looked up group by
     /// group for this: one wait for memory serves the whole group.
     pub(super) fn touch(&self, group: &[Member<'_>]) {

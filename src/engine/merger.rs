@@ -1,8 +1,10 @@
 //! Merging runs, so that a claim asks few filters however many ids there are.
 //!
-//! Size-tiered: four runs of one shard, one generation and about one size become one. Each id is
-//! rewritten once per tier, a logarithm of how often the open set was filled. (O'Neil et al., 1996, in
-//! the form that Cassandra made common.)
+//! Size-tiered: runs of one shard, one generation and about one size become one. Each id is rewritten once per tier, a
+//! logarithm of how often the open set was filled. (O'Neil et al., 1996, in the form that Cassandra made common.)
+//! A filter costs a claim less than a merge costs the background: what a claim asks is loaded all at once, and what is
+//! rewritten goes through sled, which writes it several times over. So runs of some size are merged by sixteen, and by
+//! four only where they are many.
 
 use crate::engine::Engine;
 use crate::engine::seal::RunPlan;
@@ -13,14 +15,21 @@ use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
 
-/// Runs of one tier that are merged together.
-const FANOUT: usize = 4;
+/// Runs of one tier that are merged together, if they are of the lowest one, where that costs little, or if a shard has
+/// many.
+const FEW: usize = 4;
+
+/// Runs of one tier that are merged together otherwise.
+const SEVERAL: usize = 16;
+
+/// More runs in one shard than this are many.
+const MANY: usize = 32;
 
 /// Ids of a run in the lowest tier, at most.
 const TIER_IDS: u64 = 16 << 10;
 
 fn tier(ids: u64) -> u32 {
-    (ids / TIER_IDS).checked_ilog(FANOUT as u64).map_or(0, |tier| tier + 1)
+    (ids / TIER_IDS).checked_ilog(FEW as u64).map_or(0, |tier| tier + 1)
 }
 
 /// Runs that should become one.
@@ -29,8 +38,9 @@ fn candidates(runs: &[SealedRun]) -> Option<Vec<SealedRun>> {
     for run in runs {
         tiers.entry((tier(run.meta.ids), run.meta.generation)).or_default().push(run);
     }
+    let fanout = |tier| if tier == 0 || runs.len() > MANY { FEW } else { SEVERAL };
     // The smallest tier first: it frees most filters for least work.
-    let full = tiers.into_values().find(|runs| runs.len() >= FANOUT)?;
+    let (_, full) = tiers.into_iter().find(|((tier, _), runs)| runs.len() >= fanout(*tier))?;
     Some(full.into_iter().cloned().collect())
 }
 
@@ -96,13 +106,63 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::FilterBuilder;
+
+    fn runs(sizes: &[u64]) -> Vec<SealedRun> {
+        let run = |(id, ids): (usize, &u64)| SealedRun {
+            meta: Arc::new(RunMeta {
+                id: id as u64,
+                shard: 0,
+                generation: GenId::FOREVER,
+                buckets: 1,
+                ids: *ids,
+                bytes: 20 * ids,
+                from_segment: 1,
+            }),
+            filter: FilterBuilder::for_ids(1).finish(),
+        };
+        sizes.iter().enumerate().map(run).collect()
+    }
+
+    fn merged(sizes: &[u64]) -> Option<Vec<u64>> {
+        Some(candidates(&runs(sizes))?.iter().map(|run| run.meta.ids).collect())
+    }
 
     #[test]
-    fn tiers_grow_by_the_fanout() {
+    fn tiers_grow_by_four() {
         assert_eq!(tier(0), 0);
         assert_eq!(tier(TIER_IDS - 1), 0);
         assert_eq!(tier(TIER_IDS), 1);
         assert_eq!(tier(TIER_IDS * 4), 2);
         assert_eq!(tier(TIER_IDS * 16), 3);
+    }
+
+    #[test]
+    fn four_small_runs_are_merged_and_sixteen_larger_ones() {
+        assert_eq!(merged(&[9, 8, 7]), None);
+        assert_eq!(merged(&[9, 8, 7, 6]), Some(vec![9, 8, 7, 6]));
+        let large = TIER_IDS * 5;
+        assert_eq!(merged(&[large; 15]), None);
+        assert_eq!(merged(&[large; 16]), Some(vec![large; 16]));
+        let mixed = [&[large; 15][..], &[1; 4]].concat();
+        assert_eq!(merged(&mixed), Some(vec![1; 4]), "the smallest first");
+    }
+
+    #[test]
+    fn the_number_of_runs_is_bounded_whatever_their_sizes() {
+        let mut sizes: Vec<u64> = Vec::new();
+        let mut most = 0;
+        for _ in 0..20_000 {
+            sizes.push(TIER_IDS * 5);
+            while let Some(gone) = merged(&sizes) {
+                for ids in &gone {
+                    let at = sizes.iter().position(|size| size == ids).expect("is one of them");
+                    sizes.swap_remove(at);
+                }
+                sizes.push(gone.iter().sum());
+            }
+            most = most.max(sizes.len());
+        }
+        assert!(most <= MANY + SEVERAL, "{most} runs");
     }
 }

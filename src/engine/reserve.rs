@@ -29,18 +29,28 @@ pub(crate) enum HoldAnswer {
 pub(crate) struct Hold {
     holder: u64,
     bytes: Vec<u8>,
-    /// Hash and end of each id in `bytes`.
-    ids: Vec<(IdHash, usize)>,
+    ids: Vec<HeldId>,
+    /// How often the open set of each shard had been frozen before any of the ids was looked up.
+    freezes: Vec<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct HeldId {
+    hash: IdHash,
+    /// Its end in the bytes of all ids.
+    end: usize,
+    /// Nothing was known of it, not even an ended claim.
+    is_unknown: bool,
 }
 
 impl Hold {
     fn members(&self, ns: &NsInfo, engine: &Engine) -> Vec<Member<'_>> {
         let mut from = 0;
-        let member = |(hash, end): &(IdHash, usize)| {
-            let id = &self.bytes[from..*end];
-            from = *end;
+        let member = |held: &HeldId| {
+            let id = &self.bytes[from..held.end];
+            from = held.end;
             let key = Key { ns: ns.id, id };
-            Member { key, hash: *hash, shard: hash.shard(engine.shard_bits) }
+            Member { key, hash: held.hash, shard: held.hash.shard(engine.shard_bits) }
         };
         self.ids.iter().map(member).collect()
     }
@@ -56,7 +66,8 @@ impl Engine {
         self.health.check()?;
         let members = self.members(ns, ids)?;
         let holder = self.next_holder.fetch_add(1, Ordering::Relaxed);
-        let mut hold = Hold { holder, bytes: Vec::new(), ids: Vec::new() };
+        let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut hold = Hold { holder, bytes, ids, freezes };
         let mut answers = Vec::with_capacity(members.len());
         let mut settle = None;
         let mut patience = Patience::default();
@@ -69,6 +80,9 @@ impl Engine {
                     return Err(e);
                 }
             };
+            if hold.freezes.is_empty() {
+                hold.freezes = locked.freezes();
+            }
             let now = self.time.now();
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
@@ -100,10 +114,12 @@ impl Engine {
                         }
                         continue 'again;
                     }
-                    Lookup::Known(_) | Lookup::Unknown => {
+                    ended @ (Lookup::Known(_) | Lookup::Unknown) => {
                         shard.reserved.insert(member.key, member.hash, holder, &self.hasher);
                         hold.bytes.extend_from_slice(member.key.id);
-                        hold.ids.push((member.hash, hold.bytes.len()));
+                        let is_unknown = matches!(ended, Lookup::Unknown);
+                        let end = hold.bytes.len();
+                        hold.ids.push(HeldId { hash: member.hash, end, is_unknown });
                         answers.push(HoldAnswer::FirstSeen);
                     }
                 }
@@ -131,12 +147,14 @@ impl Engine {
             let mut locked = self.lock_all(&members, &mut patience)?;
             let at = self.time.now();
             let mut known = Vec::with_capacity(members.len());
-            for (n, member) in members.iter().enumerate() {
-                if n % GROUP == 0 {
-                    locked.touch(&members[n..members.len().min(n + GROUP)]);
-                }
-                let shard = locked.shard(member.shard);
-                match shard.lookup(member.key, member.hash, self.chunk_access()) {
+            for (member, held) in members.iter().zip(&hold.ids) {
+                let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
+                let lookup = if held.is_unknown {
+                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.chunk_access())
+                } else {
+                    shard.lookup(key, hash, self.chunk_access())
+                };
+                match lookup {
                     Lookup::Unknown => known.push(None),
                     Lookup::Known(k) => known.push(Some(k)),
                     Lookup::Damaged(run, fault) => {

@@ -13,5 +13,5 @@ pub(crate) use chunk::ChunkWriter;
 pub(crate) use chunk::fuzz_chunk;
 pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use merge::{MergeCursor, Source};
-pub(crate) use open_set::{EntryPlace, OpenSet};
+pub(crate) use open_set::{EntryPlace, OpenEntry, OpenSet};
 pub(crate) use run::{KeptChunks, RunMeta, RunReader, RunSize, RunWriter, find_in_run};

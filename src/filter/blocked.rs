@@ -7,9 +7,10 @@
 use crate::id::IdHash;
 use crate::sync::Arc;
 
-/// Bits per id. With eight bits set in a block of 512, 14 bits per id answer "maybe" for about one new
-/// id in 300, at 1.75 bytes of memory.
-pub(crate) const BITS_PER_ID: u64 = 14;
+/// Bits per id. With eight bits set in a block of 512, 20 bits per id answer "maybe" for about one new
+/// id in 2,000, at 2.5 bytes of memory. A claim asks ten filters and more, and a "maybe" in vain costs it what a hundred
+/// of them do: that is what the six bits more than for one in 300 are for.
+pub(crate) const BITS_PER_ID: u64 = 20;
 
 const WORDS: usize = 8;
 const BLOCK_BITS: u64 = 512;
@@ -141,11 +142,11 @@ mod tests {
     fn few_others_answer_maybe() {
         let filter = filter_of(100_000, 100_000);
         let false_positives = hashes(1_000_000, 100_000).filter(|h| filter.may_contain(*h)).count();
-        assert!((50..1000).contains(&false_positives), "{false_positives} in 100,000");
+        assert!((10..200).contains(&false_positives), "{false_positives} in 100,000");
     }
 
-    /// The reference that the card names: ours must not answer "maybe" more often at the same size than
-    /// a blocked layout is known to cost (about three times a plain Bloom filter at this size).
+    /// The reference that the card names: ours must not answer "maybe" more often at the same size than a blocked layout
+    /// is known to cost. That is several times as often where both hardly ever do.
     #[test]
     fn the_reference_filter_is_not_far_better() {
         let n = 100_000u32;

@@ -8,7 +8,7 @@ mod reserved;
 pub(crate) use reserved::ReservedSet;
 
 use crate::chunks::{ChunkId, ChunkStore};
-use crate::exact::{ChunkCache, EntryPlace, KeptChunks, OpenSet, RunMeta, find_in_run};
+use crate::exact::{ChunkCache, EntryPlace, KeptChunks, OpenEntry, OpenSet, RunMeta, find_in_run};
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key, Seed};
@@ -76,6 +76,8 @@ pub(crate) struct Shard {
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: ChunkCache,
+    /// How often the open set was frozen.
+    freezes: u64,
     /// An empty set with its memory, for the next freeze.
     spare: Option<OpenSet>,
     hasher: IdHasher,
@@ -99,6 +101,7 @@ impl Shard {
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
             cache: ChunkCache::new(cache_bytes_max),
+            freezes: 0,
             spare: None,
             hasher,
             open_bytes_max,
@@ -134,6 +137,26 @@ impl Shard {
         let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch(hash));
         let unsealed = self.open.touch(hash) ^ self.open.touch_end() ^ sealing;
         self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash))
+    }
+
+    /// As [`lookup`](Self::lookup), for an id of which nothing was known when there had been so many freezes. What has
+    /// come since then stands in the open set, unless that was frozen in between.
+    pub(crate) fn lookup_again(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        freezes: u64,
+        chunks: ChunkAccess<'_>,
+    ) -> Lookup {
+        if self.freezes != freezes {
+            return self.lookup(key, hash, chunks);
+        }
+        let known = |entry: OpenEntry<'_>| Known {
+            version: entry.version,
+            lsn: Some(entry.lsn),
+            in_open: true,
+        };
+        self.open.get(key, hash).map(known).map_or(Lookup::Unknown, Lookup::Known)
     }
 
     #[inline]
@@ -205,6 +228,12 @@ impl Shard {
         let fresh = fresh.unwrap_or_else(|| OpenSet::new(self.hasher, self.open_bytes_max));
         let set = Arc::new(std::mem::replace(&mut self.open, fresh));
         self.sealing = Some(Sealing { set, upto });
+        self.freezes += 1;
+    }
+
+    /// How often the open set was frozen, for [`lookup_again`](Self::lookup_again).
+    pub(crate) fn freezes(&self) -> u64 {
+        self.freezes
     }
 
     /// The frozen set is in these runs now.

@@ -63,6 +63,34 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     assert!(shard.runs.len() > 10 && shard.counts.chunk_reads > 0);
 }
 
+/// What a confirmation relies on: whatever was put since the id was reserved is found, wherever it has got to.
+#[test]
+fn i1_what_came_since_an_id_was_reserved_is_found() {
+    let hasher = IdHasher::new(SEED);
+    let chunks = MemoryChunks::default();
+    let access = ChunkAccess { store: &chunks, seed: SEED };
+    let key = Key { ns: NsId(0), id: b"x" };
+    let hash = hasher.hash(key);
+    let version = Version::claim(Timestamp::from_millis(7), Ttl::FOREVER);
+    for moves in 0..3 {
+        let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
+        let freezes = shard.freezes();
+        assert!(matches!(shard.lookup_again(key, hash, freezes, access), Lookup::Unknown));
+        shard.put(key, hash, version, Lsn(1), None);
+        match moves {
+            0 => {}
+            1 => shard.freeze(Lsn(2)),
+            _ => seal(&mut shard, &chunks, 3),
+        }
+        match shard.lookup_again(key, hash, freezes, access) {
+            Lookup::Known(known) => {
+                assert_eq!((known.version, known.in_open), (version, moves == 0));
+            }
+            other => panic!("{other:?} after {moves} moves"),
+        }
+    }
+}
+
 #[test]
 fn records_applied_in_any_order_give_the_same_answer() {
     let hasher = IdHasher::new(SEED);
