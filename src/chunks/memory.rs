@@ -16,6 +16,7 @@ struct Inner {
     chunks: BTreeMap<ChunkId, Vec<u8>>,
     mark: Option<u64>,
     is_full: bool,
+    is_forgetful: bool,
 }
 
 impl MemoryChunks {
@@ -39,6 +40,11 @@ impl MemoryChunks {
     /// Takes nothing new from now on, as sled on a full disk, or takes it again.
     pub fn set_full(&self, is_full: bool) {
         self.inner.lock().is_full = is_full;
+    }
+
+    /// Says yes to what is written from now on and does not keep it, or keeps it again.
+    pub fn set_forgetful(&self, is_forgetful: bool) {
+        self.inner.lock().is_forgetful = is_forgetful;
     }
 
     /// Removes everything.
@@ -65,7 +71,9 @@ impl ChunkStore for MemoryChunks {
         if inner.is_full {
             return Err(ChunkFault(NO_ROOM.to_owned()));
         }
-        inner.chunks.insert(id, bytes.to_vec());
+        if !inner.is_forgetful {
+            inner.chunks.insert(id, bytes.to_vec());
+        }
         Ok(())
     }
 

@@ -13,12 +13,13 @@ use crate::engine::open::{LOG_DIR, SLED_DIR, lock};
 use crate::engine::{Settings, filters};
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::id::Seed;
+use crate::id::{NsId, Seed};
 use crate::limits;
 use crate::log::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,11 +27,16 @@ use std::path::{Path, PathBuf};
 const NEW_LOG_DIR: &str = "log.repaired";
 const OLD_LOG_DIR: &str = "log.damaged";
 const OLD_MANIFEST: &str = "MANIFEST.damaged";
+/// One that cannot be read, where a readable one is aside already.
+const UNREADABLE_MANIFEST: &str = "MANIFEST.unreadable";
 
 /// Whether a name in the folder of a store is there because of a repair, ended or not.
 pub(super) fn is_of_repair(name: &Path) -> bool {
     let name = name.to_string_lossy();
-    name == NEW_LOG_DIR || name == OLD_MANIFEST || name.starts_with(OLD_LOG_DIR)
+    name == NEW_LOG_DIR
+        || name == OLD_MANIFEST
+        || name == UNREADABLE_MANIFEST
+        || name.starts_with(OLD_LOG_DIR)
 }
 
 /// A stretch of a file that could not be read.
@@ -56,6 +62,8 @@ pub struct RepairReport {
     pub lost: Vec<LostBytes>,
     /// Whether the manifest had to be written anew.
     pub manifest_rebuilt: bool,
+    /// Namespaces whose names were lost, by the names that they were given: `recovered-7` is what had the number 7.
+    pub renamed_namespaces: Vec<String>,
     /// Where the old log is kept; `None` if nothing was wrong and nothing was changed.
     pub old_log: Option<PathBuf>,
 }
@@ -86,6 +94,12 @@ impl fmt::Display for RepairReport {
         if self.manifest_rebuilt {
             writeln!(f, "manifest  written anew")?;
         }
+        for name in &self.renamed_namespaces {
+            writeln!(
+                f,
+                "namespace {name}: its own name is lost, its claims are kept under this one"
+            )?;
+        }
         write!(f, "old log   kept in {}", old.display())
     }
 }
@@ -104,15 +118,13 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         return not("it holds neither a manifest nor a log");
     }
     let _lock = lock(dir, settings)?;
-    let path = dir.join(MANIFEST);
-    let manifest = match disk.read(&path).map(|bytes| ManifestBody::decode(&path, &bytes)) {
-        Ok(Ok(body)) => Some(body),
-        Ok(Err(e @ Error::FromTheFuture { .. })) => return Err(e),
-        Ok(Err(_)) => None,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-        Err(e) => return Err(Error::io("read", &path, e)),
-    };
     let source = source_dir(disk, dir)?;
+    let manifest = read_manifest(disk, &dir.join(MANIFEST))?;
+    let is_aside = manifest.is_none();
+    let manifest = match manifest {
+        Some(body) => Some(body),
+        None => set_aside_before(disk, dir, &source)?,
+    };
     let seed = match &manifest {
         Some(body) => Some(body.seed),
         None => log::find_seed(disk, &source)?,
@@ -132,7 +144,8 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     // First only look: a sound store is left alone.
     let source_config = config(source.clone());
     let mut saved_records = 0;
-    let known = manifest.as_ref().map(ManifestBody::plan);
+    // One that is aside may speak of another log than the one that is there.
+    let known = manifest.as_ref().filter(|_| !is_aside).map(ManifestBody::plan);
     let salvaged = log::salvage(&source_config, known.as_ref(), |item| {
         saved_records += u64::from(matches!(item, Item::Version(..)));
         Ok(())
@@ -141,16 +154,25 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
         .collect();
     let lost_bytes = lost.iter().map(|lost| lost.bytes).sum();
-    let manifest_rebuilt = manifest.is_none();
+    let manifest_rebuilt = is_aside;
+    let mut renamed_namespaces = Vec::new();
     if lost.is_empty() && !manifest_rebuilt && source == dir.join(LOG_DIR) {
-        let old_log = None;
-        return Ok(RepairReport { saved_records, lost_bytes, lost, manifest_rebuilt, old_log });
+        return Ok(RepairReport {
+            saved_records,
+            lost_bytes,
+            lost,
+            manifest_rebuilt,
+            renamed_namespaces,
+            old_log: None,
+        });
     }
 
     let new = dir.join(NEW_LOG_DIR);
     disk.remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
-    let written = rewrite(&source_config, config(new.clone()), settings)?;
+    let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
+    let mut written = rewrite(&source_config, config(new.clone()), settings, listed)?;
+    renamed_namespaces.append(&mut written.renamed);
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
@@ -159,18 +181,49 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     }
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
     let old_log = Some(old_log);
-    Ok(RepairReport { saved_records, lost_bytes, lost, manifest_rebuilt, old_log })
+    Ok(RepairReport {
+        saved_records,
+        lost_bytes,
+        lost,
+        manifest_rebuilt,
+        renamed_namespaces,
+        old_log,
+    })
+}
+
+/// A manifest, if there is one that can be read.
+fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
+    match disk.read(path).map(|bytes| ManifestBody::decode(path, &bytes)) {
+        Ok(Ok(body)) => Ok(Some(body)),
+        Ok(Err(e @ Error::FromTheFuture { .. })) => Err(e),
+        Ok(Err(_)) => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", path, e)),
+    }
+}
+
+/// The manifest that a repair has set aside before it was cut off, or one before that. Names and numbers of
+/// namespaces, the time and the number of shards are good for ever; what it says of the log is not.
+fn set_aside_before(disk: &dyn Disk, dir: &Path, source: &Path) -> Result<Option<ManifestBody>> {
+    let aside = read_manifest(disk, &dir.join(OLD_MANIFEST))?;
+    let seed = log::find_seed(disk, source)?;
+    Ok(aside.filter(|body| seed.is_none_or(|seed| seed == body.seed)))
 }
 
 /// From here until the new manifest is written the folder has none, and does not open: a manifest over a
 /// log that is not its own could take what is there for nothing.
 fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let (manifest, aside) = (dir.join(MANIFEST), dir.join(OLD_MANIFEST));
-    match disk.rename(&manifest, &aside) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            return Err(Error::io("move away", &manifest, e));
-        }
-        _ => {}
+    let manifest = dir.join(MANIFEST);
+    let names = list(disk, dir)?.unwrap_or_default();
+    if names.contains(&PathBuf::from(MANIFEST)) {
+        // Nothing takes the place of what the next repair may need, if this one is cut off.
+        let is_readable = read_manifest(disk, &manifest)?.is_some();
+        let aside = if is_readable || !names.contains(&PathBuf::from(OLD_MANIFEST)) {
+            dir.join(OLD_MANIFEST)
+        } else {
+            dir.join(UNREADABLE_MANIFEST)
+        };
+        disk.rename(&manifest, &aside).map_err(|e| Error::io("move away", &manifest, e))?;
     }
     disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
@@ -201,38 +254,69 @@ fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
 /// What a repair has written.
 struct Rewritten {
     namespaces: Vec<NsMeta>,
+    /// Names given to those whose own are lost.
+    renamed: Vec<String>,
     /// The new log is on disk up to here.
     durable: Lsn,
 }
 
-/// Writes a new log from what is left of the old one.
-fn rewrite(old: &LogConfig, new: LogConfig, settings: &Settings) -> Result<Rewritten> {
+/// Writes a new log from what is left of the old one and of the manifest. Every number of a namespace that has claims
+/// keeps a name: the next new namespace would be given the number, and the claims with it.
+fn rewrite(
+    old: &LogConfig,
+    new: LogConfig,
+    settings: &Settings,
+    listed: &[NsMeta],
+) -> Result<Rewritten> {
     let now = settings.clock.wall();
     let recovered =
         Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
     let mut copier = Copier::new(&recovered.log);
-    let mut namespaces: Vec<NsMeta> = Vec::new();
+    let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
+    let mut used = BTreeSet::new();
     let _: Salvaged = log::salvage(old, None, |item| match item {
-        Item::Version(key, version) => copier.push(key, version),
+        Item::Version(key, version) => {
+            used.insert(key.ns.0);
+            copier.push(key, version)
+        }
         Item::Namespace(record) => {
-            namespaces.retain(|meta| meta.id != record.ns);
-            namespaces.push(NsMeta {
+            let meta = NsMeta {
                 id: record.ns,
                 name: String::from_utf8_lossy(record.name).into_owned(),
                 ttl_ms: record.ttl.as_millis().unwrap_or(0),
                 sliding: record.sliding,
-            });
+            };
+            namespaces.insert(meta.id.0, meta);
             Ok(())
         }
     })?;
     copier.finish()?;
-    for meta in &namespaces {
+    for meta in listed {
+        // Two of one name would be one: what the log says is newer.
+        if !namespaces.values().any(|known| known.name == meta.name) {
+            namespaces.entry(meta.id.0).or_insert_with(|| meta.clone());
+        }
+    }
+    let mut renamed = Vec::new();
+    used.remove(&0);
+    for number in
+        used.into_iter().filter(|number| !namespaces.contains_key(number)).collect::<Vec<_>>()
+    {
+        let mut name = format!("recovered-{number}");
+        while namespaces.values().any(|meta| meta.name == name) {
+            name.push('x');
+        }
+        renamed.push(name.clone());
+        namespaces.insert(number, NsMeta { id: NsId(number), name, ttl_ms: 0, sliding: false });
+    }
+    for meta in namespaces.values() {
         let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
         let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
         recovered.log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name })?;
     }
     recovered.log.close()?;
-    Ok(Rewritten { namespaces, durable: recovered.log.durable() })
+    let namespaces = namespaces.into_values().collect();
+    Ok(Rewritten { namespaces, renamed, durable: recovered.log.durable() })
 }
 
 /// Moves the old log away and the new one in.
@@ -266,16 +350,11 @@ fn new_body(
         (Some(body), _) => usize::from(body.shards),
         (None, asked) => asked.unwrap_or(limits::SHARDS_DEFAULT),
     };
-    let Rewritten { mut namespaces, durable } = written;
+    let Rewritten { namespaces, durable, .. } = written;
     let mut body = ManifestBody::new(seed, shards);
     body.durable = durable;
     body.next_segment = durable.segment() + 1;
     if let Some(old) = manifest {
-        for meta in old.namespaces {
-            if !namespaces.iter().any(|known| known.id == meta.id) {
-                namespaces.push(meta);
-            }
-        }
         body.epoch = old.epoch;
         body.next_run = old.next_run;
         body.time = old.time;

@@ -65,8 +65,9 @@ impl OpenSet {
         self.table.len()
     }
 
+    /// Whether it takes no memory: what was removed may still do.
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.end == 0
     }
 
     /// Bytes of memory, as far as they follow from the entries.
@@ -138,7 +139,6 @@ impl OpenSet {
         lsn: Lsn,
     ) -> EntryPlace {
         let (at, end) = (self.end, self.end + HEAD + key.id.len());
-        debug_assert!(u32::try_from(at).is_ok(), "an open set stays under 4 GB");
         if end > self.bytes.len() {
             self.grow(end);
         }
@@ -157,14 +157,23 @@ impl OpenSet {
 
     #[cold]
     fn grow(&mut self, least: usize) {
+        assert!(u32::try_from(least).is_ok(), "an open set stays under 4 GB");
         self.bytes.resize(least.max(self.bytes.len() * 2), 0);
     }
 
-    /// Takes an id out again.
+    /// Takes an id out again. Of several that were added one after the other, the last goes first: then their memory
+    /// is free again.
     pub(crate) fn remove(&mut self, key: Key<'_>, hash: IdHash) {
         let bytes = &self.bytes;
-        if let Some(at) = self.table.remove(hash.table(), |at| key_in(bytes, at) == key) {
-            self.bytes[at as usize + FLAGS_AT] |= FLAG_REMOVED;
+        let Some(at) = self.table.remove(hash.table(), |at| key_in(bytes, at) == key) else {
+            return;
+        };
+        self.tally.take(self.entry(at).version.generation(), 1);
+        let at = at as usize;
+        if at + HEAD + key.id.len() == self.end {
+            self.end = at;
+        } else {
+            self.bytes[at + FLAGS_AT] |= FLAG_REMOVED;
         }
     }
 
@@ -276,6 +285,7 @@ mod tests {
         assert_eq!(set.get(key, hasher.hash(key)), None);
         assert_eq!(set.len(), count - 1);
         assert_eq!(set.iter().count(), count - 1);
+        assert!(!set.is_empty() && set.memory() > 0);
 
         set.clear();
         assert_eq!(set.get(key, hasher.hash(key)), None);
@@ -286,5 +296,27 @@ mod tests {
             set.put(key, hasher.hash(key), version(3), Lsn(3));
         }
         assert_eq!(set.iter().count(), count, "what was removed before is not removed now");
+    }
+
+    #[test]
+    fn what_is_removed_from_the_end_takes_no_memory() {
+        let hasher = IdHasher::new(Seed([1; 16]));
+        let mut set = OpenSet::new(hasher, 1 << 12);
+        let count = if cfg!(miri) { 50 } else { 500 };
+        let ids: Vec<[u8; 4]> = (0..count).map(u32::to_le_bytes).collect();
+        let ended = Timestamp::from_millis(1 << 40);
+        for round in 0..3 {
+            for id in &ids {
+                let key = Key { ns: NsId(0), id };
+                set.put(key, hasher.hash(key), version(round), Lsn(round));
+            }
+            assert!(set.is_mostly_dead(ended));
+            for id in ids.iter().rev() {
+                let key = Key { ns: NsId(0), id };
+                set.remove(key, hasher.hash(key));
+            }
+            assert_eq!((set.len(), set.memory(), set.is_empty()), (0, 0, true));
+            assert!(!set.is_mostly_dead(ended), "nothing is left to be dead");
+        }
     }
 }

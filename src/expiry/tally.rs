@@ -32,6 +32,13 @@ impl Tally {
         }
     }
 
+    /// Takes back what was added.
+    pub(crate) fn take(&mut self, generation: GenId, n: u64) {
+        if let Some((_, sum)) = self.sums.iter_mut().find(|(g, _)| *g == generation) {
+            *sum = sum.saturating_sub(n);
+        }
+    }
+
     /// The sum over generations in which something may still be live.
     pub(crate) fn live(&self, now: Timestamp) -> u64 {
         let live = self.sums.iter().filter(|(g, _)| g.verdict(now) == Verdict::Live);

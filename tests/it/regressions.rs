@@ -664,3 +664,37 @@ fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
     after.set_capacity(None);
     assert_seen(&open(&after), 10_000..10_100, true);
 }
+
+/// What a refused batch had entered was taken out of the table only. A full disk and a caller who tries again took more
+/// memory each time, and past 4 GB places wrapped around: ids that were never granted were duplicates.
+#[test]
+fn i1_i7_refused_batches_left_their_bytes_in_memory() {
+    let open = |disk: &SimDisk| {
+        let builder =
+            sim(disk, &clock()).open_set_bytes(4 << 20).wait_max(Duration::from_millis(1));
+        builder.open().unwrap()
+    };
+    let disk = SimDisk::new();
+    let store = open(&disk);
+    disk.set_capacity(Some(disk.used() + 1_000));
+    let mut claimed = 0;
+    while store.claim_batch(&ids(claimed..claimed + 5_000)).is_ok() {
+        claimed += 5_000;
+    }
+    let taken = store.stats().memory_unsealed_bytes;
+    for _ in 0..40 {
+        let refused = store.claim_batch(&ids(claimed..claimed + 5_000)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::StorageFull);
+    }
+    assert_eq!(store.stats().memory_unsealed_bytes, taken);
+
+    let store = open(&SimDisk::new());
+    let held = store.reserve(id(5_000)).unwrap();
+    for _ in 0..40 {
+        let refused = store.claim_batch(&ids(1..5_001)).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Retry);
+    }
+    assert_eq!(store.stats().memory_unsealed_bytes, 0);
+    drop(held);
+    assert!(store.claim_batch(&ids(1..5_001)).unwrap().iter().all(|answer| answer.is_first_seen()));
+}

@@ -3,8 +3,11 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{Builder, ErrorKind, MemoryChunks, NamespaceOptions, Store, hours};
+use firstseen::{
+    Builder, ErrorKind, ManualClock, MemoryChunks, NamespaceOptions, Store, days, hours,
+};
 use std::path::Path;
+use std::time::Duration;
 
 const DIR: &str = "/s";
 
@@ -195,4 +198,108 @@ fn i11_repair_says_so_when_nothing_tells_whose_store_it_is() {
     let error = builder(&disk).repair().unwrap_err();
     assert!(error.to_string().contains("neither its manifest nor any segment"), "{error}");
     assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
+}
+
+/// Two namespaces' claims, one of them named in a record that is damaged, and an hour that has passed for those of the
+/// store itself.
+fn damaged_with_names(clock: &ManualClock) -> SimDisk {
+    let disk = SimDisk::new();
+    let store = builder(&disk).clock(clock.clone()).ttl(hours(1)).shards(2).open().unwrap();
+    let payments = store.namespace_with("payments", NamespaceOptions::new().ttl(days(7))).unwrap();
+    for n in 0..100 {
+        assert!(payments.claim(id(n)).unwrap().is_first_seen());
+        assert!(store.claim(id(n)).unwrap().is_first_seen());
+    }
+    // In steps, or it would be a jump, which is not believed.
+    for _ in 0..6 {
+        clock.advance(Duration::from_secs(3_000));
+        let _ = store.contains(id(0)).unwrap();
+    }
+    store.close().unwrap();
+    let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
+    segment.write_all_at(&[0xff; 8], 4096 + 4).unwrap();
+    segment.sync_data().unwrap();
+    disk
+}
+
+/// The manifest was set aside, and the repair after that did not look there: what it knew and the log no longer did was
+/// lost. The next new namespace was given the number of one whose name was lost, and its claims with it.
+#[test]
+fn i1_i5_i11_a_repair_that_was_cut_off_forgot_names_and_time() {
+    let mut stopped = 0;
+    for call in 0.. {
+        let clock = clock();
+        let disk = damaged_with_names(&clock);
+        let builder = |disk: &SimDisk, clock: &ManualClock| {
+            builder(disk).clock(clock.clone()).ttl(hours(1)).shards(2)
+        };
+        assert_eq!(builder(&disk, &clock).open().unwrap_err().kind(), ErrorKind::Repair);
+        disk.fail_at(disk.ops() + call, Fault::Crash, true);
+        let ended = builder(&disk, &clock).repair().is_ok();
+        for seed in 0..3 {
+            let disk = disk.crash(seed);
+            let store = builder(&disk, &clock).open().or_else(|_| {
+                builder(&disk, &clock).repair().unwrap_or_else(|e| panic!("call {call}: {e}"));
+                // Set back while it was closed: what has ended stays so.
+                builder(&disk, &self::clock()).open()
+            });
+            let store = store.unwrap_or_else(|e| panic!("call {call}, seed {seed}: {e}"));
+            let other = store.namespace("other").unwrap();
+            let payments = store.namespace("payments").unwrap();
+            for n in 0..100 {
+                assert!(
+                    payments.contains(id(n)).unwrap(),
+                    "call {call}, seed {seed}, id {n}: forgotten"
+                );
+                assert!(
+                    !other.contains(id(n)).unwrap(),
+                    "call {call}, seed {seed}, id {n}: never seen"
+                );
+                assert!(!store.contains(id(n)).unwrap(), "call {call}, seed {seed}, id {n}: ended");
+            }
+        }
+        if ended {
+            break;
+        }
+        stopped += 1;
+    }
+    assert!(stopped > 20, "repair makes more calls than {stopped}");
+}
+
+/// Nobody knows the name any more; the number is kept from the next new namespace all the same.
+#[test]
+fn i1_i11_claims_of_a_namespace_whose_name_is_lost_are_nobody_elses() {
+    let clock = clock();
+    let disk = damaged_with_names(&clock);
+    disk.remove(Path::new("/s/MANIFEST")).unwrap();
+    disk.sync_dir(Path::new(DIR)).unwrap();
+    let builder = || builder(&disk).clock(clock.clone());
+    let report = builder().repair().unwrap();
+    assert_eq!(report.renamed_namespaces, ["recovered-1"]);
+    assert!(report.to_string().contains("namespace recovered-1: its own name is lost"), "{report}");
+    let store = builder().open().unwrap();
+    let (other, recovered) =
+        (store.namespace("other").unwrap(), store.find_namespace("recovered-1").unwrap());
+    for n in 0..100 {
+        assert!(recovered.contains(id(n)).unwrap() && !other.contains(id(n)).unwrap(), "id {n}");
+    }
+}
+
+/// A manifest that cannot be read does not take the place of one that can.
+#[test]
+fn i11_a_readable_manifest_that_is_aside_stays_there() {
+    let clock = clock();
+    let disk = damaged_with_names(&clock);
+    let at = |name: &str| Path::new(DIR).join(name);
+    disk.rename(&at("MANIFEST"), &at("MANIFEST.damaged")).unwrap();
+    let file = disk.create_new(&at("MANIFEST")).unwrap();
+    file.write_all_at(b"nothing that anybody has written", 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new(DIR)).unwrap();
+    let good = disk.read(&at("MANIFEST.damaged")).unwrap();
+    builder(&disk).clock(clock.clone()).repair().unwrap();
+    assert_eq!(disk.read(&at("MANIFEST.damaged")).unwrap(), good);
+    assert!(disk.read(&at("MANIFEST.unreadable")).is_ok());
+    let store = builder(&disk).clock(clock).open().unwrap();
+    assert!(store.find_namespace("payments").unwrap().contains(id(7)).unwrap());
 }

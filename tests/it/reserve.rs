@@ -1,7 +1,7 @@
 //! Reservations: held, confirmed, dropped, lost in a crash.
 
 use crate::support::*;
-use firstseen::disk::sim::SimDisk;
+use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{ErrorKind, MemoryChunks, Reservation, Reserve, Reserved, Store};
 use std::time::Duration;
 
@@ -182,4 +182,78 @@ fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
     assert!(store.contains("a").unwrap());
     drop((held, store));
     assert!(open().contains("a").unwrap());
+}
+
+/// A store with 2,000 sealed ids whose chunks are all lost since it was opened.
+fn with_lost_chunks(disk: &SimDisk) -> (Store, MemoryChunks) {
+    let chunks = MemoryChunks::default();
+    let open = || {
+        let builder = sim_with(disk, &clock(), &chunks).shards(1);
+        builder.wait_max(Duration::from_millis(100)).open().expect("opens")
+    };
+    let store = open();
+    claim_all_first(&store, 0..2_000);
+    store.freeze();
+    settle(&store);
+    store.close().unwrap();
+    let store = open();
+    chunks.damage(|_| false);
+    (store, chunks)
+}
+
+/// New ids stand in the batch before one whose chunk has to be healed, and the batch is looked up again after that.
+#[test]
+fn i1_a_batch_that_is_healed_half_way_answers_as_if_nothing_had_been_damaged() {
+    let ids = [id(5_000), id(5_001), id(5)];
+    let (store, _chunks) = with_lost_chunks(&SimDisk::new());
+    let answers = store.claim_batch(&ids).unwrap();
+    let first: Vec<bool> = answers.iter().map(|answer| answer.is_first_seen()).collect();
+    assert_eq!(first, [true, true, false]);
+
+    let (store, _chunks) = with_lost_chunks(&SimDisk::new());
+    let mut held = store.reserve_batch(&ids).unwrap();
+    let answers = held.answers();
+    assert_eq!(answers[..2], [Reserved::FirstSeen; 2]);
+    assert!(matches!(answers[2], Reserved::Duplicate { .. }), "{answers:?}");
+    held.confirm().unwrap();
+    assert!(store.contains(id(5_000)).unwrap());
+}
+
+#[test]
+fn i12_a_reservation_whose_healing_fails_holds_nothing() {
+    let disk = SimDisk::new();
+    let (store, _chunks) = with_lost_chunks(&disk);
+    disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), true);
+    let failed = store.reserve_batch(&[id(5_000), id(5)]);
+    assert!(failed.is_err(), "{failed:?}");
+    drop(failed);
+    disk.clear_faults();
+    assert_eq!(store.stats().ids_reserved, 0);
+}
+
+/// A chunk store that says yes and keeps nothing: what it is asked for is built in memory, and where that has no room
+/// the call ends all the same.
+#[test]
+fn i12_a_chunk_store_that_keeps_nothing_stops_nobody() {
+    let (store, chunks) = with_lost_chunks(&SimDisk::new());
+    chunks.set_forgetful(true);
+    for n in (0..4_000).step_by(97) {
+        assert_eq!(store.contains(id(n)).unwrap(), n < 2_000, "id {n}");
+    }
+    assert!(store.claim(id(7)).unwrap().is_duplicate());
+}
+
+/// A claim that waits for an id is woken when the id is given back, long before it would stop waiting.
+#[test]
+fn i12_whoever_waits_for_an_id_is_woken_when_it_is_released() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).wait_max(Duration::from_secs(600)).open().expect("opens");
+    let held = hold(&store, "a");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.claim("a").expect("claims").is_first_seen());
+        // Give it time to wait; should it come too late for that, nothing is tested, and nothing fails.
+        std::thread::park_timeout(Duration::from_millis(50));
+        drop(held);
+        assert!(waiting.join().expect("does not panic"));
+    });
 }
