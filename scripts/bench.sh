@@ -9,6 +9,8 @@
 #                               docs/BENCHMARKS.md and docs/plots. Installs what is missing, if it may. Interrupted
 #                               and run again, it goes on where it was.
 #       --quick                 a million claims a run, about a quarter of an hour; the default
+#       --goals                 what the goals of docs/DESIGN.md need, at the sizes they are set for, up to a hundred
+#                               million ids: half an hour
 #       --full                  ten million a run, three rounds, up to a hundred million ids: half a day
 #       --claims N, --only CASE, --again, --dir FOLDER: as `compare suite --help` says
 set -euo pipefail

@@ -96,6 +96,7 @@ impl Mapping {
 
     #[inline]
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[allow(clippy::unused_self, reason = "called as the other is")]
     fn prefetch(&self, _at: usize) {}
 }
 

@@ -29,6 +29,9 @@ impl Scale {
     pub const FULL: Self =
         Self { claims: 10_000_000, growth: 125_000_000, growth_slow: 12_500_000, rounds: 3 };
 
+    /// What the goals need, at the sizes that they are set for.
+    pub const GOALS: Self = Self { rounds: 1, ..Self::FULL };
+
     /// The same plan with another number of claims.
     pub fn with_claims(self, claims: u64) -> Self {
         let scaled = |n: u64| (n as f64 * claims as f64 / self.claims as f64) as u64;
@@ -44,7 +47,7 @@ const SHARED: [&str; 8] =
 /// Peers that go up to the largest number of ids.
 const GROWING: [&str; 3] = ["lmdb-group", "sqlite-group", "rocksdb"];
 /// How long claims live in the case that expires: the run is several times as long.
-pub const TTL_S: u64 = 3;
+pub const TTL_S: u64 = 1;
 
 /// The claims a subject makes when a case has `claims`: a slow one fewer, for it to end.
 pub fn claims_of(store: &str, workload: &Workload) -> u64 {
@@ -127,6 +130,25 @@ pub fn cases(scale: Scale) -> Vec<Case> {
     all
 }
 
+/// The part of a plan that the goals need: of peers, those that may be the fastest.
+pub fn for_goals(cases: Vec<Case>) -> Vec<Case> {
+    let keep = |case: &Case, store: &str| match case.name.as_str() {
+        "one" => FASTEST.contains(&store) || store == "hashset-file",
+        "batch-disk" => !matches!(store, "sled" | "sled-fsync" | "redb" | "postgres"),
+        "each-disk" | "each-disk-64" => matches!(store, "log" | "log-group" | "rocksdb"),
+        "ttl" => true,
+        name => name.starts_with("growth-") && store == "firstseen",
+    };
+    let part = |case: Case| {
+        let stores: Vec<_> =
+            case.stores.iter().copied().filter(|store| keep(&case, store)).collect();
+        // Peers are opened again in the whole plan; here that would take longer than all the rest.
+        let reopens = case.name.starts_with("growth-");
+        (!stores.is_empty()).then_some(Case { stores, reopens, ..case })
+    };
+    cases.into_iter().filter_map(part).collect()
+}
+
 type With<'a> = &'a dyn Fn(&dyn Fn(&mut Workload)) -> Workload;
 type MakeCase<'a> = &'a dyn Fn(&str, Workload, &[&[&'static str]]) -> Case;
 
@@ -201,6 +223,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn every_goal_has_its_cases() {
+        let cases = for_goals(cases(Scale::GOALS));
+        let names: BTreeSet<_> = cases.iter().map(|case| case.name.as_str()).collect();
+        for name in ["one", "batch-disk", "each-disk", "each-disk-64", "ttl"] {
+            assert!(names.contains(name), "{name}");
+        }
+        let growth = |claims: u64| names.contains(format!("growth-{claims}").as_str());
+        assert!(growth(Scale::GOALS.growth) && growth(Scale::GOALS.growth / 2));
+        assert!(growth(Scale::GOALS.growth / 10) && growth(Scale::GOALS.growth / 20));
     }
 
     #[test]

@@ -70,6 +70,19 @@ impl Results {
             Some(origin) => origin,
             None => all.last().context("there are no results yet")?.origin.clone(),
         };
+        Ok(Self::of_origin(path, origin, all))
+    }
+
+    /// Reads the last results of a plan of which `is_wanted` says so by its number of claims.
+    pub fn last(path: &Path, is_wanted: impl Fn(u64) -> bool) -> Result<Option<Self>> {
+        let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
+        let all: Vec<Line> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let origin = all.iter().rev().map(|line| &line.origin).find(|o| is_wanted(o.scale));
+        Ok(origin.cloned().map(|origin| Self::of_origin(path, origin, all)))
+    }
+
+    fn of_origin(path: &Path, origin: Origin, all: Vec<Line>) -> Self {
         let mut results =
             Self { path: path.to_owned(), origin, pairs: Vec::new(), lines: Vec::new() };
         for line in all {
@@ -77,7 +90,7 @@ impl Results {
                 results.keep(line.what);
             }
         }
-        Ok(results)
+        results
     }
 
     fn keep(&mut self, what: What) {

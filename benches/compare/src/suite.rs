@@ -22,6 +22,9 @@ pub struct SuiteArgs {
     /// Ten million claims a run, three rounds, up to a hundred million ids: half a day.
     #[arg(long, conflicts_with = "quick")]
     pub full: bool,
+    /// Only what the goals of the design need, once, at the sizes that they are set for: half an hour.
+    #[arg(long, conflicts_with_all = ["quick", "full"])]
+    pub goals: bool,
     /// Another number of claims a run; everything else follows in proportion.
     #[arg(long)]
     pub claims: Option<u64>,
@@ -49,7 +52,11 @@ const LINES_SHARE: u64 = 5;
 const LINES_MAX: u64 = 5_000_000;
 
 pub fn run(args: &SuiteArgs) -> Result<()> {
-    let scale = if args.full { Scale::FULL } else { Scale::QUICK };
+    let scale = match (args.full, args.goals) {
+        (true, _) => Scale::FULL,
+        (_, true) => Scale::GOALS,
+        _ => Scale::QUICK,
+    };
     let scale = args.claims.map_or(scale, |claims| scale.with_claims(claims));
     let dir = args.dir.clone().unwrap_or_else(|| paths::target().join("data"));
     std::fs::create_dir_all(&dir)?;
@@ -63,7 +70,8 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     let mut suite = Suite { results, dir, again: args.again, began: Instant::now(), failed: 0 };
     let is_wanted = |name: &str| args.only.as_ref().is_none_or(|part| name.contains(part));
     for round in 0..scale.rounds {
-        for case in plan::cases(scale) {
+        let cases = plan::cases(scale);
+        for case in if args.goals { plan::for_goals(cases) } else { cases } {
             // What grows is long, and its points are many: once is enough.
             if is_wanted(&case.name) && !(round > 0 && case.name.starts_with("growth")) {
                 suite.case(&case, round);

@@ -10,7 +10,7 @@ mod text;
 use crate::paths;
 use crate::plan::Scale;
 use crate::results::Results;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -32,29 +32,47 @@ const PLOTS: [(&str, &str); 6] = [
 ];
 
 pub fn run(args: &ReportArgs) -> Result<()> {
-    let results = Results::read(&paths::results(), None)?;
+    let large = |scale| scale >= Scale::FULL.claims;
+    let last = |wanted: &dyn Fn(u64) -> bool| Results::last(&paths::results(), wanted);
+    let (goals, quick) = (last(&large)?, last(&|scale| !large(scale))?);
+    // A whole plan at full size has everything; one for the goals leaves the tables to a quick one.
+    let is_whole = goals.as_ref().is_some_and(|goals| goals.of_case("zipf").next().is_some());
+    let tables = if is_whole { goals.as_ref() } else { quick.as_ref() };
+    let tables = tables.or(goals.as_ref()).context("there are no results yet")?;
     let out = args.out.clone().unwrap_or_else(paths::docs);
-    plots::all(&results, &out.join("plots"))?;
-    std::fs::write(out.join("BENCHMARKS.md"), document(&results, &out)?)?;
+    plots::all(tables, &out.join("plots"))?;
+    let goals = goals.as_ref().unwrap_or(tables);
+    std::fs::write(out.join("BENCHMARKS.md"), document(goals, tables, &out)?)?;
     eprintln!("wrote {}", out.join("BENCHMARKS.md").display());
     Ok(())
 }
 
-fn document(results: &Results, out: &std::path::Path) -> Result<String> {
+/// The option of `scripts/bench.sh compare` that makes such results.
+fn plan_of(results: &Results) -> &'static str {
+    match results.origin.scale >= Scale::FULL.claims {
+        true if results.of_case("zipf").next().is_some() => "--full",
+        true => "--goals",
+        false => "--quick",
+    }
+}
+
+fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result<String> {
     let mut text = String::new();
-    let origin = &results.origin;
-    let plan = if results.origin.scale >= Scale::FULL.claims { "--full" } else { "--quick" };
-    writeln!(
-        text,
-        "# Benchmarks\n\n\
-         Written by `scripts/bench.sh compare {plan}`; do not edit. Machine: {}. Commit: {}. Runs that do not sync make \
-         {} claims unless a table says otherwise.\n",
-        origin.machine,
-        origin.commit,
-        text::count(origin.scale as f64),
-    )?;
+    let of = |results: &Results| {
+        format!(
+            "`scripts/bench.sh compare {}`, commit {}, {} claims a run unless it syncs or a table says otherwise",
+            plan_of(results),
+            results.origin.commit,
+            text::count(results.origin.scale as f64),
+        )
+    };
+    writeln!(text, "# Benchmarks\n\nWritten by {}; do not edit.", of(results))?;
+    if goals.origin != results.origin {
+        writeln!(text, "The goals: {}.", of(goals))?;
+    }
+    writeln!(text, "Machine: {}.\n", results.origin.machine)?;
     text.push_str(METHOD);
-    write_goals(&mut text, results, plan)?;
+    write_goals(&mut text, goals)?;
     write_losses(&mut text, results)?;
     let plot = |name: &str| -> String {
         let there = out.join("plots").join(format!("{name}.svg")).exists();
@@ -91,9 +109,17 @@ fn document(results: &Results, out: &std::path::Path) -> Result<String> {
     section(&mut text, "Threads", side(&threads))?;
     let batches = [("one", "single"), ("batch-32", "batches of 32"), ("batch", "batches of 1,000")];
     section(&mut text, "Batches, no sync", side(&batches))?;
-    section(&mut text, "More and more ids", tables::growing(results))?;
+    let growing = if goals.origin == results.origin {
+        String::new()
+    } else {
+        format!(
+            "{}\nThe same with other stores beside it, at smaller sizes:\n\n",
+            tables::growing(goals)
+        )
+    };
+    section(&mut text, "More and more ids", growing + &tables::growing(results))?;
     write!(text, "\n{}{}{}", plot("claims"), plot("open-closed"), plot("open-killed"))?;
-    section(&mut text, "With a ttl, while sealing and expiring", tables::case(results, "ttl"))?;
+    section(&mut text, "With a ttl, while sealing and expiring", tables::case(goals, "ttl"))?;
     section(&mut text, "Lines of a file", tables::lines(results))?;
     section(&mut text, "How each store was set up", include_str!("setup.md").to_owned())?;
     Ok(text)
@@ -108,7 +134,8 @@ the empty process, mapped files included; of the servers, that of the server. Di
 until an old id is recognised. A kill is SIGKILL, of the server too, after claims that were answered one by one; what it \
 has lost are those that are first-seen once more.\n\n";
 
-fn write_goals(text: &mut String, results: &Results, plan: &str) -> Result<()> {
+fn write_goals(text: &mut String, results: &Results) -> Result<()> {
+    let plan = plan_of(results);
     writeln!(
         text,
         "## Goals\n\nThey are set for ten million claims, some for a hundred million ids.\n"
