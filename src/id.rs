@@ -32,15 +32,15 @@ pub(crate) fn check_id(id: &[u8]) -> Result<()> {
     }
 }
 
-/// 128 bits of a key, each part used for one thing only, so that no use thins out another:
+/// 128 bits of a key, each part used for one thing only among what is sealed, so that no use thins out another:
 ///
 /// | bits | use |
 /// |---|---|
 /// | hi 56..64 | shard |
 /// | hi 32..56 | filter block |
 /// | hi 0..32 | chunk of a run (range reduction keeps hash order, so runs can be merged in one pass) |
-/// | lo 0..64 | open table: hashbrown takes the low bits as index and the top seven as tag |
-/// | lo 25..57 | bits within a filter block (overlaps only with index bits of tables beyond 32 M ids) |
+/// | lo 0..32, 56..64 | open set: line of its table, and the byte that stands in it |
+/// | lo 25..57 | bits within a filter block (shared with the line of the open set: an id stands in one of the two) |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdHash {
     lo: u64,
