@@ -113,6 +113,21 @@ fn claims(c: &mut Criterion) {
             BatchSize::PerIteration,
         );
     });
+    drop(store);
+    group.throughput(Throughput::Elements(1));
+    let (_dir, builder) = place();
+    let store = builder.memory_budget(64 << 20).open().expect("opens");
+    fill(&store, 0..4 * MANY);
+    store.freeze();
+    store.run_background().expect("seals");
+    group.bench_function("sealed duplicate, mostly not in memory", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                old = (old + 1_234_577) % (4 * MANY);
+                assert!(store.claim(id(old)).expect("claims").is_duplicate());
+            })
+        });
+    });
 }
 
 /// A store of which nothing happens in the background, with `SOME` ids that are not sealed.

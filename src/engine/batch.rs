@@ -43,10 +43,11 @@ impl Locked<'_> {
     /// Begins to load what looking these members up will read, all of it at once. A batch is looked up group by
     /// group for this: one wait for memory serves the whole group.
     pub(super) fn touch(&self, group: &[Member<'_>]) {
-        let touched = group.iter().fold(0, |sum, member| {
-            sum ^ self.guards[member.shard].as_ref().map_or(0, |shard| shard.touch(member.hash))
-        });
-        std::hint::black_box(touched);
+        for member in group {
+            if let Some(shard) = &self.guards[member.shard] {
+                shard.touch(member.hash);
+            }
+        }
     }
 }
 
@@ -199,7 +200,7 @@ impl Engine {
                 entered.undo(locked);
                 return Ok(Attempt::Reserved(*member));
             }
-            let known = match shard.lookup(member.key, member.hash, self.chunk_access()) {
+            let known = match shard.lookup_touched(member.key, member.hash, self.chunk_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {

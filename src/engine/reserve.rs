@@ -100,7 +100,7 @@ impl Engine {
                     }
                     None => {}
                 }
-                match shard.lookup(member.key, member.hash, self.chunk_access()) {
+                match shard.lookup_touched(member.key, member.hash, self.chunk_access()) {
                     Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
                         settle = settle.max(lsn);
                         answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });

@@ -115,7 +115,18 @@ impl Shard {
     /// known, and the records are joined.
     #[inline]
     pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
-        std::hint::black_box(self.touch(hash));
+        self.touch(hash);
+        self.lookup_touched(key, hash, chunks)
+    }
+
+    /// [`lookup`](Self::lookup) after [`touch`](Self::touch).
+    #[inline]
+    pub(crate) fn lookup_touched(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        chunks: ChunkAccess<'_>,
+    ) -> Lookup {
         if let Some(entry) = self.open.get(key, hash) {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: true });
@@ -130,13 +141,14 @@ impl Shard {
     }
 
     /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
-    /// for memory once, and not for each filter in turn. The sum means nothing; it has to be used, or the compiler
-    /// leaves the reading out.
+    /// for memory once, and not for each filter in turn.
     #[inline]
-    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
+    pub(crate) fn touch(&self, hash: IdHash) {
         let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch(hash));
         let unsealed = self.open.touch(hash) ^ self.open.touch_end() ^ sealing;
-        self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash))
+        let touched = self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash));
+        // It means nothing, but unless it is used the compiler leaves the reading out.
+        std::hint::black_box(touched);
     }
 
     /// As [`lookup`](Self::lookup), for an id of which nothing was known when there had been so many freezes. What has

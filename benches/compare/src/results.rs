@@ -3,7 +3,7 @@
 use crate::dedup::Tool;
 use crate::machine::Origin;
 use crate::outcome::Outcome;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -60,24 +60,14 @@ pub struct Results {
 }
 
 impl Results {
-    /// Reads what is there of `origin`; without one, of that of the last line.
-    pub fn read(path: &Path, origin: Option<Origin>) -> Result<Self> {
-        let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
-        // A line that was cut short by an interruption is none.
-        let all: Vec<Line> =
-            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        let origin = match origin {
-            Some(origin) => origin,
-            None => all.last().context("there are no results yet")?.origin.clone(),
-        };
-        Ok(Self::of_origin(path, origin, all))
+    /// Reads what is there of `origin`.
+    pub fn read(path: &Path, origin: Origin) -> Result<Self> {
+        Ok(Self::of_origin(path, origin, lines(path)?))
     }
 
     /// Reads the last results of a plan of which `is_wanted` says so by its number of claims.
     pub fn last(path: &Path, is_wanted: impl Fn(u64) -> bool) -> Result<Option<Self>> {
-        let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
-        let all: Vec<Line> =
-            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let all = lines(path)?;
         let origin = all.iter().rev().map(|line| &line.origin).find(|o| is_wanted(o.scale));
         Ok(origin.cloned().map(|origin| Self::of_origin(path, origin, all)))
     }
@@ -123,6 +113,12 @@ impl Results {
     pub fn has_lines(&self, tool: &str, round: u32) -> bool {
         self.lines.iter().any(|lines| lines.theirs.name == tool && lines.round == round)
     }
+}
+
+/// All results that are there. A line that was cut short by an interruption is none.
+fn lines(path: &Path) -> Result<Vec<Line>> {
+    let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
+    Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
 /// The middle one; of an even number, the lower of the two.

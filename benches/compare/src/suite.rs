@@ -66,7 +66,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
         scale: scale.claims,
     };
     eprintln!("{}, commit {}", origin.machine, origin.commit);
-    let results = Results::read(&paths::results(), Some(origin))?;
+    let results = Results::read(&paths::results(), origin)?;
     let mut suite = Suite { results, dir, again: args.again, began: Instant::now(), failed: 0 };
     let is_wanted = |name: &str| args.only.as_ref().is_none_or(|part| name.contains(part));
     for round in 0..scale.rounds {
