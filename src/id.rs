@@ -80,6 +80,12 @@ impl IdHash {
         (self.lo >> 25) as u32
     }
 
+    /// Eight bits that nothing else uses of what is sealed: they tell the entries of a place block apart.
+    #[inline]
+    pub(crate) fn tag(self) -> u8 {
+        self.lo as u8
+    }
+
     /// The position of a key in hash order, the order of ids in every run.
     #[inline]
     pub(crate) fn order(self) -> u32 {

@@ -34,6 +34,10 @@ pub(crate) const MEMORY_BUDGET_MIN: usize = 4 << 20;
 /// Bytes aimed at per sealed chunk: one read on a filter hit, and a value size that sled is good at.
 pub(crate) const CHUNK_BYTES: u64 = 3_600;
 
+/// Ids of a run that has a place file, at least. Those of smaller runs were in memory a moment ago, mostly still are, and
+/// soon go into a larger one.
+pub(crate) const PLACE_IDS_MIN: u64 = 2 << 10;
+
 /// Chunks of one run, at most: 15 GB of ids. In a larger run chunks are larger. A manifest that tells of more is
 /// none of ours, and to believe it would mean to look for billions of chunks (I12).
 pub(crate) const RUN_CHUNKS_MAX: u32 = 1 << 22;

@@ -21,7 +21,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("chunks", &[]),
     ("filter", &["codec", "id"]),
     ("log", &["codec", "disk", "expiry", "id", "time"]),
-    ("exact", &["chunks", "codec", "expiry", "id", "log", "time"]),
+    ("exact", &["chunks", "codec", "disk", "expiry", "id", "log", "time"]),
     ("shard", &["chunks", "exact", "expiry", "filter", "id", "log", "time"]),
     (
         "engine",

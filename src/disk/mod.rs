@@ -4,6 +4,7 @@
 //! a write that was not covered by `sync_data` may be lost, kept in part, or kept out of order; a
 //! `rename`, `create` or `remove` that was not covered by `sync_dir` likewise.
 
+mod handles;
 mod mapped;
 mod real;
 pub mod sim;
@@ -13,6 +14,7 @@ use std::fmt::Debug;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use handles::Handles;
 pub use real::RealDisk;
 
 /// Files and folders as the engine needs them. Paths are absolute or relative to the process.

@@ -200,7 +200,7 @@ impl Engine {
                 entered.undo(locked);
                 return Ok(Attempt::Reserved(*member));
             }
-            let known = match shard.lookup_touched(member.key, member.hash, self.chunk_access()) {
+            let known = match shard.lookup_touched(member.key, member.hash, self.sealed_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
@@ -242,14 +242,16 @@ impl Engine {
             // One record for claims and extensions: after an error there is none of either.
             let versions = changes.iter().map(|(member, version, _)| (member.key, *version));
             let level = spec.durability.append_level();
-            let lsn = match self.log.append_claims(level, now, spec.ttl, ns.id, versions) {
+            let mut places = Vec::new();
+            let log = &self.log;
+            let lsn = match log.append_claims(level, now, spec.ttl, ns.id, versions, &mut places) {
                 Ok(lsn) => lsn,
                 Err(e) => {
                     entered.undo(locked);
                     return Err(e);
                 }
             };
-            for (member, version, place) in &changes {
+            for ((member, version, place), lsn) in changes.iter().zip(places) {
                 let open = &mut locked.shard(member.shard).open;
                 match place {
                     Some(place) => open.put_at(*place, *version, lsn),

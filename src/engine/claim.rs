@@ -43,7 +43,7 @@ impl Engine {
                 continue;
             }
             let now = self.time.now();
-            let known = match shard.lookup(key, hash, self.chunk_access()) {
+            let known = match shard.lookup(key, hash, self.sealed_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {

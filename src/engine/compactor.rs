@@ -60,6 +60,7 @@ impl Engine {
         }
         for number in &gone {
             self.log.remove_file(*number)?;
+            self.ids.forget(*number);
         }
         self.counters.segments_removed.add(gone.len() as u64);
         Ok(true)

@@ -51,7 +51,7 @@ pub(super) fn rebuild(
     let mut filter = FilterBuilder::for_ids(meta.ids);
     let reader = RunReader::new(chunks, meta, seed, hasher);
     for bucket in 0..meta.buckets {
-        reader.bucket(bucket, |hash, _, _| filter.insert(hash))?;
+        reader.bucket(bucket, |entry| filter.insert(entry.hash))?;
     }
     Ok(filter.finish())
 }

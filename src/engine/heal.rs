@@ -125,7 +125,7 @@ impl Engine {
     /// Buckets that do not read back; all of them when the chunk store itself fails.
     fn damaged_buckets(&self, run: &RunMeta) -> Vec<u32> {
         let reader = RunReader::new(&*self.chunks, run, self.seed, self.hasher);
-        (0..run.buckets).filter(|bucket| reader.bucket(*bucket, |_, _, _| ()).is_err()).collect()
+        (0..run.buckets).filter(|bucket| reader.bucket(*bucket, |_| ()).is_err()).collect()
     }
 
     /// Everything in the log that belongs into these buckets of the run.
@@ -139,11 +139,11 @@ impl Engine {
         let mut segments: Vec<u32> = self.log.closed().iter().map(|meta| meta.number).collect();
         segments.push(self.log.active());
         for number in segments.into_iter().filter(|number| *number >= run.from_segment) {
-            self.log.scan(number, |lsn, item| {
+            self.log.scan(number, |at, item| {
                 let Item::Version(key, version) = item else { return Ok(()) };
                 let hash = self.hash(key);
                 let bucket = hash.bucket(run.buckets);
-                if lsn <= end
+                if at.record <= end
                     && hash.shard(self.shard_bits) == usize::from(run.shard)
                     && buckets.contains(&bucket)
                     && version.generation() == run.generation

@@ -9,7 +9,7 @@
 use crate::engine::Engine;
 use crate::engine::seal::RunPlan;
 use crate::error::Result;
-use crate::exact::{MergeCursor, RunMeta, RunReader, RunSize, Source};
+use crate::exact::{MergeCursor, RunReader, RunSize, Source};
 use crate::expiry::{GenId, Verdict};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
@@ -86,7 +86,7 @@ impl Engine {
     /// A source that turns out damaged is healed, and the merge begins again.
     fn build_merged(&self, plan: RunPlan, group: &[SealedRun]) -> Result<BuiltRun> {
         let attempt = || {
-            let sources = group.iter().map(|run| self.source(&run.meta)).collect();
+            let sources = group.iter().map(|run| self.source(run)).collect();
             let entries = MergeCursor::new(sources);
             self.builder().build(plan, entries, self.time.now())
         };
@@ -98,14 +98,16 @@ impl Engine {
         })
     }
 
-    pub(super) fn source<'a>(&'a self, meta: &'a RunMeta) -> Source<'a> {
-        Source::run(RunReader::new(&*self.chunks, meta, self.seed, self.hasher))
+    pub(super) fn source<'a>(&'a self, run: &'a SealedRun) -> Source<'a> {
+        let reader = RunReader::new(&*self.chunks, &run.meta, self.seed, self.hasher);
+        Source::run(reader.with_places(&self.places, run.places.as_deref()))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exact::RunMeta;
     use crate::filter::FilterBuilder;
 
     fn runs(sizes: &[u64]) -> Vec<SealedRun> {
@@ -120,6 +122,7 @@ mod tests {
                 from_segment: 1,
             }),
             filter: FilterBuilder::for_ids(1).finish(),
+            places: None,
         };
         sizes.iter().enumerate().map(run).collect()
     }

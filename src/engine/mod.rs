@@ -53,11 +53,11 @@ pub(crate) use threads::Threads;
 
 use crate::chunks::ChunkStore;
 use crate::disk::{Disk, LockGuard};
-use crate::exact::RunMeta;
+use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
-use crate::log::Log;
-use crate::shard::{ChunkAccess, Shard};
+use crate::log::{IdsInLog, Log};
+use crate::shard::Shard;
 use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
 use manifest::Manifest;
@@ -83,7 +83,10 @@ pub(crate) struct Engine {
     shards: Box<[CachePadded<ShardCell>]>,
     shard_bits: u32,
     log: Log,
+    /// Reads ids where they stand in the log.
+    ids: IdsInLog,
     chunks: Box<dyn ChunkStore>,
+    places: PlaceFiles,
     time: TimeKeeper,
     health: Arc<Health>,
     manifest: Mutex<Manifest>,
@@ -128,7 +131,8 @@ impl Engine {
     }
 
     #[inline]
-    fn chunk_access(&self) -> ChunkAccess<'_> {
-        ChunkAccess { store: &*self.chunks, seed: self.seed }
+    fn sealed_access(&self) -> SealedAccess<'_> {
+        let in_log = InLog { files: &self.places, ids: &self.ids };
+        SealedAccess { store: &*self.chunks, seed: self.seed, in_log: Some(in_log) }
     }
 }

@@ -11,18 +11,20 @@ use crate::engine::seal::RunBuilder;
 use crate::engine::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
 use crate::error::{Error, Result};
+use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
 use crate::filter::FilterOwner;
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
-use crate::log::{Item, Log, LogConfig, Lsn, Recovered};
-use crate::shard::{ChunkAccess, SealedRun, Shard};
+use crate::log::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered};
+use crate::shard::{SealedRun, Shard};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const LOG_DIR: &str = "log";
+pub(super) const PLACES_DIR: &str = "places";
 pub(super) const SLED_DIR: &str = "sled";
 pub(super) const LOCK: &str = "LOCK";
 
@@ -46,7 +48,8 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
         return Err(Error::NotAStore { path: dir.to_owned(), why });
     }
     if folder == Folder::New {
-        for dir in [dir.to_owned(), dir.join(LOG_DIR), dir.join(filters::DIR)] {
+        let inner = [LOG_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name));
+        for dir in std::iter::once(dir.to_owned()).chain(inner) {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         }
     }
@@ -92,7 +95,7 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         let what = "the manifest is missing, and there are leftovers of a repair: repair again";
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
-    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, "MANIFEST.new"];
+    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, PLACES_DIR, "MANIFEST.new"];
     if let Some(other) =
         names.iter().find(|name| !ours.iter().any(|o| name.as_path() == Path::new(o)))
     {
@@ -115,6 +118,8 @@ struct Opening {
     body: ManifestBody,
     hasher: IdHasher,
     chunks: Box<dyn ChunkStore>,
+    places: PlaceFiles,
+    ids: IdsInLog,
     shards: Vec<Shard>,
     /// Build everything sealed again.
     rebuild: bool,
@@ -165,8 +170,12 @@ impl Opening {
         let body = ManifestBody::decode(&path, &bytes)?;
         // Its name may not be on disk yet, if who wrote it was killed; and on its word files will go.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        for dir in [dir.join(LOG_DIR), dir.join(filters::DIR)] {
+        for dir in [LOG_DIR, filters::DIR].map(|name| dir.join(name)) {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
+        }
+        // Stores of earlier releases have none; where something is in the way, runs are read without it.
+        if let Err(error) = settings.disk.create_dir_all(&dir.join(PLACES_DIR)) {
+            tracing::warn!(%error, "the folder of place files cannot be made");
         }
         let mut opening = Self::new(dir, settings, body)?;
         let stored = usize::from(opening.body.shards);
@@ -189,7 +198,7 @@ impl Opening {
                 .remove_from(opening.body.next_run)
                 .or_else(|_| opening.start_over(stored))?;
         }
-        opening.remove_stray_filters();
+        opening.remove_strays();
         opening.leap()?;
         Ok(opening)
     }
@@ -213,8 +222,11 @@ impl Opening {
         };
         let count = usize::from(body.shards);
         let shards = empty_shards(hasher, &settings, count);
-        let dir = dir.to_owned();
-        Ok(Self { dir, settings, body, hasher, chunks, shards, rebuild: false, changed: false })
+        let disk = || Arc::clone(&settings.disk);
+        let places = PlaceFiles::new(disk(), dir.join(PLACES_DIR), hasher.tag());
+        let ids = IdsInLog::new(disk(), dir.join(LOG_DIR));
+        let (dir, rebuild, changed) = (dir.to_owned(), false, false);
+        Ok(Self { dir, settings, body, hasher, chunks, places, ids, shards, rebuild, changed })
     }
 
     /// Gives every run its filter. Answers whether that was possible.
@@ -231,7 +243,8 @@ impl Opening {
                     filter
                 }
             };
-            let run = SealedRun { meta: Arc::new(meta.clone()), filter };
+            let places = self.places.open(meta.id, meta.buckets).map(Arc::new);
+            let run = SealedRun { meta: Arc::new(meta.clone()), filter, places };
             let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
             shard.runs.push(run);
         }
@@ -248,19 +261,19 @@ impl Opening {
         Ok(())
     }
 
-    fn remove_stray_filters(&self) {
+    fn remove_strays(&self) {
+        let runs: &[RunMeta] = if self.rebuild { &[] } else { &self.body.runs };
+        let filters: Vec<PathBuf> =
+            runs.iter().map(|run| filters::path(&self.dir, run.id)).collect();
         let dir = self.dir.join(filters::DIR);
-        let keep: Vec<PathBuf> = if self.rebuild {
-            Vec::new()
-        } else {
-            self.body.runs.iter().map(|run| filters::path(&self.dir, run.id)).collect()
-        };
         for name in self.settings.disk.list(&dir).unwrap_or_default() {
             let path = dir.join(name);
-            if !keep.contains(&path) {
+            if !filters.contains(&path) {
                 self.settings.disk.remove(&path).ok();
             }
         }
+        let places: Vec<PathBuf> = runs.iter().map(|run| self.places.path(run.id)).collect();
+        self.places.retain(|path| places.iter().any(|place| place == path));
     }
 
     /// Reads the log and puts the engine together.
@@ -302,7 +315,7 @@ impl Opening {
             full: Vec::new(),
         };
         let Recovered { log, cut_bytes } =
-            Log::recover(config, plan, start, |lsn, item| replay.apply(lsn, item, &registry))?;
+            Log::recover(config, plan, start, |at, item| replay.apply(at, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
         if self.rebuild {
             // Compaction has taken segments out of the log, so it cannot be read from its beginning
@@ -337,7 +350,9 @@ impl Opening {
             shards: self.shards.into_iter().map(cell).collect(),
             shard_bits,
             log,
+            ids: self.ids,
             chunks: self.chunks,
+            places: self.places,
             time,
             health,
             manifest: Mutex::new(manifest),
@@ -389,8 +404,8 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn apply(&mut self, lsn: Lsn, item: Item<'_>, registry: &Registry) -> Result<()> {
-        self.record_begins(lsn)?;
+    fn apply(&mut self, at: At, item: Item<'_>, registry: &Registry) -> Result<()> {
+        self.record_begins(at.record)?;
         self.records += 1;
         let (key, version) = match item {
             Item::Version(key, version) => (key, version),
@@ -404,13 +419,17 @@ impl Replay<'_> {
         self.newest = self.newest.max(version.first_seen.as_millis());
         let hash = self.opening.hasher.hash(key);
         let number = hash.shard(self.shard_bits);
-        if lsn <= self.opening.body.sealed[number] {
+        if at.record <= self.opening.body.sealed[number] {
             return Ok(()); // in a run
         }
         let opening = &mut *self.opening;
-        let chunks = ChunkAccess { store: &*opening.chunks, seed: opening.body.seed };
+        let sealed = SealedAccess {
+            store: &*opening.chunks,
+            seed: opening.body.seed,
+            in_log: Some(InLog { files: &opening.places, ids: &opening.ids }),
+        };
         let shard = &mut opening.shards[number];
-        shard.apply(key, hash, version, lsn, chunks).map_err(|fault| {
+        shard.apply(key, hash, version, at.item, sealed).map_err(|fault| {
             let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
             Error::Io { doing: CHUNK_UNREADABLE, path, source }
         })?;
@@ -445,6 +464,8 @@ impl Opening {
             hasher: opening.hasher,
             disk: &*opening.settings.disk,
             dir: &opening.dir,
+            places: &opening.places,
+            place_ids_min: opening.settings.place_ids_min,
             keep_bytes: 0,
         };
         let shard = &mut opening.shards[number];

@@ -32,7 +32,7 @@ impl Engine {
         let mut patience = Patience::default();
         let mut shard = self.cell(hash).shard.lock();
         loop {
-            match shard.lookup(key, hash, self.chunk_access()) {
+            match shard.lookup(key, hash, self.sealed_access()) {
                 Lookup::Unknown => return Ok(None),
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || {
@@ -68,7 +68,7 @@ impl Engine {
                 self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
                 continue;
             }
-            let known = match shard.lookup(key, hash, self.chunk_access()) {
+            let known = match shard.lookup(key, hash, self.sealed_access()) {
                 Lookup::Unknown => return Ok(false),
                 Lookup::Known(known) => known,
                 Lookup::Damaged(run, fault) => {

@@ -9,7 +9,7 @@ use crate::disk::Disk;
 use crate::engine::copier::Copier;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::NsMeta;
-use crate::engine::open::{LOG_DIR, SLED_DIR, lock};
+use crate::engine::open::{LOG_DIR, PLACES_DIR, SLED_DIR, lock};
 use crate::engine::{Settings, filters};
 use crate::error::{Error, Result};
 use crate::health::Health;
@@ -176,7 +176,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
-    for expendable in [dir.join(SLED_DIR), dir.join(filters::DIR)] {
+    for expendable in [SLED_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
         disk.remove_dir_all(&expendable).map_err(|e| Error::io("remove", &expendable, e))?;
     }
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;

@@ -100,7 +100,7 @@ impl Engine {
                     }
                     None => {}
                 }
-                match shard.lookup_touched(member.key, member.hash, self.chunk_access()) {
+                match shard.lookup_touched(member.key, member.hash, self.sealed_access()) {
                     Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
                         settle = settle.max(lsn);
                         answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
@@ -150,9 +150,9 @@ impl Engine {
             for (member, held) in members.iter().zip(&hold.ids) {
                 let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
                 let lookup = if held.is_unknown {
-                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.chunk_access())
+                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.sealed_access())
                 } else {
-                    shard.lookup(key, hash, self.chunk_access())
+                    shard.lookup(key, hash, self.sealed_access())
                 };
                 match lookup {
                     Lookup::Unknown => known.push(None),
@@ -169,11 +169,15 @@ impl Engine {
                 (member.key, claim.after(known.as_ref().map(|known| &known.version)))
             });
             let level = spec.durability.append_level();
-            let lsn = self.log.append_claims(level, at, spec.ttl, ns.id, versions.clone())?;
+            let (log, mut places) = (&self.log, Vec::new());
+            let all = versions.clone();
+            let lsn = log.append_claims(level, at, spec.ttl, ns.id, all, &mut places)?;
             let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
-            for ((member, known), version) in members.iter().zip(known).zip(versions) {
+            let members = members.iter().zip(known);
+            for ((member, known), (version, place)) in members.zip(versions.into_iter().zip(places))
+            {
                 let shard = locked.shard(member.shard);
-                shard.put(member.key, member.hash, version, lsn, known);
+                shard.put(member.key, member.hash, version, place, known);
                 shard.reserved.remove(member.key, member.hash, hold.holder);
                 ns.count(member.shard, true, 1);
             }

@@ -3,8 +3,8 @@
 use crate::chunks::ChunkStore;
 use crate::disk::Disk;
 use crate::engine::filters;
-use crate::error::Result;
-use crate::exact::{MergeCursor, OpenSet, RunSize, RunWriter, Source};
+use crate::error::{Error, Result};
+use crate::exact::{MergeCursor, OpenSet, PlaceFiles, RunSize, RunWriter, Source, WrittenRun};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
@@ -22,6 +22,9 @@ pub(super) struct RunBuilder<'a> {
     pub(super) hasher: IdHasher,
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
+    pub(super) places: &'a PlaceFiles,
+    /// Runs of fewer ids get no place file.
+    pub(super) place_ids_min: u64,
     /// Bytes of chunks of one run to hand over to the cache.
     pub(super) keep_bytes: usize,
 }
@@ -56,22 +59,28 @@ impl RunBuilder<'_> {
             from_segment,
             self.keep_bytes,
         );
+        if size.ids >= self.place_ids_min {
+            let created = self.places.create(id, size.buckets());
+            writer = writer.with_places(created.map_err(|e| without_places(id, &e)).ok());
+        }
         let mut filter = FilterBuilder::for_ids(size.ids);
-        entries.for_each(|hash, key, version| {
-            if version.is_spent(now) {
+        entries.for_each(|entry| {
+            if entry.version.is_spent(now) {
                 return Ok(());
             }
-            filter.insert(hash);
-            writer.push(hash.order(), key, version)
+            filter.insert(entry.hash);
+            writer.push(entry)
         })?;
-        let (meta, kept) = writer.finish()?;
+        let WrittenRun { meta, kept, place_file } = writer.finish()?;
+        let places =
+            place_file.and_then(|file| file.finish().map_err(|e| without_places(id, &e)).ok());
         let filter = filter.finish();
         let owner = FilterOwner { store: self.hasher.tag(), run: id };
         // A shortcut only: without its file the filter is built again at the next open.
         if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
-        let run = SealedRun { meta: Arc::new(meta), filter };
+        let run = SealedRun { meta: Arc::new(meta), filter, places: places.map(Arc::new) };
         Ok(BuiltRun { run, kept })
     }
 
@@ -105,6 +114,11 @@ impl RunBuilder<'_> {
         };
         groups.into_iter().map(build).collect()
     }
+}
+
+/// A shortcut only: a run without it is read from the chunk store.
+fn without_places(run: u64, error: &Error) {
+    tracing::warn!(%error, run, "a place file was not written");
 }
 
 fn note_group(

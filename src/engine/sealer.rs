@@ -20,6 +20,8 @@ impl Engine {
             hasher: self.hasher,
             disk: &*self.disk,
             dir: &self.dir,
+            places: &self.places,
+            place_ids_min: self.settings.place_ids_min,
             keep_bytes: self.settings.chunk_cache_bytes(self.shards.len()) / 2,
         }
     }

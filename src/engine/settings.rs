@@ -33,6 +33,8 @@ pub(crate) struct Settings {
     pub(crate) background: bool,
     /// For tests: the bound of one open set, below what the memory budget allows.
     pub(crate) open_set_bytes: Option<usize>,
+    /// For tests: runs of fewer ids get no place file.
+    pub(crate) place_ids_min: u64,
     /// For tests on a simulated disk: chunks that outlive the store.
     pub(crate) chunk_memory: Option<MemoryChunks>,
 }
@@ -56,6 +58,7 @@ impl Default for Settings {
             seed: None,
             background: true,
             open_set_bytes: None,
+            place_ids_min: limits::PLACE_IDS_MIN,
             chunk_memory: None,
         }
     }

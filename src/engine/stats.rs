@@ -60,7 +60,7 @@ pub struct Stats {
     pub memory_unsealed_bytes: u64,
     /// Bytes of memory of chunks kept for the next duplicate.
     pub memory_chunk_bytes: u64,
-    /// Bytes of memory of filters.
+    /// Bytes of memory of filters, and of what leads into the place files beside them.
     pub memory_filter_bytes: u64,
     /// Segments of the log.
     pub log_segments: u64,
@@ -72,9 +72,11 @@ pub struct Stats {
     pub sled_bytes: u64,
     /// Filters asked by claims.
     pub filter_probes: u64,
-    /// Chunks read by claims because a filter said "maybe".
+    /// Chunks read, in memory or from the chunk store, because a filter said "maybe".
     pub chunk_reads: u64,
-    /// Chunks read in vain: what the filters cost.
+    /// Times that a place file and the log answered instead, because the chunk was not in memory.
+    pub log_reads: u64,
+    /// Either of these in vain: what the filters cost.
     pub filter_false_positives: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
@@ -117,17 +119,21 @@ impl Engine {
         let (mut filters, mut cached) = (0, 0);
         let mut reserved = 0;
         let mut runs = Vec::new();
-        let (mut probes, mut reads, mut false_positives) = (0, 0, 0);
+        let (mut probes, mut reads, mut in_log, mut false_positives) = (0, 0, 0, 0);
         for cell in &self.shards {
             let shard = cell.shard.lock();
             let (ids, bytes) = shard.unsealed();
             unsealed = (unsealed.0 + ids as u64, unsealed.1 + bytes as u64);
             reserved += shard.reserved.len() as u64;
             cached += shard.cached_bytes() as u64;
-            filters += shard.runs.iter().map(|run| run.filter.bytes() as u64).sum::<u64>();
+            for run in &shard.runs {
+                let places = run.places.as_ref().map_or(0, |places| places.bytes());
+                filters += (run.filter.bytes() + places) as u64;
+            }
             runs.extend(shard.runs.iter().map(|run| (run.meta.generation, run.meta.ids)));
             probes += shard.counts.probes;
             reads += shard.counts.chunk_reads;
+            in_log += shard.counts.log_reads;
             false_positives += shard.counts.false_positives;
         }
         let mut generations: Vec<_> = runs.iter().map(|(generation, _)| *generation).collect();
@@ -160,6 +166,7 @@ impl Engine {
             sled_bytes: self.chunks.bytes(),
             filter_probes: probes,
             chunk_reads: reads,
+            log_reads: in_log,
             filter_false_positives: false_positives,
             log_syncs: self.log.syncs(),
             runs_sealed: c.runs_sealed.get(),

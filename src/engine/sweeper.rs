@@ -72,6 +72,7 @@ impl Engine {
 
     fn bury_run(&self, run: u64) -> Result<()> {
         self.chunks.remove_run(run)?;
+        self.places.remove(run)?;
         filters::remove(&*self.disk, &self.dir, run)
     }
 

@@ -5,7 +5,7 @@ use crate::engine::Engine;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
 use crate::error::{Error, Result};
-use crate::exact::{MergeCursor, Source};
+use crate::exact::{MergeCursor, Merged, Source};
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId, check_id};
 use crate::log::Lsn;
@@ -63,9 +63,9 @@ impl Engine {
             for run in &runs {
                 self.heal(&run.meta, "export reads everything", None)?;
             }
-            sources.extend(runs.iter().map(|run| self.source(&run.meta)));
+            sources.extend(runs.iter().map(|run| self.source(run)));
             let now = self.time.now();
-            MergeCursor::new(sources).for_each(|_, key, version| -> Result<()> {
+            MergeCursor::new(sources).for_each(|Merged { key, version, .. }| -> Result<()> {
                 if !version.is_live(now) {
                     return Ok(());
                 }
@@ -122,7 +122,7 @@ impl Engine {
                 continue;
             }
             let now = self.time.now();
-            let known = match shard.lookup(key, hash, self.chunk_access()) {
+            let known = match shard.lookup(key, hash, self.sealed_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) if known.version.is_live(now) => {
                     return Ok((false, known.lsn));

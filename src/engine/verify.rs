@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::exact::RunReader;
+use crate::exact::{Merged, RunReader};
 use crate::id::Key;
 use crate::log::Item;
 use crate::shard::{Lookup, SealedRun};
@@ -93,7 +93,7 @@ impl Engine {
             report.chunks += 1;
             let (mut entries, mut astray) = (0, 0);
             let mut uncovered = Vec::new();
-            let read = reader.bucket(bucket, |hash, key, version| {
+            let read = reader.bucket(bucket, |Merged { hash, key, version, .. }| {
                 entries += 1;
                 let here = hash.shard(self.shard_bits) == usize::from(meta.shard)
                     && hash.bucket(meta.buckets) == bucket;
@@ -111,7 +111,7 @@ impl Engine {
             uncovered.retain(|(hash, ns, id, version)| {
                 let key = Key { ns: *ns, id };
                 let mut shard = self.cell(*hash).shard.lock();
-                match shard.lookup(key, *hash, self.chunk_access()) {
+                match shard.lookup(key, *hash, self.sealed_access()) {
                     Lookup::Known(known) => known.version.join(*version) != known.version,
                     Lookup::Unknown => true,
                     Lookup::Damaged(..) => false,
@@ -135,7 +135,7 @@ impl Engine {
                 return Ok(());
             }
             let hash = self.hash(key);
-            let found = self.cell(hash).shard.lock().lookup(key, hash, self.chunk_access());
+            let found = self.cell(hash).shard.lock().lookup(key, hash, self.sealed_access());
             match found {
                 Lookup::Known(known) if known.version.join(version) == known.version => {}
                 // Reported with its run already.

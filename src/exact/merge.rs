@@ -6,6 +6,7 @@ use crate::exact::open_set::OpenSet;
 use crate::exact::run::RunReader;
 use crate::expiry::Version;
 use crate::id::{IdHash, IdHasher, Key, NsId};
+use crate::log::Lsn;
 
 /// Entries in memory, one part of a source at a time.
 #[derive(Debug, Default)]
@@ -24,6 +25,17 @@ struct PartEntry {
     at: u32,
     len: u16,
     version: Version,
+    place: Option<Lsn>,
+}
+
+/// An entry as it is handed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Merged<'a> {
+    pub(crate) hash: IdHash,
+    pub(crate) key: Key<'a>,
+    pub(crate) version: Version,
+    /// The place after the id in the log, if it is known.
+    pub(crate) place: Option<Lsn>,
 }
 
 impl Part {
@@ -34,11 +46,12 @@ impl Part {
         self.next = 0;
     }
 
-    fn push(&mut self, hash: IdHash, key: Key<'_>, version: Version) {
+    fn push(&mut self, entry: Merged<'_>) {
+        let Merged { hash, key, version, place } = entry;
         let (at, len) = (self.bytes.len() as u32, key.id.len() as u16);
         self.sorted.push((hash.order(), self.entries.len() as u32));
         self.bytes.extend_from_slice(key.id);
-        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version });
+        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, place });
     }
 
     fn key(&self, entry: &PartEntry) -> Key<'_> {
@@ -61,10 +74,11 @@ impl Part {
         self.sorted.get(self.next).map(|(order, _)| *order)
     }
 
-    fn peek(&self) -> Option<(IdHash, Key<'_>, Version)> {
+    fn peek(&self) -> Option<Merged<'_>> {
         let (_, i) = self.sorted.get(self.next)?;
         let entry = &self.entries[*i as usize];
-        Some((entry.hash, self.key(entry), entry.version))
+        let PartEntry { hash, version, place, .. } = *entry;
+        Some(Merged { hash, key: self.key(entry), version, place })
     }
 }
 
@@ -89,7 +103,8 @@ impl<'a> Source<'a> {
     ) -> Self {
         let mut part = Part::default();
         for entry in set.iter().filter(|e| keep(&e.version)) {
-            part.push(hasher.hash(entry.key), entry.key, entry.version);
+            let (hash, place) = (hasher.hash(entry.key), Some(entry.lsn));
+            part.push(Merged { hash, key: entry.key, version: entry.version, place });
         }
         part.sort();
         Self { run: None, bucket: 0, part }
@@ -103,7 +118,7 @@ impl<'a> Source<'a> {
             };
             self.part.clear();
             let part = &mut self.part;
-            run.bucket(self.bucket, |hash, key, version| part.push(hash, key, version))?;
+            run.bucket(self.bucket, |entry| part.push(entry))?;
             self.bucket += 1;
             // Written in this order; sorted again because a healed chunk need not be.
             self.part.sort();
@@ -126,7 +141,7 @@ impl<'a> MergeCursor<'a> {
     /// Hands each id once, in hash order, with the record that counts.
     pub(crate) fn for_each<E: From<ChunkFault>>(
         mut self,
-        mut visit: impl FnMut(IdHash, Key<'_>, Version) -> Result<(), E>,
+        mut visit: impl FnMut(Merged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut id = Vec::new();
         loop {
@@ -143,21 +158,23 @@ impl<'a> MergeCursor<'a> {
                 continue;
             }
             let tied = self.sources.iter().filter(|s| s.part.order() == Some(least));
-            let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|(_, key, _)| *key);
-            let Some((hash, key, mut counts)) = lowest else { return Ok(()) };
+            let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|entry| entry.key);
+            let Some(Merged { hash, key, mut version, mut place }) = lowest else { return Ok(()) };
             let ns = key.ns;
             id.clear();
             id.extend_from_slice(key.id);
             let key = Key { ns, id: &id };
             for source in &mut self.sources {
-                if let Some((_, other, version)) = source.part.peek()
-                    && other == key
+                if let Some(other) = source.part.peek()
+                    && other.key == key
                 {
-                    counts = counts.join(version);
+                    version = version.join(other.version);
+                    // Any of them is a place of this id; the last one stays longest.
+                    place = place.max(other.place);
                     source.part.next += 1;
                 }
             }
-            visit(hash, key, counts)?;
+            visit(Merged { hash, key, version, place })?;
         }
     }
 
@@ -166,16 +183,16 @@ impl<'a> MergeCursor<'a> {
     fn visit_one<E>(
         &mut self,
         source: usize,
-        visit: &mut impl FnMut(IdHash, Key<'_>, Version) -> Result<(), E>,
+        visit: &mut impl FnMut(Merged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let others = self.sources.iter().enumerate().filter(|(i, _)| *i != source);
         let bound = others.filter_map(|(_, s)| s.part.order()).min();
         let part = &mut self.sources[source].part;
-        while let Some((hash, key, version)) = part.peek() {
-            if bound.is_some_and(|bound| hash.order() >= bound) {
+        while let Some(entry) = part.peek() {
+            if bound.is_some_and(|bound| entry.hash.order() >= bound) {
                 break;
             }
-            visit(hash, key, version)?;
+            visit(entry)?;
             part.next += 1;
         }
         Ok(())

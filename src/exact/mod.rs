@@ -3,15 +3,22 @@
 
 mod chunk;
 mod chunk_cache;
+mod columns;
 mod merge;
 mod offset_table;
 mod open_set;
+mod place_file;
+mod places;
 mod run;
 
 pub(crate) use chunk::ChunkWriter;
 #[cfg(feature = "fuzzing")]
 pub(crate) use chunk::fuzz_chunk;
 pub(crate) use chunk_cache::ChunkCache;
-pub(crate) use merge::{MergeCursor, Source};
+pub(crate) use merge::{MergeCursor, Merged, Source};
 pub(crate) use open_set::{EntryPlace, OpenEntry, OpenSet};
-pub(crate) use run::{KeptChunks, RunMeta, RunReader, RunSize, RunWriter, find_in_run};
+pub(crate) use place_file::{PlaceFile, PlaceFiles};
+pub(crate) use run::{
+    InLog, KeptChunks, RunMeta, RunReader, RunSize, RunWriter, SealedAccess, SealedIds, WrittenRun,
+    find_in_run,
+};

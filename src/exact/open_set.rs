@@ -29,7 +29,7 @@ const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 pub(crate) struct OpenEntry<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The place after the record that made it so.
+    /// The place after its id, in the record that made it so.
     pub(crate) lsn: Lsn,
 }
 

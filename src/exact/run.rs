@@ -3,11 +3,16 @@
 //! chunk that is not there was lost (I10).
 
 use crate::chunks::{ChunkFault, ChunkId, ChunkStore};
-use crate::exact::chunk::{ChunkDamage, ChunkReader, ChunkWriter};
+use crate::exact::chunk::{ChunkReader, ChunkWriter};
 use crate::exact::chunk_cache::ChunkCache;
+use crate::exact::columns::ChunkDamage;
+use crate::exact::merge::Merged;
+use crate::exact::place_file::{PlaceFile, PlaceFileWriter, PlaceFiles};
+use crate::exact::places::{PlaceReader, PlaceWriter, Told};
 use crate::expiry::{GenId, Version};
 use crate::id::{IdHash, IdHasher, Key, Seed, bucket_of_order};
 use crate::limits;
+use crate::log::IdsInLog;
 use serde::{Deserialize, Serialize};
 
 /// What the manifest keeps of a run.
@@ -59,27 +64,73 @@ impl RunSize {
     }
 }
 
-/// Looks an id up in one run: one chunk, from the cache or from the chunk store. A fault says that the
-/// chunk must be healed first.
+/// What reading sealed ids needs, for every run the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SealedAccess<'a> {
+    pub(crate) store: &'a dyn ChunkStore,
+    pub(crate) seed: Seed,
+    /// Where there is a log, and place files that lead into it.
+    pub(crate) in_log: Option<InLog<'a>>,
+}
+
+/// Where place blocks are read, and the ids that they speak of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct InLog<'a> {
+    pub(crate) files: &'a PlaceFiles,
+    pub(crate) ids: &'a IdsInLog,
+}
+
+/// One run, as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SealedIds<'a> {
+    pub(crate) meta: &'a RunMeta,
+    /// Small runs have none.
+    pub(crate) places: Option<&'a PlaceFile>,
+}
+
+/// An answer, and whether it took a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FoundInRun {
+    pub(crate) version: Option<Version>,
+    pub(crate) in_log: bool,
+}
+
+/// Looks an id up in one run: in one chunk that is in memory, or else in a place block and in the log, or else in one
+/// chunk of the chunk store. A fault says that the chunk must be healed first. `block` is memory to be used again.
 pub(crate) fn find_in_run(
-    chunks: &dyn ChunkStore,
+    access: SealedAccess<'_>,
     cache: &mut ChunkCache,
-    meta: &RunMeta,
-    seed: Seed,
+    block: &mut Vec<u8>,
+    run: SealedIds<'_>,
     key: Key<'_>,
     hash: IdHash,
-) -> Result<Option<Version>, ChunkFault> {
+) -> Result<FoundInRun, ChunkFault> {
+    let SealedIds { meta, places } = run;
     let (id, place) = (meta.chunk(hash.bucket(meta.buckets)), hash.place(meta.buckets));
     let class = meta.generation.class();
     let fault = |damage: ChunkDamage| ChunkFault(damage.0.to_owned());
+    let in_chunk = |version| FoundInRun { version, in_log: false };
     if let Some(bytes) = cache.get(id) {
-        return Ok(ChunkReader::open_checked(bytes, id, class).map_err(fault)?.find(key, place));
+        let chunk = ChunkReader::open_checked(bytes, id, class).map_err(fault)?;
+        return Ok(in_chunk(chunk.find(key, place)));
+    }
+    if let Some((places, in_log)) = places.zip(access.in_log)
+        && in_log.files.read(places, id.bucket, block)
+        && let Ok(places) = PlaceReader::open(block, id, class, access.seed)
+    {
+        match places.find(key, hash, place, in_log.ids) {
+            Told::Here(version) => {
+                return Ok(FoundInRun { version: Some(version), in_log: true });
+            }
+            Told::NotHere => return Ok(FoundInRun { version: None, in_log: true }),
+            Told::Unsure => {}
+        }
     }
     let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
-    chunks.get(id, &mut |bytes| {
-        answer = ChunkReader::open(bytes, id, class, seed).map_err(fault).map(|chunk| {
+    access.store.get(id, &mut |bytes| {
+        answer = ChunkReader::open(bytes, id, class, access.seed).map_err(fault).map(|chunk| {
             cache.insert(id, bytes);
-            chunk.find(key, place)
+            in_chunk(chunk.find(key, place))
         });
     })?;
     answer
@@ -92,6 +143,8 @@ pub(crate) struct RunWriter<'a> {
     seed: Seed,
     meta: RunMeta,
     writer: ChunkWriter,
+    places: PlaceWriter,
+    place_file: Option<PlaceFileWriter>,
     bucket: u32,
     kept: KeptChunks,
     keep_bytes: usize,
@@ -99,6 +152,14 @@ pub(crate) struct RunWriter<'a> {
 
 /// The first chunks of a run that was just written, for the cache: the next duplicates would read them.
 pub(crate) type KeptChunks = Vec<(ChunkId, Box<[u8]>)>;
+
+/// A run that was written.
+#[derive(Debug)]
+pub(crate) struct WrittenRun {
+    pub(crate) meta: RunMeta,
+    pub(crate) kept: KeptChunks,
+    pub(crate) place_file: Option<PlaceFileWriter>,
+}
 
 impl<'a> RunWriter<'a> {
     /// `size` may be more than will come. Chunks of up to `keep_bytes` in all are kept.
@@ -122,22 +183,26 @@ impl<'a> RunWriter<'a> {
             bytes: 0,
             from_segment,
         };
-        let (writer, kept) = (ChunkWriter::default(), Vec::new());
-        Self { chunks, seed, meta, writer, bucket: 0, kept, keep_bytes }
+        let (writer, places, kept) = (ChunkWriter::default(), PlaceWriter::default(), Vec::new());
+        let (place_file, bucket) = (None, 0);
+        Self { chunks, seed, meta, writer, places, place_file, bucket, kept, keep_bytes }
     }
 
-    pub(crate) fn push(
-        &mut self,
-        order: u32,
-        key: Key<'_>,
-        version: Version,
-    ) -> Result<(), ChunkFault> {
-        let bucket = bucket_of_order(order, self.meta.buckets);
+    /// Writes place blocks, too.
+    pub(crate) fn with_places(self, place_file: Option<PlaceFileWriter>) -> Self {
+        Self { place_file, ..self }
+    }
+
+    pub(crate) fn push(&mut self, entry: Merged<'_>) -> Result<(), ChunkFault> {
+        let bucket = bucket_of_order(entry.hash.order(), self.meta.buckets);
         debug_assert!(bucket >= self.bucket, "ids come in hash order");
         self.finish_buckets(bucket)?;
         self.meta.ids += 1;
-        self.meta.bytes += key.id.len() as u64 + 4;
-        self.writer.push(key, version);
+        self.meta.bytes += entry.key.id.len() as u64 + 4;
+        self.writer.push(entry.key, entry.version);
+        if self.place_file.is_some() {
+            self.places.push(entry.key, entry.hash, entry.place);
+        }
         Ok(())
     }
 
@@ -145,7 +210,11 @@ impl<'a> RunWriter<'a> {
     fn finish_buckets(&mut self, bucket: u32) -> Result<(), ChunkFault> {
         while self.bucket < bucket {
             let id = self.meta.chunk(self.bucket);
-            let chunk = self.writer.finish(id, self.seed);
+            let (chunk, entries) = self.writer.chunk(id, self.seed);
+            if let Some(file) = &mut self.place_file {
+                file.put(id, &self.places.finish(entries, id, self.seed, &chunk));
+            }
+            self.writer.clear();
             self.chunks.put(id, &chunk)?;
             if chunk.len() <= self.keep_bytes {
                 self.keep_bytes -= chunk.len();
@@ -156,9 +225,9 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    pub(crate) fn finish(mut self) -> Result<(RunMeta, KeptChunks), ChunkFault> {
+    pub(crate) fn finish(mut self) -> Result<WrittenRun, ChunkFault> {
         self.finish_buckets(self.meta.buckets)?;
-        Ok((self.meta, self.kept))
+        Ok(WrittenRun { meta: self.meta, kept: self.kept, place_file: self.place_file })
     }
 }
 
@@ -169,6 +238,7 @@ pub(crate) struct RunReader<'a> {
     meta: &'a RunMeta,
     seed: Seed,
     hasher: IdHasher,
+    places: Option<(&'a PlaceFiles, &'a PlaceFile)>,
 }
 
 impl<'a> RunReader<'a> {
@@ -178,7 +248,12 @@ impl<'a> RunReader<'a> {
         seed: Seed,
         hasher: IdHasher,
     ) -> Self {
-        Self { chunks, meta, seed, hasher }
+        Self { chunks, meta, seed, hasher, places: None }
+    }
+
+    /// Reads place blocks, too.
+    pub(crate) fn with_places(self, files: &'a PlaceFiles, file: Option<&'a PlaceFile>) -> Self {
+        Self { places: file.map(|file| (files, file)), ..self }
     }
 
     pub(crate) fn buckets(&self) -> u32 {
@@ -189,14 +264,28 @@ impl<'a> RunReader<'a> {
     pub(crate) fn bucket(
         &self,
         bucket: u32,
-        mut visit: impl FnMut(IdHash, Key<'_>, Version),
+        mut visit: impl FnMut(Merged<'_>),
     ) -> Result<(), ChunkFault> {
         let id = self.meta.chunk(bucket);
+        let class = self.meta.generation.class();
+        let mut block = Vec::new();
+        let has_block =
+            self.places.is_some_and(|(files, file)| files.read(file, bucket, &mut block));
+        let places = has_block.then(|| PlaceReader::open(&block, id, class, self.seed).ok());
         let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
         self.chunks.get(id, &mut |bytes| {
-            answer = match ChunkReader::open(bytes, id, self.meta.generation.class(), self.seed) {
+            answer = match ChunkReader::open(bytes, id, class, self.seed) {
                 Ok(chunk) => {
-                    chunk.iter().for_each(|(k, v)| visit(self.hasher.hash(k), k, v));
+                    let places = places.as_ref().and_then(Option::as_ref);
+                    // A chunk that was healed may hold other entries than were written together with the block.
+                    let is_beside = |places: &&PlaceReader<'_>| {
+                        places.is_of(bytes) && places.count() == chunk.count()
+                    };
+                    let places = places.filter(is_beside);
+                    for (i, (key, version)) in chunk.iter().enumerate() {
+                        let place = places.and_then(|places| places.place_at(i));
+                        visit(Merged { hash: self.hasher.hash(key), key, version, place });
+                    }
                     Ok(())
                 }
                 Err(damage) => Err(ChunkFault(damage.0.to_owned())),

@@ -33,7 +33,7 @@ pub(crate) fn read(file: Vec<u8>) {
     let mut offset = DATA_START;
     while let Found::Record(record) = bytes.at(offset) {
         let after = offset + record.len as u32;
-        record.items(bytes.header.base, |item| {
+        record.items(bytes.header.base, |item, _| {
             if let Item::Version(_, version) = item {
                 let _ = (version.generation().end(), Lsn::new(1, after));
             }

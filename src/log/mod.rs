@@ -6,18 +6,27 @@
 mod commit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod ids;
 mod record;
 mod recover;
 mod retention;
 mod segment;
 mod tail;
 
+pub(crate) use ids::IdsInLog;
 pub(crate) use record::{Item, NamespaceRecord};
 pub(crate) use recover::{Recovered, ReplayPlan, Salvaged, find_seed, salvage};
 pub(crate) use retention::SegmentMeta;
 pub(crate) use tail::{AppendLevel, Log, LogConfig};
 
 use serde::{Deserialize, Serialize};
+
+/// Where something in a record stands: the place after the record, and the place after the item itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) record: Lsn,
+    pub(crate) item: Lsn,
+}
 
 /// A place in the log: the number of a segment and an offset in it. Places order records.
 #[derive(

@@ -123,7 +123,7 @@ pub(crate) fn claim(
     Some(())
 }
 
-/// Encodes a batch of claims of one namespace, moment and ttl as one record.
+/// Encodes a batch of claims of one namespace, moment and ttl as one record. Where each id ends goes to `ends`.
 pub(crate) fn claims<'a>(
     out: &mut Vec<u8>,
     place: Place,
@@ -131,6 +131,7 @@ pub(crate) fn claims<'a>(
     ttl: Ttl,
     ns: NsId,
     ids: impl Iterator<Item = &'a [u8]> + Clone,
+    ends: &mut Vec<usize>,
 ) -> Option<()> {
     let age = at.as_millis().checked_sub(place.base.as_millis())?;
     let kind = CLAIMS | flags(ns, ttl);
@@ -140,17 +141,21 @@ pub(crate) fn claims<'a>(
     for id in ids {
         put_varint(out, id.len() as u64);
         out.extend_from_slice(id);
+        ends.push(out.len());
     }
     finish(out, place);
     Some(())
 }
 
-/// Encodes versions with their full times: extensions, tombstones, imports, and copies by compaction.
+/// Encodes versions with their full times: extensions, tombstones, imports, and copies by compaction. Where each id
+/// ends goes to `ends`.
 pub(crate) fn versions<'a>(
     out: &mut Vec<u8>,
     place: Place,
     versions: impl Iterator<Item = (Key<'a>, Version)>,
+    ends: &mut Vec<usize>,
 ) {
+    let first = ends.len();
     let mut body = Vec::new();
     for (key, version) in versions {
         put_varint(&mut body, u64::from(key.ns.0));
@@ -161,8 +166,10 @@ pub(crate) fn versions<'a>(
         put_varint(&mut body, u64::from(version.step));
         put_varint(&mut body, key.id.len() as u64);
         body.extend_from_slice(key.id);
+        ends.push(body.len());
     }
     begin(out, VERSIONS, 1 + body.len());
+    ends[first..].iter_mut().for_each(|end| *end += out.len());
     out.extend_from_slice(&body);
     finish(out, place);
 }
@@ -276,24 +283,25 @@ impl<'a> RawRecord<'a> {
         (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
     }
 
-    /// Hands every item to `visit`. `None` if the payload is not what the writer writes: with a good
+    /// Hands every item to `visit`, with the number of bytes of the record that come after it. `None` if the payload is not what the writer writes: with a good
     /// checksum that means a newer release or a bug, never a torn write.
     pub(crate) fn items<E>(
         &self,
         base: Timestamp,
-        mut visit: impl FnMut(Item<'a>) -> std::result::Result<(), E>,
+        mut visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
     ) -> Option<std::result::Result<(), E>> {
         let mut r = Reader::new(self.payload);
         match self.kind & KIND_MASK {
             CLAIM => {
                 let (ns, version) = self.head(&mut r, base)?;
-                Some(visit(Item::Version(Key { ns, id: r.rest() }, version)))
+                Some(visit(Item::Version(Key { ns, id: r.rest() }, version), 0))
             }
             CLAIMS => {
                 let (ns, version) = self.head(&mut r, base)?;
                 while !r.is_empty() {
                     let id = take_id(&mut r)?;
-                    if let Err(e) = visit(Item::Version(Key { ns, id }, version)) {
+                    let behind = r.rest().len();
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
                         return Some(Err(e));
                     }
                 }
@@ -308,7 +316,8 @@ impl<'a> RawRecord<'a> {
                     let step = r.varint()?.try_into().ok()?;
                     let id = take_id(&mut r)?;
                     let version = Version { first_seen, deadline, class, step };
-                    if let Err(e) = visit(Item::Version(Key { ns, id }, version)) {
+                    let behind = r.rest().len();
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
                         return Some(Err(e));
                     }
                 }
@@ -318,7 +327,8 @@ impl<'a> RawRecord<'a> {
                 let ns = NsId(r.varint_u32()?);
                 let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
                 let sliding = r.u8()? & FLAG_SLIDING != 0;
-                Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name: r.rest() })))
+                let name = r.rest();
+                Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
             }
             END => Some(Ok(())),
             _ => None,
@@ -349,13 +359,26 @@ mod tests {
         let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
         assert_eq!(record.len, bytes.len());
         let mut out = Vec::new();
-        let visited = record.items(PLACE.base, |item| {
+        let visited = record.items(PLACE.base, |item, _| {
             let Item::Version(key, version) = item else { panic!("not a version") };
             out.push((key.ns.0, key.id.to_vec(), version));
             Ok::<(), ()>(())
         });
         assert_eq!(visited, Some(Ok(())));
         out
+    }
+
+    /// The writer and the reader say the same of where the ids end.
+    fn check_ends(bytes: &[u8], ends: &[usize]) {
+        let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
+        let mut read = Vec::new();
+        let visited = record.items(PLACE.base, |item, behind| {
+            let Item::Version(key, _) = item else { panic!("not a version") };
+            read.push(bytes.len() - behind);
+            assert!(bytes[..bytes.len() - behind].ends_with(key.id));
+            Ok::<(), ()>(())
+        });
+        assert_eq!((visited, &read[..]), (Some(Ok(())), ends));
     }
 
     #[test]
@@ -370,10 +393,12 @@ mod tests {
                 assert_eq!(items(&out), [(ns, b"evt-1".to_vec(), version)]);
 
                 let ids = [&b"a"[..], b"bb", b"ccc"];
-                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter())
+                let mut ends = Vec::new();
+                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter(), &mut ends)
                     .expect("after the base");
                 let want: Vec<_> = ids.iter().map(|id| (ns, id.to_vec(), version)).collect();
                 assert_eq!(items(&out), want);
+                check_ends(&out, &ends);
             }
         }
     }
@@ -383,9 +408,12 @@ mod tests {
         let claimed = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(10));
         let all = [claimed, claimed.tombstone(Timestamp::from_millis(7))];
         let mut out = Vec::new();
-        versions(&mut out, PLACE, all.iter().map(|v| (Key { ns: NsId(3), id: b"x" }, *v)));
+        let mut ends = Vec::new();
+        let entries = all.iter().map(|v| (Key { ns: NsId(3), id: b"x" }, *v));
+        versions(&mut out, PLACE, entries, &mut ends);
         let want: Vec<_> = all.iter().map(|v| (3, b"x".to_vec(), *v)).collect();
         assert_eq!(items(&out), want);
+        check_ends(&out, &ends);
     }
 
     #[test]

@@ -5,11 +5,11 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Tally};
 use crate::id::Seed;
-use crate::log::Lsn;
 use crate::log::record::{Found, Item};
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes};
 use crate::log::tail::{Log, LogConfig};
+use crate::log::{At, Lsn};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::path::{Path, PathBuf};
@@ -38,14 +38,14 @@ pub(crate) struct Recovered {
 }
 
 impl Log {
-    /// Opens the log: reads every record from the first unsealed segment on, hands it to `visit` with the
-    /// place after it, and cuts a torn tail at the last whole record. Damage before a place that is known
+    /// Opens the log: reads every record from the first unsealed segment on, hands it to `visit` with where
+    /// it stands, and cuts a torn tail at the last whole record. Damage before a place that is known
     /// to have been on disk is an error that names file and offset, never a cut (I11).
     pub(crate) fn recover(
         config: LogConfig,
         plan: ReplayPlan,
         now: Timestamp,
-        mut visit: impl FnMut(Lsn, Item<'_>) -> Result<()>,
+        mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<Recovered> {
         let numbers = segment_numbers(&config)?;
         check_known(&config, &plan)?;
@@ -128,7 +128,7 @@ impl Log {
     pub(crate) fn scan(
         &self,
         number: u32,
-        mut visit: impl FnMut(Lsn, Item<'_>) -> Result<()>,
+        mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<()> {
         let (end, active) = {
             let mut tail = self.tail.lock();
@@ -177,7 +177,7 @@ fn walk(
     path: &Path,
     bytes: &SegmentBytes,
     tally: &mut Tally,
-    visit: &mut impl FnMut(Lsn, Item<'_>) -> Result<()>,
+    visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<(u32, Stop)> {
     let mut offset = DATA_START;
     loop {
@@ -197,11 +197,12 @@ fn walk(
         }
         let lsn = Lsn::new(bytes.header.number, after);
         let mut generation: Option<GenId> = None;
-        let items = record.items(bytes.header.base, |item| {
+        let items = record.items(bytes.header.base, |item, behind| {
             // As the writer counted it: a record matters as long as anything in it does.
             let ends = |g: &GenId| g.end();
             generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
-            visit(lsn, item)
+            let item_end = Lsn::new(bytes.header.number, after - behind as u32);
+            visit(At { record: lsn, item: item_end }, item)
         });
         // A good checksum over something we cannot read: not a torn write, so never cut.
         let unknown = || Error::corrupt(path, u64::from(offset), "a record of an unknown kind");
@@ -294,7 +295,7 @@ fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
 fn rescan(
     config: &LogConfig,
     meta: &SegmentMeta,
-    visit: &mut impl FnMut(Lsn, Item<'_>) -> Result<()>,
+    visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<()> {
     let path = Segment::path(&config.dir, meta.number);
     let bytes = Segment::open(&*config.disk, &path)?.read(DATA_START, None)?;
@@ -426,7 +427,7 @@ fn salvage_segment(
         if let Some(next) = record.end_mark() {
             return Ok(Some(next));
         }
-        if let Some(visited) = record.items(bytes.header.base, &mut *visit) {
+        if let Some(visited) = record.items(bytes.header.base, |item, _| visit(item)) {
             visited?;
         }
     }

@@ -169,12 +169,13 @@ impl Log {
         let plain = version == Version::claim(at, ttl);
         self.append(level, room, version.generation(), |out, place| {
             if !plain || record::claim(out, place, at, ttl, key).is_none() {
-                record::versions(out, place, std::iter::once((key, version)));
+                record::versions(out, place, std::iter::once((key, version)), &mut Vec::new());
             }
         })
     }
 
-    /// Adds a batch of claims of one namespace and moment as one record: all of them or none.
+    /// Adds a batch of claims of one namespace and moment as one record: all of them or none. The place after each
+    /// id goes to `places`.
     pub(crate) fn append_claims<'a>(
         &self,
         level: AppendLevel,
@@ -182,6 +183,7 @@ impl Log {
         ttl: Ttl,
         ns: NsId,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
+        places: &mut Vec<Lsn>,
     ) -> Result<Lsn> {
         let claim = Version::claim(at, ttl);
         let plain = versions.clone().all(|(_, version)| version == claim);
@@ -193,11 +195,19 @@ impl Log {
             let each = if plain && at >= base { 2 } else { VERSION_BYTES_MAX };
             RECORD_HEAD_MAX + ids.clone().map(|id| id.len() + each).sum::<usize>()
         };
-        self.append(level, room, longest.unwrap_or_else(|| claim.generation()), |out, place| {
-            if !plain || record::claims(out, place, at, ttl, ns, ids.clone()).is_none() {
-                record::versions(out, place, versions.clone());
+        let longest = longest.unwrap_or_else(|| claim.generation());
+        let mut ends = Vec::new();
+        let after = self.append(level, room, longest, |out, place| {
+            ends.reserve(ids.size_hint().0);
+            let ids = ids.clone();
+            if !plain || record::claims(out, place, at, ttl, ns, ids, &mut ends).is_none() {
+                record::versions(out, place, versions.clone(), &mut ends);
             }
-        })
+        })?;
+        // The last id ends with the record.
+        let len = ends.last().copied().unwrap_or_default();
+        places.extend(ends.iter().map(|end| Lsn(after.0 - (len - end) as u64)));
+        Ok(after)
     }
 
     /// Adds versions with their full times, all of one generation.
@@ -215,7 +225,7 @@ impl Log {
             |_| room,
             generation,
             |out, place| {
-                record::versions(out, place, versions.clone());
+                record::versions(out, place, versions.clone(), &mut Vec::new());
             },
         )
     }
@@ -251,7 +261,7 @@ impl Log {
         level: AppendLevel,
         room: impl Fn(Timestamp) -> usize,
         generation: GenId,
-        encode: impl Fn(&mut Vec<u8>, Place),
+        encode: impl FnOnce(&mut Vec<u8>, Place),
     ) -> Result<Lsn> {
         let mut tail = self.tail.lock();
         self.config.health.check()?;
@@ -476,7 +486,7 @@ mod tests {
         let (ns, ttl) = (NsId(1), Ttl::from_millis(60_000));
         let ids: Vec<[u8; 16]> = (0..count).map(|n| u128::from(n).to_le_bytes()).collect();
         let versions = ids.iter().map(|id| (Key { ns, id }, Version::claim(NOW, ttl)));
-        log.append_claims(AppendLevel::Process, NOW, ttl, ns, versions)
+        log.append_claims(AppendLevel::Process, NOW, ttl, ns, versions, &mut Vec::new())
     }
 
     fn ids_in(log: &Log, segment: u32) -> usize {

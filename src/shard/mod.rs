@@ -7,20 +7,24 @@ mod reserved;
 
 pub(crate) use reserved::ReservedSet;
 
-use crate::chunks::{ChunkId, ChunkStore};
-use crate::exact::{ChunkCache, EntryPlace, KeptChunks, OpenEntry, OpenSet, RunMeta, find_in_run};
+use crate::chunks::ChunkId;
+use crate::exact::{
+    ChunkCache, EntryPlace, KeptChunks, OpenEntry, OpenSet, PlaceFile, RunMeta, SealedAccess,
+    SealedIds, find_in_run,
+};
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
-use crate::id::{IdHash, IdHasher, Key, Seed};
+use crate::id::{IdHash, IdHasher, Key};
 use crate::log::Lsn;
 use crate::sync::Arc;
 use crate::time::Timestamp;
 
-/// A run and its filter.
+/// A run, its filter, and where its ids stand in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct SealedRun {
     pub(crate) meta: Arc<RunMeta>,
     pub(crate) filter: Filter,
+    pub(crate) places: Option<Arc<PlaceFile>>,
 }
 
 /// A run that was just built, and chunks of it to keep in memory.
@@ -34,7 +38,7 @@ pub(crate) struct BuiltRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) version: Version,
-    /// The place after its record; `None` for a sealed id, whose record is on disk already.
+    /// The place after the id in its record; `None` for a sealed one, whose record is on disk already.
     pub(crate) lsn: Option<Lsn>,
     /// Whether it stands in the open set, so that a new version goes in its place.
     pub(crate) in_open: bool,
@@ -56,15 +60,10 @@ pub(crate) struct ShardCounts {
     pub(crate) probes: u64,
     /// Chunks read because a filter said "maybe".
     pub(crate) chunk_reads: u64,
-    /// Chunks read in vain.
+    /// Ids compared in the log instead, where a place block led to.
+    pub(crate) log_reads: u64,
+    /// Chunks or place blocks read in vain.
     pub(crate) false_positives: u64,
-}
-
-/// What the chunk store and its checks need.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ChunkAccess<'a> {
-    pub(crate) store: &'a dyn ChunkStore,
-    pub(crate) seed: Seed,
 }
 
 #[derive(Debug)]
@@ -76,6 +75,8 @@ pub(crate) struct Shard {
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: ChunkCache,
+    /// Memory for the place block that a look-up reads.
+    block: Vec<u8>,
     /// How often the open set was frozen.
     freezes: u64,
     /// An empty set with its memory, for the next freeze.
@@ -101,6 +102,7 @@ impl Shard {
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
             cache: ChunkCache::new(cache_bytes_max),
+            block: Vec::new(),
             freezes: 0,
             spare: None,
             hasher,
@@ -114,9 +116,14 @@ impl Shard {
     /// never older than what is sealed, and the search can end there. Among runs the order is not
     /// known, and the records are joined.
     #[inline]
-    pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
+    pub(crate) fn lookup(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        sealed: SealedAccess<'_>,
+    ) -> Lookup {
         self.touch(hash);
-        self.lookup_touched(key, hash, chunks)
+        self.lookup_touched(key, hash, sealed)
     }
 
     /// [`lookup`](Self::lookup) after [`touch`](Self::touch).
@@ -125,7 +132,7 @@ impl Shard {
         &mut self,
         key: Key<'_>,
         hash: IdHash,
-        chunks: ChunkAccess<'_>,
+        sealed: SealedAccess<'_>,
     ) -> Lookup {
         if let Some(entry) = self.open.get(key, hash) {
             let lsn = Some(entry.lsn);
@@ -137,7 +144,7 @@ impl Shard {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
         }
-        self.lookup_sealed(key, hash, chunks)
+        self.lookup_sealed(key, hash, sealed)
     }
 
     /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
@@ -158,10 +165,10 @@ impl Shard {
         key: Key<'_>,
         hash: IdHash,
         freezes: u64,
-        chunks: ChunkAccess<'_>,
+        sealed: SealedAccess<'_>,
     ) -> Lookup {
         if self.freezes != freezes {
-            return self.lookup(key, hash, chunks);
+            return self.lookup(key, hash, sealed);
         }
         let known = |entry: OpenEntry<'_>| Known {
             version: entry.version,
@@ -172,20 +179,24 @@ impl Shard {
     }
 
     #[inline]
-    fn lookup_sealed(&mut self, key: Key<'_>, hash: IdHash, chunks: ChunkAccess<'_>) -> Lookup {
+    fn lookup_sealed(&mut self, key: Key<'_>, hash: IdHash, sealed: SealedAccess<'_>) -> Lookup {
         self.counts.probes += self.runs.len() as u64;
         let mut found: Option<Version> = None;
         for run in &self.runs {
             if !run.filter.may_contain(hash) {
                 continue;
             }
-            self.counts.chunk_reads += 1;
-            let found_here =
-                find_in_run(chunks.store, &mut self.cache, &run.meta, chunks.seed, key, hash);
-            match found_here {
-                Ok(Some(version)) => found = Some(found.map_or(version, |f| f.join(version))),
-                Ok(None) => self.counts.false_positives += 1,
+            let ids = SealedIds { meta: &run.meta, places: run.places.as_deref() };
+            let looked = find_in_run(sealed, &mut self.cache, &mut self.block, ids, key, hash);
+            let here = match looked {
+                Ok(here) => here,
                 Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.0),
+            };
+            self.counts.log_reads += u64::from(here.in_log);
+            self.counts.chunk_reads += u64::from(!here.in_log);
+            match here.version {
+                Some(version) => found = Some(found.map_or(version, |f| f.join(version))),
+                None => self.counts.false_positives += 1,
             }
         }
         match found {
@@ -220,9 +231,9 @@ impl Shard {
         hash: IdHash,
         version: Version,
         lsn: Lsn,
-        chunks: ChunkAccess<'_>,
+        sealed: SealedAccess<'_>,
     ) -> Result<(), String> {
-        let known = match self.lookup(key, hash, chunks) {
+        let known = match self.lookup(key, hash, sealed) {
             Lookup::Unknown => None,
             Lookup::Known(known) => Some(known),
             Lookup::Damaged(_, fault) => return Err(fault),

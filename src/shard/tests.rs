@@ -5,7 +5,7 @@ use crate::chunks::MemoryChunks;
 use crate::exact::{MergeCursor, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
 use crate::filter::FilterBuilder;
-use crate::id::NsId;
+use crate::id::{NsId, Seed};
 use crate::time::Ttl;
 use std::collections::HashMap;
 
@@ -20,20 +20,21 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
     let source = Source::open_set(&set, hasher, |_| true);
-    let merged = MergeCursor::new(vec![source]).for_each(|hash, key, version| {
-        filter.insert(hash);
-        writer.push(hash.order(), key, version)
+    let merged = MergeCursor::new(vec![source]).for_each(|entry| {
+        filter.insert(entry.hash);
+        writer.push(entry)
     });
     merged.expect("memory does not fail");
-    let (meta, _) = writer.finish().expect("memory does not fail");
-    shard.sealed(vec![SealedRun { meta: Arc::new(meta), filter: filter.finish() }]);
+    let meta = writer.finish().expect("memory does not fail").meta;
+    let run = SealedRun { meta: Arc::new(meta), filter: filter.finish(), places: None };
+    shard.sealed(vec![run]);
 }
 
 #[test]
 fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     let hasher = IdHasher::new(SEED);
     let chunks = MemoryChunks::default();
-    let access = ChunkAccess { store: &chunks, seed: SEED };
+    let access = SealedAccess { store: &chunks, seed: SEED, in_log: None };
     let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
     let mut model: HashMap<u64, u64> = HashMap::new();
     let mut x = 1u64;
@@ -68,7 +69,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
 fn i1_what_came_since_an_id_was_reserved_is_found() {
     let hasher = IdHasher::new(SEED);
     let chunks = MemoryChunks::default();
-    let access = ChunkAccess { store: &chunks, seed: SEED };
+    let access = SealedAccess { store: &chunks, seed: SEED, in_log: None };
     let key = Key { ns: NsId(0), id: b"x" };
     let hash = hasher.hash(key);
     let version = Version::claim(Timestamp::from_millis(7), Ttl::FOREVER);
@@ -103,7 +104,7 @@ fn records_applied_in_any_order_give_the_same_answer() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         for seal_after in 0..3 {
             let chunks = MemoryChunks::default();
-            let access = ChunkAccess { store: &chunks, seed: SEED };
+            let access = SealedAccess { store: &chunks, seed: SEED, in_log: None };
             let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
             for (n, i) in order.into_iter().enumerate() {
                 shard.apply(key, hasher.hash(key), records[i], Lsn(1), access).expect("no damage");

@@ -122,6 +122,12 @@ impl Builder {
         self.set(|s| s.open_set_bytes = Some(bytes))
     }
 
+    /// For tests: the ids from which a run gets a place file on.
+    #[doc(hidden)]
+    pub fn place_ids_min(self, ids: u64) -> Self {
+        self.set(|s| s.place_ids_min = ids)
+    }
+
     /// For tests on a simulated disk: the chunks that stand for the sled folder.
     #[doc(hidden)]
     pub fn chunk_memory(self, chunks: &MemoryChunks) -> Self {

@@ -57,6 +57,8 @@ struct Setup {
     shards: usize,
     segment_bytes: u32,
     open_set_bytes: usize,
+    /// Runs of fewer ids get no place file.
+    place_ids_min: u64,
     level: Level,
     ttls: Vec<u64>,
     ids: Vec<Id>,
@@ -75,6 +77,7 @@ impl Setup {
             shards: rng.pick(&[1, 2, 4]),
             segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
             open_set_bytes: rng.pick(&[1, 300, 1_000, 4_000]),
+            place_ids_min: rng.pick(&[0, 10, u64::MAX]),
             level: rng.pick(&[Level::Buffered, Level::Process, Level::Process, Level::Disk]),
             ttls: rng.pick(&ttls).to_vec(),
             ids: (0..ids as Id).collect(),
@@ -90,6 +93,7 @@ impl Setup {
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
             .open_set_bytes(self.open_set_bytes)
+            .place_ids_min(self.place_ids_min)
             .memory_budget(4 << 20)
             .durability(durability(self.level))
             .flush_interval(Duration::from_millis(2))

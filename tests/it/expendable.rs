@@ -1,6 +1,7 @@
-//! I10: whatever happens to the folders `sled` and `filters`, no answer changes.
+//! I10: whatever happens to the folders `sled`, `filters` and `places`, no answer changes.
 
 use crate::support::*;
+use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{ClaimOptions, MemoryChunks, Store, hours, minutes};
 use std::fs;
@@ -224,6 +225,176 @@ fn i2_damaged_missing_and_foreign_filters_change_no_answer() {
     });
 }
 
+/// A store of which every run has a place file; half of its ids are in runs that were merged.
+fn with_places(path: &Path) -> Store {
+    builder(path).place_ids_min(0).open().expect("opens")
+}
+
+fn check_with_places(path: &Path, what: &str) {
+    let store = with_places(path);
+    for n in 0..N {
+        assert_eq!(store.contains(id(n)).expect("reads"), seen(n), "{what}: id {n}");
+    }
+    for n in (1..N).step_by(2) {
+        assert!(store.claim(id(n)).expect("claims").is_first_seen(), "{what}: id {n}");
+        if n % 500 == 1 {
+            settle(&store);
+        }
+    }
+    store.freeze();
+    settle(&store);
+    for n in 0..N {
+        let expected = seen(n) || n % 2 == 1;
+        assert_eq!(store.contains(id(n)).expect("reads"), expected, "{what}, later: id {n}");
+    }
+    assert_sound(&store);
+}
+
+#[test]
+fn i10_damaged_missing_and_foreign_place_files_change_no_answer() {
+    type Harm<'a> = (&'a str, &'a dyn Fn(&Path));
+    let flip = |path: &Path, step: usize| {
+        for file in files(path) {
+            let mut bytes = fs::read(&file).unwrap();
+            bytes.iter_mut().step_by(step).for_each(|byte| *byte ^= 0x40);
+            fs::write(&file, bytes).unwrap();
+        }
+    };
+    let harms: [Harm<'_>; 8] = [
+        ("whole", &|_| ()),
+        ("gone", &|path| fs::remove_dir_all(path.join("places")).unwrap()),
+        ("a file in the way", &|path| {
+            fs::remove_dir_all(path.join("places")).unwrap();
+            fs::write(path.join("places"), "in the way").unwrap();
+        }),
+        ("a flipped bit in each kilobyte", &|path| flip(&path.join("places"), 1024)),
+        ("cut", &|path| {
+            for file in files(&path.join("places")) {
+                let bytes = fs::read(&file).unwrap();
+                fs::write(&file, &bytes[..bytes.len() * 2 / 3]).unwrap();
+            }
+        }),
+        ("each in the place of the next", &|path| {
+            let all = files(&path.join("places"));
+            let bytes: Vec<_> = all.iter().map(|file| fs::read(file).unwrap()).collect();
+            for (file, bytes) in all.iter().zip(bytes.iter().cycle().skip(1)) {
+                fs::write(file, bytes).unwrap();
+            }
+        }),
+        ("gone, and sled with them", &|path| {
+            fs::remove_dir_all(path.join("places")).unwrap();
+            fs::remove_dir_all(path.join("sled")).unwrap();
+        }),
+        ("whole, and sled flipped", &|path| flip(&path.join("sled"), 4096)),
+    ];
+    for (what, harm) in harms {
+        let (_dir, path) = place();
+        let store = with_places(&path);
+        fill(&store, 0, N);
+        store.freeze();
+        settle(&store);
+        store.close().unwrap();
+        assert!(files(&path.join("places")).len() >= 2);
+        harm(&path);
+        check_with_places(&path, what);
+    }
+}
+
+/// Duplicates are recognised in the log: while the chunks are damaged, nothing has to heal.
+#[test]
+fn i3_i10_where_places_are_known_a_duplicate_needs_no_chunk() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let builder = || sim_with(&disk, &clock, &chunks).segment_bytes(64 << 10).place_ids_min(0);
+    let store = builder().open().unwrap();
+    claim_all_first(&store, 0..1_000);
+    // Ids of a batch do not stand at the end of their record.
+    assert!(store.claim_batch(&ids(1_000..2_000)).unwrap().iter().all(|c| c.is_first_seen()));
+    store.freeze();
+    settle(&store);
+    claim_all_first(&store, 2_000..3_000);
+    let held = store.reserve_batch(&ids(3_000..3_100)).unwrap();
+    drop(held);
+    let mut held = store.reserve_batch(&ids(3_000..3_100)).unwrap();
+    held.confirm().unwrap();
+    // These are replayed from the log.
+    drop((held, store));
+    let store = builder().open().unwrap();
+    store.freeze();
+    settle(&store);
+    // Merged by four, twice.
+    for from in (4_000..4_800).step_by(100) {
+        claim_all_first(&store, from..from + 100);
+        store.freeze();
+        settle(&store);
+    }
+    assert!(store.stats().merges > 0, "{}", store.stats());
+    store.close().unwrap();
+    chunks.damage(|_| false);
+    let store = builder().open().unwrap();
+    let numbers = || (0..3_100).chain(4_000..4_800);
+    for n in numbers() {
+        assert!(store.claim(id(n)).unwrap().is_duplicate(), "id {n}");
+    }
+    let stats = store.stats();
+    assert_eq!((stats.log_reads, stats.chunk_reads, stats.heals), (3_900, 0, 0), "{stats}");
+    // An id of the log that is damaged is left to the chunks, and those heal from the log or say what is wrong.
+    drop(store);
+    let segments = disk.list(Path::new("/s/log")).unwrap();
+    let first = disk.open(&Path::new("/s/log").join(&segments[0])).unwrap();
+    first.write_all_at(&[0xff; 64], 4096 + 200).unwrap();
+    let store = builder().open().unwrap();
+    let mut told = 0;
+    for n in numbers() {
+        match store.claim(id(n)) {
+            Ok(claim) => assert!(claim.is_duplicate(), "id {n}"),
+            Err(e) => {
+                assert_eq!(e.kind(), firstseen::ErrorKind::Repair, "{e}");
+                told += 1;
+            }
+        }
+    }
+    assert!((1..10).contains(&told), "{told}");
+}
+
+/// Compaction takes segments away to which places lead.
+#[test]
+fn i10_where_the_log_was_compacted_the_chunks_answer() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let builder = || sim_with(&disk, &clock, &chunks).segment_bytes(32 << 10).place_ids_min(0);
+    let store = builder().open().unwrap();
+    for n in 0..4_000 {
+        let ttl = if n % 10 == 0 { hours(9_000) } else { minutes(1) };
+        let _ = store.claim_with(id(n), ClaimOptions::new().ttl(ttl)).unwrap();
+        if n % 500 == 0 {
+            settle(&store);
+        }
+    }
+    let read = |store: &Store| {
+        for n in (0..4_000).step_by(10) {
+            assert!(store.contains(id(n)).unwrap(), "id {n}");
+        }
+    };
+    store.freeze();
+    settle(&store);
+    // What was sealed a moment ago is still in memory.
+    store.close().unwrap();
+    let store = builder().open().unwrap();
+    read(&store);
+    let before = store.stats();
+    assert_eq!((before.log_reads, before.chunk_reads), (400, 0), "{before}");
+    clock.advance(Duration::from_secs(600));
+    for _ in 0..20 {
+        settle(&store);
+    }
+    assert!(store.stats().segments_removed > 2, "{}", store.stats());
+    read(&store);
+    store.close().unwrap();
+    let store = builder().open().unwrap();
+    read(&store);
+    let stats = store.stats();
+    assert!(stats.chunk_reads > 0 && stats.heals == 0, "{stats}");
+}
+
 /// What sled's own checks let through: whole values that are not what was written, or not there.
 #[test]
 fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
@@ -383,4 +554,30 @@ fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
         assert_seen(&open(), 0..400, true);
     }
     assert!(crashes > 2, "{crashes} crashes left chunks behind");
+}
+
+#[test]
+fn place_files_go_with_their_runs_and_strays_at_the_next_opening() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let builder = || sim_with(&disk, &clock, &chunks).ttl(minutes(1)).place_ids_min(10);
+    let there = || disk.list(Path::new("/s/places")).unwrap().len() as u64;
+    let store = builder().open().unwrap();
+    for from in (0..1_000).step_by(100) {
+        claim_all_first(&store, from..from + 100);
+        store.freeze();
+        settle(&store);
+        assert_eq!(there(), store.stats().runs, "those that were merged are gone");
+    }
+    claim_all_first(&store, 1_000..1_005);
+    store.freeze();
+    settle(&store);
+    assert_eq!(there() + 2, store.stats().runs, "small runs have none");
+    clock.advance(Duration::from_secs(120));
+    settle(&store);
+    assert_eq!((there(), store.stats().runs), (0, 0));
+    store.close().unwrap();
+    disk.create_new(Path::new("/s/places/0000000000000007.plc")).unwrap();
+    let store = builder().open().unwrap();
+    assert_eq!(there(), 0);
+    drop(store);
 }

@@ -14,7 +14,14 @@ const CLOSED: &str = "i10_i12_a_sled_folder_harmed_under_a_closed_store_changes_
 const BATCH: u64 = 1_000;
 
 fn tuning() -> Tuning {
-    Tuning { segment_bytes: 1 << 20, open_set_bytes: 256 << 10, level: Level::Process }
+    // Every duplicate is looked up in the folder that is harmed.
+    let place_ids_min = u64::MAX;
+    Tuning {
+        segment_bytes: 1 << 20,
+        open_set_bytes: 256 << 10,
+        place_ids_min,
+        level: Level::Process,
+    }
 }
 
 /// A store of which ids below `count` are claimed and no others.

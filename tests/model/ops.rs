@@ -125,6 +125,8 @@ pub(crate) struct Setup {
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u32,
     pub(crate) open_set_bytes: usize,
+    /// Whether all runs have place files, or none does.
+    pub(crate) has_places: bool,
 }
 
 /// No end.
@@ -269,13 +271,17 @@ impl<'a> Bytes<'a> {
 
     /// Reads a whole list: the setup, then operations until the bytes end, `max` at most.
     pub(crate) fn list(mut self, max: usize) -> (Setup, Vec<Op>) {
+        let level = match self.below(4) {
+            0 => Level::Buffered,
+            3 => Level::Disk,
+            _ => Level::Process,
+        };
+        // One byte for both, so that lists of bytes that were kept mean what they meant.
+        let both = self.below(4);
         let setup = Setup {
-            level: match self.below(4) {
-                0 => Level::Buffered,
-                3 => Level::Disk,
-                _ => Level::Process,
-            },
-            mapping: self.below(2) == 0,
+            level,
+            mapping: both.is_multiple_of(2),
+            has_places: both / 2 == 0,
             shards: [1, 1, 2, 8][usize::from(self.below(4))],
             segment_bytes: [6_000, 6_500, 8_192, 65_536][usize::from(self.below(4))],
             open_set_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],

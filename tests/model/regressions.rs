@@ -9,6 +9,7 @@ const SETUP: Setup = Setup {
     shards: 1,
     segment_bytes: 65_536,
     open_set_bytes: 8_000,
+    has_places: true,
 };
 
 fn check(setup: Setup, ops: &[Op]) {

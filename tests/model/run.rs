@@ -162,6 +162,8 @@ impl World {
         world.exported.clone_from(&self.exported);
         world.start_clock(self.course.time());
         world.oracle = self.oracle.clone();
+        // Where the log answers, a chunk may stay damaged for longer than a life.
+        world.harmed = self.harmed && self.setup.has_places;
         world.harm(harm);
         world
     }
@@ -208,6 +210,7 @@ impl World {
             .shards(self.shards)
             .segment_bytes(setup.segment_bytes)
             .open_set_bytes(setup.open_set_bytes)
+            .place_ids_min(if setup.has_places { 0 } else { u64::MAX })
             .memory_budget(4 << 20)
             .durability(durability(setup.level))
             .ttl(ttl_of(self.next_default.0))

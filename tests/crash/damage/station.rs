@@ -34,6 +34,7 @@ const SETUP: Setup = Setup {
     // Smaller ones would be rewritten as soon as they are sealed: their headers count as room that is lost.
     segment_bytes: 12_288,
     open_set_bytes: 1_500,
+    has_places: true,
 };
 
 /// Some claims, batches, extensions and tombstones, in all namespaces.
@@ -77,7 +78,8 @@ fn life(rng: &mut Rng, synced_tail: usize, unsynced_tail: usize) -> Vec<Op> {
 fn files_of(disk: &SimDisk) -> Files {
     let dir = Path::new(SIMULATED_DIR);
     let mut files = Files::new();
-    for folder in [dir.to_owned(), dir.join("log"), dir.join("filters")] {
+    let inner = ["log", "filters", "places"].map(|name| dir.join(name));
+    for folder in std::iter::once(dir.to_owned()).chain(inner) {
         for name in disk.list(&folder).unwrap_or_default() {
             let path = folder.join(name);
             // Folders cannot be read, and the lock is empty.
@@ -160,7 +162,7 @@ impl Station {
         Ok(Self { name: "repaired", world, disk, files, versions, records, ..self })
     }
 
-    /// Several segments, sealed and not, runs with filters, records on both sides of what is on disk.
+    /// Several segments, sealed and not, runs with filters and place files, records on both sides of what is on disk.
     fn check_that_it_is_worth_it(&self) -> Verdict {
         let count = |ending: &str| {
             self.files.keys().filter(|path| path.to_string_lossy().ends_with(ending)).count()
@@ -173,12 +175,18 @@ impl Station {
         // Some segments are sealed, so that opening does not read them.
         let ids: usize = self.records.iter().map(|record| record.keys.len()).sum();
         let unread = stats.rebuilds == 0 && stats.replayed_records < ids as u64;
-        if unread && count(".seg") >= 3 && count(".flt") >= 2 && self.records.len() >= 40 && tail {
+        if unread
+            && count(".seg") >= 3
+            && count(".flt") >= 2
+            && count(".plc") >= 2
+            && self.records.len() >= 40
+            && tail
+        {
             return Ok(());
         }
-        let (segments, filters) = (count(".seg"), count(".flt"));
+        let (segments, filters, places) = (count(".seg"), count(".flt"), count(".plc"));
         Err(format!(
-            "{}: {segments} segments, {filters} filters, {} records with {ids} ids, {behind} records \
+            "{}: {segments} segments, {filters} filters, {places} place files, {} records with {ids} ids, {behind} records \
              unsynced, {} ids replayed, {} rebuilds",
             self.name,
             self.records.len(),

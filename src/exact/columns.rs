@@ -1,0 +1,324 @@
+//! What chunks and place blocks have in common: a head, and columns of what is kept of each entry beside its id.
+//!
+//! ```text
+//! crc      u32   CRC32C of the rest, started from the store's salt
+//! version  u8
+//! flags    u8    1: ids have one length; 2: a namespace column; 4: a step column; 8: the ids stand in the log
+//! widths   u8    bytes per entry of first seen (low four bits) and of deadline (high four)
+//! width    u8    bytes per place; zero in a chunk
+//! run      u64
+//! bucket   u32
+//! count    u32
+//! base     u64   subtracted from the times
+//! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, steps (u16 each)
+//! ```
+//!
+//! Columns have fixed widths, so finding an entry reads one place of each. A deadline is stored plus one, and zero
+//! stands for "never". Entries stand in hash order.
+//!
+//! Run, bucket and count are under the checksum, and the checksum starts from the store's seed: one that is missing,
+//! stale, damaged, misplaced or another store's is noticed at the read that needs it (I10).
+
+use crate::chunks::ChunkId;
+use crate::codec::Reader;
+use crate::expiry::{Class, Version};
+use crate::id::{Key, NsId, Seed};
+use crate::time::Timestamp;
+
+const VERSION: u8 = 1;
+const ONE_LENGTH: u8 = 1;
+const HAS_NS: u8 = 2;
+const HAS_STEPS: u8 = 4;
+/// No ids follow the columns, but where they stand in the log.
+const IN_LOG: u8 = 8;
+pub(super) const HEAD: usize = 32;
+
+/// Why a chunk cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ChunkDamage(pub(crate) &'static str);
+
+pub(super) fn crc(seed: Seed, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&seed.0), bytes)
+}
+
+/// Writes the checksum into its place.
+pub(super) fn seal(seed: Seed, out: &mut [u8]) {
+    let crc = crc(seed, &out[4..]);
+    out[..4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Collects what is kept of each entry beside its id.
+#[derive(Debug, Default)]
+pub(super) struct Entries {
+    lens: Vec<u16>,
+    ns: Vec<u32>,
+    versions: Vec<Version>,
+}
+
+impl Entries {
+    pub(super) fn push(&mut self, key: Key<'_>, version: Version) {
+        self.lens.push(key.id.len() as u16);
+        self.ns.push(key.ns.0);
+        self.versions.push(version);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lens.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.lens.clear();
+        self.ns.clear();
+        self.versions.clear();
+    }
+
+    /// Head and columns, without the checksum. `place_width` is that of a place block; a chunk has none. `more` bytes
+    /// will follow.
+    pub(super) fn encode(&self, id: ChunkId, place_width: Option<u8>, more: usize) -> Vec<u8> {
+        let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
+        let has_ns = self.ns.iter().any(|ns| *ns != 0);
+        let has_steps = self.versions.iter().any(|v| v.step != 0);
+        let first_seen = self.versions.iter().map(|v| v.first_seen.as_millis());
+        let base = first_seen.clone().min().unwrap_or(0);
+        let base =
+            self.deadlines().filter(|d| *d != 0).map(|d| d - 1).min().map_or(base, |d| d.min(base));
+        let deadline = |d: u64| if d == 0 { 0 } else { d - base };
+        let seen_width = width(first_seen.clone().max().map_or(0, |t| t - base));
+        let deadline_width = width(self.deadlines().map(deadline).max().unwrap_or(0));
+
+        let mut out = Vec::with_capacity(HEAD + self.lens.len() * 16 + more);
+        out.extend_from_slice(&[0; 4]);
+        out.push(VERSION);
+        out.push(
+            (if one_length { ONE_LENGTH } else { 0 })
+                | (if has_ns { HAS_NS } else { 0 })
+                | (if has_steps { HAS_STEPS } else { 0 })
+                | place_width.map_or(0, |_| IN_LOG),
+        );
+        out.push(seen_width as u8 | (deadline_width as u8) << 4);
+        out.push(place_width.unwrap_or(0));
+        out.extend_from_slice(&id.run.to_le_bytes());
+        out.extend_from_slice(&id.bucket.to_le_bytes());
+        out.extend_from_slice(&(self.lens.len() as u32).to_le_bytes());
+        out.extend_from_slice(&base.to_le_bytes());
+        let lens = if one_length { &self.lens[..1] } else { &self.lens[..] };
+        lens.iter().for_each(|len| out.extend_from_slice(&len.to_le_bytes()));
+        if has_ns {
+            self.ns.iter().for_each(|ns| out.extend_from_slice(&ns.to_le_bytes()));
+        }
+        for t in first_seen {
+            out.extend_from_slice(&(t - base).to_le_bytes()[..seen_width]);
+        }
+        for d in self.deadlines() {
+            out.extend_from_slice(&deadline(d).to_le_bytes()[..deadline_width]);
+        }
+        if has_steps {
+            self.versions.iter().for_each(|v| out.extend_from_slice(&v.step.to_le_bytes()));
+        }
+        out
+    }
+
+    /// Deadlines as they are stored: plus one, zero for "never".
+    fn deadlines(&self) -> impl Iterator<Item = u64> + '_ {
+        self.versions
+            .iter()
+            .map(|v| if v.deadline == Timestamp::NEVER { 0 } else { v.deadline.as_millis() + 1 })
+    }
+}
+
+/// Bytes that a number takes.
+pub(super) fn width(max: u64) -> usize {
+    (64 - max.leading_zeros() as usize).div_ceil(8)
+}
+
+/// Columns that have passed every check, but for what follows them.
+#[derive(Debug, Clone)]
+pub(super) struct Columns<'a> {
+    pub(super) count: usize,
+    base: u64,
+    class: Class,
+    seen_width: usize,
+    deadline_width: usize,
+    lens: &'a [u8],
+    /// Whether all ids have one length.
+    has_one_length: bool,
+    ns: &'a [u8],
+    seen: &'a [u8],
+    deadlines: &'a [u8],
+    steps: &'a [u8],
+    /// Bytes of a place; zero in a chunk.
+    pub(super) place_width: usize,
+    /// What follows the columns.
+    pub(super) rest: &'a [u8],
+}
+
+/// Which of the two is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Chunk,
+    Places,
+}
+
+impl<'a> Columns<'a> {
+    /// Checks the bytes found under `id`. `class` is that of the run's generation.
+    pub(super) fn open(
+        bytes: &'a [u8],
+        kind: Kind,
+        id: ChunkId,
+        class: Class,
+        seed: Seed,
+    ) -> Result<Self, ChunkDamage> {
+        let (sum, rest) = bytes.split_first_chunk::<4>().ok_or(ChunkDamage("it is too short"))?;
+        if u32::from_le_bytes(*sum) != crc(seed, rest) {
+            return Err(ChunkDamage("it does not match its checksum"));
+        }
+        Self::parse(rest, kind, id, class)
+    }
+
+    /// Reads what follows the checksum.
+    pub(super) fn parse(
+        bytes: &'a [u8],
+        kind: Kind,
+        id: ChunkId,
+        class: Class,
+    ) -> Result<Self, ChunkDamage> {
+        Self::try_parse(bytes, kind, id, class)
+            .unwrap_or(Err(ChunkDamage("its columns do not fit its length")))
+    }
+
+    fn try_parse(
+        bytes: &'a [u8],
+        kind: Kind,
+        id: ChunkId,
+        class: Class,
+    ) -> Option<Result<Self, ChunkDamage>> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != VERSION {
+            return Some(Err(ChunkDamage("it has another version")));
+        }
+        let flags = r.u8()?;
+        let widths = r.u8()?;
+        let place_width = usize::from(r.u8()?);
+        if (flags & IN_LOG != 0) != (kind == Kind::Places) {
+            return Some(Err(ChunkDamage("it is of another kind")));
+        }
+        if (ChunkId { run: r.u64()?, bucket: r.u32()? }) != id {
+            return Some(Err(ChunkDamage("it belongs elsewhere")));
+        }
+        let count = r.u32()? as usize;
+        let base = r.u64()?;
+        let (seen_width, deadline_width) = (usize::from(widths & 15), usize::from(widths >> 4));
+        let has_one_length = flags & ONE_LENGTH != 0;
+        let lens = r.bytes(if has_one_length { 2 } else { count.checked_mul(2)? })?;
+        let ns = r.bytes(if flags & HAS_NS == 0 { 0 } else { count.checked_mul(4)? })?;
+        let seen = r.bytes(count.checked_mul(seen_width)?)?;
+        let deadlines = r.bytes(count.checked_mul(deadline_width)?)?;
+        let steps = r.bytes(if flags & HAS_STEPS == 0 { 0 } else { count.checked_mul(2)? })?;
+        if seen_width > 8 || deadline_width > 8 || place_width > 8 {
+            return None;
+        }
+        let rest = r.rest();
+        Some(Ok(Self {
+            count,
+            base,
+            class,
+            seen_width,
+            deadline_width,
+            lens,
+            has_one_length,
+            ns,
+            seen,
+            deadlines,
+            steps,
+            place_width,
+            rest,
+        }))
+    }
+
+    /// The length of all ids, if they have one.
+    pub(super) fn one_length(&self) -> Option<usize> {
+        self.has_one_length.then(|| uint(self.lens) as usize)
+    }
+
+    #[inline]
+    pub(super) fn len_at(&self, i: usize) -> usize {
+        let at = if self.has_one_length { 0 } else { 2 * i };
+        usize::from(u16::from_le_bytes([self.lens[at], self.lens[at + 1]]))
+    }
+
+    /// Bytes of all ids; `None` if that is more than there can be.
+    pub(super) fn id_bytes(&self) -> Option<usize> {
+        match self.one_length() {
+            Some(len) => len.checked_mul(self.count),
+            None => Some((0..self.count).map(|i| self.len_at(i)).sum()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn ns_at(&self, i: usize) -> NsId {
+        if self.ns.is_empty() { NsId(0) } else { NsId(uint(&self.ns[4 * i..4 * i + 4]) as u32) }
+    }
+
+    pub(super) fn version_at(&self, i: usize) -> Version {
+        let (s, d) = (self.seen_width, self.deadline_width);
+        let seen = uint(&self.seen[i * s..(i + 1) * s]);
+        let deadline = match uint(&self.deadlines[i * d..(i + 1) * d]) {
+            0 => Timestamp::NEVER,
+            d => Timestamp::from_millis(self.base.saturating_add(d - 1)),
+        };
+        Version {
+            first_seen: Timestamp::from_millis(self.base.saturating_add(seen)),
+            deadline,
+            class: self.class,
+            step: self.steps.get(2 * i..2 * i + 2).map_or(0, |step| uint(step) as u16),
+        }
+    }
+}
+
+/// All numbers below `count`, those nearest to `at` first. Entries stand in hash order and hashes are spread evenly, so
+/// an entry stands near the place that its hash gives it: a search begins there and goes outward. (Interpolation
+/// search: Peterson, 1957.)
+#[inline]
+pub(super) fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
+    let (mut up, mut down) = (at, at);
+    let mut upward = false;
+    std::iter::from_fn(move || {
+        upward = up < count && (!upward || down == 0);
+        if upward {
+            up += 1;
+            return Some(up - 1);
+        }
+        down = down.checked_sub(1)?;
+        Some(down)
+    })
+}
+
+/// Where among `count` entries one is to be expected whose hash gives it this `place`, in 1/2^32.
+#[inline]
+pub(super) fn expected(place: u32, count: usize) -> usize {
+    ((u64::from(place) * count as u64) >> 32) as usize
+}
+
+pub(super) fn uint(bytes: &[u8]) -> u64 {
+    let mut wide = [0; 8];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(wide)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_outward_goes_everywhere_and_to_the_nearest_first() {
+        assert_eq!(outward(2, 6).collect::<Vec<_>>(), [2, 1, 3, 0, 4, 5]);
+        for count in 0..20 {
+            for at in 0..=count {
+                let mut seen: Vec<_> = outward(at, count).collect();
+                assert!(seen.is_sorted_by_key(|i| i.abs_diff(at)), "{at} of {count}");
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(0..count), "{at} of {count}");
+            }
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Place files: `places/<run>.plc`, the place blocks of a run one behind the other.
+//!
+//! A shortcut, as a filter is (I2): without its file, or where the file is not to be trusted, a run is read from the chunk
+//! store. The file is never synced; each block has a checksum of its own, and so has the head.
+//!
+//! ```text
+//! envelope FSPL, version 1: tag of the store u64, run u64, where each block begins u32 each, and where the last one ends
+//! blocks (places.rs)
+//! ```
+
+use crate::chunks::ChunkId;
+use crate::codec::envelope::{self, HEAD_BYTES};
+use crate::disk::{Disk, DiskFile, Handles};
+use crate::error::{Error, Result};
+use crate::sync::Arc;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+const MAGIC: [u8; 4] = *b"FSPL";
+const VERSION: u16 = 1;
+/// Bytes that are written at once.
+const WRITE_BYTES: usize = 256 << 10;
+
+/// The folder of place files.
+#[derive(Debug)]
+pub(crate) struct PlaceFiles {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Tells the files of this store from those of others ([`IdHasher::tag`](crate::id::IdHasher::tag)).
+    store: u64,
+    files: Handles,
+}
+
+impl PlaceFiles {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, store: u64) -> Self {
+        Self { disk, dir, store, files: Handles::default() }
+    }
+
+    pub(crate) fn path(&self, run: u64) -> PathBuf {
+        self.dir.join(format!("{run:016}.plc"))
+    }
+
+    /// Begins the file of a run with so many chunks.
+    pub(crate) fn create(&self, run: u64, buckets: u32) -> Result<PlaceFileWriter> {
+        self.remove(run)?;
+        let path = self.path(run);
+        let file = self.disk.create_new(&path).map_err(|e| Error::io("create", &path, e))?;
+        let head = HEAD_BYTES + 16 + 4 * (buckets as usize + 1);
+        let starts = Vec::with_capacity(buckets as usize + 1);
+        let buffer = Vec::with_capacity(WRITE_BYTES);
+        let (store, written) = (self.store, head as u64);
+        Ok(PlaceFileWriter { file, path, store, run, starts, buffer, written, failed: None })
+    }
+
+    /// The file of a run; `None` if there is none that can be trusted.
+    pub(crate) fn open(&self, run: u64, buckets: u32) -> Option<PlaceFile> {
+        let path = self.path(run);
+        let mut head = vec![0; HEAD_BYTES + 16 + 4 * (buckets as usize + 1)];
+        self.disk.open(&path).and_then(|file| file.read_exact_at(&mut head, 0)).ok()?;
+        let body = envelope::open(&path, MAGIC, VERSION, &head).ok()?;
+        let (owner, starts) = body.split_first_chunk::<16>()?;
+        let starts = starts.chunks_exact(4).map(|start| {
+            let start: [u8; 4] = start.try_into().unwrap_or_default();
+            u32::from_le_bytes(start)
+        });
+        let starts: Box<[u32]> = starts.collect();
+        let is_ours = *owner == owner_bytes(self.store, run) && starts.is_sorted();
+        is_ours.then_some(PlaceFile { run, starts })
+    }
+
+    /// Reads the block of a chunk into `block`; answers whether it could.
+    pub(crate) fn read(&self, file: &PlaceFile, bucket: u32, block: &mut Vec<u8>) -> bool {
+        let at = bucket as usize;
+        let (Some(start), Some(end)) = (file.starts.get(at), file.starts.get(at + 1)) else {
+            return false;
+        };
+        block.resize((end - start) as usize, 0);
+        let path = || self.path(file.run);
+        let (disk, start) = (&*self.disk, u64::from(*start));
+        self.files.read_exact_at(disk, file.run, path, block, start).is_ok()
+    }
+
+    /// Removes the file of a run, if there is one.
+    pub(crate) fn remove(&self, run: u64) -> Result<()> {
+        let path = self.path(run);
+        let removed = self.disk.remove(&path);
+        self.files.forget(run);
+        match removed {
+            Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                Err(Error::io("remove", &path, e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes all files but those of the runs that `keep` names.
+    pub(crate) fn retain(&self, keep: impl Fn(&Path) -> bool) {
+        for name in self.disk.list(&self.dir).unwrap_or_default() {
+            let path = self.dir.join(name);
+            if !keep(&path) {
+                self.disk.remove(&path).ok();
+            }
+        }
+    }
+}
+
+fn owner_bytes(store: u64, run: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&store.to_le_bytes());
+    bytes[8..].copy_from_slice(&run.to_le_bytes());
+    bytes
+}
+
+/// Where the blocks of a run stand in its file.
+#[derive(Debug)]
+pub(crate) struct PlaceFile {
+    run: u64,
+    starts: Box<[u32]>,
+}
+
+impl PlaceFile {
+    /// Bytes of memory.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&*self.starts)
+    }
+}
+
+/// Writes the file of a run. A failure is kept until the end: the run is whole without its file.
+#[derive(Debug)]
+pub(crate) struct PlaceFileWriter {
+    file: Arc<dyn DiskFile>,
+    path: PathBuf,
+    store: u64,
+    run: u64,
+    starts: Vec<u32>,
+    buffer: Vec<u8>,
+    written: u64,
+    failed: Option<Error>,
+}
+
+impl PlaceFileWriter {
+    /// Adds the block of the next chunk.
+    pub(super) fn put(&mut self, id: ChunkId, block: &[u8]) {
+        debug_assert_eq!((id.run, id.bucket as usize), (self.run, self.starts.len()), "in order");
+        self.note_start();
+        self.buffer.extend_from_slice(block);
+        if self.buffer.len() >= WRITE_BYTES {
+            self.write();
+        }
+    }
+
+    fn note_start(&mut self) {
+        match u32::try_from(self.written + self.buffer.len() as u64) {
+            Ok(start) => self.starts.push(start),
+            Err(_) => self.failed = Some(Error::bug("a place file ends before 4 GB")),
+        }
+    }
+
+    fn write(&mut self) {
+        if self.failed.is_none() {
+            let written = self.file.write_all_at(&self.buffer, self.written);
+            self.failed = written.map_err(|e| Error::io("write", &self.path, e)).err();
+        }
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+    }
+
+    /// Writes the rest, and the head last: without it the file is none.
+    pub(crate) fn finish(mut self) -> Result<PlaceFile> {
+        self.note_start();
+        self.write();
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let mut body = owner_bytes(self.store, self.run).to_vec();
+        self.starts.iter().for_each(|start| body.extend_from_slice(&start.to_le_bytes()));
+        let head = envelope::seal(MAGIC, VERSION, &body);
+        self.file.write_all_at(&head, 0).map_err(|e| Error::io("write", &self.path, e))?;
+        Ok(PlaceFile { run: self.run, starts: self.starts.into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::sim::SimDisk;
+
+    fn files(disk: &SimDisk, store: u64) -> PlaceFiles {
+        PlaceFiles::new(Arc::new(disk.clone()), PathBuf::from("/places"), store)
+    }
+
+    fn written(files: &PlaceFiles, run: u64, blocks: &[Vec<u8>]) -> PlaceFile {
+        let mut writer = files.create(run, blocks.len() as u32).expect("creates");
+        for (bucket, block) in (0..).zip(blocks) {
+            writer.put(ChunkId { run, bucket }, block);
+        }
+        writer.finish().expect("writes")
+    }
+
+    fn blocks_of(files: &PlaceFiles, file: &PlaceFile) -> Vec<Vec<u8>> {
+        let mut block = Vec::new();
+        let mut all = Vec::new();
+        while files.read(file, all.len() as u32, &mut block) {
+            all.push(block.clone());
+        }
+        all
+    }
+
+    #[test]
+    fn blocks_come_back_from_a_file_that_is_whole_and_ours() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/places")).expect("makes a folder");
+        // More than is written at once, and one of them empty.
+        let blocks: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; usize::from(n) * 400]).collect();
+        let ours = files(&disk, 7);
+        let file = written(&ours, 3, &blocks);
+        assert_eq!(blocks_of(&ours, &file), blocks);
+        let opened = files(&disk, 7).open(3, 40).expect("is whole");
+        assert_eq!(blocks_of(&files(&disk, 7), &opened), blocks);
+        assert!(files(&disk, 8).open(3, 40).is_none(), "another store's");
+        assert!(ours.open(3, 39).is_none() && ours.open(3, 41).is_none(), "another run's");
+        disk.rename(&ours.path(3), &ours.path(4)).expect("renames");
+        assert!(ours.open(4, 40).is_none(), "another run's");
+        assert!(ours.open(3, 40).is_none(), "there is none");
+    }
+
+    #[test]
+    fn a_head_that_is_damaged_or_not_written_makes_no_file() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/places")).expect("makes a folder");
+        let files = files(&disk, 7);
+        let mut unfinished = files.create(1, 1).expect("creates");
+        unfinished.put(ChunkId { run: 1, bucket: 0 }, &vec![5; 1 << 20]);
+        drop(unfinished);
+        assert!(files.open(1, 1).is_none());
+
+        written(&files, 2, &[vec![5; 100], vec![6; 100]]);
+        let head = HEAD_BYTES + 16 + 12;
+        let file = disk.open(&files.path(2)).expect("is there");
+        for at in 0..head as u64 {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).expect("reads");
+            file.write_all_at(&[byte[0] ^ 8], at).expect("writes");
+            assert!(files.open(2, 2).is_none(), "byte {at}");
+            file.write_all_at(&byte, at).expect("writes");
+        }
+        assert!(files.open(2, 2).is_some());
+        file.set_len(head as u64 + 150).expect("cuts");
+        let cut = files.open(2, 2).expect("the head is whole");
+        assert_eq!(blocks_of(&files, &cut), [vec![5; 100]]);
+    }
+
+    #[test]
+    fn files_go_with_their_runs() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/places")).expect("makes a folder");
+        let files = files(&disk, 7);
+        (1..6).for_each(|run| _ = written(&files, run, &[vec![1]]));
+        files.remove(2).expect("removes");
+        files.remove(2).expect("there is none, and that is fine");
+        files.retain(|path| path == files.path(4));
+        let left: Vec<u64> = (0..9).filter(|run| files.open(*run, 1).is_some()).collect();
+        assert_eq!(left, [4]);
+        assert_eq!(disk.list(Path::new("/places")).expect("lists").len(), 1);
+    }
+}

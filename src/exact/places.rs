@@ -1,0 +1,355 @@
+//! A place block: the entries of one chunk without their ids, and where in the log each id stands instead.
+//!
+//! Less than half the size of the chunk, and beside it in everything: same run, same bucket, same entries in the same
+//! order, written in the same pass. So a duplicate is recognised, byte for byte (I3), where its id was stored first, and
+//! an id whose tag is not among the entries is not in the chunk.
+//!
+//! Bytes of the log are read here without the checksum of their record, which may cover a whole batch. So a tag holds a
+//! checksum of the id: one that has rotted into another id does not pass for that. And where a tag is found and the id is
+//! not, nothing is concluded: the chunk says what it was.
+//!
+//! Head and columns as `columns.rs` has them, then:
+//!
+//! ```text
+//! chunk    u32   the checksum of the chunk
+//! segment  u32   the first one that a place names
+//! tags     u16 each, a checksum of the id and eight bits of its hash
+//! places   of the width in the head: segment minus the first, times 2^24, plus offset, plus one; zero: not known
+//! ```
+
+use crate::chunks::ChunkId;
+use crate::codec::Reader;
+use crate::exact::columns::{
+    ChunkDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
+};
+use crate::expiry::{Class, Version};
+use crate::id::{IdHash, Key, Seed};
+use crate::limits::SEGMENT_BYTES;
+use crate::log::{IdsInLog, Lsn};
+
+/// Bits of an offset in a segment.
+const OFFSET_BITS: u32 = 24;
+const _: () = assert!(SEGMENT_BYTES as usize <= 1 << OFFSET_BITS, "an offset has its bits");
+
+/// Collects places beside the [`ChunkWriter`](crate::exact::ChunkWriter), which has the rest.
+#[derive(Debug, Default)]
+pub(super) struct PlaceWriter {
+    tags: Vec<u16>,
+    places: Vec<Option<Lsn>>,
+}
+
+impl PlaceWriter {
+    pub(super) fn push(&mut self, key: Key<'_>, hash: IdHash, place: Option<Lsn>) {
+        self.tags.push(tag(key, hash));
+        self.places.push(place.filter(|place| place.offset() < 1 << OFFSET_BITS));
+    }
+
+    /// Writes the block of these entries, and starts the next. `chunk` is the chunk of the same entries.
+    pub(super) fn finish(
+        &mut self,
+        entries: &Entries,
+        id: ChunkId,
+        seed: Seed,
+        chunk: &[u8],
+    ) -> Vec<u8> {
+        debug_assert_eq!(entries.len(), self.places.len(), "one place for each entry");
+        let first = self.places.iter().flatten().map(|place| place.segment()).min().unwrap_or(0);
+        let number = |place: &Option<Lsn>| {
+            let from_first = |place: Lsn| u64::from(place.segment() - first) << OFFSET_BITS;
+            place.map_or(0, |place| (from_first(place) | u64::from(place.offset())) + 1)
+        };
+        let width = width(self.places.iter().map(number).max().unwrap_or(0));
+        let more = 8 + self.tags.len() * (2 + width);
+        let mut out = entries.encode(id, Some(width as u8), more);
+        out.extend_from_slice(&chunk[..4]);
+        out.extend_from_slice(&first.to_le_bytes());
+        self.tags.iter().for_each(|tag| out.extend_from_slice(&tag.to_le_bytes()));
+        for place in &self.places {
+            out.extend_from_slice(&number(place).to_le_bytes()[..width]);
+        }
+        seal(seed, &mut out);
+        self.clear();
+        out
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.tags.clear();
+        self.places.clear();
+    }
+}
+
+/// Tells the ids of a block apart, and an id from what a few flipped bits make of it.
+fn tag(key: Key<'_>, hash: IdHash) -> u16 {
+    u16::from_le_bytes([crc8(key.id), hash.tag()])
+}
+
+/// CRC-8 with the polynomial 0x2f: notices one flipped bit in any id, and three in up to 14 bytes. (Koopman and
+/// Chakravarty, 2004.)
+fn crc8(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0xff, |crc, byte| CRC8[usize::from(crc ^ byte)])
+}
+
+const CRC8: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut i = 0;
+    while i < table.len() {
+        let (mut crc, mut bit) = (i as u8, 0);
+        while bit < 8 {
+            crc = if crc & 0x80 == 0 { crc << 1 } else { (crc << 1) ^ 0x2f };
+            bit += 1;
+        }
+        table[i] = crc;
+        i += 1;
+    }
+    table
+};
+
+/// What a place block knows of an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It is in the run.
+    Here(Version),
+    /// It is not.
+    NotHere,
+    /// What may be it is not in the log any more, or damaged there: ask the chunk.
+    Unsure,
+}
+
+/// A place block that has passed every check.
+#[derive(Debug)]
+pub(super) struct PlaceReader<'a> {
+    columns: Columns<'a>,
+    chunk: u32,
+    first: u32,
+    tags: &'a [u8],
+    places: &'a [u8],
+}
+
+impl<'a> PlaceReader<'a> {
+    /// Checks the bytes found under `id`. `class` is that of the run's generation.
+    pub(super) fn open(
+        bytes: &'a [u8],
+        id: ChunkId,
+        class: Class,
+        seed: Seed,
+    ) -> Result<Self, ChunkDamage> {
+        let columns = Columns::open(bytes, Kind::Places, id, class, seed)?;
+        let (count, width) = (columns.count, columns.place_width);
+        let mut r = Reader::new(columns.rest);
+        let mut parse = || {
+            let (chunk, first) = (r.u32()?, r.u32()?);
+            let tags = r.bytes(count.checked_mul(2)?)?;
+            let places = r.bytes(count.checked_mul(width)?)?;
+            r.is_empty().then_some((chunk, first, tags, places))
+        };
+        let parsed = parse().ok_or(ChunkDamage("its places do not fit its length"));
+        parsed.map(|(chunk, first, tags, places)| Self { columns, chunk, first, tags, places })
+    }
+
+    /// Whether it was written together with this chunk: one that was healed since may hold other entries.
+    pub(super) fn is_of(&self, chunk: &[u8]) -> bool {
+        chunk.get(..4) == Some(&self.chunk.to_le_bytes()[..])
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.columns.count
+    }
+
+    /// Looks an id up. The search begins at the `place` that the hash gives it in the block, in 1/2^32 of its length.
+    pub(super) fn find(&self, key: Key<'_>, hash: IdHash, place: u32, ids: &IdsInLog) -> Told {
+        let (columns, tag) = (&self.columns, tag(key, hash).to_le_bytes());
+        let at = expected(place, columns.count);
+        let may_be = |i: &usize| {
+            self.tags[2 * i..2 * i + 2] == tag
+                && columns.len_at(*i) == key.id.len()
+                && columns.ns_at(*i) == key.ns
+        };
+        let mut told = Told::NotHere;
+        for i in outward(at, columns.count).filter(may_be) {
+            match self.place_at(i).and_then(|place| ids.stands_before(place, key.id)) {
+                Some(true) => return Told::Here(columns.version_at(i)),
+                Some(false) | None => told = Told::Unsure,
+            }
+        }
+        told
+    }
+
+    pub(super) fn place_at(&self, i: usize) -> Option<Lsn> {
+        let width = self.columns.place_width;
+        let number = uint(&self.places[i * width..(i + 1) * width]).checked_sub(1)?;
+        let segment = self.first.checked_add(u32::try_from(number >> OFFSET_BITS).ok()?)?;
+        Some(Lsn::new(segment, number as u32 & ((1 << OFFSET_BITS) - 1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::disk::sim::SimDisk;
+    use crate::exact::chunk::ChunkWriter;
+    use crate::expiry::Version;
+    use crate::id::{IdHasher, NsId};
+    use crate::sync::Arc;
+    use crate::time::{Timestamp, Ttl};
+    use std::path::{Path, PathBuf};
+
+    const ID: ChunkId = ChunkId { run: 5, bucket: 0 };
+    const SEED: Seed = Seed([4; 16]);
+
+    /// A place block of ids, and the log that it speaks of: each segment holds a few, one behind the other.
+    struct Scene {
+        disk: SimDisk,
+        ids: IdsInLog,
+        hasher: IdHasher,
+        block: Vec<u8>,
+        chunk: Vec<u8>,
+        keys: Vec<(u32, Vec<u8>)>,
+        versions: Vec<Version>,
+        places: Vec<Option<Lsn>>,
+    }
+
+    fn segment(number: u32) -> PathBuf {
+        PathBuf::from(format!("/log/{number:010}.seg"))
+    }
+
+    impl Scene {
+        /// Every fifth id has no place.
+        fn new(count: u32, width: usize) -> Self {
+            let disk = SimDisk::new();
+            disk.create_dir_all(Path::new("/log")).expect("makes a folder");
+            let hasher = IdHasher::new(SEED);
+            let mut keys: Vec<(u32, Vec<u8>)> = (0..count)
+                .map(|n| (n % 3, n.to_le_bytes().repeat(1 + n as usize % width)))
+                .collect();
+            keys.sort_by_key(|(ns, id)| hasher.hash(Key { ns: NsId(*ns), id }).order());
+            let (mut writer, mut places) = (ChunkWriter::default(), PlaceWriter::default());
+            let mut all = Vec::new();
+            let mut versions = Vec::new();
+            for (n, (ns, id)) in keys.iter().enumerate() {
+                let number = 7 + n as u32 / 10;
+                let file = disk.open(&segment(number));
+                let file = file.or_else(|_| disk.create_new(&segment(number))).expect("a file");
+                let at = file.len().expect("has a length").max(4096);
+                file.write_all_at(id, at).expect("writes");
+                let key = Key { ns: NsId(*ns), id };
+                let version = Version::claim(
+                    Timestamp::from_millis(1_000 + n as u64),
+                    Ttl::from_millis(60_000),
+                );
+                let place = Lsn::new(number, at as u32 + id.len() as u32);
+                all.push((n % 5 != 0).then_some(place));
+                versions.push(version);
+                writer.push(key, version);
+                places.push(key, hasher.hash(key), all[n]);
+            }
+            let (chunk, entries) = writer.chunk(ID, SEED);
+            let block = places.finish(entries, ID, SEED, &chunk);
+            let ids = IdsInLog::new(Arc::new(disk.clone()), PathBuf::from("/log"));
+            Self { disk, ids, hasher, block, chunk, keys, versions, places: all }
+        }
+
+        fn reader(&self) -> PlaceReader<'_> {
+            PlaceReader::open(&self.block, ID, self.versions[0].class, SEED).expect("whole")
+        }
+
+        fn find(&self, ns: u32, id: &[u8]) -> Told {
+            let key = Key { ns: NsId(ns), id };
+            let hash = self.hasher.hash(key);
+            self.reader().find(key, hash, hash.place(1), &self.ids)
+        }
+    }
+
+    #[test]
+    fn i3_ids_are_recognised_where_they_stand_in_the_log() {
+        for (count, width) in [(0, 1), (1, 1), (60, 1), (if cfg!(miri) { 20 } else { 180 }, 40)] {
+            let scene = Scene::new(count, width);
+            if count == 0 {
+                assert_eq!(scene.block.len(), crate::exact::columns::HEAD + 8, "no columns");
+                continue;
+            }
+            for (n, (ns, id)) in scene.keys.iter().enumerate() {
+                let place = scene.places[n];
+                assert_eq!(scene.reader().place_at(n), place);
+                let told =
+                    if place.is_some() { Told::Here(scene.versions[n]) } else { Told::Unsure };
+                assert_eq!(scene.find(*ns, id), told, "id {n}");
+                assert_eq!(scene.find(ns + 3, id), Told::NotHere, "another namespace");
+            }
+            for n in 1_000..1_100u32 {
+                assert_eq!(scene.find(n % 3, &n.to_le_bytes()), Told::NotHere);
+            }
+            assert!(scene.reader().is_of(&scene.chunk));
+            assert!(!scene.reader().is_of(b"another chunk"));
+        }
+    }
+
+    #[test]
+    fn i10_i11_what_is_gone_or_damaged_in_the_log_is_left_to_the_chunk() {
+        let scene = Scene::new(60, 1);
+        for (n, (ns, id)) in scene.keys.iter().enumerate() {
+            let Some(place) = scene.places[n] else { continue };
+            // A bit of the id has rotted: it is not found, and what it became is not found either.
+            let file = scene.disk.open(&segment(place.segment())).expect("is there");
+            for bit in 0..id.len() * 8 {
+                let mut rotten = id.clone();
+                rotten[bit / 8] ^= 1 << (bit % 8);
+                let at = u64::from(place.offset()) - id.len() as u64;
+                file.write_all_at(&rotten, at).expect("writes");
+                assert_eq!(scene.find(*ns, id), Told::Unsure, "id {n}, bit {bit}");
+                let is_another = scene.keys.iter().any(|key| *key == (*ns, rotten.clone()));
+                if !is_another {
+                    let told = scene.find(*ns, &rotten);
+                    assert!(!matches!(told, Told::Here(_)), "id {n}, bit {bit}");
+                }
+                file.write_all_at(id, at).expect("writes");
+            }
+            assert_eq!(scene.find(*ns, id), Told::Here(scene.versions[n]));
+        }
+        let (n, place) = (1, scene.places[1].expect("has a place"));
+        scene.disk.remove(&segment(place.segment())).expect("removes");
+        scene.ids.forget(place.segment());
+        assert_eq!(scene.find(scene.keys[n].0, &scene.keys[n].1), Told::Unsure);
+    }
+
+    #[test]
+    fn i10_damaged_misplaced_and_foreign_blocks_are_noticed() {
+        let scene = Scene::new(4, 2);
+        let class = scene.versions[0].class;
+        let open = |bytes: &[u8], id, seed| PlaceReader::open(bytes, id, class, seed).is_ok();
+        let good = &scene.block;
+        assert!(open(good, ID, SEED));
+        assert!(!open(good, ChunkId { run: 4, ..ID }, SEED));
+        assert!(!open(good, ChunkId { bucket: 7, ..ID }, SEED));
+        assert!(!open(good, ID, Seed([9; 16])));
+        assert!(!open(&scene.chunk, ID, SEED), "a chunk is no place block");
+        for bit in 0..good.len() * 8 {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(!open(&bad, ID, SEED), "bit {bit}");
+        }
+        for len in 0..good.len() {
+            assert!(!open(&good[..len], ID, SEED));
+        }
+    }
+
+    /// Whatever the bytes behind a good checksum: an answer or a refusal, never a panic.
+    #[test]
+    fn i10_hostile_places_do_not_panic() {
+        let scene = Scene::new(4, 2);
+        for at in 4..scene.block.len() {
+            for value in [0, 1, 0x7f, 0xff] {
+                let mut bad = scene.block.clone();
+                bad[at] = value;
+                seal(SEED, &mut bad);
+                let opened = PlaceReader::open(&bad, ID, scene.versions[0].class, SEED);
+                let Ok(reader) = opened else { continue };
+                for (ns, id) in &scene.keys {
+                    let key = Key { ns: NsId(*ns), id };
+                    reader.find(key, scene.hasher.hash(key), 0, &scene.ids);
+                }
+                (0..reader.count()).for_each(|i| _ = reader.place_at(i));
+            }
+        }
+    }
+}
