@@ -3,7 +3,7 @@
 //! everything sealed is built again from the log (I10): nothing is lost but time.
 
 use crate::chunks::{ChunkStore, SledChunks};
-use crate::disk::LockGuard;
+use crate::disk::{Disk, LockGuard};
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
 use crate::engine::repair::is_of_repair;
@@ -12,7 +12,7 @@ use crate::engine::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
 use crate::error::{Error, Result};
 use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
-use crate::filter::FilterOwner;
+use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
@@ -69,6 +69,28 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
 }
 
+/// Reads the filters of all runs.
+fn load_filters(
+    disk: &dyn Disk,
+    dir: &Path,
+    body: &ManifestBody,
+    hasher: IdHasher,
+) -> Vec<Option<Filter>> {
+    let owner = |run: &RunMeta| FilterOwner { store: hasher.tag(), run: run.id };
+    body.runs.iter().map(|run| filters::load(disk, dir, owner(run))).collect()
+}
+
+/// Does two things at once: opening sled and reading filters take about as long. `None` if the second has panicked.
+fn beside<A, B: Send>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + Send,
+) -> (A, Option<B>) {
+    std::thread::scope(|scope| {
+        let there = scope.spawn(there);
+        (here(), there.join().ok())
+    })
+}
+
 /// Marks the one error of replay that building everything again can mend.
 const CHUNK_UNREADABLE: &str = "read a chunk in";
 
@@ -118,6 +140,8 @@ struct Opening {
     body: ManifestBody,
     hasher: IdHasher,
     chunks: Box<dyn ChunkStore>,
+    /// Filters that were read while the chunk store was opened, in the order of the runs.
+    filters: Vec<Option<Filter>>,
     places: PlaceFiles,
     ids: IdsInLog,
     shards: Vec<Shard>,
@@ -216,25 +240,47 @@ impl Opening {
 
     fn new(dir: &Path, settings: Settings, body: ManifestBody) -> Result<Self> {
         let hasher = IdHasher::new(body.seed);
-        let chunks: Box<dyn ChunkStore> = match settings.disk.real_path(&dir.join(SLED_DIR)) {
-            Some(path) => Box::new(SledChunks::open(&path, settings.sled_cache_bytes())?),
-            None => Box::new(settings.chunk_memory.clone().unwrap_or_default()),
-        };
+        let (chunks, filters): (Box<dyn ChunkStore>, _) =
+            match settings.disk.real_path(&dir.join(SLED_DIR)) {
+                Some(path) => {
+                    let cache_bytes = settings.sled_cache_bytes();
+                    let filters = || load_filters(&*settings.disk, dir, &body, hasher);
+                    let (chunks, filters) =
+                        beside(|| SledChunks::open(&path, cache_bytes), filters);
+                    (Box::new(chunks?), filters.unwrap_or_default())
+                }
+                // One after the other, so that a fault at the n-th call is the same in every run.
+                None => (Box::new(settings.chunk_memory.clone().unwrap_or_default()), Vec::new()),
+            };
         let count = usize::from(body.shards);
         let shards = empty_shards(hasher, &settings, count);
         let disk = || Arc::clone(&settings.disk);
         let places = PlaceFiles::new(disk(), dir.join(PLACES_DIR), hasher.tag());
         let ids = IdsInLog::new(disk(), dir.join(LOG_DIR));
         let (dir, rebuild, changed) = (dir.to_owned(), false, false);
-        Ok(Self { dir, settings, body, hasher, chunks, places, ids, shards, rebuild, changed })
+        Ok(Self {
+            dir,
+            settings,
+            body,
+            hasher,
+            chunks,
+            filters,
+            places,
+            ids,
+            shards,
+            rebuild,
+            changed,
+        })
     }
 
     /// Gives every run its filter. Answers whether that was possible.
     fn load_runs(&mut self) -> bool {
+        let mut read = std::mem::take(&mut self.filters).into_iter();
         for meta in &self.body.runs {
             let disk = &*self.settings.disk;
             let owner = FilterOwner { store: self.hasher.tag(), run: meta.id };
-            let filter = match filters::load(disk, &self.dir, owner) {
+            let filter = read.next().flatten();
+            let filter = match filter.or_else(|| filters::load(disk, &self.dir, owner)) {
                 Some(filter) => filter,
                 None => {
                     let built = filters::rebuild(&*self.chunks, meta, self.body.seed, self.hasher);
