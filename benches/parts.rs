@@ -128,6 +128,20 @@ fn claims(c: &mut Criterion) {
             })
         });
     });
+    drop(store);
+    let (_dir, builder) = place();
+    let store = builder.memory_budget(64 << 20).place_ids_min(u64::MAX).open().expect("opens");
+    fill(&store, 0..4 * MANY);
+    store.freeze();
+    store.run_background().expect("seals");
+    group.bench_function("sealed duplicate, mostly not in memory, read from sled", |b| {
+        b.iter_custom(|claims| {
+            timed(claims, || {
+                old = (old + 1_234_577) % (4 * MANY);
+                assert!(store.claim(id(old)).expect("claims").is_duplicate());
+            })
+        });
+    });
 }
 
 /// A store of which nothing happens in the background, with `SOME` ids that are not sealed.

@@ -17,9 +17,10 @@ pub fn log_segment(data: &[u8]) -> Vec<u8> {
     log::fuzz::segment(data)
 }
 
-/// Reads bytes as a chunk.
+/// Reads bytes as a chunk and as a place block.
 pub fn chunk_decode(data: &[u8]) {
     exact::fuzz_chunk(data);
+    exact::fuzz_places(data);
 }
 
 const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };

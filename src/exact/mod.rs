@@ -18,6 +18,8 @@ pub(crate) use chunk_cache::ChunkCache;
 pub(crate) use merge::{MergeCursor, Merged, Source};
 pub(crate) use open_set::{EntryPlace, OpenEntry, OpenSet};
 pub(crate) use place_file::{PlaceFile, PlaceFiles};
+#[cfg(feature = "fuzzing")]
+pub(crate) use places::fuzz_places;
 pub(crate) use run::{
     InLog, KeptChunks, RunMeta, RunReader, RunSize, RunWriter, SealedAccess, SealedIds, WrittenRun,
     find_in_run,

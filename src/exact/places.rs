@@ -182,6 +182,30 @@ impl<'a> PlaceReader<'a> {
     }
 }
 
+/// A door for the fuzzer: reads bytes as a place block, once as they are and once with a good checksum.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_places(data: &[u8]) {
+    use crate::disk::sim::SimDisk;
+    let (id, seed) = (ChunkId { run: 0, bucket: 0 }, Seed([7; 16]));
+    let mut good = data.to_vec();
+    if good.len() >= 4 {
+        seal(seed, &mut good);
+    }
+    // There is nothing in this log: an id is absent, or it is not known.
+    let ids = IdsInLog::new(crate::sync::Arc::new(SimDisk::new()), "/log".into());
+    let key = Key { ns: crate::id::NsId(0), id: b"fuzzed-id-of-16b" };
+    let hash = crate::id::IdHasher::new(seed).hash(key);
+    for bytes in [data, &good] {
+        if let Ok(reader) = PlaceReader::open(bytes, id, Class(20), seed) {
+            (0..reader.count()).for_each(|i| _ = reader.place_at(i));
+            for place in [0, u32::MAX / 3, u32::MAX] {
+                let told = reader.find(key, hash, place, &ids);
+                assert!(!matches!(told, Told::Here(_)), "nothing is there");
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
