@@ -72,15 +72,22 @@ impl RunBuilder<'_> {
             writer.push(entry)
         })?;
         let WrittenRun { meta, kept, place_file } = writer.finish()?;
-        let places =
-            place_file.and_then(|file| file.finish().map_err(|e| without_places(id, &e)).ok());
+        let places = place_file.and_then(|file| match file.finish() {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) => {
+                without_places(id, &error);
+                // The disk may be full, and half a file is of no use.
+                self.places.remove(id).ok();
+                None
+            }
+        });
         let filter = filter.finish();
         let owner = FilterOwner { store: self.hasher.tag(), run: id };
         // A shortcut only: without its file the filter is built again at the next open.
         if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
-        let run = SealedRun { meta: Arc::new(meta), filter, places: places.map(Arc::new) };
+        let run = SealedRun { meta: Arc::new(meta), filter, places };
         Ok(BuiltRun { run, kept })
     }
 

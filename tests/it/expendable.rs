@@ -581,3 +581,36 @@ fn place_files_go_with_their_runs_and_strays_at_the_next_opening() {
     assert_eq!(there(), 0);
     drop(store);
 }
+
+/// Every call for a place file fails once, as on a full disk: the run is sealed without one, and no part of one is left.
+#[test]
+fn i7_i10_where_a_place_file_cannot_be_written_its_run_does_without() {
+    let sealed = |fault_at: Option<u64>| {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let builder = sim_with(&disk, &clock, &chunks).place_ids_min(0).shards(1);
+        let store = builder.open().unwrap();
+        claim_all_first(&store, 0..1_000);
+        store.freeze();
+        let before = disk.ops();
+        if let Some(number) = fault_at {
+            disk.fail_at(number, Fault::Error(std::io::ErrorKind::StorageFull), false);
+        }
+        disk.set_trace(true);
+        store.run_background().unwrap();
+        let steps = disk.trace();
+        assert_seen(&store, 0..1_000, true);
+        assert_seen(&store, 1_000..1_100, false);
+        assert_sound(&store);
+        assert_eq!(store.stats().runs, 1);
+        let left = disk.list(Path::new("/s/places")).unwrap().len();
+        let of_places = steps.into_iter().filter(|step| step.what.contains(".plc"));
+        let numbers: Vec<u64> = of_places.map(|step| step.number).filter(|n| *n > before).collect();
+        (numbers, left)
+    };
+    let (numbers, left) = sealed(None);
+    assert_eq!(left, 1);
+    assert!(numbers.len() >= 3, "removed, created, written: {numbers:?}");
+    for number in numbers {
+        assert_eq!(sealed(Some(number)).1, 0, "call {number}");
+    }
+}
