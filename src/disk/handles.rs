@@ -1,20 +1,42 @@
-//! Files that are open for reading, a bounded number of them: an embedded library must not take all the file
-//! descriptors that its host may have.
+//! Files that are open for reading, a bounded number of them: an embedded library must not take the file descriptors that
+//! its host needs, nor those that it needs itself to write.
 
 use crate::disk::{Disk, DiskFile};
 use crate::sync::{Arc, RwLock};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::LazyLock;
 
-/// Open files, at most.
-const OPEN_MAX: usize = 256;
+/// Open files, at most: an eighth of what the process may open. Where that cannot be read, of 256, the least that is usual.
+static OPEN_MAX: LazyLock<usize> = LazyLock::new(|| {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    (descriptors_in(&limits).unwrap_or(256) / 8).clamp(4, 512)
+});
+
+/// Numbers of files that are known to be gone, at most.
+const GONE_MAX: usize = 4096;
+
+/// The soft limit on open files, in the form of Linux.
+fn descriptors_in(limits: &str) -> Option<usize> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    match line.split_whitespace().next()? {
+        "unlimited" => Some(usize::MAX),
+        number => number.parse().ok(),
+    }
+}
 
 /// Files by a number that the caller gives them, and that never stands for another file.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    /// `None`: there is no such file, and there never will be again.
-    open: RwLock<HashMap<u64, Option<Arc<dyn DiskFile>>>>,
+    files: RwLock<Files>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    open: HashMap<u64, Arc<dyn DiskFile>>,
+    /// There is no such file, and there never will be again.
+    gone: HashSet<u64>,
 }
 
 impl Handles {
@@ -27,46 +49,53 @@ impl Handles {
         buf: &mut [u8],
         offset: u64,
     ) -> io::Result<()> {
-        let known = self.open.read().get(&number).cloned();
-        let file = match known {
-            Some(file) => file,
-            None => self.open(disk, number, &path())?,
+        let known = {
+            let files = self.files.read();
+            let known = files.open.get(&number).cloned();
+            if known.is_none() && files.gone.contains(&number) {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            known
         };
-        let file = file.ok_or(io::ErrorKind::NotFound)?;
+        let file = known.map_or_else(|| self.open(disk, number, &path()), Ok)?;
         file.read_exact_at(buf, offset)
     }
 
-    fn open(
-        &self,
-        disk: &dyn Disk,
-        number: u64,
-        path: &Path,
-    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    fn open(&self, disk: &dyn Disk, number: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         // Opened under the lock: `forget` comes after the file is gone, so none that is gone stays open here.
-        let mut open = self.open.write();
-        let file = match disk.open(path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other?),
-        };
-        if open.len() >= OPEN_MAX {
-            // Any of them: which one is asked for next nobody knows.
-            let some = open.keys().next().copied();
-            some.map(|number| open.remove(&number));
+        let mut files = self.files.write();
+        let opened = disk.open(path);
+        match &opened {
+            Ok(file) => {
+                if files.open.len() >= *OPEN_MAX {
+                    // Any of them: which one is asked for next nobody knows.
+                    let some = files.open.keys().next().copied();
+                    some.map(|number| files.open.remove(&number));
+                }
+                files.open.insert(number, Arc::clone(file));
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if files.gone.len() >= GONE_MAX {
+                    files.gone.clear();
+                }
+                files.gone.insert(number);
+            }
+            // Perhaps there are too many: whoever wants to write needs one more than whoever can do without.
+            Err(_) => files.open.clear(),
         }
-        open.insert(number, file.clone());
-        Ok(file)
+        opened
     }
 
     /// Lets go of a file that was removed: as long as it is open, its room is not free.
     pub(crate) fn forget(&self, number: u64) {
-        self.open.write().remove(&number);
+        self.files.write().open.remove(&number);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::sim::{Fault, SimDisk};
     use std::path::PathBuf;
 
     fn path(number: u64) -> PathBuf {
@@ -74,11 +103,21 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_follows_the_limit_of_the_process() {
+        let limits = "Limit     Soft Limit   Hard Limit   Units\nMax processes   10   10   processes\n\
+                      Max open files            1024                 524288               files\n";
+        assert_eq!(descriptors_in(limits), Some(1024));
+        assert_eq!(descriptors_in("Max open files  unlimited unlimited files"), Some(usize::MAX));
+        assert_eq!(descriptors_in(""), None);
+        assert!((4..=512).contains(&*OPEN_MAX));
+    }
+
+    #[test]
     fn files_are_read_and_few_of_them_stay_open() {
         let disk = SimDisk::new();
         disk.create_dir_all(Path::new("/files")).expect("makes a folder");
         let handles = Handles::default();
-        let count = OPEN_MAX as u64 * 2;
+        let count = *OPEN_MAX as u64 * 2;
         for number in 0..count {
             let file = disk.create_new(&path(number)).expect("creates");
             file.write_all_at(&number.to_le_bytes(), 3).expect("writes");
@@ -88,7 +127,7 @@ mod tests {
             let read = handles.read_exact_at(&disk, number, || path(number), &mut bytes, 3);
             read.expect("reads");
             assert_eq!(u64::from_le_bytes(bytes), number);
-            assert!(handles.open.read().len() <= OPEN_MAX);
+            assert!(handles.files.read().open.len() <= *OPEN_MAX);
         }
     }
 
@@ -102,8 +141,26 @@ mod tests {
         read().expect("reads");
         disk.remove(&path(1)).expect("removes");
         handles.forget(1);
-        assert!(handles.open.read().is_empty());
+        assert!(handles.files.read().open.is_empty());
         assert_eq!(read().map_err(|e| e.kind()), Err(io::ErrorKind::NotFound));
+        let before = disk.ops();
         assert_eq!(read().map_err(|e| e.kind()), Err(io::ErrorKind::NotFound), "known by now");
+        assert_eq!(disk.ops(), before);
+    }
+
+    #[test]
+    fn where_no_file_can_be_opened_those_that_are_open_are_given_back() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/files")).expect("makes a folder");
+        let handles = Handles::default();
+        let read = |number| handles.read_exact_at(&disk, number, || path(number), &mut [0], 0);
+        for number in 0..4 {
+            disk.create_new(&path(number)).expect("creates").write_all_at(&[7], 0).expect("writes");
+        }
+        (0..3).for_each(|number| read(number).expect("reads"));
+        disk.fail_at(disk.ops(), Fault::Error(io::ErrorKind::Other), false);
+        read(3).expect_err("too many files are open");
+        assert!(handles.files.read().open.is_empty());
+        (0..4).for_each(|number| read(number).expect("reads again"));
     }
 }

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::exact::{RunMeta, RunReader};
 use crate::filter::{self, Filter, FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub(super) const DIR: &str = "filters";
@@ -29,7 +30,9 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, owner: FilterOwner, filter: &Fil
 pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
     let path = path(dir, run);
     match disk.remove(&path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+        Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Err(Error::io("remove", &path, e))
+        }
         _ => Ok(()),
     }
 }

@@ -80,14 +80,15 @@ fn load_filters(
     body.runs.iter().map(|run| filters::load(disk, dir, owner(run))).collect()
 }
 
-/// Does two things at once: opening sled and reading filters take about as long. `None` if the second has panicked.
+/// Does two things at once: opening sled and reading filters take about as long. `None` if the second has
+/// panicked, or there is no thread to be had.
 fn beside<A, B: Send>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send,
 ) -> (A, Option<B>) {
     std::thread::scope(|scope| {
-        let there = scope.spawn(there);
-        (here(), there.join().ok())
+        let there = std::thread::Builder::new().spawn_scoped(scope, there);
+        (here(), there.ok().and_then(|there| there.join().ok()))
     })
 }
 
@@ -194,12 +195,13 @@ impl Opening {
         let body = ManifestBody::decode(&path, &bytes)?;
         // Its name may not be on disk yet, if who wrote it was killed; and on its word files will go.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        for dir in [LOG_DIR, filters::DIR].map(|name| dir.join(name)) {
-            settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
-        }
-        // Stores of earlier releases have none; where something is in the way, runs are read without it.
-        if let Err(error) = settings.disk.create_dir_all(&dir.join(PLACES_DIR)) {
-            tracing::warn!(%error, "the folder of place files cannot be made");
+        let log = dir.join(LOG_DIR);
+        settings.disk.create_dir_all(&log).map_err(|e| Error::io("create", &log, e))?;
+        // Where something is in the way of these, filters are built at each opening, and sled is read.
+        for shortcuts in [filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
+            if let Err(error) = settings.disk.create_dir_all(&shortcuts) {
+                tracing::warn!(%error, folder = %shortcuts.display(), "a folder cannot be made");
+            }
         }
         let mut opening = Self::new(dir, settings, body)?;
         let stored = usize::from(opening.body.shards);
@@ -302,6 +304,7 @@ impl Opening {
         tracing::warn!("building everything sealed again from the log");
         self.chunks.reset()?;
         self.shards = empty_shards(self.hasher, &self.settings, shards);
+        self.filters = Vec::new();
         self.rebuild = true;
         self.changed = true;
         Ok(())
@@ -356,6 +359,7 @@ impl Opening {
             opening: &mut self,
             shard_bits,
             newest: high,
+            ended_by: Timestamp::from_millis(high),
             records: 0,
             last: Lsn(0),
             full: Vec::new(),
@@ -442,6 +446,8 @@ struct Replay<'a> {
     shard_bits: u32,
     /// The highest time that any record tells: the engine's time does not start before it (I5).
     newest: u64,
+    /// The engine's time when the manifest was written: what is swept had ended by then.
+    ended_by: Timestamp,
     records: u64,
     /// The place after the record that is being read.
     last: Lsn,
@@ -467,6 +473,11 @@ impl Replay<'_> {
         let number = hash.shard(self.shard_bits);
         if at.record <= self.opening.body.sealed[number] {
             return Ok(()); // in a run
+        }
+        // What has ended, with all that it stands before, was left out of runs and swept from them; here, too. An imported
+        // claim may have been seen before one that had ended and was forgotten by then.
+        if version.is_spent(self.ended_by) {
+            return Ok(());
         }
         let opening = &mut *self.opening;
         let sealed = SealedAccess {

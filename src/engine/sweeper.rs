@@ -72,8 +72,12 @@ impl Engine {
 
     fn bury_run(&self, run: u64) -> Result<()> {
         self.chunks.remove_run(run)?;
-        self.places.remove(run)?;
-        filters::remove(&*self.disk, &self.dir, run)
+        filters::remove(&*self.disk, &self.dir, run)?;
+        // Expendable, and a stray at the next opening: nothing has to wait for it.
+        if let Err(error) = self.places.remove(run) {
+            tracing::warn!(%error, run, "a place file was not removed");
+        }
+        Ok(())
     }
 
     /// Removes what the manifest says is doomed and nobody in this process knows: leftovers of a crash

@@ -5,9 +5,9 @@ use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
     ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, NamespaceOptions, Store, Timestamp, hours,
-    minutes,
+    minutes, seconds,
 };
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A crash between the first segment and the manifest left a folder that did not open.
@@ -699,4 +699,85 @@ fn i1_i7_refused_batches_left_their_bytes_in_memory() {
     assert_eq!(store.stats().memory_unsealed_bytes, 0);
     drop(held);
     assert!(store.claim_batch(&ids(1..5_001)).unwrap().iter().all(|answer| answer.is_first_seen()));
+}
+
+/// Found by attack: a claim that is imported is as old as the import says. A claim of the same id that had ended and was
+/// swept still stood in the log, younger, and took its place when everything was built from there.
+#[test]
+fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
+    for (shards, lose_sled, repair) in [(4, false, false), (2, true, false), (2, false, true)] {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let builder = |shards| sim_with(&disk, &clock, &chunks).shards(shards);
+        let store = builder(2).open().unwrap();
+        let ended = store.claim_with("a", ClaimOptions::new().ttl(seconds(1))).unwrap();
+        assert!(ended.is_first_seen());
+        let seal = |store: &Store| {
+            store.freeze();
+            settle(store);
+        };
+        seal(&store);
+        clock.advance(Duration::from_secs(5));
+        seal(&store);
+        let long_ago = Timestamp::from_millis(NOW - 50_000);
+        let entry =
+            ImportEntry { id: b"a".to_vec(), first_seen: long_ago, deadline: Timestamp::NEVER };
+        assert_eq!(store.import("default", &[entry]).unwrap(), 1);
+        seal(&store);
+        store.close().unwrap();
+        if lose_sled {
+            chunks.clear();
+        }
+        if repair {
+            builder(2).repair().unwrap();
+        }
+        let store = builder(shards).open().unwrap();
+        let seen = store.get("a").unwrap().expect("is live");
+        assert_eq!(seen.first_seen, long_ago);
+        assert!(store.claim("a").unwrap().is_duplicate());
+    }
+}
+
+/// Found by attack: a place file that could not be removed kept the filter of its run, and all that waited behind it.
+#[test]
+fn a_place_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
+    let (_dir, path) = place();
+    let clock = clock();
+    let builder = || small(Store::builder(&path)).clock(clock.clone()).ttl(seconds(10));
+    let store = builder().place_ids_min(0).open().unwrap();
+    for from in [0, 100] {
+        claim_all_first(&store, from..from + 100);
+        store.freeze();
+        settle(&store);
+    }
+    for file in files(&path.join("places")) {
+        std::fs::remove_file(&file).unwrap();
+        std::fs::create_dir(&file).unwrap();
+    }
+    clock.advance(Duration::from_secs(60));
+    settle(&store);
+    assert_eq!(store.stats().runs, 0);
+    assert_eq!(files(&path.join("filters")), [] as [PathBuf; 0]);
+}
+
+/// Found by attack: a file in the way of the folder of filters was left there by a repair, and nothing opened after it.
+#[test]
+fn a_file_in_the_way_of_filters_or_places_kept_a_store_from_opening() {
+    for folder in ["filters", "places"] {
+        let (_dir, path) = place();
+        let builder = || small(Store::builder(&path)).place_ids_min(0);
+        let store = builder().open().unwrap();
+        claim_all_first(&store, 0..1_000);
+        store.freeze();
+        settle(&store);
+        store.close().unwrap();
+        std::fs::remove_dir_all(path.join(folder)).unwrap();
+        std::fs::write(path.join(folder), "in the way").unwrap();
+        let store = builder().open().unwrap();
+        assert_seen(&store, 0..1_000, true);
+        claim_all_first(&store, 1_000..2_000);
+        store.freeze();
+        settle(&store);
+        assert_sound(&store);
+        store.close().unwrap();
+    }
 }
