@@ -136,9 +136,7 @@ impl Engine {
         let _nothing_is_removed = self.retention.read();
         let end = self.log.end();
         self.log.sync_to(end)?;
-        let mut segments: Vec<u32> = self.log.closed().iter().map(|meta| meta.number).collect();
-        segments.push(self.log.active());
-        for number in segments.into_iter().filter(|number| *number >= run.from_segment) {
+        for number in self.log.segments().into_iter().filter(|number| *number >= run.from_segment) {
             self.log.scan(number, |at, item| {
                 let Item::Version(key, version) = item else { return Ok(()) };
                 let hash = self.hash(key);

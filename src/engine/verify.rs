@@ -72,9 +72,7 @@ impl Engine {
             }
         }
         let _nothing_is_removed = self.retention.read();
-        let mut segments: Vec<u32> = self.log.closed().iter().map(|meta| meta.number).collect();
-        segments.push(self.log.active());
-        for number in segments {
+        for number in self.log.segments() {
             report.segments += 1;
             match self.verify_segment(number, &mut report) {
                 Err(e @ Error::Corrupt { .. }) => report.problem(e.to_string()),

@@ -375,6 +375,14 @@ impl Log {
         self.tail.lock().closed.clone()
     }
 
+    /// Numbers of all segments, oldest first, as they are at one moment: the last one takes records now. To ask for those
+    /// that are full and then for that one could miss a segment that fills in between.
+    pub(crate) fn segments(&self) -> Vec<u32> {
+        let tail = self.tail.lock();
+        let closed = tail.closed.iter().map(|meta| meta.number);
+        closed.chain([tail.active.header.number]).collect()
+    }
+
     /// Number of the segment that takes records now.
     pub(crate) fn active(&self) -> u32 {
         self.tail.lock().active.header.number

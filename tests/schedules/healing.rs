@@ -78,3 +78,36 @@ fn i1_i10_a_chunk_is_healed_while_the_log_is_compacted() {
         assert!(store.contains("a").expect("reads"));
     });
 }
+
+/// Found by histories: a segment that filled up while healing listed the segments was left out, and what stood in it was
+/// not in the healed chunk, for good.
+#[test]
+fn i1_i10_a_chunk_is_healed_while_the_log_goes_on_in_a_new_segment() {
+    explore("i1_i10_a_chunk_is_healed_while_the_log_goes_on_in_a_new_segment", || {
+        let scene = Scene::new();
+        let open = || scene.builder().segment_bytes(16 << 10).open().expect("opens");
+        let batch =
+            |from: u8| -> Vec<Vec<u8>> { (from..from + 10).map(|n| vec![n; 1000]).collect() };
+        let store = open();
+        assert!(store.claim("a").expect("claims").is_first_seen());
+        let _ = store.claim_batch(&batch(0)).expect("claims");
+        store.freeze();
+        store.run_background().expect("seals");
+        store.close().expect("closes");
+        // Opened again, so that no chunk is in memory; and there is none in the chunk store either.
+        let store = open();
+        scene.chunks.damage(|_| false);
+        let claimer = {
+            let store = store.clone();
+            start(move || store.claim("a").expect("claims"))
+        };
+        let other = {
+            let store = store.clone();
+            start(move || store.claim_batch(&batch(10)).expect("claims"))
+        };
+        assert!(matches!(join([claimer])[..], [Claim::Duplicate { .. }]), "granted twice");
+        join([other]);
+        assert_eq!(store.stats().log_segments, 2, "the second batch needs another segment");
+        assert!(store.contains("a").expect("reads"));
+    });
+}
