@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::exact::{Merged, RunReader};
+use crate::exact::{Merged, RunReader, SealedAccess};
 use crate::id::Key;
 use crate::log::Item;
 use crate::shard::{Lookup, SealedRun};
@@ -133,7 +133,9 @@ impl Engine {
                 return Ok(());
             }
             let hash = self.hash(key);
-            let found = self.cell(hash).shard.lock().lookup(key, hash, self.sealed_access());
+            // Of the chunks: that what is in the log is in the log needs no check.
+            let in_chunks = SealedAccess { in_log: None, ..self.sealed_access() };
+            let found = self.cell(hash).shard.lock().lookup(key, hash, in_chunks);
             match found {
                 Lookup::Known(known) if known.version.join(version) == known.version => {}
                 // Reported with its run already.

@@ -299,6 +299,10 @@ mod tests {
                     if place.is_some() { Told::Here(scene.versions[n]) } else { Told::Unsure };
                 assert_eq!(scene.find(*ns, id), told, "id {n}");
                 assert_eq!(scene.find(ns + 3, id), Told::NotHere, "another namespace");
+                let (here, other) = (NsId(*ns), NsId(ns + 3));
+                let hash = scene.hasher.hash(Key { ns: here, id });
+                let told = scene.reader().find(Key { ns: other, id }, hash, 0, &scene.ids);
+                assert_eq!(told, Told::NotHere, "another namespace of the same hash");
             }
             for n in 1_000..1_100u32 {
                 assert_eq!(scene.find(n % 3, &n.to_le_bytes()), Told::NotHere);
@@ -329,6 +333,15 @@ mod tests {
                 file.write_all_at(id, at).expect("writes");
             }
             assert_eq!(scene.find(*ns, id), Told::Here(scene.versions[n]));
+        }
+        // Of a long id the last byte.
+        let long = Scene::new(40, 40);
+        for (n, (ns, id)) in long.keys.iter().enumerate() {
+            let Some(place) = long.places[n] else { continue };
+            let file = long.disk.open(&segment(place.segment())).expect("is there");
+            let last = id.last().expect("not empty") ^ 1;
+            file.write_all_at(&[last], u64::from(place.offset()) - 1).expect("writes");
+            assert_eq!(long.find(*ns, id), Told::Unsure, "id {n} of {} bytes", id.len());
         }
         let (n, place) = (1, scene.places[1].expect("has a place"));
         scene.disk.remove(&segment(place.segment())).expect("removes");
