@@ -5,8 +5,12 @@ use crate::machine::Origin;
 use crate::outcome::Outcome;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+/// Stands for the case of programs that read lines.
+const LINES: &str = "dedup";
 
 /// A run of a subject, and that of firstseen right before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,13 +54,15 @@ struct Line {
     what: What,
 }
 
-/// The results of one commit on one machine.
+/// The results of one commit on one machine, and of cases that it has none of those of the commits before.
 #[derive(Debug)]
 pub struct Results {
     path: PathBuf,
     pub origin: Origin,
     pub pairs: Vec<Pair>,
     pub lines: Vec<Lines>,
+    /// Cases that an earlier commit has measured, and which.
+    pub earlier: BTreeMap<String, String>,
 }
 
 impl Results {
@@ -69,18 +75,50 @@ impl Results {
     pub fn last(path: &Path, is_wanted: impl Fn(u64) -> bool) -> Result<Option<Self>> {
         let all = lines(path)?;
         let origin = all.iter().rev().map(|line| &line.origin).find(|o| is_wanted(o.scale));
-        Ok(origin.cloned().map(|origin| Self::of_origin(path, origin, all)))
+        Ok(origin.cloned().map(|origin| {
+            let mut results = Self::of_origin(path, origin, all.clone());
+            results.fill_up(all);
+            results
+        }))
     }
 
     fn of_origin(path: &Path, origin: Origin, all: Vec<Line>) -> Self {
-        let mut results =
-            Self { path: path.to_owned(), origin, pairs: Vec::new(), lines: Vec::new() };
+        let mut results = Self {
+            path: path.to_owned(),
+            origin,
+            pairs: Vec::new(),
+            lines: Vec::new(),
+            earlier: BTreeMap::new(),
+        };
         for line in all {
             if line.origin == results.origin {
                 results.keep(line.what);
             }
         }
         results
+    }
+
+    /// Takes what is missing from the last commit before that has it: not every change needs everything measured again.
+    fn fill_up(&mut self, all: Vec<Line>) {
+        let own = self.origin.clone();
+        let mut known: BTreeSet<String> = self.pairs.iter().map(|pair| pair.case.clone()).collect();
+        known.extend((!self.lines.is_empty()).then(|| LINES.to_owned()));
+        for line in all.into_iter().rev() {
+            let of_us = line.origin.scale == own.scale && line.origin.machine == own.machine;
+            if !of_us || line.origin.commit == own.commit {
+                continue;
+            }
+            let case = match &line.what {
+                What::Pair(pair) => pair.case.clone(),
+                What::Lines(_) => LINES.to_owned(),
+            };
+            if !known.contains(&case) {
+                let commit = self.earlier.entry(case).or_insert_with(|| line.origin.commit.clone());
+                if *commit == line.origin.commit {
+                    self.keep(line.what);
+                }
+            }
+        }
     }
 
     fn keep(&mut self, what: What) {

@@ -12,6 +12,7 @@ use crate::plan::Scale;
 use crate::results::Results;
 use anyhow::{Context, Result};
 use clap::Args;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -69,6 +70,16 @@ fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result
     writeln!(text, "# Benchmarks\n\nWritten by {}; do not edit.", of(results))?;
     if goals.origin != results.origin {
         writeln!(text, "The goals: {}.", of(goals))?;
+    }
+    for results in [goals, results] {
+        let mut by_commit: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for (case, commit) in &results.earlier {
+            by_commit.entry(commit).or_default().push(format!("`{case}`"));
+        }
+        for (commit, cases) in by_commit {
+            let plan = plan_of(results);
+            writeln!(text, "Of {plan} last measured at commit {commit}: {}.", cases.join(", "))?;
+        }
     }
     writeln!(text, "Machine: {}.\n", results.origin.machine)?;
     text.push_str(METHOD);
