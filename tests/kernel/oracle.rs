@@ -133,6 +133,11 @@ impl Oracle {
                 self.unanswered(question, from_us, to_us);
                 Ok(())
             }
+            // Nor can it be read: where the answer is in a file, there is none.
+            Refusal::Other(_) if self.cut_us.is_some() => {
+                self.unanswered(question, from_us, to_us);
+                Ok(())
+            }
             other => Err(format!("an error that nobody gave cause for: {other} ({question:?})")),
         }
     }
