@@ -115,33 +115,30 @@ fn claims(c: &mut Criterion) {
     });
     drop(store);
     group.throughput(Throughput::Elements(1));
-    let (_dir, builder) = place();
-    let store = builder.memory_budget(64 << 20).open().expect("opens");
-    fill(&store, 0..4 * MANY);
-    store.freeze();
-    store.run_background().expect("seals");
-    group.bench_function("sealed duplicate, mostly not in memory", |b| {
-        b.iter_custom(|claims| {
-            timed(claims, || {
-                old = (old + 1_234_577) % (4 * MANY);
-                assert!(store.claim(id(old)).expect("claims").is_duplicate());
-            })
+    let beside = [
+        ("sealed duplicate, mostly not in memory", None),
+        ("sealed duplicate, mostly not in memory, read from sled", Some(u64::MAX)),
+    ];
+    for (name, place_ids_min) in beside {
+        let (_dir, builder) = place();
+        let builder = builder.memory_budget(64 << 20);
+        let builder = match place_ids_min {
+            Some(ids) => builder.place_ids_min(ids),
+            None => builder,
+        };
+        let store = builder.open().expect("opens");
+        fill(&store, 0..4 * MANY);
+        store.freeze();
+        store.run_background().expect("seals");
+        group.bench_function(name, |b| {
+            b.iter_custom(|claims| {
+                timed(claims, || {
+                    old = (old + 1_234_577) % (4 * MANY);
+                    assert!(store.claim(id(old)).expect("claims").is_duplicate());
+                })
+            });
         });
-    });
-    drop(store);
-    let (_dir, builder) = place();
-    let store = builder.memory_budget(64 << 20).place_ids_min(u64::MAX).open().expect("opens");
-    fill(&store, 0..4 * MANY);
-    store.freeze();
-    store.run_background().expect("seals");
-    group.bench_function("sealed duplicate, mostly not in memory, read from sled", |b| {
-        b.iter_custom(|claims| {
-            timed(claims, || {
-                old = (old + 1_234_577) % (4 * MANY);
-                assert!(store.claim(id(old)).expect("claims").is_duplicate());
-            })
-        });
-    });
+    }
 }
 
 /// A store of which nothing happens in the background, with `SOME` ids that are not sealed.

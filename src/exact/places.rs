@@ -68,13 +68,9 @@ impl PlaceWriter {
             out.extend_from_slice(&number(place).to_le_bytes()[..width]);
         }
         seal(seed, &mut out);
-        self.clear();
-        out
-    }
-
-    pub(super) fn clear(&mut self) {
         self.tags.clear();
         self.places.clear();
+        out
     }
 }
 
