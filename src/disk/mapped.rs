@@ -43,6 +43,9 @@ use std::io;
 /// Bytes of a line of the processor's cache.
 const LINE: usize = 64;
 
+/// A multiple of the size of a page, whatever that is.
+const GRAIN: usize = 64 << 10;
+
 /// The first bytes of a file, writable as memory.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -81,6 +84,29 @@ impl Mapping {
         self.prefetch(start + bytes.len() + LINE);
         true
     }
+
+    /// Takes the pages between out of this process's tables. They stay in the page cache as they are, and would come
+    /// back if they were written to again. A sync must make every page that is mapped and dirty read-only first, one by
+    /// one, and each time interrupts all processors that run a thread of the process; of a page that is in no table it
+    /// need not.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    pub(super) fn let_go(&self, from: u64, to: u64) {
+        let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return };
+        let (from, to) = (from / GRAIN * GRAIN, to.min(self.raw.len()) / GRAIN * GRAIN);
+        if from < to {
+            // SAFETY: the range lies within the mapping and begins and ends with a page. The mapping is shared and of a
+            // file, where the call changes no byte (madvise(2)); and no reference into it exists.
+            // A failure costs speed only.
+            unsafe {
+                let advice = memmap2::UncheckedAdvice::DontNeed;
+                self.raw.unchecked_advise_range(advice, from, to - from).ok();
+            }
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    #[allow(clippy::unused_self, reason = "called as the other is")]
+    pub(super) fn let_go(&self, _from: u64, _to: u64) {}
 
     /// Asks for the line of memory that is written to soon. A lock that is unlocked waits for every write before it,
     /// and one that misses the cache costs more than the rest of an append.

@@ -17,6 +17,10 @@ use std::path::{Path, PathBuf};
 pub(crate) use handles::Handles;
 pub use real::RealDisk;
 
+/// More bytes than this are not copied into a mapping but written by a system call, which costs less than the faults of
+/// the pages that the copy would touch. Both ways lead to the same page cache.
+pub const COPIED_MAX: usize = 8 << 10;
+
 /// Files and folders as the engine needs them. Paths are absolute or relative to the process.
 pub trait Disk: Debug + Send + Sync {
     /// Creates a new file for reading and writing, private to its user (mode 0600). Fails if it exists.
@@ -50,7 +54,7 @@ pub trait Disk: Debug + Send + Sync {
 pub trait DiskFile: Debug + Send + Sync {
     /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `buf` at `offset`. On a mapped file and inside the mapping: a memory copy.
+    /// Writes all of `buf` at `offset`. On a mapped file, inside the mapping and up to [`COPIED_MAX`] bytes: a memory copy.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Makes all that was written durable, and the length needed to read it back (`fdatasync`).
     fn sync_data(&self) -> io::Result<()>;
@@ -63,6 +67,11 @@ pub trait DiskFile: Debug + Send + Sync {
     /// Maps the first `len` bytes so that `write_all_at` needs no system call. Answers `false`, and
     /// changes nothing, where a mapping could kill the process (see `mapped.rs`).
     fn map(&self, len: u64) -> io::Result<bool>;
+    /// What stands between will not be written again. A mapping may let go of it, so that a later sync need not take
+    /// each of its pages from every processor in turn; nothing else changes.
+    fn written(&self, from: u64, to: u64) {
+        let _ = (from, to);
+    }
     /// Ends the mapping. Writes go through system calls again.
     fn unmap(&self);
 }

@@ -1,7 +1,7 @@
 //! Files of the operating system.
 
 use super::mapped::Mapping;
-use super::{Disk, DiskFile, LockGuard};
+use super::{COPIED_MAX, Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, RwLock};
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -108,7 +108,8 @@ impl DiskFile for RealFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        if let Some(mapping) = &*self.mapping.read()
+        if buf.len() <= COPIED_MAX
+            && let Some(mapping) = &*self.mapping.read()
             && mapping.write(buf, offset)
         {
             return Ok(());
@@ -151,6 +152,12 @@ impl DiskFile for RealFile {
         let Some(mapping) = Mapping::of(&self.file, len)? else { return Ok(false) };
         *slot = Some(mapping);
         Ok(true)
+    }
+
+    fn written(&self, from: u64, to: u64) {
+        if let Some(mapping) = &*self.mapping.read() {
+            mapping.let_go(from, to);
+        }
     }
 
     fn unmap(&self) {

@@ -49,6 +49,15 @@ impl Locked<'_> {
             }
         }
     }
+
+    /// As [`touch`](Self::touch), for what is looked for in the open set only.
+    pub(super) fn touch_open(&self, group: &[Member<'_>]) {
+        for member in group {
+            if let Some(shard) = &self.guards[member.shard] {
+                shard.touch_open(member.hash);
+            }
+        }
+    }
 }
 
 /// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the

@@ -147,7 +147,10 @@ impl Engine {
             let mut locked = self.lock_all(&members, &mut patience)?;
             let at = self.time.now();
             let mut known = Vec::with_capacity(members.len());
-            for (member, held) in members.iter().zip(&hold.ids) {
+            for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
+                if n % GROUP == 0 {
+                    locked.touch_open(&members[n..members.len().min(n + GROUP)]);
+                }
                 let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
                 let lookup = if held.is_unknown {
                     shard.lookup_again(key, hash, hold.freezes[member.shard], self.sealed_access())

@@ -87,6 +87,9 @@ impl Log {
             flushed.map_err(|e| self.stop_on(e))?;
             (tail.end(), Arc::clone(&tail.active), tail.unsynced.clone())
         };
+        // A full segment is read by others through its own handle, and nobody writes to it any more: the mapping has done
+        // its work, and a sync is several times cheaper without it.
+        full.iter().for_each(|segment| segment.file.unmap());
         for segment in full.iter().chain([&active]) {
             let synced = segment.file.sync_data();
             // The kernel may have dropped the pages it could not write, and a second sync would lie:
@@ -98,8 +101,6 @@ impl Log {
         active.note_durable(target);
         let synced = |number| full.iter().any(|segment| segment.header.number == number);
         self.tail.lock().unsynced.retain(|segment| !synced(segment.header.number));
-        // A full segment is read by others through its own handle; the mapping has done its work.
-        full.iter().for_each(|segment| segment.file.unmap());
         Ok(())
     }
 

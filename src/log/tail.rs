@@ -60,6 +60,8 @@ pub(super) struct Tail {
     /// Bytes from `written` to `offset`; stays empty where the segment is mapped.
     buffer: Vec<u8>,
     mapped: bool,
+    /// From where on the mapping still holds what was written.
+    held_from: u32,
     spare: Option<Arc<Segment>>,
     next_number: u32,
     /// Full segments that hold records which are not known to be on disk.
@@ -76,6 +78,12 @@ const VERSION_BYTES_MAX: usize = 32;
 
 /// Largest number of bytes kept in the buffer of an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of the mapping that are held at most after they were written. To let go of them takes some ten microseconds.
+const HELD_BYTES: u32 = 1 << 20;
+
+/// Bytes at the beginning that stay: the watermark is written there, again and again.
+const HEAD_BYTES: u32 = 64 << 10;
 
 impl Tail {
     pub(super) fn end(&self) -> Lsn {
@@ -98,6 +106,13 @@ impl Tail {
         Ok(())
     }
 
+    /// Lets go of the mapping of what was written.
+    #[cold]
+    fn let_go(&mut self) {
+        self.active.file.written(self.held_from.into(), self.offset.into());
+        self.held_from = self.offset;
+    }
+
     /// Puts the record in `scratch` at the end.
     #[inline]
     fn put(&mut self, level: AppendLevel) -> Result<()> {
@@ -107,6 +122,9 @@ impl Tail {
             put.map_err(|e| Error::io("write", &self.active.path, e))?;
             self.offset += len;
             self.written = self.offset;
+            if self.offset >= self.held_from + HELD_BYTES {
+                self.let_go();
+            }
         } else {
             self.buffer.extend_from_slice(&self.scratch);
             self.offset += len;
@@ -145,6 +163,7 @@ impl Log {
             written: offset,
             buffer: Vec::new(),
             mapped,
+            held_from: offset.max(HEAD_BYTES),
             spare: None,
             next_number,
             unsynced: Vec::new(),
@@ -304,6 +323,7 @@ impl Log {
         tail.unsynced.push(full);
         tail.offset = DATA_START;
         tail.written = DATA_START;
+        tail.held_from = HEAD_BYTES;
         self.config.work.raise();
         Ok(())
     }

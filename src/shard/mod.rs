@@ -158,6 +158,12 @@ impl Shard {
         std::hint::black_box(touched);
     }
 
+    /// Begins to load what [`lookup_again`](Self::lookup_again) will read.
+    #[inline]
+    pub(crate) fn touch_open(&self, hash: IdHash) {
+        std::hint::black_box(self.open.touch(hash));
+    }
+
     /// As [`lookup`](Self::lookup), for an id of which nothing was known when there had been so many freezes. What has
     /// come since then stands in the open set, unless that was frozen in between.
     pub(crate) fn lookup_again(

@@ -65,6 +65,34 @@ fn i6_the_sync_of_a_folder_is_asked_of_the_system() {
 }
 
 #[test]
+fn what_a_mapping_lets_go_of_is_there_as_before_and_can_be_written_again() {
+    let dir = tempdir().unwrap();
+    let file = RealDisk::default().create_new(&dir.path().join("f")).unwrap();
+    file.allocate(2 * MIB).unwrap();
+    assert_eq!(file.map(2 * MIB).unwrap(), mappable(dir.path()));
+    let mut expected = vec![0; 2 << 20];
+    // Pieces that are copied and pieces that are not, one behind the other.
+    let mut at = 0;
+    for n in 1..=255_u8 {
+        let piece = vec![n; if n % 5 == 0 { COPIED_MAX + 1 } else { 4_000 }];
+        file.write_all_at(&piece, at as u64).unwrap();
+        expected[at..at + piece.len()].copy_from_slice(&piece);
+        at += piece.len();
+        if n % 50 == 0 {
+            file.written(0, at as u64);
+        }
+    }
+    file.written(0, u64::MAX);
+    assert_eq!(read_back(&*file, 0, 2 << 20), expected);
+    file.write_all_at(b"again", 100_000).unwrap();
+    expected[100_000..100_005].copy_from_slice(b"again");
+    file.sync_data().unwrap();
+    file.unmap();
+    file.written(0, MIB);
+    assert_eq!(read_back(&*file, 0, 2 << 20), expected);
+}
+
+#[test]
 fn names_are_sorted_and_missing_things_say_so() {
     let dir = tempdir().unwrap();
     let disk = RealDisk::default();

@@ -2,7 +2,7 @@
 
 use super::pages::{PAGE, pieces};
 use super::{Fault, SimDisk, State, dead};
-use crate::disk::{DiskFile, LockGuard};
+use crate::disk::{COPIED_MAX, DiskFile, LockGuard};
 use crate::sync::{AtomicU64, Ordering};
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ impl DiskFile for SimFile {
         let fault = state
             .begin(true, || format!("write {} +{offset} {}", self.path.display(), buf.len()))?;
         // A copy into memory has nobody who could refuse it.
-        let in_memory = end <= self.mapped.load(Ordering::Relaxed);
+        let in_memory = buf.len() <= COPIED_MAX && end <= self.mapped.load(Ordering::Relaxed);
         let (mut kept, mut answer) = match fault {
             Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
             Some(Fault::ShortWrite) if !in_memory => {

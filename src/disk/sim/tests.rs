@@ -1,4 +1,5 @@
 use super::*;
+use crate::disk::COPIED_MAX;
 use std::collections::BTreeSet;
 
 fn path(name: &str) -> &Path {
@@ -273,6 +274,20 @@ fn a_mapped_write_cannot_be_refused_but_can_be_lost() {
     assert_eq!(after(disk.lose_unsynced()), b"aaaa");
     assert_eq!(disk.kill().read(path("f")).unwrap().len(), 8192);
     assert!(disk.crash(0).open(path("f")).unwrap().map(8192).unwrap(), "room is durable");
+}
+
+#[test]
+fn a_write_that_is_too_long_to_be_copied_can_be_refused_in_a_mapping_too() {
+    let (disk, file) = disk_with(b"aaaa");
+    file.allocate(1 << 20).unwrap();
+    assert!(file.map(1 << 20).unwrap());
+    disk.fail_at(disk.ops(), Fault::Error(io::ErrorKind::Other), true);
+    file.write_all_at(&vec![b'B'; COPIED_MAX], 0).unwrap();
+    file.write_all_at(&vec![b'C'; COPIED_MAX + 1], 0).unwrap_err();
+    disk.clear_faults();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 0).unwrap();
+    assert_eq!(byte, *b"B");
 }
 
 #[test]
