@@ -22,11 +22,6 @@ const MARK_KEY: &[u8] = b"mark";
 const SOME: usize = 256;
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 
-/// How often sled is asked for a chunk that was just written. It looks after the size of its cache only when one of the
-/// cache's 256 parts was used 64 times, and until then keeps some 16,000 chunks beyond that size. A question is as
-/// good a use as an insertion, and costs a tenth of it.
-const NOTED_AGAIN: u32 = 3;
-
 /// How long sled may take for what it is known to hang in after an error (I12).
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same after a fault: it has failed already, and somebody waits.
@@ -299,10 +294,7 @@ impl ChunkStore for SledChunks {
     }
 
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
-        self.write("insert", headroom::FOR_CHUNKS, |db| {
-            db.insert(key_of(id), bytes)?;
-            (0..NOTED_AGAIN).try_for_each(|_| db.contains_key(key_of(id)).map(drop))
-        })
+        self.write("insert", headroom::FOR_CHUNKS, |db| db.insert(key_of(id), bytes)).map(drop)
     }
 
     fn put_in_time(&self, id: ChunkId, bytes: Vec<u8>) -> ChunkResult<()> {
