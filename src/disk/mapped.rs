@@ -7,9 +7,13 @@
 //! # Why this is sound
 //!
 //! - **No Rust reference ever points into the mapping.** [`Mapping`] hands out neither slices nor
-//!   pointers. Its one access is a `copy_nonoverlapping` from the caller's slice to a raw pointer, after
+//!   pointers. Its one access to bytes is a `copy_nonoverlapping` from the caller's slice to a raw pointer, after
 //!   both ends have been checked against the length of the mapping. The source cannot overlap the target,
 //!   because nobody can own a slice of it.
+//! - **Letting go** of pages that were written (`let_go`) changes no byte, because the mapping is shared and of a file. They
+//!   are not faulted in again: the log goes forward, and the first pieces, with its watermark, stay.
+//! - **A system call writes into pages that are mapped** where a record is long. No load or store of Rust touches those
+//!   bytes, and both ways lead to the same page cache.
 //! - **A prefetch** of the line behind what was written is a hint to the processor: it neither reads nor writes in the
 //!   sense of the language, and cannot fault.
 //! - **Nobody reads it through memory.** Readers use `pread`; the kernel's page cache is the same one. So
@@ -42,9 +46,6 @@ use std::io;
 
 /// Bytes of a line of the processor's cache.
 const LINE: usize = 64;
-
-/// A multiple of the size of a page, whatever that is.
-const GRAIN: usize = 64 << 10;
 
 /// The first bytes of a file, writable as memory.
 #[derive(Debug)]
@@ -89,10 +90,15 @@ impl Mapping {
     /// back if they were written to again. A sync must make every page that is mapped and dirty read-only first, one by
     /// one, and each time interrupts all processors that run a thread of the process; of a page that is in no table it
     /// need not.
+    ///
+    /// The first piece stays: heads are there, and are written again.
     #[cfg(all(target_os = "linux", not(miri)))]
     pub(super) fn let_go(&self, from: u64, to: u64) {
+        /// A multiple of the size of a page, if that is not larger.
+        const GRAIN: usize = 64 << 10;
         let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return };
-        let (from, to) = (from / GRAIN * GRAIN, to.min(self.raw.len()) / GRAIN * GRAIN);
+        let (from, to) =
+            ((from / GRAIN * GRAIN).max(GRAIN), to.min(self.raw.len()) / GRAIN * GRAIN);
         if from < to {
             // SAFETY: the range lies within the mapping and begins and ends with a page. The mapping is shared and of a
             // file, where the call changes no byte (madvise(2)); and no reference into it exists.

@@ -64,11 +64,11 @@ pub trait DiskFile: Debug + Send + Sync {
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes sure that bytes up to `len` have room on the disk and read as zeros where never written.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Maps the first `len` bytes so that `write_all_at` needs no system call. Answers `false`, and
+    /// Maps the first `len` bytes so that `write_all_at` of a few bytes needs no system call. Answers `false`, and
     /// changes nothing, where a mapping could kill the process (see `mapped.rs`).
     fn map(&self, len: u64) -> io::Result<bool>;
-    /// What stands between will not be written again. A mapping may let go of it, so that a later sync need not take
-    /// each of its pages from every processor in turn; nothing else changes.
+    /// What stands between will not be written again as long as the file is mapped. The mapping may let go of it, so that
+    /// a later sync need not take each of its pages from every processor in turn; nothing else changes.
     fn written(&self, from: u64, to: u64) {
         let _ = (from, to);
     }

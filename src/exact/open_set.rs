@@ -54,7 +54,7 @@ impl OpenSet {
     /// An empty set that calls itself full at about `bytes_max` bytes of memory.
     pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
         // All room from the start: growing later would be a pause for some claim, and half of what it takes would lie
-        // idle. Memory that was never written to is not taken yet. The table has room for ids of 16 bytes.
+        // idle. What was never written to of a large block is not taken yet. The table has room for ids of 16 bytes.
         let table = OffsetTable::with_capacity(bytes_max / (HEAD + 16 + TABLE_BYTES));
         let bytes = vec![0; bytes_max];
         Self { table, bytes, end: 0, bytes_max, hasher, tally: Tally::default() }

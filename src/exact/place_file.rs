@@ -20,6 +20,9 @@ const MAGIC: [u8; 4] = *b"FSPL";
 const VERSION: u16 = 1;
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;
+/// Bytes of one block, at most: far more than the chunk of any run needs. A head that tells of more is
+/// none of ours, and memory for it is not asked for.
+const BLOCK_BYTES_MAX: u32 = 16 << 20;
 
 /// The folder of place files.
 #[derive(Debug)]
@@ -74,7 +77,9 @@ impl PlaceFiles {
         let (Some(start), Some(end)) = (file.starts.get(at), file.starts.get(at + 1)) else {
             return false;
         };
-        block.resize((end - start) as usize, 0);
+        let bytes = end.checked_sub(*start).filter(|bytes| *bytes <= BLOCK_BYTES_MAX);
+        let Some(bytes) = bytes else { return false };
+        block.resize(bytes as usize, 0);
         let path = || self.path(file.run);
         let (disk, start) = (&*self.disk, u64::from(*start));
         self.files.read_exact_at(disk, file.run, path, block, start).is_ok()
@@ -248,6 +253,24 @@ mod tests {
         file.set_len(head as u64 + 150).expect("cuts");
         let cut = files.open(2, 2).expect("the head is whole");
         assert_eq!(blocks_of(&files, &cut), [vec![5; 100]]);
+    }
+
+    #[test]
+    fn i12_a_block_of_gigabytes_is_not_made_room_for() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/places")).expect("makes a folder");
+        let files = files(&disk, 7);
+        let mut body = owner_bytes(7, 1).to_vec();
+        let starts = [56, 64, 64 + BLOCK_BYTES_MAX + 1, u32::MAX];
+        starts.iter().for_each(|start: &u32| body.extend_from_slice(&start.to_le_bytes()));
+        let head = envelope::seal(MAGIC, VERSION, &body);
+        let file = disk.create_new(&files.path(1)).expect("creates");
+        file.write_all_at(&[head, vec![7; 100]].concat(), 0).expect("writes");
+        let forged = files.open(1, 3).expect("its checksum is good");
+        let mut block = Vec::new();
+        assert!(files.read(&forged, 0, &mut block));
+        assert!(!files.read(&forged, 1, &mut block) && !files.read(&forged, 2, &mut block));
+        assert!(block.capacity() < 1 << 20, "{}", block.capacity());
     }
 
     #[test]

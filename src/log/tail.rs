@@ -1,7 +1,7 @@
 //! The end of the log, where records are added.
 //!
 //! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped,
-//! so at [`AppendLevel::Process`] no system call is made. Where a mapping is not safe, bytes are written
+//! so at [`AppendLevel::Process`] no system call is made for a record of a few ids. Where a mapping is not safe, bytes are written
 //! through a buffer: before the answer at `Process`, or within the flush interval at `Buffered`.
 
 use crate::disk::Disk;
@@ -79,11 +79,9 @@ const VERSION_BYTES_MAX: usize = 32;
 /// Largest number of bytes kept in the buffer of an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// Bytes of the mapping that are held at most after they were written. To let go of them takes some ten microseconds.
-const HELD_BYTES: u32 = 1 << 20;
-
-/// Bytes at the beginning that stay: the watermark is written there, again and again.
-const HEAD_BYTES: u32 = 64 << 10;
+/// The part of a segment, one of so many, that the mapping holds at most after it was written. To let go of a mebibyte
+/// takes some ten microseconds.
+const HELD_PART: u32 = 16;
 
 impl Tail {
     pub(super) fn end(&self) -> Lsn {
@@ -122,7 +120,7 @@ impl Tail {
             put.map_err(|e| Error::io("write", &self.active.path, e))?;
             self.offset += len;
             self.written = self.offset;
-            if self.offset >= self.held_from + HELD_BYTES {
+            if self.offset - self.held_from >= self.limit / HELD_PART {
                 self.let_go();
             }
         } else {
@@ -163,7 +161,7 @@ impl Log {
             written: offset,
             buffer: Vec::new(),
             mapped,
-            held_from: offset.max(HEAD_BYTES),
+            held_from: offset,
             spare: None,
             next_number,
             unsynced: Vec::new(),
@@ -323,7 +321,7 @@ impl Log {
         tail.unsynced.push(full);
         tail.offset = DATA_START;
         tail.written = DATA_START;
-        tail.held_from = HEAD_BYTES;
+        tail.held_from = DATA_START;
         self.config.work.raise();
         Ok(())
     }
@@ -444,6 +442,7 @@ impl Log {
         self.config.health.close();
         tail.flush()?;
         for full in std::mem::take(&mut tail.unsynced) {
+            full.file.unmap();
             full.file.sync_data().map_err(|e| Error::io("sync", &full.path, e))?;
         }
         tail.active.file.unmap();

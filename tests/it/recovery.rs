@@ -131,6 +131,33 @@ fn i7_an_error_at_any_operation_ends_in_an_error_and_a_reopen_mends_it() {
     }
 }
 
+/// A long record goes by a system call where the log is mapped, too, and can fail behind others that could not.
+#[test]
+fn i7_i9_a_long_record_that_a_mapped_log_cannot_write_is_refused_whole() {
+    let ids: Vec<_> = (10..1010).map(id).collect();
+    for fault in [Fault::Error(std::io::ErrorKind::Other), Fault::ShortWrite] {
+        for confirms in [false, true] {
+            let (disk, clock) = (SimDisk::new(), clock());
+            let open = |disk: &SimDisk| sim(disk, &clock).segment_bytes(1 << 20).open().unwrap();
+            let store = open(&disk);
+            claim_all_first(&store, 0..10);
+            let mut held = confirms.then(|| store.reserve_batch(&ids).unwrap());
+            disk.fail_at(disk.ops(), fault, false);
+            let refused = match &mut held {
+                Some(held) => held.confirm().map(drop),
+                None => store.claim_batch(&ids).map(drop),
+            };
+            assert_eq!(refused.unwrap_err().kind(), ErrorKind::Reopen, "{fault:?}");
+            assert_eq!(store.claim("new").unwrap_err().kind(), ErrorKind::Reopen);
+            drop((held, store));
+            let store = open(&disk.kill());
+            assert_seen(&store, 0..10, true);
+            assert_seen(&store, 10..1010, false);
+            assert_eq!(store.stats().cut_bytes > 0, matches!(fault, Fault::ShortWrite));
+        }
+    }
+}
+
 #[test]
 fn i7_after_a_failed_sync_nothing_is_answered_until_reopened() {
     for mapping in [true, false] {

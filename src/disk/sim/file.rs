@@ -3,8 +3,9 @@
 use super::pages::{PAGE, pieces};
 use super::{Fault, SimDisk, State, dead};
 use crate::disk::{COPIED_MAX, DiskFile, LockGuard};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub(super) struct SimFile {
     pub(super) path: PathBuf,
     /// Length of the mapping, zero without one. Changed under the lock of the disk only.
     pub(super) mapped: AtomicU64,
+    /// What the mapping may have let go of.
+    pub(super) let_go: Mutex<Vec<Range<u64>>>,
 }
 
 impl DiskFile for SimFile {
@@ -34,6 +37,13 @@ impl DiskFile for SimFile {
             .begin(true, || format!("write {} +{offset} {}", self.path.display(), buf.len()))?;
         // A copy into memory has nobody who could refuse it.
         let in_memory = buf.len() <= COPIED_MAX && end <= self.mapped.load(Ordering::Relaxed);
+        if in_memory {
+            let let_go = self.let_go.lock();
+            let is_again = |gone: &Range<u64>| offset < gone.end && gone.start < end;
+            if let_go.iter().any(is_again) {
+                return Err(io::Error::other("written again where nothing more was to be written"));
+            }
+        }
         let (mut kept, mut answer) = match fault {
             Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
             Some(Fault::ShortWrite) if !in_memory => {
@@ -123,6 +133,12 @@ impl DiskFile for SimFile {
         Ok(true)
     }
 
+    fn written(&self, from: u64, to: u64) {
+        if self.mapped.load(Ordering::Relaxed) > 0 {
+            self.let_go.lock().push(from..to);
+        }
+    }
+
     fn unmap(&self) {
         let mut state = self.disk.state.lock();
         self.unmap_in(&mut state);
@@ -131,6 +147,7 @@ impl DiskFile for SimFile {
 
 impl SimFile {
     fn unmap_in(&self, state: &mut State) {
+        self.let_go.lock().clear();
         if self.mapped.swap(0, Ordering::Relaxed) > 0
             && let Ok(file) = state.tree.file_mut(self.node)
         {

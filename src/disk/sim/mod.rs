@@ -11,7 +11,9 @@
 //!   folder, as journals do ([`SimDisk::without_name_order`] has none), but folders do not wait for one another.
 //! - A `sync_data` that failed has dropped its writes: a later one that succeeds does not bring them back
 //!   (that is what Linux does). They stay visible until the power is cut.
-//! - A write inside a mapping is an unsynced write that cannot be refused.
+//! - A write inside a mapping is an unsynced write that cannot be refused, unless it is too long to be copied
+//!   ([`COPIED_MAX`](super::COPIED_MAX)). Where a mapping was told that nothing more will be written, a copy is an
+//!   error.
 //!
 //! Relative and absolute paths start at the same root. `rename` works within a folder only: a move between
 //! folders is not atomic on every disk, and the engine does not use one.
@@ -226,7 +228,13 @@ impl SimDisk {
     fn handle(&self, state: &mut State, node: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         state.tree.file_mut(node)?.open += 1;
         let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile { disk, node, path, mapped: AtomicU64::new(0) }))
+        Ok(Arc::new(SimFile {
+            disk,
+            node,
+            path,
+            mapped: AtomicU64::new(0),
+            let_go: Mutex::default(),
+        }))
     }
 }
 
