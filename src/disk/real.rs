@@ -154,7 +154,7 @@ impl DiskFile for RealFile {
         Ok(true)
     }
 
-    fn written(&self, from: u64, to: u64) {
+    fn let_go(&self, from: u64, to: u64) {
         if let Some(mapping) = &*self.mapping.read() {
             mapping.let_go(from, to);
         }

@@ -42,19 +42,12 @@ impl Locked<'_> {
 
     /// Begins to load what looking these members up will read, all of it at once. A batch is looked up group by
     /// group for this: one wait for memory serves the whole group.
-    pub(super) fn touch(&self, group: &[Member<'_>]) {
+    /// `touch` says what is read: [`Shard::touch`], or less.
+    #[inline]
+    pub(super) fn touch(&self, group: &[Member<'_>], touch: impl Fn(&Shard, IdHash)) {
         for member in group {
             if let Some(shard) = &self.guards[member.shard] {
-                shard.touch(member.hash);
-            }
-        }
-    }
-
-    /// As [`touch`](Self::touch), for what is looked for in the open set only.
-    pub(super) fn touch_open(&self, group: &[Member<'_>]) {
-        for member in group {
-            if let Some(shard) = &self.guards[member.shard] {
-                shard.touch_open(member.hash);
+                touch(shard, member.hash);
             }
         }
     }
@@ -202,7 +195,7 @@ impl Engine {
         let mut settle: Option<Lsn> = None;
         for (n, member) in members.iter().enumerate() {
             if n % GROUP == 0 {
-                locked.touch(&members[n..members.len().min(n + GROUP)]);
+                locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch);
             }
             let shard = locked.shard(member.shard);
             if shard.reserved.holder(member.key, member.hash).is_some() {

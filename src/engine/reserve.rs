@@ -11,7 +11,7 @@ use crate::engine::room::Patience;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
-use crate::shard::{Known, Lookup};
+use crate::shard::{Known, Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
 
@@ -86,7 +86,7 @@ impl Engine {
             let now = self.time.now();
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
-                    locked.touch(&members[n..members.len().min(n + GROUP)]);
+                    locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch);
                 }
                 let shard = locked.shard(member.shard);
                 match shard.reserved.holder(member.key, member.hash) {
@@ -149,7 +149,7 @@ impl Engine {
             let mut known = Vec::with_capacity(members.len());
             for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
                 if n % GROUP == 0 {
-                    locked.touch_open(&members[n..members.len().min(n + GROUP)]);
+                    locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch_open);
                 }
                 let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
                 let lookup = if held.is_unknown {

@@ -1,8 +1,9 @@
 //! The end of the log, where records are added.
 //!
 //! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped,
-//! so at [`AppendLevel::Process`] no system call is made for a record of a few ids. Where a mapping is not safe, bytes are written
-//! through a buffer: before the answer at `Process`, or within the flush interval at `Buffered`.
+//! so at [`AppendLevel::Process`] no system call is made for a record of a few ids. Where a mapping is not
+//! safe, bytes are written through a buffer: before the answer at `Process`, or within the flush interval
+//! at `Buffered`.
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -107,7 +108,7 @@ impl Tail {
     /// Lets go of the mapping of what was written.
     #[cold]
     fn let_go(&mut self) {
-        self.active.file.written(self.held_from.into(), self.offset.into());
+        self.active.file.let_go(self.held_from.into(), self.offset.into());
         self.held_from = self.offset;
     }
 

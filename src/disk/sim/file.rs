@@ -133,7 +133,7 @@ impl DiskFile for SimFile {
         Ok(true)
     }
 
-    fn written(&self, from: u64, to: u64) {
+    fn let_go(&self, from: u64, to: u64) {
         if self.mapped.load(Ordering::Relaxed) > 0 {
             self.let_go.lock().push(from..to);
         }
