@@ -11,6 +11,10 @@ use std::path::{Path, PathBuf};
 /// Bytes written at a time where the file system cannot preallocate.
 const ZEROS_LEN: usize = 1 << 20;
 
+/// Bytes written at a time ahead of a log. Linux keeps what is written at once as one piece of its cache, finds a larger
+/// piece sooner, and writes it whole when a byte of it has changed: 4 KiB, 64 KiB and 1 MiB were measured slower.
+const AHEAD_LEN: usize = 16 << 10;
+
 /// The operating system's files, private to their user.
 #[derive(Debug, Default, Clone)]
 pub struct RealDisk {
@@ -158,6 +162,20 @@ impl DiskFile for RealFile {
         if let Some(mapping) = &*self.mapping.read() {
             mapping.let_go(from, to);
         }
+    }
+
+    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<()> {
+        // Where nothing may be mapped, room may be that of a copy on write: it would be taken twice.
+        if self.mapping.read().is_none() {
+            return Ok(());
+        }
+        let mut at = from;
+        while at < to {
+            let piece = (to - at).min(AHEAD_LEN as u64 - at % AHEAD_LEN as u64);
+            self.file.write_all_at(&[0; AHEAD_LEN][..piece as usize], at)?;
+            at += piece;
+        }
+        Ok(())
     }
 
     fn unmap(&self) {

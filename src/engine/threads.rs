@@ -111,7 +111,8 @@ impl Engine {
     fn log_step(&self) -> Result<()> {
         // First what `Buffered` promises (I6): on a full disk there is no spare to be had, again and again.
         self.log.flush()?;
-        if let Err(error) = self.log.prepare_spare(self.time.now()) {
+        let spare = self.log.prepare_spare(self.time.now());
+        if let Err(error) = spare.and_then(|()| self.log.fill_spare()) {
             self.note_trouble(&error);
         }
         self.log.sync_full()

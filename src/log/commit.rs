@@ -6,7 +6,7 @@
 use crate::error::{Error, Result};
 use crate::log::Lsn;
 use crate::log::tail::Log;
-use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, thread};
 
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -15,12 +15,30 @@ pub(crate) struct Commit {
     leading: Mutex<bool>,
     done: Condvar,
     syncs: AtomicU64,
+    /// Callers that came to wait so far, those when the last sync began, and those when the last spare was filled.
+    came: AtomicU64,
+    came_before_sync: AtomicU64,
+    came_before_fill: AtomicU64,
 }
+
+/// How often a leader looks, and sees nobody, before it goes on.
+const LOOKS: u32 = 3;
+
+/// Callers that wait for the disk, while a segment fills, from which on the next segment is made ready for them.
+const OFTEN: u64 = 64;
 
 impl Commit {
     pub(super) fn new(durable: Lsn) -> Self {
         let leading = Mutex::new(false);
-        Self { durable: durable.0.into(), leading, done: Condvar::new(), syncs: AtomicU64::new(0) }
+        Self {
+            durable: durable.0.into(),
+            leading,
+            done: Condvar::new(),
+            syncs: AtomicU64::new(0),
+            came: AtomicU64::new(0),
+            came_before_sync: AtomicU64::new(0),
+            came_before_fill: AtomicU64::new(0),
+        }
     }
 
     #[inline]
@@ -33,6 +51,29 @@ impl Commit {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
+    /// Whether many have waited since this was asked last.
+    pub(super) fn is_asked_often(&self) -> bool {
+        let came = self.came.load(Ordering::Relaxed);
+        came - self.came_before_fill.swap(came, Ordering::Relaxed) >= OFTEN
+    }
+
+    /// Lets those append who were woken by the last sync, so that the next one covers them, too: the first of them would
+    /// lead for itself alone otherwise. It waits as long as somebody comes and not by the clock, and a caller who
+    /// is alone not at all. (A group commit that waits for its group: Helland et al., 1987.)
+    fn gather(&self) {
+        let mut came = self.came.load(Ordering::Relaxed);
+        if came - self.came_before_sync.load(Ordering::Relaxed) > 1 {
+            let mut looks = 0;
+            while looks < LOOKS {
+                thread::yield_now();
+                let now = self.came.load(Ordering::Relaxed);
+                looks = if now == came { looks + 1 } else { 0 };
+                came = now;
+            }
+        }
+        self.came_before_sync.store(came, Ordering::Relaxed);
+    }
+
     /// Returns when everything before `lsn` is on disk: by the work of somebody else, or by `lead`, which
     /// one caller at a time runs and which says how far it has [`reached`](Self::reached). `check` says
     /// whether there is still something to wait for.
@@ -42,6 +83,7 @@ impl Commit {
         check: impl Fn() -> Result<()>,
         lead: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        self.came.fetch_add(1, Ordering::Relaxed);
         let mut leading = self.leading.lock();
         loop {
             if self.durable() >= lsn {
@@ -55,6 +97,7 @@ impl Commit {
         }
         *leading = true;
         drop(leading);
+        self.gather();
         let led = lead();
         *self.leading.lock() = false;
         self.done.notify_all();

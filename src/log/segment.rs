@@ -161,6 +161,16 @@ impl Segment {
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
     }
 
+    /// Makes the room for records cheap to write to, before the first of them comes; `synced` also for syncs.
+    pub(crate) fn fill_ahead(&self, bytes: u32, synced: bool) -> Result<()> {
+        let filled = self.file.fill_ahead(u64::from(DATA_START), u64::from(bytes));
+        filled.map_err(|e| Error::io("write", &self.path, e))?;
+        if synced {
+            self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
+        }
+        Ok(())
+    }
+
     /// Opens a segment and checks its header.
     pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self> {
         let file = disk.open(path).map_err(|e| Error::io("open", path, e))?;

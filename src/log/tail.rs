@@ -63,12 +63,19 @@ pub(super) struct Tail {
     mapped: bool,
     /// From where on the mapping still holds what was written.
     held_from: u32,
-    spare: Option<Arc<Segment>>,
+    spare: Option<Spare>,
     next_number: u32,
     /// Full segments that hold records which are not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
     scratch: Vec<u8>,
+}
+
+/// The next segment, made ahead of need.
+#[derive(Debug)]
+struct Spare {
+    segment: Arc<Segment>,
+    is_filled: bool,
 }
 
 /// What a record takes beside the ids and what belongs to each of them, at most.
@@ -83,6 +90,10 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// The part of a segment, one of so many, that the mapping holds at most after it was written. To let go of a mebibyte
 /// takes some ten microseconds.
 const HELD_PART: u32 = 16;
+
+/// The part of a segment, one of so many, after which the next one is filled with zeros. That takes some ten
+/// milliseconds, and it is looked after every flush interval.
+const FILL_PART: u32 = 8;
 
 impl Tail {
     pub(super) fn end(&self) -> Lsn {
@@ -305,7 +316,7 @@ impl Log {
             return Err(Error::bug("a record is larger than a segment"));
         }
         let next = match tail.spare.take() {
-            Some(spare) => spare,
+            Some(spare) => spare.segment,
             None => self.create_next(tail)?,
         };
         let tail = &mut **tail;
@@ -349,13 +360,41 @@ impl Log {
         };
         // Made without the lock: making a file takes milliseconds.
         let segment = Arc::new(create(&self.config, number, now)?);
+        self.keep_spare(Spare { segment, is_filled: false })
+    }
+
+    /// Makes the spare cheap to write to when it will soon be needed: a store that is opened to be asked does without.
+    /// Called in the background.
+    pub(crate) fn fill_spare(&self) -> Result<()> {
+        let spare = {
+            let mut tail = self.tail.lock();
+            let is_soon = tail.offset > tail.limit / FILL_PART;
+            match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
+                // Out of reach while it is filled: a claim that cannot wait makes one for itself.
+                Some(spare) => spare.segment,
+                None => return Ok(()),
+            }
+        };
+        let filled = spare.fill_ahead(self.config.segment_bytes, self.commit.is_asked_often());
+        if filled.is_err() {
+            self.discard(&spare)?;
+        }
+        filled.and_then(|()| self.keep_spare(Spare { segment: spare, is_filled: true }))
+    }
+
+    fn keep_spare(&self, spare: Spare) -> Result<()> {
         let mut tail = self.tail.lock();
-        if number > tail.active.header.number {
-            tail.spare = Some(segment);
+        if spare.segment.header.number > tail.active.header.number {
+            tail.spare = Some(spare);
             return Ok(());
         }
         // A claim could not wait and has made a later one: places must not run backwards.
         drop(tail);
+        self.discard(&spare.segment)
+    }
+
+    /// Removes a segment that nothing was written to.
+    fn discard(&self, segment: &Segment) -> Result<()> {
         segment.file.unmap();
         let removed = self.config.disk.remove(&segment.path);
         removed.map_err(|e| Error::io("remove", &segment.path, e))
@@ -452,11 +491,7 @@ impl Log {
         let path = tail.active.path.clone();
         tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
         if let Some(spare) = tail.spare.take() {
-            spare.file.unmap();
-            self.config
-                .disk
-                .remove(&spare.path)
-                .map_err(|e| Error::io("remove", &spare.path, e))?;
+            self.discard(&spare.segment)?;
         }
         tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
         // After the sync, or it could be untrue.

@@ -139,6 +139,16 @@ impl DiskFile for SimFile {
         }
     }
 
+    /// Zeros over zeros change nothing, whatever becomes of them; but it may fail, and the power may go.
+    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.check(true, || format!("fill {} {from}..{to}", self.path.display()))?;
+        if !state.tree.file(self.node)?.cache.is_zero(from, to) {
+            return Err(io::Error::other("filled where something was written, or behind the end"));
+        }
+        Ok(())
+    }
+
     fn unmap(&self) {
         let mut state = self.disk.state.lock();
         self.unmap_in(&mut state);

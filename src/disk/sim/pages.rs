@@ -37,6 +37,16 @@ impl Pages {
         true
     }
 
+    /// Says whether all between reads as zeros and lies before the end.
+    pub(super) fn is_zero(&self, from: u64, to: u64) -> bool {
+        let mut pages = self.written.range(from / PAGE..to.div_ceil(PAGE));
+        let is_zero = |(number, page): (&u64, &Arc<Page>)| {
+            let within = |at: u64| at.saturating_sub(number * PAGE).min(PAGE) as usize;
+            page[within(from)..within(to)].iter().all(|byte| *byte == 0)
+        };
+        to <= self.len && pages.all(is_zero)
+    }
+
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
         self.put(bytes, offset);
         self.grow(offset + bytes.len() as u64);
