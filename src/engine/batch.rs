@@ -5,7 +5,7 @@ use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
-use crate::exact::{EntryPlace, RunMeta};
+use crate::exact::{EntryPlace, RunMeta, Step};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, check_id};
 use crate::limits;
@@ -40,14 +40,39 @@ impl Locked<'_> {
         self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
     }
 
-    /// Begins to load what looking these members up will read, all of it at once. A batch is looked up group by
-    /// group for this: one wait for memory serves the whole group.
-    /// `touch` says what is read: [`Shard::touch`], or less.
+    /// Begins to load what `touch` reads for each of these members, all of it at once: one wait for memory serves the
+    /// whole group, and a batch is looked up group by group for this.
     #[inline]
     pub(super) fn touch(&self, group: &[Member<'_>], touch: impl Fn(&Shard, IdHash)) {
         for member in group {
             if let Some(shard) = &self.guards[member.shard] {
                 touch(shard, member.hash);
+            }
+        }
+    }
+
+    /// Begins to load what looking these members up will read: first what all of them do, then the ids of those
+    /// that may be unsealed, and step by step the chunks in memory of those that may be sealed. Five waits for memory, one
+    /// after the other, serve the whole group.
+    #[inline]
+    pub(super) fn touch_all(&self, group: &[Member<'_>]) {
+        self.touch(group, Shard::touch);
+        self.touch(group, Shard::touch_entry);
+        let mut found = [(0, (0, 0)); GROUP];
+        let mut count = 0;
+        for (n, member) in group.iter().enumerate() {
+            let shard = self.guards[member.shard].as_ref();
+            if let Some(spot) = shard.and_then(|shard| shard.chunk_spot(member.hash)) {
+                found[count] = (n, spot);
+                count += 1;
+            }
+        }
+        for step in Step::ALL {
+            for (n, spot) in &found[..count] {
+                let Member { key, shard, .. } = &group[*n];
+                if let Some(shard) = &self.guards[*shard] {
+                    shard.touch_chunk(step, *spot, key.id.len());
+                }
             }
         }
     }
@@ -195,7 +220,7 @@ impl Engine {
         let mut settle: Option<Lsn> = None;
         for (n, member) in members.iter().enumerate() {
             if n % GROUP == 0 {
-                locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch);
+                locked.touch_all(&members[n..members.len().min(n + GROUP)]);
             }
             let shard = locked.shard(member.shard);
             if shard.reserved.holder(member.key, member.hash).is_some() {

@@ -86,7 +86,7 @@ impl Engine {
             let now = self.time.now();
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
-                    locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch);
+                    locked.touch_all(&members[n..members.len().min(n + GROUP)]);
                 }
                 let shard = locked.shard(member.shard);
                 match shard.reserved.holder(member.key, member.hash) {

@@ -5,7 +5,9 @@
 use crate::chunks::ChunkId;
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::exact::columns::crc;
-use crate::exact::columns::{ChunkDamage, Columns, Entries, Kind, expected, outward, seal};
+use crate::exact::columns::{
+    ChunkDamage, Columns, Entries, Kind, count_of, expected, outward, seal,
+};
 use crate::expiry::{Class, Version};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::id::NsId;
@@ -43,6 +45,14 @@ impl ChunkWriter {
         self.clear();
         out
     }
+}
+
+/// Where in the bytes of a chunk an id of this length stands, more or less, if all have one length. For asking ahead.
+#[inline]
+pub(super) fn likely_at(chunk: &[u8], place: u32, id_bytes: usize) -> usize {
+    let count = count_of(chunk);
+    let ids = chunk.len().saturating_sub(count.saturating_mul(id_bytes));
+    ids + expected(place, count) * id_bytes
 }
 
 /// A chunk that has passed every check.

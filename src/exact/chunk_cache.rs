@@ -6,6 +6,7 @@
 //! it last passed.
 
 use crate::chunks::ChunkId;
+use crate::exact::chunk::likely_at;
 use hashbrown::HashTable;
 
 /// A bounded set of chunks. One per shard, under the shard's lock.
@@ -27,6 +28,18 @@ struct Slot {
 
 /// What a slot takes besides the chunk.
 const SLOT_BYTES: usize = size_of::<Slot>() + 8;
+
+/// The steps from a slot to an id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    Slot,
+    Head,
+    Id,
+}
+
+impl Step {
+    pub(crate) const ALL: [Self; 3] = [Self::Slot, Self::Head, Self::Id];
+}
 
 fn hash(id: ChunkId) -> u64 {
     let mixed = (id.run ^ u64::from(id.bucket) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -50,6 +63,25 @@ impl ChunkCache {
         let slot = &mut self.slots[at as usize];
         slot.used = true;
         Some(&slot.bytes)
+    }
+
+    /// Where the chunk may stand, if it is here: a guess, for [`touch`](Self::touch).
+    #[inline]
+    pub(crate) fn spot(&self, id: ChunkId) -> Option<u32> {
+        self.table.find(hash(id), |_| true).copied()
+    }
+
+    /// Reads a little of what finding an id in the chunk at `spot` reads, one step deeper than the step before. Each
+    /// step needs what the one before it has loaded. `place` is that of the id in the chunk, in 1/2^32 of its length.
+    #[inline]
+    pub(crate) fn touch(&self, step: Step, spot: u32, place: u32, id_bytes: usize) -> u64 {
+        let bytes = &self.slots[spot as usize].bytes;
+        let byte = |at: usize| bytes.get(at).map_or(0, |byte| u64::from(*byte));
+        match step {
+            Step::Slot => bytes.len() as u64,
+            Step::Head => byte(0),
+            Step::Id => byte(likely_at(bytes, place, id_bytes)),
+        }
     }
 
     /// Keeps a checked chunk; others go to make room.

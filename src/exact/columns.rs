@@ -32,6 +32,7 @@ const HAS_STEPS: u8 = 4;
 /// No ids follow the columns, but where they stand in the log.
 const IN_LOG: u8 = 8;
 pub(super) const HEAD: usize = 32;
+const COUNT_AT: usize = 20;
 
 /// Why a chunk cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,12 @@ pub(super) struct Columns<'a> {
     pub(super) place_width: usize,
     /// What follows the columns.
     pub(super) rest: &'a [u8],
+}
+
+/// How many entries a head tells of, unchecked.
+#[inline]
+pub(super) fn count_of(bytes: &[u8]) -> usize {
+    bytes.get(COUNT_AT..COUNT_AT + 4).map_or(0, |count| uint(count) as usize)
 }
 
 /// Which of the two is expected.

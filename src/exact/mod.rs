@@ -14,7 +14,7 @@ mod run;
 pub(crate) use chunk::ChunkWriter;
 #[cfg(feature = "fuzzing")]
 pub(crate) use chunk::fuzz_chunk;
-pub(crate) use chunk_cache::ChunkCache;
+pub(crate) use chunk_cache::{ChunkCache, Step};
 pub(crate) use merge::{MergeCursor, Merged, Source};
 pub(crate) use open_set::{EntryPlace, OpenEntry, OpenSet};
 pub(crate) use place_file::{PlaceFile, PlaceFiles};

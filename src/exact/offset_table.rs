@@ -60,6 +60,14 @@ impl OffsetTable {
         u64::from(self.lines[self.home(hash)].passed)
     }
 
+    /// The offset that a search would look at first, if there is one.
+    #[inline]
+    pub(super) fn first(&self, hash: u64) -> Option<u32> {
+        let Line { tags, offsets, .. } = &self.lines[self.home(hash)];
+        let equal = slots_with(tags, tag_of(hash));
+        (equal != 0).then(|| offsets[first_slot(equal)])
+    }
+
     /// The offset with this hash of which `is_it` says so.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {

@@ -97,6 +97,13 @@ impl OpenSet {
         self.table.touch(hash.table())
     }
 
+    /// Reads a byte of the id that [`get`](Self::get) would compare first, if there is one, after [`touch`](Self::touch).
+    #[inline]
+    pub(crate) fn touch_entry(&self, hash: IdHash) -> u64 {
+        let entry = self.table.first(hash.table());
+        entry.and_then(|at| self.bytes.get(at as usize + HEAD)).map_or(0, |byte| u64::from(*byte))
+    }
+
     /// Reads a byte of where the next entry will end: what is written there is then not waited for by whoever unlocks
     /// the lock of the shard.
     #[inline]

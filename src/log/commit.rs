@@ -25,7 +25,7 @@ pub(crate) struct Commit {
 const LOOKS: u32 = 3;
 
 /// Callers that wait for the disk, while a segment fills, from which on the next segment is made ready for them.
-const OFTEN: u64 = 64;
+pub(super) const OFTEN: u64 = 64;
 
 impl Commit {
     pub(super) fn new(durable: Lsn) -> Self {

@@ -368,7 +368,7 @@ impl Log {
     pub(crate) fn fill_spare(&self) -> Result<()> {
         let spare = {
             let mut tail = self.tail.lock();
-            let is_soon = tail.offset > tail.limit / FILL_PART;
+            let is_soon = tail.offset - DATA_START > tail.limit / FILL_PART;
             match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
                 // Out of reach while it is filled: a claim that cannot wait makes one for itself.
                 Some(spare) => spare.segment,
@@ -520,7 +520,8 @@ const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::sim::{Fault, SimDisk};
+    use crate::log::commit::OFTEN;
     use crate::log::record::Item;
     use crate::log::recover::ReplayPlan;
 
@@ -528,11 +529,15 @@ mod tests {
 
     /// An empty log, and ready for it a second segment with a later base.
     fn log() -> Log {
+        log_on_disk().0
+    }
+
+    fn log_on_disk() -> (Log, SimDisk) {
         let disk = SimDisk::new();
         let dir = PathBuf::from("/log");
         disk.create_dir_all(&dir).expect("makes a folder");
         let config = LogConfig {
-            disk: Arc::new(disk),
+            disk: Arc::new(disk.clone()),
             dir,
             seed: Seed([7; 16]),
             health: Arc::default(),
@@ -542,7 +547,7 @@ mod tests {
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         let log = Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a new log").log;
         log.prepare_spare(Timestamp::from_millis(NOW.as_millis() + 1_000)).expect("there is room");
-        log
+        (log, disk)
     }
 
     fn append(log: &Log, count: u64) -> Result<Lsn> {
@@ -577,5 +582,74 @@ mod tests {
         append(&large, 1000).expect_err("does not fit with full times");
         append(&large, 1).expect("the log goes on");
         assert_eq!((ids_in(&large, 1), large.active(), ids_in(&large, 2)), (1000, 2, 1));
+    }
+
+    /// What was done to files since `set_trace`, by its first word.
+    fn done(disk: &SimDisk) -> Vec<String> {
+        let steps = disk.trace().into_iter();
+        steps.map(|step| step.what.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_spare_is_filled_once_it_will_soon_be_needed_and_synced_where_somebody_waits_for_syncs() {
+        for waits in [OFTEN - 1, OFTEN] {
+            let (log, disk) = log_on_disk();
+            disk.set_trace(true);
+            log.fill_spare().expect("there is nothing to do");
+            assert_eq!(done(&disk), [""; 0], "a log that is hardly used does without");
+            for _ in 0..waits {
+                let end = append(&log, 5).expect("there is room");
+                log.sync_to(end).expect("syncs");
+            }
+            append(&log, 200).expect("there is room");
+            assert_eq!(log.active(), 1);
+            disk.set_trace(true);
+            log.fill_spare().expect("fills");
+            let expected = if waits < OFTEN { &["fill"][..] } else { &["fill", "sync"] };
+            assert_eq!(done(&disk), expected, "after {waits} waits");
+            log.fill_spare().expect("is filled");
+            assert_eq!(done(&disk), expected, "once");
+            while log.active() == 1 {
+                append(&log, 100).expect("goes on in the spare");
+            }
+            assert_eq!((log.active(), ids_in(&log, 2)), (2, 100));
+        }
+    }
+
+    /// The sync of a spare takes milliseconds, and claims do not wait for it.
+    #[test]
+    fn i1_a_spare_that_is_being_filled_is_out_of_reach_and_goes_when_it_comes_too_late() {
+        let (log, disk) = log_on_disk();
+        let log = Arc::new(log);
+        for _ in 0..OFTEN {
+            let end = append(&log, 5).expect("there is room");
+            log.sync_to(end).expect("syncs");
+        }
+        let other = Arc::clone(&log);
+        disk.after_next_sync(move || {
+            while other.active() == 1 {
+                append(&other, 100).expect("makes a segment for itself");
+            }
+        });
+        log.fill_spare().expect("fills");
+        assert_eq!((log.active(), ids_in(&log, 3)), (3, 100), "not the spare, which was number 2");
+        let names = disk.list(std::path::Path::new("/log")).expect("lists");
+        let segments = [1, 3].map(|number| PathBuf::from(format!("{number:010}.seg")));
+        assert_eq!(names, segments, "the spare is gone");
+    }
+
+    #[test]
+    fn a_spare_that_cannot_be_filled_goes_and_another_one_comes() {
+        let (log, disk) = log_on_disk();
+        append(&log, 300).expect("there is room");
+        disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), false);
+        log.fill_spare().expect_err("the disk says no");
+        let now = Timestamp::from_millis(NOW.as_millis() + 2_000);
+        log.prepare_spare(now).expect("there is room");
+        log.fill_spare().expect("fills");
+        while log.active() == 1 {
+            append(&log, 100).expect("goes on");
+        }
+        assert_eq!((log.active(), ids_in(&log, 3)), (3, 100));
     }
 }

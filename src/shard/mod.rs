@@ -10,7 +10,7 @@ pub(crate) use reserved::ReservedSet;
 use crate::chunks::ChunkId;
 use crate::exact::{
     ChunkCache, EntryPlace, KeptChunks, OpenEntry, OpenSet, PlaceFile, RunMeta, SealedAccess,
-    SealedIds, find_in_run,
+    SealedIds, Step, find_in_run,
 };
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
@@ -156,6 +156,29 @@ impl Shard {
         let touched = self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash));
         // It means nothing, but unless it is used the compiler leaves the reading out.
         std::hint::black_box(touched);
+    }
+
+    /// Begins to load the id that a look-up would compare first in each open set, after [`touch`](Self::touch).
+    #[inline]
+    pub(crate) fn touch_entry(&self, hash: IdHash) {
+        let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch_entry(hash));
+        std::hint::black_box(self.open.touch_entry(hash) ^ sealing);
+    }
+
+    /// Where among the chunks in memory the first may stand that a look-up will read, as its filters say, and where in
+    /// it the id: for [`touch_chunk`](Self::touch_chunk).
+    #[inline]
+    pub(crate) fn chunk_spot(&self, hash: IdHash) -> Option<(u32, u32)> {
+        let run = self.runs.iter().find(|run| run.filter.may_contain(hash))?;
+        let buckets = run.meta.buckets;
+        let spot = self.cache.spot(run.meta.chunk(hash.bucket(buckets)))?;
+        Some((spot, hash.place(buckets)))
+    }
+
+    /// Begins to load one step of what a chunk in memory takes.
+    #[inline]
+    pub(crate) fn touch_chunk(&self, step: Step, (spot, place): (u32, u32), id_bytes: usize) {
+        std::hint::black_box(self.cache.touch(step, spot, place, id_bytes));
     }
 
     /// Begins to load what [`lookup_again`](Self::lookup_again) will read.

@@ -93,6 +93,41 @@ fn what_a_mapping_lets_go_of_is_there_as_before_and_can_be_written_again() {
 }
 
 #[test]
+fn what_is_filled_ahead_reads_as_zeros_and_nothing_else_is_touched() {
+    let dir = tempdir().unwrap();
+    for map in [true, false] {
+        let path = dir.path().join(format!("{map}"));
+        let file = RealDisk::default().create_new(&path).unwrap();
+        file.allocate(MIB).unwrap();
+        let mapped = map && file.map(MIB).unwrap();
+        let (before, after) = (vec![1; 70_001], vec![2; 5]);
+        file.write_all_at(&before, 0).unwrap();
+        file.write_all_at(&after, MIB - 5).unwrap();
+        file.sync_data().unwrap();
+        let written = unwritten_bytes(&path);
+        file.fill_ahead(70_001, MIB - 5).unwrap();
+        file.sync_data().unwrap();
+        let expected = [before, vec![0; (1 << 20) - 70_006], after].concat();
+        assert_eq!(read_back(&*file, 0, 1 << 20), expected);
+        file.write_all_at(b"record", 70_001).unwrap();
+        assert_eq!(read_back(&*file, 70_000, 8), b"\x01record\0");
+        if let Some(before) = written.filter(|before| *before > 0) {
+            let left = unwritten_bytes(&path).expect("as before");
+            assert_eq!(left < before, mapped, "{left} of {before} bytes are not written yet");
+        }
+    }
+}
+
+/// Bytes of extents that have room and were never written, as `filefrag` of e2fsprogs tells; `None` where it cannot.
+fn unwritten_bytes(path: &Path) -> Option<u64> {
+    let out = Command::new("filefrag").args(["-v", "-b4096"]).arg(path).output().ok()?;
+    let text = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
+    let lines = text.lines().filter(|line| line.contains("unwritten"));
+    let blocks = lines.filter_map(|line| line.split(':').nth(3)?.trim().parse::<u64>().ok());
+    Some(blocks.sum::<u64>() * 4096)
+}
+
+#[test]
 fn names_are_sorted_and_missing_things_say_so() {
     let dir = tempdir().unwrap();
     let disk = RealDisk::default();

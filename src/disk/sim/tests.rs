@@ -442,3 +442,16 @@ fn no_crash_invents_a_byte() {
         assert!(after.iter().zip(&may_be).all(|(byte, values)| values.contains(byte)), "{seed}");
     }
 }
+
+#[test]
+fn only_what_reads_as_zeros_is_filled() {
+    let (_disk, file) = disk_with(b"abc");
+    file.allocate(20_000).unwrap();
+    file.write_all_at(&[7], 12_000).unwrap();
+    for (from, to) in [(3, 12_000), (12_001, 20_000), (3, 3)] {
+        file.fill_ahead(from, to).unwrap();
+    }
+    for (from, to) in [(2, 12_000), (3, 12_001), (0, 20_000), (12_001, 20_001)] {
+        file.fill_ahead(from, to).unwrap_err();
+    }
+}
