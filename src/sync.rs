@@ -19,6 +19,34 @@ pub(crate) use explored::{
     AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, RwLock, thread,
 };
 
+/// How long something takes, where no answer depends on it. Under a schedule explorer no time passes.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    #[cfg(not(any(feature = "shuttle", feature = "loom")))]
+    began: std::time::Instant,
+}
+
+#[cfg_attr(any(feature = "shuttle", feature = "loom"), expect(clippy::unused_self))]
+impl Stopwatch {
+    #[cfg_attr(
+        not(any(feature = "shuttle", feature = "loom")),
+        expect(clippy::disallowed_methods, reason = "the length of a wait, never an answer")
+    )]
+    pub(crate) fn start() -> Self {
+        Self {
+            #[cfg(not(any(feature = "shuttle", feature = "loom")))]
+            began: std::time::Instant::now(),
+        }
+    }
+
+    pub(crate) fn is_past(&self, length: std::time::Duration) -> bool {
+        #[cfg(not(any(feature = "shuttle", feature = "loom")))]
+        return self.began.elapsed() > length;
+        #[cfg(any(feature = "shuttle", feature = "loom"))]
+        return length.is_zero();
+    }
+}
+
 /// A bell for a background thread: raised by anyone, heard once, with a deadline on the wait (I12).
 #[derive(Debug, Default)]
 pub(crate) struct Signal {

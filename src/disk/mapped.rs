@@ -12,14 +12,15 @@
 //!   because nobody can own a slice of it.
 //! - **Letting go** of pages that were written (`let_go`) changes no byte, because the mapping is shared and of a file. They
 //!   are not faulted in again: the log goes forward, and the first pieces, with its watermark, stay.
-//! - **A system call writes into pages that are mapped** where a record is long. No load or store of Rust touches those
+//! - **A system call writes into pages that are mapped** where a record is long, and where zeros are written ahead of the
+//!   first record (`fill_ahead`). No load or store of Rust touches those
 //!   bytes, and both ways lead to the same page cache.
 //! - **A prefetch** of the line behind what was written is a hint to the processor: it neither reads nor writes in the
 //!   sense of the language, and cannot fault.
 //! - **Nobody reads it through memory.** Readers use `pread`; the kernel's page cache is the same one. So
 //!   there is no load that a store could race with.
-//! - **Who writes.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two
-//!   threads: that is in the contract of the trait, and the log hands every writer a range of its own.
+//! - **Who writes.** Only `DiskFile::write_all_at`, and `fill_ahead` while nobody else has the file, whose callers never
+//!   write the same bytes from two threads: that is in the contract of the trait, and the log hands every writer a range of its own.
 //!   Copies of different ranges share no byte.
 //! - **It lives long enough.** `real.rs` keeps the mapping behind a reader-writer lock: a copy holds the
 //!   read side, `unmap` and a new `map` take the write side, so no copy runs while pages go away.

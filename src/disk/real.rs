@@ -164,10 +164,10 @@ impl DiskFile for RealFile {
         }
     }
 
-    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<()> {
+    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
         // Where nothing may be mapped, room may be that of a copy on write: it would be taken twice.
         if self.mapping.read().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let mut at = from;
         while at < to {
@@ -175,7 +175,7 @@ impl DiskFile for RealFile {
             self.file.write_all_at(&[0; AHEAD_LEN][..piece as usize], at)?;
             at += piece;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn unmap(&self) {

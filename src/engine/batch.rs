@@ -51,30 +51,34 @@ impl Locked<'_> {
         }
     }
 
-    /// Begins to load what looking these members up will read: first what all of them do, then the ids of those
-    /// that may be unsealed, and step by step the chunks in memory of those that may be sealed. Five waits for memory, one
-    /// after the other, serve the whole group.
+    /// Begins to load what looking these members up will read: first what all of them do, then the ids of those that
+    /// may be unsealed, and step by step the chunks in memory of those that may be sealed, for each step needs what the
+    /// one before it has loaded. So few waits for memory, one after the other, serve the whole group.
+    /// Answers for each the first run that may have it.
     #[inline]
-    pub(super) fn touch_all(&self, group: &[Member<'_>]) {
+    pub(super) fn touch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
         self.touch(group, Shard::touch);
         self.touch(group, Shard::touch_entry);
-        let mut found = [(0, (0, 0)); GROUP];
+        let mut runs = [0; GROUP];
+        let mut spots = [(0, (0, 0)); GROUP];
         let mut count = 0;
         for (n, member) in group.iter().enumerate() {
-            let shard = self.guards[member.shard].as_ref();
-            if let Some(spot) = shard.and_then(|shard| shard.chunk_spot(member.hash)) {
-                found[count] = (n, spot);
+            let Some(shard) = &self.guards[member.shard] else { continue };
+            runs[n] = shard.first_run(member.hash);
+            if let Some(spot) = shard.chunk_spot(member.hash, runs[n]) {
+                spots[count] = (n, spot);
                 count += 1;
             }
         }
         for step in Step::ALL {
-            for (n, spot) in &found[..count] {
+            for (n, spot) in &spots[..count] {
                 let Member { key, shard, .. } = &group[*n];
                 if let Some(shard) = &self.guards[*shard] {
                     shard.touch_chunk(step, *spot, key.id.len());
                 }
             }
         }
+        runs
     }
 }
 
@@ -218,16 +222,19 @@ impl Engine {
         let mut extend = Vec::new();
         let mut copies = Vec::new();
         let mut settle: Option<Lsn> = None;
+        let mut runs = [0; GROUP];
         for (n, member) in members.iter().enumerate() {
             if n % GROUP == 0 {
-                locked.touch_all(&members[n..members.len().min(n + GROUP)]);
+                runs = locked.touch_all(&members[n..members.len().min(n + GROUP)]);
             }
+            let first = runs[n % GROUP];
             let shard = locked.shard(member.shard);
             if shard.reserved.holder(member.key, member.hash).is_some() {
                 entered.undo(locked);
                 return Ok(Attempt::Reserved(*member));
             }
-            let known = match shard.lookup_touched(member.key, member.hash, self.sealed_access()) {
+            let sealed = self.sealed_access();
+            let known = match shard.lookup_touched(member.key, member.hash, sealed, first) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {

@@ -36,13 +36,13 @@ impl Engine {
             // A record of this call went out with its append; one of somebody else may be in the buffer.
             Durability::Process if appended || self.log.is_mapped() => Ok(()),
             Durability::Process => self.log.flush(),
-            Durability::Disk => self.log.sync_to(lsn),
+            Durability::Disk => self.log.sync_for_caller(lsn),
         }
     }
 
     /// Lifts everything before this call to [`Durability::Disk`].
     pub(crate) fn sync(&self) -> Result<()> {
         self.health.check()?;
-        self.log.sync_to(self.log.end())
+        self.log.sync_for_caller(self.log.end())
     }
 }

@@ -84,10 +84,13 @@ impl Engine {
                 hold.freezes = locked.freezes();
             }
             let now = self.time.now();
+            // After a heal it goes on within a group, for which nothing was asked ahead.
+            let mut runs = [0; GROUP];
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
-                    locked.touch_all(&members[n..members.len().min(n + GROUP)]);
+                    runs = locked.touch_all(&members[n..members.len().min(n + GROUP)]);
                 }
+                let first = runs[n % GROUP];
                 let shard = locked.shard(member.shard);
                 match shard.reserved.holder(member.key, member.hash) {
                     Some(h) if h == holder => {
@@ -100,7 +103,8 @@ impl Engine {
                     }
                     None => {}
                 }
-                match shard.lookup_touched(member.key, member.hash, self.sealed_access()) {
+                let sealed = self.sealed_access();
+                match shard.lookup_touched(member.key, member.hash, sealed, first) {
                     Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
                         settle = settle.max(lsn);
                         answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });

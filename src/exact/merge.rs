@@ -117,7 +117,8 @@ impl Part {
         for (start, (_, i)) in starts.iter_mut().zip(group) {
             *start = self.entries[*i as usize].at;
         }
-        let ids = starts[..group.len()].iter().fold(0, |sum, at| sum ^ self.bytes[*at as usize]);
+        let byte = |at: &u32| self.bytes.get(*at as usize).copied().unwrap_or_default();
+        let ids = starts[..group.len()].iter().fold(0, |sum, at| sum ^ byte(at));
         // It means nothing, but unless it is used the compiler leaves the reading out.
         std::hint::black_box(ids);
         self.touched = end;
@@ -143,7 +144,7 @@ impl<'a> Source<'a> {
         hasher: IdHasher,
         keep: impl Fn(&Version) -> bool,
     ) -> Self {
-        let mut part = Part::with_capacity(set.len(), set.memory());
+        let mut part = Part::with_capacity(set.len(), set.id_bytes());
         for entry in set.iter().filter(|e| keep(&e.version)) {
             let (hash, place) = (hasher.hash(entry.key), Some(entry.lsn));
             part.push(Merged { hash, key: entry.key, version: entry.version, place });

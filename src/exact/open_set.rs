@@ -74,6 +74,11 @@ impl OpenSet {
         self.end + self.table.len() * TABLE_BYTES
     }
 
+    /// Bytes of all ids, those included that were taken out again.
+    pub(crate) fn id_bytes(&self) -> usize {
+        self.end.saturating_sub(self.table.len() * HEAD)
+    }
+
     /// Whether sealing now would free most of it, because most has ended.
     pub(crate) fn is_mostly_dead(&self, now: Timestamp) -> bool {
         self.tally.dead(now) > self.tally.live(now)

@@ -6,7 +6,8 @@
 use crate::error::{Error, Result};
 use crate::log::Lsn;
 use crate::log::tail::Log;
-use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, Stopwatch, thread};
+use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct Commit {
@@ -15,17 +16,22 @@ pub(crate) struct Commit {
     leading: Mutex<bool>,
     done: Condvar,
     syncs: AtomicU64,
-    /// Callers that came to wait so far, those when the last sync began, and those when the last spare was filled.
+    /// Callers that came to wait so far, and those when the last sync began.
     came: AtomicU64,
-    came_before_sync: AtomicU64,
-    came_before_fill: AtomicU64,
+    came_before: AtomicU64,
+    /// The number of the sync from which on leaders wait for others again.
+    gathers_from: AtomicU64,
+    /// Whether a caller has asked for the disk since the last spare was filled.
+    asked: AtomicBool,
 }
 
-/// How often a leader looks, and sees nobody, before it goes on.
+/// How often a leader looks, and sees nobody come, before it goes on.
 const LOOKS: u32 = 3;
-
-/// Callers that wait for the disk, while a segment fills, from which on the next segment is made ready for them.
-pub(super) const OFTEN: u64 = 64;
+/// How long it looks at most (I12): longer than hundreds of threads take to come, and shorter than a thread of somebody
+/// else keeps the processor that was given away.
+const GATHER_MAX: Duration = Duration::from_millis(1);
+/// Syncs without looking after one that was too long: then the processors are busy with other work.
+const BUSY_SYNCS: u64 = 1_000;
 
 impl Commit {
     pub(super) fn new(durable: Lsn) -> Self {
@@ -36,8 +42,9 @@ impl Commit {
             done: Condvar::new(),
             syncs: AtomicU64::new(0),
             came: AtomicU64::new(0),
-            came_before_sync: AtomicU64::new(0),
-            came_before_fill: AtomicU64::new(0),
+            came_before: AtomicU64::new(0),
+            gathers_from: AtomicU64::new(0),
+            asked: AtomicBool::new(false),
         }
     }
 
@@ -51,27 +58,33 @@ impl Commit {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
-    /// Whether many have waited since this was asked last.
-    pub(super) fn is_asked_often(&self) -> bool {
-        let came = self.came.load(Ordering::Relaxed);
-        came - self.came_before_fill.swap(came, Ordering::Relaxed) >= OFTEN
+    /// Whether a caller has asked for the disk since this was called last.
+    pub(super) fn take_asked(&self) -> bool {
+        self.asked.swap(false, Ordering::Relaxed)
     }
 
     /// Lets those append who were woken by the last sync, so that the next one covers them, too: the first of them would
-    /// lead for itself alone otherwise. It waits as long as somebody comes and not by the clock, and a caller who
-    /// is alone not at all. (A group commit that waits for its group: Helland et al., 1987.)
+    /// lead for itself alone otherwise. Goes on when nobody comes any more; one who came alone does not
+    /// wait. (A group commit that waits for its group: Helland et al., 1987.)
     fn gather(&self) {
         let mut came = self.came.load(Ordering::Relaxed);
-        if came - self.came_before_sync.load(Ordering::Relaxed) > 1 {
-            let mut looks = 0;
-            while looks < LOOKS {
+        let is_crowd = came - self.came_before.load(Ordering::Relaxed) > 1;
+        let syncs = self.syncs.load(Ordering::Relaxed);
+        if is_crowd && syncs >= self.gathers_from.load(Ordering::Relaxed) {
+            let watch = Stopwatch::start();
+            let mut quiet = 0;
+            while quiet < LOOKS {
                 thread::yield_now();
                 let now = self.came.load(Ordering::Relaxed);
-                looks = if now == came { looks + 1 } else { 0 };
+                quiet = if now == came { quiet + 1 } else { 0 };
                 came = now;
+                if watch.is_past(GATHER_MAX) {
+                    self.gathers_from.store(syncs + BUSY_SYNCS, Ordering::Relaxed);
+                    break;
+                }
             }
         }
-        self.came_before_sync.store(came, Ordering::Relaxed);
+        self.came_before.store(came, Ordering::Relaxed);
     }
 
     /// Returns when everything before `lsn` is on disk: by the work of somebody else, or by `lead`, which
@@ -83,6 +96,10 @@ impl Commit {
         check: impl Fn() -> Result<()>,
         lead: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
+        // Who need not wait is not counted: a leader would take those for a crowd that still comes.
+        if self.durable() >= lsn {
+            return Ok(());
+        }
         self.came.fetch_add(1, Ordering::Relaxed);
         let mut leading = self.leading.lock();
         loop {
@@ -123,6 +140,12 @@ impl Log {
         self.commit.wait_for(lsn, || self.config.health.check(), || self.lead())
     }
 
+    /// [`sync_to`](Self::sync_to) for a caller who waits for the answer, not for work in the background.
+    pub(crate) fn sync_for_caller(&self, lsn: Lsn) -> Result<()> {
+        self.commit.asked.store(true, Ordering::Relaxed);
+        self.sync_to(lsn)
+    }
+
     fn lead(&self) -> Result<()> {
         let (target, active, full) = {
             let mut tail = self.tail.lock();
@@ -161,3 +184,44 @@ impl Log {
 
 #[cfg(all(test, feature = "loom"))]
 mod every_order;
+
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
+mod tests {
+    use super::*;
+
+    /// Others may come faster than a leader looks.
+    #[test]
+    fn i12_a_leader_does_not_wait_for_ever_while_others_come() {
+        let commit = Commit::new(Lsn(0));
+        commit.came.store(2, Ordering::Relaxed);
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        commit.came.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            while commit.came.load(Ordering::Relaxed) < 1_000 {}
+            (0..100).for_each(|_| commit.gather());
+            is_over.store(true, Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn who_need_not_wait_is_not_waited_for() {
+        let commit = Commit::new(Lsn(5));
+        for lsn in 0..=5 {
+            let led = commit.wait_for(Lsn(lsn), || Ok(()), || Err(Error::bug("nothing to do")));
+            led.expect("is on disk");
+        }
+        assert_eq!(commit.came.load(Ordering::Relaxed), 0);
+        let lead = || {
+            commit.reached(Lsn(9));
+            Ok(())
+        };
+        commit.wait_for(Lsn(9), || Ok(()), lead).expect("leads");
+        assert_eq!(commit.came.load(Ordering::Relaxed), 1);
+    }
+}

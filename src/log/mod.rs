@@ -11,6 +11,7 @@ mod record;
 mod recover;
 mod retention;
 mod segment;
+mod spare;
 mod tail;
 
 pub(crate) use ids::IdsInLog;

@@ -294,7 +294,8 @@ impl<'a> RawRecord<'a> {
         match self.kind & KIND_MASK {
             CLAIM => {
                 let (ns, version) = self.head(&mut r, base)?;
-                Some(visit(Item::Version(Key { ns, id: r.rest() }, version), 0))
+                let id = Some(r.rest()).filter(|id| !id.is_empty())?;
+                Some(visit(Item::Version(Key { ns, id }, version), 0))
             }
             CLAIMS => {
                 let (ns, version) = self.head(&mut r, base)?;
@@ -345,7 +346,7 @@ impl<'a> RawRecord<'a> {
 }
 
 fn take_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
-    let len = usize::try_from(r.varint()?).ok()?;
+    let len = usize::try_from(r.varint()?).ok().filter(|len| *len > 0)?;
     r.bytes(len)
 }
 
@@ -366,6 +367,30 @@ mod tests {
         });
         assert_eq!(visited, Some(Ok(())));
         out
+    }
+
+    /// No id is empty, and no chunk can hold one that is.
+    #[test]
+    fn i11_a_record_with_an_empty_id_is_damage_whatever_its_checksum() {
+        let bodies: [&[u8]; 3] =
+            [&[CLAIM, 0], &[CLAIMS, 0, 1, b'a', 0], &[VERSIONS, 0, 1, 0, 20, 0, 0]];
+        for body in bodies {
+            let mut bytes = Vec::new();
+            put_raw(&mut bytes, PLACE, body);
+            let Found::Record(record) = decode(&bytes, PLACE) else { panic!("no record") };
+            assert_eq!(record.items(PLACE.base, |_, _| Ok::<(), ()>(())), None, "{body:?}");
+            let mut good = body.to_vec();
+            match body[0] {
+                CLAIM => good.push(b'x'),
+                _ => {
+                    *good.last_mut().expect("not empty") = 1;
+                    good.push(b'x');
+                }
+            }
+            let mut bytes = Vec::new();
+            put_raw(&mut bytes, PLACE, &good);
+            assert_eq!(items(&bytes).last().map(|item| item.1.clone()), Some(b"x".to_vec()));
+        }
     }
 
     /// The writer and the reader say the same of where the ids end.

@@ -161,14 +161,10 @@ impl Segment {
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
     }
 
-    /// Makes the room for records cheap to write to, before the first of them comes; `synced` also for syncs.
-    pub(crate) fn fill_ahead(&self, bytes: u32, synced: bool) -> Result<()> {
+    /// Makes the room for records cheap to write to, before the first of them comes. Answers whether something was done.
+    pub(crate) fn fill_ahead(&self, bytes: u32) -> Result<bool> {
         let filled = self.file.fill_ahead(u64::from(DATA_START), u64::from(bytes));
-        filled.map_err(|e| Error::io("write", &self.path, e))?;
-        if synced {
-            self.file.sync_data().map_err(|e| Error::io("sync", &self.path, e))?;
-        }
-        Ok(())
+        filled.map_err(|e| Error::io("write", &self.path, e))
     }
 
     /// Opens a segment and checks its header.

@@ -17,6 +17,7 @@ use crate::log::commit::Commit;
 use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment};
+use crate::log::spare::Spare;
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 use crate::time::{Timestamp, Ttl};
 use std::path::PathBuf;
@@ -54,7 +55,9 @@ pub(crate) struct Log {
 pub(super) struct Tail {
     pub(super) active: Arc<Segment>,
     pub(super) offset: u32,
-    limit: u32,
+    /// Where this process began to write to the segment.
+    pub(super) began: u32,
+    pub(super) limit: u32,
     tally: Tally,
     /// Where bytes before `offset` have been handed to the file.
     written: u32,
@@ -63,19 +66,12 @@ pub(super) struct Tail {
     mapped: bool,
     /// From where on the mapping still holds what was written.
     held_from: u32,
-    spare: Option<Spare>,
-    next_number: u32,
+    pub(super) spare: Option<Spare>,
+    pub(super) next_number: u32,
     /// Full segments that hold records which are not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
     scratch: Vec<u8>,
-}
-
-/// The next segment, made ahead of need.
-#[derive(Debug)]
-struct Spare {
-    segment: Arc<Segment>,
-    is_filled: bool,
 }
 
 /// What a record takes beside the ids and what belongs to each of them, at most.
@@ -90,10 +86,6 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 /// The part of a segment, one of so many, that the mapping holds at most after it was written. To let go of a mebibyte
 /// takes some ten microseconds.
 const HELD_PART: u32 = 16;
-
-/// The part of a segment, one of so many, after which the next one is filled with zeros. That takes some ten
-/// milliseconds, and it is looked after every flush interval.
-const FILL_PART: u32 = 8;
 
 impl Tail {
     pub(super) fn end(&self) -> Lsn {
@@ -168,6 +160,7 @@ impl Log {
         let tail = Tail {
             active: Arc::new(active),
             offset,
+            began: offset,
             limit: config.segment_bytes - END_BYTES as u32,
             tally,
             written: offset,
@@ -332,6 +325,7 @@ impl Log {
         });
         tail.unsynced.push(full);
         tail.offset = DATA_START;
+        tail.began = DATA_START;
         tail.written = DATA_START;
         tail.held_from = DATA_START;
         self.config.work.raise();
@@ -346,58 +340,6 @@ impl Log {
         // The base time is that of the segment before: an earlier base only makes ages longer, a later
         // one would turn claims whose time was read just before into long records.
         create(&self.config, number, tail.active.header.base).map(Arc::new)
-    }
-
-    /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.
-    pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
-        let number = {
-            let mut tail = self.tail.lock();
-            if tail.spare.is_some() {
-                return Ok(());
-            }
-            tail.next_number += 1;
-            tail.next_number - 1
-        };
-        // Made without the lock: making a file takes milliseconds.
-        let segment = Arc::new(create(&self.config, number, now)?);
-        self.keep_spare(Spare { segment, is_filled: false })
-    }
-
-    /// Makes the spare cheap to write to when it will soon be needed: a store that is opened to be asked does without.
-    /// Called in the background.
-    pub(crate) fn fill_spare(&self) -> Result<()> {
-        let spare = {
-            let mut tail = self.tail.lock();
-            let is_soon = tail.offset - DATA_START > tail.limit / FILL_PART;
-            match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
-                // Out of reach while it is filled: a claim that cannot wait makes one for itself.
-                Some(spare) => spare.segment,
-                None => return Ok(()),
-            }
-        };
-        let filled = spare.fill_ahead(self.config.segment_bytes, self.commit.is_asked_often());
-        if filled.is_err() {
-            self.discard(&spare)?;
-        }
-        filled.and_then(|()| self.keep_spare(Spare { segment: spare, is_filled: true }))
-    }
-
-    fn keep_spare(&self, spare: Spare) -> Result<()> {
-        let mut tail = self.tail.lock();
-        if spare.segment.header.number > tail.active.header.number {
-            tail.spare = Some(spare);
-            return Ok(());
-        }
-        // A claim could not wait and has made a later one: places must not run backwards.
-        drop(tail);
-        self.discard(&spare.segment)
-    }
-
-    /// Removes a segment that nothing was written to.
-    fn discard(&self, segment: &Segment) -> Result<()> {
-        segment.file.unmap();
-        let removed = self.config.disk.remove(&segment.path);
-        removed.map_err(|e| Error::io("remove", &segment.path, e))
     }
 
     /// A failed write or sync stops the store (I7): what reached the file is unknown. So the answer says
@@ -510,7 +452,7 @@ impl Log {
     }
 }
 
-fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
+pub(super) fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
     let header = Header { number, base, seed: config.seed };
     Segment::create(&*config.disk, &config.dir, header, config.segment_bytes)
 }
@@ -518,46 +460,48 @@ fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
 const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize - 8192);
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::disk::sim::{Fault, SimDisk};
-    use crate::log::commit::OFTEN;
+    use crate::disk::sim::SimDisk;
     use crate::log::record::Item;
     use crate::log::recover::ReplayPlan;
 
-    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    pub(in crate::log) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     /// An empty log, and ready for it a second segment with a later base.
     fn log() -> Log {
         log_on_disk().0
     }
 
-    fn log_on_disk() -> (Log, SimDisk) {
+    pub(in crate::log) fn log_on_disk() -> (Log, SimDisk) {
         let disk = SimDisk::new();
-        let dir = PathBuf::from("/log");
-        disk.create_dir_all(&dir).expect("makes a folder");
+        disk.create_dir_all(&PathBuf::from("/log")).expect("makes a folder");
+        let log = recovered(&disk);
+        log.prepare_spare(Timestamp::from_millis(NOW.as_millis() + 1_000)).expect("there is room");
+        (log, disk)
+    }
+
+    pub(in crate::log) fn recovered(disk: &SimDisk) -> Log {
         let config = LogConfig {
             disk: Arc::new(disk.clone()),
-            dir,
+            dir: PathBuf::from("/log"),
             seed: Seed([7; 16]),
             health: Arc::default(),
             work: Arc::default(),
             segment_bytes: 32 << 10,
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
-        let log = Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a new log").log;
-        log.prepare_spare(Timestamp::from_millis(NOW.as_millis() + 1_000)).expect("there is room");
-        (log, disk)
+        Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log
     }
 
-    fn append(log: &Log, count: u64) -> Result<Lsn> {
+    pub(in crate::log) fn append(log: &Log, count: u64) -> Result<Lsn> {
         let (ns, ttl) = (NsId(1), Ttl::from_millis(60_000));
         let ids: Vec<[u8; 16]> = (0..count).map(|n| u128::from(n).to_le_bytes()).collect();
         let versions = ids.iter().map(|id| (Key { ns, id }, Version::claim(NOW, ttl)));
         log.append_claims(AppendLevel::Process, NOW, ttl, ns, versions, &mut Vec::new())
     }
 
-    fn ids_in(log: &Log, segment: u32) -> usize {
+    pub(in crate::log) fn ids_in(log: &Log, segment: u32) -> usize {
         let mut ids = 0;
         let count = |_, item: Item<'_>| {
             ids += usize::from(matches!(item, Item::Version(..)));
@@ -582,74 +526,5 @@ mod tests {
         append(&large, 1000).expect_err("does not fit with full times");
         append(&large, 1).expect("the log goes on");
         assert_eq!((ids_in(&large, 1), large.active(), ids_in(&large, 2)), (1000, 2, 1));
-    }
-
-    /// What was done to files since `set_trace`, by its first word.
-    fn done(disk: &SimDisk) -> Vec<String> {
-        let steps = disk.trace().into_iter();
-        steps.map(|step| step.what.split(' ').next().unwrap_or_default().to_owned()).collect()
-    }
-
-    #[test]
-    fn a_spare_is_filled_once_it_will_soon_be_needed_and_synced_where_somebody_waits_for_syncs() {
-        for waits in [OFTEN - 1, OFTEN] {
-            let (log, disk) = log_on_disk();
-            disk.set_trace(true);
-            log.fill_spare().expect("there is nothing to do");
-            assert_eq!(done(&disk), [""; 0], "a log that is hardly used does without");
-            for _ in 0..waits {
-                let end = append(&log, 5).expect("there is room");
-                log.sync_to(end).expect("syncs");
-            }
-            append(&log, 200).expect("there is room");
-            assert_eq!(log.active(), 1);
-            disk.set_trace(true);
-            log.fill_spare().expect("fills");
-            let expected = if waits < OFTEN { &["fill"][..] } else { &["fill", "sync"] };
-            assert_eq!(done(&disk), expected, "after {waits} waits");
-            log.fill_spare().expect("is filled");
-            assert_eq!(done(&disk), expected, "once");
-            while log.active() == 1 {
-                append(&log, 100).expect("goes on in the spare");
-            }
-            assert_eq!((log.active(), ids_in(&log, 2)), (2, 100));
-        }
-    }
-
-    /// The sync of a spare takes milliseconds, and claims do not wait for it.
-    #[test]
-    fn i1_a_spare_that_is_being_filled_is_out_of_reach_and_goes_when_it_comes_too_late() {
-        let (log, disk) = log_on_disk();
-        let log = Arc::new(log);
-        for _ in 0..OFTEN {
-            let end = append(&log, 5).expect("there is room");
-            log.sync_to(end).expect("syncs");
-        }
-        let other = Arc::clone(&log);
-        disk.after_next_sync(move || {
-            while other.active() == 1 {
-                append(&other, 100).expect("makes a segment for itself");
-            }
-        });
-        log.fill_spare().expect("fills");
-        assert_eq!((log.active(), ids_in(&log, 3)), (3, 100), "not the spare, which was number 2");
-        let names = disk.list(std::path::Path::new("/log")).expect("lists");
-        let segments = [1, 3].map(|number| PathBuf::from(format!("{number:010}.seg")));
-        assert_eq!(names, segments, "the spare is gone");
-    }
-
-    #[test]
-    fn a_spare_that_cannot_be_filled_goes_and_another_one_comes() {
-        let (log, disk) = log_on_disk();
-        append(&log, 300).expect("there is room");
-        disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), false);
-        log.fill_spare().expect_err("the disk says no");
-        let now = Timestamp::from_millis(NOW.as_millis() + 2_000);
-        log.prepare_spare(now).expect("there is room");
-        log.fill_spare().expect("fills");
-        while log.active() == 1 {
-            append(&log, 100).expect("goes on");
-        }
-        assert_eq!((log.active(), ids_in(&log, 3)), (3, 100));
     }
 }

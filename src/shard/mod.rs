@@ -123,16 +123,17 @@ impl Shard {
         sealed: SealedAccess<'_>,
     ) -> Lookup {
         self.touch(hash);
-        self.lookup_touched(key, hash, sealed)
+        self.lookup_touched(key, hash, sealed, 0)
     }
 
-    /// [`lookup`](Self::lookup) after [`touch`](Self::touch).
+    /// [`lookup`](Self::lookup) after [`touch`](Self::touch). The filters of the runs before `first` have said no.
     #[inline]
     pub(crate) fn lookup_touched(
         &mut self,
         key: Key<'_>,
         hash: IdHash,
         sealed: SealedAccess<'_>,
+        first: usize,
     ) -> Lookup {
         if let Some(entry) = self.open.get(key, hash) {
             let lsn = Some(entry.lsn);
@@ -144,7 +145,7 @@ impl Shard {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
         }
-        self.lookup_sealed(key, hash, sealed)
+        self.lookup_sealed(key, hash, sealed, first)
     }
 
     /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
@@ -165,14 +166,20 @@ impl Shard {
         std::hint::black_box(self.open.touch_entry(hash) ^ sealing);
     }
 
-    /// Where among the chunks in memory the first may stand that a look-up will read, as its filters say, and where in
-    /// it the id: for [`touch_chunk`](Self::touch_chunk).
+    /// The first run whose filter says "maybe", or as many as there are: for [`lookup_touched`](Self::lookup_touched).
     #[inline]
-    pub(crate) fn chunk_spot(&self, hash: IdHash) -> Option<(u32, u32)> {
-        let run = self.runs.iter().find(|run| run.filter.may_contain(hash))?;
-        let buckets = run.meta.buckets;
-        let spot = self.cache.spot(run.meta.chunk(hash.bucket(buckets)))?;
-        Some((spot, hash.place(buckets)))
+    pub(crate) fn first_run(&self, hash: IdHash) -> usize {
+        let first = self.runs.iter().position(|run| run.filter.may_contain(hash));
+        first.unwrap_or(self.runs.len())
+    }
+
+    /// Where among the chunks in memory that of this run may stand, and where in it the id: for
+    /// [`touch_chunk`](Self::touch_chunk).
+    #[inline]
+    pub(crate) fn chunk_spot(&self, hash: IdHash, run: usize) -> Option<(u32, u32)> {
+        let meta = &self.runs.get(run)?.meta;
+        let spot = self.cache.spot(meta.chunk(hash.bucket(meta.buckets)))?;
+        Some((spot, hash.place(meta.buckets)))
     }
 
     /// Begins to load one step of what a chunk in memory takes.
@@ -208,10 +215,16 @@ impl Shard {
     }
 
     #[inline]
-    fn lookup_sealed(&mut self, key: Key<'_>, hash: IdHash, sealed: SealedAccess<'_>) -> Lookup {
+    fn lookup_sealed(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        sealed: SealedAccess<'_>,
+        first: usize,
+    ) -> Lookup {
         self.counts.probes += self.runs.len() as u64;
         let mut found: Option<Version> = None;
-        for run in &self.runs {
+        for run in &self.runs[first..] {
             if !run.filter.may_contain(hash) {
                 continue;
             }

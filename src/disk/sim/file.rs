@@ -140,13 +140,17 @@ impl DiskFile for SimFile {
     }
 
     /// Zeros over zeros change nothing, whatever becomes of them; but it may fail, and the power may go.
-    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<()> {
+    fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
+        let call = self.disk.state.lock().before_fill.take();
+        if let Some(call) = call {
+            (call.0)();
+        }
         let mut state = self.disk.state.lock();
         state.check(true, || format!("fill {} {from}..{to}", self.path.display()))?;
         if !state.tree.file(self.node)?.cache.is_zero(from, to) {
             return Err(io::Error::other("filled where something was written, or behind the end"));
         }
-        Ok(())
+        Ok(self.mapped.load(Ordering::Relaxed) > 0)
     }
 
     fn unmap(&self) {

@@ -91,9 +91,10 @@ struct State {
     trace: Option<Vec<Step>>,
     locked: BTreeSet<u64>,
     after_sync: Option<Call>,
+    before_fill: Option<Call>,
 }
 
-/// What [`SimDisk::after_next_sync`] will run.
+/// What [`SimDisk::after_next_sync`] or [`SimDisk::before_next_fill`] will run.
 struct Call(Box<dyn FnOnce() + Send>);
 
 impl std::fmt::Debug for Call {
@@ -162,6 +163,11 @@ impl SimDisk {
     /// What `call` writes came while that sync was under way, and is not covered by it.
     pub fn after_next_sync(&self, call: impl FnOnce() + Send + 'static) {
         self.state.lock().after_sync = Some(Call(Box::new(call)));
+    }
+
+    /// Runs `call` once: before the next [`fill_ahead`](super::DiskFile::fill_ahead) of a file does anything.
+    pub fn before_next_fill(&self, call: impl FnOnce() + Send + 'static) {
+        self.state.lock().before_fill = Some(Call(Box::new(call)));
     }
 
     /// Limits the disk: what needs more bytes, in pages of 4 KiB, fails with `StorageFull`.
@@ -251,6 +257,7 @@ impl Default for State {
             trace: None,
             locked: BTreeSet::new(),
             after_sync: None,
+            before_fill: None,
         }
     }
 }

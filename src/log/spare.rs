@@ -1,0 +1,234 @@
+//! The next segment, made ahead of need so that no claim waits for it, and made cheap to write to before it is needed.
+//!
+//! A write into room that was allocated and never written to costs the claim that makes it a page, and the sync of it a
+//! note of the file system that the room is written now. Both are paid here instead, in the background, for as many bytes
+//! of zeros as the log will write. PostgreSQL does the same (`wal_init_zero`). docs/DESIGN.md, section 18, says what it gave.
+
+use crate::error::{Error, Result};
+use crate::log::segment::Segment;
+use crate::log::tail::{Log, create};
+use crate::sync::Arc;
+use crate::time::Timestamp;
+
+/// The next segment, made ahead of need.
+#[derive(Debug)]
+pub(super) struct Spare {
+    pub(super) segment: Arc<Segment>,
+    is_filled: bool,
+}
+
+/// The part of a segment, one of so many, after which the next one is filled with zeros. That takes some ten
+/// milliseconds, and it is looked after every flush interval.
+const FILL_PART: u32 = 8;
+
+impl Log {
+    /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.
+    pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
+        let number = {
+            let mut tail = self.tail.lock();
+            if tail.spare.is_some() {
+                return Ok(());
+            }
+            tail.next_number += 1;
+            tail.next_number - 1
+        };
+        // Made without the lock: making a file takes milliseconds.
+        let segment = Arc::new(create(&self.config, number, now)?);
+        self.keep_spare(Spare { segment, is_filled: false }).map(drop)
+    }
+
+    /// Makes the spare cheap to write to when it will soon be needed: a store that is opened to be asked does without.
+    /// Called in the background.
+    pub(crate) fn fill_spare(&self) -> Result<()> {
+        let spare = {
+            let mut tail = self.tail.lock();
+            let is_soon = tail.offset - tail.began > tail.limit / FILL_PART;
+            match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
+                // Out of reach while it is filled: a claim that cannot wait makes one for itself.
+                Some(spare) => spare.segment,
+                None => return Ok(()),
+            }
+        };
+        let filled = spare.fill_ahead(self.config.segment_bytes);
+        // Wherever filling has ended, there are zeros, and the room is there: it serves as it is.
+        let kept = self.keep_spare(Spare { segment: Arc::clone(&spare), is_filled: true })?;
+        let is_asked = self.commit.take_asked();
+        if filled? && kept && is_asked { self.sync_spare(&spare) } else { Ok(()) }
+    }
+
+    /// Puts the zeros of a spare on disk, for a sync of its first records would have to. It may come into use meanwhile.
+    fn sync_spare(&self, spare: &Segment) -> Result<()> {
+        let Err(error) = spare.file.sync_data() else { return Ok(()) };
+        let error = Error::io("sync", &spare.path, error);
+        let number = spare.header.number;
+        let is_it = |unused: &mut Spare| unused.segment.header.number == number;
+        let unused = self.tail.lock().spare.take_if(is_it);
+        match unused {
+            Some(unused) => {
+                self.discard(&unused.segment).ok();
+                Err(error)
+            }
+            // It is told once, and the next sync may not hear of it any more (I7).
+            None => Err(self.stop_on(error)),
+        }
+    }
+
+    /// Answers whether it can be used.
+    fn keep_spare(&self, spare: Spare) -> Result<bool> {
+        let mut tail = self.tail.lock();
+        if spare.segment.header.number > tail.active.header.number {
+            tail.spare = Some(spare);
+            return Ok(true);
+        }
+        // A claim could not wait and has made a later one: places must not run backwards.
+        drop(tail);
+        self.discard(&spare.segment)?;
+        Ok(false)
+    }
+
+    /// Removes a segment that nothing was written to.
+    pub(super) fn discard(&self, segment: &Segment) -> Result<()> {
+        segment.file.unmap();
+        let removed = self.config.disk.remove(&segment.path);
+        removed.map_err(|e| Error::io("remove", &segment.path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Disk;
+    use crate::disk::sim::{Fault, SimDisk};
+    use crate::log::tail::tests::{NOW, append, ids_in, log_on_disk, recovered};
+    use std::path::{Path, PathBuf};
+
+    /// What was done to files since `set_trace`, by its first word.
+    fn done(disk: &SimDisk) -> Vec<String> {
+        let steps = disk.trace().into_iter();
+        steps.map(|step| step.what.split(' ').next().unwrap_or_default().to_owned()).collect()
+    }
+
+    fn segments(disk: &SimDisk) -> Vec<PathBuf> {
+        disk.list(Path::new("/log")).expect("lists")
+    }
+
+    fn named(numbers: &[u32]) -> Vec<PathBuf> {
+        numbers.iter().map(|number| PathBuf::from(format!("{number:010}.seg"))).collect()
+    }
+
+    /// Of the first segment a quarter is full.
+    fn log_in_use() -> (Log, SimDisk) {
+        let (log, disk) = log_on_disk();
+        append(&log, 400).expect("there is room");
+        disk.set_trace(true);
+        (log, disk)
+    }
+
+    #[test]
+    fn a_spare_is_filled_once_when_it_will_soon_be_needed_and_synced_where_syncs_are_waited_for() {
+        let (log, disk) = log_on_disk();
+        disk.set_trace(true);
+        log.fill_spare().expect("there is nothing to do");
+        assert_eq!(done(&disk), [""; 0], "a log that is hardly used does without");
+        for is_asked in [false, true] {
+            let (log, disk) = log_in_use();
+            log.sync_to(log.end()).expect("work in the background asks for nothing");
+            if is_asked {
+                log.sync_for_caller(log.end()).expect("syncs");
+            }
+            disk.set_trace(true);
+            log.fill_spare().expect("fills");
+            let expected = if is_asked { &["fill", "sync"][..] } else { &["fill"] };
+            assert_eq!(done(&disk), expected);
+            log.fill_spare().expect("is filled");
+            assert_eq!(done(&disk), expected, "once");
+            while log.active() == 1 {
+                append(&log, 100).expect("goes on in the spare");
+            }
+            assert_eq!((log.active(), ids_in(&log, 2)), (2, 100));
+        }
+    }
+
+    /// A store that is opened, asked and closed writes no megabytes of zeros, wherever its log ends.
+    #[test]
+    fn a_spare_of_a_log_that_is_only_read_is_not_filled() {
+        let (log, disk) = log_in_use();
+        log.close().expect("closes");
+        let log = recovered(&disk);
+        log.prepare_spare(NOW).expect("there is room");
+        disk.set_trace(true);
+        log.fill_spare().expect("there is nothing to do");
+        assert_eq!(done(&disk), [""; 0]);
+        append(&log, 400).expect("there is room");
+        log.fill_spare().expect("fills");
+        assert!(done(&disk).contains(&"fill".to_owned()));
+    }
+
+    /// A spare that was in reach while it is filled would lose the records that came meanwhile.
+    #[test]
+    fn i1_a_spare_that_is_being_filled_is_out_of_reach_and_goes_when_it_comes_too_late() {
+        let (log, disk) = log_in_use();
+        let log = Arc::new(log);
+        let other = Arc::clone(&log);
+        disk.before_next_fill(move || {
+            while other.active() == 1 {
+                append(&other, 100).expect("makes a segment for itself");
+            }
+        });
+        log.fill_spare().expect("fills");
+        assert_eq!((log.active(), ids_in(&log, 3)), (3, 100), "not the spare, which was number 2");
+        assert_eq!(segments(&disk), named(&[1, 3]), "the spare is gone");
+    }
+
+    /// Its sync takes longer, and claims do not wait for it.
+    #[test]
+    fn a_spare_is_in_reach_while_its_zeros_are_synced() {
+        let (log, disk) = log_in_use();
+        let log = Arc::new(log);
+        log.sync_for_caller(log.end()).expect("syncs");
+        let other = Arc::clone(&log);
+        disk.after_next_sync(move || {
+            while other.active() == 1 {
+                append(&other, 100).expect("goes on in the spare");
+            }
+        });
+        log.fill_spare().expect("fills");
+        assert_eq!((log.active(), ids_in(&log, 2)), (2, 100));
+    }
+
+    #[test]
+    fn a_spare_that_cannot_be_filled_serves_as_it_is_and_is_not_tried_again() {
+        let (log, disk) = log_in_use();
+        disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), false);
+        log.fill_spare().expect_err("the disk says no");
+        disk.set_trace(true);
+        log.fill_spare().expect("there is nothing to do");
+        assert_eq!(done(&disk), [""; 0]);
+        while log.active() == 1 {
+            append(&log, 100).expect("goes on");
+        }
+        assert_eq!((log.active(), ids_in(&log, 2)), (2, 100));
+    }
+
+    #[test]
+    fn i7_a_spare_whose_zeros_cannot_be_synced_goes_and_one_in_use_stops_the_log() {
+        let (log, disk) = log_in_use();
+        log.sync_for_caller(log.end()).expect("syncs");
+        disk.fail_at(disk.ops() + 1, Fault::Error(std::io::ErrorKind::Other), false);
+        log.fill_spare().expect_err("the disk says no");
+        assert_eq!(segments(&disk), named(&[1]));
+        log.prepare_spare(Timestamp::from_millis(NOW.as_millis() + 2_000)).expect("there is room");
+        append(&log, 5).expect("the log goes on");
+
+        let (log, disk) = log_in_use();
+        let spare = log.tail.lock().spare.as_ref().map(|spare| Arc::clone(&spare.segment));
+        let spare = spare.expect("was made");
+        while log.active() == 1 {
+            append(&log, 100).expect("goes on in the spare");
+        }
+        disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), false);
+        log.sync_spare(&spare).expect_err("the disk says no");
+        let refused = append(&log, 5).expect_err("what is on disk is unknown");
+        assert!(matches!(refused, Error::Stopped { .. }), "{refused}");
+    }
+}
