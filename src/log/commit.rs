@@ -19,8 +19,9 @@ pub(crate) struct Commit {
     /// Callers that came to wait so far, and those when the last sync began.
     came: AtomicU64,
     came_before: AtomicU64,
-    /// The number of the sync from which on leaders wait for others again.
-    gathers_from: AtomicU64,
+    /// The number of the sync from which on leaders look for others again, and how many that leaves out.
+    looks_from: AtomicU64,
+    busy_syncs: AtomicU64,
     /// Whether a caller has asked for the disk since the last spare was filled.
     asked: AtomicBool,
 }
@@ -30,8 +31,10 @@ const LOOKS: u32 = 3;
 /// How long it looks at most (I12): longer than hundreds of threads take to come, and shorter than a thread of somebody
 /// else keeps the processor that was given away.
 const GATHER_MAX: Duration = Duration::from_millis(1);
-/// Syncs without looking after one that was too long: then the processors are busy with other work.
-const BUSY_SYNCS: u64 = 1_000;
+/// Syncs without looking after one for which it looked too long: then other work keeps the processors busy. Twice as many
+/// each time that it happens again, for a look may cost as much as ten syncs.
+const BUSY_SYNCS_MIN: u64 = 32;
+const BUSY_SYNCS_MAX: u64 = 8_192;
 
 impl Commit {
     pub(super) fn new(durable: Lsn) -> Self {
@@ -43,7 +46,8 @@ impl Commit {
             syncs: AtomicU64::new(0),
             came: AtomicU64::new(0),
             came_before: AtomicU64::new(0),
-            gathers_from: AtomicU64::new(0),
+            looks_from: AtomicU64::new(0),
+            busy_syncs: AtomicU64::new(BUSY_SYNCS_MIN),
             asked: AtomicBool::new(false),
         }
     }
@@ -70,19 +74,22 @@ impl Commit {
         let mut came = self.came.load(Ordering::Relaxed);
         let is_crowd = came - self.came_before.load(Ordering::Relaxed) > 1;
         let syncs = self.syncs.load(Ordering::Relaxed);
-        if is_crowd && syncs >= self.gathers_from.load(Ordering::Relaxed) {
+        if is_crowd && syncs >= self.looks_from.load(Ordering::Relaxed) {
             let watch = Stopwatch::start();
-            let mut quiet = 0;
-            while quiet < LOOKS {
+            let (mut quiet, mut is_long) = (0, false);
+            while quiet < LOOKS && !is_long {
                 thread::yield_now();
                 let now = self.came.load(Ordering::Relaxed);
                 quiet = if now == came { quiet + 1 } else { 0 };
                 came = now;
-                if watch.is_past(GATHER_MAX) {
-                    self.gathers_from.store(syncs + BUSY_SYNCS, Ordering::Relaxed);
-                    break;
-                }
+                is_long = watch.is_past(GATHER_MAX);
             }
+            let busy = self.busy_syncs.load(Ordering::Relaxed);
+            if is_long {
+                self.looks_from.store(syncs + busy, Ordering::Relaxed);
+            }
+            let next = if is_long { (busy * 2).min(BUSY_SYNCS_MAX) } else { BUSY_SYNCS_MIN };
+            self.busy_syncs.store(next, Ordering::Relaxed);
         }
         self.came_before.store(came, Ordering::Relaxed);
     }
