@@ -19,8 +19,9 @@
 //!   sense of the language, and cannot fault.
 //! - **Nobody reads it through memory.** Readers use `pread`; the kernel's page cache is the same one. So
 //!   there is no load that a store could race with.
-//! - **Who writes.** Only `DiskFile::write_all_at`, and `fill_ahead` while nobody else has the file, whose callers never
-//!   write the same bytes from two threads: that is in the contract of the trait, and the log hands every writer a range of its own.
+//! - **Who writes.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two
+//!   threads: that is in the contract of the trait, and the log hands every writer a range of its own; and
+//!   `fill_ahead`, while nobody else has the file.
 //!   Copies of different ranges share no byte.
 //! - **It lives long enough.** `real.rs` keeps the mapping behind a reader-writer lock: a copy holds the
 //!   read side, `unmap` and a new `map` take the write side, so no copy runs while pages go away.

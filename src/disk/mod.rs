@@ -73,8 +73,8 @@ pub trait DiskFile: Debug + Send + Sync {
         let _ = (from, to);
     }
     /// Writes zeros into room that is mapped and was never written to. A later write finds its pages in memory, and a later
-    /// sync its blocks written once before, which makes both cheaper; what is read is the same, and after an error, too. Answers whether it did
-    /// anything.
+    /// sync its blocks written once before, which makes both cheaper; what is read is the same, and after an error, too.
+    /// Answers whether it did anything.
     fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
         let _ = (from, to);
         Ok(false)

@@ -149,7 +149,10 @@ impl Log {
 
     /// [`sync_to`](Self::sync_to) for a caller who waits for the answer, not for work in the background.
     pub(crate) fn sync_for_caller(&self, lsn: Lsn) -> Result<()> {
-        self.commit.asked.store(true, Ordering::Relaxed);
+        // Looked at first, because to write would take the line from every other caller.
+        if !self.commit.asked.load(Ordering::Relaxed) {
+            self.commit.asked.store(true, Ordering::Relaxed);
+        }
         self.sync_to(lsn)
     }
 
