@@ -6,7 +6,9 @@
 use crate::error::{Error, Result};
 use crate::log::Lsn;
 use crate::log::tail::Log;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Condvar, Mutex, Ordering, Stopwatch, thread};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, thread,
+};
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -119,9 +121,24 @@ impl Commit {
             }
             self.done.wait(&mut leading);
         }
+        self.lead_with(leading, || {
+            self.gather();
+            lead()
+        })
+    }
+
+    /// Runs `work` while nobody leads and nobody begins to.
+    pub(super) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
+        let mut leading = self.leading.lock();
+        while *leading {
+            self.done.wait(&mut leading);
+        }
+        self.lead_with(leading, work)
+    }
+
+    fn lead_with<T>(&self, mut leading: MutexGuard<'_, bool>, lead: impl FnOnce() -> T) -> T {
         *leading = true;
         drop(leading);
-        self.gather();
         let led = lead();
         *self.leading.lock() = false;
         self.done.notify_all();
@@ -172,6 +189,10 @@ impl Log {
             // a failed one is final. (Rebello et al., "Can Applications Recover from fsync Failures?")
             synced.map_err(|e| self.stop_on(Error::io("sync", &segment.path, e)))?;
         }
+        // A failure is told to one of those who sync a file, and not to all.
+        let is_synced = |number| full.iter().chain([&active]).any(|s| s.header.number == number);
+        self.spare_sync.wait_for(is_synced);
+        self.config.health.check()?;
         self.commit.syncs.fetch_add(1, Ordering::Relaxed);
         self.commit.reached(target);
         active.note_durable(target);

@@ -205,7 +205,8 @@ fn walk(
             visit(At { record: lsn, item: item_end }, item)
         });
         // A good checksum over something we cannot read: not a torn write, so never cut.
-        let unknown = || Error::corrupt(path, u64::from(offset), "a record of an unknown kind");
+        let what = "a record of an unknown kind or without sense";
+        let unknown = || Error::corrupt(path, u64::from(offset), what);
         items.ok_or_else(unknown)??;
         if let Some(generation) = generation {
             tally.add(generation, record.len as u64);
@@ -427,8 +428,9 @@ fn salvage_segment(
         if let Some(next) = record.end_mark() {
             return Ok(Some(next));
         }
-        if let Some(visited) = record.items(bytes.header.base, |item, _| visit(item)) {
-            visited?;
+        match record.items(bytes.header.base, |item, _| visit(item)) {
+            Some(visited) => visited?,
+            None => damage(at, offset),
         }
     }
     let was_durable = durable.segment() > bytes.header.number
@@ -460,8 +462,10 @@ mod tests {
     use crate::log::record::{self, Place};
     use crate::sync::Signal;
 
-    /// What opening says of a log of one record, which has a good checksum and was on disk.
-    fn opening(put: impl Fn(&mut Vec<u8>, Place)) -> Result<Recovered> {
+    const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+
+    /// A log of one record, which has a good checksum.
+    fn written(put: impl Fn(&mut Vec<u8>, Place)) -> (LogConfig, Segment) {
         let disk = SimDisk::new().without_mapping();
         let dir = PathBuf::from("/log");
         disk.create_dir_all(&dir).expect("makes a folder");
@@ -474,14 +478,19 @@ mod tests {
             segment_bytes: 64 << 10,
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
-        let now = Timestamp::from_millis(1_700_000_000_000);
-        drop(Log::recover(config.clone(), plan.clone(), now, |_, _| Ok(())).expect("a new log"));
+        drop(Log::recover(config.clone(), plan, NOW, |_, _| Ok(())).expect("a new log"));
         let segment = Segment::open(&disk, &Segment::path(&dir, 1)).expect("just made");
         let mut bytes = Vec::new();
         put(&mut bytes, segment.place(DATA_START));
         segment.file.write_all_at(&bytes, u64::from(DATA_START)).expect("writes");
-        let plan = ReplayPlan { durable: Lsn::new(1, DATA_START), ..plan };
-        Log::recover(config, plan, now, |_, _| Ok(()))
+        (config, segment)
+    }
+
+    /// What opening says of it, when it was on disk.
+    fn opening(put: impl Fn(&mut Vec<u8>, Place)) -> Result<Recovered> {
+        let durable = Lsn::new(1, DATA_START);
+        let plan = ReplayPlan { first: 1, durable, ..ReplayPlan::default() };
+        Log::recover(written(put).0, plan, NOW, |_, _| Ok(()))
     }
 
     #[test]
@@ -501,6 +510,21 @@ mod tests {
                 .expect_err("nobody here can read it");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
             assert!(error.to_string().contains("unknown kind"), "{error}");
+        }
+    }
+
+    /// Opening said that it was damaged, and repair found nothing to do.
+    #[test]
+    fn i11_repair_called_a_log_sound_that_could_not_be_opened() {
+        for (body, expected) in [(&[1, 0][..], 1), (&[1, 0, b'x'], 0)] {
+            let put = |out: &mut Vec<u8>, place| record::put_raw(out, place, body);
+            assert_eq!(opening(put).is_err(), expected > 0, "{body:?}");
+            let (_, segment) = written(put);
+            let bytes = segment.read(DATA_START, None).expect("reads");
+            let mut damages = Vec::new();
+            salvage_segment(&segment.path, &bytes, Lsn(0), &mut |_| Ok(()), &mut damages)
+                .expect("visits");
+            assert_eq!(damages.len(), expected, "{body:?}: {damages:?}");
         }
     }
 }

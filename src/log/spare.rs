@@ -7,7 +7,7 @@
 use crate::error::{Error, Result};
 use crate::log::segment::Segment;
 use crate::log::tail::{Log, create};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::time::Timestamp;
 
 /// The next segment, made ahead of need.
@@ -15,6 +15,23 @@ use crate::time::Timestamp;
 pub(super) struct Spare {
     pub(super) segment: Arc<Segment>,
     is_filled: bool,
+}
+
+/// The sync of a spare, which may come into use while it is under way.
+#[derive(Debug, Default)]
+pub(super) struct SpareSync {
+    under_way: Mutex<()>,
+    /// The number of the segment; zero for none.
+    number: AtomicU64,
+}
+
+impl SpareSync {
+    /// Returns when the sync of a spare that `is_synced` names is over, and the log has stopped if it failed.
+    pub(super) fn wait_for(&self, is_synced: impl Fn(u32) -> bool) {
+        if is_synced(self.number.load(Ordering::Acquire) as u32) {
+            drop(self.under_way.lock());
+        }
+    }
 }
 
 /// The part of a segment, one of so many, after which the next one is filled with zeros. That takes some ten
@@ -58,19 +75,25 @@ impl Log {
 
     /// Puts the zeros of a spare on disk, for a sync of its first records would have to. It may come into use meanwhile.
     fn sync_spare(&self, spare: &Segment) -> Result<()> {
-        let Err(error) = spare.file.sync_data() else { return Ok(()) };
-        let error = Error::io("sync", &spare.path, error);
+        let _under_way = self.spare_sync.under_way.lock();
         let number = spare.header.number;
-        let is_it = |unused: &mut Spare| unused.segment.header.number == number;
-        let unused = self.tail.lock().spare.take_if(is_it);
-        match unused {
-            Some(unused) => {
-                self.discard(&unused.segment).ok();
-                Err(error)
+        self.spare_sync.number.store(number.into(), Ordering::Release);
+        let synced = spare.file.sync_data();
+        let answer = synced.map_err(|error| {
+            let error = Error::io("sync", &spare.path, error);
+            let is_it = |unused: &mut Spare| unused.segment.header.number == number;
+            let unused = self.tail.lock().spare.take_if(is_it);
+            match unused {
+                Some(unused) => {
+                    self.discard(&unused.segment).ok();
+                    error
+                }
+                // It is told once, and the next sync may not hear of it any more (I7).
+                None => self.stop_on(error),
             }
-            // It is told once, and the next sync may not hear of it any more (I7).
-            None => Err(self.stop_on(error)),
-        }
+        });
+        self.spare_sync.number.store(0, Ordering::Release);
+        answer
     }
 
     /// Answers whether it can be used.
@@ -230,5 +253,32 @@ mod tests {
         log.sync_spare(&spare).expect_err("the disk says no");
         let refused = append(&log, 5).expect_err("what is on disk is unknown");
         assert!(matches!(refused, Error::Stopped { .. }), "{refused}");
+    }
+
+    /// The kernel tells of a failed write to one of two who sync a file at once. When it was told to the one in the
+    /// background, a caller whose record was lost heard that it was on disk.
+    #[test]
+    fn i6_i7_a_caller_is_not_answered_before_the_sync_of_the_spare_that_he_writes_to_has_ended() {
+        let (log, disk) = log_in_use();
+        let log = Arc::new(log);
+        log.sync_for_caller(log.end()).expect("syncs");
+        let other = Arc::clone(&log);
+        let (told, hears) = std::sync::mpsc::channel();
+        disk.after_next_failed_sync(move || {
+            let (done, is_done) = std::sync::mpsc::channel();
+            std::thread::spawn(move || {
+                while other.active() == 1 {
+                    append(&other, 100).expect("goes on in the spare");
+                }
+                told.send(other.sync_for_caller(other.end())).expect("is heard");
+                done.send(()).expect("is waited for");
+            });
+            // Time enough for an answer that comes too early.
+            is_done.recv_timeout(std::time::Duration::from_millis(200)).ok();
+        });
+        disk.fail_at(disk.ops() + 1, Fault::Error(std::io::ErrorKind::Other), false);
+        log.fill_spare().expect_err("the disk says no");
+        let answer = hears.recv().expect("is told").expect_err("the record may be lost");
+        assert!(matches!(answer, Error::Stopped { .. }), "{answer}");
     }
 }

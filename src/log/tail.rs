@@ -17,7 +17,7 @@ use crate::log::commit::Commit;
 use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment};
-use crate::log::spare::Spare;
+use crate::log::spare::{Spare, SpareSync};
 use crate::sync::{Arc, Mutex, MutexGuard, Signal};
 use crate::time::{Timestamp, Ttl};
 use std::path::PathBuf;
@@ -49,6 +49,7 @@ pub(crate) struct Log {
     pub(super) config: LogConfig,
     pub(super) tail: Mutex<Tail>,
     pub(super) commit: Commit,
+    pub(super) spare_sync: SpareSync,
 }
 
 #[derive(Debug)]
@@ -173,7 +174,8 @@ impl Log {
             closed,
             scratch: Vec::with_capacity(256),
         };
-        Ok(Self { commit: Commit::new(Lsn(0)), config, tail: Mutex::new(tail) })
+        let (commit, spare_sync) = (Commit::new(Lsn(0)), SpareSync::default());
+        Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail) })
     }
 
     /// Adds a claim. The answer is the place after it: on disk once the log is synced up to there.
@@ -418,6 +420,11 @@ impl Log {
     /// Ends the log in order: everything on disk, the unused room given back.
     pub(crate) fn close(&self) -> Result<()> {
         self.sync_to(self.end())?;
+        // Not beside a leader: a failure is told to one of two who sync a file, and not to both.
+        self.commit.alone(|| self.close_alone())
+    }
+
+    fn close_alone(&self) -> Result<()> {
         let mut tail = self.tail.lock();
         // Under the lock under which records are added: from here on there are none. What others have
         // added since the sync is put on disk with the rest.

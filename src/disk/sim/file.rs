@@ -79,6 +79,11 @@ impl DiskFile for SimFile {
             Some(Fault::Crash | Fault::CrashInWrite) => Err(dead()),
             Some(fault) => {
                 state.tree.file_mut(self.node)?.fail_sync();
+                let call = state.after_failed_sync.take();
+                drop(state);
+                if let Some(call) = call {
+                    (call.0)();
+                }
                 Err(fault.into())
             }
         }

@@ -91,10 +91,11 @@ struct State {
     trace: Option<Vec<Step>>,
     locked: BTreeSet<u64>,
     after_sync: Option<Call>,
+    after_failed_sync: Option<Call>,
     before_fill: Option<Call>,
 }
 
-/// What [`SimDisk::after_next_sync`] or [`SimDisk::before_next_fill`] will run.
+/// What [`SimDisk::after_next_sync`] and its neighbours will run.
 struct Call(Box<dyn FnOnce() + Send>);
 
 impl std::fmt::Debug for Call {
@@ -163,6 +164,11 @@ impl SimDisk {
     /// What `call` writes came while that sync was under way, and is not covered by it.
     pub fn after_next_sync(&self, call: impl FnOnce() + Send + 'static) {
         self.state.lock().after_sync = Some(Call(Box::new(call)));
+    }
+
+    /// Runs `call` once: after the next sync of a file has failed, and before who asked for it hears so.
+    pub fn after_next_failed_sync(&self, call: impl FnOnce() + Send + 'static) {
+        self.state.lock().after_failed_sync = Some(Call(Box::new(call)));
     }
 
     /// Runs `call` once: before the next [`fill_ahead`](super::DiskFile::fill_ahead) of a file does anything.
@@ -257,6 +263,7 @@ impl Default for State {
             trace: None,
             locked: BTreeSet::new(),
             after_sync: None,
+            after_failed_sync: None,
             before_fill: None,
         }
     }
