@@ -72,19 +72,18 @@ impl Commit {
     /// Lets those append who were woken by the last sync, so that the next one covers them, too: the first of them would
     /// lead for itself alone otherwise. Goes on when nobody comes any more; one who came alone does not
     /// wait. (A group commit that waits for its group: Helland et al., 1987.)
-    fn gather(&self) {
+    fn gather(&self, mut give_way: impl FnMut(), is_late: impl Fn() -> bool) {
         let mut came = self.came.load(Ordering::Relaxed);
         let is_crowd = came - self.came_before.load(Ordering::Relaxed) > 1;
         let syncs = self.syncs.load(Ordering::Relaxed);
         if is_crowd && syncs >= self.looks_from.load(Ordering::Relaxed) {
-            let watch = Stopwatch::start();
             let (mut quiet, mut is_long) = (0, false);
             while quiet < LOOKS && !is_long {
-                thread::yield_now();
+                give_way();
                 let now = self.came.load(Ordering::Relaxed);
                 quiet = if now == came { quiet + 1 } else { 0 };
                 came = now;
-                is_long = watch.is_past(GATHER_MAX);
+                is_long = is_late();
             }
             let busy = self.busy_syncs.load(Ordering::Relaxed);
             if is_long {
@@ -122,7 +121,8 @@ impl Commit {
             self.done.wait(&mut leading);
         }
         self.lead_with(leading, || {
-            self.gather();
+            let watch = Stopwatch::start();
+            self.gather(thread::yield_now, || watch.is_past(GATHER_MAX));
             lead()
         })
     }
@@ -220,24 +220,41 @@ mod every_order;
 mod tests {
     use super::*;
 
-    /// Others may come faster than a leader looks.
+    /// How often a leader gives way when somebody comes the first `coming` times, and it is late after a hundred.
+    fn looks(commit: &Commit, came: u64, coming: u64) -> u64 {
+        commit.came.fetch_add(came, Ordering::Relaxed);
+        let looks = std::cell::Cell::new(0);
+        let give_way = || {
+            looks.set(looks.get() + 1);
+            if looks.get() <= coming {
+                commit.came.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        commit.gather(give_way, || looks.get() == 100);
+        looks.get()
+    }
+
+    #[test]
+    fn a_leader_gives_way_as_long_as_others_come_and_not_when_it_is_alone() {
+        let commit = Commit::new(Lsn(0));
+        assert_eq!(looks(&commit, 1, 0), 0, "alone");
+        assert_eq!(looks(&commit, 2, 0), u64::from(LOOKS));
+        assert_eq!(looks(&commit, 2, 5), 5 + u64::from(LOOKS));
+        assert_eq!(looks(&commit, 1, 0), 0, "those who came while it looked are not counted again");
+    }
+
+    /// Others may come faster than a leader looks, or keep the processor.
     #[test]
     fn i12_a_leader_does_not_wait_for_ever_while_others_come() {
         let commit = Commit::new(Lsn(0));
-        commit.came.store(2, Ordering::Relaxed);
-        let is_over = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                scope.spawn(|| {
-                    while !is_over.load(Ordering::Relaxed) {
-                        commit.came.fetch_add(1, Ordering::Relaxed);
-                    }
-                });
+        for busy in [BUSY_SYNCS_MIN, 2 * BUSY_SYNCS_MIN] {
+            assert_eq!(looks(&commit, 2, u64::MAX), 100);
+            for _ in 0..busy {
+                assert_eq!(looks(&commit, 2, u64::MAX), 0, "for {busy} syncs");
+                commit.syncs.fetch_add(1, Ordering::Relaxed);
             }
-            while commit.came.load(Ordering::Relaxed) < 1_000 {}
-            (0..100).for_each(|_| commit.gather());
-            is_over.store(true, Ordering::Relaxed);
-        });
+        }
+        assert_eq!(looks(&commit, 2, 0), u64::from(LOOKS));
     }
 
     #[test]
