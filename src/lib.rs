@@ -33,7 +33,7 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub use chunks::MemoryChunks;
 pub use engine::{
-    Durability, ExportEntry, ImportEntry, LostBytes, NamespaceStats, RepairReport, Stats,
+    Durability, ExportEntry, Held, ImportEntry, LostBytes, NamespaceStats, RepairReport, Stats,
     VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};

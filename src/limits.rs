@@ -48,6 +48,9 @@ pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
 /// How long a claim waits for a seal, a reservation or a heal before it says so (I12).
 pub(crate) const WAIT_MS_DEFAULT: u64 = 30_000;
 
+/// Most ids that `Store::held` lists: enough to find a worker that hangs.
+pub const HELD_LISTED_MAX: usize = 1024;
+
 /// How much engine time may pass that no manifest tells of: how far, at most, time can fall back when a
 /// process that claims nothing is killed and the clock is then behind.
 pub(crate) const TIME_MARK_MS_MAX: u64 = 10 * 60 * 1_000;

@@ -178,7 +178,7 @@ impl Engine {
     ) -> Result<BatchAnswer> {
         self.health.check()?;
         let members = self.members(ns, ids)?;
-        let mut patience = Patience::default();
+        let mut patience = Patience::of(spec.wait);
         let (answers, settle) = loop {
             let mut locked = self.lock_all(&members, &mut patience)?;
             match self.try_batch(&mut locked, ns, &members, spec)? {

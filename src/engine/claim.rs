@@ -10,6 +10,7 @@ use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::MutexGuard;
 use crate::time::{Timestamp, Ttl};
+use std::time::Duration;
 
 /// How an id is claimed: the settings of store and namespace, and what the call says.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,8 @@ pub(crate) struct ClaimSpec {
     pub(crate) ttl: Ttl,
     pub(crate) sliding: bool,
     pub(crate) durability: Durability,
+    /// How long the call may wait; `None`: as long as the store says.
+    pub(crate) wait: Option<Duration>,
 }
 
 /// The answer for one id.
@@ -35,7 +38,7 @@ impl Engine {
         let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
-        let mut patience = Patience::default();
+        let mut patience = Patience::of(spec.wait);
         let mut shard = cell.shard.lock();
         let (answer, settle) = loop {
             if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {

@@ -15,6 +15,7 @@ mod copier;
 mod durability;
 mod filters;
 mod heal;
+mod held;
 mod manifest;
 mod merger;
 mod namespaces;
@@ -33,6 +34,7 @@ mod transfer;
 mod verify;
 
 pub use durability::Durability;
+pub use held::Held;
 pub use repair::{LostBytes, RepairReport};
 pub use stats::{NamespaceStats, Stats};
 pub use transfer::{ExportEntry, ImportEntry};

@@ -1,5 +1,6 @@
 //! Questions about one id, and forgetting it.
 
+use crate::engine::claim::ClaimSpec;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
@@ -55,13 +56,13 @@ impl Engine {
     }
 
     /// Ends the live claim of an id; answers whether there was one. The next claim is a first.
-    pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], durability: Durability) -> Result<bool> {
+    pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<bool> {
         check_id(id)?;
         self.health.check()?;
         let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
-        let mut patience = Patience::default();
+        let mut patience = Patience::of(spec.wait);
         let mut shard = cell.shard.lock();
         let lsn = loop {
             if shard.reserved.holder(key, hash).is_some() {
@@ -86,14 +87,14 @@ impl Engine {
                 continue;
             }
             let grave = known.version.tombstone(now);
-            let level = durability.append_level();
+            let level = spec.durability.append_level();
             let entry = std::iter::once((key, grave));
             let lsn = self.log.append_versions(level, grave.generation(), entry)?;
             shard.put(key, hash, grave, lsn, Some(known));
             break lsn;
         };
         drop(shard);
-        self.settle(durability, lsn, true)?;
+        self.settle(spec.durability, lsn, true)?;
         Ok(true)
     }
 }

@@ -14,6 +14,7 @@ use crate::id::{IdHash, Key};
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
+use std::time::Duration;
 
 /// The answer for one id of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,11 @@ struct HeldId {
 }
 
 impl Hold {
+    /// The first id, or nothing.
+    pub(crate) fn first_id(&self) -> &[u8] {
+        self.ids.first().map_or(&[], |first| &self.bytes[..first.end])
+    }
+
     fn members(&self, ns: &NsInfo, engine: &Engine) -> Vec<Member<'_>> {
         let mut from = 0;
         let member = |held: &HeldId| {
@@ -62,6 +68,7 @@ impl Engine {
         &self,
         ns: &NsInfo,
         ids: &[I],
+        wait: Option<Duration>,
     ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::log::Lsn>)> {
         self.health.check()?;
         let members = self.members(ns, ids)?;
@@ -70,7 +77,8 @@ impl Engine {
         let mut hold = Hold { holder, bytes, ids, freezes };
         let mut answers = Vec::with_capacity(members.len());
         let mut settle = None;
-        let mut patience = Patience::default();
+        let since_ms = self.settings.clock.elapsed_ms();
+        let mut patience = Patience::of(wait);
         'again: loop {
             let mut locked = match self.lock_all(&members, &mut patience) {
                 Ok(locked) => locked,
@@ -119,7 +127,8 @@ impl Engine {
                         continue 'again;
                     }
                     ended @ (Lookup::Known(_) | Lookup::Unknown) => {
-                        shard.reserved.insert(member.key, member.hash, holder, &self.hasher);
+                        let (key, hash) = (member.key, member.hash);
+                        shard.reserved.insert(key, hash, holder, since_ms, &self.hasher);
                         hold.bytes.extend_from_slice(member.key.id);
                         let is_unknown = matches!(ended, Lookup::Unknown);
                         let end = hold.bytes.len();
@@ -146,7 +155,7 @@ impl Engine {
         if members.is_empty() {
             return Ok(());
         }
-        let mut patience = Patience::default();
+        let mut patience = Patience::of(spec.wait);
         let lsn = 'again: loop {
             let mut locked = self.lock_all(&members, &mut patience)?;
             let at = self.time.now();

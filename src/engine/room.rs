@@ -13,18 +13,28 @@ use std::time::{Duration, Instant};
 /// take the room or the id each time before the call gets its turn.
 #[derive(Debug, Default)]
 pub(super) struct Patience {
+    /// What the call asks for; without it the store's `wait_max` holds.
+    wait: Option<Duration>,
     /// Set by the first wait; most calls never wait, and never ask for the time.
     until: Option<Instant>,
 }
 
 impl Patience {
-    fn until(&mut self, wait_max: Duration) -> Instant {
-        *self.until.get_or_insert_with(|| deadline(wait_max))
+    pub(super) fn of(wait: Option<Duration>) -> Self {
+        Self { wait, until: None }
     }
 
-    /// Whether it has come to its end. Begins with the first question.
+    fn until(&mut self, wait_max: Duration) -> Instant {
+        let wait = self.wait.unwrap_or(wait_max);
+        *self.until.get_or_insert_with(|| deadline(wait))
+    }
+
+    /// Whether it has come to its end. Begins with the first question, to which the answer is no: a call
+    /// that may not wait still uses what it has just healed.
     pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
-        self.until(wait_max) < deadline(Duration::ZERO)
+        let has_begun = self.until.is_some();
+        let until = self.until(wait_max);
+        has_begun && until < deadline(Duration::ZERO)
     }
 }
 

@@ -5,7 +5,7 @@
 
 mod reserved;
 
-pub(crate) use reserved::ReservedSet;
+pub(crate) use reserved::{HeldKey, ReservedSet};
 
 use crate::chunks::ChunkId;
 use crate::exact::{

@@ -4,16 +4,26 @@
 //! come and go by the thousand, and an allocation for each would cost more than the rest.
 //!
 //! ```text
-//! holder u64 | namespace u32 | id length u16 | id
+//! holder u64 | since u64 | namespace u32 | id length u16 | id
 //! ```
 
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use hashbrown::HashTable;
+use std::collections::BinaryHeap;
 
-const HEAD: usize = 14;
+const HEAD: usize = 22;
 
 /// Bytes of released entries that are left in place before the block is written anew.
 const GARBAGE_BYTES: usize = 64 << 10;
+
+/// A reserved id, for a list of them. The order is that of age, the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct HeldKey {
+    /// When it was reserved, on the clock's elapsed time.
+    pub(crate) since_ms: u64,
+    pub(crate) ns: NsId,
+    pub(crate) id: Vec<u8>,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct ReservedSet {
@@ -27,10 +37,15 @@ fn holder_in(bytes: &[u8], at: u32) -> u64 {
     u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
 }
 
+fn since_in(bytes: &[u8], at: u32) -> u64 {
+    let at = at as usize + 8;
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
 fn key_in(bytes: &[u8], at: u32) -> Key<'_> {
     let entry = &bytes[at as usize..];
-    let ns = u32::from_le_bytes(entry[8..12].try_into().expect("four bytes"));
-    let len = u16::from_le_bytes(entry[12..14].try_into().expect("two bytes"));
+    let ns = u32::from_le_bytes(entry[16..20].try_into().expect("four bytes"));
+    let len = u16::from_le_bytes(entry[20..22].try_into().expect("two bytes"));
     Key { ns: NsId(ns), id: &entry[HEAD..HEAD + usize::from(len)] }
 }
 
@@ -55,12 +70,20 @@ impl ReservedSet {
     }
 
     /// Reserves an id that is not reserved.
-    pub(crate) fn insert(&mut self, key: Key<'_>, hash: IdHash, holder: u64, hasher: &IdHasher) {
+    pub(crate) fn insert(
+        &mut self,
+        key: Key<'_>,
+        hash: IdHash,
+        holder: u64,
+        since_ms: u64,
+        hasher: &IdHasher,
+    ) {
         if self.garbage > GARBAGE_BYTES && self.garbage > self.bytes.len() / 2 {
             self.write_anew();
         }
         let at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&holder.to_le_bytes());
+        self.bytes.extend_from_slice(&since_ms.to_le_bytes());
         self.bytes.extend_from_slice(&key.ns.0.to_le_bytes());
         self.bytes.extend_from_slice(&(key.id.len() as u16).to_le_bytes());
         self.bytes.extend_from_slice(key.id);
@@ -80,6 +103,31 @@ impl ReservedSet {
             self.bytes.clear();
             self.garbage = 0;
         }
+    }
+
+    /// The ids that have been reserved longest, of one namespace or of all: as many as asked, in no order. The lock
+    /// of the shard is held meanwhile, so only those are copied; the others cost a look.
+    pub(crate) fn oldest(&self, count: usize, ns: Option<NsId>) -> Vec<HeldKey> {
+        let mut oldest = BinaryHeap::new();
+        for at in &self.table {
+            let since = since_in(&self.bytes, *at);
+            if ns.is_some_and(|ns| key_in(&self.bytes, *at).ns != ns) {
+                continue;
+            }
+            // The youngest of those that are kept is on top.
+            if oldest.len() == count {
+                if oldest.peek().is_none_or(|(youngest, _)| since >= *youngest) {
+                    continue;
+                }
+                oldest.pop();
+            }
+            oldest.push((since, *at));
+        }
+        let held = |(since_ms, at): (u64, u32)| {
+            let key = key_in(&self.bytes, at);
+            HeldKey { since_ms, ns: key.ns, id: key.id.to_vec() }
+        };
+        oldest.into_iter().map(held).collect()
     }
 
     fn write_anew(&mut self) {
@@ -106,6 +154,7 @@ mod tests {
         let hasher = IdHasher::new(Seed([2; 16]));
         let mut set = ReservedSet::default();
         let mut model: HashMap<u64, u64> = HashMap::new();
+        let mut since: HashMap<u64, u64> = HashMap::new();
         let mut x = 7u64;
         let steps = if cfg!(miri) { 500 } else { 60_000 };
         for step in 0..steps {
@@ -123,11 +172,21 @@ mod tests {
                     }
                 }
                 None => {
-                    set.insert(key, hash, holder, &hasher);
+                    set.insert(key, hash, holder, step, &hasher);
                     model.insert(number, holder);
+                    since.insert(number, step);
                 }
             }
             assert_eq!(set.len(), model.len());
+            if step % 997 == 0 {
+                let mut expected: Vec<u64> = model.keys().map(|number| since[number]).collect();
+                expected.sort_unstable();
+                expected.truncate(7);
+                let mut oldest: Vec<u64> =
+                    set.oldest(7, None).iter().map(|held| held.since_ms).collect();
+                oldest.sort_unstable();
+                assert_eq!(oldest, expected, "step {step}");
+            }
         }
         assert!(set.bytes.len() < 4 * GARBAGE_BYTES, "released entries do not pile up");
     }

@@ -65,7 +65,8 @@ impl Builder {
     }
 
     /// How long a call waits for a reservation of somebody else or for room in memory before it says
-    /// [`Retry`](crate::ErrorKind::Retry); 30 s by default.
+    /// [`Retry`](crate::ErrorKind::Retry); 30 s by default. [`ClaimOptions::wait`](crate::ClaimOptions::wait) sets it
+    /// for one call.
     pub fn wait_max(self, wait: Duration) -> Self {
         self.set(|s| s.wait_max = wait)
     }

@@ -2,6 +2,7 @@
 
 use crate::engine::{Answer, Durability, SeenVersion};
 use crate::time::{Timestamp, Ttl};
+use std::time::Duration;
 
 /// The answer to a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,11 +54,12 @@ impl From<SeenVersion> for Seen {
     }
 }
 
-/// Settings for one call; what is not set is as in namespace and store.
+/// Settings for one call: a claim, a reservation, or the end of a claim. What is not set is as in namespace and store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClaimOptions {
     pub(super) ttl: Option<Ttl>,
     pub(super) durability: Option<Durability>,
+    pub(super) wait: Option<Duration>,
 }
 
 impl ClaimOptions {
@@ -76,5 +78,29 @@ impl ClaimOptions {
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         Self { durability: Some(durability), ..self }
+    }
+
+    /// How long the call may wait for a reservation of somebody else or for room in memory, instead of the
+    /// store's [`wait_max`](crate::Builder::wait_max). Then it ends with [`Retry`](crate::ErrorKind::Retry)
+    /// and has claimed nothing. Zero means not to wait: for callers that must not block, such as async tasks.
+    ///
+    /// Reads and writes of files are no waits in this sense, and neither is the sync at
+    /// [`Durability::Disk`]. Of a reservation, it is the wait of `reserve` itself and of each `confirm`.
+    ///
+    /// ```
+    /// use firstseen::{ClaimOptions, ErrorKind, Reserve};
+    /// use std::time::Duration;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db"))?;
+    /// let held = store.reserve("evt-1")?;
+    /// let now = ClaimOptions::new().wait(Duration::ZERO);
+    /// let busy = store.claim_with("evt-1", now).unwrap_err();
+    /// assert_eq!(busy.kind(), ErrorKind::Retry);
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn wait(self, wait: Duration) -> Self {
+        Self { wait: Some(wait), ..self }
     }
 }

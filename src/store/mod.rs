@@ -11,7 +11,8 @@ pub use namespace::{Namespace, NamespaceOptions};
 pub use reservation::{BatchReservation, Reservation, Reserve, Reserved};
 
 use crate::engine::{
-    self, Engine, ExportEntry, ImportEntry, RepairReport, Settings, Stats, Threads, VerifyReport,
+    self, Engine, ExportEntry, Held, ImportEntry, RepairReport, Settings, Stats, Threads,
+    VerifyReport,
 };
 use crate::error::Result;
 use crate::sync::Arc;
@@ -149,7 +150,19 @@ impl Store {
     /// [`Duplicate`](Claim::Duplicate) for every other, whatever the number of threads (I1).
     ///
     /// When the answer is heard, the claim is as safe as the store's durability says; so is, for a
-    /// duplicate, the claim that made it one (I6). While somebody has the id reserved, the call waits.
+    /// duplicate, the claim that made it one (I6).
+    ///
+    /// # Blocking
+    ///
+    /// **While somebody has the id reserved, the call blocks its thread** until the reservation is confirmed or
+    /// dropped, or for [`wait_max`](Builder::wait_max) (30 s), which ends with [`Retry`](crate::ErrorKind::Retry). So
+    /// it does while there is no room in memory.
+    ///
+    /// In an async task this stops a worker of the runtime. A task that holds a reservation over an `.await`
+    /// may then never get its turn: on a runtime with one thread, everything stands still until `wait_max`.
+    /// Where ids are reserved, async callers use [`reserve`](Self::reserve) in the place of `claim`: it answers
+    /// [`InProgress`](Reserve::InProgress) at once. Or they do not wait:
+    /// [`claim_with`](Self::claim_with) with [`ClaimOptions::wait`] of zero.
     ///
     /// # Errors
     ///
@@ -163,7 +176,8 @@ impl Store {
         namespace::claim(self.engine(), ns, id.as_ref(), ClaimOptions::new())
     }
 
-    /// Claims an id with settings for this call.
+    /// Claims an id with settings for this call. Blocks as [`claim`](Self::claim) does while the id is reserved, for
+    /// [`ClaimOptions::wait`] if that is set.
     ///
     /// ```
     /// use firstseen::{ClaimOptions, Durability, hours};
@@ -185,7 +199,7 @@ impl Store {
 
     /// Claims many ids at once: one answer for each, in order. Faster than one by one, and one wait for
     /// durability. A copy of an id within the batch is a duplicate of the first. The batch is one record:
-    /// after an error none of it was claimed.
+    /// after an error none of it was claimed. Blocks as [`claim`](Self::claim) does while any of the ids is reserved.
     ///
     /// # Errors
     ///
@@ -203,13 +217,61 @@ impl Store {
         self.default_namespace().claim_batch(ids)
     }
 
-    /// Reserves an id: its effect can be made now and the claim confirmed afterwards. See [`Reserve`].
+    /// Claims many ids at once, with settings for this call.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_batch`](Self::claim_batch) and [`claim_with`](Self::claim_with).
+    pub fn claim_batch_with<I: AsRef<[u8]>>(
+        &self,
+        ids: &[I],
+        options: ClaimOptions,
+    ) -> Result<Vec<Claim>> {
+        self.default_namespace().claim_batch_with(ids, options)
+    }
+
+    /// Reserves an id: its effect can be made now and the claim confirmed afterwards. See [`Reservation`].
+    ///
+    /// # In async code
+    ///
+    /// This is the call for async tasks: an id that somebody else holds is
+    /// [`InProgress`](Reserve::InProgress) at once, where [`claim`](Self::claim) and [`forget`](Self::forget) block
+    /// their thread. It waits only for room in memory, which is rare; [`reserve_with`](Self::reserve_with) and a
+    /// [`wait`](ClaimOptions::wait) of zero rule that out too.
+    ///
+    /// A reservation may be held over an `.await` as long as every other task asks for the id by `reserve` as
+    /// well. One that calls `claim` or `forget` on it blocks its worker until the reservation ends; on a runtime with
+    /// one thread the holder is then never polled, and everything stands still until
+    /// [`wait_max`](Builder::wait_max). The way out: `reserve` everywhere, a `wait` of zero, or such calls in
+    /// `spawn_blocking`. [`sync`](Self::sync) waits for the disk and belongs there in any case:
+    /// `examples/tokio_consumer.rs` shows it.
     ///
     /// # Errors
     ///
     /// As [`claim`](Self::claim).
     pub fn reserve(&self, id: impl AsRef<[u8]>) -> Result<Reserve> {
         self.default_namespace().reserve(id)
+    }
+
+    /// Reserves an id with settings for this call and the claim that `confirm` makes.
+    ///
+    /// ```
+    /// use firstseen::{ClaimOptions, Reserve, hours};
+    /// use std::time::Duration;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db"))?;
+    /// let options = ClaimOptions::new().ttl(hours(1)).wait(Duration::ZERO);
+    /// let Reserve::FirstSeen(mut held) = store.reserve_with("evt-1", options)? else { panic!("it is new") };
+    /// assert_eq!(held.id(), b"evt-1");
+    /// held.confirm()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_with`](Self::claim_with).
+    pub fn reserve_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Reserve> {
+        self.default_namespace().reserve_with(id, options)
     }
 
     /// Reserves many ids at once. See [`BatchReservation`].
@@ -219,6 +281,39 @@ impl Store {
     /// As [`claim_batch`](Self::claim_batch).
     pub fn reserve_batch<I: AsRef<[u8]>>(&self, ids: &[I]) -> Result<BatchReservation> {
         self.default_namespace().reserve_batch(ids)
+    }
+
+    /// Reserves many ids at once; the settings are those of this call and of the claims that `confirm` makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_batch`](Self::claim_batch) and [`claim_with`](Self::claim_with).
+    pub fn reserve_batch_with<I: AsRef<[u8]>>(
+        &self,
+        ids: &[I],
+        options: ClaimOptions,
+    ) -> Result<BatchReservation> {
+        self.default_namespace().reserve_batch_with(ids, options)
+    }
+
+    /// The ids that are reserved now and for how long, the oldest first, [`HELD_LISTED_MAX`] at most;
+    /// [`Stats::ids_reserved`] counts them all. A reservation does not expire, so one with a great age is a worker
+    /// that hangs or has forgotten it.
+    ///
+    /// [`HELD_LISTED_MAX`]: crate::limits::HELD_LISTED_MAX
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db"))?;
+    /// let held = store.reserve("evt-1")?;
+    /// let oldest = &store.held()[0];
+    /// assert_eq!((oldest.id.as_slice(), oldest.namespace.as_str()), (&b"evt-1"[..], "default"));
+    /// assert!(oldest.age.as_secs() < 60);
+    /// # drop(held);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn held(&self) -> Vec<Held> {
+        self.engine().held(None)
     }
 
     /// Whether the id has a live claim. Claims nothing and writes nothing.
@@ -250,13 +345,22 @@ impl Store {
     }
 
     /// Ends the live claim of an id, so that the next claim of it is a first. Answers whether there was
-    /// one. As durable as a claim.
+    /// one. As durable as a claim. Blocks as [`claim`](Self::claim) does while the id is reserved.
     ///
     /// # Errors
     ///
     /// As [`claim`](Self::claim).
     pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool> {
         self.default_namespace().forget(id)
+    }
+
+    /// Ends the live claim of an id with settings for this call: the durability and the wait. A ttl means nothing here.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_with`](Self::claim_with).
+    pub fn forget_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<bool> {
+        self.default_namespace().forget_with(id, options)
     }
 
     /// Makes everything that was answered before this call survive a power cut. The pattern for a

@@ -1,6 +1,6 @@
 //! A namespace: the calls of a store, for ids of their own.
 
-use crate::engine::{ClaimSpec, Engine, NsInfo};
+use crate::engine::{ClaimSpec, Engine, Held, NsInfo};
 use crate::error::Result;
 use crate::store::{
     BatchReservation, Claim, ClaimOptions, Reservation, Reserve, Reserved, Seen, Store,
@@ -50,6 +50,7 @@ pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Resul
         ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
         sliding: ns.sliding(),
         durability: options.durability.unwrap_or(engine.settings.durability),
+        wait: options.wait,
     })
 }
 
@@ -113,11 +114,11 @@ impl Namespace {
         self.claim_batch_with(ids, ClaimOptions::new())
     }
 
-    /// Claims many ids with settings for this call.
+    /// As [`Store::claim_batch_with`].
     ///
     /// # Errors
     ///
-    /// As [`Store::claim_batch`] and [`Store::claim_with`].
+    /// As [`Store::claim_batch_with`].
     pub fn claim_batch_with<I: AsRef<[u8]>>(
         &self,
         ids: &[I],
@@ -134,7 +135,16 @@ impl Namespace {
     ///
     /// As [`Store::reserve`].
     pub fn reserve(&self, id: impl AsRef<[u8]>) -> Result<Reserve> {
-        let batch = self.reserve_batch(&[id])?;
+        self.reserve_with(id, ClaimOptions::new())
+    }
+
+    /// As [`Store::reserve_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::reserve_with`].
+    pub fn reserve_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Reserve> {
+        let batch = self.reserve_batch_with(&[id], options)?;
         Ok(match batch.answers().first() {
             Some(Reserved::Duplicate { first_seen }) => {
                 Reserve::Duplicate { first_seen: *first_seen }
@@ -153,18 +163,18 @@ impl Namespace {
         self.reserve_batch_with(ids, ClaimOptions::new())
     }
 
-    /// Reserves many ids; the settings are those of the claims that `confirm` makes.
+    /// As [`Store::reserve_batch_with`].
     ///
     /// # Errors
     ///
-    /// As [`Store::reserve_batch`] and [`Store::claim_with`].
+    /// As [`Store::reserve_batch_with`].
     pub fn reserve_batch_with<I: AsRef<[u8]>>(
         &self,
         ids: &[I],
         options: ClaimOptions,
     ) -> Result<BatchReservation> {
         let spec = spec(self.engine(), &self.info, options)?;
-        let (hold, answers, lsn) = self.engine().reserve(&self.info, ids)?;
+        let (hold, answers, lsn) = self.engine().reserve(&self.info, ids, spec.wait)?;
         // Made before the wait: if that fails, dropping it releases the ids.
         let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
         if let Some(lsn) = lsn {
@@ -199,7 +209,21 @@ impl Namespace {
     ///
     /// As [`Store::forget`].
     pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool> {
-        let engine = self.engine();
-        engine.forget(&self.info, id.as_ref(), engine.settings.durability)
+        self.forget_with(id, ClaimOptions::new())
+    }
+
+    /// As [`Store::forget_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::forget_with`].
+    pub fn forget_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<bool> {
+        let spec = spec(self.engine(), &self.info, options)?;
+        self.engine().forget(&self.info, id.as_ref(), spec)
+    }
+
+    /// As [`Store::held`], for the ids of this namespace.
+    pub fn held(&self) -> Vec<Held> {
+        self.engine().held(Some(self.info.id))
     }
 }

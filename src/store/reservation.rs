@@ -24,7 +24,8 @@ pub enum Reserve {
 ///
 /// Make the effect, then confirm. A crash in between means that the event is worked on again when it
 /// comes again: at least once, with a second effect only around a crash. Nothing is in the log before
-/// `confirm`. While the id is held, [`claim`](crate::Store::claim) of it waits.
+/// `confirm`. While the id is held, [`claim`](crate::Store::claim) of it blocks, and
+/// [`reserve`](crate::Store::reserve) says `InProgress`. In async code, read there before you hold it over an `.await`.
 ///
 /// ```
 /// use firstseen::Reserve;
@@ -46,6 +47,11 @@ pub struct Reservation {
 impl Reservation {
     pub(super) fn new(batch: BatchReservation) -> Self {
         Self { batch }
+    }
+
+    /// The id that is held, or was until [`confirm`](Self::confirm).
+    pub fn id(&self) -> &[u8] {
+        self.batch.hold.first_id()
     }
 
     /// Makes the id a claim, as durable as was asked. After an error the id is still held, and the call
@@ -90,7 +96,8 @@ pub enum Reserved {
 #[must_use = "a reservation that is dropped is released"]
 pub struct BatchReservation {
     namespace: Namespace,
-    hold: Option<Hold>,
+    hold: Hold,
+    is_held: bool,
     answers: Vec<Reserved>,
     spec: ClaimSpec,
 }
@@ -108,7 +115,8 @@ impl BatchReservation {
             HoldAnswer::SameBatch => Reserved::SameBatch,
             HoldAnswer::InProgress => Reserved::InProgress,
         };
-        Self { namespace, hold: Some(hold), answers: answers.iter().map(answer).collect(), spec }
+        let answers = answers.iter().map(answer).collect();
+        Self { namespace, hold, is_held: true, answers, spec }
     }
 
     /// One answer for each id, in the order of the call.
@@ -123,17 +131,19 @@ impl BatchReservation {
     ///
     /// As [`Store::claim`](crate::Store::claim).
     pub fn confirm(&mut self) -> Result<()> {
-        let Some(hold) = &self.hold else { return Ok(()) };
-        self.namespace.engine().confirm(self.namespace.info(), hold, self.spec)?;
-        self.hold = None;
+        if !self.is_held {
+            return Ok(());
+        }
+        self.namespace.engine().confirm(self.namespace.info(), &self.hold, self.spec)?;
+        self.is_held = false;
         Ok(())
     }
 }
 
 impl Drop for BatchReservation {
     fn drop(&mut self) {
-        if let Some(hold) = self.hold.take() {
-            self.namespace.engine().release(self.namespace.info(), &hold);
+        if self.is_held {
+            self.namespace.engine().release(self.namespace.info(), &self.hold);
         }
     }
 }

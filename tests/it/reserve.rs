@@ -2,7 +2,10 @@
 
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{ErrorKind, MemoryChunks, Reservation, Reserve, Reserved, Store};
+use firstseen::{
+    ClaimOptions, Durability, ErrorKind, MemoryChunks, Reservation, Reserve, Reserved, Store,
+    limits, seconds,
+};
 use std::time::Duration;
 
 fn open(disk: &SimDisk) -> Store {
@@ -256,4 +259,129 @@ fn i12_whoever_waits_for_an_id_is_woken_when_it_is_released() {
         drop(held);
         assert!(waiting.join().expect("does not panic"));
     });
+}
+
+fn waiting(wait: Duration) -> ClaimOptions {
+    ClaimOptions::new().wait(wait)
+}
+
+/// The store would wait for ten minutes: a call that waits longer than it says hangs here.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long the calls took, for a person's clock")]
+fn i12_each_call_waits_for_a_reservation_no_longer_than_it_says() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).wait_max(Duration::from_secs(600)).open().unwrap();
+    let named = store.namespace("named").unwrap();
+    let _held = (hold(&store, "a"), named.reserve("a").unwrap());
+    for (wait, least) in [(Duration::ZERO, 0), (Duration::from_millis(30), 30)] {
+        let options = waiting(wait);
+        let calls: [&dyn Fn() -> Option<ErrorKind>; 6] = [
+            &|| store.claim_with("a", options).err().map(|e| e.kind()),
+            &|| store.claim_batch_with(&["b", "a"], options).err().map(|e| e.kind()),
+            &|| store.forget_with("a", options).err().map(|e| e.kind()),
+            &|| named.claim_with("a", options).err().map(|e| e.kind()),
+            &|| named.claim_batch_with(&["b", "a"], options).err().map(|e| e.kind()),
+            &|| named.forget_with("a", options).err().map(|e| e.kind()),
+        ];
+        for (n, call) in calls.iter().enumerate() {
+            let began = std::time::Instant::now();
+            assert_eq!(call(), Some(ErrorKind::Retry), "call {n} with a wait of {wait:?}");
+            let took = began.elapsed();
+            assert!(took >= Duration::from_millis(least), "call {n} waited {took:?} only");
+            assert!(took < Duration::from_secs(60), "call {n} waited {took:?}");
+        }
+    }
+    // Not to wait is no refusal where there is nothing to wait for.
+    let now = waiting(Duration::ZERO);
+    assert!(store.claim_with("b", now).unwrap().is_first_seen(), "the batch claimed nothing");
+    assert!(store.claim_with("b", now).unwrap().is_duplicate());
+    assert!(store.forget_with("b", now).unwrap());
+}
+
+/// The other direction: a call may wait longer than the store does.
+#[test]
+fn a_call_that_may_wait_longer_than_the_store_hears_what_came_of_the_reservation() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).wait_max(Duration::ZERO).open().unwrap();
+    let mut held = hold(&store, "a");
+    assert_eq!(store.claim("a").unwrap_err().kind(), ErrorKind::Retry);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| store.claim_with("a", waiting(Duration::from_secs(600))));
+        std::thread::park_timeout(Duration::from_millis(20));
+        held.confirm().unwrap();
+        assert!(waits.join().unwrap().unwrap().is_duplicate());
+    });
+}
+
+/// Nobody seals here, so in the end there is no room in memory: who may not wait for that hears so at once.
+#[test]
+fn i12_no_call_waits_for_room_longer_than_it_says() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock()).shards(1).wait_max(Duration::from_secs(600)).open().unwrap();
+    let now = waiting(Duration::ZERO);
+    let Reserve::FirstSeen(mut held) = store.reserve_with(id(u64::MAX), now).unwrap() else {
+        panic!("it is new")
+    };
+    let full = (0..).find_map(|n| store.claim_with(id(n), now).err()).unwrap();
+    assert_eq!(full.kind(), ErrorKind::Retry);
+    let new = id(1 << 40);
+    assert_eq!(store.reserve_with(new, now).map_err(|e| e.kind()).err(), Some(ErrorKind::Retry));
+    let batch = store.reserve_batch_with(&[new], now).map_err(|e| e.kind());
+    assert_eq!(batch.err(), Some(ErrorKind::Retry));
+    assert_eq!(held.confirm().unwrap_err().kind(), ErrorKind::Retry);
+    settle(&store);
+    held.confirm().unwrap();
+}
+
+#[test]
+fn what_a_reservation_was_made_with_holds_for_its_claim() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    let options = ClaimOptions::new().ttl(seconds(5)).durability(Durability::Disk);
+    let Reserve::FirstSeen(mut held) = store.reserve_with("a", options).unwrap() else {
+        panic!("it is new")
+    };
+    assert_eq!(held.id(), b"a");
+    held.confirm().unwrap();
+    assert_eq!(held.id(), b"a", "also afterwards");
+    assert_eq!(store.get("a").unwrap().unwrap().deadline.as_millis(), NOW + 5_000);
+    let after_power_cut = sim(&disk.lose_unsynced(), &clock).open().unwrap();
+    assert!(after_power_cut.contains("a").unwrap());
+}
+
+#[test]
+fn held_ids_are_listed_with_their_age_the_oldest_first() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().unwrap();
+    let named = store.namespace("named").unwrap();
+    let listed = |held: Vec<firstseen::Held>| -> Vec<(Vec<u8>, String, u64)> {
+        held.into_iter().map(|h| (h.id, h.namespace, h.age.as_secs())).collect()
+    };
+    let line = |id: &str, ns: &str, age| (id.as_bytes().to_vec(), ns.to_owned(), age);
+    assert!(store.held().is_empty());
+    let mut first = hold(&store, "first");
+    clock.advance(Duration::from_secs(60));
+    let second = named.reserve("second").unwrap();
+    clock.advance(Duration::from_secs(5));
+    // A step of the wall clock makes nobody older.
+    clock.jump_to(firstseen::Timestamp::from_millis(NOW + 7 * 86_400_000));
+    let third = hold(&store, "third");
+    let both = [line("first", "default", 65), line("third", "default", 0)];
+    assert_eq!(listed(store.default_namespace().held()), both);
+    assert_eq!(listed(named.held()), [line("second", "named", 5)]);
+    let all = [line("first", "default", 65), line("second", "named", 5), both[1].clone()];
+    assert_eq!(listed(store.held()), all);
+    first.confirm().unwrap();
+    drop((second, third));
+    assert!(store.held().is_empty(), "neither what is confirmed nor what is dropped is held");
+    assert!(named.held().is_empty());
+    // However many there are, the list is bounded, and has the oldest.
+    let old = hold(&store, "old");
+    clock.advance(Duration::from_secs(1));
+    let many = store.reserve_batch(&ids(0..5_000)).unwrap();
+    let held = store.held();
+    assert_eq!(held.len(), limits::HELD_LISTED_MAX);
+    assert_eq!((held[0].id.as_slice(), held[0].age.as_secs()), (&b"old"[..], 1));
+    assert_eq!(store.stats().ids_reserved, 5_001);
+    drop((old, many));
 }

@@ -23,7 +23,7 @@ impl Model {
         let hasher = IdHasher::new(Seed([7; 16]));
         let hash = hasher.hash(KEY);
         let mut shard = Shard::new(hasher, 1 << 10, 1 << 10);
-        shard.reserved.insert(KEY, hash, 1, &hasher);
+        shard.reserved.insert(KEY, hash, 1, 0, &hasher);
         let cell = ShardCell { shard: Mutex::new(shard), changed: Condvar::new() };
         Arc::new(Self { cell, health: Health::default(), hash })
     }

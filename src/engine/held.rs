@@ -1,0 +1,43 @@
+//! The list of ids that are reserved now: it shows a worker that hangs.
+
+use crate::engine::Engine;
+use crate::id::NsId;
+use crate::limits;
+use crate::shard::HeldKey;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// An id that is reserved and neither confirmed nor released.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Held {
+    /// The id.
+    pub id: Vec<u8>,
+    /// The name of its namespace.
+    pub namespace: String,
+    /// For how long it has been reserved. Steps of the wall clock do not change it.
+    pub age: Duration,
+}
+
+impl Engine {
+    /// The ids that have been reserved longest, of one namespace or of all, the oldest first. Bounded, whatever the
+    /// number of reservations: each shard is locked once and copies no more ids than are listed.
+    pub(crate) fn held(&self, ns: Option<NsId>) -> Vec<Held> {
+        let mut oldest: Vec<HeldKey> = Vec::new();
+        for cell in &self.shards {
+            let here = cell.shard.lock().reserved.oldest(limits::HELD_LISTED_MAX, ns);
+            oldest.extend(here);
+            oldest.sort_unstable();
+            oldest.truncate(limits::HELD_LISTED_MAX);
+        }
+        let now = self.settings.clock.elapsed_ms();
+        let infos = self.namespaces.all();
+        let names: HashMap<NsId, &str> = infos.iter().map(|i| (i.id, i.name.as_str())).collect();
+        let held = |held: HeldKey| Held {
+            id: held.id,
+            namespace: names.get(&held.ns).copied().unwrap_or_default().to_owned(),
+            age: Duration::from_millis(now.saturating_sub(held.since_ms)),
+        };
+        oldest.into_iter().map(held).collect()
+    }
+}
