@@ -4,6 +4,7 @@ mod batch;
 mod claims;
 mod cli;
 mod clock;
+mod consumer;
 mod damage;
 mod durability;
 mod errors;

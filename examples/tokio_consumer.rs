@@ -1,0 +1,214 @@
+//! An async consumer: many tasks, and **at least once, with a second effect only around a crash**.
+//!
+//! Each task does: `reserve`, the work, `confirm`, one shared `sync`, acknowledge. Three rules keep the runtime going:
+//!
+//! - Tasks `reserve` and never `claim`: `claim` blocks its thread while another task has the id, and the holder may
+//!   need that thread to get on. `reserve` answers `InProgress` at once. With `ClaimOptions::wait` of zero
+//!   neither it nor `confirm` waits for room in memory: they say `Retry` instead.
+//! - A reservation may be held over an `.await`. Nobody waits for it.
+//! - `sync` waits for the disk, so it runs in `spawn_blocking`; and one sync serves all tasks that wait for one.
+//!
+//! The broker and the record of effects are files here, so that the program can be killed at any moment and started
+//! again. Try it: interrupt it, run it again, and look at `effects` in its folder. A test kills it at random.
+//!
+//! ```sh
+//! cargo run --release --example tokio_consumer
+//! ```
+
+use firstseen::{ClaimOptions, Error, ErrorKind, Reservation, Reserve, Store, days};
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+
+/// Tasks that work at the same time.
+pub(crate) const WORKERS: usize = 64;
+const EVENTS: usize = 5_000;
+const WORK: Duration = Duration::from_millis(2);
+
+/// Any error, so that a task can hand it on.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> Result<(), Failure> {
+    let given = std::env::args().nth(1).map(PathBuf::from);
+    let folder = given.unwrap_or_else(|| std::env::temp_dir().join("firstseen-example-tokio"));
+    let done = run(&folder, EVENTS)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "{done} effects in this run; all {EVENTS} events are acknowledged")?;
+    writeln!(out, "the files are in {}; remove the folder to start again", folder.display())?;
+    Ok(())
+}
+
+/// Works until the broker has nothing left to deliver. Answers how many effects were made.
+pub(crate) fn run(folder: &Path, events: usize) -> Result<usize, Failure> {
+    fs::create_dir_all(folder)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_time().build()?.block_on(consume(folder, events))
+}
+
+async fn consume(folder: &Path, events: usize) -> Result<usize, Failure> {
+    let store = Store::builder(folder.join("seen.db")).ttl(days(7)).open()?;
+    let broker = Arc::new(Broker::open(&folder.join("acknowledged"), events)?);
+    let (to_workers, deliveries) = mpsc::channel(2 * WORKERS);
+    let (to_syncer, waiting) = mpsc::channel(WORKERS);
+    let worker = Arc::new(Worker {
+        store: store.clone(),
+        broker: Arc::clone(&broker),
+        deliveries: AsyncMutex::new(deliveries),
+        syncer: to_syncer,
+        effects: Mutex::new(append_to(&folder.join("effects"))?),
+    });
+    let syncer = tokio::spawn(sync_for_all(store, waiting));
+    let workers: Vec<_> =
+        (0..WORKERS).map(|_| tokio::spawn(Arc::clone(&worker).work_on_all())).collect();
+    drop(worker);
+
+    // The broker delivers what is not acknowledged, again and again, and some of it twice at a time.
+    while let Some(open) = broker.not_acknowledged() {
+        for (n, id) in open.into_iter().enumerate() {
+            let copies = if n % 5 == 0 { 2 } else { 1 };
+            for _ in 0..copies {
+                // Fails if every worker has ended: their errors are heard below.
+                let _ = to_workers.send(id.clone()).await;
+            }
+        }
+        if workers.iter().any(tokio::task::JoinHandle::is_finished) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(to_workers);
+
+    let mut done = 0;
+    for worker in workers {
+        done += worker.await??;
+    }
+    syncer.await?;
+    Ok(done)
+}
+
+struct Worker {
+    store: Store,
+    broker: Arc<Broker>,
+    deliveries: AsyncMutex<mpsc::Receiver<String>>,
+    syncer: mpsc::Sender<Waiting>,
+    effects: Mutex<File>,
+}
+
+impl Worker {
+    async fn work_on_all(self: Arc<Self>) -> Result<usize, Failure> {
+        let mut done = 0;
+        loop {
+            // A statement of its own, so that the lock is free again while the event is worked on.
+            let next = self.deliveries.lock().await.recv().await;
+            let Some(id) = next else { return Ok(done) };
+            done += usize::from(self.work_on(&id).await?);
+        }
+    }
+
+    /// Answers whether the effect was made.
+    async fn work_on(&self, id: &str) -> Result<bool, Failure> {
+        let now = ClaimOptions::new().wait(Duration::ZERO);
+        let is_new = match self.store.reserve_with(id, now) {
+            Ok(Reserve::FirstSeen(mut held)) => {
+                // If this fails, `held` is dropped and so released, and the event comes again.
+                self.make_effect(id).await?;
+                confirm(&mut held).await?;
+                true
+            }
+            // Its effect was made, perhaps a moment ago: the claim may not be on disk yet, so `sync` goes before
+            // the acknowledgement here too.
+            Ok(Reserve::Duplicate { .. }) => false,
+            // Another task is at it. Not acknowledged, so it comes again, and is a duplicate then.
+            Ok(Reserve::InProgress) => return Ok(false),
+            Err(e) if e.kind() == ErrorKind::Retry => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
+        self.sync().await?;
+        self.broker.acknowledge(id)?;
+        Ok(is_new)
+    }
+
+    /// A real one would hand `id` on as idempotency key. This one takes its time and writes a line.
+    async fn make_effect(&self, id: &str) -> io::Result<()> {
+        tokio::time::sleep(WORK).await;
+        let line = format!("{id} {}\n", std::process::id());
+        // One write for one line: killed at any moment, the file has whole lines.
+        self.effects.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
+    }
+
+    /// Returns when everything that was confirmed before is on disk.
+    async fn sync(&self) -> Result<(), Failure> {
+        let (answer, heard) = oneshot::channel();
+        self.syncer.send(answer).await?;
+        Ok(heard.await??)
+    }
+}
+
+/// After an error the id is still held, so the call may be repeated.
+async fn confirm(held: &mut Reservation) -> Result<(), Error> {
+    loop {
+        match held.confirm() {
+            Err(e) if e.kind() == ErrorKind::Retry => {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// The way back to a task that waits for a sync.
+type Waiting = oneshot::Sender<Result<(), Arc<Error>>>;
+
+/// One sync for all tasks that wait for one. Who asks while it runs is served by the next.
+async fn sync_for_all(store: Store, mut waiting: mpsc::Receiver<Waiting>) {
+    let mut group = Vec::new();
+    while waiting.recv_many(&mut group, WORKERS).await > 0 {
+        let store = store.clone();
+        let synced = tokio::task::spawn_blocking(move || store.sync().map_err(Arc::new)).await;
+        let Ok(synced) = synced else { return };
+        for task in group.drain(..) {
+            // A task that is gone needs no answer.
+            let _ = task.send(synced.clone());
+        }
+    }
+}
+
+/// Stands for a broker that delivers at least once. Its acknowledgements are lines in a file, as a real one keeps
+/// them outside of this process.
+struct Broker {
+    events: Vec<String>,
+    acknowledged: Mutex<(HashSet<String>, File)>,
+}
+
+impl Broker {
+    fn open(path: &Path, events: usize) -> io::Result<Self> {
+        let file = append_to(path)?;
+        let known = fs::read_to_string(path)?.lines().map(str::to_owned).collect();
+        let events = (0..events).map(|n| format!("evt-{n:06}")).collect();
+        Ok(Self { events, acknowledged: Mutex::new((known, file)) })
+    }
+
+    /// `None` when all is done.
+    fn not_acknowledged(&self) -> Option<Vec<String>> {
+        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.events.iter().filter(|id| !acknowledged.0.contains(*id));
+        let open: Vec<String> = open.cloned().collect();
+        (!open.is_empty()).then_some(open)
+    }
+
+    fn acknowledge(&self, id: &str) -> io::Result<()> {
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        if acknowledged.0.insert(id.to_owned()) {
+            acknowledged.1.write_all(format!("{id}\n").as_bytes())?;
+        }
+        Ok(())
+    }
+}
+
+fn append_to(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
