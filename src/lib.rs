@@ -1,3 +1,10 @@
+// The README links to files, which are not there in rustdoc. Of two definitions of a link the first one counts.
+//! [docs/OPERATIONS.md]: crate::guide::operations
+//! [docs/GUARANTEES.md]: crate::guide::guarantees
+//! [docs/RELIABILITY.md]: crate::guide::reliability
+//! [docs/BENCHMARKS.md]: crate::guide
+//! [docs/SCALING.md]: crate::guide::scaling
+//! [docs/DESIGN.md]: crate::guide::design
 #![doc = include_str!("../README.md")]
 
 // Bottom up: a module imports only from those before it (docs/DESIGN.md, "Arrows"; tests/tidy.rs).
@@ -42,3 +49,30 @@ pub use store::{
     Reserve, Reserved, Seen, Store,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds};
+
+/// The documents of the repository's folder docs, as far as they need no pictures.
+///
+/// docs/BENCHMARKS.md, with its plots, is in the repository only.
+#[cfg(doc)]
+pub mod guide {
+    #[doc = "[GUARANTEES.md]: crate::guide::guarantees"]
+    #[doc = include_str!("../docs/OPERATIONS.md")]
+    pub mod operations {}
+    #[cfg(not(doctest))]
+    #[doc = include_str!("../docs/GUARANTEES.md")]
+    pub mod guarantees {}
+    #[cfg(not(doctest))]
+    #[doc = "[GUARANTEES.md]: crate::guide::guarantees"]
+    #[doc = "[DESIGN.md]: crate::guide::design"]
+    #[doc = include_str!("../docs/RELIABILITY.md")]
+    pub mod reliability {}
+    #[cfg(not(doctest))]
+    #[doc = "[BENCHMARKS.md]: crate::guide"]
+    #[doc = include_str!("../docs/SCALING.md")]
+    pub mod scaling {}
+    #[cfg(not(doctest))]
+    #[doc = "[BENCHMARKS.md]: crate::guide"]
+    #[doc = "[SCALING.md]: crate::guide::scaling"]
+    #[doc = include_str!("../docs/DESIGN.md")]
+    pub mod design {}
+}

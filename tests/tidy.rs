@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const LINES_MAX: usize = 800;
 
@@ -234,7 +235,10 @@ fn looks_like_a_file(text: &str) -> bool {
 fn complain_about_names(path: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {
     let links = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let beside = Path::new(path).parent().unwrap_or(Path::new(""));
-    let links = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
+    // `[name]: target`, on a line of its own.
+    let defined = text.lines().filter(|line| line.starts_with('['));
+    let defined = defined.filter_map(|line| line.split_once("]: ").map(|(_, target)| target));
+    let links = links.chain(defined).filter(|link| !link.contains("://") && !link.starts_with('#'));
     let linked = links.map(|link| beside.join(link).to_string_lossy().into_owned());
     let named = quoted(text).into_iter().filter(|q| looks_like_a_file(q)).map(str::to_owned);
     let missing = named.chain(linked).filter(|name| !exists(name));
@@ -407,6 +411,94 @@ fn documents_name_only_what_is_there() {
     );
 }
 
+fn cargo(args: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let ended = Command::new(cargo).args(args).current_dir(root()).output().expect("cargo runs");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    String::from_utf8(ended.stdout).expect("cargo prints UTF-8")
+}
+
+/// 1.89 and 1.89.0 as numbers that can be compared.
+fn rust_version(text: &str) -> Vec<u32> {
+    let mut numbers: Vec<u32> = text.split('.').map_while(|part| part.parse().ok()).collect();
+    numbers.resize(3, 0);
+    numbers
+}
+
+/// What a package of the lock file declares must not be newer than what we do.
+fn complain_about_rust_versions(metadata: &str) -> Vec<String> {
+    let metadata: serde_json::Value = serde_json::from_str(metadata).expect("metadata is JSON");
+    let packages = metadata["packages"].as_array().expect("packages");
+    let declared = |p: &serde_json::Value| p["rust_version"].as_str().map(str::to_owned);
+    let name = |p: &serde_json::Value| format!("{} {}", p["name"], p["version"]);
+    let ours = packages.iter().find(|p| p["name"] == "firstseen").and_then(declared);
+    let ours = ours.expect("we declare one");
+    let newer = packages.iter().filter_map(|p| {
+        let wants = declared(p).filter(|wants| rust_version(wants) > rust_version(&ours))?;
+        Some(format!("{} needs Rust {wants}, and we declare {ours}", name(p)))
+    });
+    newer.collect()
+}
+
+#[test]
+fn no_dependency_needs_a_newer_rust_than_we_declare() {
+    let metadata = cargo(&["metadata", "--format-version", "1", "--locked", "--offline"]);
+    assert!(metadata.contains("\"name\":\"sled\""), "all packages are there");
+    assert_none(&complain_about_rust_versions(&metadata));
+}
+
+/// What is packed: what a user needs, and nothing else.
+fn complain_about_package(list: &str) -> Vec<String> {
+    let files: BTreeSet<&str> = list.lines().collect();
+    let made_by_cargo = ["Cargo.toml", "Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
+    let ours = ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
+    let folders =
+        [("src/", ".rs"), ("examples/", ".rs"), ("examples/sample/", ""), ("docs/", ".md")];
+    let wanted = |file: &&str| {
+        let inside = folders.iter().any(|(at, end)| file.starts_with(at) && file.ends_with(end));
+        inside || made_by_cargo.contains(file) || ours.contains(file)
+    };
+    let odd = files.iter().filter(|file| !wanted(file));
+    let mut complaints: Vec<String> = odd.map(|file| format!("{file} is in the package")).collect();
+    let needed =
+        ["src/lib.rs", "src/bin/firstseen/main.rs", "docs/OPERATIONS.md", "docs/GUARANTEES.md"];
+    let missing = ours.iter().chain(&needed).filter(|file| !files.contains(*file));
+    complaints.extend(missing.map(|file| format!("{file} is not in the package")));
+    complaints
+}
+
+#[test]
+fn the_package_has_what_a_user_needs_and_nothing_else() {
+    assert_none(&complain_about_package(&cargo(&[
+        "package",
+        "--list",
+        "--allow-dirty",
+        "--offline",
+    ])));
+}
+
+/// Rustdoc shows the README as front page. A link to a file leads nowhere there, so each is given another target before.
+fn complain_about_front_page(lib: &str, readme: &str) -> Vec<String> {
+    let inline = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+    let inline = inline.filter(|link| !link.contains("://") && !link.starts_with('#'));
+    let mut complaints: Vec<String> =
+        inline.map(|link| format!("README.md: ({link}) leads nowhere in rustdoc")).collect();
+    let before = lib.split("#![doc = include_str!(\"../README.md\")]").next().unwrap_or_default();
+    for (name, target) in readme.lines().filter_map(|line| line.split_once("]: ")) {
+        let wanted = format!("//! {name}]: crate::");
+        if !target.contains("://") && !before.lines().any(|line| line.starts_with(&wanted)) {
+            complaints.push(format!("README.md: {name}] leads nowhere in rustdoc"));
+        }
+    }
+    complaints
+}
+
+#[test]
+fn no_link_of_the_readme_leads_nowhere_on_the_front_page_of_rustdoc() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect("a text file");
+    assert_none(&complain_about_front_page(&read("src/lib.rs"), &read("README.md")));
+}
+
 #[test]
 fn every_invariant_has_a_test_and_every_test_named_exists() {
     let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
@@ -463,7 +555,31 @@ fn each_rule_can_fail() {
     let names = |text| complain_about_names("docs/X.md", text, |name| name == "src/id.rs").len();
     assert_eq!(names("see `src/id.rs`"), 0);
     assert_eq!(names("see `src/gone.rs` and [it](GONE.md)"), 2);
+    assert_eq!(names("see [it]\n\n[it]: GONE.md"), 1);
     assert_eq!(names("```sh\ncat `src/gone.rs`\n```\n`Store::open`, `log/`, `x = 1.rs`"), 0);
+
+    let versions = |own: &str, other: &str| {
+        let package = |name: &str, rust: &str| serde_json::json!({"name": name, "version": "1.0.0", "rust_version": rust});
+        let packages = [package("firstseen", own), package("other", other)];
+        complain_about_rust_versions(&serde_json::json!({ "packages": packages }).to_string()).len()
+    };
+    assert_eq!(versions("1.89", "1.89.0"), 0);
+    assert_eq!(versions("1.89", "1.89.1"), 1);
+    assert_eq!(versions("1.89", "1.100"), 1);
+    let whole = "src/lib.rs\nsrc/bin/firstseen/main.rs\ndocs/OPERATIONS.md\ndocs/GUARANTEES.md\nREADME.md\n\
+                 CHANGELOG.md\nLICENSE-APACHE\nLICENSE-MIT\nCargo.toml\n";
+    let package = |list: &str| complain_about_package(list).len();
+    assert_eq!(package(whole), 0);
+    assert_eq!(package(&format!("{whole}tests/it/main.rs\n.ci/run\ndocs/plots/disk.svg\n")), 3);
+    assert_eq!(package(&whole.replace("src/lib.rs\n", "")), 1);
+
+    let front = |lib: &str, readme: &str| complain_about_front_page(lib, readme).len();
+    let shown = "#![doc = include_str!(\"../README.md\")]\n";
+    let given = format!("//! [docs/A.md]: crate::guide::a\n{shown}");
+    assert_eq!(front(&given, "[docs/A.md]\n\n[docs/A.md]: docs/A.md\n"), 0);
+    assert_eq!(front(shown, "[docs/A.md]\n\n[docs/A.md]: docs/A.md\n"), 1);
+    assert_eq!(front(&format!("{shown}{given}"), "[docs/A.md]: docs/A.md\n"), 1, "too late");
+    assert_eq!(front(&given, "[it](docs/A.md) and [this](https://example.com)"), 1);
 
     let tests = BTreeSet::from(["i1_one".to_owned(), "i1_i2_both".to_owned()]);
     let twelve = (1..=12).map(|n| format!("- **I{n} x.**\n  Tests: `i1_one`.\n"));

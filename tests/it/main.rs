@@ -13,6 +13,7 @@ mod full_disk;
 mod generations;
 mod lifecycle;
 mod namespaces;
+mod operations;
 mod recovery;
 mod regressions;
 mod repair;
