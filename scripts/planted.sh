@@ -3,7 +3,9 @@
 # notice. Every check is first seen to pass on the tree as it is, then every patch is applied to a copy of
 # the tree and its checks are seen to fail.
 #
-#   scripts/planted.sh [--jobs N] [--only NAME]...      NAME: a part of the name of a patch
+#   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY]
+#
+# NAME is a part of the name of a patch; BINARY keeps only what that test binary notices (it, promises, crash, ...).
 #
 # A patch that does not apply, does not compile or has a bad header is an error of this run, not a catch; so is a
 # check that ends without a result, unless the header says that a hang is what is expected. Logs stay in
@@ -13,10 +15,12 @@ cd "$(dirname "$0")/.."
 
 jobs=2
 only=()
+binary=
 while [ $# -gt 0 ]; do
   case $1 in
     --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
     --only) only+=("${2:?--only needs a name}"); shift 2 ;;
+    --caught-by) binary=${2:?--caught-by needs a test binary}; shift 2 ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
@@ -142,6 +146,7 @@ for patch in tests/planted/*.patch; do
     if [[ $(basename "$patch" .patch) == *"$name"* ]]; then wanted=0; fi
   done
   [ "$wanted" = 0 ] || continue
+  [ -z "$binary" ] || fields "$patch" "caught by" | grep -q -- "--test $binary " || continue
   for field in what breaks "caught by"; do
     [ -n "$(fields "$patch" "$field")" ] || { echo "ERROR   $patch has no '$field:'"; exit 1; }
   done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Shows that Miri and the sanitizers can say no: each patch in tests/planted_tools makes the engine wrong in a way
-# that its tool is there for, and the tool, run as scripts/test.sh runs it, must name that kind of fault.
+# that its tool is there for, and the tool, run as scripts/proof.sh runs it, must name that kind of fault.
 #
 #   scripts/planted_tools.sh [NAME]...      NAME: of a patch, without its ending
 set -euo pipefail

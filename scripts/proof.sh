@@ -1,0 +1,88 @@
+#!/usr/bin/env bash
+# The whole programme of docs/RELIABILITY.md, at the figures of its "every run". Half an hour on two cores, after
+# scripts/test.sh, whose builds it goes on with.
+#
+#   scripts/proof.sh            of mutants only a few, of what changed, where cargo-mutants is installed
+#   scripts/proof.sh --full     and every mutant of src/: most of a day
+#
+# The end is a table of what was tried, and says what could not be run here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+full=no
+case ${1:-} in
+    "") ;;
+    --full) full=yes ;;
+    *) echo "unknown option $1; see the top of $0" >&2; exit 2 ;;
+esac
+source scripts/steps.sh
+
+cat <<'EOF'
+Installs, where it is missing: what scripts/test.sh installs, cargo-deny and cargo-fuzz (cargo install, minutes), and for the
+nightly toolchain of rustup the components miri and rust-src. Without a nightly toolchain: that too, for the fuzzers.
+EOF
+begin
+
+step "tools"
+tools
+cargo fetch --locked
+cargo deny --version >/dev/null 2>&1 || { echo "installing cargo-deny"; cargo install --locked --quiet cargo-deny || true; }
+cargo fuzz --version >/dev/null 2>&1 || { echo "installing cargo-fuzz"; cargo install --locked --quiet cargo-fuzz || true; }
+
+step "licences, bans and sources of dependencies"
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --locked check licenses bans sources
+else
+    echo "NOT RUN: cargo-deny is not installed and could not be installed (no network?)" | tee -a "$rows"
+fi
+
+step "lints of what has a feature of its own"
+cargo clippy --locked --lib --bins -- -D warnings
+cargo clippy --locked --lib --features reference-filter -- -D warnings
+
+step "simulated disk, real processes and kernel, model, histories"
+FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 \
+    rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
+
+step "planted faults"
+rows_of scripts/planted.sh
+
+# Each of the two keeps one core busy.
+step "explored schedules, and miri beside them"
+scripts/miri.sh > "$scratch/miri" 2>&1 &
+beside=$!
+rows_of cargo test --locked --no-default-features --features shuttle --test schedules -- --show-output
+rows_of scripts/loom.sh
+
+step "miri"
+result=0
+wait "$beside" || result=$?
+beside=
+rows_of cat "$scratch/miri"
+[ "$result" = 0 ]
+
+step "thread sanitizer"
+rows_of scripts/sanitize.sh thread
+
+step "address sanitizer"
+rows_of scripts/sanitize.sh address
+
+step "fuzzers"
+rows_of scripts/fuzz.sh --seconds 60 --jobs 2
+
+step "planted faults carried over edits"
+rows_of scripts/carry_planted_test.sh
+
+step "mutants"
+if [ "$full" = yes ]; then
+    rows_of scripts/mutants.sh --all
+elif cargo mutants --version >/dev/null 2>&1; then
+    # A mutant can be one that changes nothing, so in this run the missed are named and do not end it.
+    rows_of scripts/mutants.sh --sample 8 || echo "mutants were missed: see SURVIVED above"
+else
+    echo "NOT RUN: mutants of what changed: scripts/mutants.sh installs cargo-mutants and tries them" | tee -a "$rows"
+fi
+
+ending "the whole programme passed"
+echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
+[ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
+echo "Not run: new seeds, round after round. That is scripts/crash.sh."
