@@ -11,12 +11,24 @@ times=$scratch/times
 : > "$times"
 step_name=
 step_began=0
+step_cpu=0
 heart=
 
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
+# Seconds of processor that the commands of this script have taken so far: what a busy machine does not stretch.
+processor() {
+    times > "$scratch/cpu" # not in a subshell, which has children of its own
+    awk -F '[ ms]+' 'NR == 2 { printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$scratch/cpu"
+}
+
 step_ends() {
-    [ -z "$step_name" ] || echo "$(clock $((SECONDS - step_began)))  $step_name" >> "$times"
+    [ -n "$step_name" ] || return 0
+    processor > "$scratch/now"
+    local now
+    now=$(cat "$scratch/now")
+    printf '%6s  %6s  %s\n' "$(clock $((SECONDS - step_began)))" "$(clock $((now - step_cpu)))" "$step_name" >> "$times"
+    step_cpu=$now
     step_name=
 }
 
@@ -92,6 +104,7 @@ tools() {
 ending() { # the words of the last heading
     step_ends
     printf '\n== %s, in %s\n' "$*" "$(clock $SECONDS)"
+    printf '%6s  %6s\n' took cpu
     cat "$times"
     echo
     awk -f scripts/proof_table.awk "$rows"
