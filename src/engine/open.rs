@@ -131,7 +131,16 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         Err(e) => return Err(Error::io("list", &log, e)),
         Ok(_) => {}
     }
-    Err(Error::corrupt(&dir.join(MANIFEST), 0, "the manifest is missing, but there is a log"))
+    // The manifest is written before the log, so it is there by now if another process is making this store.
+    match settings.disk.list(dir) {
+        Ok(names) if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) => {
+            Ok(Folder::Store)
+        }
+        _ => {
+            let what = "the manifest is missing, but there is a log";
+            Err(Error::corrupt(&dir.join(MANIFEST), 0, what))
+        }
+    }
 }
 
 /// A store while it is opened.
