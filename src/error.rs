@@ -97,7 +97,7 @@ pub enum Error {
         what: String,
     },
     /// The operating system refused; see [`ErrorKind::Environment`].
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}{}", path.display(), advice(source.raw_os_error()))]
     Io {
         /// What was being done, as a verb ("open", "sync").
         doing: &'static str,
@@ -148,6 +148,35 @@ impl Error {
         }
     }
 
+    /// The same error for one more caller: an operating-system error cannot be cloned.
+    pub(crate) fn twin(&self) -> Self {
+        match self {
+            Self::Timeout { what } => Self::Timeout { what },
+            Self::StorageFull { path } => Self::StorageFull { path: path.clone() },
+            Self::Stopped { why } => Self::Stopped { why: why.clone() },
+            Self::Closed => Self::Closed,
+            Self::Invalid { what } => Self::Invalid { what: what.clone() },
+            Self::Locked { path } => Self::Locked { path: path.clone() },
+            Self::NotAStore { path, why } => {
+                Self::NotAStore { path: path.clone(), why: why.clone() }
+            }
+            Self::FromTheFuture { path, found, known } => {
+                Self::FromTheFuture { path: path.clone(), found: *found, known: *known }
+            }
+            Self::Corrupt { path, offset, what } => {
+                Self::Corrupt { path: path.clone(), offset: *offset, what: what.clone() }
+            }
+            Self::Io { doing, path, source } => {
+                let source = match source.raw_os_error() {
+                    Some(code) => io::Error::from_raw_os_error(code),
+                    None => io::Error::new(source.kind(), source.to_string()),
+                };
+                Self::Io { doing, path: path.clone(), source }
+            }
+            Self::Bug { what } => Self::Bug { what: what.clone() },
+        }
+    }
+
     pub(crate) fn corrupt(path: &Path, offset: u64, what: impl Into<String>) -> Self {
         Self::Corrupt { path: path.to_owned(), offset, what: what.into() }
     }
@@ -164,4 +193,94 @@ impl Error {
 /// Says whether an operating-system error means "no room": a full disk or an exhausted quota.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Says whether the process or the machine lacks something that has nothing to do with the file: descriptors, memory,
+/// threads, the size that a file may have.
+pub(crate) fn is_shortage(error: &io::Error) -> bool {
+    let few = error.raw_os_error().is_some_and(|code| !advice(Some(code)).is_empty());
+    few || matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
+}
+
+/// Repeats a call that a signal has interrupted, but not for ever: some file systems answer `EINTR` as long as a signal is
+/// pending.
+#[cfg(target_os = "linux")]
+pub(crate) fn retry_interrupted<T>(
+    mut call: impl FnMut() -> rustix::io::Result<T>,
+) -> rustix::io::Result<T> {
+    const INTERRUPTIONS_MAX: usize = 100;
+    let interrupted = rustix::io::Errno::INTR;
+    let mut calls = (0..INTERRUPTIONS_MAX).map(|_| call());
+    calls.find(|answer| answer.as_ref().err() != Some(&interrupted)).unwrap_or(Err(interrupted))
+}
+
+/// What to do about an operating-system error whose own text does not say it.
+pub(crate) fn advice(code: Option<i32>) -> &'static str {
+    // The numbers of Linux, macOS and the BSDs.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const EFBIG: i32 = 27;
+    match code {
+        Some(EMFILE) if cfg!(unix) => {
+            ": raise the limit on open files of this process (`ulimit -n`, `LimitNOFILE=`)"
+        }
+        Some(ENFILE) if cfg!(unix) => {
+            ": raise the limit on open files of the system (`fs.file-max`)"
+        }
+        Some(EFBIG) if cfg!(unix) => ": raise the limit on the size of a file (`ulimit -f`)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_twin_says_the_same_and_wants_the_same() {
+        let (path, text) = (PathBuf::from("/a/file"), || "why".to_owned());
+        let errors = [
+            Error::Timeout { what: "room" },
+            Error::StorageFull { path: path.clone() },
+            Error::Stopped { why: text() },
+            Error::Closed,
+            Error::Invalid { what: text() },
+            Error::Locked { path: path.clone() },
+            Error::NotAStore { path: path.clone(), why: text() },
+            Error::FromTheFuture { path: path.clone(), found: 2, known: 1 },
+            Error::Corrupt { path: path.clone(), offset: 3, what: text() },
+            Error::io("open", &path, io::Error::from_raw_os_error(24)),
+            Error::io("open", &path, io::Error::new(io::ErrorKind::PermissionDenied, "no")),
+            Error::Bug { what: text() },
+        ];
+        for error in errors {
+            let twin = error.twin();
+            assert_eq!((twin.kind(), twin.to_string()), (error.kind(), error.to_string()));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn an_error_for_want_of_descriptors_says_which_limit_to_raise() {
+        let error = |code| Error::io("open", Path::new("f"), io::Error::from_raw_os_error(code));
+        assert!(error(24).to_string().contains("ulimit -n"), "{}", error(24));
+        assert!(error(23).to_string().contains("fs.file-max"), "{}", error(23));
+        assert!(error(5).to_string().ends_with("(os error 5)"), "{}", error(5));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn i12_a_call_that_is_interrupted_again_and_again_ends() {
+        use rustix::io::Errno;
+        let mut calls = 0;
+        let endless = retry_interrupted::<()>(|| {
+            calls += 1;
+            assert!(calls < 10_000, "it spins");
+            Err(Errno::INTR)
+        });
+        assert_eq!(endless, Err(Errno::INTR));
+        let mut answers = [Ok(3), Err(Errno::INTR), Err(Errno::INTR)].into_iter().rev();
+        assert_eq!(retry_interrupted(|| answers.next().expect("asked once more")), Ok(3));
+        assert_eq!(retry_interrupted::<()>(|| Err(Errno::IO)), Err(Errno::IO));
+    }
 }

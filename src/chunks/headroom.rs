@@ -21,7 +21,7 @@ const AHEAD: u64 = 4 << 20;
 #[cfg(target_os = "linux")]
 pub(super) fn reserve(file: &File, least: u64) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    use rustix::io::{Errno, retry_on_intr};
+    use rustix::io::Errno;
     use std::os::unix::fs::MetadataExt;
 
     let meta = file.metadata()?;
@@ -30,10 +30,12 @@ pub(super) fn reserve(file: &File, least: u64) -> io::Result<()> {
     if meta.blocks().saturating_mul(512) >= meta.len() + least {
         return Ok(());
     }
-    let ask = |len| retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, len));
+    let ask = |len| {
+        crate::error::retry_interrupted(|| fallocate(file, FallocateFlags::KEEP_SIZE, 0, len))
+    };
     match ask(meta.len() + AHEAD).or_else(|_| ask(meta.len() + least)) {
-        // A file system or a sandbox without the call: sled has to see for itself.
-        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+        // A file system or a sandbox without the call, or one where it never ends: sled has to see for itself.
+        Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

@@ -1,7 +1,7 @@
 //! Chunks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
 //! test hands it one that outlives it, to be kept, lost in part, or put back as it was a while ago.
 
-use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM};
+use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
@@ -17,6 +17,17 @@ struct Inner {
     mark: Option<u64>,
     is_full: bool,
     is_forgetful: bool,
+    panics_in: Option<&'static str>,
+}
+
+/// The folder, opened by a store. Its end is an event of its own, as that of sled is.
+#[derive(Debug)]
+pub(crate) struct OpenedMemory(MemoryChunks);
+
+impl Drop for OpenedMemory {
+    fn drop(&mut self) {
+        drop(self.0.enter("drop"));
+    }
 }
 
 impl MemoryChunks {
@@ -47,6 +58,25 @@ impl MemoryChunks {
         self.inner.lock().is_forgetful = is_forgetful;
     }
 
+    /// Panics in the named method of the chunk store from now on (`drop` is one, too, and `*` is every one), as sled does
+    /// where an error meets it unprepared, or does it no more.
+    pub fn set_panics_in(&self, method: Option<&'static str>) {
+        self.inner.lock().panics_in = method;
+    }
+
+    pub(crate) fn opened(&self) -> OpenedMemory {
+        OpenedMemory(self.clone())
+    }
+
+    fn enter(&self, method: &str) -> crate::sync::MutexGuard<'_, Inner> {
+        let inner = self.inner.lock();
+        if inner.panics_in.is_some_and(|named| named == method || named == "*") {
+            drop(inner);
+            panic!("planted: the chunk store panics in {method}");
+        }
+        inner
+    }
+
     /// Removes everything.
     pub fn clear(&self) {
         *self.inner.lock() = Inner::default();
@@ -60,16 +90,16 @@ impl MemoryChunks {
 
 impl ChunkStore for MemoryChunks {
     fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
-        let inner = self.inner.lock();
+        let inner = self.enter("get");
         let found = inner.chunks.get(&id);
         found.into_iter().for_each(|bytes| read(bytes));
         Ok(found.is_some())
     }
 
     fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.enter("put");
         if inner.is_full {
-            return Err(ChunkFault(NO_ROOM.to_owned()));
+            return Err(ChunkFault::no_room());
         }
         if !inner.is_forgetful {
             inner.chunks.insert(id, bytes.to_vec());
@@ -78,40 +108,91 @@ impl ChunkStore for MemoryChunks {
     }
 
     fn remove_run(&self, run: u64) -> ChunkResult<()> {
-        self.inner.lock().chunks.retain(|id, _| id.run != run);
+        self.enter("remove_run").chunks.retain(|id, _| id.run != run);
         Ok(())
     }
 
     fn remove_from(&self, run: u64) -> ChunkResult<()> {
-        self.inner.lock().chunks.retain(|id, _| id.run < run);
+        self.enter("remove_from").chunks.retain(|id, _| id.run < run);
         Ok(())
     }
 
     fn mark(&self) -> ChunkResult<Option<u64>> {
-        Ok(self.inner.lock().mark)
+        Ok(self.enter("mark").mark)
     }
 
     fn set_mark(&self, mark: u64) -> ChunkResult<()> {
-        self.inner.lock().mark = Some(mark);
+        self.enter("set_mark").mark = Some(mark);
         Ok(())
     }
 
     fn sync(&self) -> ChunkResult<()> {
+        drop(self.enter("sync"));
         Ok(())
     }
 
     fn reopen(&self) -> ChunkResult<()> {
+        drop(self.enter("reopen"));
         Ok(())
     }
 
     fn reset(&self) -> ChunkResult<()> {
+        drop(self.enter("reset"));
         self.clear();
         Ok(())
     }
 
     fn bytes(&self) -> u64 {
-        self.inner.lock().chunks.values().map(|bytes| bytes.len() as u64).sum()
+        self.enter("bytes").chunks.values().map(|bytes| bytes.len() as u64).sum()
     }
 
-    fn close(&self) {}
+    fn close(&self) {
+        drop(self.enter("close"));
+    }
+}
+
+impl ChunkStore for OpenedMemory {
+    fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
+        self.0.get(id, read)
+    }
+
+    fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
+        self.0.put(id, bytes)
+    }
+
+    fn remove_run(&self, run: u64) -> ChunkResult<()> {
+        self.0.remove_run(run)
+    }
+
+    fn remove_from(&self, run: u64) -> ChunkResult<()> {
+        self.0.remove_from(run)
+    }
+
+    fn mark(&self) -> ChunkResult<Option<u64>> {
+        self.0.mark()
+    }
+
+    fn set_mark(&self, mark: u64) -> ChunkResult<()> {
+        self.0.set_mark(mark)
+    }
+
+    fn sync(&self) -> ChunkResult<()> {
+        self.0.sync()
+    }
+
+    fn reopen(&self) -> ChunkResult<()> {
+        self.0.reopen()
+    }
+
+    fn reset(&self) -> ChunkResult<()> {
+        self.0.reset()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.0.bytes()
+    }
+
+    fn close(&self) {
+        self.0.close();
+    }
 }

@@ -4,10 +4,12 @@
 //! (`exact/chunk.rs`), and one that is missing, stale or damaged is built again from the log. So its
 //! faults are no [`Error`](crate::Error): they are reasons to heal.
 
+mod guarded;
 mod headroom;
 mod memory;
 mod sled;
 
+pub(crate) use guarded::Guarded;
 pub use memory::MemoryChunks;
 pub(crate) use sled::SledChunks;
 
@@ -18,19 +20,69 @@ pub(crate) struct ChunkId {
     pub(crate) bucket: u32,
 }
 
-/// The store could not do it; the text is for people.
-#[derive(Debug, thiserror::Error)]
-#[error("chunk store: {0}")]
-pub(crate) struct ChunkFault(pub(crate) String);
+/// The store could not do it. The text is for people; what to do about it follows from the rest.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("chunk store: {what}")]
+pub(crate) struct ChunkFault {
+    pub(crate) what: String,
+    cause: Cause,
+}
+
+/// What a fault says about the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The disk is full. The store is sound, and there may be room again.
+    NoRoom,
+    /// The process or the machine lacks something, as descriptors or threads, or may not write. It says nothing about what
+    /// the store holds, so nothing of that is given up for it.
+    Environment,
+    /// The store itself: what it holds may be damaged, and it cannot be trusted until it is opened again.
+    Store,
+}
 
 impl ChunkFault {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { what: what.into(), cause: Cause::Store }
+    }
+
+    /// What the operating system refused, in its own words.
+    fn io(doing: &str, error: &std::io::Error) -> Self {
+        let code = error.raw_os_error();
+        let cause = match error.kind() {
+            _ if crate::error::is_full(error) => Cause::NoRoom,
+            _ if crate::error::is_shortage(error) => Cause::Environment,
+            std::io::ErrorKind::ReadOnlyFilesystem => Cause::Environment,
+            _ => Cause::Store,
+        };
+        Self { what: format!("{doing}: {error}{}", crate::error::advice(code)), cause }
+    }
+
+    /// No thread could be started.
+    fn no_thread(doing: &str, error: &std::io::Error) -> Self {
+        let limits = "`ulimit -u`, the pids limit of the container";
+        let what =
+            format!("{doing}: no thread can be started: {error}: raise the limit ({limits})");
+        Self { what, cause: Cause::Environment }
+    }
+
+    fn no_room() -> Self {
+        Self { what: "no space left".to_owned(), cause: Cause::NoRoom }
+    }
+
     fn is_no_room(&self) -> bool {
-        self.0.contains(NO_ROOM)
+        self.cause == Cause::NoRoom
     }
 }
 
-/// Stands in the text of a fault that is due to a full disk.
-pub(crate) const NO_ROOM: &str = "no space left";
+/// Makes a panic of the chunk store a fault: none reaches a caller.
+fn guard<T>(doing: &str, call: impl FnOnce() -> ChunkResult<T>) -> ChunkResult<T> {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
+    caught.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(ChunkFault::new(format!("{doing}: panicked: {}", text.unwrap_or("no message"))))
+    })
+}
 
 /// Stands for the chunk store in errors: its files are sled's own.
 const PLACE: &str = "the sled folder of the store";

@@ -5,13 +5,11 @@
 //! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
 //! file ourselves), none in its checks, and no panic of it reaches a caller.
 
-use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore, NO_ROOM, headroom};
-use crate::error::is_full;
-use crate::sync::{Arc, AtomicBool, Ordering, RwLock};
+use crate::chunks::{Cause, ChunkFault, ChunkId, ChunkResult, ChunkStore, guard, headroom};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
 use std::fs::{self, File};
 use std::io;
 use std::ops::RangeBounds;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,7 +22,10 @@ const CACHE_BYTES_MIN: u64 = 1 << 20;
 
 /// How long sled may take for what it is known to hang in after an error (I12).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The same after a fault: it has failed already, and somebody waits.
+/// How long opening may take, with a second more for so many bytes of its file: it reads all of it after a kill.
+const PATIENCE_TO_OPEN: Duration = Duration::from_secs(30);
+const OPENED_A_SECOND: u64 = 16 << 20;
+/// How long sled may take after a fault: it has failed already, and somebody waits.
 const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
 /// What sled's error says when its file is locked.
 const IS_LOCKED: &str = "could not acquire lock";
@@ -40,7 +41,7 @@ pub(crate) struct SledChunks {
 }
 
 /// Why sled is not open.
-type Shut = String;
+type Shut = ChunkFault;
 
 #[derive(Debug)]
 struct Open {
@@ -59,18 +60,16 @@ impl SledChunks {
         let chunks = Self {
             path: path.to_owned(),
             cache_bytes,
-            open: RwLock::new(Err("not opened yet".to_owned())),
+            open: RwLock::new(Err(ChunkFault::new("not opened yet"))),
         };
         chunks.reopen()?;
         Ok(chunks)
     }
 
     fn try_open(&self) -> ChunkResult<Open> {
-        let file = guard("open", || {
-            fs::create_dir_all(&self.path)?;
-            let mut options = File::options();
-            options.read(true).write(true).create(true).truncate(false);
-            let file = options.open(self.path.join(FILE))?;
+        let file = call_sled("open", || {
+            private_dir(&self.path)?;
+            let file = private_file().open(self.path.join(FILE))?;
             headroom::reserve(&file, headroom::FOR_CHUNKS)?;
             Ok(file)
         })?;
@@ -79,8 +78,12 @@ impl SledChunks {
             .cache_capacity(self.cache_bytes)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
-        let db = guard("open", || config.open())?;
-        private(&self.path);
+        can_start_threads()?;
+        let len = file.metadata().map_or(0, |meta| meta.len());
+        let patience = PATIENCE_TO_OPEN + Duration::from_secs(len / OPENED_A_SECOND);
+        let db = bounded("open", patience, move || config.open())?;
+        ARE_THREADS_STARTED.store(true, Ordering::Relaxed);
+        make_private(&self.path);
         Ok(Open { db, file, is_broken: AtomicBool::new(false) })
     }
 
@@ -90,7 +93,9 @@ impl SledChunks {
         let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
         for _ in 0..waits {
             match self.try_open() {
-                Err(fault) if fault.0.contains(IS_LOCKED) => std::thread::park_timeout(LOCK_PAUSE),
+                Err(fault) if fault.what.contains(IS_LOCKED) => {
+                    std::thread::park_timeout(LOCK_PAUSE)
+                }
                 other => return other,
             }
         }
@@ -101,7 +106,7 @@ impl SledChunks {
     fn keep(&self, opened: ChunkResult<Open>) -> ChunkResult<()> {
         let (open, answer) = match opened {
             Ok(open) => (Ok(Arc::new(open)), Ok(())),
-            Err(fault) => (Err(fault.0.clone()), Err(fault)),
+            Err(fault) => (Err(fault.clone()), Err(fault)),
         };
         *self.open.write() = open;
         answer
@@ -111,10 +116,10 @@ impl SledChunks {
         let open = self.open.read().clone();
         match open {
             Ok(open) if open.is_broken.load(Ordering::Relaxed) => {
-                Err(ChunkFault(format!("{doing}: failed before")))
+                Err(ChunkFault::new(format!("{doing}: failed before")))
             }
             Ok(open) => Ok(open),
-            Err(why) => Err(ChunkFault(format!("{doing}: not open: {why}"))),
+            Err(why) => Err(ChunkFault { what: format!("{doing}: not open: {}", why.what), ..why }),
         }
     }
 
@@ -126,7 +131,7 @@ impl SledChunks {
         let open = self.get_open(doing)?;
         let mut is_bad_page = false;
         let note = |e: &sled::Error| is_bad_page = matches!(e, sled::Error::Corruption { .. });
-        let answer = guard(doing, || call(&open.db).inspect_err(note));
+        let answer = call_sled(doing, || call(&open.db).inspect_err(note));
         if answer.is_err() && !is_bad_page {
             open.is_broken.store(true, Ordering::Relaxed);
         }
@@ -148,7 +153,7 @@ impl SledChunks {
     /// Says whether sled can write so much; it is not asked, and not harmed, when it cannot.
     fn make_room(&self, doing: &str, room: u64) -> ChunkResult<()> {
         let open = self.get_open(doing)?;
-        let answer = guard(doing, || Ok(headroom::reserve(&open.file, room)?));
+        let answer = call_sled(doing, || Ok(headroom::reserve(&open.file, room)?));
         release(open);
         answer
     }
@@ -189,20 +194,9 @@ impl SledChunks {
     /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
     /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
     fn drop_open(&self, patience: Duration) {
-        let shut = std::mem::replace(&mut *self.open.write(), Err("closed".to_owned()));
+        let shut = std::mem::replace(&mut *self.open.write(), Err(ChunkFault::new("closed")));
         let Ok(open) = shut else { return };
-        bounded("close", patience, move || {
-            // Calls that are under way end soon, or never.
-            for _ in 0..patience.as_millis() {
-                if Arc::strong_count(&open) == 1 {
-                    break;
-                }
-                std::thread::park_timeout(Duration::from_millis(1));
-            }
-            drop(open);
-            Ok(())
-        })
-        .ok();
+        close(open, patience, patience);
     }
 
     fn wipe(&self) -> ChunkResult<()> {
@@ -216,7 +210,7 @@ impl SledChunks {
         };
         match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(ChunkFault(format!("remove {}: {e}", self.path.display())))
+                Err(ChunkFault::io(&format!("remove {}", self.path.display()), &e))
             }
             _ => Ok(()),
         }
@@ -226,27 +220,56 @@ impl SledChunks {
 /// Whoever was the last, after the store was closed meanwhile, is not the one to wait for sled's end.
 fn release(open: Arc<Open>) {
     if let Some(open) = Arc::into_inner(open) {
-        bounded("close", Duration::ZERO, move || {
-            drop(open);
-            Ok(())
-        })
-        .ok();
+        close(Arc::new(open), Duration::ZERO, Duration::ZERO);
     }
 }
 
-/// Runs a call of sled's; a panic in it becomes a fault.
-fn guard<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<T> {
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(e))) if is_full(&e) => {
-            Err(ChunkFault(format!("{doing}: {NO_ROOM}: {e}")))
+/// Closes sled on a thread of its own: calls that are under way get `grace` to end, and the caller waits for `patience`.
+fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
+    let slot = Arc::new(Mutex::new(Some(open)));
+    let taken = Arc::clone(&slot);
+    let closed = bounded("close", patience, move || {
+        let Some(open) = taken.lock().take() else { return Ok(()) };
+        // They end soon, or never.
+        for _ in 0..grace.as_millis() {
+            if Arc::strong_count(&open) == 1 {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
         }
-        Ok(Err(e)) => Err(ChunkFault(format!("{doing}: {e}"))),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            Err(ChunkFault(format!("{doing}: panicked: {}", text.unwrap_or("no message"))))
+        drop(open);
+        Ok(())
+    });
+    // Without a thread to be had it is still here, and whoever came to close it does that, unless it may hang.
+    if closed.is_err_and(|fault| fault.cause == Cause::Environment)
+        && let Some(open) = slot.lock().take()
+    {
+        if open.is_broken.load(Ordering::Relaxed) {
+            std::mem::forget(open);
+        } else {
+            end(open);
         }
+    }
+}
+
+/// Runs a call of sled's; an error and a panic of it become faults.
+fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<T> {
+    guard(doing, || {
+        call().map_err(|error| match error {
+            sled::Error::Io(e) => ChunkFault::io(doing, &e),
+            other => ChunkFault::new(format!("{doing}: {other}")),
+        })
+    })
+}
+
+/// Drops something of sled's; a panic of its destructor ends here.
+fn end<T>(it: T) {
+    let ended = guard("close", || {
+        drop(it);
+        Ok(())
+    });
+    if let Err(fault) = ended {
+        tracing::warn!(%fault, "sled did not close in order");
     }
 }
 
@@ -258,21 +281,81 @@ fn bounded<T: Send + 'static>(
 ) -> ChunkResult<T> {
     let (done, answer) = std::sync::mpsc::sync_channel(1);
     let body = move || {
-        done.send(guard(doing, call)).ok();
+        if let Err(late) = done.send(call_sled(doing, call)) {
+            // Nobody waits any more. What came too late may be a whole sled, with a destructor.
+            end(late);
+        }
     };
-    let spawned = std::thread::Builder::new().name("firstseen-sled".to_owned()).spawn(body);
-    spawned.map_err(|e| ChunkFault(format!("{doing}: no thread: {e}")))?;
-    let late = |_| ChunkFault(format!("{doing}: not done in {patience:?}"));
+    // Where there is no thread, the call is dropped here, and what it holds with it.
+    guard(doing, || {
+        let spawned = std::thread::Builder::new().name("firstseen-sled".to_owned()).spawn(body);
+        spawned.map(drop).map_err(|e| ChunkFault::no_thread(doing, &e))
+    })?;
+    let late = |_| ChunkFault::new(format!("{doing}: not done in {patience:?}"));
     answer.recv_timeout(patience).map_err(late)?
 }
 
-/// The folder is private to its user, as the rest of the store. A failure changes nothing that matters:
-/// the folder above is private already.
-fn private(path: &Path) {
+/// Whether sled has the threads of its pool, which it keeps as long as the process lives.
+static ARE_THREADS_STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Says whether sled will find the threads that it needs. It starts them when it is opened first, says nothing where
+/// that fails, and waits for ever for what they would have done.
+fn can_start_threads() -> ChunkResult<()> {
+    /// One for sled at least, and those of the store.
+    const NEEDED: usize = 4;
+    if ARE_THREADS_STARTED.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    let (mut bells, mut started) = (Vec::new(), Vec::new());
+    let all_started = (0..NEEDED).try_for_each(|_| {
+        let (bell, rings) = std::sync::mpsc::channel::<()>();
+        let body = move || {
+            rings.recv().ok();
+        };
+        let thread = std::thread::Builder::new().name("firstseen-probe".to_owned()).spawn(body);
+        bells.push(bell);
+        started.push(thread.map_err(|e| ChunkFault::no_thread("open", &e))?);
+        Ok(())
+    });
+    drop(bells);
+    started.into_iter().for_each(|thread| drop(thread.join()));
+    all_started
+}
+
+/// Creates the folder, private to its user as the rest of the store, before anything stands in it.
+fn private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+fn private_file() -> fs::OpenOptions {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// What sled has created by itself has the modes that the umask leaves. A failure changes nothing that matters: nobody
+/// else comes through the folder above.
+fn make_private(path: &Path) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).ok();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).ok();
+        };
+        set(path, 0o700);
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => set(&entry.path(), 0o700),
+                Ok(kind) if kind.is_file() => set(&entry.path(), 0o600),
+                _ => {}
+            }
+        }
     }
     #[cfg(not(unix))]
     let _ = path;
@@ -284,6 +367,14 @@ fn key_of(id: ChunkId) -> [u8; 12] {
     key[..8].copy_from_slice(&id.run.to_be_bytes());
     key[8..].copy_from_slice(&id.bucket.to_be_bytes());
     key
+}
+
+impl Drop for SledChunks {
+    /// An opening that fails lets go of it on the thread of a caller, who must not wait for sled's end for ever, nor hear
+    /// a panic of it (I12).
+    fn drop(&mut self) {
+        self.drop_open(PATIENCE);
+    }
 }
 
 impl ChunkStore for SledChunks {
@@ -332,7 +423,7 @@ impl ChunkStore for SledChunks {
         // By its name: one that somebody removed is not the one that the next opening finds.
         let file = self.path.join(FILE);
         let synced = File::open(&file).and_then(|file| file.sync_data());
-        synced.map_err(|e| ChunkFault(format!("sync {}: {e}", file.display())))
+        synced.map_err(|e| ChunkFault::io(&format!("sync {}", file.display()), &e))
     }
 
     fn reopen(&self) -> ChunkResult<()> {
@@ -340,13 +431,13 @@ impl ChunkStore for SledChunks {
         if let Ok(open) = self.get_open("reopen") {
             release(open);
             let room = self.make_room("reopen", headroom::FOR_CHUNKS);
-            if room.as_ref().is_err_and(ChunkFault::is_no_room) {
+            if room.as_ref().is_err_and(|fault| fault.cause != Cause::Store) {
                 return room;
             }
         }
         self.drop_open(PATIENCE_AFTER_FAULT);
         let opened = self.try_open_unlocked().or_else(|fault| {
-            if fault.is_no_room() {
+            if fault.cause != Cause::Store {
                 return Err(fault);
             }
             // What it holds is expendable, and a folder that it cannot open now it never can (I10).

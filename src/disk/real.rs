@@ -203,10 +203,10 @@ fn preallocate(file: &File, len: u64) -> io::Result<bool> {
     use rustix::fs::{FallocateFlags, fallocate};
     use rustix::io::Errno;
 
-    match rustix::io::retry_on_intr(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
+    match crate::error::retry_interrupted(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
         Ok(()) => Ok(true),
-        // NOSYS: a sandbox that does not know the call.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        // NOSYS: a sandbox that does not know the call. INTR: a file system that does not get to its end.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

@@ -42,7 +42,9 @@ impl Engine {
     ) -> Result<()> {
         match self.heal(run, fault, Some(asked))? {
             Healed::InMemory if patience.is_over(self.settings.wait_max) => {
-                Err(Self::timed_out("chunks that can be kept: the chunk store takes none"))
+                let fixed =
+                    || Self::timed_out("chunks that can be kept: the chunk store takes none");
+                Err(self.heal_failure.any().unwrap_or_else(fixed))
             }
             _ => Ok(()),
         }
@@ -74,6 +76,7 @@ impl Engine {
             self.chunks.reopen()?;
             self.heal_buckets(run)
         });
+        self.heal_failure.note(&healed);
         let Err(error) = healed else {
             self.chunks_failed_at.store(0, Ordering::Relaxed);
             return Ok(Healed::ForGood);
@@ -117,7 +120,7 @@ impl Engine {
             Some(bucket) => {
                 let what =
                     format!("chunk {bucket} of run {} does not keep what is written", run.id);
-                Err(Error::from(ChunkFault(what)))
+                Err(Error::from(ChunkFault::new(what)))
             }
         }
     }

@@ -13,6 +13,7 @@ mod claim;
 mod compactor;
 mod copier;
 mod durability;
+mod failure;
 mod filters;
 mod heal;
 mod held;
@@ -60,8 +61,9 @@ use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::log::{IdsInLog, Log};
 use crate::shard::Shard;
-use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
+use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
+use failure::LastFailure;
 use manifest::Manifest;
 use namespaces::Registry;
 use stats::Counters;
@@ -97,8 +99,10 @@ pub(crate) struct Engine {
     next_holder: AtomicU64,
     /// Runs that no shard uses any more; their chunks go when nobody reads them.
     doomed: Mutex<Vec<Arc<RunMeta>>>,
-    /// The last attempt to seal found no room on the disk.
-    seal_is_full: AtomicBool,
+    /// What sealing failed with, until an attempt succeeds.
+    seal_failure: LastFailure,
+    /// What healing failed with in the chunk store, until an attempt succeeds.
+    heal_failure: LastFailure,
     /// When the chunk store last refused to be healed, on the clock's elapsed time; zero: it did not.
     chunks_failed_at: AtomicU64,
     /// Healing reads and writes chunks that others may be about to heal.

@@ -86,15 +86,31 @@ pub(crate) struct NsMeta {
 #[derive(Debug)]
 pub(crate) struct Registry {
     default: Arc<NsInfo>,
-    named: RwLock<BTreeMap<String, Arc<NsInfo>>>,
+    named: RwLock<Named>,
     shards: usize,
+}
+
+#[derive(Debug, Default)]
+struct Named {
+    by_name: BTreeMap<String, Arc<NsInfo>>,
+    /// The greatest number that was ever given: to look for it would take longer with each new one.
+    highest: u32,
+}
+
+impl Named {
+    fn insert(&mut self, info: NsInfo) -> Arc<NsInfo> {
+        self.highest = self.highest.max(info.id.0);
+        let info = Arc::new(info);
+        self.by_name.insert(info.name.clone(), Arc::clone(&info));
+        info
+    }
 }
 
 impl Registry {
     pub(super) fn new(shards: usize, ttl: Ttl, sliding: bool) -> Self {
         let name = DEFAULT_NAME.to_owned();
         let default = Arc::new(NsInfo::new(NsId(0), name, ttl, sliding, shards));
-        Self { default, named: RwLock::new(BTreeMap::new()), shards }
+        Self { default, named: RwLock::default(), shards }
     }
 
     pub(crate) fn default_namespace(&self) -> Arc<NsInfo> {
@@ -109,11 +125,10 @@ impl Registry {
     /// Takes note of a namespace found in manifest or log.
     pub(super) fn restore(&self, id: NsId, name: &str, ttl: Ttl, sliding: bool) {
         let mut named = self.named.write();
-        match named.get(name) {
+        match named.by_name.get(name) {
             Some(info) => info.set(ttl, sliding),
             None => {
-                let info = NsInfo::new(id, name.to_owned(), ttl, sliding, self.shards);
-                named.insert(name.to_owned(), Arc::new(info));
+                named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, self.shards));
             }
         }
     }
@@ -126,7 +141,7 @@ impl Registry {
             ttl_ms: info.ttl().as_millis().unwrap_or(0),
             sliding: info.sliding(),
         };
-        named.values().map(meta).collect()
+        named.by_name.values().map(meta).collect()
     }
 
     /// The namespace of this name, if there is one.
@@ -134,13 +149,13 @@ impl Registry {
         if name == DEFAULT_NAME {
             return Some(self.default_namespace());
         }
-        self.named.read().get(name).cloned()
+        self.named.read().by_name.get(name).cloned()
     }
 
     /// The default namespace first, then the others by name.
     pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
         let named = self.named.read();
-        std::iter::once(&self.default).chain(named.values()).cloned().collect()
+        std::iter::once(&self.default).chain(named.by_name.values()).cloned().collect()
     }
 }
 
@@ -172,19 +187,19 @@ impl Engine {
             }
             return Ok(registry.default_namespace());
         }
-        if let Some(info) = registry.named.read().get(name)
+        if let Some(info) = registry.named.read().by_name.get(name)
             && settings.is_none_or(|wanted| wanted == (info.ttl(), info.sliding()))
         {
             return Ok(Arc::clone(info));
         }
         let mut named = registry.named.write();
-        let known = named.get(name).cloned();
+        let known = named.by_name.get(name).cloned();
         let (ttl, sliding) = settings
             .or(known.as_ref().map(|info| (info.ttl(), info.sliding())))
             .unwrap_or((self.settings.ttl, self.settings.sliding));
         let id = match &known {
             Some(info) => info.id,
-            None => NsId(named.values().map(|info| info.id.0).max().unwrap_or(0) + 1),
+            None => NsId(named.highest + 1),
         };
         self.log.append_namespace(&NamespaceRecord {
             ns: id,
@@ -196,8 +211,6 @@ impl Engine {
             info.set(ttl, sliding);
             return Ok(info);
         }
-        let info = Arc::new(NsInfo::new(id, name.to_owned(), ttl, sliding, registry.shards));
-        named.insert(name.to_owned(), Arc::clone(&info));
-        Ok(info)
+        Ok(named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, registry.shards)))
     }
 }

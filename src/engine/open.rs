@@ -2,8 +2,9 @@
 //! log. Where the chunk store is not the one that the manifest speaks of, or a filter cannot be had,
 //! everything sealed is built again from the log (I10): nothing is lost but time.
 
-use crate::chunks::{ChunkStore, SledChunks};
+use crate::chunks::{ChunkStore, Guarded, SledChunks};
 use crate::disk::{Disk, LockGuard};
+use crate::engine::failure::LastFailure;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
 use crate::engine::repair::is_of_repair;
@@ -258,10 +259,13 @@ impl Opening {
                     let filters = || load_filters(&*settings.disk, dir, &body, hasher);
                     let (chunks, filters) =
                         beside(|| SledChunks::open(&path, cache_bytes), filters);
-                    (Box::new(chunks?), filters.unwrap_or_default())
+                    (Box::new(Guarded::new(chunks?)), filters.unwrap_or_default())
                 }
                 // One after the other, so that a fault at the n-th call is the same in every run.
-                None => (Box::new(settings.chunk_memory.clone().unwrap_or_default()), Vec::new()),
+                None => {
+                    let memory = settings.chunk_memory.clone().unwrap_or_default();
+                    (Box::new(Guarded::new(memory.opened())), Vec::new())
+                }
             };
         let count = usize::from(body.shards);
         let shards = empty_shards(hasher, &settings, count);
@@ -419,7 +423,8 @@ impl Opening {
             counters,
             next_holder: 1.into(),
             doomed: Mutex::default(),
-            seal_is_full: false.into(),
+            seal_failure: LastFailure::default(),
+            heal_failure: LastFailure::default(),
             chunks_failed_at: 0.into(),
             healing: Mutex::default(),
             structure: Mutex::default(),

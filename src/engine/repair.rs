@@ -19,7 +19,7 @@ use crate::log::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, S
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -291,10 +291,12 @@ fn rewrite(
         }
     })?;
     copier.finish()?;
+    let mut names: HashSet<String> = namespaces.values().map(|meta| meta.name.clone()).collect();
     for meta in listed {
         // Two of one name would be one: what the log says is newer.
-        if !namespaces.values().any(|known| known.name == meta.name) {
-            namespaces.entry(meta.id.0).or_insert_with(|| meta.clone());
+        if !names.contains(&meta.name) && !namespaces.contains_key(&meta.id.0) {
+            names.insert(meta.name.clone());
+            namespaces.insert(meta.id.0, meta.clone());
         }
     }
     let mut renamed = Vec::new();
@@ -303,7 +305,7 @@ fn rewrite(
         used.into_iter().filter(|number| !namespaces.contains_key(number)).collect::<Vec<_>>()
     {
         let mut name = format!("recovered-{number}");
-        while namespaces.values().any(|meta| meta.name == name) {
+        while !names.insert(name.clone()) {
             name.push('x');
         }
         renamed.push(name.clone());

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::shard::Shard;
-use crate::sync::{MutexGuard, Ordering};
+use crate::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 /// How long one call may wait, over everything that it has to wait for one after the other (I12): others may
@@ -76,18 +76,27 @@ impl Engine {
         // Looked at under the lock, like what follows: whoever changes it rings with the lock, or the bell
         // could go between this look and the wait.
         self.health.check()?;
-        // Sealing has just failed for want of room and will be tried again: no use in waiting for it.
-        if self.seal_is_full.load(Ordering::Acquire) {
-            return Err(Error::StorageFull { path: self.dir.clone() });
+        // Sealing has just failed and will be tried again, but there is no use in waiting for that.
+        if let Some(error) = self.seal_failure.lasting() {
+            return Err(self.in_store(error));
         }
         self.counters.waits_for_seal.add(1);
         let until = patience.until(self.settings.wait_max);
         let timed_out = cell.changed.wait_until(shard, until).timed_out();
         self.health.check()?;
         if timed_out && shard.sealing.is_some() {
-            return Err(Self::timed_out("room in memory: sealing cannot keep up or cannot write"));
+            let slow = || Self::timed_out("room in memory: sealing cannot keep up with the claims");
+            return Err(self.seal_failure.any().map_or_else(slow, |error| self.in_store(error)));
         }
         Ok(false)
+    }
+
+    /// A full disk is told by the folder of the store: whoever waits for room in memory knows of no other file.
+    fn in_store(&self, error: Error) -> Error {
+        match error {
+            Error::StorageFull { .. } => Error::StorageFull { path: self.dir.clone() },
+            other => other,
+        }
     }
 
     /// Waits until nobody holds the id any more. The caller looks again.
@@ -107,7 +116,7 @@ impl Engine {
     }
 
     /// Lets everybody who waits in a shard look again: the store was closed or has stopped, or sealing has
-    /// run out of room.
+    /// failed.
     pub(super) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
     }

@@ -90,10 +90,8 @@ impl Engine {
     fn seal_step(&self) -> Result<()> {
         loop {
             let sealed = self.seal_frozen();
-            let is_full = matches!(sealed, Err(Error::StorageFull { .. }));
-            self.seal_is_full.store(is_full, Ordering::Release);
-            if is_full {
-                // Those who wait for room in memory hear it now, not at their deadline.
+            if self.seal_failure.note(&sealed) {
+                // Those who wait for room in memory hear why there is none now, not at their deadline.
                 self.wake_waiters();
             }
             if !sealed? {

@@ -103,7 +103,7 @@ impl Engine {
             report.chunk_entries += entries;
             let name = format!("chunk {bucket} of run {}", meta.id);
             if let Err(fault) = read {
-                report.problem(format!("{name}: {} (heals at the next read)", fault.0));
+                report.problem(format!("{name}: {} (heals at the next read)", fault.what));
             }
             // A healed chunk holds more than the run had. That is sound where the rest stands elsewhere too.
             uncovered.retain(|(hash, ns, id, version)| {

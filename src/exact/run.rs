@@ -108,7 +108,7 @@ pub(crate) fn find_in_run(
     let SealedIds { meta, places } = run;
     let (id, place) = (meta.chunk(hash.bucket(meta.buckets)), hash.place(meta.buckets));
     let class = meta.generation.class();
-    let fault = |damage: ChunkDamage| ChunkFault(damage.0.to_owned());
+    let fault = |damage: ChunkDamage| ChunkFault::new(damage.0);
     let in_chunk = |version| FoundInRun { version, in_log: false };
     if let Some(bytes) = cache.get(id) {
         let chunk = ChunkReader::open_checked(bytes, id, class).map_err(fault)?;
@@ -126,7 +126,7 @@ pub(crate) fn find_in_run(
             Told::Unsure => {}
         }
     }
-    let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
+    let mut answer = Err(ChunkFault::new("the chunk is missing"));
     access.store.get(id, &mut |bytes| {
         answer = ChunkReader::open(bytes, id, class, access.seed).map_err(fault).map(|chunk| {
             cache.insert(id, bytes);
@@ -272,7 +272,7 @@ impl<'a> RunReader<'a> {
         let has_block =
             self.places.is_some_and(|(files, file)| files.read(file, bucket, &mut block));
         let places = has_block.then(|| PlaceReader::open(&block, id, class, self.seed).ok());
-        let mut answer = Err(ChunkFault("the chunk is missing".to_owned()));
+        let mut answer = Err(ChunkFault::new("the chunk is missing"));
         self.chunks.get(id, &mut |bytes| {
             answer = match ChunkReader::open(bytes, id, class, self.seed) {
                 Ok(chunk) => {
@@ -288,7 +288,7 @@ impl<'a> RunReader<'a> {
                     }
                     Ok(())
                 }
-                Err(damage) => Err(ChunkFault(damage.0.to_owned())),
+                Err(damage) => Err(ChunkFault::new(damage.0)),
             };
         })?;
         answer

@@ -18,7 +18,7 @@ use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
 use crate::log::retention::SegmentMeta;
 use crate::log::segment::{DATA_START, Header, Segment};
 use crate::log::spare::{Spare, SpareSync};
-use crate::sync::{Arc, Mutex, MutexGuard, Signal};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal};
 use crate::time::{Timestamp, Ttl};
 use std::path::PathBuf;
 
@@ -50,6 +50,9 @@ pub(crate) struct Log {
     pub(super) tail: Mutex<Tail>,
     pub(super) commit: Commit,
     pub(super) spare_sync: SpareSync,
+    /// Whether records reach the operating system with their append. Follows what the tail says, for those who ask
+    /// without its lock.
+    is_mapped: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -175,7 +178,8 @@ impl Log {
             scratch: Vec::with_capacity(256),
         };
         let (commit, spare_sync) = (Commit::new(Lsn(0)), SpareSync::default());
-        Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail) })
+        let is_mapped = AtomicBool::new(mapped);
+        Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
     }
 
     /// Adds a claim. The answer is the place after it: on disk once the log is synced up to there.
@@ -367,9 +371,11 @@ impl Log {
         flushed.map_err(|e| self.stop_on(e))
     }
 
-    /// Whether appended bytes may still be in this process.
+    /// Whether appended bytes have left this process with their append. Every duplicate that is not sealed asks, so
+    /// without the lock that appends wait for.
+    #[inline]
     pub(crate) fn is_mapped(&self) -> bool {
-        self.tail.lock().mapped
+        self.is_mapped.load(Ordering::Acquire)
     }
 
     /// Segments that take no more records, oldest first.
@@ -436,6 +442,7 @@ impl Log {
         }
         tail.active.file.unmap();
         tail.mapped = false;
+        self.is_mapped.store(false, Ordering::Release);
         let len = u64::from(tail.offset);
         let path = tail.active.path.clone();
         tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
@@ -533,5 +540,21 @@ pub(super) mod tests {
         append(&large, 1000).expect_err("does not fit with full times");
         append(&large, 1).expect("the log goes on");
         assert_eq!((ids_in(&large, 1), large.active(), ids_in(&large, 2)), (1000, 2, 1));
+    }
+
+    /// Every duplicate that is not sealed asks, while others append.
+    #[test]
+    fn whether_the_log_is_mapped_is_asked_without_its_lock() {
+        let log = Arc::new(log());
+        let held = log.tail.lock();
+        let (answers, answer) = std::sync::mpsc::channel();
+        let asked = Arc::clone(&log);
+        let asks = std::thread::spawn(move || answers.send(asked.is_mapped()));
+        let heard = answer.recv_timeout(std::time::Duration::from_secs(20));
+        drop(held);
+        asks.join().expect("no panic").expect("is heard");
+        assert_eq!(heard, Ok(true), "it waited for the lock");
+        log.close().expect("closes");
+        assert!(!log.is_mapped());
     }
 }

@@ -232,7 +232,7 @@ impl Shard {
             let looked = find_in_run(sealed, &mut self.cache, &mut self.block, ids, key, hash);
             let here = match looked {
                 Ok(here) => here,
-                Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.0),
+                Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.what),
             };
             self.counts.log_reads += u64::from(here.in_log);
             self.counts.chunk_reads += u64::from(!here.in_log);

@@ -66,7 +66,7 @@ impl Builder {
 
     /// How long a call waits for a reservation of somebody else or for room in memory before it says
     /// [`Retry`](crate::ErrorKind::Retry); 30 s by default. [`ClaimOptions::wait`](crate::ClaimOptions::wait) sets it
-    /// for one call.
+    /// for one call. Where there is no room because the background cannot write, the call says why, and sooner.
     pub fn wait_max(self, wait: Duration) -> Self {
         self.set(|s| s.wait_max = wait)
     }

@@ -69,7 +69,14 @@ impl Store {
     /// [`Locked`](crate::ErrorKind::Locked) if another process has it open,
     /// [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store or a newer release wrote it,
     /// [`Repair`](crate::ErrorKind::Repair) if its log or manifest is damaged,
-    /// [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written.
+    /// [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written, or the process may open
+    /// no more files or start no more threads; the message says which.
+    ///
+    /// # Panic = "abort"
+    ///
+    /// Damage in the expendable `sled/` folder can make sled panic. The store catches that and builds anew what was
+    /// damaged. In a program with `panic = "abort"` it cannot, and such damage may end the process, here or in a
+    /// later call; deleting `sled/` while the store is closed loses nothing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open()
     }

@@ -5,6 +5,7 @@ mod bench;
 mod faults;
 mod ids;
 mod kill;
+mod limits;
 mod lines;
 mod pipes;
 mod questions;

@@ -1,6 +1,7 @@
 //! Integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 mod batch;
+mod causes;
 mod claims;
 mod cli;
 mod clock;

@@ -111,3 +111,36 @@ fn each_namespace_counts_its_own_answers() {
     assert_eq!(counts, [("default".to_owned(), 1, 0), ("a".to_owned(), 3, 3)]);
     assert_eq!((store.stats().first_seen, store.stats().duplicates), (4, 3));
 }
+
+/// Processor time of this thread, so that other work of the machine does not count.
+#[cfg(target_os = "linux")]
+fn time_of(work: impl FnOnce()) -> Duration {
+    let now = || {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
+    };
+    let began = now();
+    work();
+    now() - began
+}
+
+/// To give a namespace its number, all others were looked through: 100,000 took 23 s.
+#[cfg(target_os = "linux")]
+#[test]
+fn four_times_the_namespaces_take_four_times_the_time() {
+    let make = |count: u32| {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let builder = sim(&disk, &clock).segment_bytes(16 << 20).shards(1);
+        let store = builder.open().unwrap();
+        let made = time_of(|| {
+            for n in 0..count {
+                let _ = store.namespace(&format!("tenant-{n}")).unwrap();
+            }
+        });
+        assert_eq!(store.stats().namespaces.len(), count as usize + 1);
+        made
+    };
+    let mut ratios = (0..5).map(|_| make(32_000).as_secs_f64() / make(8_000).as_secs_f64());
+    let least = ratios.find(|ratio| *ratio < 8.0);
+    assert!(least.is_some(), "each took eight times as long at least");
+}

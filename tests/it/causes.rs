@@ -1,0 +1,205 @@
+//! Work in the background fails: whoever waits for it hears why, and does not wait where that is of no use.
+
+use crate::support::*;
+use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::{Error, ErrorKind, MemoryChunks, Store};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+/// More than it takes where the cause is told, and less than a wait to its deadline.
+const SOON: Duration = Duration::from_secs(15);
+
+/// Claims new ids until one is refused. Fails where that takes as long as the deadline of a wait.
+fn claim_until_refused(store: &Store, first: u64) -> (u64, Error) {
+    let (told, hears) = channel();
+    let other = store.clone();
+    let claims = thread::spawn(move || {
+        let refused = (first..).find_map(|n| match other.claim(id(n)) {
+            Ok(answer) => {
+                assert!(answer.is_first_seen(), "id {n}");
+                told.send(None).ok();
+                None
+            }
+            Err(error) => Some((n, error)),
+        });
+        told.send(refused).ok();
+    });
+    let refused = loop {
+        if let Some(refused) = hears.recv_timeout(SOON).expect("silence instead of the cause") {
+            break refused;
+        }
+    };
+    claims.join().expect("no panic");
+    refused
+}
+
+fn claims_again(store: &Store, n: u64) -> bool {
+    (0..100).any(|_| {
+        thread::park_timeout(Duration::from_millis(100));
+        store.claim(id(n)).is_ok()
+    })
+}
+
+#[test]
+fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
+    for failing in ["put", "set_mark", "sync"] {
+        let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
+        let builder = sim_with(&disk, &clock(), &chunks).background(true).open_set_bytes(16 << 10);
+        let store = builder.open().unwrap();
+        chunks.set_panics_in(Some(failing));
+        let (refused, error) = claim_until_refused(&store, 0);
+        assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+        assert!(error.to_string().contains("planted"), "{error}");
+        assert!(store.claim(id(0)).unwrap().is_duplicate(), "what needs no room is answered");
+        chunks.set_panics_in(None);
+        assert!(claims_again(&store, refused), "the fault is over");
+        drop(store);
+        assert_seen(&sim_with(&disk, &clock(), &chunks).open().unwrap(), 0..refused + 1, true);
+    }
+}
+
+#[test]
+fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
+    let (_dir, path) = place();
+    let builder = || Store::builder(&path).memory_budget(4 << 20).open_set_bytes(64 << 10);
+    let store = builder().open().unwrap();
+    let in_the_way = path.join("MANIFEST.new");
+    std::fs::create_dir_all(in_the_way.join("full")).unwrap();
+    let (refused, error) = claim_until_refused(&store, 0);
+    assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
+    assert!(error.to_string().contains("MANIFEST.new"), "{error}");
+    std::fs::remove_dir_all(&in_the_way).unwrap();
+    assert!(claims_again(&store, refused), "nothing is in the way");
+    drop(store);
+    assert_seen(&builder().open().unwrap(), 0..refused + 1, true);
+}
+
+/// A fault that the next attempt mends is no error of a claim that can wait for it.
+#[test]
+fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
+    for wait_max in [Duration::from_secs(30), Duration::ZERO] {
+        let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
+        let builder = sim_with(&disk, &clock(), &chunks).shards(1).open_set_bytes(16 << 10);
+        let store = builder.wait_max(wait_max).open().unwrap();
+        claim_all_first(&store, 0..10);
+        store.freeze();
+        chunks.set_panics_in(Some("put"));
+        store.run_background().unwrap_err();
+        if wait_max.is_zero() {
+            let error = (10..).find_map(|n| store.claim(id(n)).err()).unwrap();
+            assert!(error.to_string().contains("planted"), "{error}");
+            continue;
+        }
+        thread::scope(|scope| {
+            let claims = scope.spawn(|| {
+                let waits_before = store.stats().waits_for_seal;
+                for n in 10.. {
+                    assert!(store.claim(id(n)).unwrap().is_first_seen());
+                    if store.stats().waits_for_seal > waits_before {
+                        return;
+                    }
+                }
+            });
+            while store.stats().waits_for_seal == 0 {
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            chunks.set_panics_in(None);
+            store.run_background().unwrap();
+            claims.join().unwrap();
+        });
+    }
+}
+
+const METHODS: [&str; 12] = [
+    "*",
+    "get",
+    "put",
+    "remove_run",
+    "remove_from",
+    "mark",
+    "set_mark",
+    "sync",
+    "reopen",
+    "reset",
+    "close",
+    "drop",
+];
+
+/// Runs what a caller does; answers nothing, but a panic must not come out of it.
+#[track_caller]
+fn without_a_panic(panics_in: &str, doing: &str, calls: impl FnOnce()) {
+    let caught = catch_unwind(AssertUnwindSafe(calls));
+    assert!(caught.is_ok(), "a panic of the chunk store in {panics_in} came out of {doing}");
+}
+
+#[test]
+fn i10_a_panic_of_the_chunk_store_reaches_no_caller() {
+    for panics_in in METHODS {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let open = || sim_with(&disk, &clock, &chunks).wait_max(Duration::from_millis(50)).open();
+        let store = open().unwrap();
+        claim_all_first(&store, 0..2000);
+        store.freeze();
+        settle(&store);
+        drop(store);
+        let store = open().unwrap();
+        chunks.set_panics_in(Some(panics_in));
+        without_a_panic(panics_in, "claims and questions", || {
+            for n in 0..50 {
+                if let Ok(answer) = store.claim(id(n * 37)) {
+                    assert!(answer.is_duplicate());
+                }
+                if let Ok(seen) = store.contains(id(n * 31)) {
+                    assert!(seen);
+                }
+            }
+            let refused = (2000..8000).filter(|n| store.claim(id(*n)).is_err());
+            refused.take(3).for_each(drop);
+            store.verify().ok();
+            store.sync().ok();
+            store.stats();
+        });
+        without_a_panic(panics_in, "background work", || {
+            store.freeze();
+            store.run_background().ok();
+            store.run_background().ok();
+        });
+        without_a_panic(panics_in, "close", || drop(store.close()));
+        without_a_panic(panics_in, "open", || drop(open()));
+        let repair = || drop(sim_with(&disk, &clock, &chunks).repair());
+        without_a_panic(panics_in, "repair", repair);
+        chunks.set_panics_in(None);
+        assert_seen(&open().unwrap(), 0..2000, true);
+    }
+}
+
+/// An opening that fails lets go of the chunk store on the thread of the caller.
+#[test]
+fn i10_a_chunk_store_that_panics_while_opening_fails_reaches_no_caller() {
+    for panics_in in ["drop", "*"] {
+        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).open();
+        let store = open(&disk).unwrap();
+        claim_all_first(&store, 0..3000);
+        store.freeze();
+        settle(&store);
+        drop(store);
+        let before = disk.ops();
+        drop(open(&disk).unwrap());
+        let ops = disk.ops() - before;
+        let mut failed = 0;
+        for at in 0..ops {
+            chunks.set_panics_in(Some(panics_in));
+            disk.fail_at(disk.ops() + at, Fault::Error(std::io::ErrorKind::Other), true);
+            without_a_panic(panics_in, "an opening that fails", || {
+                failed += u64::from(open(&disk).is_err());
+            });
+            disk.clear_faults();
+            chunks.set_panics_in(None);
+        }
+        assert!(failed > 5, "{failed} of {ops}");
+        assert_seen(&open(&disk).unwrap(), 0..3000, true);
+    }
+}
