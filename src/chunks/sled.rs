@@ -51,6 +51,8 @@ struct Open {
     /// After an error of its own sled may let the next caller spin or wait for ever, and after an answer that
     /// came late somebody is still inside: nobody else goes there (I12).
     is_broken: AtomicBool,
+    #[cfg(test)]
+    at_end: tests::AtEnd,
 }
 
 impl SledChunks {
@@ -84,7 +86,13 @@ impl SledChunks {
         let db = bounded("open", patience, move || config.open())?;
         ARE_THREADS_STARTED.store(true, Ordering::Relaxed);
         make_private(&self.path);
-        Ok(Open { db, file, is_broken: AtomicBool::new(false) })
+        Ok(Open {
+            db,
+            file,
+            is_broken: AtomicBool::new(false),
+            #[cfg(test)]
+            at_end: tests::AtEnd::default(),
+        })
     }
 
     /// sled may hold its lock for a moment after it was closed, in a thread that still writes. To start afresh
@@ -94,7 +102,7 @@ impl SledChunks {
         for _ in 0..waits {
             match self.try_open() {
                 Err(fault) if fault.what.contains(IS_LOCKED) => {
-                    std::thread::park_timeout(LOCK_PAUSE)
+                    std::thread::park_timeout(LOCK_PAUSE);
                 }
                 other => return other,
             }

@@ -180,3 +180,69 @@ fn i10_a_lock_that_sled_lets_go_late_does_not_mean_to_build_everything_again() {
     assert!(chunks.get(ID, &mut |bytes| assert_eq!(bytes, b"chunk")).unwrap());
     late.join().unwrap();
 }
+
+/// What sled's destructor does where its last sync fails.
+#[derive(Debug, Default)]
+pub(super) struct AtEnd {
+    panics: bool,
+}
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        assert!(!self.panics, "planted: the destructor of sled");
+    }
+}
+
+/// It reached the caller of `Store::open`, when opening failed while syncs did.
+#[test]
+fn i10_a_panic_of_sleds_destructor_comes_out_of_nothing() {
+    let ends: [(&str, fn(SledChunks)); 4] = [
+        ("drop", |chunks| drop(chunks)),
+        ("close", |chunks| chunks.close()),
+        ("reopen", |chunks| chunks.reopen().unwrap()),
+        ("a call that ends after the close", |chunks| {
+            let inside = chunks.get_open("test").unwrap();
+            *chunks.open.write() = Err(ChunkFault::new("closed"));
+            release(inside);
+        }),
+    ];
+    for (what, ended) in ends {
+        let dir = tempfile::tempdir().unwrap();
+        let chunks = SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap();
+        chunks.put(ID, b"chunk").unwrap();
+        if let Ok(open) = &mut *chunks.open.write() {
+            Arc::get_mut(open).unwrap().at_end.panics = true;
+        }
+        let end = std::panic::AssertUnwindSafe(|| ended(chunks));
+        assert!(std::panic::catch_unwind(end).is_ok(), "a panic came out of {what}");
+    }
+    assert!(std::panic::catch_unwind(|| end(AtEnd { panics: true })).is_ok());
+}
+
+/// An answer that comes too late is dropped by the thread that made it, whatever that does.
+#[test]
+fn i12_opening_that_never_ends_is_given_up() {
+    let (release, wait) = channel::<()>();
+    let (told, ended) = channel();
+    let opened = bounded("open", Duration::from_millis(10), move || {
+        wait.recv().ok();
+        told.send(()).ok();
+        Ok(AtEnd { panics: true })
+    });
+    let fault = opened.map(|mut late| late.panics = false).unwrap_err();
+    assert!(fault.what.contains("not done in"), "{fault}");
+    drop(release);
+    ended.recv_timeout(Duration::from_secs(20)).unwrap();
+}
+
+/// What stands in the folder is not to blame for a shortage, and is not given up for it.
+#[test]
+fn i10_a_shortage_of_the_process_does_not_cost_what_sled_holds() {
+    use std::io::Error;
+    for code in [24, 23, 27, 11, 12, 30] {
+        let fault = ChunkFault::io("open", &Error::from_raw_os_error(code));
+        assert_eq!(fault.cause, Cause::Environment, "{fault}");
+    }
+    assert_eq!(ChunkFault::io("open", &Error::from_raw_os_error(28)).cause, Cause::NoRoom);
+    assert_eq!(ChunkFault::io("open", &Error::from_raw_os_error(5)).cause, Cause::Store);
+}
