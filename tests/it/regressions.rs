@@ -627,7 +627,7 @@ fn i12_a_batch_went_round_for_ever_when_its_chunks_could_not_be_kept() {
         done.send((batch, held.confirm().is_ok())).ok();
     });
     let answered = answer.recv_timeout(Duration::from_secs(60)).expect("it ends");
-    assert_eq!(answered, (Err(ErrorKind::Retry), true));
+    assert_eq!(answered, (Err(ErrorKind::StorageFull), true), "the cause, and no timeout");
     chunks.set_full(false);
     clock.advance(Duration::from_secs(2)); // one that has failed is left alone for a while
     let answers = store.claim_batch(&ids(0..20_000)).unwrap();
