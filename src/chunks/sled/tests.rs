@@ -196,7 +196,8 @@ impl Drop for AtEnd {
 /// It reached the caller of `Store::open`, when opening failed while syncs did.
 #[test]
 fn i10_a_panic_of_sleds_destructor_comes_out_of_nothing() {
-    let ends: [(&str, fn(SledChunks)); 4] = [
+    type Way = fn(SledChunks);
+    let ends: [(&str, Way); 4] = [
         ("drop", |chunks| drop(chunks)),
         ("close", |chunks| chunks.close()),
         ("reopen", |chunks| chunks.reopen().unwrap()),
