@@ -11,6 +11,7 @@ use std::fs::{self, File};
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 /// sled's name for the file that it keeps everything in.
@@ -84,7 +85,7 @@ impl SledChunks {
         let len = file.metadata().map_or(0, |meta| meta.len());
         let patience = PATIENCE_TO_OPEN + Duration::from_secs(len / OPENED_A_SECOND);
         let db = bounded("open", patience, move || config.open())?;
-        ARE_THREADS_STARTED.store(true, Ordering::Relaxed);
+        THREADS_STARTED.get_or_init(|| ());
         make_private(&self.path);
         Ok(Open {
             db,
@@ -303,15 +304,15 @@ fn bounded<T: Send + 'static>(
     answer.recv_timeout(patience).map_err(late)?
 }
 
-/// Whether sled has the threads of its pool, which it keeps as long as the process lives.
-static ARE_THREADS_STARTED: AtomicBool = AtomicBool::new(false);
+/// Set when sled has the threads of its pool, which it keeps as long as the process lives.
+static THREADS_STARTED: OnceLock<()> = OnceLock::new();
 
 /// Says whether sled will find the threads that it needs. It starts them when it is opened first, says nothing where
 /// that fails, and waits for ever for what they would have done.
 fn can_start_threads() -> ChunkResult<()> {
     /// One for sled at least, and those of the store.
     const NEEDED: usize = 4;
-    if ARE_THREADS_STARTED.load(Ordering::Relaxed) {
+    if THREADS_STARTED.get().is_some() {
         return Ok(());
     }
     let (mut bells, mut started) = (Vec::new(), Vec::new());
