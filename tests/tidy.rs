@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("time", &[]),
     ("codec", &[]),
     ("expiry", &["time"]),
-    ("chunks", &[]),
+    ("chunks", &["disk"]),
     ("filter", &["codec", "id"]),
     ("log", &["codec", "disk", "expiry", "id", "time"]),
     ("exact", &["chunks", "codec", "disk", "expiry", "id", "log", "time"]),

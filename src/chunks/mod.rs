@@ -4,11 +4,13 @@
 //! (`exact/chunk.rs`), and one that is missing, stale or damaged is built again from the log. So its
 //! faults are no [`Error`](crate::Error): they are reasons to heal.
 
+mod folder;
 mod guarded;
 mod headroom;
 mod memory;
 mod sled;
 
+pub(crate) use folder::{SledFolder, Whose, empty, is_aside, set_aside, whose};
 pub(crate) use guarded::Guarded;
 pub use memory::MemoryChunks;
 pub(crate) use sled::SledChunks;

@@ -5,17 +5,16 @@
 //! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
 //! file ourselves), none in its checks, and no panic of it reaches a caller.
 
+use crate::chunks::folder::{FILE, SledFolder};
 use crate::chunks::{Cause, ChunkFault, ChunkId, ChunkResult, ChunkStore, guard, headroom};
+use crate::disk::Disk;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
 use std::fs::{self, File};
-use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// sled's name for the file that it keeps everything in.
-const FILE: &str = "db";
 const MARK_KEY: &[u8] = b"mark";
 /// Keys that are listed at once, to be removed.
 const SOME: usize = 256;
@@ -34,7 +33,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
 pub(crate) struct SledChunks {
-    path: PathBuf,
+    folder: SledFolder,
     cache_bytes: u64,
     /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
     /// that after an error) must not stop the others, nor the reopening (I12).
@@ -49,6 +48,10 @@ struct Open {
     db: sled::Db,
     /// The file that sled writes to, to reserve room in it.
     file: File,
+    /// By this path sled finds its folder.
+    path: PathBuf,
+    /// The path may lead through a descriptor: it must not stand for another folder while anything of sled runs.
+    held: Arc<dyn Disk>,
     /// After an error of its own sled may let the next caller spin or wait for ever, and after an answer that
     /// came late somebody is still inside: nobody else goes there (I12).
     is_broken: AtomicBool,
@@ -57,27 +60,30 @@ struct Open {
 }
 
 impl SledChunks {
+    #[cfg(test)]
+    fn open(path: &std::path::Path, cache_bytes: u64) -> ChunkResult<Self> {
+        let disk: Arc<dyn Disk> = Arc::new(crate::disk::RealDisk::default());
+        Self::open_in(SledFolder::new(&disk, path.to_owned(), 0, true), cache_bytes)
+    }
+
     /// Opens the folder, or starts an empty one where it cannot be opened.
-    pub(crate) fn open(path: &Path, cache_bytes: u64) -> ChunkResult<Self> {
+    pub(crate) fn open_in(folder: SledFolder, cache_bytes: u64) -> ChunkResult<Self> {
         let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
-        let chunks = Self {
-            path: path.to_owned(),
-            cache_bytes,
-            open: RwLock::new(Err(ChunkFault::new("not opened yet"))),
-        };
+        let open = RwLock::new(Err(ChunkFault::new("not opened yet")));
+        let chunks = Self { folder, cache_bytes, open };
         chunks.reopen()?;
         Ok(chunks)
     }
 
     fn try_open(&self) -> ChunkResult<Open> {
-        let file = call_sled("open", || {
-            private_dir(&self.path)?;
-            let file = private_file().open(self.path.join(FILE))?;
+        let (path, file) = call_sled("open", || {
+            let path = self.folder.prepare()?;
+            let file = private_file().open(path.join(FILE))?;
             headroom::reserve(&file, headroom::FOR_CHUNKS)?;
-            Ok(file)
+            Ok((path, file))
         })?;
         let config = sled::Config::new()
-            .path(&self.path)
+            .path(&path)
             .cache_capacity(self.cache_bytes)
             .mode(sled::Mode::HighThroughput)
             .flush_every_ms(None);
@@ -86,10 +92,12 @@ impl SledChunks {
         let patience = PATIENCE_TO_OPEN + Duration::from_secs(len / OPENED_A_SECOND);
         let db = bounded("open", patience, move || config.open())?;
         THREADS_STARTED.get_or_init(|| ());
-        make_private(&self.path);
+        make_private(&path);
         Ok(Open {
             db,
             file,
+            path,
+            held: self.folder.disk(),
             is_broken: AtomicBool::new(false),
             #[cfg(test)]
             at_end: tests::AtEnd::default(),
@@ -209,20 +217,34 @@ impl SledChunks {
     }
 
     fn wipe(&self) -> ChunkResult<()> {
-        // Somebody who never comes back from sled may have it open for ever: its room must not go with it.
-        if let Ok(file) = File::options().write(true).open(self.path.join(FILE)) {
-            file.set_len(0).ok();
+        let path = self.folder.path().display();
+        self.folder.wipe().map_err(|e| ChunkFault::io(&format!("empty {path}"), &e))
+    }
+}
+
+/// Ends sled. Threads of its own may go on for a moment and use its path; until then nobody else may come to stand behind it.
+fn end_sled(open: Open) {
+    let Open {
+        db,
+        file,
+        held,
+        #[cfg(test)]
+        at_end,
+        ..
+    } = open;
+    // Never given back if sled keeps its file.
+    let held = std::mem::ManuallyDrop::new(held);
+    end(db);
+    #[cfg(test)]
+    end(at_end);
+    let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
+    for _ in 0..waits {
+        // sled's lock is on its file, and each thread of its own keeps that open.
+        if file.try_lock().is_ok() {
+            drop(std::mem::ManuallyDrop::into_inner(held));
+            return;
         }
-        let removed = match fs::remove_dir_all(&self.path) {
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => fs::remove_file(&self.path),
-            other => other,
-        };
-        match removed {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                Err(ChunkFault::io(&format!("remove {}", self.path.display()), &e))
-            }
-            _ => Ok(()),
-        }
+        std::thread::park_timeout(LOCK_PAUSE);
     }
 }
 
@@ -246,7 +268,9 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
             }
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        drop(open);
+        if let Some(open) = Arc::into_inner(open) {
+            end_sled(open);
+        }
         Ok(())
     });
     // Without a thread to be had it is still here, and whoever came to close it does that, unless it may hang.
@@ -255,8 +279,8 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
     {
         if open.is_broken.load(Ordering::Relaxed) {
             std::mem::forget(open);
-        } else {
-            end(open);
+        } else if let Some(open) = Arc::into_inner(open) {
+            end_sled(open);
         }
     }
 }
@@ -329,15 +353,6 @@ fn can_start_threads() -> ChunkResult<()> {
     drop(bells);
     started.into_iter().for_each(|thread| drop(thread.join()));
     all_started
-}
-
-/// Creates the folder, private to its user as the rest of the store, before anything stands in it.
-fn private_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
 }
 
 fn private_file() -> fs::OpenOptions {
@@ -430,7 +445,9 @@ impl ChunkStore for SledChunks {
         self.make_room("flush", headroom::FOR_REMOVING)?;
         self.in_time("flush", PATIENCE, |db| db.flush().map(drop))?;
         // By its name: one that somebody removed is not the one that the next opening finds.
-        let file = self.path.join(FILE);
+        let open = self.get_open("flush")?;
+        let file = open.path.join(FILE);
+        release(open);
         let synced = File::open(&file).and_then(|file| file.sync_data());
         synced.map_err(|e| ChunkFault::io(&format!("sync {}", file.display()), &e))
     }

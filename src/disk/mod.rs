@@ -21,8 +21,13 @@ pub use real::RealDisk;
 /// the pages that the copy would touch. Both ways lead to the same page cache.
 pub const COPIED_MAX: usize = 8 << 10;
 
-/// Files and folders as the engine needs them. Paths are absolute or relative to the process.
+/// Files and folders as the engine needs them. Paths are absolute or relative to the process, except on a disk that
+/// [`hold`](Disk::hold) has answered.
 pub trait Disk: Debug + Send + Sync {
+    /// Holds the folder that is at `path` now. On the disk that is answered, `path` and what is below it mean that folder,
+    /// wherever it is moved and whatever takes its old name; any other path is an error. Below it no symbolic link is
+    /// followed, and only regular files are opened.
+    fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// Creates a new file for reading and writing, private to its user (mode 0600). Fails if it exists.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Opens an existing file for reading and writing.
@@ -41,12 +46,12 @@ pub trait Disk: Debug + Send + Sync {
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the one-process lock on a file (created if missing) until the guard is dropped.
-    /// `WouldBlock` if somebody else holds it.
+    /// Takes the one-process lock on a file (created if missing), and on the folder that holds the file, until the guard is
+    /// dropped. `WouldBlock` if somebody else holds either.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
     /// Where sled may keep its own folder: a real path, or `None` when this disk is simulated and the
-    /// chunk store is kept in memory.
-    fn real_path(&self, path: &Path) -> Option<PathBuf>;
+    /// chunk store is kept in memory. Good for as long as this disk lives.
+    fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>>;
 }
 
 /// One open file. All methods take `&self`; the engine never writes the same bytes from two threads.
@@ -56,7 +61,8 @@ pub trait DiskFile: Debug + Send + Sync {
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
     /// Writes all of `buf` at `offset`. On a mapped file, inside the mapping and up to [`COPIED_MAX`] bytes: a memory copy.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes all that was written durable, and the length needed to read it back (`fdatasync`).
+    /// Makes all that was written durable, and the length needed to read it back (`fdatasync`). `NotFound` if the file has
+    /// no name any more: nobody could read it back.
     fn sync_data(&self) -> io::Result<()>;
     /// Length in bytes.
     fn len(&self) -> io::Result<u64>;
@@ -84,4 +90,9 @@ pub trait DiskFile: Debug + Send + Sync {
 }
 
 /// Holds the one-process lock until dropped.
-pub trait LockGuard: Debug + Send + Sync {}
+pub trait LockGuard: Debug + Send + Sync {
+    /// An error says that the file that is locked is not the one in the folder any more: it, or the folder, was removed.
+    fn check(&self) -> io::Result<()>;
+    /// Changes something small without syncing it. An error says that the file system takes no more writes.
+    fn touch(&self) -> io::Result<()>;
+}

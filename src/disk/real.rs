@@ -1,9 +1,12 @@
 //! Files of the operating system.
 
+mod folder;
+
+use self::folder::HeldFolder;
 use super::mapped::Mapping;
 use super::{COPIED_MAX, Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, RwLock};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -32,7 +35,16 @@ impl RealDisk {
     }
 }
 
+/// The parent of a relative path of one name is the empty path, which the system does not know.
+fn or_current(dir: &Path) -> &Path {
+    if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
+}
+
 impl Disk for RealDisk {
+    fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        Ok(Arc::new(HeldFolder::open(or_current(path), self.clone())?))
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         private().create_new(true).open(path).map(|file| self.file(file))
     }
@@ -62,7 +74,16 @@ impl Disk for RealDisk {
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        let leads_nowhere = || dir.is_symlink() && !dir.exists();
+        match created {
+            // "File exists" would be true of the link, and of no help.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && leads_nowhere() => {
+                let what = "it is a symbolic link that leads nowhere";
+                Err(io::Error::new(io::ErrorKind::NotFound, what))
+            }
+            other => other,
+        }
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
@@ -73,22 +94,17 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        // The parent of a relative path of one name is the empty path, which `open` does not know.
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        File::open(dir)?.sync_all()
+        File::open(or_current(dir))?.sync_all()
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
-        let file = private().create(true).truncate(false).open(path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Box::new(RealLock { file })),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let folder = or_current(path.parent().unwrap_or(Path::new("")));
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        HeldFolder::open(folder, self.clone())?.lock(&folder.join(name))
     }
 
-    fn real_path(&self, path: &Path) -> Option<PathBuf> {
-        Some(path.to_owned())
+    fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        Ok(Some(path.to_owned()))
     }
 }
 
@@ -122,7 +138,13 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        // The system syncs a removed file as well as any other, and says that all is well.
+        if rustix::fs::fstat(&self.file)?.st_nlink == 0 {
+            let what = "the file was removed while it was in use";
+            return Err(io::Error::new(io::ErrorKind::NotFound, what));
+        }
+        Ok(())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -214,21 +236,6 @@ fn preallocate(file: &File, len: u64) -> io::Result<bool> {
 #[cfg(not(target_os = "linux"))]
 fn preallocate(_file: &File, _len: u64) -> io::Result<bool> {
     Ok(false)
-}
-
-#[derive(Debug)]
-struct RealLock {
-    file: File,
-}
-
-impl LockGuard for RealLock {}
-
-impl Drop for RealLock {
-    fn drop(&mut self) {
-        // Said aloud, because a child process that was forked meanwhile shares the open file, and then
-        // closing ours would not release it. A failure leaves it to the closing.
-        let _ = self.file.unlock();
-    }
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ impl Engine {
     /// Lifts everything before this call to [`Durability::Disk`].
     pub(crate) fn sync(&self) -> Result<()> {
         self.health.check()?;
+        self.check_folder_now()?;
         self.log.sync_for_caller(self.log.end())
     }
 }

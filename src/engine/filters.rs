@@ -15,6 +15,14 @@ pub(super) fn path(dir: &Path, run: u64) -> PathBuf {
     dir.join(DIR).join(format!("{run:016}.flt"))
 }
 
+/// Whether a file with this name is a filter: the number of a run, in sixteen digits or more, and the ending.
+pub(super) fn is_ours(name: &Path) -> bool {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+    name.extension().is_some_and(|ending| ending == "flt")
+        && stem.len() >= 16
+        && stem.bytes().all(|b| b.is_ascii_digit())
+}
+
 /// Saves a filter. Not synced: what a power cut leaves of it fails its checksum and is built again.
 pub(super) fn save(disk: &dyn Disk, dir: &Path, owner: FilterOwner, filter: &Filter) -> Result<()> {
     let path = path(dir, owner.run);

@@ -15,6 +15,7 @@ mod copier;
 mod durability;
 mod failure;
 mod filters;
+mod folder;
 mod heal;
 mod held;
 mod manifest;
@@ -107,6 +108,7 @@ pub(crate) struct Engine {
     chunks_failed_at: AtomicU64,
     /// Healing reads and writes chunks that others may be about to heal.
     healing: Mutex<()>,
+    looked: folder::Looked,
     /// Segments are not removed while somebody reads the log to heal or to verify.
     retention: RwLock<()>,
     /// Runs are merged, swept and listed by one thread at a time.

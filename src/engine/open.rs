@@ -2,7 +2,7 @@
 //! log. Where the chunk store is not the one that the manifest speaks of, or a filter cannot be had,
 //! everything sealed is built again from the log (I10): nothing is lost but time.
 
-use crate::chunks::{ChunkStore, Guarded, SledChunks};
+use crate::chunks::{self, ChunkStore, Guarded, SledChunks, SledFolder, Whose};
 use crate::disk::{Disk, LockGuard};
 use crate::engine::failure::LastFailure;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
@@ -17,7 +17,7 @@ use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
-use crate::log::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered};
+use crate::log::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered, is_segment};
 use crate::shard::{SealedRun, Shard};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
@@ -43,14 +43,15 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     if dir.as_os_str().is_empty() {
         return Err(Error::invalid("an empty path: a store is a folder, and needs a name"));
     }
+    // From here on by the folder, not by its name: another may come to bear that name, or mean another place by it.
+    let above = Arc::clone(&settings.disk);
+    let settings = Settings { disk: hold(dir, &settings)?, ..settings };
     let folder = identify(dir, &settings)?;
     if folder == Folder::New && !settings.create {
-        let why = "there is nothing in this place".to_owned();
-        return Err(Error::NotAStore { path: dir.to_owned(), why });
+        return Err(nothing_there(dir));
     }
     if folder == Folder::New {
-        let inner = [LOG_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name));
-        for dir in std::iter::once(dir.to_owned()).chain(inner) {
+        for dir in [LOG_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         }
     }
@@ -58,6 +59,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     // Somebody may have made or removed a store before the lock was ours.
     let mut lock = Some(lock);
     if identify(dir, &settings)? == Folder::New {
+        sync_above(dir, &*above)?;
         return Opening::create(dir, settings)?.finish(&mut lock);
     }
     let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
@@ -68,6 +70,53 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
         }
         other => other,
     }
+}
+
+fn nothing_there(dir: &Path) -> Error {
+    let why = "there is nothing in this place".to_owned();
+    Error::NotAStore { path: dir.to_owned(), why }
+}
+
+/// Holds the folder of the store, which is made where there is none.
+fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
+    let held = match settings.disk.hold(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            if !settings.create {
+                return Err(nothing_there(dir));
+            }
+            settings.disk.create_dir_all(dir).map_err(|e| Error::io("create", dir, e))?;
+            settings.disk.hold(dir)
+        }
+        other => other,
+    };
+    held.map_err(|e| match e.kind() {
+        io::ErrorKind::NotADirectory => {
+            Error::NotAStore { path: dir.to_owned(), why: "it is a file".to_owned() }
+        }
+        _ => Error::io("open", dir, e),
+    })
+}
+
+/// The parents of the folder, too, must survive a power cut: all of them, because those that were there may be the work of
+/// somebody who was killed before he could do this.
+fn sync_above(dir: &Path, disk: &dyn Disk) -> Result<()> {
+    for parent in dir.ancestors().skip(1) {
+        // Of a relative path the last one is empty: the current folder.
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match disk.sync_dir(parent) {
+            // The second is what a file system answers that cannot sync folders.
+            Err(e)
+                if !matches!(
+                    e.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                return Err(Error::io("sync", parent, e));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Reads the filters of all runs.
@@ -106,12 +155,7 @@ pub(super) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>
 
 fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
     let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
-    let names: Vec<PathBuf> = match settings.disk.list(dir) {
-        Ok(names) => names,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Folder::New),
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => return not("it is a file".to_owned()),
-        Err(e) => return Err(Error::io("open", dir, e)),
-    };
+    let names = settings.disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
     if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
         return Ok(Folder::Store);
     }
@@ -120,27 +164,52 @@ fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
     let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, PLACES_DIR, "MANIFEST.new"];
-    if let Some(other) =
-        names.iter().find(|name| !ours.iter().any(|o| name.as_path() == Path::new(o)))
-    {
+    let is_ours = |name: &Path| {
+        ours.iter().any(|own| name == Path::new(own)) || chunks::is_aside(name, SLED_DIR)
+    };
+    if let Some(other) = names.iter().find(|name| !is_ours(name)) {
         return not(format!("it holds other things ({})", other.display()));
     }
-    let log = dir.join(LOG_DIR);
-    match settings.disk.list(&log) {
-        Ok(segments) if segments.is_empty() => return Ok(Folder::New),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Folder::New),
-        Err(e) => return Err(Error::io("list", &log, e)),
-        Ok(_) => {}
+    let inner = |name| files_in(&*settings.disk, &dir.join(name));
+    let log = inner(LOG_DIR)?;
+    if log.iter().any(|name| is_segment(name)) {
+        // The manifest is written before the log, so it is there by now if another process is making this store.
+        if settings
+            .disk
+            .list(dir)
+            .is_ok_and(|names| names.iter().any(|n| n.as_path() == Path::new(MANIFEST)))
+        {
+            return Ok(Folder::Store);
+        }
+        let what = "the manifest is missing, but there is a log";
+        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
-    // The manifest is written before the log, so it is there by now if another process is making this store.
-    match settings.disk.list(dir) {
-        Ok(names) if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) => {
-            Ok(Folder::Store)
-        }
-        _ => {
-            let what = "the manifest is missing, but there is a log";
-            Err(Error::corrupt(&dir.join(MANIFEST), 0, what))
-        }
+    // Folders with these names may be those of somebody else, who also names them so.
+    let foreign = |folder: &str, names: Vec<PathBuf>, is_ours: fn(&Path) -> bool| {
+        let name = names.into_iter().find(|name| !is_ours(name))?;
+        Some(Path::new(folder).join(name))
+    };
+    let (filters, places) = (inner(filters::DIR)?, inner(PLACES_DIR)?);
+    let other = foreign(LOG_DIR, log, is_segment)
+        .or_else(|| foreign(filters::DIR, filters, filters::is_ours))
+        .or_else(|| foreign(PLACES_DIR, places, PlaceFiles::is_ours));
+    if let Some(other) = other {
+        return not(format!("it holds other things ({})", other.display()));
+    }
+    let sled = dir.join(SLED_DIR);
+    match chunks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
+        Whose::Nobody | Whose::Ours => Ok(Folder::New),
+        Whose::Foreign(_) => not(format!("{SLED_DIR} in it is not ours (it carries no mark)")),
+    }
+}
+
+/// Names in a folder inside of the store's; of something else in its place, that.
+pub(super) fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Ok(vec![PathBuf::new()]),
+        Err(e) => Err(Error::io("list", dir, e)),
     }
 }
 
@@ -173,19 +242,7 @@ impl Opening {
         let shards = settings.shards.unwrap_or(limits::SHARDS_DEFAULT);
         let mut body = ManifestBody::new(Seed(seed), shards);
         body.time = Some(keeper(&settings, None).mark());
-        // The parents of the folder, too, must survive a power cut: all of them, because those that
-        // were there may be the work of somebody who was killed before he could do this.
-        for parent in dir.ancestors().skip(1) {
-            // Of a relative path the last one is empty: the current folder.
-            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            match settings.disk.sync_dir(parent) {
-                Err(e) if e.kind() != io::ErrorKind::PermissionDenied => {
-                    return Err(Error::io("sync", parent, e));
-                }
-                _ => {}
-            }
-        }
-        let mut opening = Self::new(dir, settings, body)?;
+        let mut opening = Self::new(dir, settings, body, false)?;
         // Its mark is set after the first manifest is on disk, so this is no creation that was interrupted.
         if let Ok(Some(_)) = opening.chunks.mark() {
             let what = "the manifest and the log are missing, but there was a store here";
@@ -213,7 +270,7 @@ impl Opening {
                 tracing::warn!(%error, folder = %shortcuts.display(), "a folder cannot be made");
             }
         }
-        let mut opening = Self::new(dir, settings, body)?;
+        let mut opening = Self::new(dir, settings, body, true)?;
         let stored = usize::from(opening.body.shards);
         let wanted = opening.settings.shards.unwrap_or(stored);
         let marked = opening.chunks.mark().unwrap_or(None).unwrap_or(0);
@@ -250,23 +307,25 @@ impl Opening {
         Ok(())
     }
 
-    fn new(dir: &Path, settings: Settings, body: ManifestBody) -> Result<Self> {
+    fn new(dir: &Path, settings: Settings, body: ManifestBody, is_strict: bool) -> Result<Self> {
         let hasher = IdHasher::new(body.seed);
-        let (chunks, filters): (Box<dyn ChunkStore>, _) =
-            match settings.disk.real_path(&dir.join(SLED_DIR)) {
-                Some(path) => {
-                    let cache_bytes = settings.sled_cache_bytes();
-                    let filters = || load_filters(&*settings.disk, dir, &body, hasher);
-                    let (chunks, filters) =
-                        beside(|| SledChunks::open(&path, cache_bytes), filters);
-                    (Box::new(Guarded::new(chunks?)), filters.unwrap_or_default())
-                }
-                // One after the other, so that a fault at the n-th call is the same in every run.
-                None => {
-                    let memory = settings.chunk_memory.clone().unwrap_or_default();
-                    (Box::new(Guarded::new(memory.opened())), Vec::new())
-                }
-            };
+        let sled = dir.join(SLED_DIR);
+        let real = settings.disk.real_path(&sled).map_err(|e| Error::io("find", &sled, e))?;
+        let (chunks, filters): (Box<dyn ChunkStore>, _) = match real {
+            Some(_) => {
+                let folder = SledFolder::new(&settings.disk, sled, hasher.tag(), is_strict);
+                let cache_bytes = settings.sled_cache_bytes();
+                let filters = || load_filters(&*settings.disk, dir, &body, hasher);
+                let (chunks, filters) =
+                    beside(|| SledChunks::open_in(folder, cache_bytes), filters);
+                (Box::new(Guarded::new(chunks?)), filters.unwrap_or_default())
+            }
+            // One after the other, so that a fault at the n-th call is the same in every run.
+            None => {
+                let memory = settings.chunk_memory.clone().unwrap_or_default();
+                (Box::new(Guarded::new(memory.opened())), Vec::new())
+            }
+        };
         let count = usize::from(body.shards);
         let shards = empty_shards(hasher, &settings, count);
         let disk = || Arc::clone(&settings.disk);
@@ -329,8 +388,8 @@ impl Opening {
             runs.iter().map(|run| filters::path(&self.dir, run.id)).collect();
         let dir = self.dir.join(filters::DIR);
         for name in self.settings.disk.list(&dir).unwrap_or_default() {
-            let path = dir.join(name);
-            if !filters.contains(&path) {
+            let path = dir.join(&name);
+            if filters::is_ours(&name) && !filters.contains(&path) {
                 self.settings.disk.remove(&path).ok();
             }
         }
@@ -427,6 +486,7 @@ impl Opening {
             heal_failure: LastFailure::default(),
             chunks_failed_at: 0.into(),
             healing: Mutex::default(),
+            looked: super::folder::Looked::default(),
             structure: Mutex::default(),
             retention: RwLock::default(),
             signals,
@@ -561,8 +621,10 @@ impl Opening {
 impl Engine {
     /// Ends the store in order. The background threads have stopped.
     pub(crate) fn close(&self) -> Result<()> {
+        // What is gone is neither synced nor written to, and who closes it hears so.
+        let checked = self.check_folder_now();
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
-        let closed = self.health.check().and_then(|()| {
+        let closed = checked.and_then(|()| self.health.check()).and_then(|()| {
             self.log.close()?;
             self.commit(|_| ())
         });

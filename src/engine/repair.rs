@@ -5,12 +5,13 @@
 //! open, and says that it wants a repair), move the old log away, move the new one in, write a manifest
 //! without runs. Opening then builds everything sealed from the log.
 
+use crate::chunks;
 use crate::disk::Disk;
+use crate::engine::Settings;
 use crate::engine::copier::Copier;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::NsMeta;
-use crate::engine::open::{LOG_DIR, PLACES_DIR, SLED_DIR, lock};
-use crate::engine::{Settings, filters};
+use crate::engine::open::{LOG_DIR, SLED_DIR, files_in, lock};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{NsId, Seed};
@@ -106,20 +107,37 @@ impl fmt::Display for RepairReport {
 
 /// Repairs the store in a folder that nobody has open.
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
-    let disk = &*settings.disk;
     let not = |why: &str| Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() });
-    let Some(names) = list(disk, dir)? else { return not("there is no such folder") };
+    let disk = match settings.disk.hold(dir) {
+        Ok(disk) => disk,
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return not("there is no such folder");
+        }
+        Err(e) => return Err(Error::io("open", dir, e)),
+    };
+    let settings = &Settings { disk, ..settings.clone() };
+    let disk = &*settings.disk;
+    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
     // Looked at before the lock is taken: a folder that is something else is left as it is.
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
-        name == MANIFEST || name == LOG_DIR || name.starts_with(OLD_LOG_DIR)
+        name == MANIFEST || name.starts_with(OLD_LOG_DIR)
     };
-    if !names.iter().any(ours) {
+    let has_log =
+        || files_in(disk, &dir.join(LOG_DIR)).map(|names| names.iter().any(|n| log::is_segment(n)));
+    if !names.iter().any(ours) && !has_log()? {
         return not("it holds neither a manifest nor a log");
     }
     let _lock = lock(dir, settings)?;
     let source = source_dir(disk, dir)?;
-    let manifest = read_manifest(disk, &dir.join(MANIFEST))?;
+    if list(disk, &source)?.is_none() {
+        // Then all of it is lost, and the report says so.
+        disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
+    }
+    let seeds = log::seeds(disk, &source)?;
+    let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
+    // The log is the truth: a manifest of another store is none.
+    let manifest = read_manifest(disk, &dir.join(MANIFEST))?.filter(is_of_log);
     let is_aside = manifest.is_none();
     let manifest = match manifest {
         Some(body) => Some(body),
@@ -168,7 +186,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     }
 
     let new = dir.join(NEW_LOG_DIR);
-    disk.remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
+    log::remove_segments(disk, &new)?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
     let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
     let mut written = rewrite(&source_config, config(new.clone()), settings, listed)?;
@@ -176,9 +194,11 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
-    for expendable in [SLED_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
-        disk.remove_dir_all(&expendable).map_err(|e| Error::io("remove", &expendable, e))?;
-    }
+    // Filters and place files go with the next opening: no run lists them any more.
+    let sled = dir.join(SLED_DIR);
+    chunks::set_aside(disk, &sled)
+        .and_then(|()| chunks::empty(disk, &sled))
+        .map_err(|e| Error::io("empty", &sled, e))?;
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
     let old_log = Some(old_log);
     Ok(RepairReport {

@@ -107,6 +107,7 @@ impl Engine {
     }
 
     fn log_step(&self) -> Result<()> {
+        self.check_folder()?;
         // First what `Buffered` promises (I6): on a full disk there is no spare to be had, again and again.
         self.log.flush()?;
         let spare = self.log.prepare_spare(self.time.now());

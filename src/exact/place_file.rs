@@ -98,11 +98,19 @@ impl PlaceFiles {
         }
     }
 
-    /// Removes all files but those of the runs that `keep` names.
+    /// Whether a file with this name is a place file: the number of a run, in sixteen digits or more, and the ending.
+    pub(crate) fn is_ours(name: &Path) -> bool {
+        let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+        name.extension().is_some_and(|ending| ending == "plc")
+            && stem.len() >= 16
+            && stem.bytes().all(|b| b.is_ascii_digit())
+    }
+
+    /// Removes all place files but those of the runs that `keep` names.
     pub(crate) fn retain(&self, keep: impl Fn(&Path) -> bool) {
         for name in self.disk.list(&self.dir).unwrap_or_default() {
-            let path = self.dir.join(name);
-            if !keep(&path) {
+            let path = self.dir.join(&name);
+            if Self::is_ours(&name) && !keep(&path) {
                 self.disk.remove(&path).ok();
             }
         }

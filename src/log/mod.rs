@@ -16,7 +16,9 @@ mod tail;
 
 pub(crate) use ids::IdsInLog;
 pub(crate) use record::{Item, NamespaceRecord};
-pub(crate) use recover::{Recovered, ReplayPlan, Salvaged, find_seed, salvage};
+pub(crate) use recover::{
+    Recovered, ReplayPlan, Salvaged, find_seed, is_segment, remove_segments, salvage, seeds,
+};
 pub(crate) use retention::SegmentMeta;
 pub(crate) use tail::{AppendLevel, Log, LogConfig};
 

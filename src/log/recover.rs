@@ -48,6 +48,7 @@ impl Log {
         mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<Recovered> {
         let numbers = segment_numbers(&config)?;
+        check_seeds(&config, &numbers)?;
         check_known(&config, &plan)?;
         let fresh: Vec<u32> = numbers.iter().copied().filter(|n| *n >= plan.first).collect();
         let durable = noted_durable(&config, &fresh, plan.durable);
@@ -75,7 +76,7 @@ impl Log {
         };
         loop {
             let path = Segment::path(&config.dir, number);
-            let segment = match Segment::open(&*config.disk, &path) {
+            let segment = match Segment::open_own(&*config.disk, &path, config.seed) {
                 Ok(segment) => segment,
                 // The very first segment may be torn in its header: nothing was ever written after it.
                 Err(Error::Corrupt { .. }) if durable == Lsn(0) && replayed.is_empty() => {
@@ -145,7 +146,8 @@ impl Log {
             Some(_) => active.read(DATA_START, end)?,
             None => {
                 let path = Segment::path(&self.config.dir, number);
-                Segment::open(&*self.config.disk, &path)?.read(DATA_START, None)?
+                let config = &self.config;
+                Segment::open_own(&*config.disk, &path, config.seed)?.read(DATA_START, None)?
             }
         };
         let path = Segment::path(&self.config.dir, number);
@@ -273,6 +275,24 @@ fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// Every segment, before any is read, cut or removed: a manifest of another store knows nothing of what is here. Damaged
+/// headers are left to those who need them.
+fn check_seeds(config: &LogConfig, numbers: &[u32]) -> Result<()> {
+    for number in numbers {
+        let path = Segment::path(&config.dir, *number);
+        let mut head = [0; Header::BYTES];
+        let file = config.disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        match file.read_exact_at(&mut head, 0) {
+            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => continue,
+            other => other.map_err(|e| Error::io("read", &path, e))?,
+        }
+        if Header::decode(&path, &head).is_ok_and(|header| header.seed != config.seed) {
+            return Err(Segment::foreign(&path));
+        }
+    }
+    Ok(())
+}
+
 /// Segments that are not read at open must at least be there, and as long as they were.
 fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
     for meta in &plan.known {
@@ -299,7 +319,8 @@ fn rescan(
     visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<()> {
     let path = Segment::path(&config.dir, meta.number);
-    let bytes = Segment::open(&*config.disk, &path)?.read(DATA_START, None)?;
+    let segment = Segment::open_own(&*config.disk, &path, config.seed)?;
+    let bytes = segment.read(DATA_START, None)?;
     match walk(&path, &bytes, &mut Tally::default(), visit)? {
         (_, Stop::Continued(_)) => Ok(()),
         (at, _) => {
@@ -334,6 +355,24 @@ fn remove_others(
     }
     if removed {
         config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
+    }
+    Ok(())
+}
+
+/// Whether a file with this name is a segment.
+pub(crate) fn is_segment(name: &Path) -> bool {
+    Segment::number_of(name).is_some()
+}
+
+/// Removes the segments in a folder, and nothing else.
+pub(crate) fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let names = match disk.list(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|e| Error::io("list", dir, e))?,
+    };
+    for name in names.iter().filter(|name| Segment::number_of(name).is_some()) {
+        let path = dir.join(name);
+        disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
     }
     Ok(())
 }
@@ -379,6 +418,11 @@ pub(crate) fn salvage(
         let path = Segment::path(&config.dir, number);
         let raw = config.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
         let header = match Header::decode(&path, &raw) {
+            // What it holds was claimed elsewhere.
+            Ok(header) if header.seed != config.seed => {
+                damages.push(ScanDamage { path, offset: 0, bytes: raw.len() as u64 });
+                continue;
+            }
             Ok(header) if header.number == number => header,
             Err(e @ Error::FromTheFuture { .. }) => return Err(e),
             _ => {
@@ -441,16 +485,22 @@ fn salvage_segment(
     Ok(None)
 }
 
-/// The seed in the first readable segment header: what a store without its manifest starts from.
-pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
+/// The seeds in all readable segment headers.
+pub(crate) fn seeds(disk: &dyn Disk, dir: &Path) -> Result<Vec<Seed>> {
     let list = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let mut seeds = Vec::new();
     for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
         let raw = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        if let Ok(header) = Header::decode(&path, &raw) {
-            return Ok(Some(header.seed));
-        }
+        seeds.extend(Header::decode(&path, &raw).ok().map(|header| header.seed));
     }
-    Ok(None)
+    Ok(seeds)
+}
+
+/// The seed that most segments have: what a store without its manifest starts from.
+pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
+    let seeds = seeds(disk, dir)?;
+    let count = |seed: &&Seed| seeds.iter().filter(|other| other == seed).count();
+    Ok(seeds.iter().rev().max_by_key(count).copied())
 }
 
 #[cfg(test)]

@@ -186,6 +186,22 @@ impl Segment {
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
     }
 
+    /// Opens a segment of the store with this seed.
+    pub(crate) fn open_own(disk: &dyn Disk, path: &Path, seed: Seed) -> Result<Self> {
+        let segment = Self::open(disk, path)?;
+        if segment.header.seed == seed { Ok(segment) } else { Err(Self::foreign(path)) }
+    }
+
+    /// Copied in, or the manifest was: nothing here says which of the two is the one that does not belong.
+    pub(super) fn foreign(path: &Path) -> Error {
+        let manifest = path.parent().unwrap_or(path).with_file_name("MANIFEST");
+        let what = format!(
+            "this segment and {} belong to two different stores, by the seeds in them",
+            manifest.display()
+        );
+        Error::corrupt(path, 24, what)
+    }
+
     #[inline]
     pub(crate) fn place(&self, offset: u32) -> Place {
         Place { salt: self.salt, offset, base: self.header.base }

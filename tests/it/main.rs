@@ -10,6 +10,7 @@ mod damage;
 mod durability;
 mod errors;
 mod expendable;
+mod folder;
 mod full_disk;
 mod generations;
 mod lifecycle;

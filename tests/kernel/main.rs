@@ -7,7 +7,7 @@
 //! tested is a `Subject`: firstseen, or plain sled, to show that the harness can fail (`plain_sled.rs`).
 //!
 //! How much is tried: `FIRSTSEEN_KILLS`, `FIRSTSEEN_POWER_CUTS`, `FIRSTSEEN_FULL_DISKS`,
-//! `FIRSTSEEN_VANDALISM`, `FIRSTSEEN_RACES`, `FIRSTSEEN_SLED_CUTS`; where to begin: `FIRSTSEEN_CRASH_SEED`.
+//! `FIRSTSEEN_VANDALISM`, `FIRSTSEEN_RACES`, `FIRSTSEEN_SLED_CUTS`, `FIRSTSEEN_FOLDER_ROUNDS`; where to begin: `FIRSTSEEN_CRASH_SEED`.
 //! Each test prints a line `proof | row | count | unit | details`, and each failure the line that replays it.
 //! When processes are killed is up to the machine, so a replay tries the same things, not the same instants.
 
@@ -16,6 +16,7 @@
 mod aim;
 mod child;
 mod dice;
+mod folder;
 mod full;
 mod harm;
 mod job;

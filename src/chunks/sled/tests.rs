@@ -2,6 +2,7 @@
 
 use super::*;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
+use std::{fs, io};
 
 const ID: ChunkId = ChunkId { run: 1, bucket: 0 };
 

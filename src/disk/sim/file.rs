@@ -68,7 +68,11 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state.lock();
         match state.begin(true, || format!("sync {}", self.path.display()))? {
             None => {
-                state.tree.file_mut(self.node)?.sync();
+                let file = state.tree.file_mut(self.node)?;
+                file.sync();
+                if file.links == 0 {
+                    return Err(io::ErrorKind::NotFound.into());
+                }
                 let call = state.after_sync.take();
                 drop(state);
                 if let Some(call) = call {
@@ -214,10 +218,24 @@ impl State {
 #[derive(Debug)]
 pub(super) struct SimLock {
     pub(super) disk: SimDisk,
+    pub(super) path: PathBuf,
     pub(super) node: u64,
 }
 
-impl LockGuard for SimLock {}
+/// No operations: what they look at is changed by the test itself, and not by a fault.
+impl LockGuard for SimLock {
+    fn check(&self) -> io::Result<()> {
+        let there = self.disk.state.lock().tree.find(self.disk.way(&self.path)?)?;
+        if there == self.node { Ok(()) } else { Err(io::ErrorKind::NotFound.into()) }
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        if self.disk.state.lock().read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        Ok(())
+    }
+}
 
 impl Drop for SimLock {
     fn drop(&mut self) {

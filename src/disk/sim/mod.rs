@@ -41,7 +41,7 @@ mod tests;
 mod tree;
 
 use self::file::{SimFile, SimLock};
-use self::tree::Tree;
+use self::tree::{ROOT, Tree, Way};
 use super::{Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, AtomicU64, Mutex};
 use std::collections::BTreeSet;
@@ -52,6 +52,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    /// The folder that paths lead into, and the path that stands for it; without one, the root.
+    held: Option<(u64, PathBuf)>,
 }
 
 /// What goes wrong at an operation.
@@ -88,6 +90,7 @@ struct State {
     capacity: Option<u64>,
     mapping: bool,
     name_order: bool,
+    read_only: bool,
     trace: Option<Vec<Step>>,
     locked: BTreeSet<u64>,
     after_sync: Option<Call>,
@@ -183,6 +186,12 @@ impl SimDisk {
         self.state.lock().capacity = bytes;
     }
 
+    /// From now on everything that changes something on the disk fails with `ReadOnlyFilesystem`, but for writes inside
+    /// mappings: they stay in memory, as they do on a file system that its kernel has made read-only after an error.
+    pub fn make_read_only(&self) {
+        self.state.lock().read_only = true;
+    }
+
     /// Counts the bytes that files take, in pages of 4 KiB, allocated room included.
     pub fn used(&self) -> u64 {
         self.state.lock().tree.space()
@@ -234,7 +243,16 @@ impl SimDisk {
         let tree = next(&state.tree);
         let (capacity, mapping, name_order) = (state.capacity, state.mapping, state.name_order);
         let next = State { tree, capacity, mapping, name_order, ..State::default() };
-        Self { state: Arc::new(Mutex::new(next)) }
+        Self { state: Arc::new(Mutex::new(next)), held: None }
+    }
+
+    /// Where a path starts and leads.
+    fn way<'a>(&self, path: &'a Path) -> io::Result<Way<'a>> {
+        let Some((from, held)) = &self.held else { return Ok(Way { from: ROOT, path }) };
+        match path.strip_prefix(held) {
+            Ok(path) => Ok(Way { from: *from, path }),
+            Err(_) => Err(io::ErrorKind::InvalidInput.into()),
+        }
     }
 
     fn handle(&self, state: &mut State, node: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -260,6 +278,7 @@ impl Default for State {
             capacity: None,
             mapping: true,
             name_order: true,
+            read_only: false,
             trace: None,
             locked: BTreeSet::new(),
             after_sync: None,
@@ -283,6 +302,9 @@ impl State {
         let strikes = |plan: &&Planned| plan.at == number || (plan.sticky && plan.at < number);
         let fault = self.faults.iter().find(strikes).map(|plan| plan.fault);
         self.dead = matches!(fault, Some(Fault::Crash | Fault::CrashInWrite));
+        if self.read_only && changes && fault.is_none() {
+            return Ok(Some(Fault::Error(io::ErrorKind::ReadOnlyFilesystem)));
+        }
         Ok(fault)
     }
 
@@ -291,16 +313,17 @@ impl State {
         self.begin(changes, what)?.map_or(Ok(()), |fault| Err(fault.into()))
     }
 
-    fn remove_all(&mut self, path: &Path) -> io::Result<()> {
-        if self.tree.is_folder(path)? {
-            for name in self.tree.list(path)? {
-                self.remove_all(&path.join(name))?;
+    fn remove_all(&mut self, way: Way<'_>) -> io::Result<()> {
+        let Way { from, path } = way;
+        if self.tree.is_folder(way)? {
+            for name in self.tree.list(way)? {
+                self.remove_all(Way { from, path: &path.join(name) })?;
             }
             self.check(true, || format!("remove folder {}", path.display()))?;
-            self.tree.remove_folder(path)
+            self.tree.remove_folder(way)
         } else {
             self.check(true, || format!("remove {}", path.display()))?;
-            self.tree.remove_file(path)
+            self.tree.remove_file(way)
         }
     }
 }
@@ -320,24 +343,35 @@ fn dead() -> io::Error {
 }
 
 impl Disk for SimDisk {
+    fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
+        let mut state = self.state.lock();
+        state.check(false, || format!("hold folder {}", path.display()))?;
+        let way = self.way(path)?;
+        if !state.tree.is_folder(way)? {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let held = Some((state.tree.find(way)?, path.to_owned()));
+        Ok(Arc::new(Self { state: Arc::clone(&self.state), held }))
+    }
+
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         state.check(true, || format!("create {}", path.display()))?;
-        let node = state.tree.create_file(path)?;
+        let node = state.tree.create_file(self.way(path)?)?;
         self.handle(&mut state, node, path)
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state.lock();
         state.check(false, || format!("open {}", path.display()))?;
-        let node = state.tree.find(path)?;
+        let node = state.tree.find(self.way(path)?)?;
         self.handle(&mut state, node, path)
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let mut state = self.state.lock();
         state.check(false, || format!("read {}", path.display()))?;
-        let contents = &state.tree.file(state.tree.find(path)?)?.cache;
+        let contents = &state.tree.file(state.tree.find(self.way(path)?)?)?.cache;
         let mut bytes = vec![0; contents.len() as usize];
         contents.read(&mut bytes, 0);
         Ok(bytes)
@@ -346,33 +380,35 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check(true, || format!("rename {} to {}", from.display(), to.display()))?;
-        state.tree.rename(from, to)
+        state.tree.rename(self.way(from)?, self.way(to)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check(true, || format!("remove {}", path.display()))?;
-        state.tree.remove_file(path)
+        state.tree.remove_file(self.way(path)?)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
         let mut state = self.state.lock();
         state.check(false, || format!("list {}", dir.display()))?;
-        Ok(state.tree.list(dir)?.into_iter().map(PathBuf::from).collect())
+        Ok(state.tree.list(self.way(dir)?)?.into_iter().map(PathBuf::from).collect())
     }
 
     fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        let mut above: Vec<&Path> = dir.ancestors().collect();
+        let Way { from, path } = self.way(dir)?;
+        let mut above: Vec<&Path> = path.ancestors().collect();
         above.reverse();
         let mut made = false;
         for folder in above {
-            match state.tree.is_folder(folder) {
+            let way = Way { from, path: folder };
+            match state.tree.is_folder(way) {
                 Ok(true) => {}
                 Ok(false) => return Err(io::ErrorKind::AlreadyExists.into()),
                 Err(_) => {
                     state.check(true, || format!("create folder {}", folder.display()))?;
-                    state.tree.create_folder(folder)?;
+                    state.tree.create_folder(way)?;
                     made = true;
                 }
             }
@@ -382,8 +418,9 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
-        match state.tree.is_folder(dir) {
-            Ok(true) => state.remove_all(dir),
+        let way = self.way(dir)?;
+        match state.tree.is_folder(way) {
+            Ok(true) => state.remove_all(way),
             Ok(false) => Err(io::ErrorKind::NotADirectory.into()),
             Err(_) => state.check(false, || format!("find {}", dir.display())),
         }
@@ -392,23 +429,23 @@ impl Disk for SimDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.check(true, || format!("sync folder {}", dir.display()))?;
-        state.tree.sync_folder(dir)
+        state.tree.sync_folder(self.way(dir)?)
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>> {
         let mut state = self.state.lock();
         state.check(true, || format!("lock {}", path.display()))?;
-        let node = match state.tree.find(path) {
+        let node = match state.tree.find(self.way(path)?) {
             Ok(node) => state.tree.file(node).map(|_| node)?,
-            Err(_) => state.tree.create_file(path)?,
+            Err(_) => state.tree.create_file(self.way(path)?)?,
         };
         if !state.locked.insert(node) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(SimLock { disk: self.clone(), node }))
+        Ok(Box::new(SimLock { disk: self.clone(), path: path.to_owned(), node }))
     }
 
-    fn real_path(&self, _path: &Path) -> Option<PathBuf> {
-        None
+    fn real_path(&self, _path: &Path) -> io::Result<Option<PathBuf>> {
+        Ok(None)
     }
 }

@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Component, Path};
 
-const ROOT: u64 = 0;
+pub(super) const ROOT: u64 = 0;
 
 type Entries = BTreeMap<OsString, u64>;
 
@@ -29,6 +29,15 @@ struct Folder {
     cache: Entries,
     durable: Entries,
     unsynced: Vec<Move>,
+    /// Whoever holds it can still look at it, but nothing new is made in it.
+    removed: bool,
+}
+
+/// A path, and the folder that it starts in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Way<'a> {
+    pub(super) from: u64,
+    pub(super) path: &'a Path,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +75,7 @@ impl Folder {
         for step in &self.unsynced[..kept] {
             step.apply(&mut entries);
         }
-        Self { cache: entries.clone(), durable: entries, unsynced: Vec::new() }
+        Self { cache: entries.clone(), durable: entries, ..Self::default() }
     }
 
     /// Keeps any moves, but for those that rest on one that is lost: of a name that is not there, or to the
@@ -139,21 +148,21 @@ impl Tree {
         }
     }
 
-    fn walk<'a>(&self, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u64> {
-        names.into_iter().try_fold(ROOT, |at, name| {
+    fn walk<'a>(&self, from: u64, names: impl IntoIterator<Item = &'a OsStr>) -> io::Result<u64> {
+        names.into_iter().try_fold(from, |at, name| {
             self.folder(at)?.cache.get(name).copied().ok_or(io::ErrorKind::NotFound.into())
         })
     }
 
-    pub(super) fn find(&self, path: &Path) -> io::Result<u64> {
-        self.walk(names_of(path))
+    pub(super) fn find(&self, way: Way<'_>) -> io::Result<u64> {
+        self.walk(way.from, names_of(way.path))
     }
 
-    /// The folder that holds `path`, which need not exist, and the name in it.
-    fn place(&self, path: &Path) -> io::Result<(u64, OsString)> {
-        let mut names = names_of(path);
+    /// The folder that holds what is at the end of the way, which need not exist, and the name in it.
+    fn place(&self, way: Way<'_>) -> io::Result<(u64, OsString)> {
+        let mut names = names_of(way.path);
         let name = names.pop().ok_or(io::ErrorKind::InvalidInput)?;
-        let folder = self.walk(names)?;
+        let folder = self.walk(way.from, names)?;
         self.folder(folder)?;
         Ok((folder, name.to_owned()))
     }
@@ -175,8 +184,11 @@ impl Tree {
         Ok(())
     }
 
-    fn create(&mut self, path: &Path, node: Node) -> io::Result<u64> {
-        let (folder, name) = self.place(path)?;
+    fn create(&mut self, way: Way<'_>, node: Node) -> io::Result<u64> {
+        let (folder, name) = self.place(way)?;
+        if self.folder(folder)?.removed {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         if self.folder(folder)?.cache.contains_key(&name) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -187,23 +199,23 @@ impl Tree {
         Ok(number)
     }
 
-    pub(super) fn create_file(&mut self, path: &Path) -> io::Result<u64> {
-        self.create(path, Node::File(Inode::default()))
+    pub(super) fn create_file(&mut self, way: Way<'_>) -> io::Result<u64> {
+        self.create(way, Node::File(Inode::default()))
     }
 
-    pub(super) fn create_folder(&mut self, path: &Path) -> io::Result<u64> {
-        self.create(path, Node::Folder(Folder::default()))
+    pub(super) fn create_folder(&mut self, way: Way<'_>) -> io::Result<u64> {
+        self.create(way, Node::Folder(Folder::default()))
     }
 
-    pub(super) fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        self.find(path).map(|node| self.folder(node).is_ok())
+    pub(super) fn is_folder(&self, way: Way<'_>) -> io::Result<bool> {
+        self.find(way).map(|node| self.folder(node).is_ok())
     }
 
-    pub(super) fn list(&self, dir: &Path) -> io::Result<Vec<OsString>> {
+    pub(super) fn list(&self, dir: Way<'_>) -> io::Result<Vec<OsString>> {
         Ok(self.folder(self.find(dir)?)?.cache.keys().cloned().collect())
     }
 
-    pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    pub(super) fn rename(&mut self, from: Way<'_>, to: Way<'_>) -> io::Result<()> {
         let source = self.find(from)?;
         let ((folder, from), (other, to_name)) = (self.place(from)?, self.place(to)?);
         if folder != other {
@@ -221,21 +233,23 @@ impl Tree {
         self.step(folder, Move::Rename(from, to_name))
     }
 
-    pub(super) fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        self.file(self.find(path)?)?;
-        let (folder, name) = self.place(path)?;
+    pub(super) fn remove_file(&mut self, way: Way<'_>) -> io::Result<()> {
+        self.file(self.find(way)?)?;
+        let (folder, name) = self.place(way)?;
         self.step(folder, Move::Unlink(name))
     }
 
-    pub(super) fn remove_folder(&mut self, path: &Path) -> io::Result<()> {
-        if !self.list(path)?.is_empty() {
+    pub(super) fn remove_folder(&mut self, way: Way<'_>) -> io::Result<()> {
+        if !self.list(way)?.is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        let (folder, name) = self.place(path)?;
+        let (folder, name) = self.place(way)?;
+        let removed = self.find(way)?;
+        self.folder_mut(removed)?.removed = true;
         self.step(folder, Move::Unlink(name))
     }
 
-    pub(super) fn sync_folder(&mut self, dir: &Path) -> io::Result<()> {
+    pub(super) fn sync_folder(&mut self, dir: Way<'_>) -> io::Result<()> {
         let node = self.find(dir)?;
         let folder = self.folder_mut(node)?;
         folder.durable = folder.cache.clone();
