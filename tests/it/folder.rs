@@ -139,7 +139,8 @@ fn with_sled_of_an_application(path: &Path) {
 
 #[test]
 fn i11_what_is_not_our_own_is_never_removed_by_making_a_store() {
-    let harmless: [(&str, fn(&Path)); 6] = [
+    type Put = fn(&Path);
+    let harmless: [(&str, Put); 6] = [
         ("sled of an application", with_sled_of_an_application),
         ("a file in sled", |path| write(&path.join("sled/precious.txt"))),
         ("a file in filters", |path| write(&path.join("filters/precious.txt"))),
@@ -210,7 +211,8 @@ fn i11_a_sled_folder_without_our_mark_is_set_aside_and_not_emptied() {
 /// A symbolic link leads out of the folder, and whoever opens a pipe waits for its other end.
 #[test]
 fn i12_neither_links_nor_pipes_are_followed_in_the_place_of_our_files() {
-    let put: [(&str, fn(&Path, &Path)); 2] = [
+    type Put = fn(&Path, &Path);
+    let put: [(&str, Put); 2] = [
         ("link", |path, other| std::os::unix::fs::symlink(other, path).unwrap()),
         ("pipe", |path, _| {
             let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();

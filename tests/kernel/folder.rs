@@ -185,7 +185,8 @@ fn unlocked(dir: &Path) -> Verdict {
 }
 
 fn all(rounds: u64) -> Verdict {
-    let cases: [(&str, fn(&Path) -> Verdict); 5] = [
+    type Case = fn(&Path) -> Verdict;
+    let cases: [(&str, Case); 5] = [
         ("another working folder", |dir| changed_folder(dir, false)),
         ("another working folder, with an open store", |dir| changed_folder(dir, true)),
         ("moved", moved),

@@ -82,6 +82,7 @@ pub struct Step {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "switches of a test, each apart from the others")]
 struct State {
     tree: Tree,
     dead: bool,
