@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs unit tests under Miri, which notices undefined behaviour: the one file with `unsafe` (over memory instead
+# Runs unit tests under Miri, which notices undefined behaviour: the mapped files (over memory instead
 # of a file), locks and bells, the fail-stop flag, the codecs, the sets of a shard.
 #
 #   scripts/miri.sh [FILTER]...      FILTER: a part of the path of a test, in place of the list below

@@ -56,6 +56,11 @@ pub enum Error {
     /// The store was closed through another handle; see [`ErrorKind::Reopen`].
     #[error("the store is closed")]
     Closed,
+    /// The store, or another one, was opened before this process was forked; see [`ErrorKind::FixCall`].
+    #[error(
+        "a store was opened before this process was forked and belongs to the parent: fork first and open the store afterwards, in the process that uses it, or pass the ids to that process"
+    )]
+    Forked,
     /// The arguments are wrong; see [`ErrorKind::FixCall`].
     #[error("{what}")]
     Invalid {
@@ -129,9 +134,10 @@ impl Error {
             Self::Timeout { .. } => ErrorKind::Retry,
             Self::StorageFull { .. } => ErrorKind::StorageFull,
             Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
-            Self::Invalid { .. } | Self::NotAStore { .. } | Self::FromTheFuture { .. } => {
-                ErrorKind::FixCall
-            }
+            Self::Forked
+            | Self::Invalid { .. }
+            | Self::NotAStore { .. }
+            | Self::FromTheFuture { .. } => ErrorKind::FixCall,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Corrupt { .. } => ErrorKind::Repair,
             Self::Io { .. } => ErrorKind::Environment,
@@ -155,6 +161,7 @@ impl Error {
             Self::StorageFull { path } => Self::StorageFull { path: path.clone() },
             Self::Stopped { why } => Self::Stopped { why: why.clone() },
             Self::Closed => Self::Closed,
+            Self::Forked => Self::Forked,
             Self::Invalid { what } => Self::Invalid { what: what.clone() },
             Self::Locked { path } => Self::Locked { path: path.clone() },
             Self::NotAStore { path, why } => {

@@ -1,21 +1,31 @@
 //! Fail-stop (I7): after a failed log write or sync nothing is acknowledged until the store is reopened.
 
 use crate::error::{Error, Result};
-use crate::sync::{AtomicBool, Mutex, Ordering};
+use crate::sync::{AtomicBool, HomeProcess, Mutex, Ordering};
 
 /// One sticky flag for the whole store. Taking it into account is part of appending to the log and of
-/// every claim, so it cannot be forgotten at a call site.
+/// every claim, so it cannot be forgotten at a call site. It also says whether this is the process that opened the
+/// store: a forked child must not touch it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     stopped: AtomicBool,
     why: Mutex<Option<String>>,
+    home: HomeProcess,
 }
 
 impl Health {
-    /// One load on the path of every claim.
+    /// Two loads on the path of every claim.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.stopped.load(Ordering::Acquire) { Err(self.error()) } else { Ok(()) }
+        let is_well = self.home.is_here() && !self.stopped.load(Ordering::Acquire);
+        if is_well { Ok(()) } else { Err(self.error()) }
+    }
+
+    /// Whether this is the process that opened the store. In a forked child nothing of it may be used, not even a lock:
+    /// a thread that the child does not have may hold it.
+    #[inline]
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.is_here()
     }
 
     /// Stops the store for good. The first reason is kept: later ones are its consequences.
@@ -33,6 +43,9 @@ impl Health {
 
     #[cold]
     fn error(&self) -> Error {
+        if !self.is_home() {
+            return Error::Forked;
+        }
         match &*self.why.lock() {
             Some(why) => Error::Stopped { why: why.clone() },
             None => Error::Closed,

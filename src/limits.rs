@@ -15,8 +15,14 @@ pub const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Longest record payload in the log: one whole batch, each id with full times.
 pub(crate) const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_IDS_MAX * 32 + 64;
 
-/// Size of a preallocated log segment.
+/// Size of a preallocated log segment, and the largest.
 pub(crate) const SEGMENT_BYTES: u32 = 16 << 20;
+
+/// Size of a segment on a disk that is nearly full, at least. A record that needs more gets a segment that is larger.
+pub(crate) const SEGMENT_BYTES_MIN: u32 = 1 << 20;
+
+/// A segment takes at most one of so many parts of what is free: there is a spare one, and sled writes, too.
+pub(crate) const SEGMENT_PART: u64 = 8;
 
 /// Fewest and most shards. The upper bound is the eight hash bits that choose a shard (see `id.rs`).
 pub(crate) const SHARDS_MAX: usize = 256;

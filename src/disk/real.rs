@@ -106,6 +106,11 @@ impl Disk for RealDisk {
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         Ok(Some(path.to_owned()))
     }
+
+    fn free_bytes(&self, dir: &Path) -> Option<u64> {
+        let stat = rustix::fs::statvfs(dir).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
 }
 
 fn private() -> OpenOptions {

@@ -23,6 +23,9 @@ impl Engine {
     /// The ids that have been reserved longest, of one namespace or of all, the oldest first. Bounded, whatever the
     /// number of reservations: each shard is locked once and copies no more ids than are listed.
     pub(crate) fn held(&self, ns: Option<NsId>) -> Vec<Held> {
+        if self.check_home().is_err() {
+            return Vec::new(); // a forked child holds nothing
+        }
         let mut oldest: Vec<HeldKey> = Vec::new();
         for cell in &self.shards {
             let here = cell.shard.lock().reserved.oldest(limits::HELD_LISTED_MAX, ns);

@@ -57,6 +57,7 @@ pub(crate) use threads::Threads;
 
 use crate::chunks::ChunkStore;
 use crate::disk::{Disk, LockGuard};
+use crate::error::{Error, Result};
 use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
@@ -128,6 +129,11 @@ struct Signals {
 }
 
 impl Engine {
+    /// An error in a forked child, which must not touch anything of the store.
+    pub(crate) fn check_home(&self) -> Result<()> {
+        if self.health.is_home() { Ok(()) } else { Err(Error::Forked) }
+    }
+
     #[inline]
     fn cell(&self, hash: IdHash) -> &ShardCell {
         &self.shards[hash.shard(self.shard_bits)]

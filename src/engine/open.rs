@@ -45,7 +45,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
     // From here on by the folder, not by its name: another may come to bear that name, or mean another place by it.
     let above = Arc::clone(&settings.disk);
-    let settings = Settings { disk: hold(dir, &settings)?, ..settings };
+    let mut settings = Settings { disk: hold(dir, &settings)?, ..settings };
     let folder = identify(dir, &settings)?;
     if folder == Folder::New && !settings.create {
         return Err(nothing_there(dir));
@@ -56,6 +56,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
         }
     }
     let lock = lock(dir, &settings)?;
+    settings.fit_segments(settings.disk.free_bytes(dir));
     // Somebody may have made or removed a store before the lock was ours.
     let mut lock = Some(lock);
     if identify(dir, &settings)? == Folder::New {

@@ -90,6 +90,17 @@ impl Settings {
         Ok(())
     }
 
+    /// Smaller segments where the disk is small or nearly full, unless a size was asked for.
+    pub(crate) fn fit_segments(&mut self, free: Option<u64>) {
+        if let Some(free) = free
+            && self.segment_bytes == limits::SEGMENT_BYTES
+        {
+            let part = u32::try_from(free / limits::SEGMENT_PART).unwrap_or(u32::MAX);
+            let fitting = 1_u32 << part.max(1).ilog2();
+            self.segment_bytes = fitting.clamp(limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES);
+        }
+    }
+
     /// Bytes of one shard's open set. Two may exist per shard, one filled and one sealed, and together
     /// they get three tenths of the budget.
     pub(crate) fn open_set_bytes(&self, shards: usize) -> usize {
@@ -118,5 +129,28 @@ impl Settings {
     /// Entries that healing collects in one pass over the log.
     pub(crate) fn heal_ids_max(&self) -> u64 {
         (self.memory_budget as u64 / 64).max(1 << 20)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_fit_what_is_free_and_a_size_that_was_asked_for_stays() {
+        let of = |free| {
+            let mut settings = Settings::default();
+            settings.fit_segments(free);
+            settings.segment_bytes
+        };
+        assert_eq!(of(None), 16 << 20);
+        assert_eq!(of(Some(u64::MAX)), 16 << 20);
+        assert_eq!(of(Some(128 << 20)), 16 << 20);
+        assert_eq!(of(Some((128 << 20) - 1)), 8 << 20);
+        assert_eq!(of(Some(12 << 20)), 1 << 20);
+        assert_eq!(of(Some(0)), 1 << 20);
+        let mut asked = Settings { segment_bytes: 2 << 20, ..Settings::default() };
+        asked.fit_segments(Some(0));
+        assert_eq!(asked.segment_bytes, 2 << 20);
     }
 }

@@ -35,7 +35,7 @@ pub struct NamespaceStats {
 }
 
 /// A picture of an open store: sizes now, and counters since it was opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// Claims that were a first.

@@ -1,11 +1,13 @@
-//! The background threads: one seals, one merges, expires and compacts, one serves the log. Each loop
-//! ends with the store, waits with a deadline (I12), and turns a panic into a stopped store (I7).
+//! Background work: one job seals, one merges, expires and compacts, one serves the log. The stores of a process share
+//! the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with the store, is looked at again
+//! after a pause even if nobody rings (I12), and turns a panic into a stopped store (I7).
 
 use crate::chunks;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::sync::{Arc, AtomicBool, Mutex, Ordering, Signal, thread};
+use crate::sync::{Arc, Mutex, Signal};
+use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -13,20 +15,47 @@ use std::time::Duration;
 const RETRY: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(200);
 
-/// The threads of an open store.
+/// A piece of background work.
+struct Job {
+    /// Of the thread, while it does this.
+    name: &'static CStr,
+    /// Rung when there is something to do.
+    signal: fn(&Engine) -> &Signal,
+    /// After which it is looked at again.
+    pause: Duration,
+    step: fn(&Engine) -> Result<()>,
+}
+
+impl Job {
+    /// Does one step; answers when the next is due, `None` for never again.
+    fn step(&self, engine: &Engine) -> Option<Duration> {
+        match catch_unwind(AssertUnwindSafe(|| (self.step)(engine))) {
+            Ok(Ok(())) => Some(self.pause),
+            Ok(Err(error)) => {
+                engine.note_trouble(&error);
+                Some(RETRY)
+            }
+            Err(_) => {
+                engine.health.stop("a background thread panicked");
+                engine.wake_waiters();
+                None
+            }
+        }
+    }
+}
+
+/// The background work of an open store.
 #[derive(Debug)]
 pub(crate) struct Threads {
     engine: Arc<Engine>,
-    stop: Arc<AtomicBool>,
-    handles: Mutex<Vec<thread::JoinHandle<()>>>,
+    running: Mutex<Vec<Running>>,
 }
 
 impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
-        let threads =
-            Self { engine: Arc::clone(engine), stop: Arc::default(), handles: Mutex::default() };
+        let threads = Self { engine: Arc::clone(engine), running: Mutex::default() };
         if engine.settings.background
-            && let Err(error) = threads.spawn_all()
+            && let Err(error) = threads.start_all()
         {
             // Those that did start would keep the store, and its lock.
             threads.stop();
@@ -35,53 +64,117 @@ impl Threads {
         Ok(threads)
     }
 
-    fn spawn_all(&self) -> Result<()> {
+    fn start_all(&self) -> Result<()> {
         let flush = self.engine.settings.flush_interval;
-        self.spawn("firstseen-seal", |e| &e.signals.seal, IDLE, Engine::seal_step)?;
-        self.spawn("firstseen-keep", |e| &e.signals.maintain, IDLE, Engine::maintain_step)?;
-        self.spawn("firstseen-log", |e| &e.signals.log, flush, Engine::log_step)
-    }
-
-    fn spawn(
-        &self,
-        name: &str,
-        signal: fn(&Engine) -> &Signal,
-        pause: Duration,
-        step: fn(&Engine) -> Result<()>,
-    ) -> Result<()> {
-        let (engine, stop) = (Arc::clone(&self.engine), Arc::clone(&self.stop));
-        let body = move || {
-            while !stop.load(Ordering::Acquire) {
-                let stepped = catch_unwind(AssertUnwindSafe(|| step(&engine)));
-                let pause = match stepped {
-                    Ok(Ok(())) => pause,
-                    Ok(Err(error)) => {
-                        engine.note_trouble(&error);
-                        RETRY
-                    }
-                    Err(_) => {
-                        engine.health.stop("a background thread panicked");
-                        return engine.wake_waiters();
-                    }
-                };
-                if !stop.load(Ordering::Acquire) {
-                    signal(&engine).wait(pause);
-                }
-            }
+        let seal: Job = Job {
+            name: c"firstseen-seal",
+            signal: |e| &e.signals.seal,
+            pause: IDLE,
+            step: Engine::seal_step,
         };
-        let spawned = thread::Builder::new().name(name.to_owned()).spawn(body);
-        let handle = spawned.map_err(|e| Error::io("start a thread for", &self.engine.dir, e))?;
-        self.handles.lock().push(handle);
-        Ok(())
+        let keep: Job = Job {
+            name: c"firstseen-keep",
+            signal: |e| &e.signals.maintain,
+            pause: IDLE,
+            step: Engine::maintain_step,
+        };
+        let log: Job = Job {
+            name: c"firstseen-log",
+            signal: |e| &e.signals.log,
+            pause: flush,
+            step: Engine::log_step,
+        };
+        [seal, keep, log].into_iter().try_for_each(|job| {
+            let started = Running::start(job, &self.engine);
+            let started =
+                started.map_err(|e| Error::io("start a thread for", &self.engine.dir, e))?;
+            self.running.lock().push(started);
+            Ok(())
+        })
     }
 
-    /// Ends all threads after their current step.
+    /// Ends all jobs after their current step.
     pub(crate) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        let signals = &self.engine.signals;
-        [&signals.seal, &signals.maintain, &*signals.log].into_iter().for_each(Signal::raise);
-        for handle in self.handles.lock().drain(..) {
-            handle.join().ok();
+        // Taken out first: a step that rings must not wait for this lock.
+        let running = std::mem::take(&mut *self.running.lock());
+        running.iter().for_each(Running::ask_to_stop);
+        running.into_iter().for_each(Running::stop);
+    }
+}
+
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+use pooled::Running;
+
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+mod pooled {
+    use super::{Arc, Engine, Job};
+    use crate::sync::JobHandle;
+    use std::io;
+
+    /// A job in the pool of the process.
+    #[derive(Debug)]
+    pub(super) struct Running(JobHandle);
+
+    impl Running {
+        pub(super) fn start(job: Job, engine: &Arc<Engine>) -> io::Result<Self> {
+            let (signal, inside) = (job.signal, Arc::clone(engine));
+            let handle = JobHandle::start(job.name, move || job.step(&inside))?;
+            signal(engine).ring_for(handle.clone());
+            Ok(Self(handle))
+        }
+
+        #[expect(clippy::unused_self, reason = "called as the other is")]
+        pub(super) fn ask_to_stop(&self) {}
+
+        pub(super) fn stop(self) {
+            self.0.stop();
+        }
+    }
+}
+
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+use threaded::Running;
+
+/// Under a schedule explorer, which starts afresh each time, every job has a thread of its own.
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+mod threaded {
+    use super::{Arc, Engine, Job, Signal};
+    use crate::sync::{AtomicBool, Ordering, thread};
+    use std::io;
+
+    #[derive(Debug)]
+    pub(super) struct Running {
+        engine: Arc<Engine>,
+        signal: fn(&Engine) -> &Signal,
+        stop: Arc<AtomicBool>,
+        thread: thread::JoinHandle<()>,
+    }
+
+    impl Running {
+        pub(super) fn start(job: Job, engine: &Arc<Engine>) -> io::Result<Self> {
+            let (signal, job_name) = (job.signal, job.name);
+            let stop = Arc::new(AtomicBool::new(false));
+            let (inside, is_stopped) = (Arc::clone(engine), Arc::clone(&stop));
+            let body = move || {
+                while !is_stopped.load(Ordering::Acquire) {
+                    let Some(pause) = job.step(&inside) else { return };
+                    if !is_stopped.load(Ordering::Acquire) {
+                        signal(&inside).wait(pause);
+                    }
+                }
+            };
+            let name = job_name.to_string_lossy().into_owned();
+            let thread = thread::Builder::new().name(name).spawn(body)?;
+            Ok(Self { engine: Arc::clone(engine), signal, stop, thread })
+        }
+
+        pub(super) fn ask_to_stop(&self) {
+            self.stop.store(true, Ordering::Release);
+            (self.signal)(&self.engine).raise();
+        }
+
+        pub(super) fn stop(self) {
+            self.thread.join().ok();
         }
     }
 }
@@ -110,6 +203,10 @@ impl Engine {
         self.check_folder()?;
         // First what `Buffered` promises (I6): on a full disk there is no spare to be had, again and again.
         self.log.flush()?;
+        // A store that nobody writes to needs no next segment: it is a descriptor and 16 MiB.
+        if !self.log.is_written_to() {
+            return self.log.sync_full();
+        }
         let spare = self.log.prepare_spare(self.time.now());
         if let Err(error) = spare.and_then(|()| self.log.fill_spare()) {
             self.note_trouble(&error);

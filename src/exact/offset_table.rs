@@ -36,7 +36,13 @@ const _: () = assert!(size_of::<Line>() == 64, "one cache line");
 pub(super) struct OffsetTable {
     lines: Vec<Line>,
     len: usize,
+    /// Lines that it was made for.
+    planned: usize,
 }
+
+/// Lines of a table in which there is little. Where every one is filled, all that were planned are taken at once: to enter
+/// some hundred offsets again takes microseconds.
+const LINES_FIRST: usize = 64;
 
 /// Where an entry stands.
 #[derive(Debug, Clone, Copy)]
@@ -46,8 +52,10 @@ struct Spot {
 }
 
 impl OffsetTable {
+    /// A table for so many entries, which takes little memory while there are few.
     pub(super) fn with_capacity(entries: usize) -> Self {
-        Self { lines: vec![EMPTY; entries / LOAD_PLANNED + 1], len: 0 }
+        let planned = entries / LOAD_PLANNED + 1;
+        Self { lines: vec![EMPTY; planned.min(LINES_FIRST)], len: 0, planned }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -145,7 +153,9 @@ impl OffsetTable {
 
     #[cold]
     fn grow(&mut self, hash_at: impl Fn(u32) -> u64) {
-        let larger = Self { lines: vec![EMPTY; self.lines.len() * 2], len: 0 };
+        let planned = self.planned;
+        let lines = if self.lines.len() < planned { planned } else { self.lines.len() * 2 };
+        let larger = Self { lines: vec![EMPTY; lines], len: 0, planned };
         let old = std::mem::replace(self, larger);
         for line in &old.lines {
             for (tag, offset) in line.tags.iter().zip(line.offsets) {

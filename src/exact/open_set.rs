@@ -21,6 +21,9 @@ const FLAGS_AT: usize = 31;
 /// Taken out of the table again; its bytes stay until the set is emptied.
 const FLAG_REMOVED: u8 = 1;
 
+/// Bytes of entries that are taken with the first.
+const BYTES_FIRST: usize = 32 << 10;
+
 /// Bytes of table per entry when the set is full.
 const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 
@@ -53,11 +56,9 @@ pub(crate) struct OpenSet {
 impl OpenSet {
     /// An empty set that calls itself full at about `bytes_max` bytes of memory.
     pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
-        // All room from the start: growing later would be a pause for some claim, and half of what it takes would lie
-        // idle. What was never written to of a large block is not taken yet. The table has room for ids of 16 bytes.
+        // The table has room for ids of 16 bytes.
         let table = OffsetTable::with_capacity(bytes_max / (HEAD + 16 + TABLE_BYTES));
-        let bytes = vec![0; bytes_max];
-        Self { table, bytes, end: 0, bytes_max, hasher, tally: Tally::default() }
+        Self { table, bytes: Vec::new(), end: 0, bytes_max, hasher, tally: Tally::default() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -169,7 +170,16 @@ impl OpenSet {
     #[cold]
     fn grow(&mut self, least: usize) {
         assert!(u32::try_from(least).is_ok(), "an open set stays under 4 GB");
-        self.bytes.resize(least.max(self.bytes.len() * 2), 0);
+        // A little for a store that is hardly used, then all that it may take: to grow step by step would be a pause for
+        // some claim each time. What was never written to of a large block is not taken yet.
+        let next = match self.bytes.len() {
+            0 => BYTES_FIRST.min(self.bytes_max),
+            now if now < self.bytes_max => self.bytes_max,
+            now => now * 2,
+        };
+        let mut larger = vec![0; next.max(least)];
+        larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
+        self.bytes = larger;
     }
 
     /// Takes an id out again. Of several that were added one after the other, the last goes first: then their memory

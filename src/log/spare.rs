@@ -39,6 +39,12 @@ impl SpareSync {
 const FILL_PART: u32 = 8;
 
 impl Log {
+    /// Whether this process has added something to the log, or has gone on in another segment.
+    pub(crate) fn is_written_to(&self) -> bool {
+        let tail = self.tail.lock();
+        tail.offset > tail.began || tail.spare.is_some()
+    }
+
     /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.
     pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
         let number = {
@@ -50,7 +56,7 @@ impl Log {
             tail.next_number - 1
         };
         // Made without the lock: making a file takes milliseconds.
-        let segment = Arc::new(create(&self.config, number, now)?);
+        let segment = Arc::new(create(&self.config, number, now, self.config.segment_bytes)?);
         self.keep_spare(Spare { segment, is_filled: false }).map(drop)
     }
 

@@ -84,6 +84,9 @@ const RECORD_HEAD_MAX: usize = 40;
 /// What one id takes in a record of versions, beside its own bytes, at most.
 const VERSION_BYTES_MAX: usize = 32;
 
+/// A segment that is made for one large record is a multiple of this.
+const LARGER_BY: usize = 64 << 10;
+
 /// Largest number of bytes kept in the buffer of an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -154,18 +157,20 @@ impl Log {
         let (active, offset, tally, next_number) = match at {
             Some((segment, offset, tally)) => (segment, offset, tally, next_number),
             None => {
-                let segment = create(&config, next_number, now)?;
+                let segment = create(&config, next_number, now, config.segment_bytes)?;
                 (segment, DATA_START, Tally::default(), next_number + 1)
             }
         };
-        let bytes = u64::from(config.segment_bytes);
+        // One that was made larger keeps room for the mark at its end.
+        let segment_bytes = config.segment_bytes.max(offset + END_BYTES as u32);
+        let bytes = u64::from(segment_bytes);
         active.file.allocate(bytes).map_err(|e| Error::io("allocate", &active.path, e))?;
         let mapped = active.file.map(bytes).map_err(|e| Error::io("map", &active.path, e))?;
         let tail = Tail {
             active: Arc::new(active),
             offset,
             began: offset,
-            limit: config.segment_bytes - END_BYTES as u32,
+            limit: segment_bytes - END_BYTES as u32,
             tally,
             written: offset,
             buffer: Vec::new(),
@@ -311,13 +316,16 @@ impl Log {
     /// Goes on in a new segment. Fails without a trace when there is no room for one.
     #[cold]
     fn roll(&self, tail: &mut MutexGuard<'_, Tail>, room: usize) -> Result<()> {
-        if DATA_START as usize + room > tail.limit as usize {
-            return Err(Error::bug("a record is larger than a segment"));
-        }
-        let next = match tail.spare.take() {
+        let bytes = self.bytes_for(room)?;
+        let is_larger = bytes > self.config.segment_bytes;
+        let next = match tail.spare.take_if(|_| !is_larger) {
             Some(spare) => spare.segment,
-            None => self.create_next(tail)?,
+            None => self.create_next(tail, bytes)?,
         };
+        if let Some(passed) = tail.spare.take() {
+            // Its number is lower than that of the next one now: places must not run backwards.
+            self.discard(&passed.segment).ok();
+        }
         let tail = &mut **tail;
         let place = tail.active.place(tail.offset);
         record::end(&mut tail.scratch, place, next.header.number);
@@ -330,6 +338,7 @@ impl Log {
             tally: std::mem::take(&mut tail.tally),
         });
         tail.unsynced.push(full);
+        tail.limit = bytes - END_BYTES as u32;
         tail.offset = DATA_START;
         tail.began = DATA_START;
         tail.written = DATA_START;
@@ -338,14 +347,30 @@ impl Log {
         Ok(())
     }
 
-    fn create_next(&self, tail: &mut Tail) -> Result<Arc<Segment>> {
+    /// Size of a segment in which a record of this size has room: where segments are small, that of a large batch may be
+    /// larger than they are.
+    fn bytes_for(&self, room: usize) -> Result<u32> {
+        let least = DATA_START as usize + room + END_BYTES;
+        let usual = self.config.segment_bytes;
+        let bytes = if least <= usual as usize {
+            usual as usize
+        } else {
+            least.next_multiple_of(LARGER_BY)
+        };
+        match u32::try_from(bytes) {
+            Ok(bytes) if bytes <= limits::SEGMENT_BYTES.max(usual) => Ok(bytes),
+            _ => Err(Error::bug("a record is larger than a segment")),
+        }
+    }
+
+    fn create_next(&self, tail: &mut Tail, bytes: u32) -> Result<Arc<Segment>> {
         // A number is used up by the attempt: what a failed one may leave must not be in the way of the
         // next, and the mark at the end of a segment names its successor, so gaps do not matter.
         let number = tail.next_number;
         tail.next_number += 1;
         // The base time is that of the segment before: an earlier base only makes ages longer, a later
         // one would turn claims whose time was read just before into long records.
-        create(&self.config, number, tail.active.header.base).map(Arc::new)
+        create(&self.config, number, tail.active.header.base, bytes).map(Arc::new)
     }
 
     /// A failed write or sync stops the store (I7): what reached the file is unknown. So the answer says
@@ -460,15 +485,20 @@ impl Log {
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let tail = self.tail.lock();
         let closed: u64 = tail.closed.iter().map(SegmentMeta::bytes).sum();
-        let open = 1 + u64::from(tail.spare.is_some());
-        let room = u64::from(self.config.segment_bytes);
-        (closed + open * room, closed + u64::from(tail.offset))
+        let active = u64::from(tail.limit) + END_BYTES as u64;
+        let spare = tail.spare.as_ref().map_or(0, |_| u64::from(self.config.segment_bytes));
+        (closed + active + spare, closed + u64::from(tail.offset))
     }
 }
 
-pub(super) fn create(config: &LogConfig, number: u32, base: Timestamp) -> Result<Segment> {
+pub(super) fn create(
+    config: &LogConfig,
+    number: u32,
+    base: Timestamp,
+    bytes: u32,
+) -> Result<Segment> {
     let header = Header { number, base, seed: config.seed };
-    Segment::create(&*config.disk, &config.dir, header, config.segment_bytes)
+    Segment::create(&*config.disk, &config.dir, header, bytes)
 }
 
 const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize - 8192);
@@ -528,7 +558,7 @@ pub(super) mod tests {
     /// Somebody reads the time, and before he appends his batch a segment with a later base is made. There the
     /// record needs full times, and more room than in the segment before.
     #[test]
-    fn i9_a_batch_that_is_older_than_the_segment_it_goes_to_has_room_there_or_is_refused() {
+    fn i9_a_batch_that_is_older_than_the_segment_it_goes_to_has_room_there() {
         let small = log();
         while small.active() == 1 {
             append(&small, 500).expect("fits with full times, too");
@@ -537,9 +567,10 @@ pub(super) mod tests {
 
         let large = log();
         append(&large, 1000).expect("fits without full times");
-        append(&large, 1000).expect_err("does not fit with full times");
+        append(&large, 1000).expect("gets a segment that is larger than usual");
         append(&large, 1).expect("the log goes on");
-        assert_eq!((ids_in(&large, 1), large.active(), ids_in(&large, 2)), (1000, 2, 1));
+        let second = large.active();
+        assert_eq!((ids_in(&large, 1), ids_in(&large, second)), (1000, 1001));
     }
 
     /// Every duplicate that is not sealed asks, while others append.

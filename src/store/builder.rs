@@ -52,8 +52,12 @@ impl Builder {
         self.set(|s| s.shards = Some(shards))
     }
 
-    /// Bytes of memory for unsealed ids, sled's cache and buffers; 256 MiB by default, 4 MiB at least.
-    /// Filters, about two bytes for each sealed id, come on top.
+    /// Bytes of memory for unsealed ids and for chunks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
+    /// least. Nothing of it is taken before it is used.
+    ///
+    /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each sealed id; what sled keeps beyond
+    /// its share and what sealing, merging and the allocator need, some 60 MB with a small budget and more with many ids;
+    /// and pages of the log that are mapped, which the system can take back.
     pub fn memory_budget(self, bytes: usize) -> Self {
         self.set(|s| s.memory_budget = bytes)
     }
@@ -151,6 +155,7 @@ impl Builder {
     ///
     /// As [`Store::repair`].
     pub fn repair(self) -> Result<RepairReport> {
+        super::check_process(&self.path, &self.settings)?;
         engine::repair(&self.path, &self.settings)
     }
 }

@@ -14,8 +14,8 @@ use crate::engine::{
     self, Engine, ExportEntry, Held, ImportEntry, RepairReport, Settings, Stats, Threads,
     VerifyReport,
 };
-use crate::error::Result;
-use crate::sync::Arc;
+use crate::error::{Error, Result};
+use crate::sync::{Arc, GiveBack, keep_large_blocks_apart, may_open};
 use std::io;
 use std::path::Path;
 
@@ -23,6 +23,10 @@ use std::path::Path;
 ///
 /// A handle is cheap to clone and may be used from any number of threads. Calls on the store itself work
 /// in its default namespace; see [`Store::namespace`] for others.
+///
+/// A store belongs to the process that opened it. In a child that was forked from it every call is an error
+/// ([`FixCall`](crate::ErrorKind::FixCall)) and dropping does nothing, and no other store can be opened there:
+/// fork first, then open. A child that runs another program (`exec`) is free.
 ///
 /// ```
 /// use firstseen::{Claim, Store};
@@ -42,22 +46,46 @@ pub struct Store {
 #[derive(Debug)]
 struct Owner {
     engine: Arc<Engine>,
-    threads: Threads,
+    /// `None` only while it is dropped.
+    threads: Option<Threads>,
+    /// Dropped last. `None` on a simulated disk, where tests open stores by the thousand.
+    _memory: Option<GiveBack>,
 }
 
 impl Owner {
     fn close(&self) -> Result<()> {
-        self.threads.stop();
+        self.engine.check_home()?;
+        self.threads.iter().for_each(Threads::stop);
         self.engine.close()
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if self.engine.check_home().is_err() {
+            // A forked child: files, lock and threads are the parent's, and sled's destructor would wait for threads that
+            // are not here. Nothing of it is touched, and its memory goes with the process.
+            std::mem::forget((Arc::clone(&self.engine), self.threads.take()));
+            return;
+        }
         if let Err(error) = self.close() {
             tracing::warn!(%error, "the store did not close in order; opening it replays the log");
         }
     }
+}
+
+/// Whether the store is on a real disk, with a real sled.
+fn is_real(path: &Path, settings: &Settings) -> bool {
+    settings.disk.real_path(path).is_ok_and(|path| path.is_some())
+}
+
+/// Whether a store may be opened in this process, which is made ready for sled; simulated ones have none.
+fn check_process(path: &Path, settings: &Settings) -> Result<()> {
+    if !is_real(path, settings) {
+        return Ok(());
+    }
+    keep_large_blocks_apart();
+    if may_open() { Ok(()) } else { Err(Error::Forked) }
 }
 
 impl Store {
@@ -96,9 +124,11 @@ impl Store {
     }
 
     fn start(path: &Path, settings: Settings) -> Result<Self> {
+        check_process(path, &settings)?;
+        let memory = is_real(path, &settings).then_some(GiveBack);
         let engine = engine::open(path, settings)?;
-        let threads = Threads::start(&engine)?;
-        Ok(Self { owner: Arc::new(Owner { engine, threads }) })
+        let threads = Some(Threads::start(&engine)?);
+        Ok(Self { owner: Arc::new(Owner { engine, threads, _memory: memory }) })
     }
 
     fn engine(&self) -> &Engine {
@@ -135,6 +165,7 @@ impl Store {
     /// The namespace of this name, if it was ever used. Unlike [`namespace`](Self::namespace) it makes
     /// none: a question with a misspelt name leaves no trace.
     pub fn find_namespace(&self, name: &str) -> Option<Namespace> {
+        self.engine().check_home().ok()?;
         let info = self.engine().namespaces.find(name)?;
         Some(Namespace::new(self.clone(), info))
     }
@@ -380,9 +411,9 @@ impl Store {
         self.engine().sync()
     }
 
-    /// Sizes and counters.
+    /// Sizes and counters. All zero in a forked child, to which the store does not belong.
     pub fn stats(&self) -> Stats {
-        self.engine().stats()
+        if self.engine().check_home().is_ok() { self.engine().stats() } else { Stats::default() }
     }
 
     /// Reads everything once and holds log, chunks and filters against each other. Claims go on
@@ -424,13 +455,16 @@ impl Store {
     /// What the background work would have tried again later.
     #[doc(hidden)]
     pub fn run_background(&self) -> Result<()> {
+        self.engine().check_home()?;
         self.engine().run_background()
     }
 
     /// For tests: freezes every open set, so that the next [`run_background`](Self::run_background) seals it.
     #[doc(hidden)]
     pub fn freeze(&self) {
-        self.engine().freeze_all();
+        if self.engine().check_home().is_ok() {
+            self.engine().freeze_all();
+        }
     }
 
     /// Ends the store in order: everything on disk, files and lock given back. Other handles hear

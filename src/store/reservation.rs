@@ -142,7 +142,8 @@ impl BatchReservation {
 
 impl Drop for BatchReservation {
     fn drop(&mut self) {
-        if self.is_held {
+        // In a forked child the ids are held by the parent, and a shard may be locked for ever.
+        if self.is_held && self.namespace.engine().check_home().is_ok() {
             self.namespace.engine().release(self.namespace.info(), &self.hold);
         }
     }

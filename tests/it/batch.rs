@@ -97,3 +97,27 @@ fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
     drop(held);
     assert!(!store.contains("a").unwrap());
 }
+
+/// On a small disk segments are small; a batch may need more room than one has.
+#[test]
+fn a_batch_that_is_larger_than_a_segment_gets_one_that_is_large_enough() {
+    let disk = SimDisk::new();
+    let builder = || sim(&disk, &clock()).segment_bytes(32 << 10).open_set_bytes(4 << 20);
+    let open = || builder().open().unwrap();
+    let store = open();
+    for round in 0..3 {
+        let first = round * 10_000;
+        claim_all_first(&store, first..first + 10);
+        let answers = store.claim_batch(&ids(first + 10..first + 6_000)).unwrap();
+        assert!(answers.iter().all(|answer| answer.is_first_seen()));
+        settle(&store);
+    }
+    assert_sound(&store);
+    drop(store);
+    let store = open();
+    for round in 0..3 {
+        assert_seen(&store, round * 10_000..round * 10_000 + 6_000, true);
+    }
+    claim_all_first(&store, 100_000..105_000);
+    assert_sound(&store);
+}

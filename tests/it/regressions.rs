@@ -650,7 +650,8 @@ fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
         });
         assert!(waited.is_some(), "{what}");
     };
-    // A first segment and its spare, and room for nothing else.
+    // A first segment and its spare, which is made with the first claim, and room for nothing else.
+    claim_all_first(&store, 20_000..20_001);
     wait("a spare is made", &|| disk.list(&Path::new(AT).join("log")).unwrap().len() == 2);
     disk.set_capacity(Some(disk.used()));
     claim_all_first(&store, 0..2700); // into the spare

@@ -108,3 +108,21 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+/// Set in a process that runs one test, with a folder for it.
+const ALONE: &str = "FIRSTSEEN_TEST_ALONE_IN";
+
+/// Runs the test of this name in a process of its own, without the threads, locks and memory of other tests.
+pub(crate) fn alone(test: &str, dir: &Path) {
+    let mut command = std::process::Command::new(std::env::current_exe().expect("this binary"));
+    command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, dir);
+    let out = command.output().expect("runs");
+    let (said, complained) =
+        (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(out.status.success() && said.contains("1 passed"), "{said} {complained}");
+}
+
+/// The folder for the test, in a process that [`alone`] has started.
+pub(crate) fn is_alone() -> Option<PathBuf> {
+    std::env::var_os(ALONE).map(PathBuf::from)
+}

@@ -28,6 +28,7 @@ mod plain_sled;
 mod power;
 mod report;
 mod shutdown;
+mod small;
 mod subject;
 mod two;
 mod vandals;

@@ -244,6 +244,11 @@ impl Disk for HeldFolder {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn free_bytes(&self, _dir: &Path) -> Option<u64> {
+        let stat = rustix::fs::fstatvfs(&self.held.folder).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>> {
         let inside = path.strip_prefix(&self.held.path).map_err(|_| io::ErrorKind::InvalidInput)?;
         // Leads to what the descriptor holds, wherever that is.
