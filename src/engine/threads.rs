@@ -95,10 +95,10 @@ impl Threads {
 
     /// Ends all jobs after their current step.
     pub(crate) fn stop(&self) {
-        // Taken out first: a step that rings must not wait for this lock.
-        let running = std::mem::take(&mut *self.running.lock());
+        // The lock is held until all have ended: who closes at the same time waits for that, too.
+        let mut running = self.running.lock();
         running.iter().for_each(Running::ask_to_stop);
-        running.into_iter().for_each(Running::stop);
+        running.drain(..).for_each(Running::stop);
     }
 }
 
