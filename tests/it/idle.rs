@@ -3,7 +3,7 @@
 use crate::support::{alone, id, is_alone, place};
 use firstseen::Store;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What this process takes.
 #[derive(Debug, Clone, Copy)]
@@ -29,10 +29,7 @@ fn open_all(dir: &Path, count: u64) -> Vec<Store> {
 
 /// Long enough for background work to begin, and for threads without work to end.
 fn let_it_rest() {
-    let end = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < end {
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
+    (0..40).for_each(|_| std::thread::park_timeout(Duration::from_millis(100)));
 }
 
 #[cfg(target_os = "linux")]
