@@ -214,7 +214,8 @@ impl Engine {
         members: &[Member<'a>],
         spec: ClaimSpec,
     ) -> Result<Attempt<'a>> {
-        let now = self.time.now();
+        let at = self.time.moment();
+        let now = at.now;
         // Entered before the record is written, to find copies within the batch; taken out again if the
         // write is refused. Nobody can look in between: all locks are held.
         let mut entered = Entered { done: Vec::new() };
@@ -257,19 +258,19 @@ impl Engine {
                 continue;
             }
             // Times and place are filled in below, when they are known for the whole batch.
-            let pending = Version::claim(now, spec.ttl);
+            let pending = Version::claim_at(at, spec.ttl);
             let place = shard.put(member.key, member.hash, pending, PENDING, known);
             entered.done.push((*member, known, place));
             answers.push(Answer::FirstSeen);
         }
-        let claim = Version::claim(now, spec.ttl);
+        let claim = Version::claim_at(at, spec.ttl);
         let claims = entered.done.iter().map(|(member, known, place)| {
             let version = claim.after(known.as_ref().map(|known| &known.version));
             (*member, version, Some(*place))
         });
         let moved = extend
             .iter()
-            .filter_map(|(member, known)| Some((*member, Self::extended(known, now, spec)?, None)));
+            .filter_map(|(member, known)| Some((*member, Self::extended(known, at, spec)?, None)));
         let changes: Vec<(Member<'_>, Version, Option<EntryPlace>)> = claims.chain(moved).collect();
         let appended = !changes.is_empty();
         if appended {

@@ -9,7 +9,7 @@ use crate::id::{Key, check_id};
 use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::MutexGuard;
-use crate::time::{Timestamp, Ttl};
+use crate::time::{Moment, Timestamp, Ttl};
 use std::time::Duration;
 
 /// How an id is claimed: the settings of store and namespace, and what the call says.
@@ -45,7 +45,8 @@ impl Engine {
                 self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
                 continue;
             }
-            let now = self.time.now();
+            let at = self.time.moment();
+            let now = at.now;
             let known = match shard.lookup(key, hash, self.sealed_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
@@ -64,7 +65,7 @@ impl Engine {
                     if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
                         continue;
                     }
-                    self.extend(&mut shard, key, known, now, spec)?
+                    self.extend(&mut shard, key, known, at, spec)?
                 } else {
                     None
                 };
@@ -75,7 +76,7 @@ impl Engine {
                 continue; // the lock was released: look again
             }
             let before = known.as_ref().map(|known| &known.version);
-            let version = Version::claim(now, spec.ttl).after(before);
+            let version = Version::claim_at(at, spec.ttl).after(before);
             let level = spec.durability.append_level();
             let lsn = self.log.append_claim(level, now, spec.ttl, key, version)?;
             shard.put(key, hash, version, lsn, known);
@@ -95,10 +96,10 @@ impl Engine {
         shard: &mut Shard,
         key: Key<'_>,
         known: Known,
-        now: Timestamp,
+        at: Moment,
         spec: ClaimSpec,
     ) -> Result<Option<Lsn>> {
-        let Some(version) = Self::extended(&known, now, spec) else { return Ok(None) };
+        let Some(version) = Self::extended(&known, at, spec) else { return Ok(None) };
         let level = spec.durability.append_level();
         let entry = std::iter::once((key, version));
         let lsn = self.log.append_versions(level, version.generation(), entry)?;
@@ -107,8 +108,8 @@ impl Engine {
     }
 
     /// What a duplicate makes of a claim with sliding ttl; `None` if its end does not move.
-    pub(super) fn extended(known: &Known, now: Timestamp, spec: ClaimSpec) -> Option<Version> {
-        let renewed = Version::claim(now, spec.ttl);
+    pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
+        let renewed = Version::claim_at(at, spec.ttl);
         let version = Version { first_seen: known.version.first_seen, ..renewed };
         let later = renewed.deadline > known.version.deadline;
         later.then(|| version.after(Some(&known.version)))

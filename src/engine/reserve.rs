@@ -158,7 +158,7 @@ impl Engine {
         let mut patience = Patience::of(spec.wait);
         let lsn = 'again: loop {
             let mut locked = self.lock_all(&members, &mut patience)?;
-            let at = self.time.now();
+            let at = self.time.moment();
             let mut known = Vec::with_capacity(members.len());
             for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
                 if n % GROUP == 0 {
@@ -180,14 +180,14 @@ impl Engine {
                     }
                 }
             }
-            let claim = Version::claim(at, spec.ttl);
+            let claim = Version::claim_at(at, spec.ttl);
             let versions = members.iter().zip(&known).map(|(member, known)| {
                 (member.key, claim.after(known.as_ref().map(|known| &known.version)))
             });
             let level = spec.durability.append_level();
             let (log, mut places) = (&self.log, Vec::new());
             let all = versions.clone();
-            let lsn = log.append_claims(level, at, spec.ttl, ns.id, all, &mut places)?;
+            let lsn = log.append_claims(level, at.now, spec.ttl, ns.id, all, &mut places)?;
             let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
             let members = members.iter().zip(known);
             for ((member, known), (version, place)) in members.zip(versions.into_iter().zip(places))

@@ -7,7 +7,7 @@
 //! record twice changes nothing.
 
 use crate::expiry::{Class, GenId, Verdict, verdict};
-use crate::time::{Timestamp, Ttl};
+use crate::time::{Moment, Timestamp, Ttl};
 
 /// What one record says of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,14 @@ impl Version {
     /// A claim made at `at` that lives for `ttl`.
     #[inline]
     pub(crate) fn claim(at: Timestamp, ttl: Ttl) -> Self {
+        Self::claim_at(Moment { now: at, latest: at }, ttl)
+    }
+
+    /// A claim made at this moment; it lives for `ttl` from the latest time that may be right.
+    #[inline]
+    pub(crate) fn claim_at(at: Moment, ttl: Ttl) -> Self {
         let class = ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
-        Self { first_seen: at, deadline: ttl.deadline(at), class, step: 0 }
+        Self { first_seen: at.now, deadline: ttl.deadline(at.latest), class, step: 0 }
     }
 
     /// Whether the record says that the id was forgotten.

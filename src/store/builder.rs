@@ -75,8 +75,9 @@ impl Builder {
         self.set(|s| s.wait_max = wait)
     }
 
-    /// How far the wall clock may jump forward and be believed at once; one hour by default. A greater
-    /// jump is followed after [`clock_settle`](Self::clock_settle), if the clock stays there (I5).
+    /// How far the wall clock may jump forward and be believed at once, in one step or in several within a
+    /// day; one hour by default. A greater jump is followed after [`clock_settle`](Self::clock_settle), if the
+    /// clock stays there (I5). Until then new deadlines count from the later of the two times.
     pub fn clock_jump_max(self, jump: Duration) -> Self {
         self.set(|s| s.clock_jump_max = jump)
     }

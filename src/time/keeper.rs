@@ -3,13 +3,17 @@
 //!
 //! - Ahead by more than `jump_ms_max`: the wall is *held*. Time goes on with `elapsed` until the wall
 //!   comes back, or has kept to its new course for `settle_ms` and is followed.
+//! - Ahead by less, but more often than the budget (`REFILL`) allows: held as well. Small steps would add up.
 //! - Behind by up to `jump_ms_max`: time stands still until the wall has caught up, so never for
 //!   longer than that. A claim then lives a little longer, which is the harmless side.
 //! - Behind by more: time *coasts* on `elapsed`, so that ttls go on ending, until the wall is near.
+//!
+//! While the wall is held nobody knows which of the two times is right, so a deadline counts from the later
+//! one ([`Moment`]): whatever is decided afterwards, no claim ends early.
 
 use serde::{Deserialize, Serialize};
 
-use super::{Clock, Timestamp};
+use super::{Clock, Moment, Timestamp};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// Longest step that is believed without a look at `elapsed`.
@@ -19,6 +23,12 @@ const STEP_MS_MAX: u64 = 1_000;
 const REVIEW_BITS: u32 = 16;
 /// After a boot nobody knows how long the machine was off; a day is believed without asking.
 const OFF_MS_MAX: u64 = 24 * 3_600 * 1_000;
+/// Forward steps of `jump_ms_max` in all are believed, and this budget refills within a day. A day is long
+/// enough that steps cannot make time run noticeably fast, and short enough that slewing by a time daemon
+/// (at most 43 s a day) never uses it up.
+const REFILL: u64 = 24;
+/// What is left of the budget when a store is opened while a jump is held: the mark has no room to say.
+const LEFT_WHEN_HELD_MS: u64 = 60_000;
 /// Engine time ends here, far below `Timestamp::NEVER`, which must stay in the future.
 const ENGINE_MS_MAX: u64 = 1 << 56;
 
@@ -37,7 +47,8 @@ pub(crate) struct TimeMark {
     pub(crate) boot: u128,
     /// The wall clock at the first sighting of a jump that is not followed yet, else 0.
     pub(crate) suspect: u64,
-    /// `elapsed_ms` at that sighting: short runs (cron) add up to one settling.
+    /// `elapsed_ms` at that sighting: short runs (cron) add up to one settling. Without a jump: the
+    /// `elapsed_ms` at which the budget of forward steps is full again, else 0.
     pub(crate) suspect_elapsed: u64,
 }
 
@@ -54,6 +65,13 @@ struct Bounds {
     settle_ms: u64,
 }
 
+impl Bounds {
+    /// Elapsed time in which the whole budget of forward steps refills.
+    fn refill_ms(self) -> u64 {
+        self.jump_ms_max.saturating_mul(REFILL)
+    }
+}
+
 /// One look at the clocks, and what was known before it. Milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Look {
@@ -65,6 +83,17 @@ struct Look {
     expected: u64,
     /// Wall and elapsed at the first sighting of a jump.
     suspect: Option<(u64, u64)>,
+    /// Engine time of the last verdict, gone on by `elapsed`: what is beyond it is a forward step.
+    due: u64,
+    /// How long the budget of forward steps takes to be full again.
+    refill_ms: u64,
+}
+
+impl Look {
+    /// What is left to refill when engine time goes on to `ms`.
+    fn refill_after(&self, ms: u64) -> u64 {
+        self.refill_ms.saturating_add(ms.saturating_sub(self.due).saturating_mul(REFILL))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +111,9 @@ enum Verdict {
 }
 
 fn judge(look: &Look, bounds: Bounds) -> Verdict {
-    if look.wall > look.expected.saturating_add(bounds.jump_ms_max) {
+    let is_small = look.wall <= look.expected.saturating_add(bounds.jump_ms_max);
+    let is_step = look.wall > look.due;
+    if !is_small || (is_step && look.refill_after(look.wall) > bounds.refill_ms()) {
         let Some((wall, elapsed)) = look.suspect else { return Verdict::Jumped };
         let since = look.elapsed.saturating_sub(elapsed);
         if look.wall.abs_diff(wall.saturating_add(since)) > bounds.jump_ms_max {
@@ -103,9 +134,19 @@ fn judge(look: &Look, bounds: Bounds) -> Verdict {
 fn judge_resume(mark: TimeMark, clocks: (u64, u64, u128), bounds: Bounds) -> (Look, Verdict) {
     let (wall, elapsed, boot) = clocks;
     let last = mark.high.min(ENGINE_MS_MAX);
-    let mut look = Look { wall, elapsed, last, expected: last, suspect: None };
+    let refill_ms = if mark.suspect == 0 {
+        // Of a time in another boot only how far it lies from the mark means anything here.
+        let since = if boot == mark.boot { elapsed } else { mark.elapsed };
+        mark.suspect_elapsed.saturating_sub(since)
+    } else {
+        bounds.jump_ms_max.saturating_sub(LEFT_WHEN_HELD_MS).saturating_mul(REFILL)
+    };
+    // After a boot the time that the machine was off is no step.
+    let mut look =
+        Look { wall, elapsed, last, expected: last, suspect: None, due: wall, refill_ms };
     let verdict = if boot == mark.boot {
         look.expected = last.saturating_add(elapsed.saturating_sub(mark.elapsed));
+        look.due = look.expected;
         look.suspect = (mark.suspect != 0).then_some((mark.suspect, mark.suspect_elapsed));
         judge(&look, bounds)
     } else if mark.suspect != 0 && wall >= mark.suspect {
@@ -129,8 +170,12 @@ pub(crate) struct TimeKeeper {
     offset: AtomicU64,
     suspect_wall: AtomicU64,
     suspect_elapsed: AtomicU64,
+    /// Like `offset`, for `Look::due`: of the highest engine time, not of a wall that is waited for.
+    due_offset: AtomicU64,
+    /// `elapsed` at which the budget of forward steps is full again.
+    full_at: AtomicU64,
     jumps: AtomicU64,
-    /// Held by whoever changes `mode`, `offset` or the suspect.
+    /// Held by whoever changes `mode`, the offsets, the suspect or the budget.
     turn: Mutex<()>,
 }
 
@@ -146,9 +191,21 @@ impl TimeKeeper {
         let (elapsed, boot) = (clock.elapsed_ms(), clock.boot_id());
         let (look, verdict) = match resume {
             Some(mark) => judge_resume(mark, (wall, elapsed, boot), bounds),
-            None => (Look { wall, elapsed, last: 0, expected: 0, suspect: None }, Verdict::Believe),
+            None => {
+                let look = Look {
+                    wall,
+                    elapsed,
+                    last: 0,
+                    expected: 0,
+                    suspect: None,
+                    due: wall,
+                    refill_ms: 0,
+                };
+                (look, Verdict::Believe)
+            }
         };
-        let [mode, offset, suspect_wall, suspect_elapsed, jumps] = Default::default();
+        let [mode, offset, suspect_wall, suspect_elapsed, jumps, due_offset, full_at] =
+            Default::default();
         let (last, turn) = (AtomicU64::new(look.last), Mutex::new(()));
         let keeper = Self {
             clock,
@@ -159,6 +216,8 @@ impl TimeKeeper {
             offset,
             suspect_wall,
             suspect_elapsed,
+            due_offset,
+            full_at,
             jumps,
             turn,
         };
@@ -168,10 +227,16 @@ impl TimeKeeper {
 
     /// The engine's time; never less than any thread has been told before.
     pub(crate) fn now(&self) -> Timestamp {
+        self.moment().now
+    }
+
+    /// The engine's time, and the time from which a deadline counts.
+    #[inline]
+    pub(crate) fn moment(&self) -> Moment {
         let wall = self.wall();
         let last = self.last.load(Relaxed);
         let following = self.mode.load(Acquire) == FOLLOWING;
-        Timestamp::from_millis(
+        let now = Timestamp::from_millis(
             if following && wall <= last && last - wall <= self.bounds.jump_ms_max {
                 last
             } else if following
@@ -181,21 +246,24 @@ impl TimeKeeper {
             {
                 self.raise(wall)
             } else {
-                self.weigh()
+                return self.weigh();
             },
-        )
+        );
+        Moment { now, latest: now }
     }
 
     /// What to write down for the next opening.
     pub(crate) fn mark(&self) -> TimeMark {
         let high = self.now().as_millis();
         let _turn = self.turn.lock();
+        let suspect = self.suspect_wall.load(Relaxed);
+        let since = if suspect == 0 { &self.full_at } else { &self.suspect_elapsed };
         TimeMark {
             high,
             elapsed: self.clock.elapsed_ms(),
             boot: self.boot,
-            suspect: self.suspect_wall.load(Relaxed),
-            suspect_elapsed: self.suspect_elapsed.load(Relaxed),
+            suspect,
+            suspect_elapsed: since.load(Relaxed),
         }
     }
 
@@ -221,19 +289,30 @@ impl TimeKeeper {
 
     /// The path of a call that cannot believe the wall by itself. A hold may last a minute and a coast
     /// for years, so going on with either takes no lock.
-    fn weigh(&self) -> u64 {
+    #[cold]
+    fn weigh(&self) -> Moment {
         let mode = self.mode.load(Acquire);
         if mode != FOLLOWING {
             let look = self.look();
             match judge(&look, self.bounds) {
-                Verdict::Held if mode == HELD => return self.raise(look.expected),
-                Verdict::Coast if mode == COASTING => return self.raise(look.expected),
+                Verdict::Held if mode == HELD => {
+                    return Self::told(self.raise(look.expected), look.wall);
+                }
+                Verdict::Coast if mode == COASTING => {
+                    return Self::told(self.raise(look.expected), 0);
+                }
                 _ => {}
             }
         }
         let _turn = self.turn.lock();
         let look = self.look();
         self.carry_out(judge(&look, self.bounds), &look)
+    }
+
+    /// `held` is a wall clock that may be right.
+    fn told(now: u64, held: u64) -> Moment {
+        let at = Timestamp::from_millis;
+        Moment { now: at(now), latest: at(now.max(held)) }
     }
 
     fn look(&self) -> Look {
@@ -244,11 +323,14 @@ impl TimeKeeper {
         let by_elapsed = elapsed.saturating_add_signed(self.offset.load(Relaxed).cast_signed());
         let expected = by_elapsed.min(ENGINE_MS_MAX).max(last);
         let suspect = (self.suspect_wall.load(Relaxed), self.suspect_elapsed.load(Relaxed));
-        Look { wall, elapsed, last, expected, suspect: (suspect.0 != 0).then_some(suspect) }
+        let suspect = (suspect.0 != 0).then_some(suspect);
+        let due = elapsed.saturating_add_signed(self.due_offset.load(Relaxed).cast_signed());
+        let refill_ms = self.full_at.load(Relaxed).saturating_sub(elapsed);
+        Look { wall, elapsed, last, expected, suspect, due, refill_ms }
     }
 
-    /// Does what the verdict says and returns the engine time. The caller holds the turn (or is `new`).
-    fn carry_out(&self, verdict: Verdict, look: &Look) -> u64 {
+    /// Does what the verdict says and returns the time. The caller holds the turn (or is `new`).
+    fn carry_out(&self, verdict: Verdict, look: &Look) -> Moment {
         let (mode, engine, suspect) = match verdict {
             Verdict::Believe | Verdict::Settled => (FOLLOWING, look.wall, None),
             Verdict::Coast => (COASTING, look.expected, None),
@@ -270,8 +352,13 @@ impl TimeKeeper {
         self.offset.store(engine.wrapping_sub(look.elapsed), Relaxed);
         self.suspect_wall.store(suspect_wall, Relaxed);
         self.suspect_elapsed.store(suspect_elapsed, Relaxed);
+        let now = self.raise(engine);
+        // What has settled is no step: the wall clock was seen to be right.
+        let due = if verdict == Verdict::Settled { look.due } else { now };
+        self.full_at.store(look.elapsed.saturating_add(look.refill_after(due)), Relaxed);
+        self.due_offset.store(now.wrapping_sub(look.elapsed), Relaxed);
         self.mode.store(mode, Release);
-        self.raise(engine)
+        Self::told(now, if mode == HELD { look.wall } else { 0 })
     }
 }
 

@@ -29,6 +29,16 @@ impl Timestamp {
     }
 }
 
+/// What the engine's clock says at one moment (I5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Moment {
+    /// The engine's time.
+    pub(crate) now: Timestamp,
+    /// The latest time that may be right: that of a wall clock that is held back, or else `now`. Deadlines
+    /// count from here, so that a claim lives its whole ttl whichever of the two it turns out to be.
+    pub(crate) latest: Timestamp,
+}
+
 /// Where the engine reads the time (I5). Give your own to own time in a test; see [`ManualClock`].
 ///
 /// The engine clamps what it hears: its own time never runs backwards, and a wall clock that jumps

@@ -3,7 +3,10 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ClaimOptions, ManualClock, Timestamp, Ttl, days, hours, minutes};
+use firstseen::{
+    ClaimOptions, ManualClock, MemoryChunks, NamespaceOptions, Reserve, Store, Timestamp, Ttl,
+    days, hours, minutes,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -178,4 +181,169 @@ fn i5_time_fell_back_when_a_store_that_only_answered_was_killed() {
     let back = ManualClock::at_millis(NOW + 60_000);
     let store = sim(&killed, &back).open().unwrap();
     assert!(!store.contains("a").unwrap(), "and is not live again");
+}
+
+/// What becomes of a store between a claim and the question whether it is live.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Then {
+    StayedOpen,
+    Sealed,
+    Reopened,
+    Killed,
+    Rebuilt,
+    Repaired,
+}
+
+const THEN: [Then; 6] =
+    [Then::StayedOpen, Then::Sealed, Then::Reopened, Then::Killed, Then::Rebuilt, Then::Repaired];
+
+/// Makes claims while a jump of three days is in doubt, with a ttl of an hour, and asks for them when it has
+/// settled: each must live for an hour of the new time, to the millisecond.
+fn whole_ttl_in_doubt(ids: &[&str], claim: impl Fn(&Store)) {
+    for then in THEN {
+        for rebooted in [false, true] {
+            let (mut disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+            let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).ttl(hours(1));
+            open(&disk).open().unwrap().close().unwrap();
+            clock.jump_to(Timestamp::from_millis(NOW + 3 * DAY));
+            if rebooted {
+                clock.reboot();
+            }
+            let mut store = open(&disk).open().unwrap();
+            assert_eq!(store.stats().clock_held_ms, 3 * DAY);
+            claim(&store);
+            clock.advance(Duration::from_secs(10));
+            match then {
+                Then::StayedOpen => {}
+                Then::Sealed => {
+                    store.freeze();
+                    settle(&store);
+                }
+                Then::Killed => {
+                    disk = disk.kill();
+                    store = open(&disk).open().unwrap();
+                }
+                Then::Reopened | Then::Rebuilt | Then::Repaired => {
+                    store.freeze();
+                    settle(&store);
+                    store.close().unwrap();
+                    if then == Then::Rebuilt {
+                        chunks.clear();
+                    } else if then == Then::Repaired {
+                        disk.remove(Path::new("/s/MANIFEST")).unwrap();
+                        open(&disk).repair().unwrap();
+                    }
+                    store = open(&disk).open().unwrap();
+                }
+            }
+            clock.advance(Duration::from_secs(60));
+            store.stats();
+            clock.advance(Duration::from_secs(3_530) - Duration::from_millis(1));
+            assert_eq!(store.stats().clock_held_ms, 0);
+            settle(&store);
+            for id in ids {
+                let space = store.namespace("n").unwrap();
+                let here = if id.starts_with("ns") { &space } else { &store.default_namespace() };
+                let seen = here.get(id).unwrap();
+                let seen = seen.unwrap_or_else(|| panic!("{id} ended early: {then:?} {rebooted}"));
+                let second = Timestamp::from_millis(NOW + 1_000);
+                assert!(seen.first_seen <= second, "{id}: first seen is engine time");
+                assert_eq!(seen.deadline, Timestamp::from_millis(NOW + 3 * DAY + 3_600_000));
+            }
+            clock.advance(Duration::from_millis(1));
+            for id in ids {
+                assert!(!store.contains(id).unwrap(), "{id} lives too long: {then:?} {rebooted}");
+            }
+        }
+    }
+}
+
+#[test]
+fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
+    whole_ttl_in_doubt(&["a", "option", "ns"], |store| {
+        assert!(store.claim("a").unwrap().is_first_seen());
+        let minute = ClaimOptions::new().ttl(minutes(60));
+        assert!(store.claim_with("option", minute).unwrap().is_first_seen());
+        let space = store.namespace_with("n", NamespaceOptions::new().ttl(hours(1))).unwrap();
+        assert!(space.claim("ns").unwrap().is_first_seen());
+    });
+}
+
+#[test]
+fn i4_i5_a_batch_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
+    whole_ttl_in_doubt(&["a", "b"], |store| {
+        assert!(store.claim_batch(&["a", "b", "a"]).unwrap()[0].is_first_seen());
+    });
+}
+
+#[test]
+fn i4_i5_a_reservation_confirmed_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
+    whole_ttl_in_doubt(&["a", "b", "c"], |store| {
+        let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("a is new") };
+        held.confirm().unwrap();
+        store.reserve_batch(&["b", "c"]).unwrap().confirm().unwrap();
+    });
+}
+
+#[test]
+fn i4_i5_a_sliding_claim_extended_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
+    for batch in [false, true] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let open = || sim(&disk, &clock).ttl(hours(1)).sliding(true).open().unwrap();
+        let store = open();
+        let _ = store.claim("a").unwrap();
+        clock.jump_to(Timestamp::from_millis(NOW + 3 * DAY));
+        let again =
+            if batch { store.claim_batch(&["a"]).unwrap()[0] } else { store.claim("a").unwrap() };
+        assert!(again.is_duplicate());
+        store.close().unwrap();
+        let store = open();
+        clock.advance(Duration::from_secs(61));
+        assert_eq!(store.stats().clock_held_ms, 0);
+        clock.advance(Duration::from_secs(3_600 - 61) - Duration::from_millis(1));
+        assert!(store.contains("a").unwrap(), "batch: {batch}");
+        clock.advance(Duration::from_millis(1));
+        assert!(!store.contains("a").unwrap(), "batch: {batch}");
+    }
+}
+
+/// The price of that: what is claimed under a wrong clock lives until the wrong time, and only `forget` ends it.
+#[test]
+fn i5_a_claim_made_under_a_false_year_lives_until_then() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
+    let _ = store.claim("before").unwrap();
+    clock.jump_to(Timestamp::from_millis(NOW + 5_000 * DAY));
+    let _ = store.claim("doubt").unwrap();
+    clock.jump_to(Timestamp::from_millis(NOW));
+    let _ = store.claim("after").unwrap();
+    clock.advance(Duration::from_secs(4_000 * DAY / 1_000));
+    assert_eq!(
+        ["before", "doubt", "after"].map(|id| store.contains(id).unwrap()),
+        [false, true, false]
+    );
+    assert!(store.forget("doubt").unwrap());
+    assert!(store.claim("doubt").unwrap().is_first_seen());
+    clock.advance(Duration::from_secs(3_600));
+    assert!(!store.contains("doubt").unwrap());
+}
+
+#[test]
+fn i5_small_jumps_add_up() {
+    for reopened in [false, true] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let mut store = sim(&disk, &clock).ttl(hours(2)).open().unwrap();
+        let _ = store.claim("a").unwrap();
+        for n in 1..=3 {
+            clock.jump_to(Timestamp::from_millis(NOW + n * 59 * 60_000));
+            assert!(store.claim("a").unwrap().is_duplicate(), "step {n}, reopened: {reopened}");
+            if reopened {
+                store.close().unwrap();
+                store = sim(&disk, &clock).ttl(hours(2)).open().unwrap();
+            }
+        }
+        assert!(store.stats().clock_held_ms > 0);
+        clock.advance(Duration::from_secs(121));
+        assert!(!store.contains("a").unwrap(), "the clock stayed there, so it is right");
+    }
 }

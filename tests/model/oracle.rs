@@ -19,8 +19,10 @@ pub(crate) struct Fact {
 }
 
 impl Fact {
-    pub(crate) fn claim(at: u64, ttl: u64) -> Self {
-        let deadline = if ttl == FOREVER { FOREVER } else { at + ttl };
+    /// A claim made at `at`, whose deadline counts from `latest`: the later of the engine's time and that of a
+    /// wall clock that is in doubt (I5).
+    pub(crate) fn claim(at: u64, latest: u64, ttl: u64) -> Self {
+        let deadline = if ttl == FOREVER { FOREVER } else { latest + ttl };
         Self { first_seen: at, deadline, grave: false }
     }
 }

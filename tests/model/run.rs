@@ -230,6 +230,7 @@ impl World {
         if let Place::Simulated { chunks, copies, .. } = &mut self.place {
             copies.push(chunks.copy());
         }
+        self.course.reopened();
         let builder = self.builder();
         if self.repairing {
             builder.clone().repair()?;
@@ -407,7 +408,8 @@ impl World {
                 at = at.max(self.oracle.fact((ns, *id)).map_or(0, |f| f.first_seen));
             }
         }
-        let mut change: Change = new.iter().map(|id| ((ns, *id), Fact::claim(at, ttl))).collect();
+        let claim = Fact::claim(at, self.course.latest(), ttl);
+        let mut change: Change = new.iter().map(|id| ((ns, *id), claim)).collect();
         let mut answers = Vec::new();
         let mut pending = new.clone();
         let mut slid: Vec<u8> = Vec::new();
@@ -423,7 +425,7 @@ impl World {
             }
             let (first_seen, deadline) = self.oracle.seen((ns, *id), now).unwrap_or_default();
             answers.push(Claim::Duplicate { first_seen: Timestamp::from_millis(first_seen) });
-            let renewed = Fact { first_seen, ..Fact::claim(now, ttl) };
+            let renewed = Fact { first_seen, ..claim };
             if sliding && renewed.deadline > deadline && !slid.contains(id) {
                 slid.push(*id);
                 change.push(((ns, *id), renewed));
@@ -522,7 +524,7 @@ impl World {
         let keys: Vec<KeyNo> = held.ids.iter().map(|id| (held.ns, *id)).collect();
         let at = keys.iter().filter_map(|key| self.oracle.fact(*key)).map(|f| f.first_seen);
         let at = at.max().unwrap_or(0).max(now);
-        let fact = Fact::claim(at, held.ttl);
+        let fact = Fact::claim(at, self.course.latest(), held.ttl);
         let change: Change = keys.iter().map(|key| (*key, fact)).collect();
         let mut confirmed = held.reservation.confirm();
         if confirmed.as_ref().is_err_and(|e| e.kind() == ErrorKind::Retry) {

@@ -39,12 +39,19 @@ fn at(keeper: &TimeKeeper) -> u64 {
 
 #[test]
 fn each_verdict() {
-    let look = Look { wall: START, elapsed: 100, last: START, expected: START, suspect: None };
+    let [wall, last, expected, due] = [START; 4];
+    let look = Look { wall, elapsed: 100, last, expected, suspect: None, due, refill_ms: 0 };
     let judged = |look: Look| judge(&look, BOUNDS);
     let ahead = Look { wall: START + HOUR + 1, ..look };
     assert_eq!(judged(look), Verdict::Believe);
     assert_eq!(judged(Look { wall: START + HOUR, ..look }), Verdict::Believe);
-    assert_eq!(judged(Look { expected: START + 1, ..ahead }), Verdict::Believe);
+    let on = Look { expected: START + 1, due: START + 1, ..ahead };
+    assert_eq!(judged(on), Verdict::Believe);
+    assert_eq!(judged(Look { refill_ms: 1, ..on }), Verdict::Jumped, "nothing is left for a step");
+    assert_eq!(judged(Look { refill_ms: DAY, ..look }), Verdict::Believe, "and none was made");
+    let half = Look { wall: START + HOUR / 2, refill_ms: DAY / 2, ..look };
+    assert_eq!(judged(half), Verdict::Believe);
+    assert_eq!(judged(Look { refill_ms: DAY / 2 + 1, ..half }), Verdict::Jumped);
     assert_eq!(judged(Look { wall: START - HOUR, ..look }), Verdict::Believe);
     assert_eq!(judged(Look { wall: START - HOUR - 1, ..look }), Verdict::Coast);
     assert_eq!(judged(ahead), Verdict::Jumped);
@@ -154,6 +161,73 @@ fn a_second_jump_during_a_hold_starts_a_new_settling() {
     assert_eq!((at(&keeper), keeper.jumps()), (100 * SECOND, 2));
     pass(&clock, 10 * SECOND);
     assert_eq!(at(&keeper), 16 * DAY + 110 * SECOND);
+}
+
+#[test]
+fn small_jumps_add_up() {
+    let (clock, keeper) = start();
+    forward(&clock, HOUR - 60 * SECOND);
+    assert_eq!(at(&keeper), HOUR - 60 * SECOND);
+    for _ in 0..2 {
+        forward(&clock, 30 * 60 * SECOND);
+        assert_eq!((at(&keeper), keeper.jumps()), (HOUR - 60 * SECOND, 1), "held like a large one");
+    }
+    back(&clock, HOUR);
+    pass(&clock, DAY);
+    assert_eq!(at(&keeper), DAY + HOUR - 60 * SECOND);
+    forward(&clock, HOUR);
+    assert_eq!((at(&keeper), keeper.jumps()), (DAY + 2 * HOUR - 60 * SECOND, 1), "full again");
+}
+
+#[test]
+fn steps_below_a_second_add_up() {
+    let (clock, keeper) = start();
+    for _ in 0..3 * 3_600 {
+        forward(&clock, SECOND);
+        keeper.now();
+    }
+    // Between two reviews a minute may slip through.
+    assert!(at(&keeper) <= HOUR + 66 * SECOND, "{}", at(&keeper));
+}
+
+#[test]
+fn small_jumps_add_up_over_openings() {
+    let (clock, keeper) = start();
+    let mut mark = keeper.mark();
+    for _ in 0..5 {
+        forward(&clock, HOUR - 60 * SECOND);
+        let keeper = open(&clock, Some(mark));
+        assert_eq!(at(&keeper), HOUR - 60 * SECOND);
+        mark = keeper.mark();
+    }
+    clock.reboot();
+    let rebooted = open(&clock, Some(mark));
+    assert!(at(&rebooted) >= 5 * (HOUR - 60 * SECOND), "seen before a boot and after it");
+    let mark = rebooted.mark();
+    forward(&clock, HOUR - 60 * SECOND);
+    assert_eq!(at(&open(&clock, Some(mark))) + START, mark.high, "a boot refills nothing");
+}
+
+#[test]
+fn deadlines_count_from_the_later_time_while_a_jump_is_held() {
+    let (clock, keeper) = start();
+    let latest = |keeper: &TimeKeeper| keeper.moment().latest.as_millis() - START;
+    assert_eq!(latest(&keeper), 0);
+    forward(&clock, 8 * DAY);
+    for _ in 0..3 {
+        let now = at(&keeper);
+        assert_eq!((latest(&keeper), now), (8 * DAY + now, now), "first and later looks");
+        pass(&clock, SECOND);
+    }
+    let reopened = open(&clock, Some(keeper.mark()));
+    assert_eq!((at(&reopened), latest(&reopened)), (3 * SECOND, 8 * DAY + 3 * SECOND));
+    back(&clock, 8 * DAY);
+    assert_eq!((at(&keeper), latest(&keeper)), (3 * SECOND, 3 * SECOND));
+    back(&clock, 8 * DAY);
+    for _ in 0..2 {
+        assert_eq!(at(&keeper), latest(&keeper), "a clock that is behind is not waited for");
+        pass(&clock, SECOND);
+    }
 }
 
 #[test]

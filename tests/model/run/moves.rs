@@ -228,6 +228,7 @@ impl World {
             && disk.remove(&Path::new(super::SIMULATED_DIR).join("MANIFEST")).is_ok()
         {
             // With the manifest go the time that it kept and the chunks that only it knew of.
+            self.course.forgotten();
             self.harm(Harm::Dropped);
         }
         match self.builder().repair() {
