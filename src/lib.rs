@@ -40,8 +40,8 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub use chunks::MemoryChunks;
 pub use engine::{
-    Durability, ExportEntry, Held, ImportEntry, LostBytes, NamespaceStats, RepairReport, Stats,
-    VerifyReport,
+    Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
+    RepairReport, Stats, VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use store::{

@@ -37,7 +37,7 @@ mod verify;
 
 pub use durability::Durability;
 pub use held::Held;
-pub use repair::{LostBytes, RepairReport};
+pub use repair::{LostBytes, MissingSegment, RepairReport};
 pub use stats::{NamespaceStats, Stats};
 pub use transfer::{ExportEntry, ImportEntry};
 pub use verify::VerifyReport;

@@ -19,11 +19,15 @@ use crate::limits;
 use crate::log::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
-use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+
+mod report;
+mod rescue;
+
+pub use report::{LostBytes, MissingSegment, RepairReport};
+use rescue::Rescue;
 
 const NEW_LOG_DIR: &str = "log.repaired";
 const OLD_LOG_DIR: &str = "log.damaged";
@@ -38,71 +42,6 @@ pub(super) fn is_of_repair(name: &Path) -> bool {
         || name == OLD_MANIFEST
         || name == UNREADABLE_MANIFEST
         || name.starts_with(OLD_LOG_DIR)
-}
-
-/// A stretch of a file that could not be read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LostBytes {
-    /// The file.
-    pub file: PathBuf,
-    /// Where the stretch begins.
-    pub offset: u64,
-    /// How long it is. Zero where a file is missing or ends too early: how much it held is not known.
-    pub bytes: u64,
-}
-
-/// What a repair did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct RepairReport {
-    /// Records of ids that were saved.
-    pub saved_records: u64,
-    /// Bytes in which no record could be found. A torn tail counts, though it held nothing acknowledged.
-    pub lost_bytes: u64,
-    /// Where they are.
-    pub lost: Vec<LostBytes>,
-    /// Whether the manifest had to be written anew.
-    pub manifest_rebuilt: bool,
-    /// Namespaces whose names were lost, by the names that they were given: `recovered-7` is what had the number 7.
-    pub renamed_namespaces: Vec<String>,
-    /// Where the old log is kept; `None` if nothing was wrong and nothing was changed.
-    pub old_log: Option<PathBuf>,
-}
-
-impl fmt::Display for RepairReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(old) = &self.old_log else {
-            return write!(f, "nothing to repair: {} records read, all whole", self.saved_records);
-        };
-        writeln!(f, "saved     {} records", self.saved_records)?;
-        let unknown = self.lost.iter().any(|lost| lost.bytes == 0);
-        let at_least = if unknown { "at least " } else { "" };
-        let places = if self.lost.len() == 1 { "place" } else { "places" };
-        writeln!(
-            f,
-            "lost      {at_least}{} bytes in {} {places}",
-            self.lost_bytes,
-            self.lost.len()
-        )?;
-        for LostBytes { file, offset, bytes } in &self.lost {
-            let file = file.display();
-            match (offset, bytes) {
-                (0, 0) => writeln!(f, "          {file} is missing or empty"),
-                (_, 0) => writeln!(f, "          {file} ends at byte {offset}, too early"),
-                _ => writeln!(f, "          {file} at byte {offset}, {bytes} bytes"),
-            }?;
-        }
-        if self.manifest_rebuilt {
-            writeln!(f, "manifest  written anew")?;
-        }
-        for name in &self.renamed_namespaces {
-            writeln!(
-                f,
-                "namespace {name}: its own name is lost, its claims are kept under this one"
-            )?;
-        }
-        write!(f, "old log   kept in {}", old.display())
-    }
 }
 
 /// Repairs the store in a folder that nobody has open.
@@ -171,26 +110,39 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
         .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
         .collect();
-    let lost_bytes = lost.iter().map(|lost| lost.bytes).sum();
-    let manifest_rebuilt = is_aside;
-    let mut renamed_namespaces = Vec::new();
-    if lost.is_empty() && !manifest_rebuilt && source == dir.join(LOG_DIR) {
-        return Ok(RepairReport {
-            saved_records,
-            lost_bytes,
-            lost,
-            manifest_rebuilt,
-            renamed_namespaces,
-            old_log: None,
-        });
+    let mut report = RepairReport {
+        saved_records,
+        rescued_records: 0,
+        lost_bytes: lost.iter().map(|lost| lost.bytes).sum(),
+        lost,
+        missing_segments: MissingSegment::all(
+            salvaged.missing,
+            report::bytes_per_id(saved_records, salvaged.read_bytes, manifest.as_ref()),
+        ),
+        forgotten_may_return: false,
+        manifest_rebuilt: is_aside,
+        renamed_namespaces: Vec::new(),
+        old_log: None,
+    };
+    if report.lost.is_empty() && !report.manifest_rebuilt && source == dir.join(LOG_DIR) {
+        return Ok(report);
     }
+    report.forgotten_may_return = !report.lost.is_empty();
 
+    // Without its folder the log is an empty one, of which all segments are missing.
+    disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
     let new = dir.join(NEW_LOG_DIR);
     log::remove_segments(disk, &new)?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
     let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
-    let mut written = rewrite(&source_config, config(new.clone()), settings, listed)?;
-    renamed_namespaces.append(&mut written.renamed);
+    // What is left of the log is all that is needed, as a rule, and chunks would say it once more.
+    let chunks = manifest.as_ref().filter(|_| saved_records == 0);
+    let rescue = chunks.and_then(|body| Rescue::open(dir, settings, body));
+    let mut written =
+        rewrite(&source_config, config(new.clone()), settings, listed, rescue.as_ref())?;
+    drop(rescue);
+    report.rescued_records = written.rescued;
+    report.renamed_namespaces.append(&mut written.renamed);
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
@@ -200,15 +152,8 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         .and_then(|()| chunks::empty(disk, &sled))
         .map_err(|e| Error::io("empty", &sled, e))?;
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
-    let old_log = Some(old_log);
-    Ok(RepairReport {
-        saved_records,
-        lost_bytes,
-        lost,
-        manifest_rebuilt,
-        renamed_namespaces,
-        old_log,
-    })
+    report.old_log = Some(old_log);
+    Ok(report)
 }
 
 /// A manifest, if there is one that can be read.
@@ -276,6 +221,8 @@ struct Rewritten {
     namespaces: Vec<NsMeta>,
     /// Names given to those whose own are lost.
     renamed: Vec<String>,
+    /// Records that only the chunk store still had.
+    rescued: u64,
     /// The new log is on disk up to here.
     durable: Lsn,
 }
@@ -287,6 +234,7 @@ fn rewrite(
     new: LogConfig,
     settings: &Settings,
     listed: &[NsMeta],
+    rescue: Option<&Rescue<'_>>,
 ) -> Result<Rewritten> {
     let now = settings.clock.wall();
     let recovered =
@@ -310,6 +258,14 @@ fn rewrite(
             Ok(())
         }
     })?;
+    let mut rescued = 0;
+    if let Some(rescue) = rescue {
+        rescue.for_each(|key, version| {
+            used.insert(key.ns.0);
+            rescued += 1;
+            copier.push(key, version)
+        })?;
+    }
     copier.finish()?;
     let mut names: HashSet<String> = namespaces.values().map(|meta| meta.name.clone()).collect();
     for meta in listed {
@@ -338,7 +294,7 @@ fn rewrite(
     }
     recovered.log.close()?;
     let namespaces = namespaces.into_values().collect();
-    Ok(Rewritten { namespaces, renamed, durable: recovered.log.durable() })
+    Ok(Rewritten { namespaces, renamed, rescued, durable: recovered.log.durable() })
 }
 
 /// Moves the old log away and the new one in.

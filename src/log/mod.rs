@@ -17,7 +17,8 @@ mod tail;
 pub(crate) use ids::IdsInLog;
 pub(crate) use record::{Item, NamespaceRecord};
 pub(crate) use recover::{
-    Recovered, ReplayPlan, Salvaged, find_seed, is_segment, remove_segments, salvage, seeds,
+    Recovered, ReplayPlan, Salvaged, SalvagedMissing, find_seed, is_segment, remove_segments,
+    salvage, seeds,
 };
 pub(crate) use retention::SegmentMeta;
 pub(crate) use tail::{AppendLevel, Log, LogConfig};

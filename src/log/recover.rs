@@ -267,9 +267,17 @@ fn missing(config: &LogConfig, number: u32) -> Error {
     Error::corrupt(&path, 0, "this segment of the log is missing")
 }
 
+/// What is in the folder. One that is missing holds nothing: repair finds out what should be there.
+fn list_or_none(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    match disk.list(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        list => list.map_err(|e| Error::io("list", dir, e)),
+    }
+}
+
 /// Numbers of the segment files in the folder, in order.
 fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
-    let list = config.disk.list(&config.dir).map_err(|e| Error::io("list", &config.dir, e))?;
+    let list = list_or_none(&*config.disk, &config.dir)?;
     let mut numbers: Vec<u32> = list.iter().filter_map(|p| Segment::number_of(p)).collect();
     numbers.sort_unstable();
     Ok(numbers)
@@ -389,6 +397,19 @@ pub(crate) struct ScanDamage {
 #[derive(Debug, Default)]
 pub(crate) struct Salvaged {
     pub(crate) damages: Vec<ScanDamage>,
+    /// Segments that are gone; they stand in `damages`, too.
+    pub(crate) missing: Vec<SalvagedMissing>,
+    /// Bytes of the records that were read.
+    pub(crate) read_bytes: u64,
+}
+
+/// A segment that is gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SalvagedMissing {
+    pub(crate) number: u32,
+    pub(crate) path: PathBuf,
+    /// Bytes of records that it held, if the plan says.
+    pub(crate) bytes: Option<u64>,
 }
 
 /// Reads whatever whole records a folder of segments still holds, for repair (I11). Goes on behind
@@ -402,7 +423,7 @@ pub(crate) fn salvage(
     plan: Option<&ReplayPlan>,
     mut visit: impl FnMut(Item<'_>) -> Result<()>,
 ) -> Result<Salvaged> {
-    let mut damages = Vec::new();
+    let Salvaged { mut damages, mut missing, mut read_bytes } = Salvaged::default();
     let mut base = Timestamp::default();
     let numbers = segment_numbers(config)?;
     let mut expected: Vec<u32> =
@@ -438,7 +459,8 @@ pub(crate) fn salvage(
             damages.push(ScanDamage { path: path.clone(), offset: raw.len() as u64, bytes: 0 });
         }
         let bytes = SegmentBytes::from_file(header, raw);
-        let next = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
+        let (next, read) = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
+        read_bytes += read;
         let first = plan.map_or(0, |plan| plan.first);
         expected.extend(next.filter(|next| *next >= first));
     }
@@ -446,19 +468,23 @@ pub(crate) fn salvage(
     expected.dedup();
     for number in expected.into_iter().filter(|n| !numbers.contains(n)) {
         let path = Segment::path(&config.dir, number);
-        damages.push(ScanDamage { path, offset: 0, bytes: 0 });
+        let known = plan.and_then(|plan| plan.known.iter().find(|meta| meta.number == number));
+        let held = known.map(|meta| meta.bytes().saturating_sub(u64::from(DATA_START)));
+        damages.push(ScanDamage { path: path.clone(), offset: 0, bytes: held.unwrap_or(0) });
+        missing.push(SalvagedMissing { number, path, bytes: held });
     }
-    Ok(Salvaged { damages })
+    Ok(Salvaged { damages, missing, read_bytes })
 }
 
-/// Answers the number of the next segment, if the end of this one was found.
+/// Answers the number of the next segment, if the end of this one was found, and the bytes of its records.
 fn salvage_segment(
     path: &Path,
     bytes: &SegmentBytes,
     durable: Lsn,
     visit: &mut impl FnMut(Item<'_>) -> Result<()>,
     damages: &mut Vec<ScanDamage>,
-) -> Result<Option<u32>> {
+) -> Result<(Option<u32>, u64)> {
+    let mut read = 0;
     let mut damage = |from: u32, to: u32| {
         let (offset, bytes) = (u64::from(from), u64::from(to - from));
         damages.push(ScanDamage { path: path.to_owned(), offset, bytes });
@@ -470,10 +496,13 @@ fn salvage_segment(
         }
         offset = at + record.len as u32;
         if let Some(next) = record.end_mark() {
-            return Ok(Some(next));
+            return Ok((Some(next), read));
         }
         match record.items(bytes.header.base, |item, _| visit(item)) {
-            Some(visited) => visited?,
+            Some(visited) => {
+                visited?;
+                read += record.len as u64;
+            }
             None => damage(at, offset),
         }
     }
@@ -482,12 +511,12 @@ fn salvage_segment(
     if bytes.written_after(offset) || was_durable {
         damage(offset, bytes.end().max(offset));
     }
-    Ok(None)
+    Ok((None, read))
 }
 
 /// The seeds in all readable segment headers.
 pub(crate) fn seeds(disk: &dyn Disk, dir: &Path) -> Result<Vec<Seed>> {
-    let list = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let list = list_or_none(disk, dir)?;
     let mut seeds = Vec::new();
     for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
         let raw = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;

@@ -135,12 +135,13 @@ fn judge_resume(mark: TimeMark, clocks: (u64, u64, u128), bounds: Bounds) -> (Lo
     let (wall, elapsed, boot) = clocks;
     let last = mark.high.min(ENGINE_MS_MAX);
     let refill_ms = if mark.suspect == 0 {
-        // Of a time in another boot only how far it lies from the mark means anything here.
-        let since = if boot == mark.boot { elapsed } else { mark.elapsed };
-        mark.suspect_elapsed.saturating_sub(since)
+        mark.suspect_elapsed.saturating_sub(mark.elapsed)
     } else {
         bounds.jump_ms_max.saturating_sub(LEFT_WHEN_HELD_MS).saturating_mul(REFILL)
     };
+    // How long ago the mark was made in another boot nobody knows.
+    let since = if boot == mark.boot { elapsed.saturating_sub(mark.elapsed) } else { 0 };
+    let refill_ms = refill_ms.saturating_sub(since);
     // After a boot the time that the machine was off is no step.
     let mut look =
         Look { wall, elapsed, last, expected: last, suspect: None, due: wall, refill_ms };

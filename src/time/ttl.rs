@@ -13,11 +13,21 @@ const MINUTE_MS: u64 = 60 * SECOND_MS;
 const HOUR_MS: u64 = 60 * MINUTE_MS;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const WEEK_MS: u64 = 7 * DAY_MS;
+const YEAR_MS: u64 = 365 * DAY_MS;
 
-/// Units as they are written, longest first. Printing takes the first that divides evenly; weeks are
-/// only read, because "14d" says more to most people than "2w".
-const UNITS: [(&str, u64); 6] =
-    [("w", WEEK_MS), ("d", DAY_MS), ("h", HOUR_MS), ("m", MINUTE_MS), ("s", SECOND_MS), ("ms", 1)];
+/// Units as they are written, longest first. Printing takes the first that divides evenly; weeks and years are
+/// only read, because "14d" says more to most people than "2w", and a year here is always 365 days.
+const UNITS: [(&str, u64); 7] = [
+    ("y", YEAR_MS),
+    ("w", WEEK_MS),
+    ("d", DAY_MS),
+    ("h", HOUR_MS),
+    ("m", MINUTE_MS),
+    ("s", SECOND_MS),
+    ("ms", 1),
+];
+/// The first unit that is printed.
+const PRINTED_FROM: usize = 2;
 
 /// How long a claim is remembered, from the moment of the claim. The default is forever.
 ///
@@ -26,10 +36,14 @@ const UNITS: [(&str, u64); 6] =
 /// use std::time::Duration;
 ///
 /// assert_eq!("7d".parse::<Ttl>()?, days(7));
+/// assert_eq!("1d12h".parse::<Ttl>()?, Ttl::from(Duration::from_secs(36 * 3_600)));
 /// assert_eq!(Ttl::from(Duration::from_secs(90)).to_string(), "90s");
 /// assert_eq!(Ttl::default(), Ttl::FOREVER);
 /// # Ok::<(), firstseen::Error>(())
 /// ```
+///
+/// Written, it is whole numbers with units, the longest unit first and each at most once: `y` (365 days), `w`,
+/// `d`, `h`, `m` (minutes), `s`, `ms`; or `forever`.
 ///
 /// Arithmetic saturates: a lifetime that is too long is refused by the call that uses it, and never
 /// wraps into a short one.
@@ -112,21 +126,38 @@ impl FromStr for Ttl {
         if text == "forever" {
             return Ok(Self::FOREVER);
         }
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let unit_ms = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, ms)| *ms);
-        match (number.parse::<u64>(), unit_ms) {
-            (Ok(count), Some(unit_ms)) => {
-                let ttl = Self::from_millis(count.saturating_mul(unit_ms));
-                ttl.check()?;
-                Ok(ttl)
+        let (mut rest, mut units, mut ms) = (text, &UNITS[..], 0u64);
+        loop {
+            let (number, behind) = split_after(rest, |c| c.is_ascii_digit());
+            let (unit, behind) = split_after(behind, |c| !c.is_ascii_digit());
+            let (Ok(count), true) = (number.parse::<u64>(), UNITS.iter().any(|(u, _)| *u == unit))
+            else {
+                return Err(Error::invalid(format!(
+                    "{text:?} is not a ttl; write whole numbers with units (y, w, d, h, m, s or ms), \
+                     such as 90s, 7d or 1d12h, or \"forever\""
+                )));
+            };
+            let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
+                return Err(Error::invalid(format!(
+                    "{text:?} is not a ttl: {unit:?} stands behind a unit that is as short or shorter; write \
+                     the longest unit first and each once, such as 1d12h30m"
+                )));
+            };
+            ms = ms.saturating_add(count.saturating_mul(units[at].1));
+            (rest, units) = (behind, &units[at + 1..]);
+            if rest.is_empty() {
+                break;
             }
-            _ => Err(Error::invalid(format!(
-                "{text:?} is not a ttl; write a whole number and a unit (ms, s, m, h, d or w), \
-                 such as 90s or 7d, or \"forever\""
-            ))),
         }
+        let ttl = Self::from_millis(ms);
+        ttl.check()?;
+        Ok(ttl)
     }
+}
+
+/// Cuts a text after the first characters of one sort.
+fn split_after(text: &str, is_first: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !is_first(c)).unwrap_or(text.len()))
 }
 
 impl fmt::Display for Ttl {
@@ -134,7 +165,7 @@ impl fmt::Display for Ttl {
         match self.ms {
             None => f.pad("forever"),
             Some(ms) => {
-                let (unit, unit_ms) = UNITS[1..]
+                let (unit, unit_ms) = UNITS[PRINTED_FROM..]
                     .iter()
                     .find(|(_, unit_ms)| ms != 0 && ms % unit_ms == 0)
                     .unwrap_or(&("ms", 1));
@@ -157,6 +188,14 @@ mod tests {
             ("12h", hours(12)),
             ("7d", days(7)),
             ("1w", days(7)),
+            ("1y", days(365)),
+            ("1d12h", hours(36)),
+            (
+                "1y2w3d4h5m6s7ms",
+                Ttl::from_millis(((((382 * 24 + 4) * 60) + 5) * 60 + 6) * 1_000 + 7),
+            ),
+            ("1m30s", seconds(90)),
+            ("0d5m", minutes(5)),
             ("forever", Ttl::FOREVER),
         ] {
             assert_eq!(text.parse::<Ttl>().unwrap(), ttl, "{text}");
@@ -165,10 +204,21 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_an_example() {
-        let numbers = ["", "7", "d", "7 d", "-7d", "+7d", "1.5h", "7D", "7days", "\u{662}d"];
+        let numbers = [
+            "", "7", "d", "7 d", "-7d", "+7d", "1.5h", "7D", "7days", "\u{662}d", "1d12", "1d 12h",
+            "dh", "1dh", "1d-12h",
+        ];
         for text in numbers.into_iter().chain(["99999999999999999999d", "Forever"]) {
             let message = text.parse::<Ttl>().unwrap_err().to_string();
             assert!(message.contains("such as 90s"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn units_out_of_order_or_twice_are_refused_and_named() {
+        for (text, unit) in [("12h1d", "\"d\""), ("1d1d", "\"d\""), ("1h5ms3s", "\"s\"")] {
+            let message = text.parse::<Ttl>().unwrap_err().to_string();
+            assert!(message.contains(unit) && message.contains("longest unit first"), "{message}");
         }
     }
 

@@ -206,6 +206,9 @@ fn small_jumps_add_up_over_openings() {
     let mark = rebooted.mark();
     forward(&clock, HOUR - 60 * SECOND);
     assert_eq!(at(&open(&clock, Some(mark))) + START, mark.high, "a boot refills nothing");
+    pass(&clock, DAY);
+    let day_later = open(&clock, Some(mark));
+    assert_eq!((at(&day_later), day_later.jumps()), (clock.wall().as_millis() - START, 0));
 }
 
 #[test]

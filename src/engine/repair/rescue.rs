@@ -1,0 +1,66 @@
+//! What the chunk store still holds of a log that is gone. The chunk store is expendable and is not needed
+//! for any answer, but where nothing else is left, what it has is true: each chunk is checked, and belongs to a run
+//! that the manifest names.
+
+use crate::chunks::{ChunkStore, Guarded, SledChunks, SledFolder};
+use crate::engine::Settings;
+use crate::engine::manifest::ManifestBody;
+use crate::engine::open::SLED_DIR;
+use crate::error::Result;
+use crate::exact::RunReader;
+use crate::expiry::Version;
+use crate::id::{IdHasher, Key};
+use std::path::Path;
+
+/// The runs of a store whose log is gone.
+#[derive(Debug)]
+pub(super) struct Rescue<'a> {
+    chunks: Box<dyn ChunkStore>,
+    body: &'a ManifestBody,
+}
+
+impl<'a> Rescue<'a> {
+    /// `None` if there is nothing to rescue from.
+    pub(super) fn open(dir: &Path, settings: &Settings, body: &'a ManifestBody) -> Option<Self> {
+        if body.runs.is_empty() {
+            return None;
+        }
+        let sled = dir.join(SLED_DIR);
+        let chunks: Box<dyn ChunkStore> = match settings.disk.real_path(&sled).ok()? {
+            Some(_) => {
+                settings.disk.list(&sled).ok()?;
+                let tag = IdHasher::new(body.seed).tag();
+                let folder = SledFolder::new(&settings.disk, sled, tag, false);
+                let opened = SledChunks::open_in(folder, settings.sled_cache_bytes());
+                let failed = |error| tracing::warn!(%error, "nothing can be rescued from sled");
+                Box::new(Guarded::new(opened.map_err(failed).ok()?))
+            }
+            None => Box::new(settings.chunk_memory.clone()?),
+        };
+        Some(Self { chunks, body })
+    }
+
+    /// Hands over every record in a chunk that is whole.
+    pub(super) fn for_each(
+        &self,
+        mut visit: impl FnMut(Key<'_>, Version) -> Result<()>,
+    ) -> Result<()> {
+        let (seed, hasher) = (self.body.seed, IdHasher::new(self.body.seed));
+        for run in &self.body.runs {
+            let reader = RunReader::new(&*self.chunks, run, seed, hasher);
+            for bucket in 0..run.buckets {
+                let mut visited = Ok(());
+                let read = reader.bucket(bucket, |entry| {
+                    if visited.is_ok() {
+                        visited = visit(entry.key, entry.version);
+                    }
+                });
+                if let Err(error) = read {
+                    tracing::warn!(%error, run = run.id, bucket, "a chunk is lost");
+                }
+                visited?;
+            }
+        }
+        Ok(())
+    }
+}
