@@ -1,6 +1,6 @@
 //! Named regressions: each was a fault once. Where a list of the model test found it, the list is here.
 
-use crate::ops::{FOREVER, Harm, Level, Op, Setup};
+use crate::ops::{FOREVER, Harm, Level, Op, Setup, Sway};
 use crate::run::{World, run};
 
 const SETUP: Setup = Setup {
@@ -67,4 +67,27 @@ fn an_id_twice_in_a_sliding_batch_is_extended_once() {
     let batch = |ids, ttl| Op::Batch { ns: 2, ids, ttl: Some(ttl), level: None };
     let forget = Op::Forget { key: (2, 13) };
     check(SETUP, &[batch(vec![13, 5], 1_000), Op::Seal, batch(vec![13, 6, 13], FOREVER), forget]);
+}
+
+/// Dated in the old time, it ended when the new one was believed.
+#[test]
+fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
+    let confirm = || [Op::Reserve { ns: 1, ids: vec![7, 8], level: None }, Op::Confirm { slot: 0 }];
+    let batch = |ns| Op::Batch { ns, ids: vec![3, 4], ttl: None, level: None };
+    let drop = Op::Reopen { shards: None, harm: Harm::Dropped };
+    for then in [Op::Freeze, Op::Seal, drop, Op::Repair { lose_manifest: false }] {
+        for decided in [Op::Advance { ms: 60_000 }, Op::Sway(Sway::Back)] {
+            let mut ops = vec![batch(2), Op::Sway(Sway::Ahead), claim((1, 1), None), batch(1)];
+            ops.extend(confirm());
+            ops.extend([claim((0, 2), Some(60_000)), batch(2), then.clone(), decided]);
+            ops.extend((0..9).map(|id| Op::Get { key: (id % 3, id) }));
+            ops.extend([
+                Op::Advance { ms: 5_000 },
+                Op::Export,
+                Op::Advance { ms: 60_000 },
+                Op::Seal,
+            ]);
+            check(SETUP, &ops);
+        }
+    }
 }
