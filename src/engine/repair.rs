@@ -65,7 +65,9 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let has_log =
         || files_in(disk, &dir.join(LOG_DIR)).map(|names| names.iter().any(|n| log::is_segment(n)));
     if !names.iter().any(ours) && !has_log()? {
-        return not("it holds neither a manifest nor a log");
+        let why = "it holds neither a manifest nor a log, and nothing can be saved without either; put \
+                   back a copy of the store, or remove the folder to begin anew";
+        return not(why);
     }
     let _lock = lock(dir, settings)?;
     let source = source_dir(disk, dir)?;
