@@ -1,7 +1,7 @@
 //! What a repair says.
 
 use crate::engine::manifest::ManifestBody;
-use crate::log::SalvagedMissing;
+use crate::log::{SalvagedMissing, SegmentMeta};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -50,7 +50,7 @@ impl MissingSegment {
 pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestBody>) -> u64 {
     let sealed = manifest.map_or((0, 0), |body| {
         let ids: u64 = body.runs.iter().map(|run| run.ids).sum();
-        (ids, body.known.iter().map(|meta| meta.bytes()).sum())
+        (ids, body.known.iter().map(SegmentMeta::bytes).sum())
     });
     let known = [(records, bytes), sealed].into_iter().find(|(ids, bytes)| *ids > 0 && bytes > ids);
     known.map_or(BYTES_PER_ID, |(ids, bytes)| bytes / ids)
