@@ -9,7 +9,9 @@ mod limits;
 mod lines;
 mod pipes;
 mod questions;
+mod streams;
 mod transfer;
+mod waiting;
 
 use std::ffi::OsStr;
 use std::fs::File;

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::limits::ID_BYTES_MAX;
@@ -13,7 +14,8 @@ Exit codes:
   0  done, or: the id was seen
   1  the id was not seen (get, forget)
   2  the call is wrong
-  3  the data or the disk is wrong, or the store is in use";
+  3  the data or the disk is wrong, or the store is in use
+  141  the reader of standard output went away before the end";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
 ///
@@ -116,7 +118,8 @@ pub(crate) struct DedupArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = BadInput::Error)]
     pub(crate) on_bad_input: BadInput,
 
-    /// The summary on standard error is one JSON object.
+    /// The summary on standard error is one JSON object. In it `output_closed` says whether the reader of
+    /// standard output went away before the end, as `head` does.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -127,6 +130,18 @@ pub(crate) struct DedupArgs {
     /// Memory for unsealed ids and kept chunks, such as 64M or 1G; the process takes some 60 MB and 2.5 bytes an id more.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<usize>,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// What to do while another process has the store open.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct WaitArgs {
+    /// Wait this long for another process to close the store, such as 30s or 5m, instead of failing at
+    /// once.
+    #[arg(long, value_name = "DURATION", value_parser = parse_wait)]
+    pub(crate) wait: Option<Duration>,
 }
 
 /// How long-lived a claim must be.
@@ -184,6 +199,9 @@ pub(crate) struct IdArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// Forgets an id, so that it is seen for the first time again; exit code 1 if it was not seen.
@@ -203,6 +221,9 @@ pub(crate) struct StoreReportArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// Reads everything in a store and says whether it is sound; exit code 3 if it is not.
@@ -236,6 +257,9 @@ pub(crate) struct ExportArgs {
     /// Only the claims of this namespace.
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// Adds the claims that `firstseen export` has printed; those that are there already stay as they
@@ -258,6 +282,9 @@ pub(crate) struct ImportArgs {
     /// The summary on standard error is one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
 }
 
 /// Measures claims per second, their latency and what an id costs, on this disk and with these ids.
@@ -308,6 +335,17 @@ fn parse_ttl(text: &str) -> Result<Ttl, String> {
         return Err("a ttl of 0 would forget a line at once".to_owned());
     }
     Ok(ttl)
+}
+
+/// Reads how long to wait: as a lifetime is written, and 0 for not at all.
+fn parse_wait(text: &str) -> Result<Duration, String> {
+    if text == "0" || text == "0s" {
+        return Ok(Duration::ZERO);
+    }
+    let ttl: Ttl = text.parse().map_err(|_| {
+        "write a whole number and a unit, such as 500ms, 30s or 5m, or \"forever\"".to_owned()
+    })?;
+    Ok(ttl.as_millis().map_or(Duration::MAX, Duration::from_millis))
 }
 
 /// Reads a number of bytes: digits, and K, M, G or T for powers of 1024.

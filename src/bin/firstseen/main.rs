@@ -8,6 +8,7 @@ mod cmd;
 mod input;
 mod output;
 mod sink;
+mod streams;
 mod utc;
 
 use std::process::ExitCode;
@@ -21,8 +22,8 @@ fn main() -> ExitCode {
     // A wrong call ends inside `parse`: clap says what is wrong and leaves with 2, as we promise.
     let exit = match cmd::run(Args::parse().command) {
         Ok(exit) => exit,
-        // Whoever read our output has heard enough; that is how `head` ends a pipe, not a fault.
-        Err(Failure::Closed) => Exit::Done,
+        // Whoever read our output has heard enough: no fault, so nothing is said, but not all was done either.
+        Err(Failure::Closed) => Exit::Closed,
         Err(Failure::Told { exit, message }) => {
             output::complain(&message);
             exit

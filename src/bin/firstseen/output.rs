@@ -19,6 +19,9 @@ pub(crate) enum Exit {
     Call = 2,
     /// The data, the disk or the machine is at fault; the call is right.
     Data = 3,
+    /// The reader of standard output went away before the end. The number that a shell shows for a program
+    /// that SIGPIPE has killed, as it kills most others in this place.
+    Closed = 141,
 }
 
 impl From<Exit> for ExitCode {
@@ -64,6 +67,9 @@ impl From<firstseen::Error> for Failure {
             )
         {
             message.push_str(" (a store is written to even when it is only asked)");
+        }
+        if error.kind() == ErrorKind::Locked {
+            message.push_str("; --wait DURATION waits for it");
         }
         match error.kind() {
             ErrorKind::FixCall => Self::call(message),
@@ -134,6 +140,12 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Failure {
     } else {
         Failure::data(format!("cannot write to standard output: {error}"))
     }
+}
+
+/// A number and what is counted, in the plural where it is not one.
+pub(crate) fn counted(number: u64, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{} {what}{s}", grouped(number))
 }
 
 /// A number with its thousands set apart, for people.

@@ -165,5 +165,5 @@ fn the_summary_is_one_line() {
     let shell = Shell::new();
     let ended = shell.dedup(&[], "a\nb\na\n");
     assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
-    assert!(ended.err.contains("3 lines, 2 first seen, 1 duplicates, 0 bad"), "{}", ended.err);
+    assert!(ended.err.contains("3 lines, 2 first seen, 1 duplicate, 0 bad"), "{}", ended.err);
 }

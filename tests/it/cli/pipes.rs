@@ -72,7 +72,7 @@ fn with_nul_a_record_is_answered_at_once() {
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn a_closed_pipe_ends_it_quietly_and_not_with_0() {
     let shell = Shell::new();
     shell.write("input", many_lines(200_000, 2));
     let mut child = shell
@@ -88,7 +88,7 @@ fn a_closed_pipe_ends_it_quietly() {
     drop(out);
     let mut said = String::new();
     child.stderr.take().expect("its standard error").read_to_string(&mut said).expect("UTF-8");
-    assert_eq!((ends(child), said.as_str()), (0, ""));
+    assert_eq!((ends(child), said.as_str()), (141, ""));
 }
 
 #[test]
@@ -107,8 +107,8 @@ fn what_a_closed_pipe_did_not_take_is_printed_by_the_next_run() {
     drop(input);
     let mut said = String::new();
     child.stderr.take().expect("its standard error").read_to_string(&mut said).expect("UTF-8");
-    assert_eq!(ends(child), 0);
-    assert!(said.contains("\"closed\":true") && said.contains("\"first_seen\":0"), "{said}");
+    assert_eq!(ends(child), 141);
+    assert!(said.contains("\"output_closed\":true") && said.contains("\"first_seen\":0"), "{said}");
     assert_eq!(shell.prints(&[], "a\nb\n"), "a\nb\n");
 }
 
@@ -141,7 +141,7 @@ fn a_duplicates_file_that_takes_nothing_stops_the_run_before_it_claims() {
 }
 
 #[test]
-fn a_closed_pipe_ends_an_export_quietly() {
+fn a_closed_pipe_ends_an_export_quietly_and_not_with_0() {
     let shell = Shell::new();
     shell.prints(&[], many_lines(20_000, 4));
     let mut command = shell.command(["export", "--store", "S"]);
@@ -154,5 +154,5 @@ fn a_closed_pipe_ends_an_export_quietly() {
     drop(child.stdout.take());
     let mut said = String::new();
     child.stderr.take().expect("its standard error").read_to_string(&mut said).expect("UTF-8");
-    assert_eq!((ends(child), said.as_str()), (0, ""));
+    assert_eq!((ends(child), said.as_str()), (141, ""));
 }

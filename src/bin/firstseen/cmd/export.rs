@@ -9,7 +9,7 @@ use crate::sink::Sink;
 use super::record;
 
 pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store)?;
+    let store = super::open_existing(&args.store, args.wait)?;
     let mut out = Sink::stdout(b'\n')?;
     let mut line = Vec::new();
     let mut failed = None;

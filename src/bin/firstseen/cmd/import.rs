@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use crate::args::ImportArgs;
 use crate::input::{Ending, Input, Source};
-use crate::output::{self, Exit, Failure, grouped};
+use crate::output::{self, Exit, Failure, counted, grouped};
+use crate::streams;
 
 use super::record;
 
@@ -41,9 +42,10 @@ pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
         return Ok(exit);
     }
     if result.is_ok() || tally.lines > 0 {
-        let [lines, added, skipped] = [tally.lines, tally.added, tally.skipped].map(grouped);
+        let lines = counted(tally.lines, "line");
+        let [added, skipped] = [tally.added, tally.skipped].map(grouped);
         output::say(&format!(
-            "firstseen: {lines} lines, {added} added, {skipped} already there or ended"
+            "firstseen: {lines}, {added} added, {skipped} already there or ended"
         ));
     }
     result.map(|()| Exit::Done)
@@ -54,7 +56,8 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
     for source in &sources {
         source.check()?;
     }
-    let store = Store::builder(&args.store).open()?;
+    streams::check_stdin(&sources)?;
+    let store = super::waiting(args.wait, || Store::builder(&args.store).open())?;
     let unnamed = store.default_namespace();
     let of_line = Naming { forced: args.namespace.as_deref(), unnamed: unnamed.name() };
     for source in &sources {

@@ -14,15 +14,22 @@ mod verify;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use firstseen::limits::ID_BYTES_MAX;
-use firstseen::{Namespace, Store};
+use firstseen::{Clock as _, ErrorKind, Namespace, Store, SystemClock};
 
-use crate::args::{Command, IdArgs};
+use crate::args::{Command, IdArgs, WaitArgs};
 use crate::output::{Exit, Failure};
+use crate::streams;
 
 /// Does what the command line says.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
+    // Before anything is claimed or forgotten. Only `import` prints nothing there.
+    if !matches!(command, Command::Import(_)) {
+        streams::check_stdout()?;
+    }
     match command {
         Command::Dedup(args) => dedup::run(args),
         Command::Get(args) => get::run(args),
@@ -37,8 +44,31 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
 }
 
 /// Opens a store that must be there: a question about a misspelt folder must not create one.
-fn open_existing(path: &Path) -> Result<Store, Failure> {
-    Ok(Store::builder(path).create(false).open()?)
+fn open_existing(path: &Path, wait: WaitArgs) -> Result<Store, Failure> {
+    Ok(waiting(wait, || Store::builder(path).create(false).open())?)
+}
+
+/// Longest pause between two tries to open a store that is in use.
+const TRY_AGAIN_MS: u64 = 200;
+
+/// Opens something; while another process has it, tries again until the time given for that is over.
+fn waiting<T>(
+    wait: WaitArgs,
+    mut open: impl FnMut() -> firstseen::Result<T>,
+) -> firstseen::Result<T> {
+    let wait_ms = u64::try_from(wait.wait.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let deadline = SystemClock.elapsed_ms().saturating_add(wait_ms);
+    let mut pause_ms = 10;
+    loop {
+        let left_ms = deadline.saturating_sub(SystemClock.elapsed_ms());
+        match open() {
+            Err(error) if error.kind() == ErrorKind::Locked && left_ms > 0 => {
+                thread::park_timeout(Duration::from_millis(left_ms.min(pause_ms)));
+                pause_ms = TRY_AGAIN_MS.min(pause_ms * 2);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The namespace that the command line names, or the default one.
@@ -74,7 +104,7 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
 fn open_for_id(args: IdArgs) -> Result<(Store, Option<Namespace>, Vec<u8>), Failure> {
     let id = id_bytes(args.id, args.hex)?;
     check_id(&id).map_err(Failure::call)?;
-    let store = open_existing(&args.store)?;
+    let store = open_existing(&args.store, args.wait)?;
     let namespace = match args.namespace.as_deref() {
         Some(name) => store.find_namespace(name),
         None => Some(store.default_namespace()),

@@ -6,7 +6,7 @@ use crate::args::StoreReportArgs;
 use crate::output::{self, Exit, Failure};
 
 pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
-    let report = Store::repair(&args.store)?;
+    let report = super::waiting(args.wait, || Store::repair(&args.store))?;
     output::report(&report, args.json)?;
     Ok(Exit::Done)
 }

@@ -21,6 +21,7 @@ use crate::args::DedupArgs;
 use crate::input::{BYTE_ORDER_MARK, Input};
 use crate::output::{Exit, Failure};
 use crate::sink::Sink;
+use crate::streams;
 
 use batch::{Batch, Reading};
 use id::Finder;
@@ -46,11 +47,13 @@ fn dedup(plan: &Plan, as_json: bool, watch: Stopwatch, tally: &mut Tally) -> Res
         let bytes = source.check()?;
         total_bytes = total_bytes.zip(bytes).map(|(sum, bytes)| sum + bytes);
     }
+    streams::check_stdin(&plan.sources)?;
+    streams::check_apart(&plan.sources, plan.duplicates_to.as_deref())?;
     let mut builder = Store::builder(&plan.store).durability(plan.durability);
     if let Some(bytes) = plan.memory {
         builder = builder.memory_budget(bytes);
     }
-    let store = builder.open()?;
+    let store = crate::cmd::waiting(plan.wait, || builder.clone().open())?;
     let progress = Progress::new(total_bytes, as_json, watch);
     let result = Run::new(plan, &store, progress, tally).and_then(Run::read_all);
     // What was claimed before a failure is claimed, and lands on disk like everything else.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use firstseen::{Durability, Ttl};
 
-use crate::args::{BadInput, DedupArgs};
+use crate::args::{BadInput, DedupArgs, WaitArgs};
 use crate::input::{Ending, Source};
 use crate::output::Failure;
 
@@ -24,6 +24,7 @@ pub(super) struct Plan {
     /// The byte that ends a line.
     pub(super) terminator: u8,
     pub(super) memory: Option<usize>,
+    pub(super) wait: WaitArgs,
 }
 
 /// Where the id of a line stands.
@@ -82,6 +83,7 @@ impl Plan {
             on_bad_input: args.on_bad_input,
             terminator,
             memory: args.memory,
+            wait: args.wait,
         })
     }
 

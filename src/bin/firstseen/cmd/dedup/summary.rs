@@ -3,7 +3,7 @@
 use firstseen::{Clock as _, SystemClock};
 use serde::Serialize;
 
-use crate::output::{self, Exit, Failure, grouped};
+use crate::output::{self, Exit, Failure, counted, grouped};
 
 /// What was done with the lines so far.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -57,7 +57,7 @@ struct Summary<'a> {
     seconds: f64,
     lines_per_second: u64,
     /// The reader of standard output went away before the end.
-    closed: bool,
+    output_closed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     first_bad: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -83,7 +83,7 @@ pub(super) fn finish(
     }
     let (closed, error, exit) = match &result {
         Ok(()) => (false, None, Exit::Done),
-        Err(Failure::Closed) => (true, None, Exit::Done),
+        Err(Failure::Closed) => (true, None, Exit::Closed),
         Err(Failure::Told { exit, message }) => (false, Some(message.as_str()), *exit),
     };
     let summary = Summary {
@@ -94,7 +94,7 @@ pub(super) fn finish(
         bytes: tally.bytes,
         seconds: ms as f64 / 1000.0,
         lines_per_second,
-        closed,
+        output_closed: closed,
         first_bad: tally.first_bad.as_deref(),
         error,
     };
@@ -103,10 +103,11 @@ pub(super) fn finish(
 }
 
 fn sentence(tally: &Tally, ms: u64, lines_per_second: u64) -> String {
-    let [lines, first, duplicates, bad] =
-        [tally.lines, tally.first_seen, tally.duplicates, tally.bad].map(grouped);
+    let [first, bad] = [tally.first_seen, tally.bad].map(grouped);
+    let [lines, duplicates] =
+        [counted(tally.lines, "line"), counted(tally.duplicates, "duplicate")];
     let mut text = format!(
-        "firstseen: {lines} lines, {first} first seen, {duplicates} duplicates, {bad} bad; \
+        "firstseen: {lines}, {first} first seen, {duplicates}, {bad} bad; \
          {}.{:02} s, {} lines/s",
         ms / 1000,
         ms % 1000 / 10,
