@@ -41,12 +41,12 @@ pub mod fuzzing;
 pub use chunks::MemoryChunks;
 pub use engine::{
     Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
-    RepairReport, Stats, VerifyReport,
+    NamespaceSummary, RepairReport, Stats, StoreSummary, VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    BatchReservation, Builder, Claim, ClaimOptions, Namespace, NamespaceOptions, Reservation,
-    Reserve, Reserved, Seen, Store,
+    BatchReservation, Builder, Claim, ClaimOptions, Namespace, NamespaceOptions, ReadOnly,
+    Reservation, Reserve, Reserved, Seen, Store,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds};
 

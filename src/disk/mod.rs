@@ -49,6 +49,11 @@ pub trait Disk: Debug + Send + Sync {
     /// Takes the one-process lock on a file (created if missing), and on the folder that holds the file, until the guard is
     /// dropped. `WouldBlock` if somebody else holds either.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
+    /// Takes the lock for reading, beside others who read; `WouldBlock` if somebody writes. Writes nothing: `None`
+    /// where there is no lock file, or none that may be read.
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        self.lock(path).map(Some)
+    }
     /// Where sled may keep its own folder: a real path, or `None` when this disk is simulated and the
     /// chunk store is kept in memory. Good for as long as this disk lives.
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>>;

@@ -18,6 +18,7 @@ mod filters;
 mod folder;
 mod heal;
 mod held;
+mod inspect;
 mod manifest;
 mod merger;
 mod namespaces;
@@ -37,12 +38,14 @@ mod verify;
 
 pub use durability::Durability;
 pub use held::Held;
+pub use inspect::{NamespaceSummary, StoreSummary};
 pub use repair::{LostBytes, MissingSegment, RepairReport};
 pub use stats::{NamespaceStats, Stats};
 pub use transfer::{ExportEntry, ImportEntry};
 pub use verify::VerifyReport;
 
 pub(crate) use claim::{Answer, ClaimSpec};
+pub(crate) use inspect::Inspector;
 #[cfg(feature = "fuzzing")]
 pub(crate) use manifest::{
     MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,

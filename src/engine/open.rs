@@ -31,7 +31,7 @@ pub(super) const LOCK: &str = "LOCK";
 
 /// What a folder turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Folder {
+pub(super) enum Folder {
     /// Nothing there, or what an interrupted creation left.
     New,
     Store,
@@ -154,7 +154,7 @@ pub(super) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>
     })
 }
 
-fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
+pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
     let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
     let names = settings.disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
     if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
@@ -506,7 +506,7 @@ fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shar
     (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
 }
 
-fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
+pub(super) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
     TimeKeeper::new(
         Arc::clone(&settings.clock),
         resume,

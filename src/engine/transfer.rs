@@ -1,9 +1,8 @@
 //! Export and import: live claims, one by one, with their times.
 
-use crate::engine::Durability;
-use crate::engine::Engine;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
+use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::exact::{MergeCursor, Merged, Source};
 use crate::expiry::{Class, Version};
@@ -77,6 +76,37 @@ impl Engine {
             })?;
         }
         Ok(exported)
+    }
+
+    /// Forgets every id of a namespace, one by one; answers how many had a live claim.
+    pub(crate) fn forget_all(&self, ns: &NsInfo, spec: ClaimSpec) -> Result<u64> {
+        // One sync for all of them is enough.
+        let durability = match spec.durability {
+            Durability::Disk => Durability::Process,
+            other => other,
+        };
+        let one = ClaimSpec { durability, ..spec };
+        let (mut forgotten, mut failed) = (0, None);
+        let visited = self.export(|entry| {
+            if entry.namespace == ns.name {
+                match self.forget(ns, entry.id, one) {
+                    Ok(was_live) => forgotten += u64::from(was_live),
+                    Err(error) => {
+                        failed = Some(error);
+                        return Err(io::ErrorKind::Other.into());
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        visited?;
+        if spec.durability == Durability::Disk {
+            self.sync()?;
+        }
+        Ok(forgotten)
     }
 
     /// Enters claims that are not live here; answers how many. What has ended already is left out.

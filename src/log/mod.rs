@@ -7,6 +7,7 @@ mod commit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod ids;
+mod read_only;
 mod record;
 mod recover;
 mod retention;
@@ -15,6 +16,7 @@ mod spare;
 mod tail;
 
 pub(crate) use ids::IdsInLog;
+pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record::{Item, NamespaceRecord};
 pub(crate) use recover::{
     Recovered, ReplayPlan, Salvaged, SalvagedMissing, find_seed, is_segment, remove_segments,

@@ -165,7 +165,7 @@ impl Log {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stop {
+pub(super) enum Stop {
     /// The mark that names the next segment.
     Continued(u32),
     /// Zeros, or the end of the file.
@@ -175,7 +175,7 @@ enum Stop {
 }
 
 /// Reads records until something else comes; answers where and what.
-fn walk(
+pub(super) fn walk(
     path: &Path,
     bytes: &SegmentBytes,
     tally: &mut Tally,
@@ -258,7 +258,7 @@ fn finish(
     Ok(Recovered { log, cut_bytes })
 }
 
-fn describe(lsn: Lsn) -> String {
+pub(super) fn describe(lsn: Lsn) -> String {
     format!("segment {} byte {}, and ends here", lsn.segment(), lsn.offset())
 }
 

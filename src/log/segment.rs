@@ -222,11 +222,7 @@ impl Segment {
         if self.file.read_exact_at(&mut mark, WATERMARK_AT).is_err() {
             return Lsn(0);
         }
-        let (lsn, crc) = mark.split_at(8);
-        if crc32c::crc32c(lsn).to_le_bytes() != crc {
-            return Lsn(0);
-        }
-        Lsn(u64::from_le_bytes(lsn.try_into().expect("split at eight")))
+        note_of(&mark)
     }
 
     /// Reads all records from `start` (an offset) up to `end`, or to the end of the file.
@@ -238,6 +234,20 @@ impl Segment {
         self.file.read_exact_at(&mut bytes, u64::from(start)).map_err(failed)?;
         Ok(SegmentBytes { header: self.header, salt: self.salt, start, bytes })
     }
+}
+
+fn note_of(mark: &[u8; 12]) -> Lsn {
+    let (lsn, crc) = mark.split_at(8);
+    if crc32c::crc32c(lsn).to_le_bytes() != crc {
+        return Lsn(0);
+    }
+    Lsn(u64::from_le_bytes(lsn.try_into().expect("split at eight")))
+}
+
+/// The note in a segment that was read whole; zero if there is none.
+pub(super) fn noted_in(file: &[u8]) -> Lsn {
+    let rest = file.get(WATERMARK_AT as usize..).unwrap_or_default();
+    rest.first_chunk().map_or(Lsn(0), note_of)
 }
 
 /// Part of a segment in memory.

@@ -2,9 +2,9 @@
 
 use crate::chunks::MemoryChunks;
 use crate::disk::Disk;
-use crate::engine::{self, Durability, RepairReport, Settings};
+use crate::engine::{self, Durability, Inspector, RepairReport, Settings};
 use crate::error::Result;
-use crate::store::Store;
+use crate::store::{ReadOnly, Store};
 use crate::sync::Arc;
 use crate::time::{Clock, Ttl};
 use std::path::{Path, PathBuf};
@@ -148,6 +148,28 @@ impl Builder {
     /// As [`Store::open`], and [`FixCall`](crate::ErrorKind::FixCall) for a setting out of bounds.
     pub fn open(self) -> Result<Store> {
         Store::start(&self.path, self.settings)
+    }
+
+    /// Opens the store to read it only: nothing is written to its folder, so it may be on a read-only mount or belong
+    /// to another user. Settings that are about claims mean nothing here.
+    ///
+    /// # Errors
+    ///
+    /// [`Locked`](crate::ErrorKind::Locked) while somebody has it open to write, as far as the lock can be read;
+    /// otherwise as [`Store::open`].
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("seen.db");
+    /// # let store = firstseen::Store::open(&path)?;
+    /// # assert!(store.claim("evt-1")?.is_first_seen());
+    /// # store.close()?;
+    /// let store = firstseen::Store::builder(&path).open_read_only()?;
+    /// assert!(store.get("default", "evt-1")?.is_some());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn open_read_only(self) -> Result<ReadOnly> {
+        Ok(ReadOnly::new(Inspector::open(&self.path, self.settings)?))
     }
 
     /// Repairs the store; see [`Store::repair`].

@@ -60,6 +60,7 @@ pub struct ClaimOptions {
     pub(super) ttl: Option<Ttl>,
     pub(super) durability: Option<Durability>,
     pub(super) wait: Option<Duration>,
+    pub(super) sliding: Option<bool>,
 }
 
 impl ClaimOptions {
@@ -78,6 +79,12 @@ impl ClaimOptions {
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         Self { durability: Some(durability), ..self }
+    }
+
+    /// Whether the claim of a duplicate is moved to end a full ttl from now.
+    #[must_use]
+    pub fn sliding(self, sliding: bool) -> Self {
+        Self { sliding: Some(sliding), ..self }
     }
 
     /// How long the call may wait for a reservation of somebody else or for room in memory, instead of the

@@ -3,11 +3,13 @@
 mod builder;
 mod claim;
 mod namespace;
+mod read_only;
 mod reservation;
 
 pub use builder::Builder;
 pub use claim::{Claim, ClaimOptions, Seen};
 pub use namespace::{Namespace, NamespaceOptions};
+pub use read_only::ReadOnly;
 pub use reservation::{BatchReservation, Reservation, Reserve, Reserved};
 
 use crate::engine::{

@@ -48,7 +48,7 @@ pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Resul
     }
     Ok(ClaimSpec {
         ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
-        sliding: ns.sliding(),
+        sliding: options.sliding.unwrap_or_else(|| ns.sliding()),
         durability: options.durability.unwrap_or(engine.settings.durability),
         wait: options.wait,
     })
@@ -201,6 +201,18 @@ impl Namespace {
         let engine = self.engine();
         let seen = engine.get(&self.info, id.as_ref(), engine.settings.durability)?;
         Ok(seen.map(Seen::from))
+    }
+
+    /// Forgets every id of this namespace that has a live claim, one after the other; answers how many. Not one
+    /// step: after an error or a crash some are forgotten, and calling again does the rest. Claims that are made
+    /// meanwhile may stay. The whole store is read for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::forget`] and [`Store::export`].
+    pub fn forget_all(&self) -> Result<u64> {
+        let spec = spec(self.engine(), &self.info, ClaimOptions::new())?;
+        self.engine().forget_all(&self.info, spec)
     }
 
     /// As [`Store::forget`].

@@ -3,12 +3,15 @@
 mod bad_input;
 mod bench;
 mod faults;
+mod flags;
 mod ids;
 mod kill;
 mod limits;
 mod lines;
 mod pipes;
 mod questions;
+mod read_only;
+mod signals;
 mod streams;
 mod transfer;
 mod waiting;

@@ -12,9 +12,10 @@ use firstseen::{Durability, Ttl};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or: the id was seen
-  1  the id was not seen (get, forget)
+  1  the id was not seen (get, forget); an id is a duplicate (claim)
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
+  130, 143  ended by SIGINT or SIGTERM, in order (dedup)
   141  the reader of standard output went away before the end";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
@@ -31,6 +32,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Dedup(DedupArgs),
+    Claim(ClaimArgs),
     Get(IdArgs),
     Forget(ForgetArgs),
     Stats(StoreReportArgs),
@@ -39,6 +41,16 @@ pub(crate) enum Command {
     Export(ExportArgs),
     Import(ImportArgs),
     Bench(BenchArgs),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page, in the format of man(7).
+    Man {
+        /// The page of this subcommand.
+        subcommand: Option<String>,
+    },
 }
 
 const DEDUP_EXAMPLES: &str = "\
@@ -133,6 +145,34 @@ pub(crate) struct DedupArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+
+    /// Answers as always but claims nothing and makes no store. The new ids of the run are kept in memory.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// A duplicate moves the end of its claim to a full ttl from then.
+    #[arg(long)]
+    pub(crate) sliding: bool,
+
+    /// The CSV input has no header line; --csv gives the number of the column.
+    #[arg(long, requires = "csv")]
+    pub(crate) no_header: bool,
+
+    /// Print the lines whose id was seen before, instead of the others. Those are claimed all the same.
+    #[arg(long, conflicts_with = "duplicates_to")]
+    pub(crate) repeated: bool,
+
+    /// Print each first-seen line behind the number of times that its id came in this run, as `uniq -c`
+    /// does.
+    ///
+    /// Lines are printed, and their ids claimed, at the end of the input. Until then all new ones are kept in
+    /// memory.
+    #[arg(long, conflicts_with = "repeated")]
+    pub(crate) count: bool,
+
+    /// No summary; errors are still said.
+    #[arg(long, short, conflicts_with = "json")]
+    pub(crate) quiet: bool,
 }
 
 /// What to do while another process has the store open.
@@ -204,11 +244,75 @@ pub(crate) struct IdArgs {
     pub(crate) wait: WaitArgs,
 }
 
-/// Forgets an id, so that it is seen for the first time again; exit code 1 if it was not seen.
+/// Claims ids and says of each whether it is the first time; exit code 1 if one of them is a duplicate.
+///
+/// What `SET key 1 NX` is for Redis. All ids are claimed in one step.
+#[derive(Debug, Parser)]
+#[command(after_help = "Put `--` in front of an id that begins with a hyphen.")]
+pub(crate) struct ClaimArgs {
+    /// The ids: the bytes of the arguments as they are.
+    #[arg(value_name = "ID", required = true)]
+    pub(crate) ids: Vec<OsString>,
+
+    /// Folder of the store; it is created if it is not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// How long the claims live, such as 90s, 30m, 12h, 7d, or forever [default: the namespace's own].
+    #[arg(long, value_parser = parse_ttl)]
+    pub(crate) ttl: Option<Ttl>,
+
+    /// Namespace of the ids.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// What the claims survive once they are answered.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = Level::Process)]
+    pub(crate) durability: Level,
+
+    /// The ids are given in hexadecimal digits, two for each byte.
+    #[arg(long)]
+    pub(crate) hex: bool,
+
+    /// Print one JSON object for each id.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// Forgets an id, or all ids of a namespace, so that they are seen for the first time again; exit code
+/// 1 if there was nothing to forget.
 #[derive(Debug, Parser)]
 pub(crate) struct ForgetArgs {
+    /// The id: the bytes of the argument as they are.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) id: Option<OsString>,
+
+    /// Forget all ids of the namespace, one after the other. Killed before its end, it has forgotten some
+    /// of them; run it again.
+    #[arg(long, conflicts_with_all = ["id", "hex"], requires = "namespace")]
+    pub(crate) all: bool,
+
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Namespace of the id.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) namespace: Option<String>,
+
+    /// The id is given in hexadecimal digits, two for each byte.
+    #[arg(long)]
+    pub(crate) hex: bool,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+
     #[command(flatten)]
-    pub(crate) id: IdArgs,
+    pub(crate) wait: WaitArgs,
 }
 
 /// Shows what a store holds and how it is doing.

@@ -16,18 +16,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use args::Args;
-use output::{Exit, Failure};
 
 fn main() -> ExitCode {
     // A wrong call ends inside `parse`: clap says what is wrong and leaves with 2, as we promise.
-    let exit = match cmd::run(Args::parse().command) {
-        Ok(exit) => exit,
-        // Whoever read our output has heard enough: no fault, so nothing is said, but not all was done either.
-        Err(Failure::Closed) => Exit::Closed,
-        Err(Failure::Told { exit, message }) => {
-            output::complain(&message);
-            exit
-        }
-    };
-    exit.into()
+    output::ended(cmd::run(Args::parse().command)).into()
 }

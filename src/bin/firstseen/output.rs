@@ -22,6 +22,15 @@ pub(crate) enum Exit {
     /// The reader of standard output went away before the end. The number that a shell shows for a program
     /// that SIGPIPE has killed, as it kills most others in this place.
     Closed = 141,
+    /// SIGINT has ended the run, in order. The number that a shell shows for a program that it has killed.
+    Interrupted = 130,
+    /// SIGTERM has ended the run, in order.
+    Terminated = 143,
+}
+
+impl Exit {
+    /// Of `claim`: an id was a duplicate.
+    pub(crate) const DUPLICATE: Self = Self::NotSeen;
 }
 
 impl From<Exit> for ExitCode {
@@ -35,6 +44,8 @@ impl From<Exit> for ExitCode {
 pub(crate) enum Failure {
     /// The reader of standard output has gone away.
     Closed,
+    /// A signal has ended the run in order.
+    Stopped(Exit),
     /// A fault, with the one line that says so.
     Told {
         /// How the process ends.
@@ -66,7 +77,7 @@ impl From<firstseen::Error> for Failure {
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
             )
         {
-            message.push_str(" (a store is written to even when it is only asked)");
+            message.push_str(" (this command writes to the folder of the store)");
         }
         if error.kind() == ErrorKind::Locked {
             message.push_str("; --wait DURATION waits for it");
@@ -75,6 +86,19 @@ impl From<firstseen::Error> for Failure {
             ErrorKind::FixCall => Self::call(message),
             // Another process in the store, a full disk, damage, a stopped store: the call was right.
             _ => Self::data(message),
+        }
+    }
+}
+
+/// How the process ends; says what went wrong.
+pub(crate) fn ended(result: Result<Exit, Failure>) -> Exit {
+    match result {
+        Ok(exit) | Err(Failure::Stopped(exit)) => exit,
+        // Whoever read our output has heard enough: no fault, so nothing is said, but not all was done either.
+        Err(Failure::Closed) => Exit::Closed,
+        Err(Failure::Told { exit, message }) => {
+            complain(&message);
+            exit
         }
     }
 }
@@ -172,7 +196,7 @@ mod tests {
             let (doing, path) = ("create", "seen.db/MANIFEST.new".into());
             let error = firstseen::Error::Io { doing, path, source: kind.into() };
             let failure = format!("{:?}", Failure::from(error));
-            assert!(failure.contains("written to even when it is only asked"), "{failure}");
+            assert!(failure.contains("writes to the folder"), "{failure}");
         }
     }
 

@@ -2,18 +2,23 @@
 
 use std::io;
 
+use firstseen::ExportEntry;
+
 use crate::args::ExportArgs;
 use crate::output::{Exit, Failure};
 use crate::sink::Sink;
 
-use super::record;
+use super::{Opened, record};
 
 pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = Opened::to_read(&args.store, args.wait)?;
+    if let Some(name) = &args.namespace {
+        store.check_namespace(name)?;
+    }
     let mut out = Sink::stdout(b'\n')?;
     let mut line = Vec::new();
     let mut failed = None;
-    let exported = store.export(|entry| {
+    let visit = |entry: ExportEntry<'_>| {
         if args.namespace.as_deref().is_some_and(|wanted| wanted != entry.namespace) {
             return Ok(());
         }
@@ -23,12 +28,18 @@ pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
             failed = Some(failure);
             io::ErrorKind::Other.into()
         })
-    });
+    };
+    let exported = match &store {
+        Opened::Whole(store) => store.export(visit),
+        Opened::ReadOnly(store) => store.export(visit),
+    };
     if let Some(failure) = failed {
         return Err(failure);
     }
     exported?;
     out.flush()?;
-    store.close()?;
+    if let Opened::Whole(store) = store {
+        store.close()?;
+    }
     Ok(Exit::Done)
 }

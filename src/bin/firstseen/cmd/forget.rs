@@ -1,9 +1,9 @@
-//! `firstseen forget`: an id becomes unseen.
+//! `firstseen forget`: an id becomes unseen, or all ids of a namespace.
 
 use serde::Serialize;
 
-use crate::args::IdArgs;
-use crate::output::{self, Exit, Failure};
+use crate::args::{ForgetArgs, IdArgs};
+use crate::output::{self, Exit, Failure, grouped};
 
 /// The answer for a program.
 #[derive(Debug, Serialize)]
@@ -11,11 +11,37 @@ struct Answer {
     forgotten: bool,
 }
 
-pub(super) fn run(args: IdArgs) -> Result<Exit, Failure> {
+/// The answer for a program that forgets a whole namespace.
+#[derive(Debug, Serialize)]
+struct All {
+    forgotten: u64,
+}
+
+pub(super) fn run(args: ForgetArgs) -> Result<Exit, Failure> {
+    let ForgetArgs { id, all: _, store, namespace, hex, json, wait } = args;
+    match id {
+        Some(id) => one(IdArgs { id, store, namespace, hex, json, wait }),
+        None => {
+            let store = super::open_existing(&store, wait)?;
+            let namespace = super::known_namespace(&store, namespace.as_deref())?;
+            let forgotten = namespace.forget_all()?;
+            drop(namespace);
+            store.close()?;
+            if json {
+                output::print_json(&All { forgotten })?;
+            } else {
+                output::print(format_args!("{} forgotten", grouped(forgotten)))?;
+            }
+            Ok(if forgotten > 0 { Exit::Done } else { Exit::NotSeen })
+        }
+    }
+}
+
+fn one(args: IdArgs) -> Result<Exit, Failure> {
     let as_json = args.json;
     let (store, namespace, id) = super::open_for_id(args)?;
-    let forgotten = namespace.map(|namespace| namespace.forget(&id)).transpose()?;
-    let forgotten = forgotten.unwrap_or(false);
+    let forgotten = namespace.forget(&id)?;
+    drop(namespace);
     store.close()?;
     if as_json {
         output::print_json(&Answer { forgotten })?;

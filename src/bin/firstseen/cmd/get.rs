@@ -7,6 +7,8 @@ use crate::args::IdArgs;
 use crate::output::{self, Exit, Failure};
 use crate::utc;
 
+use super::{DEFAULT, Opened};
+
 /// The answer for a program. Times that do not exist are null.
 #[derive(Debug, Serialize)]
 struct Answer {
@@ -33,9 +35,19 @@ impl Answer {
 
 pub(super) fn run(args: IdArgs) -> Result<Exit, Failure> {
     let as_json = args.json;
-    let (store, namespace, id) = super::open_for_id(args)?;
-    let seen = namespace.map(|namespace| namespace.get(&id)).transpose()?.flatten();
-    store.close()?;
+    let id = super::checked_id(args.id, args.hex)?;
+    let store = Opened::to_read(&args.store, args.wait)?;
+    if let Some(name) = &args.namespace {
+        store.check_namespace(name)?;
+    }
+    let seen = match store {
+        Opened::Whole(store) => {
+            let seen = super::known_namespace(&store, args.namespace.as_deref())?.get(&id)?;
+            store.close()?;
+            seen
+        }
+        Opened::ReadOnly(store) => store.get(args.namespace.as_deref().unwrap_or(DEFAULT), &id)?,
+    };
     if as_json {
         output::print_json(&Answer::of(seen.as_ref()))?;
     } else if let Some(seen) = &seen {

@@ -33,6 +33,7 @@ pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
     if as_json {
         let exit = match result {
             Ok(()) | Err(Failure::Closed) => Exit::Done,
+            Err(Failure::Stopped(exit)) => exit,
             Err(Failure::Told { exit, message }) => {
                 tally.error = Some(message);
                 exit

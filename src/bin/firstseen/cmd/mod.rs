@@ -1,7 +1,9 @@
 //! One file per subcommand.
 
 mod bench;
+mod claim;
 mod dedup;
+mod describe;
 mod export;
 mod forget;
 mod get;
@@ -12,13 +14,14 @@ mod stats;
 mod verify;
 
 use std::ffi::OsString;
+use std::io;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use firstseen::limits::ID_BYTES_MAX;
-use firstseen::{Clock as _, ErrorKind, Namespace, Store, SystemClock};
+use firstseen::{Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock};
 
 use crate::args::{Command, IdArgs, WaitArgs};
 use crate::output::{Exit, Failure};
@@ -32,20 +35,69 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     }
     match command {
         Command::Dedup(args) => dedup::run(args),
+        Command::Claim(args) => claim::run(args),
         Command::Get(args) => get::run(args),
-        Command::Forget(args) => forget::run(args.id),
+        Command::Forget(args) => forget::run(args),
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args.report),
         Command::Repair(args) => repair::run(&args.report),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions { shell } => describe::completions(shell),
+        Command::Man { subcommand } => describe::man(subcommand.as_deref()),
     }
 }
 
 /// Opens a store that must be there: a question about a misspelt folder must not create one.
 fn open_existing(path: &Path, wait: WaitArgs) -> Result<Store, Failure> {
     Ok(waiting(wait, || Store::builder(path).create(false).open())?)
+}
+
+/// Opens a store that must be there, to read it only.
+fn open_read_only(path: &Path, wait: WaitArgs) -> Result<ReadOnly, Failure> {
+    Ok(waiting(wait, || Store::builder(path).create(false).open_read_only())?)
+}
+
+/// Name of the namespace that a store itself works in.
+const DEFAULT: &str = "default";
+
+/// A store that is asked something.
+enum Opened {
+    /// With all that makes it fast.
+    Whole(Store),
+    /// Its folder cannot be written to.
+    ReadOnly(ReadOnly),
+}
+
+impl Opened {
+    fn to_read(path: &Path, wait: WaitArgs) -> Result<Self, Failure> {
+        match waiting(wait, || Store::builder(path).create(false).open()) {
+            Err(firstseen::Error::Io { source, .. })
+                if matches!(
+                    source.kind(),
+                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+                ) =>
+            {
+                Ok(Self::ReadOnly(open_read_only(path, wait)?))
+            }
+            other => Ok(Self::Whole(other?)),
+        }
+    }
+
+    /// Refuses a namespace that is not there.
+    fn check_namespace(&self, name: &str) -> Result<(), Failure> {
+        match self {
+            Self::Whole(store) => known_namespace(store, Some(name)).map(drop),
+            Self::ReadOnly(store) => {
+                let known = store.summary()?.namespaces;
+                if known.iter().any(|known| known.name == name) {
+                    return Ok(());
+                }
+                Err(unknown_namespace(name, known.into_iter().map(|known| known.name)))
+            }
+        }
+    }
 }
 
 /// Longest pause between two tries to open a store that is in use.
@@ -99,16 +151,37 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
         .ok_or_else(|| Failure::call("the id is not hexadecimal: two digits for each byte"))
 }
 
-/// Opens the store and namespace of a question about one id. A namespace that nobody has used has no
-/// ids, and asking does not make it.
-fn open_for_id(args: IdArgs) -> Result<(Store, Option<Namespace>, Vec<u8>), Failure> {
-    let id = id_bytes(args.id, args.hex)?;
+/// The namespace that the command line names, which must be there: a misspelt one would answer "not seen" to
+/// everything.
+fn known_namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
+    let Some(name) = name else { return Ok(store.default_namespace()) };
+    store.find_namespace(name).ok_or_else(|| {
+        unknown_namespace(name, store.stats().namespaces.into_iter().map(|known| known.name))
+    })
+}
+
+/// Most names of namespaces in a message.
+const NAMES_MAX: usize = 10;
+
+fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -> Failure {
+    let more = if known.len() > NAMES_MAX { ", ..." } else { "" };
+    let known: Vec<String> = known.take(NAMES_MAX).collect();
+    let known = known.join(", ");
+    Failure::call(format!("there is no namespace {name:?}; there are: {known}{more}"))
+}
+
+/// The bytes of an id from the command line, which can be one.
+fn checked_id(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
+    let id = id_bytes(id, is_hex)?;
     check_id(&id).map_err(Failure::call)?;
+    Ok(id)
+}
+
+/// Opens the store and namespace of a question about one id.
+fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
+    let id = checked_id(args.id, args.hex)?;
     let store = open_existing(&args.store, args.wait)?;
-    let namespace = match args.namespace.as_deref() {
-        Some(name) => store.find_namespace(name),
-        None => Some(store.default_namespace()),
-    };
+    let namespace = known_namespace(&store, args.namespace.as_deref())?;
     Ok((store, namespace, id))
 }
 

@@ -1,12 +1,10 @@
-//! `firstseen stats`: what a store holds.
+//! `firstseen stats`: what a store holds. A status question, so the store is only read.
 
 use crate::args::StoreReportArgs;
 use crate::output::{self, Exit, Failure};
 
 pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
-    let stats = store.stats();
-    store.close()?;
-    output::report(&stats, args.json)?;
+    let store = super::open_read_only(&args.store, args.wait)?;
+    output::report(&store.summary()?, args.json)?;
     Ok(Exit::Done)
 }

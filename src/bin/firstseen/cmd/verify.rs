@@ -3,10 +3,20 @@
 use crate::args::StoreReportArgs;
 use crate::output::{self, Exit, Failure};
 
+use super::Opened;
+
 pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
-    let report = store.verify()?;
-    store.close()?;
+    let report = match Opened::to_read(&args.store, args.wait)? {
+        Opened::Whole(store) => {
+            let report = store.verify()?;
+            store.close()?;
+            report
+        }
+        Opened::ReadOnly(store) => {
+            output::say("firstseen: the folder cannot be written to, so only the log was checked");
+            store.verify()?
+        }
+    };
     output::report(&report, args.json)?;
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::Data })
 }

@@ -144,12 +144,23 @@ impl Batch {
         ids
     }
 
+    /// The lines whose ids are asked about, with their line ends.
+    pub(super) fn asked<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let mut from = self.start;
+        self.lines.iter().filter_map(move |line| {
+            let whole = &input[from..line.end as usize];
+            from = line.end as usize;
+            matches!(line.part, Part::AskInput { .. } | Part::AskArena { .. }).then_some(whole)
+        })
+    }
+
     /// Writes each line to where its answer sends it, and hands it all to the operating system. Lines
     /// that go the same way are written in one go.
     pub(super) fn write(
         &self,
         input: &[u8],
         answers: &[Reserved],
+        ways: Ways,
         out: &mut Sink,
         mut duplicates: Option<&mut Sink>,
     ) -> Result<Tally, Failure> {
@@ -174,11 +185,13 @@ impl Batch {
                 Part::AskInput { .. } | Part::AskArena { .. } => {
                     let seen = matches!(
                         answers.next(),
-                        Some(Reserved::Duplicate { .. } | Reserved::SameBatch)
+                        Some(
+                            Reserved::Duplicate { .. } | Reserved::SameBatch | Reserved::InProgress // held by this run, which counts
+                        )
                     );
                     tally.duplicates += u64::from(seen);
                     tally.first_seen += u64::from(!seen);
-                    if seen { Way::Aside } else { Way::Out }
+                    if seen { ways.again } else { ways.first }
                 }
             };
             if its_way != way {
@@ -204,9 +217,16 @@ impl Batch {
     }
 }
 
+/// Where lines go whose id is new, and those whose id was seen.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ways {
+    pub(super) first: Way,
+    pub(super) again: Way,
+}
+
 /// Where a line goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+pub(super) enum Way {
     Out,
     Aside,
     Nowhere,

@@ -5,29 +5,31 @@
 //! before the last step has claimed nothing of the batch, and the next run prints it (again).
 
 mod batch;
+mod counted;
 mod csv;
 mod id;
 mod json;
+mod live;
 mod plan;
 mod progress;
+mod stop;
 mod summary;
 
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
-use firstseen::{BatchReservation, ClaimOptions, Namespace, Reserved, Store};
+use parking_lot::Mutex;
 
 use crate::args::DedupArgs;
 use crate::input::{BYTE_ORDER_MARK, Input};
 use crate::output::{Exit, Failure};
-use crate::sink::Sink;
-use crate::streams;
 
 use batch::{Batch, Reading};
 use id::Finder;
+use live::Live;
 use plan::{IdRule, Plan};
-use progress::Progress;
-use summary::{Stopwatch, Tally};
+use stop::Shared;
+use summary::{Stopwatch, Tally, Voice};
 
 /// How often, and for how long in between, a batch waits for ids that somebody else has reserved.
 const RESERVE_TRIES: u32 = 3_000;
@@ -35,70 +37,27 @@ const RESERVE_PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) fn run(args: DedupArgs) -> Result<Exit, Failure> {
     let watch = Stopwatch::start();
-    let as_json = args.json;
-    let mut tally = Tally::default();
-    let result = Plan::new(args).and_then(|plan| dedup(&plan, as_json, watch, &mut tally));
-    summary::finish(&tally, watch, as_json, result)
+    let voice = Voice::of(&args);
+    let opened = Plan::new(args).and_then(|plan| Ok((Live::open(&plan, watch)?, plan)));
+    let (live, plan) = match opened {
+        Ok(opened) => opened,
+        Err(failure) => return summary::finish(&Tally::default(), watch, voice, Err(failure)),
+    };
+    let shared = Arc::new(Mutex::new(Some(live)));
+    let run = Run { plan: &plan, live: &shared, header: None };
+    let result = stop::watch(&shared).and_then(|()| run.read_all());
+    stop::take(&shared).end(result)
 }
 
-fn dedup(plan: &Plan, as_json: bool, watch: Stopwatch, tally: &mut Tally) -> Result<(), Failure> {
-    let mut total_bytes = Some(0);
-    for source in &plan.sources {
-        let bytes = source.check()?;
-        total_bytes = total_bytes.zip(bytes).map(|(sum, bytes)| sum + bytes);
-    }
-    streams::check_stdin(&plan.sources)?;
-    streams::check_apart(&plan.sources, plan.duplicates_to.as_deref())?;
-    let mut builder = Store::builder(&plan.store).durability(plan.durability);
-    if let Some(bytes) = plan.memory {
-        builder = builder.memory_budget(bytes);
-    }
-    let store = crate::cmd::waiting(plan.wait, || builder.clone().open())?;
-    let progress = Progress::new(total_bytes, as_json, watch);
-    let result = Run::new(plan, &store, progress, tally).and_then(Run::read_all);
-    // What was claimed before a failure is claimed, and lands on disk like everything else.
-    let closed = store.close();
-    result?;
-    Ok(closed?)
-}
-
-/// A run under way.
+/// Reads the inputs of a run.
 struct Run<'p> {
     plan: &'p Plan,
-    namespace: Namespace,
-    options: ClaimOptions,
-    out: Sink,
-    duplicates: Option<Sink>,
+    live: &'p Shared,
     /// The header line of the first CSV file, without its line end.
     header: Option<Vec<u8>>,
-    progress: Progress,
-    tally: &'p mut Tally,
 }
 
-impl<'p> Run<'p> {
-    fn new(
-        plan: &'p Plan,
-        store: &Store,
-        progress: Progress,
-        tally: &'p mut Tally,
-    ) -> Result<Self, Failure> {
-        let options = match plan.ttl {
-            Some(ttl) => ClaimOptions::new().ttl(ttl),
-            None => ClaimOptions::new(),
-        };
-        let aside = plan.duplicates_to.as_deref();
-        Ok(Self {
-            plan,
-            namespace: super::namespace(store, plan.namespace.as_deref())?,
-            options,
-            out: Sink::stdout(plan.terminator)?,
-            duplicates: aside.map(|path| Sink::append(path, plan.terminator)).transpose()?,
-            header: None,
-            progress,
-            tally,
-        })
-    }
-
+impl Run<'_> {
     fn read_all(mut self) -> Result<(), Failure> {
         for source in &self.plan.sources {
             self.read(Input::open(source, self.plan.ending())?)?;
@@ -115,7 +74,10 @@ impl<'p> Run<'p> {
             IdRule::Field { index, delimiter } => {
                 Finder::Field { index: *index, delimiter: *delimiter }
             }
-            IdRule::Csv { column, delimiter } => {
+            IdRule::Csv { index: Some(index), delimiter, .. } => {
+                Finder::Csv { index: *index, delimiter: *delimiter }
+            }
+            IdRule::Csv { column, delimiter, .. } => {
                 match self.header(&mut input, column, *delimiter)? {
                     Some(index) => Finder::Csv { index, delimiter: *delimiter },
                     None => return Ok(()),
@@ -125,41 +87,12 @@ impl<'p> Run<'p> {
         let how = Reading { finder, on_bad_input: plan.on_bad_input, terminator: plan.terminator };
         let mut batch = Batch::default();
         while batch.fill(&mut input, &how)? {
-            self.answer(&batch, input.bytes())?;
-            self.progress.show(self.tally);
+            stop::with(self.live, |live| live.answer(&batch, input.bytes()))?;
             if let Some(failure) = batch.take_stop() {
                 return Err(failure);
             }
         }
         Ok(())
-    }
-
-    /// Writes the lines of a batch that are new, and claims them after that.
-    fn answer(&mut self, batch: &Batch, input: &[u8]) -> Result<(), Failure> {
-        let ids = batch.ids(input);
-        let reservation = if ids.is_empty() { None } else { Some(self.reserve(&ids)?) };
-        let answers = reservation.as_ref().map_or(&[][..], BatchReservation::answers);
-        let done = batch.write(input, answers, &mut self.out, self.duplicates.as_mut())?;
-        if let Some(mut reservation) = reservation {
-            reservation.confirm()?;
-        }
-        self.tally.add(done);
-        Ok(())
-    }
-
-    /// Reserves ids. A process has its store for itself and this one reserves batch after batch, so
-    /// nobody else can hold one of them; if that changes, this waits until they are let go, and not
-    /// forever (I12).
-    fn reserve(&self, ids: &[&[u8]]) -> Result<BatchReservation, Failure> {
-        for _ in 0..RESERVE_TRIES {
-            let reservation = self.namespace.reserve_batch_with(ids, self.options)?;
-            if !reservation.answers().contains(&Reserved::InProgress) {
-                return Ok(reservation);
-            }
-            drop(reservation);
-            thread::park_timeout(RESERVE_PAUSE);
-        }
-        Err(Failure::data("timed out waiting for ids that are reserved elsewhere"))
     }
 
     /// Reads the header line of a CSV input, prints it if it is the first, and says which column holds
@@ -198,13 +131,18 @@ impl<'p> Run<'p> {
             None => {
                 self.header = Some(bare.to_vec());
                 // A run that adds to the output of an earlier one finds the header there.
-                if !self.out.resumed() {
-                    self.out.put(record)?;
-                    self.out.flush()?;
-                }
+                stop::with(self.live, |live| {
+                    for out in std::iter::once(&mut live.out).chain(&mut live.duplicates) {
+                        if !out.resumed() {
+                            out.put(record)?;
+                            out.flush()?;
+                        }
+                    }
+                    Ok::<(), Failure>(())
+                })?;
             }
         }
-        self.tally.bytes += piece.range.len() as u64;
+        stop::with(self.live, |live| live.tally.bytes += piece.range.len() as u64);
         Ok(Some(index))
     }
 }

@@ -9,6 +9,7 @@ use crate::input::{Ending, Source};
 use crate::output::Failure;
 
 use super::json::Pointer;
+use super::summary::Voice;
 
 /// A run, ready to start.
 #[derive(Debug)]
@@ -25,6 +26,18 @@ pub(super) struct Plan {
     pub(super) terminator: u8,
     pub(super) memory: Option<usize>,
     pub(super) wait: WaitArgs,
+    pub(super) show: Show,
+    pub(super) sliding: bool,
+    pub(super) dry_run: bool,
+    pub(super) voice: Voice,
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    FirstSeen,
+    Repeated,
+    Counts,
 }
 
 /// Where the id of a line stands.
@@ -40,6 +53,8 @@ pub(super) enum IdRule {
     Csv {
         /// As it was written: only the header line can say whether it is a name or a number.
         column: String,
+        /// Counted from 0, where there is no header line.
+        index: Option<usize>,
         delimiter: u8,
     },
 }
@@ -47,6 +62,11 @@ pub(super) enum IdRule {
 impl Plan {
     /// Checks a command line.
     pub(super) fn new(args: DedupArgs) -> Result<Self, Failure> {
+        let voice = Voice::of(&args);
+        let index = match &args.csv {
+            Some(column) if args.no_header => Some(column_number(column)?),
+            _ => None,
+        };
         let delimiter = args.delimiter.as_deref().map(one_byte).transpose()?;
         let id = match (args.key, args.field, args.csv) {
             (Some(key), _, _) => IdRule::Json(Pointer::parse(&key)?),
@@ -56,7 +76,9 @@ impl Plan {
                     .ok_or_else(|| Failure::call("--field counts from 1"))?,
                 delimiter: delimiter.unwrap_or(b'\t'),
             },
-            (_, _, Some(column)) => IdRule::Csv { column, delimiter: delimiter.unwrap_or(b',') },
+            (_, _, Some(column)) => {
+                IdRule::Csv { column, index, delimiter: delimiter.unwrap_or(b',') }
+            }
             (None, None, None) if delimiter.is_some() => {
                 return Err(Failure::call("--delimiter goes with --field or --csv"));
             }
@@ -84,6 +106,14 @@ impl Plan {
             terminator,
             memory: args.memory,
             wait: args.wait,
+            show: match (args.repeated, args.count) {
+                (true, _) => Show::Repeated,
+                (_, true) => Show::Counts,
+                _ => Show::FirstSeen,
+            },
+            sliding: args.sliding,
+            dry_run: args.dry_run,
+            voice,
         })
     }
 
@@ -94,6 +124,14 @@ impl Plan {
             _ => Ending::Byte(self.terminator),
         }
     }
+}
+
+/// The index of a column that is given by its number.
+fn column_number(column: &str) -> Result<usize, Failure> {
+    let number = column.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
+    number.ok_or_else(|| {
+        Failure::call(format!("with --no-header a column has a number, from 1, not {column:?}"))
+    })
 }
 
 /// A delimiter: one byte, or one of the escapes that a shell makes hard to type.

@@ -3,6 +3,7 @@
 use firstseen::{Clock as _, SystemClock};
 use serde::Serialize;
 
+use crate::args::DedupArgs;
 use crate::output::{self, Exit, Failure, counted, grouped};
 
 /// What was done with the lines so far.
@@ -59,9 +60,37 @@ struct Summary<'a> {
     /// The reader of standard output went away before the end.
     output_closed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    stopped_by: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     first_bad: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
+}
+
+/// How a run speaks at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voice {
+    /// A sentence.
+    Sentence,
+    /// One JSON object.
+    Json,
+    /// Nothing but errors.
+    Quiet,
+}
+
+impl Voice {
+    pub(super) fn of(args: &DedupArgs) -> Self {
+        match (args.json, args.quiet) {
+            (true, _) => Self::Json,
+            (_, true) => Self::Quiet,
+            _ => Self::Sentence,
+        }
+    }
+
+    /// Whether there is somebody to see a progress bar.
+    pub(super) fn is_for_people(self) -> bool {
+        self == Self::Sentence
+    }
 }
 
 /// Says how a run ended: for a person the summary and then the error, if there was one; with `--json`
@@ -69,14 +98,19 @@ struct Summary<'a> {
 pub(super) fn finish(
     tally: &Tally,
     watch: Stopwatch,
-    as_json: bool,
+    voice: Voice,
     result: Result<(), Failure>,
 ) -> Result<Exit, Failure> {
     let ms = watch.ms();
     let per_second = u64::try_from(u128::from(tally.lines) * 1000 / u128::from(ms.max(1)));
     let lines_per_second = per_second.unwrap_or(u64::MAX);
-    if !as_json {
-        if result.is_ok() || matches!(result, Err(Failure::Told { .. }) if tally.lines > 0) {
+    if voice != Voice::Json {
+        let worth_it = match result {
+            Ok(()) | Err(Failure::Stopped(_)) => true,
+            Err(Failure::Told { .. }) => tally.lines > 0,
+            Err(Failure::Closed) => false,
+        };
+        if voice == Voice::Sentence && worth_it {
             output::say(&sentence(tally, ms, lines_per_second));
         }
         return result.map(|()| Exit::Done);
@@ -84,6 +118,7 @@ pub(super) fn finish(
     let (closed, error, exit) = match &result {
         Ok(()) => (false, None, Exit::Done),
         Err(Failure::Closed) => (true, None, Exit::Closed),
+        Err(Failure::Stopped(exit)) => (false, None, *exit),
         Err(Failure::Told { exit, message }) => (false, Some(message.as_str()), *exit),
     };
     let summary = Summary {
@@ -95,6 +130,11 @@ pub(super) fn finish(
         seconds: ms as f64 / 1000.0,
         lines_per_second,
         output_closed: closed,
+        stopped_by: match exit {
+            Exit::Interrupted => Some("SIGINT"),
+            Exit::Terminated => Some("SIGTERM"),
+            _ => None,
+        },
         first_bad: tally.first_bad.as_deref(),
         error,
     };

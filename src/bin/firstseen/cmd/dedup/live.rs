@@ -1,0 +1,171 @@
+//! What a run holds while it is under way. Whoever ends the run, at the end of the input or at a signal,
+//! takes it as a whole, and always between two batches.
+
+use std::collections::HashSet;
+
+use firstseen::{BatchReservation, ClaimOptions, Namespace, Reserved, Store};
+
+use crate::output::{Exit, Failure};
+use crate::sink::Sink;
+use crate::streams;
+
+use super::batch::{Batch, Way, Ways};
+use super::counted::Counted;
+use super::plan::{Plan, Show};
+use super::progress::Progress;
+use super::summary::{self, Stopwatch, Tally, Voice};
+use super::{RESERVE_PAUSE, RESERVE_TRIES};
+
+/// A run under way.
+pub(super) struct Live {
+    /// `None` in a dry run on a store that is not there yet.
+    store: Option<Store>,
+    /// `None` in a dry run on a namespace that is not there yet.
+    namespace: Option<Namespace>,
+    options: ClaimOptions,
+    pub(super) out: Sink,
+    pub(super) duplicates: Option<Sink>,
+    ways: Ways,
+    counted: Option<Counted>,
+    /// In a dry run: the ids that would have been claimed so far.
+    dry: Option<HashSet<Box<[u8]>>>,
+    progress: Progress,
+    pub(super) tally: Tally,
+    watch: Stopwatch,
+    voice: Voice,
+}
+
+impl Live {
+    /// Opens what a run needs; nothing is made before all that can be checked was checked.
+    pub(super) fn open(plan: &Plan, watch: Stopwatch) -> Result<Self, Failure> {
+        let mut total_bytes = Some(0);
+        for source in &plan.sources {
+            let bytes = source.check()?;
+            total_bytes = total_bytes.zip(bytes).map(|(sum, bytes)| sum + bytes);
+        }
+        streams::check_stdin(&plan.sources)?;
+        streams::check_apart(&plan.sources, plan.duplicates_to.as_deref())?;
+        let store = open_store(plan)?;
+        let namespace = match (&store, plan.namespace.as_deref()) {
+            (None, _) => None,
+            (Some(store), Some(name)) if plan.dry_run => store.find_namespace(name),
+            (Some(store), name) => Some(crate::cmd::namespace(store, name)?),
+        };
+        let mut options = ClaimOptions::new();
+        if let Some(ttl) = plan.ttl {
+            options = options.ttl(ttl);
+        }
+        if plan.sliding {
+            options = options.sliding(true);
+        }
+        let ways = match plan.show {
+            Show::FirstSeen => Ways { first: Way::Out, again: Way::Aside },
+            Show::Repeated => Ways { first: Way::Nowhere, again: Way::Out },
+            Show::Counts => Ways { first: Way::Nowhere, again: Way::Aside },
+        };
+        let aside = plan.duplicates_to.as_deref();
+        Ok(Self {
+            store,
+            namespace,
+            options,
+            out: Sink::stdout(plan.terminator)?,
+            duplicates: aside.map(|path| Sink::append(path, plan.terminator)).transpose()?,
+            ways,
+            counted: (plan.show == Show::Counts).then(Counted::default),
+            dry: plan.dry_run.then(HashSet::new),
+            progress: Progress::new(total_bytes, !plan.voice.is_for_people(), watch),
+            tally: Tally::default(),
+            watch,
+            voice: plan.voice,
+        })
+    }
+
+    /// Writes the lines of a batch that are new, and claims them after that.
+    pub(super) fn answer(&mut self, batch: &Batch, input: &[u8]) -> Result<(), Failure> {
+        let ids = batch.ids(input);
+        let reservation =
+            if ids.is_empty() || self.dry.is_some() { None } else { Some(self.reserve(&ids)?) };
+        let looked = self.look(&ids)?;
+        let answers = reservation.as_ref().map_or(&looked[..], BatchReservation::answers);
+        let aside = self.duplicates.as_mut();
+        let done = batch.write(input, answers, self.ways, &mut self.out, aside)?;
+        if let Some(counted) = &mut self.counted {
+            counted.note(ids.iter().copied().zip(batch.asked(input)), answers);
+            counted.hold(reservation);
+        } else if let Some(mut reservation) = reservation {
+            reservation.confirm()?;
+        }
+        self.tally.add(done);
+        self.progress.show(&self.tally);
+        Ok(())
+    }
+
+    /// In a dry run: what the answers would be.
+    fn look(&mut self, ids: &[&[u8]]) -> Result<Vec<Reserved>, Failure> {
+        let Some(dry) = &mut self.dry else { return Ok(Vec::new()) };
+        let mut answers = Vec::with_capacity(ids.len());
+        for &id in ids {
+            if dry.contains(id) {
+                answers.push(Reserved::SameBatch);
+                continue;
+            }
+            let seen = self.namespace.as_ref().map(|ns| ns.get(id)).transpose()?.flatten();
+            answers.push(match seen {
+                Some(seen) => Reserved::Duplicate { first_seen: seen.first_seen },
+                None => {
+                    dry.insert(id.into());
+                    Reserved::FirstSeen
+                }
+            });
+        }
+        Ok(answers)
+    }
+
+    /// Reserves ids. A process has its store for itself, so whatever is held is held by this run, which is
+    /// so with `--count` only. If that changes, this waits until they are let go, and not forever (I12).
+    fn reserve(&self, ids: &[&[u8]]) -> Result<BatchReservation, Failure> {
+        let Some(namespace) = &self.namespace else {
+            return Err(Failure::data("there is no namespace to claim in"));
+        };
+        for _ in 0..RESERVE_TRIES {
+            let reservation = namespace.reserve_batch_with(ids, self.options)?;
+            let held = reservation.answers().contains(&Reserved::InProgress);
+            if !held || self.counted.is_some() {
+                return Ok(reservation);
+            }
+            drop(reservation);
+            std::thread::park_timeout(RESERVE_PAUSE);
+        }
+        Err(Failure::data("timed out waiting for ids that are reserved elsewhere"))
+    }
+
+    /// Ends the run and says how it went. What was claimed before a failure is claimed, and lands on disk like
+    /// everything else.
+    pub(super) fn end(mut self, mut result: Result<(), Failure>) -> Result<Exit, Failure> {
+        drop(self.progress);
+        if let Some(counted) = self.counted.take()
+            && !matches!(result, Err(Failure::Closed))
+        {
+            result = counted.print(&mut self.out).and(result);
+        }
+        drop(self.namespace);
+        let closed = self.store.map_or(Ok(()), Store::close);
+        let result = match (result, closed) {
+            (Ok(()) | Err(Failure::Stopped(_)), Err(error)) => Err(error.into()),
+            (result, _) => result,
+        };
+        summary::finish(&self.tally, self.watch, self.voice, result)
+    }
+}
+
+fn open_store(plan: &Plan) -> Result<Option<Store>, Failure> {
+    // A dry run makes no store; where none is, nothing was seen.
+    if plan.dry_run && !plan.store.exists() {
+        return Ok(None);
+    }
+    let mut builder = Store::builder(&plan.store).durability(plan.durability).create(!plan.dry_run);
+    if let Some(bytes) = plan.memory {
+        builder = builder.memory_budget(bytes);
+    }
+    Ok(Some(crate::cmd::waiting(plan.wait, || builder.clone().open())?))
+}

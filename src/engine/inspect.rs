@@ -1,0 +1,223 @@
+//! Reading a store where nothing may be written: a read-only mount, a folder of another user.
+//!
+//! Every live claim is in the log (I10), so the log alone answers exactly. sled is not opened, for it writes
+//! whenever it is; filters and place files are not needed.
+
+use crate::disk::LockGuard;
+use crate::engine::manifest::{FILE as MANIFEST, ManifestBody};
+use crate::engine::namespaces::DEFAULT_NAME;
+use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper};
+use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
+use crate::error::{Error, Result};
+use crate::expiry::Version;
+use crate::id::{NsId, check_id};
+use crate::log::{self, Item, LogRead, ReplayPlan};
+use crate::time::{Timestamp, Ttl};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A store that is only read.
+#[derive(Debug)]
+pub(crate) struct Inspector {
+    dir: PathBuf,
+    settings: Settings,
+    body: ManifestBody,
+    /// Keeps others from opening the store to write; `None` where there is no lock that can be read.
+    _lock: Option<Box<dyn LockGuard>>,
+}
+
+/// A namespace as it was written down.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct NamespaceSummary {
+    /// Its name.
+    pub name: String,
+    /// How long its claims live, in milliseconds; `None` if they never end. Of the default namespace it is not
+    /// written down: it is what the program says that opens the store.
+    pub ttl_ms: Option<u64>,
+    /// Whether a duplicate moves the end of a claim.
+    pub sliding: bool,
+}
+
+/// What a store holds, as far as its manifest and the end of its log tell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct StoreSummary {
+    /// The namespaces, by name.
+    pub namespaces: Vec<NamespaceSummary>,
+    /// Entries in sealed runs (live or not; an id that was extended may count twice).
+    pub ids_sealed: u64,
+    /// Records of ids in the part of the log that is not sealed yet.
+    pub records_unsealed: u64,
+    /// Sealed runs.
+    pub runs: u64,
+    /// Generations with sealed ids.
+    pub generations: u64,
+    /// Shards.
+    pub shards: u64,
+    /// Segments of the log.
+    pub log_segments: u64,
+    /// Bytes written in the log.
+    pub log_bytes: u64,
+}
+
+impl fmt::Display for StoreSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mib = self.log_bytes as f64 / f64::from(1 << 20);
+        writeln!(f, "ids sealed        {} in {} runs", self.ids_sealed, self.runs)?;
+        writeln!(f, "records unsealed  {}", self.records_unsealed)?;
+        writeln!(f, "generations       {}", self.generations)?;
+        writeln!(f, "shards            {}", self.shards)?;
+        writeln!(f, "log               {mib:.1} MiB in {} segments", self.log_segments)?;
+        write!(f, "namespaces        {}", self.namespaces.len())?;
+        for ns in &self.namespaces {
+            write!(f, "\n  {:?}", ns.name)?;
+            if ns.name == DEFAULT_NAME {
+                continue;
+            }
+            let ttl = ns.ttl_ms.map_or(Ttl::FOREVER, Ttl::from_millis);
+            write!(f, ", ttl {ttl}{}", if ns.sliding { ", sliding" } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl Inspector {
+    /// Opens a store to read it, and writes nothing.
+    pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Self> {
+        settings.check()?;
+        if identify(dir, &settings)? == Folder::New {
+            let why = "there is nothing in this place".to_owned();
+            return Err(Error::NotAStore { path: dir.to_owned(), why });
+        }
+        let path = dir.join(LOCK);
+        let lock = settings.disk.lock_shared(&path).map_err(|e| match e.kind() {
+            io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
+            _ => Error::io("lock", &path, e),
+        })?;
+        let path = dir.join(MANIFEST);
+        let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let body = ManifestBody::decode(&path, &bytes)?;
+        Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
+    }
+
+    /// Hands records to `visit`: all, or those that are not sealed.
+    fn read(&self, all: bool, mut visit: impl FnMut(Item<'_>)) -> Result<LogRead> {
+        let plan = ReplayPlan { rescan: all, ..self.body.plan() };
+        log::read_only(&*self.settings.disk, &self.dir.join(LOG_DIR), &plan, |_, item| {
+            visit(item);
+            Ok(())
+        })
+    }
+
+    /// The engine's time, which is never before a claim that was made (I5).
+    fn now(&self, newest: Timestamp) -> Timestamp {
+        keeper(&self.settings, self.body.time).now().max(newest)
+    }
+
+    /// The number of each namespace that the manifest knows; those that are newer come with the log, before
+    /// their ids.
+    fn names(&self) -> BTreeMap<NsId, String> {
+        let named = self.body.namespaces.iter().map(|ns| (ns.id, ns.name.clone()));
+        std::iter::once((NsId(0), DEFAULT_NAME.to_owned())).chain(named).collect()
+    }
+
+    /// The live claim of an id, found by reading the whole log.
+    pub(crate) fn get(&self, namespace: &str, id: &[u8]) -> Result<Option<SeenVersion>> {
+        check_id(id)?;
+        let names = self.names();
+        let mut wanted = names.iter().find(|(_, name)| *name == namespace).map(|(ns, _)| *ns);
+        let mut found: Option<Version> = None;
+        let mut newest = Timestamp::from_millis(0);
+        self.read(true, |item| match item {
+            Item::Namespace(ns) if ns.name == namespace.as_bytes() => wanted = Some(ns.ns),
+            Item::Namespace(_) => {}
+            Item::Version(key, version) => {
+                newest = newest.max(version.first_seen);
+                if Some(key.ns) == wanted && key.id == id {
+                    found = Some(found.map_or(version, |known| known.join(version)));
+                }
+            }
+        })?;
+        let now = self.now(newest);
+        let live = found.filter(|version| version.is_live(now));
+        Ok(live.map(|v| SeenVersion { first_seen: v.first_seen, deadline: v.deadline }))
+    }
+
+    /// Hands every live claim to `visit`. All ids are in memory meanwhile.
+    pub(crate) fn export(
+        &self,
+        mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
+    ) -> Result<u64> {
+        let mut names = self.names();
+        let mut ids: BTreeMap<(NsId, Box<[u8]>), Version> = BTreeMap::new();
+        let mut newest = Timestamp::from_millis(0);
+        self.read(true, |item| match item {
+            Item::Namespace(ns) => {
+                names.insert(ns.ns, String::from_utf8_lossy(ns.name).into_owned());
+            }
+            Item::Version(key, version) => {
+                newest = newest.max(version.first_seen);
+                let known = ids.entry((key.ns, key.id.into())).or_insert(version);
+                *known = known.join(version);
+            }
+        })?;
+        let now = self.now(newest);
+        let mut exported = 0;
+        for ((ns, id), version) in ids.iter().filter(|(_, version)| version.is_live(now)) {
+            let Version { first_seen, deadline, .. } = *version;
+            let namespace = names.get(ns).map_or("", String::as_str);
+            exported += 1;
+            visit(ExportEntry { namespace, id, first_seen, deadline })
+                .map_err(|e| Error::io("write the export of", &self.dir, e))?;
+        }
+        Ok(exported)
+    }
+
+    /// Reads the whole log, which is all that counts; chunks and filters are not looked at.
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        let mut report = VerifyReport::default();
+        let read = self.read(true, |item| {
+            report.log_records += u64::from(matches!(item, Item::Version(..)));
+        });
+        match read {
+            Ok(read) => report.segments = read.segments,
+            Err(error @ Error::Corrupt { .. }) => report.problems.push(error.to_string()),
+            Err(other) => return Err(other),
+        }
+        Ok(report)
+    }
+
+    /// What the store holds, without reading what is sealed.
+    pub(crate) fn summary(&self) -> Result<StoreSummary> {
+        let mut namespaces: BTreeMap<String, (Option<u64>, bool)> = BTreeMap::new();
+        for ns in &self.body.namespaces {
+            let ttl_ms = (ns.ttl_ms > 0).then_some(ns.ttl_ms);
+            namespaces.insert(ns.name.clone(), (ttl_ms, ns.sliding));
+        }
+        namespaces.insert(DEFAULT_NAME.to_owned(), (None, false));
+        let mut records_unsealed = 0;
+        let read = self.read(false, |item| match item {
+            Item::Version(..) => records_unsealed += 1,
+            Item::Namespace(ns) => {
+                let name = String::from_utf8_lossy(ns.name).into_owned();
+                namespaces.insert(name, (ns.ttl.as_millis(), ns.sliding));
+            }
+        })?;
+        let generations: BTreeSet<_> = self.body.runs.iter().map(|run| run.generation).collect();
+        let summary = |(name, (ttl_ms, sliding))| NamespaceSummary { name, ttl_ms, sliding };
+        Ok(StoreSummary {
+            namespaces: namespaces.into_iter().map(summary).collect(),
+            ids_sealed: self.body.runs.iter().map(|run| run.ids).sum(),
+            records_unsealed,
+            runs: self.body.runs.len() as u64,
+            generations: generations.len() as u64,
+            shards: u64::from(self.body.shards),
+            log_segments: read.segments,
+            log_bytes: read.bytes,
+        })
+    }
+}

@@ -1,0 +1,104 @@
+//! Reading the log where nothing may be written: the same records as recovery reads, and the same errors, but
+//! a torn tail is left as it is. One segment is in memory at a time.
+
+use crate::disk::Disk;
+use crate::error::{Error, Result};
+use crate::expiry::Tally;
+use crate::log::record::Item;
+use crate::log::recover::{ReplayPlan, Stop, describe, walk};
+use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
+use crate::log::{At, Lsn};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct LogRead {
+    pub(crate) segments: u64,
+    /// Bytes up to the last whole record.
+    pub(crate) bytes: u64,
+}
+
+/// Hands every record to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unsealed
+/// segment on.
+pub(crate) fn read_only(
+    disk: &dyn Disk,
+    dir: &Path,
+    plan: &ReplayPlan,
+    mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
+) -> Result<LogRead> {
+    let list: Vec<PathBuf> = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    let mut fresh: Vec<u32> = list.iter().filter_map(|name| Segment::number_of(name)).collect();
+    fresh.retain(|number| *number >= plan.first);
+    fresh.sort_unstable();
+    let mut read = LogRead::default();
+    for meta in &plan.known {
+        read.segments += 1;
+        read.bytes += meta.bytes();
+        if plan.rescan {
+            let (path, bytes, _) = load(disk, dir, meta.number)?;
+            let (at, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+            if !matches!(stop, Stop::Continued(_)) {
+                let what = "a record does not match its checksum";
+                return Err(Error::corrupt(&path, u64::from(at), what));
+            }
+        }
+    }
+    let mut durable = plan.durable;
+    for number in &fresh {
+        if let Ok((_, _, noted)) = load(disk, dir, *number) {
+            durable = durable.max(noted);
+        }
+    }
+    let mut number = match fresh.first() {
+        Some(first) if *first == plan.first || plan.durable == Lsn(0) => *first,
+        _ if durable >= Lsn::new(plan.first, DATA_START) => return Err(missing(dir, plan.first)),
+        _ => return Ok(read),
+    };
+    loop {
+        let (path, bytes, _) = match load(disk, dir, number) {
+            // The very first segment, torn in its header: nothing was ever written after it.
+            Err(Error::Corrupt { .. }) if durable == Lsn(0) && read.segments == 0 => {
+                return Ok(read);
+            }
+            other => other?,
+        };
+        let (end, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+        read.segments += 1;
+        read.bytes += u64::from(end);
+        match stop {
+            Stop::Continued(next) if fresh.contains(&next) => number = next,
+            Stop::Continued(next) => return Err(missing(dir, next)),
+            Stop::Ended | Stop::Damaged if Lsn::new(number, end) < durable => {
+                let what = format!("the log was on disk up to {}", describe(durable));
+                return Err(Error::corrupt(&path, u64::from(end), what));
+            }
+            Stop::Ended | Stop::Damaged => return Ok(read),
+        }
+    }
+}
+
+/// Reads a segment, and the note of how much of the log was on disk.
+fn load(disk: &dyn Disk, dir: &Path, number: u32) -> Result<(PathBuf, SegmentBytes, Lsn)> {
+    let path = Segment::path(dir, number);
+    let raw = disk.read(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound => missing(dir, number),
+        _ => Error::io("read", &path, e),
+    })?;
+    let header = Header::decode(&path, &raw)?;
+    if header.number != number {
+        let what = format!("the header says segment {}, the name says otherwise", header.number);
+        return Err(Error::corrupt(&path, 8, what));
+    }
+    if raw.len() < DATA_START as usize {
+        let what = "the segment ends before its records begin";
+        return Err(Error::corrupt(&path, raw.len() as u64, what));
+    }
+    let noted = noted_in(&raw);
+    Ok((path, SegmentBytes::from_file(header, raw), noted))
+}
+
+fn missing(dir: &Path, number: u32) -> Error {
+    let path = Segment::path(dir, number);
+    Error::corrupt(&path, 0, "this segment of the log is missing")
+}
