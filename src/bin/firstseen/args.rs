@@ -80,6 +80,7 @@ Examples:
 /// --on-bad-input.
 #[derive(Debug, Parser)]
 #[command(after_long_help = DEDUP_EXAMPLES, group(ArgGroup::new("id")))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct DedupArgs {
     /// Files to read, one after the other; `-`, or none, is standard input.
     #[arg(value_name = "FILE")]

@@ -67,7 +67,7 @@ enum Opened {
     /// With all that makes it fast.
     Whole(Store),
     /// Its folder cannot be written to.
-    ReadOnly(ReadOnly),
+    ReadOnly(Box<ReadOnly>),
 }
 
 impl Opened {
@@ -79,7 +79,7 @@ impl Opened {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
-                Ok(Self::ReadOnly(open_read_only(path, wait)?))
+                Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
             }
             other => Ok(Self::Whole(other?)),
         }

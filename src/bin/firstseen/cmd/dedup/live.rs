@@ -23,6 +23,8 @@ pub(super) struct Live {
     /// `None` in a dry run on a namespace that is not there yet.
     namespace: Option<Namespace>,
     options: ClaimOptions,
+    /// Duplicates move the end of their claims.
+    sliding: bool,
     pub(super) out: Sink,
     pub(super) duplicates: Option<Sink>,
     ways: Ways,
@@ -68,6 +70,7 @@ impl Live {
             store,
             namespace,
             options,
+            sliding: plan.sliding && !plan.dry_run,
             out: Sink::stdout(plan.terminator)?,
             duplicates: aside.map(|path| Sink::append(path, plan.terminator)).transpose()?,
             ways,
@@ -89,11 +92,18 @@ impl Live {
         let answers = reservation.as_ref().map_or(&looked[..], BatchReservation::answers);
         let aside = self.duplicates.as_mut();
         let done = batch.write(input, answers, self.ways, &mut self.out, aside)?;
+        let again = if self.sliding { duplicates(&ids, answers) } else { Vec::new() };
         if let Some(counted) = &mut self.counted {
             counted.note(ids.iter().copied().zip(batch.asked(input)), answers);
             counted.hold(reservation);
         } else if let Some(mut reservation) = reservation {
             reservation.confirm()?;
+        }
+        // A reservation leaves duplicates as they are; a claim of one moves its end.
+        if let Some(namespace) = &self.namespace
+            && !again.is_empty()
+        {
+            namespace.claim_batch_with(&again, self.options)?;
         }
         self.tally.add(done);
         self.progress.show(&self.tally);
@@ -156,6 +166,13 @@ impl Live {
         };
         summary::finish(&self.tally, self.watch, self.voice, result)
     }
+}
+
+/// The ids whose claims were there before.
+fn duplicates<'a>(ids: &[&'a [u8]], answers: &[Reserved]) -> Vec<&'a [u8]> {
+    let both = ids.iter().zip(answers);
+    let seen = both.filter(|(_, answer)| matches!(answer, Reserved::Duplicate { .. }));
+    seen.map(|(id, _)| *id).collect()
 }
 
 fn open_store(plan: &Plan) -> Result<Option<Store>, Failure> {
