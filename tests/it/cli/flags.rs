@@ -115,7 +115,7 @@ fn a_namespace_that_is_not_there_is_a_wrong_call() {
 #[test]
 fn a_whole_namespace_is_forgotten_and_no_other() {
     let shell = Shell::new();
-    let many: String = (0..5000).map(|n| format!("{n}\n")).collect();
+    let many: String = (0..5000).map(|n| n.to_string() + "\n").collect();
     shell.prints(&["--namespace", "n"], &many);
     shell.prints(&[], "1\n");
     let forget = || shell.run(["forget", "--all", "--namespace", "n", "--store", "S"], "");
