@@ -16,6 +16,30 @@ use siphasher::sip128::SipHasher13;
 )]
 pub(crate) struct NsId(pub(crate) u32);
 
+impl NsId {
+    /// Set in the keys of ids that are stored as their hash. No namespace has a number this large, so such a key
+    /// never equals the key of an id that is stored as it is, not even of one with the same 32 bytes.
+    const HASHED: u32 = 1 << 31;
+
+    /// The key space of the hashed ids of this namespace.
+    fn hashed(self) -> Self {
+        Self(self.0 | Self::HASHED)
+    }
+
+    /// Whether ids under this number are hashes of longer ids.
+    pub(crate) fn is_hashed(self) -> bool {
+        self.0 & Self::HASHED != 0
+    }
+
+    /// The namespace as it is listed, whichever way its ids are stored.
+    pub(crate) fn listed(self) -> Self {
+        Self(self.0 & !Self::HASHED)
+    }
+}
+
+/// The BLAKE3 hash that stands for an id above the limit.
+pub(crate) type Digest = [u8; limits::DIGEST_BYTES];
+
 /// What is claimed: an id within a namespace. Compared byte for byte (I3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Key<'a> {
@@ -23,12 +47,47 @@ pub(crate) struct Key<'a> {
     pub(crate) id: &'a [u8],
 }
 
-/// Checks an id as it enters.
-pub(crate) fn check_id(id: &[u8]) -> Result<()> {
-    match id.len() {
-        0 => Err(Error::invalid("the id is empty; an id has 1 to 1,024 bytes")),
-        1..=limits::ID_BYTES_MAX => Ok(()),
-        n => Err(Error::invalid(format!("the id has {n} bytes; an id has 1 to 1,024 bytes"))),
+/// What becomes of ids above [`limits::ID_BYTES_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LongIds {
+    /// The call is refused.
+    Refused,
+    /// The BLAKE3 hash of the id is stored in its place, and compared.
+    Hashed,
+}
+
+impl LongIds {
+    /// The hash that stands for an id; `None` for an id that is stored as it is.
+    pub(crate) fn digest(self, id: &[u8]) -> Option<Digest> {
+        (self == Self::Hashed && id.len() > limits::ID_BYTES_MAX)
+            .then(|| *blake3::hash(id).as_bytes())
+    }
+}
+
+impl<'a> Key<'a> {
+    /// The key of an id as it enters. `digest` holds the hash of a long one.
+    #[inline]
+    pub(crate) fn of(ns: NsId, id: &'a [u8], digest: Option<&'a Digest>) -> Result<Self> {
+        match (id.len(), digest) {
+            (1..=limits::ID_BYTES_MAX, _) => Ok(Self { ns, id }),
+            (0, _) => Err(Error::invalid("the id is empty; an id has 1 to 1,024 bytes")),
+            (_, Some(digest)) => Ok(Self { ns: ns.hashed(), id: digest }),
+            (n, None) => Err(Error::invalid(format!(
+                "the id has {n} bytes; an id has 1 to 1,024 bytes, unless the store is opened with `hash_long_ids`"
+            ))),
+        }
+    }
+
+    /// The key of an id that was hashed before, as an export tells it.
+    pub(crate) fn of_digest(ns: NsId, digest: &'a [u8]) -> Result<Self> {
+        if digest.len() != limits::DIGEST_BYTES {
+            return Err(Error::invalid(format!(
+                "the hash of an id has {} bytes, not {}",
+                limits::DIGEST_BYTES,
+                digest.len()
+            )));
+        }
+        Ok(Self { ns: ns.hashed(), id: digest })
     }
 }
 
@@ -188,9 +247,17 @@ mod tests {
     }
 
     #[test]
-    fn ids_have_1_to_1024_bytes() {
-        assert!(check_id(b"").is_err());
-        assert!(check_id(&[0; 1024]).is_ok());
-        assert!(check_id(&[0; 1025]).is_err());
+    fn ids_have_1_to_1024_bytes_unless_they_are_hashed() {
+        let key = |id, long: LongIds| {
+            let digest = long.digest(id);
+            Key::of(NsId(3), id, digest.as_ref()).map(|key| (key.ns, key.id.len()))
+        };
+        for long in [LongIds::Refused, LongIds::Hashed] {
+            assert!(key(b"", long).is_err());
+            assert_eq!(key(&[0; 1024], long).ok(), Some((NsId(3), 1024)));
+        }
+        assert!(key(&[0; 1025], LongIds::Refused).is_err());
+        let (ns, bytes) = key(&[0; 1025], LongIds::Hashed).expect("a key");
+        assert_eq!((ns.listed(), ns.is_hashed(), bytes), (NsId(3), true, 32));
     }
 }

@@ -1,7 +1,11 @@
 //! Every bound of the engine in one place, with checks of how they relate.
 
-/// Longest id in bytes. Ids are event ids, not payloads; a longer one is a mistake worth hearing about.
+/// Longest id in bytes that is stored as it is. Ids are event ids, not payloads: a longer one is a mistake worth hearing
+/// about, unless the store is told to hash it.
 pub const ID_BYTES_MAX: usize = 1024;
+
+/// Bytes of the hash that is stored in the place of a longer id, where a store is told to.
+pub const DIGEST_BYTES: usize = 32;
 
 /// Longest name of a namespace in bytes.
 pub const NAMESPACE_BYTES_MAX: usize = 255;

@@ -7,7 +7,7 @@ use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
 use crate::exact::{EntryPlace, RunMeta, Step};
 use crate::expiry::Version;
-use crate::id::{IdHash, Key, check_id};
+use crate::id::{Digest, IdHash, Key};
 use crate::limits;
 use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
@@ -87,19 +87,26 @@ impl Locked<'_> {
 pub(super) const GROUP: usize = 16;
 
 impl Engine {
-    /// Checks and hashes the ids of a batch.
+    /// The hashes of the long ids of a batch, in order.
+    pub(super) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
+        ids.iter().filter_map(|id| self.settings.long_ids.digest(id.as_ref())).collect()
+    }
+
+    /// Checks and hashes the ids of a batch; `digests` are those of its long ids.
     pub(super) fn members<'a, I: AsRef<[u8]>>(
         &self,
         ns: &NsInfo,
         ids: &'a [I],
+        digests: &'a [Digest],
     ) -> Result<Vec<Member<'a>>> {
+        let mut digests = digests.iter();
         let mut bytes = 0;
         let mut members = Vec::with_capacity(ids.len());
         for id in ids {
             let id = id.as_ref();
-            check_id(id)?;
-            bytes += id.len();
-            let key = Key { ns: ns.id, id };
+            let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
+            let key = Key::of(ns.id, id, digest)?;
+            bytes += key.id.len();
             let hash = self.hash(key);
             members.push(Member { key, hash, shard: hash.shard(self.shard_bits) });
         }
@@ -177,7 +184,8 @@ impl Engine {
         spec: ClaimSpec,
     ) -> Result<BatchAnswer> {
         self.health.check()?;
-        let members = self.members(ns, ids)?;
+        let digests = self.digests(ids);
+        let members = self.members(ns, ids, &digests)?;
         let mut patience = Patience::of(spec.wait);
         let (answers, settle) = loop {
             let mut locked = self.lock_all(&members, &mut patience)?;
@@ -279,7 +287,7 @@ impl Engine {
             let level = spec.durability.append_level();
             let mut places = Vec::new();
             let log = &self.log;
-            let lsn = match log.append_claims(level, now, spec.ttl, ns.id, versions, &mut places) {
+            let lsn = match log.append_claims(level, now, spec.ttl, versions, &mut places) {
                 Ok(lsn) => lsn,
                 Err(e) => {
                     entered.undo(locked);

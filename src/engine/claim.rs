@@ -5,7 +5,7 @@ use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
-use crate::id::{Key, check_id};
+use crate::id::Key;
 use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::MutexGuard;
@@ -33,9 +33,9 @@ impl Engine {
     /// Claims one id. Under the shard's lock: look, write the record, enter it. The record is in the log
     /// before the id is in the set and before anyone hears of it, so a refused write leaves no claim.
     pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
-        check_id(id)?;
+        let digest = self.settings.long_ids.digest(id);
+        let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
-        let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
         let mut patience = Patience::of(spec.wait);
@@ -62,7 +62,7 @@ impl Engine {
             {
                 let first_seen = known.version.first_seen;
                 let extended = if spec.sliding {
-                    if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
+                    if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
                         continue;
                     }
                     self.extend(&mut shard, key, known, at, spec)?
@@ -72,7 +72,7 @@ impl Engine {
                 let settle = extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
                 break (Answer::Duplicate { first_seen }, settle);
             }
-            if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
                 continue; // the lock was released: look again
             }
             let before = known.as_ref().map(|known| &known.version);

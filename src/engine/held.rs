@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// The id.
+    /// The id; of a long id that is stored as its hash, the hash.
     pub id: Vec<u8>,
     /// The name of its namespace.
     pub namespace: String,
@@ -38,7 +38,7 @@ impl Engine {
         let names: HashMap<NsId, &str> = infos.iter().map(|i| (i.id, i.name.as_str())).collect();
         let held = |held: HeldKey| Held {
             id: held.id,
-            namespace: names.get(&held.ns).copied().unwrap_or_default().to_owned(),
+            namespace: names.get(&held.ns.listed()).copied().unwrap_or_default().to_owned(),
             age: Duration::from_millis(now.saturating_sub(held.since_ms)),
         };
         oldest.into_iter().map(held).collect()

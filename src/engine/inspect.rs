@@ -10,7 +10,7 @@ use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper};
 use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
-use crate::id::{NsId, check_id};
+use crate::id::{Key, NsId};
 use crate::log::{self, Item, LogRead, ReplayPlan};
 use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
@@ -127,17 +127,24 @@ impl Inspector {
 
     /// The live claim of an id, found by reading the whole log.
     pub(crate) fn get(&self, namespace: &str, id: &[u8]) -> Result<Option<SeenVersion>> {
-        check_id(id)?;
+        let digest = self.settings.long_ids.digest(id);
+        // The key in the namespace with this number.
+        let key_in = |ns| Key::of(ns, id, digest.as_ref());
         let names = self.names();
-        let mut wanted = names.iter().find(|(_, name)| *name == namespace).map(|(ns, _)| *ns);
+        let known = names.iter().find(|(_, name)| *name == namespace).map(|(ns, _)| *ns);
+        let mut sought = key_in(known.unwrap_or_default())?;
+        let mut is_known = known.is_some();
         let mut found: Option<Version> = None;
         let mut newest = Timestamp::from_millis(0);
         self.read(true, |item| match item {
-            Item::Namespace(ns) if ns.name == namespace.as_bytes() => wanted = Some(ns.ns),
+            Item::Namespace(ns) if ns.name == namespace.as_bytes() => {
+                is_known = true;
+                sought = key_in(ns.ns).unwrap_or(sought);
+            }
             Item::Namespace(_) => {}
             Item::Version(key, version) => {
                 newest = newest.max(version.first_seen);
-                if Some(key.ns) == wanted && key.id == id {
+                if is_known && key == sought {
                     found = Some(found.map_or(version, |known| known.join(version)));
                 }
             }
@@ -169,9 +176,10 @@ impl Inspector {
         let mut exported = 0;
         for ((ns, id), version) in ids.iter().filter(|(_, version)| version.is_live(now)) {
             let Version { first_seen, deadline, .. } = *version;
-            let namespace = names.get(ns).map_or("", String::as_str);
+            let namespace = names.get(&ns.listed()).map_or("", String::as_str);
+            let is_hash = ns.is_hashed();
             exported += 1;
-            visit(ExportEntry { namespace, id, first_seen, deadline })
+            visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
                 .map_err(|e| Error::io("write the export of", &self.dir, e))?;
         }
         Ok(exported)

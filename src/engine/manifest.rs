@@ -92,7 +92,12 @@ impl ManifestBody {
         let sound = shards.is_power_of_two() && shards <= limits::SHARDS_MAX;
         let whole = read + envelope::HEAD_BYTES == bytes.len();
         let can_be = |run: &RunMeta| (1..=limits::RUN_CHUNKS_MAX).contains(&run.buckets);
-        if !sound || !whole || body.sealed.len() != shards || !body.runs.iter().all(can_be) {
+        if !sound
+            || !whole
+            || body.sealed.len() != shards
+            || !body.runs.iter().all(can_be)
+            || body.namespaces.iter().any(|ns| ns.id.is_hashed())
+        {
             return Err(Error::corrupt(path, at, "the manifest contradicts itself"));
         }
         Ok(body)

@@ -6,7 +6,7 @@ use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::Result;
 use crate::expiry::Version;
-use crate::id::{Key, check_id};
+use crate::id::Key;
 use crate::shard::Lookup;
 use crate::sync::MutexGuard;
 use crate::time::Timestamp;
@@ -26,9 +26,9 @@ impl Engine {
         id: &[u8],
         durability: Durability,
     ) -> Result<Option<SeenVersion>> {
-        check_id(id)?;
+        let digest = self.settings.long_ids.digest(id);
+        let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
-        let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let mut patience = Patience::default();
         let mut shard = self.cell(hash).shard.lock();
@@ -57,9 +57,9 @@ impl Engine {
 
     /// Ends the live claim of an id; answers whether there was one. The next claim is a first.
     pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<bool> {
-        check_id(id)?;
+        let digest = self.settings.long_ids.digest(id);
+        let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
-        let key = Key { ns: ns.id, id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
         let mut patience = Patience::of(spec.wait);
@@ -83,7 +83,7 @@ impl Engine {
             if !known.version.is_live(now) {
                 return Ok(false);
             }
-            if !self.room_for(cell, &mut shard, 1, id.len(), &mut patience)? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
                 continue;
             }
             let grave = known.version.tombstone(now);

@@ -246,7 +246,7 @@ fn rewrite(
     let mut used = BTreeSet::new();
     let _: Salvaged = log::salvage(old, None, |item| match item {
         Item::Version(key, version) => {
-            used.insert(key.ns.0);
+            used.insert(key.ns.listed().0);
             copier.push(key, version)
         }
         Item::Namespace(record) => {

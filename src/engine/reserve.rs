@@ -10,7 +10,7 @@ use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
 use crate::error::Result;
 use crate::expiry::Version;
-use crate::id::{IdHash, Key};
+use crate::id::{IdHash, Key, NsId};
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
@@ -38,6 +38,8 @@ pub(crate) struct Hold {
 #[derive(Debug, Clone, Copy)]
 struct HeldId {
     hash: IdHash,
+    /// The number in its key: of its namespace, or of the space of hashed ids.
+    ns: NsId,
     /// Its end in the bytes of all ids.
     end: usize,
     /// Nothing was known of it, not even an ended claim.
@@ -50,12 +52,12 @@ impl Hold {
         self.ids.first().map_or(&[], |first| &self.bytes[..first.end])
     }
 
-    fn members(&self, ns: &NsInfo, engine: &Engine) -> Vec<Member<'_>> {
+    fn members(&self, engine: &Engine) -> Vec<Member<'_>> {
         let mut from = 0;
         let member = |held: &HeldId| {
             let id = &self.bytes[from..held.end];
             from = held.end;
-            let key = Key { ns: ns.id, id };
+            let key = Key { ns: held.ns, id };
             Member { key, hash: held.hash, shard: held.hash.shard(engine.shard_bits) }
         };
         self.ids.iter().map(member).collect()
@@ -71,7 +73,8 @@ impl Engine {
         wait: Option<Duration>,
     ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::log::Lsn>)> {
         self.health.check()?;
-        let members = self.members(ns, ids)?;
+        let digests = self.digests(ids);
+        let members = self.members(ns, ids, &digests)?;
         let holder = self.next_holder.fetch_add(1, Ordering::Relaxed);
         let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
         let mut hold = Hold { holder, bytes, ids, freezes };
@@ -84,7 +87,7 @@ impl Engine {
                 Ok(locked) => locked,
                 Err(e) => {
                     // After a heal, ids may be held already.
-                    self.release(ns, &hold);
+                    self.release(&hold);
                     return Err(e);
                 }
             };
@@ -121,7 +124,7 @@ impl Engine {
                         drop(locked);
                         let healed = self.heal_in_time(&run, &fault, member.hash, &mut patience);
                         if let Err(e) = healed {
-                            self.release(ns, &hold);
+                            self.release(&hold);
                             return Err(e);
                         }
                         continue 'again;
@@ -132,7 +135,8 @@ impl Engine {
                         hold.bytes.extend_from_slice(member.key.id);
                         let is_unknown = matches!(ended, Lookup::Unknown);
                         let end = hold.bytes.len();
-                        hold.ids.push(HeldId { hash: member.hash, end, is_unknown });
+                        let ns = member.key.ns;
+                        hold.ids.push(HeldId { hash: member.hash, ns, end, is_unknown });
                         answers.push(HoldAnswer::FirstSeen);
                     }
                 }
@@ -151,7 +155,7 @@ impl Engine {
     /// are still held.
     pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
         self.health.check()?;
-        let members = hold.members(ns, self);
+        let members = hold.members(self);
         if members.is_empty() {
             return Ok(());
         }
@@ -187,7 +191,7 @@ impl Engine {
             let level = spec.durability.append_level();
             let (log, mut places) = (&self.log, Vec::new());
             let all = versions.clone();
-            let lsn = log.append_claims(level, at.now, spec.ttl, ns.id, all, &mut places)?;
+            let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut places)?;
             let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
             let members = members.iter().zip(known);
             for ((member, known), (version, place)) in members.zip(versions.into_iter().zip(places))
@@ -204,8 +208,8 @@ impl Engine {
     }
 
     /// Gives the ids back without a claim. Harmless after `confirm`.
-    pub(crate) fn release(&self, ns: &NsInfo, hold: &Hold) {
-        let members = hold.members(ns, self);
+    pub(crate) fn release(&self, hold: &Hold) {
+        let members = hold.members(self);
         for member in &members {
             let mut shard = self.shards[member.shard].shard.lock();
             shard.reserved.remove(member.key, member.hash, hold.holder);

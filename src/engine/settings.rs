@@ -4,6 +4,7 @@ use crate::chunks::MemoryChunks;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::Durability;
 use crate::error::{Error, Result};
+use crate::id::LongIds;
 use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Clock, SystemClock, Ttl};
@@ -23,6 +24,7 @@ pub(crate) struct Settings {
     pub(crate) clock_jump_max: Duration,
     pub(crate) clock_settle: Duration,
     pub(crate) create: bool,
+    pub(crate) long_ids: LongIds,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) disk: Arc<dyn Disk>,
     /// For tests: small segments roll often.
@@ -52,6 +54,7 @@ impl Default for Settings {
             clock_jump_max: Duration::from_secs(3600),
             clock_settle: Duration::from_secs(60),
             create: true,
+            long_ids: LongIds::Refused,
             clock: Arc::new(SystemClock),
             disk: Arc::new(RealDisk::default()),
             segment_bytes: limits::SEGMENT_BYTES,

@@ -6,7 +6,7 @@ use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::exact::{MergeCursor, Merged, Source};
 use crate::expiry::{Class, Version};
-use crate::id::{Key, NsId, check_id};
+use crate::id::{Key, NsId};
 use crate::log::Lsn;
 use crate::shard::Lookup;
 use crate::sync::MutexGuard;
@@ -22,6 +22,8 @@ pub struct ExportEntry<'a> {
     pub namespace: &'a str,
     /// The id, byte for byte.
     pub id: &'a [u8],
+    /// Whether the id was above the limit, and `id` is its BLAKE3 hash.
+    pub is_hash: bool,
     /// When it was claimed.
     pub first_seen: Timestamp,
     /// When the claim ends; [`Timestamp::NEVER`] if it does not.
@@ -33,6 +35,8 @@ pub struct ExportEntry<'a> {
 pub struct ImportEntry {
     /// The id, byte for byte.
     pub id: Vec<u8>,
+    /// Whether `id` is the BLAKE3 hash of an id above the limit, as an export tells it.
+    pub is_hash: bool,
     /// When it was claimed. A time in the future counts as now.
     pub first_seen: Timestamp,
     /// When the claim ends; [`Timestamp::NEVER`] if it does not.
@@ -70,8 +74,9 @@ impl Engine {
                 }
                 exported += 1;
                 let Version { first_seen, deadline, .. } = version;
-                let namespace = names.get(&key.ns).map_or("", String::as_str);
-                visit(ExportEntry { namespace, id: key.id, first_seen, deadline })
+                let namespace = names.get(&key.ns.listed()).map_or("", String::as_str);
+                let (id, is_hash) = (key.id, key.ns.is_hashed());
+                visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
                     .map_err(|e| Error::io("write the export of", Path::new(&self.dir), e))
             })?;
         }
@@ -119,11 +124,16 @@ impl Engine {
         self.health.check()?;
         let (mut added, mut last) = (0, None);
         for entry in entries {
-            check_id(&entry.id)?;
+            let digest = self.settings.long_ids.digest(&entry.id);
+            let key = if entry.is_hash {
+                Key::of_digest(ns.id, &entry.id)?
+            } else {
+                Key::of(ns.id, &entry.id, digest.as_ref())?
+            };
             if entry.deadline <= entry.first_seen {
                 return Err(Error::invalid("an imported claim ends before it begins"));
             }
-            let (new, lsn) = self.import_one(ns, entry, durability)?;
+            let (new, lsn) = self.import_one(key, entry, durability)?;
             added += u64::from(new);
             last = last.max(lsn);
         }
@@ -137,11 +147,10 @@ impl Engine {
     /// Answers whether the claim is new here, and the place of its record unless that is on disk.
     fn import_one(
         &self,
-        ns: &NsInfo,
+        key: Key<'_>,
         entry: &ImportEntry,
         durability: Durability,
     ) -> Result<(bool, Option<Lsn>)> {
-        let key = Key { ns: ns.id, id: &entry.id };
         let hash = self.hash(key);
         let cell = self.cell(hash);
         let mut patience = Patience::default();

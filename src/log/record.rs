@@ -329,6 +329,9 @@ impl<'a> RawRecord<'a> {
                 let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
                 let sliding = r.u8()? & FLAG_SLIDING != 0;
                 let name = r.rest();
+                if ns.is_hashed() {
+                    return None;
+                }
                 Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
             }
             END => Some(Ok(())),

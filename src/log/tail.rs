@@ -207,19 +207,19 @@ impl Log {
         })
     }
 
-    /// Adds a batch of claims of one namespace and moment as one record: all of them or none. The place after each
-    /// id goes to `places`.
+    /// Adds a batch of claims of one moment as one record: all of them or none. The place after each id goes to
+    /// `places`. The short form of a record holds ids of one namespace only.
     pub(crate) fn append_claims<'a>(
         &self,
         level: AppendLevel,
         at: Timestamp,
         ttl: Ttl,
-        ns: NsId,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
         places: &mut Vec<Lsn>,
     ) -> Result<Lsn> {
         let claim = Version::claim(at, ttl);
-        let plain = versions.clone().all(|(_, version)| version == claim);
+        let ns = versions.clone().next().map_or(NsId(0), |(key, _)| key.ns);
+        let plain = versions.clone().all(|(key, version)| version == claim && key.ns == ns);
         let longest = versions.clone().map(|(_, version)| version.generation());
         let longest = longest.max_by_key(|generation| generation.end());
         let ids = versions.clone().map(|(key, _)| key.id);
@@ -542,7 +542,7 @@ pub(super) mod tests {
         let (ns, ttl) = (NsId(1), Ttl::from_millis(60_000));
         let ids: Vec<[u8; 16]> = (0..count).map(|n| u128::from(n).to_le_bytes()).collect();
         let versions = ids.iter().map(|id| (Key { ns, id }, Version::claim(NOW, ttl)));
-        log.append_claims(AppendLevel::Process, NOW, ttl, ns, versions, &mut Vec::new())
+        log.append_claims(AppendLevel::Process, NOW, ttl, versions, &mut Vec::new())
     }
 
     pub(in crate::log) fn ids_in(log: &Log, segment: u32) -> usize {

@@ -111,7 +111,7 @@ impl ReservedSet {
         let mut oldest = BinaryHeap::new();
         for at in &self.table {
             let since = since_in(&self.bytes, *at);
-            if ns.is_some_and(|ns| key_in(&self.bytes, *at).ns != ns) {
+            if ns.is_some_and(|ns| key_in(&self.bytes, *at).ns.listed() != ns) {
                 continue;
             }
             // The youngest of those that are kept is on top.

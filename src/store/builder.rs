@@ -4,6 +4,7 @@ use crate::chunks::MemoryChunks;
 use crate::disk::Disk;
 use crate::engine::{self, Durability, Inspector, RepairReport, Settings};
 use crate::error::Result;
+use crate::id::LongIds;
 use crate::store::{ReadOnly, Store};
 use crate::sync::Arc;
 use crate::time::{Clock, Ttl};
@@ -102,6 +103,18 @@ impl Builder {
     /// Whether a store is made where there is none. On by default; when off, that is an error.
     pub fn create(self, create: bool) -> Self {
         self.set(|s| s.create = create)
+    }
+
+    /// Whether ids above [`ID_BYTES_MAX`](crate::limits::ID_BYTES_MAX) (1,024 bytes) are taken, too. Off by default: such
+    /// an id is refused.
+    ///
+    /// When on, the store keeps the BLAKE3 hash (256 bits) of a long id in its place, apart from all ids that are stored
+    /// as they are. This is the one place where ids are not compared byte for byte: two long ids with the same hash
+    /// would be one. Nobody knows how to find two. A batch may be given ids of any length; their hashes count towards its
+    /// bytes. Claims of long ids stay when a store is opened without this, but cannot be asked for.
+    pub fn hash_long_ids(self, hash: bool) -> Self {
+        let long_ids = if hash { LongIds::Hashed } else { LongIds::Refused };
+        self.set(|s| s.long_ids = long_ids)
     }
 
     /// For tests: the size of log segments in bytes. Small ones are full often.

@@ -49,7 +49,7 @@ impl Reservation {
         Self { batch }
     }
 
-    /// The id that is held, or was until [`confirm`](Self::confirm).
+    /// The id that is held, or was until [`confirm`](Self::confirm). For a long id that is stored as its hash: the hash.
     pub fn id(&self) -> &[u8] {
         self.batch.hold.first_id()
     }
@@ -144,7 +144,7 @@ impl Drop for BatchReservation {
     fn drop(&mut self) {
         // In a forked child the ids are held by the parent, and a shard may be locked for ever.
         if self.is_held && self.namespace.engine().check_home().is_ok() {
-            self.namespace.engine().release(self.namespace.info(), &self.hold);
+            self.namespace.engine().release(&self.hold);
         }
     }
 }

@@ -8,6 +8,7 @@ mod ids;
 mod kill;
 mod limits;
 mod lines;
+mod long_lines;
 mod pipes;
 mod questions;
 mod read_only;

@@ -16,6 +16,7 @@ mod full_disk;
 mod generations;
 mod idle;
 mod lifecycle;
+mod long_ids;
 mod namespaces;
 mod operations;
 mod recovery;

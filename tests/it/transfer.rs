@@ -26,7 +26,7 @@ fn import(store: &Store, all: &All) -> u64 {
     let entry = |(key, (first_seen, deadline)): (&(String, Vec<u8>), &(u64, u64))| {
         let (first_seen, deadline) =
             (Timestamp::from_millis(*first_seen), Timestamp::from_millis(*deadline));
-        let entry = ImportEntry { id: key.1.clone(), first_seen, deadline };
+        let entry = ImportEntry { id: key.1.clone(), is_hash: false, first_seen, deadline };
         store.import(&key.0, &[entry]).expect("imports")
     };
     all.iter().map(entry).sum()
@@ -81,6 +81,7 @@ fn an_import_respects_what_is_there_and_what_has_ended() {
     assert!(store.forget("gone").unwrap());
     let entry = |id: &str, first_seen: u64, deadline: u64| ImportEntry {
         id: id.into(),
+        is_hash: false,
         first_seen: Timestamp::from_millis(first_seen),
         deadline: Timestamp::from_millis(deadline),
     };
@@ -124,7 +125,7 @@ fn i1_an_import_waits_for_a_reservation() {
     let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
     let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("new") };
     let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
-    let entries = [ImportEntry { id: b"a".to_vec(), first_seen, deadline }];
+    let entries = [ImportEntry { id: b"a".to_vec(), is_hash: false, first_seen, deadline }];
     assert_eq!(store.import("default", &entries).unwrap_err().kind(), ErrorKind::Retry);
     assert!(!store.contains("a").unwrap(), "held, not claimed");
     held.confirm().unwrap();

@@ -75,9 +75,9 @@ Examples:
 /// torn by the kill is set apart from what follows).
 ///
 /// A line ends at a line feed and nowhere else; a carriage return before it is part of the line. If
-/// the last line of the input has no line end, none is added, unless another line follows. An id has 1
-/// to 1024 bytes; lines whose id is empty, longer or cannot be found are bad input, see
-/// --on-bad-input.
+/// the last line of the input has no line end, none is added, unless another line follows. Lines whose
+/// id is empty or cannot be found are bad input, see --on-bad-input. An id of more than 1024 bytes is
+/// remembered by its BLAKE3 hash (256 bits); shorter ones are compared byte for byte.
 #[derive(Debug, Parser)]
 #[command(after_long_help = DEDUP_EXAMPLES, group(ArgGroup::new("id")))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
@@ -139,6 +139,10 @@ pub(crate) struct DedupArgs {
     /// Lines end with a NUL byte instead of a line feed, in the input and in the output.
     #[arg(long, short = '0')]
     pub(crate) null: bool,
+
+    /// Longest id, such as 1024 or 64K: a line with a longer one is bad input.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) max_id: Option<usize>,
 
     /// Memory for unsealed ids and kept chunks, such as 64M or 1G; the process takes some 60 MB and 2.5 bytes an id more.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -348,7 +352,8 @@ pub(crate) struct RepairArgs {
 const NDJSON: &str = "\
 One JSON object a line:
   {\"namespace\":\"default\",\"id\":\"evt-1\",\"first_seen\":1767225600000,\"deadline\":null}
-An id that is not UTF-8 stands as \"id_hex\" instead of \"id\". Times are milliseconds since 1970-01-01
+An id that is not UTF-8 stands as \"id_hex\" instead of \"id\", one of more than 1024 bytes as its hash,
+\"id_blake3\". Times are milliseconds since 1970-01-01
 UTC; a deadline of null is never.";
 
 /// Prints every claim of a store as NDJSON.

@@ -18,7 +18,7 @@ fn each_kind_of_bad_input_is_named() {
     let long = "x".repeat(1025);
     for (more, line, why) in [
         (&[][..], "", "the id is empty"),
-        (&[], long.as_str(), "the id has 1025 bytes"),
+        (&["--max-id", "1K"], long.as_str(), "the id has 1025 bytes"),
         (&["--field", "2"], "a", "there is no field 2"),
         (&["--field", "2"], "a\t\tb", "the id is empty"),
         (&["--key", "/id"], "plain", "not JSON"),

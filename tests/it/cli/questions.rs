@@ -53,11 +53,8 @@ fn an_id_is_the_bytes_of_the_argument() {
 fn ids_that_cannot_be_are_a_wrong_call() {
     let shell = Shell::new();
     shell.prints(&[], "a\n");
-    let long = "x".repeat(1025);
-    for id in ["", &long] {
-        for question in ["get", "forget"] {
-            shell.run([question, "--store", "S", id], "").complains(2, &["1"]);
-        }
+    for question in ["get", "forget"] {
+        shell.run([question, "--store", "S", ""], "").complains(2, &["the id is empty"]);
     }
 }
 

@@ -102,6 +102,7 @@ impl World {
         }
         let give = |(key, first_seen, deadline): &(KeyNo, u64, u64)| ImportEntry {
             id: id_bytes(key.1),
+            is_hash: false,
             first_seen: Timestamp::from_millis(*first_seen),
             deadline: Timestamp::from_millis(*deadline),
         };
@@ -170,7 +171,8 @@ impl World {
             let id = id_bytes(key.1);
             let (from, to) =
                 (Timestamp::from_millis(*first_seen), Timestamp::from_millis(*deadline));
-            let entry = ImportEntry { id: id.clone(), first_seen: from, deadline: to };
+            let entry =
+                ImportEntry { id: id.clone(), is_hash: false, first_seen: from, deadline: to };
             let added = other.import(&name_of(key.0), &[entry]).map_err(failed)?;
             if added != u64::from(*deadline > now) {
                 return Err(format!("another store adds {added} of {key:?}"));

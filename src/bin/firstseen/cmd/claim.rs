@@ -1,6 +1,6 @@
 //! `firstseen claim`: claims ids from the command line, as `SET NX` does for a key.
 
-use firstseen::{Claim, ClaimOptions, Store};
+use firstseen::{Claim, ClaimOptions};
 use serde::Serialize;
 
 use crate::args::ClaimArgs;
@@ -19,10 +19,10 @@ pub(super) fn run(args: ClaimArgs) -> Result<Exit, Failure> {
     let mut ids = Vec::with_capacity(args.ids.len());
     for id in args.ids {
         let id = super::id_bytes(id, args.hex)?;
-        super::check_id(&id).map_err(Failure::call)?;
+        super::check_id(&id, usize::MAX).map_err(Failure::call)?;
         ids.push(id);
     }
-    let builder = Store::builder(&args.store).durability(args.durability.into());
+    let builder = super::builder(&args.store).durability(args.durability.into());
     let store = super::waiting(args.wait, || builder.clone().open())?;
     let namespace = super::namespace(&store, args.namespace.as_deref())?;
     let options = args.ttl.map_or_else(ClaimOptions::new, |ttl| ClaimOptions::new().ttl(ttl));

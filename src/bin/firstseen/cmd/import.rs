@@ -58,7 +58,7 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
         source.check()?;
     }
     streams::check_stdin(&sources)?;
-    let store = super::waiting(args.wait, || Store::builder(&args.store).open())?;
+    let store = super::waiting(args.wait, || super::builder(&args.store).open())?;
     let unnamed = store.default_namespace();
     let of_line = Naming { forced: args.namespace.as_deref(), unnamed: unnamed.name() };
     for source in &sources {

@@ -20,8 +20,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use firstseen::limits::ID_BYTES_MAX;
-use firstseen::{Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock};
+use firstseen::{Builder, Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock};
 
 use crate::args::{Command, IdArgs, WaitArgs};
 use crate::output::{Exit, Failure};
@@ -49,14 +48,19 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     }
 }
 
+/// How this program opens a store, whatever it does with it: lines are of any length, and so are ids.
+fn builder(path: &Path) -> Builder {
+    Store::builder(path).hash_long_ids(true)
+}
+
 /// Opens a store that must be there: a question about a misspelt folder must not create one.
 fn open_existing(path: &Path, wait: WaitArgs) -> Result<Store, Failure> {
-    Ok(waiting(wait, || Store::builder(path).create(false).open())?)
+    Ok(waiting(wait, || builder(path).create(false).open())?)
 }
 
 /// Opens a store that must be there, to read it only.
 fn open_read_only(path: &Path, wait: WaitArgs) -> Result<ReadOnly, Failure> {
-    Ok(waiting(wait, || Store::builder(path).create(false).open_read_only())?)
+    Ok(waiting(wait, || builder(path).create(false).open_read_only())?)
 }
 
 /// Name of the namespace that a store itself works in.
@@ -72,7 +76,7 @@ enum Opened {
 
 impl Opened {
     fn to_read(path: &Path, wait: WaitArgs) -> Result<Self, Failure> {
-        match waiting(wait, || Store::builder(path).create(false).open()) {
+        match waiting(wait, || builder(path).create(false).open()) {
             Err(firstseen::Error::Io { source, .. })
                 if matches!(
                     source.kind(),
@@ -131,13 +135,14 @@ fn namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
     }
 }
 
-/// Says what is wrong with an id that the engine would refuse: a line number helps only if it is known
-/// which line.
-fn check_id(id: &[u8]) -> Result<(), String> {
+/// Says what is wrong with an id. The engine would refuse an empty one, too, but not say on which line it stands.
+fn check_id(id: &[u8], bytes_max: usize) -> Result<(), String> {
     match id.len() {
-        0 => Err(format!("the id is empty; an id has 1 to {ID_BYTES_MAX} bytes")),
-        1..=ID_BYTES_MAX => Ok(()),
-        bytes => Err(format!("the id has {bytes} bytes; an id has 1 to {ID_BYTES_MAX} bytes")),
+        0 => Err("the id is empty".to_owned()),
+        bytes if bytes > bytes_max => {
+            Err(format!("the id has {bytes} bytes; --max-id allows {bytes_max}"))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -173,7 +178,7 @@ fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -
 /// The bytes of an id from the command line, which can be one.
 fn checked_id(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
     let id = id_bytes(id, is_hex)?;
-    check_id(&id).map_err(Failure::call)?;
+    check_id(&id, usize::MAX).map_err(Failure::call)?;
     Ok(id)
 }
 

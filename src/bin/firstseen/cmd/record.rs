@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use firstseen::limits::DIGEST_BYTES;
 use firstseen::{ExportEntry, ImportEntry, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,9 @@ struct Line<'a> {
     /// The id in hexadecimal digits, if it is not.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     id_hex: Option<Cow<'a, str>>,
+    /// The BLAKE3 hash of an id above the limit, in hexadecimal digits.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    id_blake3: Option<Cow<'a, str>>,
     /// Milliseconds since the epoch.
     first_seen: u64,
     /// Milliseconds since the epoch; null, or missing, is never.
@@ -28,11 +32,13 @@ struct Line<'a> {
 
 /// Writes a claim as a line, with its line end, over what `line` held.
 pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
-    let text = std::str::from_utf8(entry.id).ok();
+    let text = std::str::from_utf8(entry.id).ok().filter(|_| !entry.is_hash);
+    let digits = || Some(Cow::Owned(to_hex(entry.id)));
     let record = Line {
         namespace: Some(Cow::Borrowed(entry.namespace)),
         id: text.map(Cow::Borrowed),
-        id_hex: text.is_none().then(|| Cow::Owned(to_hex(entry.id))),
+        id_hex: if text.is_none() && !entry.is_hash { digits() } else { None },
+        id_blake3: if entry.is_hash { digits() } else { None },
         first_seen: entry.first_seen.as_millis(),
         deadline: (entry.deadline != Timestamp::NEVER).then(|| entry.deadline.as_millis()),
     };
@@ -49,15 +55,24 @@ pub(super) type Read<'a> = (Option<Cow<'a, str>>, ImportEntry);
 pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
     let record: Line<'_> =
         serde_json::from_slice(line).map_err(|error| super::json_fault(&error))?;
-    let id = match (record.id, record.id_hex) {
-        (Some(text), None) => text.into_owned().into_bytes(),
-        (None, Some(digits)) => from_hex(digits.as_bytes())
-            .ok_or_else(|| "id_hex is not hexadecimal: two digits for each byte".to_owned())?,
-        _ => return Err("a line has either an id or an id_hex".to_owned()),
+    let bytes = |name, digits: Cow<'_, str>| {
+        from_hex(digits.as_bytes())
+            .ok_or_else(|| format!("{name} is not hexadecimal: two digits for each byte"))
     };
-    super::check_id(&id)?;
+    let is_hash = record.id_blake3.is_some();
+    let id = match (record.id, record.id_hex, record.id_blake3) {
+        (Some(text), None, None) => text.into_owned().into_bytes(),
+        (None, Some(digits), None) => bytes("id_hex", digits)?,
+        (None, None, Some(digits)) => bytes("id_blake3", digits)?,
+        _ => return Err("a line has one of id, id_hex and id_blake3".to_owned()),
+    };
+    super::check_id(&id, usize::MAX)?;
+    if is_hash && id.len() != DIGEST_BYTES {
+        return Err(format!("id_blake3 has {} bytes, not {DIGEST_BYTES}", id.len()));
+    }
     let entry = ImportEntry {
         id,
+        is_hash,
         first_seen: Timestamp::from_millis(record.first_seen),
         deadline: record.deadline.map_or(Timestamp::NEVER, Timestamp::from_millis),
     };
@@ -106,7 +121,8 @@ mod tests {
             for (first_seen, deadline) in [(0, u64::MAX), (1, 2), (u64::MAX - 2, u64::MAX - 1)] {
                 let first_seen = Timestamp::from_millis(first_seen);
                 let deadline = Timestamp::from_millis(deadline);
-                let entry = ExportEntry { namespace: "n\"\u{7f}", id, first_seen, deadline };
+                let namespace = "n\"\u{7f}";
+                let entry = ExportEntry { namespace, id, is_hash: false, first_seen, deadline };
                 write(&entry, &mut line).unwrap();
                 let (namespace, entry) = read(line.trim_ascii_end()).unwrap();
                 assert_eq!(namespace.as_deref(), Some("n\"\u{7f}"));
@@ -124,6 +140,8 @@ mod tests {
             "{}",
             r#"{"id":"a"}"#,
             r#"{"id":"a","id_hex":"61","first_seen":1}"#,
+            r#"{"id":"a","id_blake3":"61","first_seen":1}"#,
+            r#"{"id_blake3":"61","first_seen":1}"#,
             r#"{"id":"","first_seen":1}"#,
             r#"{"id_hex":"6","first_seen":1}"#,
             r#"{"id":"a","first_seen":1,"dead_line":5}"#,

@@ -56,6 +56,7 @@ pub(super) struct Batch {
 pub(super) struct Reading<'p> {
     pub(super) finder: Finder<'p>,
     pub(super) on_bad_input: BadInput,
+    pub(super) id_bytes_max: usize,
     pub(super) terminator: u8,
 }
 
@@ -75,7 +76,7 @@ impl Batch {
                 let found = if piece.unclosed {
                     Err(Bad::new("a quote is opened and never closed"))
                 } else {
-                    how.finder.find(line, &mut self.arena)
+                    how.finder.find(line, how.id_bytes_max, &mut self.arena)
                 };
                 let part = match found {
                     Ok(Found::InLine(range)) => Part::AskInput {

@@ -43,9 +43,14 @@ pub(super) enum Found {
 }
 
 impl Finder<'_> {
-    /// Finds the id of `line`, which comes without its line end.
+    /// Finds the id of `line`, which comes without its line end, and refuses one of more than `bytes_max`.
     #[inline]
-    pub(super) fn find(&self, line: &[u8], arena: &mut Vec<u8>) -> Result<Found, Bad> {
+    pub(super) fn find(
+        &self,
+        line: &[u8],
+        bytes_max: usize,
+        arena: &mut Vec<u8>,
+    ) -> Result<Found, Bad> {
         let from = arena.len();
         let found = match *self {
             Self::Line => Found::InLine(0..line.len()),
@@ -67,7 +72,7 @@ impl Finder<'_> {
             Found::InLine(range) => &line[range.clone()],
             Found::InArena(from) => &arena[*from..],
         };
-        crate::cmd::check_id(id).map_err(Bad)?;
+        crate::cmd::check_id(id, bytes_max).map_err(Bad)?;
         Ok(found)
     }
 }
@@ -98,7 +103,7 @@ mod tests {
     fn finds_fields() {
         let find = |line: &str, index| {
             let finder = Finder::Field { index, delimiter: b':' };
-            match finder.find(line.as_bytes(), &mut Vec::new()) {
+            match finder.find(line.as_bytes(), 9, &mut Vec::new()) {
                 Ok(Found::InLine(range)) => Ok(line[range].to_owned()),
                 Ok(found) => Err(format!("{found:?}")),
                 Err(bad) => Err(bad.to_string()),
@@ -116,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_have_the_bounds_of_an_id() {
-        let length = |bytes| Finder::Line.find(&vec![b'x'; bytes], &mut Vec::new()).is_ok();
-        assert_eq!([0, 1, 1024, 1025].map(length), [false, true, true, false]);
+    fn an_id_has_at_least_a_byte_and_no_more_than_was_asked() {
+        let length = |bytes| Finder::Line.find(&vec![b'x'; bytes], 30, &mut Vec::new()).is_ok();
+        assert_eq!([0, 1, 30, 31].map(length), [false, true, true, false]);
     }
 }

@@ -180,7 +180,8 @@ fn open_store(plan: &Plan) -> Result<Option<Store>, Failure> {
     if plan.dry_run && !plan.store.exists() {
         return Ok(None);
     }
-    let mut builder = Store::builder(&plan.store).durability(plan.durability).create(!plan.dry_run);
+    let mut builder =
+        crate::cmd::builder(&plan.store).durability(plan.durability).create(!plan.dry_run);
     if let Some(bytes) = plan.memory {
         builder = builder.memory_budget(bytes);
     }

@@ -84,7 +84,8 @@ impl Run<'_> {
                 }
             }
         };
-        let how = Reading { finder, on_bad_input: plan.on_bad_input, terminator: plan.terminator };
+        let (terminator, id_bytes_max) = (plan.terminator, plan.id_bytes_max);
+        let how = Reading { finder, on_bad_input: plan.on_bad_input, id_bytes_max, terminator };
         let mut batch = Batch::default();
         while batch.fill(&mut input, &how)? {
             stop::with(self.live, |live| live.answer(&batch, input.bytes()))?;

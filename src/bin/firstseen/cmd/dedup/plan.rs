@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) sliding: bool,
     pub(super) dry_run: bool,
     pub(super) voice: Voice,
+    /// Longest id that is taken.
+    pub(super) id_bytes_max: usize,
 }
 
 /// What is printed.
@@ -114,6 +116,7 @@ impl Plan {
             sliding: args.sliding,
             dry_run: args.dry_run,
             voice,
+            id_bytes_max: args.max_id.unwrap_or(usize::MAX),
         })
     }
 

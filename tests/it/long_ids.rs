@@ -1,0 +1,157 @@
+//! Ids above the limit: refused, or stored as their hash where a store is told to.
+
+use crate::support::{clock, place, sim, sim_with};
+use firstseen::disk::sim::SimDisk;
+use firstseen::limits::ID_BYTES_MAX;
+use firstseen::{
+    Builder, Claim, ErrorKind, ImportEntry, MemoryChunks, Reserve, Reserved, Store, Timestamp,
+};
+
+/// A long id; two of them differ in their last byte only.
+fn long(last: u8) -> Vec<u8> {
+    let mut id = vec![b'x'; ID_BYTES_MAX + 100];
+    id.push(last);
+    id
+}
+
+fn hashing(builder: Builder) -> Store {
+    builder.hash_long_ids(true).open().unwrap()
+}
+
+/// The hash that an export tells of the only long id of a store.
+fn exported_hash(store: &Store) -> Vec<u8> {
+    let mut hashes = Vec::new();
+    store
+        .export(|entry| {
+            if entry.is_hash {
+                hashes.push(entry.id.to_vec());
+            }
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(hashes.len(), 1);
+    hashes.remove(0)
+}
+
+#[test]
+fn a_long_id_is_refused_unless_it_was_asked_for() {
+    let store = sim(&SimDisk::new(), &clock()).open().unwrap();
+    let refused = |kind: Option<ErrorKind>| assert_eq!(kind, Some(ErrorKind::FixCall));
+    refused(store.claim(long(0)).err().map(|e| e.kind()));
+    refused(store.claim_batch(&[long(0)]).err().map(|e| e.kind()));
+    refused(store.reserve(long(0)).err().map(|e| e.kind()));
+    refused(store.get(long(0)).err().map(|e| e.kind()));
+    refused(store.forget(long(0)).err().map(|e| e.kind()));
+    let (first_seen, deadline) = (Timestamp::from_millis(1), Timestamp::NEVER);
+    let entry = ImportEntry { id: long(0), is_hash: false, first_seen, deadline };
+    refused(store.import("default", &[entry]).err().map(|e| e.kind()));
+}
+
+#[test]
+fn i1_long_ids_that_differ_in_the_last_byte_are_two() {
+    let store = hashing(sim(&SimDisk::new(), &clock()));
+    assert_eq!(store.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert_eq!(store.claim(long(2)).unwrap(), Claim::FirstSeen);
+    assert!(store.claim(long(1)).unwrap().is_duplicate());
+    assert!(store.contains(long(2)).unwrap());
+    assert!(!store.contains(long(3)).unwrap());
+    let ns = store.namespace("other").unwrap();
+    assert_eq!(ns.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert!(store.forget(long(1)).unwrap());
+    assert_eq!(store.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert!(ns.contains(long(1)).unwrap());
+}
+
+#[test]
+fn i3_a_short_id_that_is_the_hash_of_a_long_one_is_another_id() {
+    let store = hashing(sim(&SimDisk::new(), &clock()));
+    assert_eq!(store.claim(long(0)).unwrap(), Claim::FirstSeen);
+    let hash = exported_hash(&store);
+    assert!(!store.contains(&hash).unwrap());
+    // Also within one batch, where both stand in one record.
+    let answers = store.claim_batch(&[hash.clone(), long(0), long(1), hash.clone()]).unwrap();
+    let first: Vec<bool> = answers.into_iter().map(Claim::is_first_seen).collect();
+    assert_eq!(first, [true, false, true, false]);
+    assert!(store.forget(&hash).unwrap());
+    assert!(store.contains(long(0)).unwrap());
+}
+
+/// Both kinds of ids come back from the log, from runs, and from what is built again without them.
+#[test]
+fn i1_i10_long_ids_survive_flush_close_kill_and_rebuild() {
+    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let expect = |store: &Store, what: &str| {
+        for n in 0..50 {
+            assert!(store.contains(long(n)).unwrap(), "{what}: long id {n}");
+            assert!(store.contains([n; 32]).unwrap(), "{what}: short id {n}");
+        }
+        assert!(!store.contains(long(50)).unwrap(), "{what}");
+    };
+    let store = hashing(sim_with(&disk, &clock, &chunks));
+    for n in 0..50u8 {
+        let answers = store.claim_batch(&[long(n), vec![n; 32]]).unwrap();
+        assert!(answers.iter().all(|answer| answer.is_first_seen()));
+        if n == 25 {
+            store.freeze();
+            store.run_background().unwrap();
+        }
+    }
+    expect(&store, "open");
+    drop(store);
+    let store = hashing(sim_with(&disk, &clock, &chunks));
+    expect(&store, "closed");
+    store.freeze();
+    store.run_background().unwrap();
+    expect(&store, "flushed");
+    drop(store);
+    let store = hashing(sim_with(&disk, &clock, &MemoryChunks::default()));
+    expect(&store, "rebuilt");
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn a_reservation_of_a_long_id_is_confirmed_and_released() {
+    let store = hashing(sim(&SimDisk::new(), &clock()));
+    let mut held = store.reserve_batch(&[long(1), b"short".to_vec(), long(1)]).unwrap();
+    assert_eq!(held.answers(), [Reserved::FirstSeen, Reserved::FirstSeen, Reserved::SameBatch]);
+    assert!(matches!(store.reserve(long(1)).unwrap(), Reserve::InProgress));
+    assert_eq!(store.held().len(), 2);
+    assert_eq!(store.default_namespace().held().len(), 2);
+    held.confirm().unwrap();
+    assert!(store.contains(long(1)).unwrap() && store.contains("short").unwrap());
+    let Reserve::FirstSeen(held) = store.reserve(long(2)).unwrap() else { panic!("it is new") };
+    drop(held);
+    assert!(matches!(store.reserve(long(2)).unwrap(), Reserve::FirstSeen(_)));
+}
+
+#[test]
+fn a_long_id_is_exported_as_its_hash_and_imported_from_it() {
+    let (one, two) = (SimDisk::new(), SimDisk::new());
+    let from = hashing(sim(&one, &clock()));
+    assert_eq!(from.namespace("n").unwrap().claim(long(7)).unwrap(), Claim::FirstSeen);
+    let id = exported_hash(&from);
+    let (first_seen, deadline) = (Timestamp::from_millis(5), Timestamp::NEVER);
+    let entry = ImportEntry { id, is_hash: true, first_seen, deadline };
+    // A store that does not hash long ids takes over those of one that does.
+    let to = sim(&two, &clock()).open().unwrap();
+    assert_eq!(to.import("n", &[entry.clone()]).unwrap(), 1);
+    drop(to);
+    let to = hashing(sim(&two, &clock()));
+    assert!(to.namespace("n").unwrap().claim(long(7)).unwrap().is_duplicate());
+    let cut = ImportEntry { id: entry.id[1..].to_vec(), ..entry };
+    assert_eq!(to.import("n", &[cut]).unwrap_err().kind(), ErrorKind::FixCall);
+}
+
+/// Long ids belong to the namespace that they were claimed in, whatever becomes of the manifest.
+#[test]
+fn a_repair_keeps_the_namespace_of_long_ids() {
+    let (_dir, path) = place();
+    let store = hashing(Store::builder(&path));
+    assert_eq!(store.namespace("n").unwrap().claim(long(7)).unwrap(), Claim::FirstSeen);
+    store.close().unwrap();
+    std::fs::remove_file(path.join("MANIFEST")).unwrap();
+    let report = Store::builder(&path).repair().unwrap();
+    assert_eq!(report.renamed_namespaces, Vec::<String>::new());
+    let store = hashing(Store::builder(&path));
+    assert!(store.find_namespace("n").unwrap().contains(long(7)).unwrap());
+}
