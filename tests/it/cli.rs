@@ -14,6 +14,7 @@ mod questions;
 mod read_only;
 mod signals;
 mod streams;
+mod text;
 mod transfer;
 mod waiting;
 

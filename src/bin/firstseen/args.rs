@@ -74,7 +74,8 @@ Examples:
 /// input, no line is lost, and at most the lines in flight are printed twice (with `>> FILE` a line
 /// torn by the kill is set apart from what follows).
 ///
-/// A line ends at a line feed and nowhere else; a carriage return before it is part of the line. If
+/// A line ends at a line feed and nowhere else; a carriage return before it is part of the line, see
+/// --trim. A byte order mark is never part of an id, and that of the first input is printed. If
 /// the last line of the input has no line end, none is added, unless another line follows. Lines whose
 /// id is empty or cannot be found are bad input, see --on-bad-input. An id of more than 1024 bytes is
 /// remembered by its BLAKE3 hash (256 bits); shorter ones are compared byte for byte.
@@ -92,12 +93,17 @@ pub(crate) struct DedupArgs {
 
     /// Lines are JSON, and the id is what this JSON pointer names: the bytes of a string, or the
     /// text of a number as it is written.
+    ///
+    /// --key, --field and --csv may be given more than once: then all the values together are the id,
+    /// with a unit separator (0x1f) between them. `get` takes it as $'one\x1ftwo'. In a value, a
+    /// unit separator or an escape (0x1b) has an escape put in front of it.
     #[arg(long, value_name = "/JSON/POINTER", group = "id")]
-    pub(crate) key: Option<String>,
+    pub(crate) key: Vec<String>,
 
-    /// The id is the N-th field of the line, counted from 1.
+    /// The id is the N-th field of the line, counted from 1. A carriage return at the end of the line is
+    /// not part of it.
     #[arg(long, value_name = "N", group = "id")]
-    pub(crate) field: Option<usize>,
+    pub(crate) field: Vec<usize>,
 
     /// The input is CSV, and the id is this column: a name from its header line, or a number counted
     /// from 1.
@@ -105,7 +111,7 @@ pub(crate) struct DedupArgs {
     /// Quoted fields may hold line ends. The header line of the first file is printed first (unless
     /// standard output adds to a file that already has content); other files must have the same header.
     #[arg(long, value_name = "COLUMN", group = "id", conflicts_with = "null")]
-    pub(crate) csv: Option<String>,
+    pub(crate) csv: Vec<String>,
 
     /// What stands between two fields, one byte [default: a tab for --field, a comma for --csv].
     #[arg(long, value_name = "C", conflicts_with = "key")]
@@ -139,6 +145,18 @@ pub(crate) struct DedupArgs {
     /// Lines end with a NUL byte instead of a line feed, in the input and in the output.
     #[arg(long, short = '0')]
     pub(crate) null: bool,
+
+    /// Any run of blanks and tabs stands between two fields of --field, as in awk.
+    #[arg(long, requires = "field", conflicts_with = "delimiter")]
+    pub(crate) blanks: bool,
+
+    /// A carriage return at the end of a line is not part of its id; the line is printed as it is.
+    #[arg(long, conflicts_with_all = ["key", "field", "csv", "null"])]
+    pub(crate) trim: bool,
+
+    /// Leave out lines of nothing but blanks, instead of taking them for bad input.
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
 
     /// Longest id, such as 1024 or 64K: a line with a longer one is bad input.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -384,6 +402,14 @@ pub(crate) struct ImportArgs {
     /// Folder of the store; it is created if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,
+
+    /// Each line is an id, and is claimed now; a carriage return at its end does not belong to it.
+    #[arg(long)]
+    pub(crate) lines: bool,
+
+    /// How long the claims of --lines live [default: forever].
+    #[arg(long, value_parser = parse_ttl, requires = "lines")]
+    pub(crate) ttl: Option<Ttl>,
 
     /// Put all claims into this namespace, whatever the lines say.
     #[arg(long, value_name = "NAME")]

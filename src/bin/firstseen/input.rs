@@ -20,7 +20,13 @@ const BUFFER_BYTES: usize = 256 << 10;
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// The mark that some programs put in front of UTF-8 text.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Bytes in which the first line feed of a text is expected, where it has carriage returns.
+const FIRST_LINE_BYTES: usize = 64 << 10;
+
+/// Bytes by which UTF-16 without a mark is told from text.
+const SAMPLE_BYTES: usize = 64;
 
 /// Names an input on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,6 +97,8 @@ pub(crate) enum Ending {
 pub(crate) struct Piece {
     /// Where it stands in [`Input::bytes`], with its line end.
     pub(crate) range: Range<usize>,
+    /// Where its text begins there: behind the byte order mark of the input, if it has one.
+    pub(crate) text: usize,
     /// The line it begins on, counted from 1.
     pub(crate) line: u64,
     /// The input ended inside of its quotes.
@@ -110,6 +118,10 @@ pub(crate) struct Input {
     scanned: usize,
     /// One past the last byte that was read.
     filled: usize,
+    /// Length of the byte order mark in front of the next record.
+    mark: usize,
+    /// The beginning was looked at.
+    checked: bool,
     /// The byte at `scanned` stands inside of quotes.
     quoted: bool,
     at_end: bool,
@@ -127,6 +139,8 @@ impl Input {
             start: 0,
             scanned: 0,
             filled: 0,
+            mark: 0,
+            checked: false,
             quoted: false,
             at_end: false,
             line: 1,
@@ -145,7 +159,15 @@ impl Input {
 
     /// The next record that has arrived whole; never waits.
     #[inline]
-    pub(crate) fn next_piece(&mut self) -> Option<Piece> {
+    pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>, Failure> {
+        if !self.checked && !self.check_beginning()? {
+            return Ok(None);
+        }
+        Ok(self.next_record())
+    }
+
+    #[inline]
+    fn next_record(&mut self) -> Option<Piece> {
         let end = match self.ending {
             Ending::Byte(byte) => self.end_at_byte(byte),
             Ending::Csv { delimiter } => self.end_outside_quotes(delimiter),
@@ -155,7 +177,8 @@ impl Input {
             None if self.at_end && self.start < self.filled => self.filled,
             None => return None,
         };
-        let piece = Piece { range: self.start..end, line: self.line, unclosed: self.quoted };
+        let text = (self.start + std::mem::take(&mut self.mark)).min(end);
+        let piece = Piece { range: self.start..end, text, line: self.line, unclosed: self.quoted };
         self.line += match self.ending {
             Ending::Byte(_) => 1,
             Ending::Csv { .. } => memchr_iter(b'\n', &self.buffer[self.start..end]).count() as u64,
@@ -164,6 +187,44 @@ impl Input {
         self.scanned = end;
         self.quoted = false;
         Some(piece)
+    }
+
+    /// Looks at the beginning of a text, once: where it is no text that can be read line by line, this is said
+    /// before anything is claimed. Says whether enough of it has arrived.
+    #[cold]
+    fn check_beginning(&mut self) -> Result<bool, Failure> {
+        if matches!(self.ending, Ending::Byte(byte) if byte != b'\n') {
+            self.checked = true; // any bytes may stand between NUL bytes
+            return Ok(true);
+        }
+        let bytes = &self.buffer[..self.filled];
+        let line_feed = memchr(b'\n', bytes);
+        let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
+        let has_enough = line_feed.is_some() || self.at_end || bytes.len() >= FIRST_LINE_BYTES;
+        if !has_enough {
+            return Ok(false);
+        }
+        let name = &self.name;
+        if let Some(order) = utf16(sample) {
+            return Err(Failure::data(format!(
+                "{name} is UTF-16 ({order}), not UTF-8; convert it: iconv -f UTF-16{order} -t UTF-8"
+            )));
+        }
+        let first = &bytes[..line_feed.unwrap_or(bytes.len()).min(FIRST_LINE_BYTES)];
+        let inner = first.strip_suffix(b"\r").unwrap_or(first);
+        let is_csv = matches!(self.ending, Ending::Csv { .. });
+        if memchr(b'\r', inner).is_some()
+            && (line_feed.is_none() || is_csv && !inner.contains(&b'"'))
+        {
+            return Err(Failure::data(format!(
+                "{name}: lines end with a carriage return alone; convert them: tr '\\r' '\\n'"
+            )));
+        }
+        if bytes.starts_with(BYTE_ORDER_MARK) {
+            self.mark = BYTE_ORDER_MARK.len();
+        }
+        self.checked = true;
+        Ok(true)
     }
 
     #[inline]
@@ -191,8 +252,9 @@ impl Input {
             }
             if !self.quoted {
                 self.quoted = match &bytes[self.start..at] {
-                    [] | BYTE_ORDER_MARK => true,
+                    before if before.len() == self.mark => true,
                     [.., before] => *before == delimiter,
+                    [] => true,
                 };
                 self.scanned = at + 1;
                 continue;
@@ -256,5 +318,44 @@ impl Input {
         }
         self.buffer.resize(self.filled * 2, 0);
         Ok(())
+    }
+}
+
+/// Says whether text looks like UTF-16, and in which byte order: by its mark, or by a NUL in each pair of bytes, as
+/// letters of most languages' markup have it.
+fn utf16(sample: &[u8]) -> Option<&'static str> {
+    match sample {
+        [0xff, 0xfe, ..] => return Some("LE"),
+        [0xfe, 0xff, ..] => return Some("BE"),
+        _ => {}
+    }
+    let (pairs, _) = sample.as_chunks::<2>();
+    if pairs.len() < 4 {
+        return None;
+    }
+    let all = |is: fn(&[u8; 2]) -> bool| pairs.iter().all(is);
+    if all(|[first, second]| *first != 0 && *second == 0) {
+        Some("LE")
+    } else if all(|[first, second]| *first == 0 && *second != 0) {
+        Some("BE")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utf16;
+
+    #[test]
+    fn utf16_is_told_from_text() {
+        assert_eq!(utf16(b"\xff\xfea\0"), Some("LE"));
+        assert_eq!(utf16(b"\xfe\xff\0a"), Some("BE"));
+        assert_eq!(utf16(b"i\0d\0,\0x\0"), Some("LE"));
+        assert_eq!(utf16(b"\0i\0d\0,\0x"), Some("BE"));
+        for text in [&b""[..], b"a", b"a\0", b"\0\0\0\0\0\0\0\0", b"plain text", b"\xef\xbb\xbfa,b"]
+        {
+            assert_eq!(utf16(text), None, "{text:?}");
+        }
     }
 }

@@ -14,6 +14,15 @@ fn an_error_names_file_and_line_and_the_lines_before_are_done() {
 }
 
 #[test]
+fn an_error_is_said_once() {
+    let shell = Shell::new();
+    let ended = shell.dedup(&["--key", "/id"], "{\"id\":1}\n{}\n");
+    assert_eq!(ended.err.matches("there is no /id").count(), 1, "{ended:?}");
+    let ended = shell.dedup(&["--key", "/id", "--on-bad-input", "drop"], "{}\n");
+    assert_eq!(ended.err.matches("there is no /id").count(), 1, "{ended:?}");
+}
+
+#[test]
 fn each_kind_of_bad_input_is_named() {
     let long = "x".repeat(1025);
     for (more, line, why) in [
@@ -22,7 +31,7 @@ fn each_kind_of_bad_input_is_named() {
         (&["--field", "2"], "a", "there is no field 2"),
         (&["--field", "2"], "a\t\tb", "the id is empty"),
         (&["--key", "/id"], "plain", "not JSON"),
-        (&["--key", "/id"], "", "not JSON"),
+        (&["--key", "/id"], "", "the line is empty"),
         (&["--key", "/id"], "{}", "there is no /id"),
         (&["--key", "/id"], "{\"id\":null}", "/id is null"),
         (&["--key", "/id"], "{\"id\":true}", "/id is a boolean"),

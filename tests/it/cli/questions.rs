@@ -38,7 +38,7 @@ fn get_answers_programs() {
 #[test]
 fn an_id_is_the_bytes_of_the_argument() {
     let shell = Shell::new();
-    shell.dedup(&[], b"\xff\xfe\n--help\nx\0y\n");
+    shell.dedup(&[], b"--help\n\xff\xfe\nx\0y\n");
     let raw = OsStr::from_bytes(b"\xff\xfe");
     let args = |id| [OsStr::new("get"), OsStr::new("--store"), OsStr::new("S"), id];
     assert_eq!(shell.run(args(raw), "").code, 0);

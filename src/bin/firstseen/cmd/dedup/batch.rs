@@ -46,6 +46,7 @@ pub(super) struct Batch {
     /// Ids that do not stand in the input as they are.
     arena: Vec<u8>,
     bad: u64,
+    skipped: u64,
     first_bad: Option<String>,
     /// The line behind the last one is bad, and the run is to stop there.
     stop: Option<Failure>,
@@ -58,6 +59,10 @@ pub(super) struct Reading<'p> {
     pub(super) on_bad_input: BadInput,
     pub(super) id_bytes_max: usize,
     pub(super) terminator: u8,
+    /// The byte order mark of this input is printed.
+    pub(super) keeps_mark: bool,
+    /// Lines of nothing but blanks are left out.
+    pub(super) skips_empty: bool,
 }
 
 impl Batch {
@@ -67,11 +72,17 @@ impl Batch {
         self.clear();
         loop {
             while self.has_room() {
-                let Some(piece) = input.next_piece() else { break };
-                let record = &input.bytes()[piece.range.clone()];
+                let Some(piece) = input.next_piece()? else { break };
+                let record = &input.bytes()[piece.text..piece.range.end];
                 let line = record.strip_suffix(&[how.terminator]).unwrap_or(record);
                 if self.lines.is_empty() {
-                    self.start = piece.range.start;
+                    // A mark belongs at the beginning of the output, not somewhere in it.
+                    self.start = if how.keeps_mark { piece.range.start } else { piece.text };
+                }
+                if how.skips_empty && line.trim_ascii().is_empty() {
+                    self.skipped += 1;
+                    self.lines.push(Line { end: piece.range.end as u32, part: Part::Drop });
+                    continue;
                 }
                 let found = if piece.unclosed {
                     Err(Bad::new("a quote is opened and never closed"))
@@ -80,7 +91,7 @@ impl Batch {
                 };
                 let part = match found {
                     Ok(Found::InLine(range)) => Part::AskInput {
-                        start: (piece.range.start + range.start) as u32,
+                        start: (piece.text + range.start) as u32,
                         bytes: range.len() as u32,
                     },
                     Ok(Found::InArena(start)) => Part::AskArena {
@@ -119,6 +130,7 @@ impl Batch {
         self.lines.clear();
         self.arena.clear();
         self.bad = 0;
+        self.skipped = 0;
         self.first_bad = None;
         self.stop = None;
     }
@@ -170,6 +182,7 @@ impl Batch {
             lines: self.lines.len() as u64,
             bytes: (self.end() - self.start) as u64,
             bad: self.bad,
+            skipped: self.skipped,
             first_bad: self.first_bad.clone(),
             ..Tally::default()
         };

@@ -5,7 +5,6 @@
 
 use memchr::memchr;
 
-use crate::input::BYTE_ORDER_MARK;
 use crate::output::Failure;
 
 /// The fields of a record as they stand, quotes included.
@@ -75,7 +74,6 @@ pub(super) fn column_index(
     delimiter: u8,
     file: &str,
 ) -> Result<usize, Failure> {
-    let header = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
     let names: Vec<Vec<u8>> = Fields::new(header, delimiter)
         .map(|field| {
             let mut name = Vec::new();
@@ -141,7 +139,6 @@ mod tests {
     fn finds_columns_by_name_before_number() {
         let find = |column, header: &str| column_index(column, header.as_bytes(), b',', "f").ok();
         assert_eq!(find("b", "a,\"b\",c\r"), Some(1));
-        assert_eq!(find("a", "\u{feff}a,b"), Some(0));
         assert_eq!(find("3", "a,b,c"), Some(2));
         assert_eq!(find("1", "2,1"), Some(1));
         assert_eq!(find("0", "a,b"), None);

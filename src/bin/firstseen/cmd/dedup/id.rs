@@ -24,13 +24,31 @@ impl fmt::Display for Bad {
     }
 }
 
-/// How to find the id of a line of one input.
+/// How to find the id of a line of one input. What has several parts is joined, see [`join`].
 #[derive(Debug)]
 pub(super) enum Finder<'p> {
-    Line,
-    Json(&'p Pointer),
-    Field { index: usize, delimiter: u8 },
-    Csv { index: usize, delimiter: u8 },
+    /// The whole line; with `trims` without a carriage return at its end.
+    Line {
+        trims: bool,
+    },
+    Json(&'p [Pointer]),
+    Field {
+        columns: &'p [usize],
+        split: Split,
+    },
+    Csv {
+        columns: Vec<usize>,
+        delimiter: u8,
+    },
+}
+
+/// What stands between the fields of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Split {
+    /// One byte; two in a row have an empty field between them.
+    At(u8),
+    /// A run of blanks and tabs; one in front of the line does not count.
+    Blanks,
 }
 
 /// Where the id of a line was found.
@@ -52,19 +70,34 @@ impl Finder<'_> {
         arena: &mut Vec<u8>,
     ) -> Result<Found, Bad> {
         let from = arena.len();
-        let found = match *self {
-            Self::Line => Found::InLine(0..line.len()),
-            Self::Field { index, delimiter } => Found::InLine(field(line, index, delimiter)?),
-            Self::Json(pointer) => {
-                pointer.find(line, arena)?;
+        let found = match self {
+            Self::Line { trims } => Found::InLine(0..if *trims { bare(line) } else { line }.len()),
+            Self::Field { columns: [column], split } => {
+                Found::InLine(field(bare(line), *column, *split)?)
+            }
+            Self::Field { columns, split } => {
+                let line = bare(line);
+                join(arena, columns, |column, arena| {
+                    arena.extend_from_slice(&line[field(line, *column, *split)?]);
+                    Ok(())
+                })?;
                 Found::InArena(from)
             }
-            Self::Csv { index, delimiter } => {
-                let mut fields = Fields::new(line, delimiter);
-                let Some(field) = fields.nth(index) else {
-                    return Err(too_few(Fields::new(line, delimiter).count(), index));
-                };
-                csv::unquote(field, arena);
+            Self::Json(pointers) => {
+                if line.trim_ascii().is_empty() {
+                    return Err(Bad::new("the line is empty; --skip-empty leaves such lines out"));
+                }
+                join(arena, pointers, |pointer, arena| pointer.find(line, arena))?;
+                Found::InArena(from)
+            }
+            Self::Csv { columns, delimiter } => {
+                join(arena, columns, |column, arena| {
+                    let Some(field) = Fields::new(line, *delimiter).nth(*column) else {
+                        return Err(too_few(Fields::new(line, *delimiter).count(), *column));
+                    };
+                    csv::unquote(field, arena);
+                    Ok(())
+                })?;
                 Found::InArena(from)
             }
         };
@@ -77,8 +110,51 @@ impl Finder<'_> {
     }
 }
 
-/// The bytes of a field, counted from 0. Two delimiters in a row have an empty field between them.
-fn field(line: &[u8], index: usize, delimiter: u8) -> Result<Range<usize>, Bad> {
+/// Between the parts of an id that has several: the unit separator of ASCII.
+const SEPARATOR: u8 = 0x1f;
+/// In front of a separator or an escape that belongs to a part: the escape of ASCII.
+const ESCAPE: u8 = 0x1b;
+
+/// Adds the parts of an id to the arena. One part stands as it is. Several are separated, and what looks like a
+/// separator in them is escaped, so that `a` and `bc` never make the id of `ab` and `c`.
+fn join<P>(
+    arena: &mut Vec<u8>,
+    parts: &[P],
+    mut add: impl FnMut(&P, &mut Vec<u8>) -> Result<(), Bad>,
+) -> Result<(), Bad> {
+    let [first, more @ ..] = parts else { return Ok(()) };
+    if more.is_empty() {
+        return add(first, arena);
+    }
+    for (number, part) in parts.iter().enumerate() {
+        if number > 0 {
+            arena.push(SEPARATOR);
+        }
+        let from = arena.len();
+        add(part, arena)?;
+        if arena[from..].iter().any(|byte| matches!(*byte, SEPARATOR | ESCAPE)) {
+            for byte in arena.split_off(from) {
+                if matches!(byte, SEPARATOR | ESCAPE) {
+                    arena.push(ESCAPE);
+                }
+                arena.push(byte);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A line without a carriage return at its end, which belongs to the line end.
+fn bare(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+/// The bytes of a field, counted from 0.
+fn field(line: &[u8], index: usize, split: Split) -> Result<Range<usize>, Bad> {
+    let delimiter = match split {
+        Split::At(delimiter) => delimiter,
+        Split::Blanks => return field_between_blanks(line, index),
+    };
     let start = match index.checked_sub(1) {
         None => 0,
         Some(before) => match memchr_iter(delimiter, line).nth(before) {
@@ -90,6 +166,13 @@ fn field(line: &[u8], index: usize, delimiter: u8) -> Result<Range<usize>, Bad> 
     Ok(start..start + length)
 }
 
+fn field_between_blanks(line: &[u8], index: usize) -> Result<Range<usize>, Bad> {
+    let words = || line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let word = words().nth(index).ok_or_else(|| too_few(words().count(), index))?;
+    let start = word.as_ptr().addr() - line.as_ptr().addr();
+    Ok(start..start + word.len())
+}
+
 fn too_few(fields: usize, index: usize) -> Bad {
     let s = if fields == 1 { "" } else { "s" };
     Bad::new(format!("there is no field {}, the line has {fields} field{s}", index + 1))
@@ -97,12 +180,12 @@ fn too_few(fields: usize, index: usize) -> Bad {
 
 #[cfg(test)]
 mod tests {
-    use super::{Finder, Found};
+    use super::{Finder, Found, Split, join};
 
     #[test]
     fn finds_fields() {
         let find = |line: &str, index| {
-            let finder = Finder::Field { index, delimiter: b':' };
+            let finder = Finder::Field { columns: &[index], split: Split::At(b':') };
             match finder.find(line.as_bytes(), 9, &mut Vec::new()) {
                 Ok(Found::InLine(range)) => Ok(line[range].to_owned()),
                 Ok(found) => Err(format!("{found:?}")),
@@ -121,8 +204,60 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_blanks_are_one_delimiter() {
+        let find = |line: &str, index| {
+            let finder = Finder::Field { columns: &[index], split: Split::Blanks };
+            match finder.find(line.as_bytes(), 9, &mut Vec::new()) {
+                Ok(Found::InLine(range)) => line[range].to_owned(),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(find("  a \t b  ", 0), "a");
+        assert_eq!(find("  a \t b  \r", 1), "b");
+        assert!(find("  a \t b  ", 2).contains("there is no field 3, the line has 2 fields"));
+    }
+
+    /// Whatever the parts hold, other parts never make the same id.
+    #[test]
+    fn joined_parts_can_be_told_apart() {
+        let mut seen = std::collections::HashSet::new();
+        let parts: Vec<&[u8]> = vec![
+            b"",
+            b"a",
+            b"b",
+            b"ab",
+            b"\x1f",
+            b"\x1b",
+            b"\x1b\x1f",
+            b"a\x1f",
+            b"\x1fa",
+            b"\x1b\x1b",
+        ];
+        let mut tried = 0;
+        for one in &parts {
+            for two in &parts {
+                for three in parts.iter().map(Some).chain([None]) {
+                    let mut arena = Vec::new();
+                    let all: Vec<&[u8]> =
+                        [Some(one), Some(two), three].into_iter().flatten().copied().collect();
+                    let add = |part: &&[u8], arena: &mut Vec<u8>| {
+                        arena.extend_from_slice(part);
+                        Ok(())
+                    };
+                    join(&mut arena, &all, add).unwrap();
+                    seen.insert(arena);
+                    tried += 1;
+                }
+            }
+        }
+        assert_eq!(seen.len(), tried);
+    }
+
+    #[test]
     fn an_id_has_at_least_a_byte_and_no_more_than_was_asked() {
-        let length = |bytes| Finder::Line.find(&vec![b'x'; bytes], 30, &mut Vec::new()).is_ok();
+        let length = |bytes| {
+            Finder::Line { trims: false }.find(&vec![b'x'; bytes], 30, &mut Vec::new()).is_ok()
+        };
         assert_eq!([0, 1, 30, 31].map(length), [false, true, true, false]);
     }
 }

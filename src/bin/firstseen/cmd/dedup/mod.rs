@@ -21,7 +21,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::args::DedupArgs;
-use crate::input::{BYTE_ORDER_MARK, Input};
+use crate::input::Input;
 use crate::output::{Exit, Failure};
 
 use batch::{Batch, Reading};
@@ -59,33 +59,37 @@ struct Run<'p> {
 
 impl Run<'_> {
     fn read_all(mut self) -> Result<(), Failure> {
-        for source in &self.plan.sources {
-            self.read(Input::open(source, self.plan.ending())?)?;
+        for (number, source) in self.plan.sources.iter().enumerate() {
+            self.read(Input::open(source, self.plan.ending())?, number == 0)?;
         }
         Ok(())
     }
 
-    /// Answers all lines of one input.
-    fn read(&mut self, mut input: Input) -> Result<(), Failure> {
+    /// Answers all lines of one input; a byte order mark is printed of the first only.
+    fn read(&mut self, mut input: Input, is_first: bool) -> Result<(), Failure> {
         let plan = self.plan;
         let finder = match &plan.id {
-            IdRule::Line => Finder::Line,
-            IdRule::Json(pointer) => Finder::Json(pointer),
-            IdRule::Field { index, delimiter } => {
-                Finder::Field { index: *index, delimiter: *delimiter }
+            IdRule::Line => Finder::Line { trims: plan.trim },
+            IdRule::Json(pointers) => Finder::Json(pointers),
+            IdRule::Field { columns, split } => Finder::Field { columns, split: *split },
+            IdRule::Csv { indices: Some(indices), delimiter, .. } => {
+                Finder::Csv { columns: indices.clone(), delimiter: *delimiter }
             }
-            IdRule::Csv { index: Some(index), delimiter, .. } => {
-                Finder::Csv { index: *index, delimiter: *delimiter }
-            }
-            IdRule::Csv { column, delimiter, .. } => {
-                match self.header(&mut input, column, *delimiter)? {
-                    Some(index) => Finder::Csv { index, delimiter: *delimiter },
+            IdRule::Csv { columns, delimiter, .. } => {
+                match self.header(&mut input, columns, *delimiter)? {
+                    Some(columns) => Finder::Csv { columns, delimiter: *delimiter },
                     None => return Ok(()),
                 }
             }
         };
-        let (terminator, id_bytes_max) = (plan.terminator, plan.id_bytes_max);
-        let how = Reading { finder, on_bad_input: plan.on_bad_input, id_bytes_max, terminator };
+        let how = Reading {
+            finder,
+            on_bad_input: plan.on_bad_input,
+            id_bytes_max: plan.id_bytes_max,
+            terminator: plan.terminator,
+            keeps_mark: is_first,
+            skips_empty: plan.skip_empty,
+        };
         let mut batch = Batch::default();
         while batch.fill(&mut input, &how)? {
             stop::with(self.live, |live| live.answer(&batch, input.bytes()))?;
@@ -101,11 +105,11 @@ impl Run<'_> {
     fn header(
         &mut self,
         input: &mut Input,
-        column: &str,
+        columns: &[String],
         delimiter: u8,
-    ) -> Result<Option<usize>, Failure> {
+    ) -> Result<Option<Vec<usize>>, Failure> {
         let piece = loop {
-            if let Some(piece) = input.next_piece() {
+            if let Some(piece) = input.next_piece()? {
                 break piece;
             }
             if !input.read_more()? {
@@ -113,14 +117,15 @@ impl Run<'_> {
             }
         };
         let record = &input.bytes()[piece.range.clone()];
-        let header = record.strip_suffix(b"\n").unwrap_or(record);
-        let bare = header.strip_prefix(BYTE_ORDER_MARK).unwrap_or(header);
+        let header = &input.bytes()[piece.text..piece.range.end];
+        let bare = header.strip_suffix(b"\n").unwrap_or(header);
         let bare = bare.strip_suffix(b"\r").unwrap_or(bare);
         if piece.unclosed {
             let name = input.name();
             return Err(Failure::data(format!("{name}:1: a quote is opened and never closed")));
         }
-        let index = csv::column_index(column, header, delimiter, input.name())?;
+        let index = |column: &String| csv::column_index(column, bare, delimiter, input.name());
+        let indices = columns.iter().map(index).collect::<Result<_, _>>()?;
         match &self.header {
             Some(first) if first == bare => {}
             Some(_) => {
@@ -144,6 +149,6 @@ impl Run<'_> {
             }
         }
         stop::with(self.live, |live| live.tally.bytes += piece.range.len() as u64);
-        Ok(Some(index))
+        Ok(Some(indices))
     }
 }

@@ -8,6 +8,7 @@ use crate::args::{BadInput, DedupArgs, WaitArgs};
 use crate::input::{Ending, Source};
 use crate::output::Failure;
 
+use super::id::Split;
 use super::json::Pointer;
 use super::summary::Voice;
 
@@ -30,6 +31,9 @@ pub(super) struct Plan {
     pub(super) sliding: bool,
     pub(super) dry_run: bool,
     pub(super) voice: Voice,
+    /// A carriage return at the end of a line is not part of its id.
+    pub(super) trim: bool,
+    pub(super) skip_empty: bool,
     /// Longest id that is taken.
     pub(super) id_bytes_max: usize,
 }
@@ -47,16 +51,16 @@ pub(super) enum Show {
 pub(super) enum IdRule {
     /// The line is the id.
     Line,
-    /// The value that a JSON pointer names.
-    Json(Pointer),
-    /// A field of the line, counted from 0.
-    Field { index: usize, delimiter: u8 },
-    /// A column of a CSV file.
+    /// The values that JSON pointers name.
+    Json(Vec<Pointer>),
+    /// Fields of the line, counted from 0.
+    Field { columns: Vec<usize>, split: Split },
+    /// Columns of a CSV file.
     Csv {
-        /// As it was written: only the header line can say whether it is a name or a number.
-        column: String,
+        /// As they were written: only the header line can say whether one is a name or a number.
+        columns: Vec<String>,
         /// Counted from 0, where there is no header line.
-        index: Option<usize>,
+        indices: Option<Vec<usize>>,
         delimiter: u8,
     },
 }
@@ -65,30 +69,29 @@ impl Plan {
     /// Checks a command line.
     pub(super) fn new(args: DedupArgs) -> Result<Self, Failure> {
         let voice = Voice::of(&args);
-        let index = match &args.csv {
-            Some(column) if args.no_header => Some(column_number(column)?),
-            _ => None,
-        };
+        let indices = args.no_header.then(|| args.csv.iter().map(|column| column_number(column)));
+        let indices = indices.map(Iterator::collect).transpose()?;
         let delimiter = args.delimiter.as_deref().map(one_byte).transpose()?;
-        let id = match (args.key, args.field, args.csv) {
-            (Some(key), _, _) => IdRule::Json(Pointer::parse(&key)?),
-            (_, Some(number), _) => IdRule::Field {
-                index: number
-                    .checked_sub(1)
-                    .ok_or_else(|| Failure::call("--field counts from 1"))?,
-                delimiter: delimiter.unwrap_or(b'\t'),
-            },
-            (_, _, Some(column)) => {
-                IdRule::Csv { column, index, delimiter: delimiter.unwrap_or(b',') }
-            }
-            (None, None, None) if delimiter.is_some() => {
-                return Err(Failure::call("--delimiter goes with --field or --csv"));
-            }
-            (None, None, None) => IdRule::Line,
+        let id = if !args.key.is_empty() {
+            IdRule::Json(args.key.iter().map(|key| Pointer::parse(key)).collect::<Result<_, _>>()?)
+        } else if !args.field.is_empty() {
+            let split =
+                if args.blanks { Split::Blanks } else { Split::At(delimiter.unwrap_or(b'\t')) };
+            let column = |number: &usize| {
+                number.checked_sub(1).ok_or_else(|| Failure::call("--field counts from 1"))
+            };
+            let columns = args.field.iter().map(column).collect::<Result<_, _>>()?;
+            IdRule::Field { columns, split }
+        } else if !args.csv.is_empty() {
+            IdRule::Csv { columns: args.csv, indices, delimiter: delimiter.unwrap_or(b',') }
+        } else if delimiter.is_some() {
+            return Err(Failure::call("--delimiter goes with --field or --csv"));
+        } else {
+            IdRule::Line
         };
         let terminator = if args.null { 0 } else { b'\n' };
         match id {
-            IdRule::Field { delimiter, .. } if delimiter == terminator => {
+            IdRule::Field { split: Split::At(delimiter), .. } if delimiter == terminator => {
                 return Err(Failure::call("the delimiter cannot be what ends a line"));
             }
             IdRule::Csv { delimiter: b'\n' | b'\r' | b'"', .. } => {
@@ -116,6 +119,8 @@ impl Plan {
             sliding: args.sliding,
             dry_run: args.dry_run,
             voice,
+            trim: args.trim,
+            skip_empty: args.skip_empty,
             id_bytes_max: args.max_id.unwrap_or(usize::MAX),
         })
     }

@@ -13,6 +13,8 @@ pub(super) struct Tally {
     pub(super) first_seen: u64,
     pub(super) duplicates: u64,
     pub(super) bad: u64,
+    /// Empty lines that were left out on request.
+    pub(super) skipped: u64,
     pub(super) bytes: u64,
     pub(super) first_bad: Option<String>,
 }
@@ -24,6 +26,7 @@ impl Tally {
         self.first_seen += batch.first_seen;
         self.duplicates += batch.duplicates;
         self.bad += batch.bad;
+        self.skipped += batch.skipped;
         self.bytes += batch.bytes;
         if self.first_bad.is_none() {
             self.first_bad = batch.first_bad;
@@ -54,6 +57,7 @@ struct Summary<'a> {
     first_seen: u64,
     duplicates: u64,
     bad: u64,
+    skipped: u64,
     bytes: u64,
     seconds: f64,
     lines_per_second: u64,
@@ -111,7 +115,10 @@ pub(super) fn finish(
             Err(Failure::Closed) => false,
         };
         if voice == Voice::Sentence && worth_it {
-            output::say(&sentence(tally, ms, lines_per_second));
+            // The error that ends the run is said once.
+            let is_error = |bad: &&String| matches!(&result, Err(Failure::Told { message, .. }) if message == *bad);
+            let first_bad = tally.first_bad.as_ref().filter(|bad| !is_error(bad));
+            output::say(&sentence(tally, first_bad, ms, lines_per_second));
         }
         return result.map(|()| Exit::Done);
     }
@@ -126,6 +133,7 @@ pub(super) fn finish(
         first_seen: tally.first_seen,
         duplicates: tally.duplicates,
         bad: tally.bad,
+        skipped: tally.skipped,
         bytes: tally.bytes,
         seconds: ms as f64 / 1000.0,
         lines_per_second,
@@ -142,7 +150,7 @@ pub(super) fn finish(
     Ok(exit)
 }
 
-fn sentence(tally: &Tally, ms: u64, lines_per_second: u64) -> String {
+fn sentence(tally: &Tally, first_bad: Option<&String>, ms: u64, lines_per_second: u64) -> String {
     let [first, bad] = [tally.first_seen, tally.bad].map(grouped);
     let [lines, duplicates] =
         [counted(tally.lines, "line"), counted(tally.duplicates, "duplicate")];
@@ -153,7 +161,10 @@ fn sentence(tally: &Tally, ms: u64, lines_per_second: u64) -> String {
         ms % 1000 / 10,
         grouped(lines_per_second)
     );
-    if let Some(first_bad) = &tally.first_bad {
+    if tally.skipped > 0 {
+        text.push_str(&format!("; {} empty skipped", grouped(tally.skipped)));
+    }
+    if let Some(first_bad) = first_bad {
         text.push_str("; the first bad one: ");
         text.push_str(first_bad);
     }
