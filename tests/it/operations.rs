@@ -2,6 +2,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -32,10 +33,11 @@ fn the_commands_for_moving_in_move_every_id() {
             2 => "-2",
             _ => "4102444800000",
         };
-        redis.push_str(&format!("{end} dedup:evt-{n}\n"));
-        postgres.push_str(&format!(
-            "{{\"id\" : \"evt-{n}\", \"first_seen\" : 1767225600000, \"deadline\" : 4102444800000}}\n"
-        ));
+        writeln!(redis, "{end} dedup:evt-{n}").unwrap();
+        let line = serde_json::json!({
+            "id": format!("evt-{n}"), "first_seen": 1_767_225_600_000_u64, "deadline": 4_102_444_800_000_u64
+        });
+        writeln!(postgres, "{line}").unwrap();
     }
     std::fs::write(dir.path().join("redis.txt"), redis).unwrap();
     std::fs::write(dir.path().join("from-postgres.ndjson"), postgres).unwrap();
