@@ -8,7 +8,7 @@
 # --sample   at most so many of them, spread evenly (20); each costs a build, about a minute of one core
 # --all      every mutant of src/, some 3,000: most of a day
 #
-# Installs cargo-mutants. Which files and tests: .cargo/mutants.toml. What was missed is in target/mutants.out.
+# Ends with 1 if one was missed, and with another number if it could not be tried. Installs cargo-mutants. Which files and tests: .cargo/mutants.toml. What was missed is in target/mutants.out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base= sample=20 jobs=2 all=no
