@@ -44,6 +44,7 @@ pub use stats::{NamespaceStats, Stats};
 pub use transfer::{ExportEntry, ImportEntry};
 pub use verify::VerifyReport;
 
+pub(crate) use crate::id::LongIds;
 pub(crate) use claim::{Answer, ClaimSpec};
 pub(crate) use inspect::Inspector;
 #[cfg(feature = "fuzzing")]

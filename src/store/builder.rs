@@ -2,9 +2,8 @@
 
 use crate::chunks::MemoryChunks;
 use crate::disk::Disk;
-use crate::engine::{self, Durability, Inspector, RepairReport, Settings};
+use crate::engine::{self, Durability, Inspector, LongIds, RepairReport, Settings};
 use crate::error::Result;
-use crate::id::LongIds;
 use crate::store::{ReadOnly, Store};
 use crate::sync::Arc;
 use crate::time::{Clock, Ttl};

@@ -407,7 +407,7 @@ pub(crate) struct ImportArgs {
     #[arg(long)]
     pub(crate) lines: bool,
 
-    /// How long the claims of --lines live [default: forever].
+    /// How long the claims of --lines live [default: the namespace's own].
     #[arg(long, value_parser = parse_ttl, requires = "lines")]
     pub(crate) ttl: Option<Ttl>,
 

@@ -142,6 +142,8 @@ fn several_values_make_one_id() {
     let shell = Shell::new();
     let printed = shell.prints(&["--field", "3", "--field", "1"], "a\tx\tb\na\ty\tb\nb\tx\ta\n");
     assert_eq!(printed, "a\tx\tb\nb\tx\ta\n");
+    let ended = shell.dedup(&["--field", "1", "--field", "3"], "\tx\t\n");
+    ended.complains(3, &[":1: ", "the id is empty"]);
     let ended = shell.dedup(&["--field", "1", "--field", "4"], "a\tx\tb\n");
     ended.complains(3, &[":1: ", "there is no field 4"]);
 }

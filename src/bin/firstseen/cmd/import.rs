@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firstseen::{Clock as _, ImportEntry, Store, SystemClock, Timestamp, Ttl};
+use firstseen::{ClaimOptions, ImportEntry, Store};
 use serde::Serialize;
 
 use crate::args::ImportArgs;
@@ -10,7 +10,7 @@ use crate::input::{Ending, Input, Source};
 use crate::output::{self, Exit, Failure, counted, grouped};
 use crate::streams;
 
-use super::record;
+use super::{list, record};
 
 /// Claims added in one go.
 const BATCH_CLAIMS: usize = 4096;
@@ -24,6 +24,14 @@ struct Tally {
     skipped: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+}
+
+impl Tally {
+    fn add(&mut self, lines: u64, added: u64) {
+        self.lines += lines;
+        self.added += added;
+        self.skipped += lines - added;
+    }
 }
 
 pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
@@ -61,36 +69,21 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
     let store = super::waiting(args.wait, || super::builder(&args.store).open())?;
     let unnamed = store.default_namespace();
     let of_line = Naming { forced: args.namespace.as_deref(), unnamed: unnamed.name() };
-    let form = if args.lines { Form::Ids(args.ttl.unwrap_or(Ttl::FOREVER)) } else { Form::Claims };
     for source in &sources {
         let mut input = Input::open(source, Ending::Byte(b'\n'))?;
-        while let Some(batch) = Batch::read(&mut input, form, &of_line)? {
+        if args.lines {
+            let namespace = super::namespace(&store, args.namespace.as_deref())?;
+            let options = args.ttl.map_or(ClaimOptions::new(), |ttl| ClaimOptions::new().ttl(ttl));
+            list::claim_all(&namespace, options, &mut input, |lines, added| {
+                tally.add(lines, added);
+            })?;
+            continue;
+        }
+        while let Some(batch) = Batch::read(&mut input, &of_line)? {
             batch.import(&store, tally)?;
         }
     }
     Ok(store.close()?)
-}
-
-/// What a line is.
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    /// A claim, as `export` prints it.
-    Claims,
-    /// An id, claimed now.
-    Ids(Ttl),
-}
-
-impl Form {
-    fn read(self, line: &[u8]) -> Result<record::Read<'_>, String> {
-        let Self::Ids(ttl) = self else { return record::read(line.trim_ascii_end()) };
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let id = line.strip_suffix(b"\r").unwrap_or(line).to_vec();
-        super::check_id(&id, usize::MAX)?;
-        let first_seen = SystemClock.wall();
-        let end = |ms| Timestamp::from_millis(first_seen.as_millis().saturating_add(ms));
-        let deadline = ttl.as_millis().map_or(Timestamp::NEVER, end);
-        Ok((None, ImportEntry { id, is_hash: false, first_seen, deadline }))
-    }
 }
 
 /// Which namespace a line belongs to.
@@ -121,12 +114,12 @@ struct Batch {
 
 impl Batch {
     /// Reads what has arrived, but never too much; nothing at the end of the input.
-    fn read(input: &mut Input, form: Form, of_line: &Naming<'_>) -> Result<Option<Self>, Failure> {
+    fn read(input: &mut Input, of_line: &Naming<'_>) -> Result<Option<Self>, Failure> {
         let mut batch = Self::default();
         loop {
             while batch.lines < BATCH_CLAIMS {
                 let Some(piece) = input.next_piece()? else { break };
-                match form.read(&input.bytes()[piece.text..piece.range.end]) {
+                match record::read(input.bytes()[piece.text..piece.range.end].trim_ascii_end()) {
                     Ok((named, claim)) => batch.add(of_line.name(named.as_deref()), claim),
                     Err(why) => {
                         let (name, at) = (input.name(), piece.line);
@@ -158,9 +151,7 @@ impl Batch {
         for (namespace, claims) in &self.claims {
             let lines = claims.len() as u64;
             let added = store.import(namespace, claims)?;
-            tally.lines += lines;
-            tally.added += added;
-            tally.skipped += lines - added;
+            tally.add(lines, added);
         }
         self.bad.map_or(Ok(()), Err)
     }

@@ -8,6 +8,7 @@ mod export;
 mod forget;
 mod get;
 mod import;
+mod list;
 mod record;
 mod repair;
 mod stats;

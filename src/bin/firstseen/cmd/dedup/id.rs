@@ -126,12 +126,14 @@ fn join<P>(
     if more.is_empty() {
         return add(first, arena);
     }
+    let (start, mut is_empty) = (arena.len(), true);
     for (number, part) in parts.iter().enumerate() {
         if number > 0 {
             arena.push(SEPARATOR);
         }
         let from = arena.len();
         add(part, arena)?;
+        is_empty &= arena.len() == from;
         if arena[from..].iter().any(|byte| matches!(*byte, SEPARATOR | ESCAPE)) {
             for byte in arena.split_off(from) {
                 if matches!(byte, SEPARATOR | ESCAPE) {
@@ -140,6 +142,9 @@ fn join<P>(
                 arena.push(byte);
             }
         }
+    }
+    if is_empty {
+        arena.truncate(start); // no id, rather than one that all such lines share
     }
     Ok(())
 }
@@ -240,6 +245,9 @@ mod tests {
                     let mut arena = Vec::new();
                     let all: Vec<&[u8]> =
                         [Some(one), Some(two), three].into_iter().flatten().copied().collect();
+                    if all.iter().all(|part| part.is_empty()) {
+                        continue; // no id
+                    }
                     let add = |part: &&[u8], arena: &mut Vec<u8>| {
                         arena.extend_from_slice(part);
                         Ok(())
