@@ -6,7 +6,7 @@
 use crate::disk::LockGuard;
 use crate::engine::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::namespaces::DEFAULT_NAME;
-use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper};
+use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper, nothing_there};
 use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -89,9 +89,10 @@ impl Inspector {
     /// Opens a store to read it, and writes nothing.
     pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Self> {
         settings.check()?;
-        if identify(dir, &settings)? == Folder::New {
-            let why = "there is nothing in this place".to_owned();
-            return Err(Error::NotAStore { path: dir.to_owned(), why });
+        let is_missing =
+            matches!(settings.disk.list(dir), Err(e) if e.kind() == io::ErrorKind::NotFound);
+        if is_missing || identify(dir, &settings)? == Folder::New {
+            return Err(nothing_there(dir));
         }
         let path = dir.join(LOCK);
         let lock = settings.disk.lock_shared(&path).map_err(|e| match e.kind() {

@@ -73,7 +73,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
 }
 
-fn nothing_there(dir: &Path) -> Error {
+pub(super) fn nothing_there(dir: &Path) -> Error {
     let why = "there is nothing in this place".to_owned();
     Error::NotAStore { path: dir.to_owned(), why }
 }

@@ -134,7 +134,7 @@ fn a_long_id_is_exported_as_its_hash_and_imported_from_it() {
     let entry = ImportEntry { id, is_hash: true, first_seen, deadline };
     // A store that does not hash long ids takes over those of one that does.
     let to = sim(&two, &clock()).open().unwrap();
-    assert_eq!(to.import("n", &[entry.clone()]).unwrap(), 1);
+    assert_eq!(to.import("n", std::slice::from_ref(&entry)).unwrap(), 1);
     drop(to);
     let to = hashing(sim(&two, &clock()));
     assert!(to.namespace("n").unwrap().claim(long(7)).unwrap().is_duplicate());

@@ -14,6 +14,7 @@ use super::summary::Voice;
 
 /// A run, ready to start.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Plan {
     pub(super) sources: Vec<Source>,
     pub(super) store: PathBuf,

@@ -162,7 +162,9 @@ fn sentence(tally: &Tally, first_bad: Option<&String>, ms: u64, lines_per_second
         grouped(lines_per_second)
     );
     if tally.skipped > 0 {
-        text.push_str(&format!("; {} empty skipped", grouped(tally.skipped)));
+        text.push_str("; ");
+        text.push_str(&grouped(tally.skipped));
+        text.push_str(" empty skipped");
     }
     if let Some(first_bad) = first_bad {
         text.push_str("; the first bad one: ");
