@@ -60,6 +60,11 @@ impl Engine {
         let digest = self.settings.long_ids.digest(id);
         let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
+        self.forget_key(key, spec)
+    }
+
+    /// As [`Engine::forget`], of an id as it is stored.
+    pub(super) fn forget_key(&self, key: Key<'_>, spec: ClaimSpec) -> Result<bool> {
         let hash = self.hash(key);
         let cell = self.cell(hash);
         let mut patience = Patience::of(spec.wait);

@@ -94,7 +94,13 @@ impl Engine {
         let (mut forgotten, mut failed) = (0, None);
         let visited = self.export(|entry| {
             if entry.namespace == ns.name {
-                match self.forget(ns, entry.id, one) {
+                // An id above the limit is told as its hash, and so it is stored.
+                let key = if entry.is_hash {
+                    Key::of_digest(ns.id, entry.id)
+                } else {
+                    Key::of(ns.id, entry.id, None)
+                };
+                match key.and_then(|key| self.forget_key(key, one)) {
                     Ok(was_live) => forgotten += u64::from(was_live),
                     Err(error) => {
                         failed = Some(error);

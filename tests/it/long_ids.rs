@@ -155,3 +155,17 @@ fn a_repair_keeps_the_namespace_of_long_ids() {
     let store = hashing(Store::builder(&path));
     assert!(store.find_namespace("n").unwrap().contains(long(7)).unwrap());
 }
+
+#[test]
+fn a_forgotten_namespace_forgets_its_long_ids_too() {
+    let store = hashing(sim(&SimDisk::new(), &clock()));
+    let ns = store.namespace("n").unwrap();
+    assert_eq!(ns.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert_eq!(ns.claim("short").unwrap(), Claim::FirstSeen);
+    assert_eq!(store.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert_eq!(ns.forget_all().unwrap(), 2);
+    assert!(!ns.contains(long(1)).unwrap() && !ns.contains("short").unwrap());
+    assert!(store.contains(long(1)).unwrap(), "of another namespace");
+    assert_eq!(ns.claim(long(1)).unwrap(), Claim::FirstSeen);
+    assert_eq!(ns.forget_all().unwrap(), 1);
+}
