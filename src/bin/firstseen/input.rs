@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use memchr::{memchr, memchr_iter, memchr2};
 
-use crate::output::Failure;
+use crate::output::{self, Failure};
 
 /// Size of the buffer while every record fits.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -76,6 +76,9 @@ impl Source {
     }
 
     fn cannot_open(&self, error: &io::Error) -> Failure {
+        if output::is_short_of_files(error) {
+            return Failure::of_system(&format!("open {}", self.name()), error);
+        }
         Failure::call(format!("cannot open {}: {error}", self.name()))
     }
 }

@@ -55,7 +55,19 @@ pub(crate) enum Failure {
     },
 }
 
+/// Whether a process has as many files open as it may (EMFILE).
+pub(crate) fn is_short_of_files(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(24)
+}
+
 impl Failure {
+    /// The operating system refuses something; where the process has too many files open, how to allow more.
+    pub(crate) fn of_system(doing: &str, error: &io::Error) -> Self {
+        let more = "; raise the limit on open files of this process (`ulimit -n`)";
+        let hint = if is_short_of_files(error) { more } else { "" };
+        Self::data(format!("cannot {doing}: {error}{hint}"))
+    }
+
     /// The call is wrong.
     pub(crate) fn call(message: impl Into<String>) -> Self {
         Self::Told { exit: Exit::Call, message: message.into() }

@@ -18,9 +18,6 @@ use crate::output::{self, Exit, Failure};
 
 use super::live::Live;
 
-/// The error of a process that has as many files open as it may.
-const EMFILE: i32 = 24;
-
 /// How long the batch in hand may take: the reader of a pipe may have stopped reading.
 const BATCH_WAIT: Duration = Duration::from_secs(10);
 
@@ -29,11 +26,7 @@ pub(super) type Shared = Arc<Mutex<Option<Live>>>;
 
 /// Ends the run at a signal.
 pub(super) fn watch(shared: &Shared) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| {
-        let few = "; raise the limit on open files of this process (`ulimit -n`)";
-        let hint = if error.raw_os_error() == Some(EMFILE) { few } else { "" };
-        Failure::data(format!("cannot wait for signals: {error}{hint}"))
-    };
+    let failed = |error: std::io::Error| Failure::of_system("wait for signals", &error);
     let signals: Vec<i32> = [SIGINT, SIGTERM].into_iter().filter(|s| !is_ignored(*s)).collect();
     let caught = Arc::new(AtomicBool::new(false));
     for signal in &signals {
