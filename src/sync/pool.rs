@@ -273,7 +273,7 @@ fn call_thread(_name: &CStr) {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
     use std::sync::mpsc::{Receiver, channel};
 
     const SOON: Duration = Duration::from_millis(1);
@@ -340,30 +340,43 @@ mod tests {
     #[test]
     fn a_step_that_hangs_holds_up_no_other_job_and_is_waited_for_when_it_is_stopped() {
         let pool = pool();
-        let (leave, left) = channel::<()>();
-        let left = Mutex::new(left);
         let (enter, entered) = channel();
-        let enter = Mutex::new(enter);
-        let hang = move || {
-            enter.lock().send(()).ok();
-            left.lock().recv().ok();
-            Some(NEVER)
-        };
-        let hung: Vec<JobHandle> = vec![pool.start(c"hangs", Arc::new(hang)).expect("starts")];
-        entered.recv_timeout(PATIENCE).expect("hangs");
+        // More than there are workers without work: each hangs when it is run a second time.
+        let hanging = 2 * (HELPERS_MAX + 1);
+        let (leave, hung): (Vec<_>, Vec<JobHandle>) = (0..hanging)
+            .map(|_| {
+                let (leave, left) = channel::<()>();
+                let (left, enter) = (Mutex::new(left), Mutex::new(enter.clone()));
+                let is_first = AtomicBool::new(true);
+                let hang = move || {
+                    if !is_first.swap(false, Ordering::SeqCst) {
+                        enter.lock().send(()).ok();
+                        left.lock().recv().ok();
+                    }
+                    Some(NEVER)
+                };
+                (leave, pool.start(c"hangs", Arc::new(hang)).expect("starts"))
+            })
+            .unzip();
         let (other, hears) = told(pool, SOON);
+        until("those without work end", || pool.state.lock().workers <= HELPERS_MAX + 1);
+        for job in &hung {
+            job.ring();
+            entered.recv_timeout(PATIENCE).expect("finds a worker");
+        }
+        hears.try_iter().for_each(drop);
         (0..20).for_each(|_| hears.recv_timeout(PATIENCE).expect("goes on"));
         other.stop();
-        let is_stopped = Arc::new(AtomicU64::new(0));
+        let is_stopped = Arc::new(AtomicBool::new(false));
         let stopping = std::thread::spawn({
             let is_stopped = Arc::clone(&is_stopped);
             move || {
-                hung[0].stop();
-                is_stopped.store(1, Ordering::SeqCst);
+                hung.iter().for_each(JobHandle::stop);
+                is_stopped.store(true, Ordering::SeqCst);
             }
         });
         std::thread::park_timeout(Duration::from_millis(30));
-        assert_eq!(is_stopped.load(Ordering::SeqCst), 0, "its step still runs");
+        assert!(!is_stopped.load(Ordering::SeqCst), "its step still runs");
         drop(leave);
         stopping.join().expect("ends");
     }
