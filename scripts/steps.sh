@@ -86,7 +86,7 @@ need() { # command, Debian's packages that bring it
 
 tools() {
     if ! command -v cargo >/dev/null; then
-        echo "cargo is missing: install Rust 1.95 or newer first" >&2
+        echo "cargo is missing: install Rust 1.89 or newer first" >&2
         exit 1
     fi
     need cc gcc libc6-dev # sled and others need no C compiler, but linking does

@@ -108,7 +108,8 @@ impl Inspector {
     /// Hands records to `visit`: all, or those that are not sealed.
     fn read(&self, all: bool, mut visit: impl FnMut(Item<'_>)) -> Result<LogRead> {
         let plan = ReplayPlan { rescan: all, ..self.body.plan() };
-        log::read_only(&*self.settings.disk, &self.dir.join(LOG_DIR), &plan, |_, item| {
+        let (disk, dir) = (&*self.settings.disk, self.dir.join(LOG_DIR));
+        log::read_only(disk, &dir, self.body.seed, &plan, |_, item| {
             visit(item);
             Ok(())
         })

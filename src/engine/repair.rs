@@ -71,10 +71,6 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     }
     let _lock = lock(dir, settings)?;
     let source = source_dir(disk, dir)?;
-    if list(disk, &source)?.is_none() {
-        // Then all of it is lost, and the report says so.
-        disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
-    }
     let seeds = log::seeds(disk, &source)?;
     let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
     // The log is the truth: a manifest of another store is none.

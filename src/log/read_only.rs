@@ -4,6 +4,7 @@
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::Tally;
+use crate::id::Seed;
 use crate::log::record::Item;
 use crate::log::recover::{ReplayPlan, Stop, describe, walk};
 use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
@@ -19,11 +20,12 @@ pub(crate) struct LogRead {
     pub(crate) bytes: u64,
 }
 
-/// Hands every record to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unsealed
+/// Hands every record of the store with this seed to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unsealed
 /// segment on.
 pub(crate) fn read_only(
     disk: &dyn Disk,
     dir: &Path,
+    seed: Seed,
     plan: &ReplayPlan,
     mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<LogRead> {
@@ -36,7 +38,7 @@ pub(crate) fn read_only(
         read.segments += 1;
         read.bytes += meta.bytes();
         if plan.rescan {
-            let (path, bytes, _) = load(disk, dir, meta.number)?;
+            let (path, bytes, _) = load(disk, dir, seed, meta.number)?;
             let (at, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
             if !matches!(stop, Stop::Continued(_)) {
                 let what = "a record does not match its checksum";
@@ -46,7 +48,7 @@ pub(crate) fn read_only(
     }
     let mut durable = plan.durable;
     for number in &fresh {
-        if let Ok((_, _, noted)) = load(disk, dir, *number) {
+        if let Ok((_, _, noted)) = load(disk, dir, seed, *number) {
             durable = durable.max(noted);
         }
     }
@@ -56,7 +58,7 @@ pub(crate) fn read_only(
         _ => return Ok(read),
     };
     loop {
-        let (path, bytes, _) = match load(disk, dir, number) {
+        let (path, bytes, _) = match load(disk, dir, seed, number) {
             // The very first segment, torn in its header: nothing was ever written after it.
             Err(Error::Corrupt { .. }) if durable == Lsn(0) && read.segments == 0 => {
                 return Ok(read);
@@ -79,13 +81,21 @@ pub(crate) fn read_only(
 }
 
 /// Reads a segment, and the note of how much of the log was on disk.
-fn load(disk: &dyn Disk, dir: &Path, number: u32) -> Result<(PathBuf, SegmentBytes, Lsn)> {
+fn load(
+    disk: &dyn Disk,
+    dir: &Path,
+    seed: Seed,
+    number: u32,
+) -> Result<(PathBuf, SegmentBytes, Lsn)> {
     let path = Segment::path(dir, number);
     let raw = disk.read(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => missing(dir, number),
         _ => Error::io("read", &path, e),
     })?;
     let header = Header::decode(&path, &raw)?;
+    if header.seed != seed {
+        return Err(Segment::foreign(&path));
+    }
     if header.number != number {
         let what = format!("the header says segment {}, the name says otherwise", header.number);
         return Err(Error::corrupt(&path, 8, what));

@@ -249,6 +249,27 @@ fn a_store_may_be_a_link_to_a_folder_and_one_that_leads_nowhere_is_named() {
     assert_seen(&builder(&path, &clock).open().unwrap(), 1..2, true);
 }
 
+/// Who only reads is told as well, whatever is asked.
+#[test]
+fn i11_a_manifest_of_another_store_is_noticed_by_readers() {
+    let (dir, a) = place();
+    let clock = clock();
+    let b = dir.path().join("other.db");
+    for path in [&a, &b] {
+        let store = builder(path, &clock).open().unwrap();
+        claim_some(&store, 0..N);
+        store.close().unwrap();
+    }
+    fs::copy(b.join("MANIFEST"), a.join("MANIFEST")).unwrap();
+    let store = builder(&a, &clock).open_read_only().unwrap();
+    let kinds = [
+        store.get("default", id(1)).err().map(|e| e.kind()),
+        store.export(|_| Ok(())).err().map(|e| e.kind()),
+    ];
+    assert_eq!(kinds, [Some(ErrorKind::Repair); 2]);
+    assert!(!store.verify().unwrap().is_sound());
+}
+
 /// A restore that mixed two stores up granted most ids again, and called the result sound.
 #[test]
 fn i11_parts_of_another_store_are_noticed_and_repair_goes_by_the_log() {
