@@ -73,7 +73,7 @@ impl Engine {
         self.counters.heals.add(1);
         // What sled says after a failure can be wrong until it is opened again: first try without.
         let healed = self.heal_buckets(run).or_else(|_| {
-            self.chunks.reopen()?;
+            self.reopen_chunks()?;
             self.heal_buckets(run)
         });
         self.heal_failure.note(&healed);

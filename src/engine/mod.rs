@@ -113,6 +113,8 @@ pub(crate) struct Engine {
     chunks_failed_at: AtomicU64,
     /// Healing reads and writes chunks that others may be about to heal.
     healing: Mutex<()>,
+    /// How often the chunk store was opened again, so that one fault that two jobs meet is mended once.
+    reopened: AtomicU64,
     looked: folder::Looked,
     /// Segments are not removed while somebody reads the log to heal or to verify.
     retention: RwLock<()>,

@@ -487,6 +487,7 @@ impl Opening {
             heal_failure: LastFailure::default(),
             chunks_failed_at: 0.into(),
             healing: Mutex::default(),
+            reopened: 0.into(),
             looked: super::folder::Looked::default(),
             structure: Mutex::default(),
             retention: RwLock::default(),

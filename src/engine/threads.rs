@@ -2,11 +2,11 @@
 //! the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with the store, is looked at again
 //! after a pause even if nobody rings (I12), and turns a panic into a stopped store (I7).
 
-use crate::chunks;
+use crate::chunks::{self, ChunkResult};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::sync::{Arc, Mutex, Signal};
+use crate::sync::{Arc, Mutex, Ordering, Signal};
 use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
@@ -29,10 +29,11 @@ struct Job {
 impl Job {
     /// Does one step; answers when the next is due, `None` for never again.
     fn step(&self, engine: &Engine) -> Option<Duration> {
+        let reopened = engine.reopened.load(Ordering::Acquire);
         match catch_unwind(AssertUnwindSafe(|| (self.step)(engine))) {
             Ok(Ok(())) => Some(self.pause),
             Ok(Err(error)) => {
-                engine.note_trouble(&error);
+                engine.note_trouble(&error, reopened);
                 Some(RETRY)
             }
             Err(_) => {
@@ -207,9 +208,10 @@ impl Engine {
         if !self.log.is_written_to() {
             return self.log.sync_full();
         }
+        let reopened = self.reopened.load(Ordering::Acquire);
         let spare = self.log.prepare_spare(self.time.now());
         if let Err(error) = spare.and_then(|()| self.log.fill_spare()) {
-            self.note_trouble(&error);
+            self.note_trouble(&error, reopened);
         }
         self.log.sync_full()
     }
@@ -252,8 +254,8 @@ impl Engine {
     }
 
     /// Background work failed. Nothing is lost by it, and it is tried again; a chunk store that fails
-    /// stays so until it is opened again, so that is done here.
-    fn note_trouble(&self, error: &Error) {
+    /// stays so until it is opened again, so that is done here. `reopened` was read before the work began.
+    fn note_trouble(&self, error: &Error, reopened: u64) {
         if self.health.check().is_err() {
             // Who waits for this work waits in vain.
             return self.wake_waiters();
@@ -262,7 +264,41 @@ impl Engine {
         self.counters.background_failures.add(1);
         if chunks::is_chunk_fault(error) {
             let _healing = self.healing.lock();
-            self.chunks.reopen().ok();
+            // Another job may have met the same fault. To open it once more would close it under whoever uses it.
+            if self.reopened.load(Ordering::Acquire) == reopened {
+                self.reopen_chunks().ok();
+            }
         }
+    }
+
+    /// Opens the chunk store again. The caller holds the lock on healing.
+    pub(super) fn reopen_chunks(&self) -> ChunkResult<()> {
+        self.chunks.reopen()?;
+        self.reopened.fetch_add(1, Ordering::AcqRel);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunks::ChunkFault;
+    use crate::disk::sim::SimDisk;
+    use crate::engine::{Settings, open};
+    use std::path::Path;
+
+    /// The second job would close it under the first, whose next attempt then fails, too, and is told to callers.
+    #[test]
+    fn i12_a_fault_that_two_jobs_meet_opens_the_chunk_store_once() {
+        let disk = Arc::new(SimDisk::new());
+        let settings = Settings { disk, background: false, ..Settings::default() };
+        let engine = open(Path::new("/s"), settings).expect("opens");
+        let fault = Error::from(ChunkFault::new("planted"));
+        let began = engine.reopened.load(Ordering::Acquire);
+        engine.note_trouble(&fault, began);
+        engine.note_trouble(&fault, began);
+        assert_eq!(engine.reopened.load(Ordering::Acquire), began + 1);
+        engine.note_trouble(&fault, began + 1);
+        assert_eq!(engine.reopened.load(Ordering::Acquire), began + 2, "a later fault");
     }
 }
