@@ -102,7 +102,7 @@ fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
                     }
                 }
             });
-            while store.stats().waits_for_seal == 0 {
+            while store.stats().waits_for_seal == 0 && !claims.is_finished() {
                 thread::park_timeout(Duration::from_millis(1));
             }
             chunks.set_panics_in(None);
