@@ -67,7 +67,8 @@ run_check() {
   (cd "$tree" && cargo test --locked --no-default-features $target --no-run \
     --message-format=json-render-diagnostics) > "$log.json" 2> "$log" || { rm "$log.json"; return 3; }
   # Run without cargo, which would look at everything once more.
-  binary=$(grep '"test":true' "$log.json" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+  # The profile says what is a test; what the target says is true of the command as well.
+  binary=$(grep -E '"profile":\{[^}]*"test":true' "$log.json" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
   rm "$log.json"
   [ -x "$binary" ] || return 3
   # shellcheck disable=SC2046
