@@ -3,8 +3,9 @@
 # notice. Every check is first seen to pass on the tree as it is, then every patch is applied to a copy of
 # the tree and its checks are seen to fail.
 #
-#   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY]
+#   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY] [--part N/M]
 #
+# With --part only each M-th patch, beginning with the N-th (from 0): together the parts are all of them.
 # NAME is a part of the name of a patch; BINARY keeps only what that test binary notices (it, promises, crash, ...).
 #
 # A patch that does not apply, does not compile or has a bad header is an error of this run, not a catch; so is a
@@ -16,11 +17,13 @@ cd "$(dirname "$0")/.."
 jobs=2
 only=()
 binary=
+part=0/1
 while [ $# -gt 0 ]; do
   case $1 in
     --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
     --only) only+=("${2:?--only needs a name}"); shift 2 ;;
     --caught-by) binary=${2:?--caught-by needs a test binary}; shift 2 ;;
+    --part) part=${2:?--part needs N/M}; shift 2 ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
@@ -146,6 +149,7 @@ each() { # runs a function for every line of a list, on all workers
 }
 
 patches=()
+number=0
 for patch in tests/planted/*.patch; do
   wanted=${#only[@]}
   for name in ${only[@]+"${only[@]}"}; do
@@ -156,6 +160,8 @@ for patch in tests/planted/*.patch; do
   for field in what breaks "caught by"; do
     [ -n "$(fields "$patch" "$field")" ] || { echo "ERROR   $patch has no '$field:'"; exit 1; }
   done
+  number=$((number + 1))
+  [ $(((number - 1) % ${part#*/})) = "${part%/*}" ] || continue
   patches+=("$root/$patch")
 done
 [ ${#patches[@]} -gt 0 ] || { echo "no such patch" >&2; exit 2; }
