@@ -278,7 +278,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(1);
     const NEVER: Duration = Duration::from_secs(3600);
-    const PATIENCE: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 });
 
     fn pool() -> &'static Pool {
         Box::leak(Box::new(Pool::new()))
@@ -309,7 +309,7 @@ mod tests {
         (0..5).for_each(|_| hears.recv_timeout(PATIENCE).expect("is run again"));
         let (seldom, hears) = told(pool, NEVER);
         hears.recv_timeout(PATIENCE).expect("is run at once");
-        for _ in 0..200 {
+        for _ in 0..if cfg!(miri) { 10 } else { 200 } {
             seldom.ring();
             hears.recv_timeout(PATIENCE).expect("is run when somebody rings");
         }
@@ -382,6 +382,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri is so slow that these jobs are never idle")]
     fn many_idle_jobs_share_few_workers_and_none_stays_without_jobs() {
         let pool = pool();
         let ran = Arc::new(AtomicU64::new(0));
