@@ -62,7 +62,7 @@ pub(crate) use threads::Threads;
 use crate::chunks::ChunkStore;
 use crate::disk::{Disk, LockGuard};
 use crate::error::{Error, Result};
-use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
+use crate::exact::{InLog, MergeScratch, PlaceFiles, RunMeta, SealedAccess};
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::log::{IdsInLog, Log};
@@ -115,6 +115,8 @@ pub(crate) struct Engine {
     healing: Mutex<()>,
     /// How often the chunk store was opened again, so that one fault that two jobs meet is mended once.
     reopened: AtomicU64,
+    /// Kept between sealings; empty while one is under way.
+    seal_scratch: Mutex<MergeScratch>,
     looked: folder::Looked,
     /// Segments are not removed while somebody reads the log to heal or to verify.
     retention: RwLock<()>,

@@ -12,7 +12,7 @@ use crate::engine::seal::RunBuilder;
 use crate::engine::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
 use crate::error::{Error, Result};
-use crate::exact::{InLog, PlaceFiles, RunMeta, SealedAccess};
+use crate::exact::{InLog, MergeScratch, PlaceFiles, RunMeta, SealedAccess};
 use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
@@ -488,6 +488,7 @@ impl Opening {
             chunks_failed_at: 0.into(),
             healing: Mutex::default(),
             reopened: 0.into(),
+            seal_scratch: Mutex::default(),
             looked: super::folder::Looked::default(),
             structure: Mutex::default(),
             retention: RwLock::default(),
@@ -607,10 +608,11 @@ impl Opening {
         // Not the wall clock: it has not been checked yet. A little less may have ended by this time.
         let now = Timestamp::from_millis(opening.body.time.map_or(0, |mark| mark.high));
         let next_run = &mut opening.body.next_run;
-        let runs = builder.seal_set(number, &sealing.set, now, |_| {
-            *next_run += 1;
-            *next_run - 1
-        })?;
+        let runs =
+            builder.seal_set(number, &sealing.set, now, &mut MergeScratch::default(), |_| {
+                *next_run += 1;
+                *next_run - 1
+            })?;
         let runs: Vec<SealedRun> = runs.into_iter().map(|built| built.run).collect();
         opening.body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
         opening.body.sealed[number] = lsn;

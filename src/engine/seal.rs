@@ -4,7 +4,9 @@ use crate::chunks::ChunkStore;
 use crate::disk::Disk;
 use crate::engine::filters;
 use crate::error::{Error, Result};
-use crate::exact::{MergeCursor, OpenSet, PlaceFiles, RunSize, RunWriter, Source, WrittenRun};
+use crate::exact::{
+    MergeCursor, MergeScratch, OpenSet, PlaceFiles, RunSize, RunWriter, Source, WrittenRun,
+};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
@@ -97,6 +99,7 @@ impl RunBuilder<'_> {
         shard: usize,
         set: &OpenSet,
         now: Timestamp,
+        scratch: &mut MergeScratch,
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {
         // Neighbours mostly share a generation: look for another group only when it changes.
@@ -115,7 +118,7 @@ impl RunBuilder<'_> {
         let build = |(generation, (size, from_segment))| {
             let keep =
                 |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
-            let source = Source::open_set(set, self.hasher, keep);
+            let source = Source::open_set_in(scratch, set, self.hasher, keep);
             let plan = RunPlan { id: begin(size), shard, generation, size, from_segment };
             self.build(plan, MergeCursor::new(vec![source]), now)
         };

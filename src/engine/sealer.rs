@@ -35,6 +35,7 @@ impl Engine {
             return Ok(false);
         }
         let now = self.time.now();
+        let mut scratch = std::mem::take(&mut *self.seal_scratch.lock());
         let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
         let mut begun = Vec::new();
         let result = (|| {
@@ -44,7 +45,8 @@ impl Engine {
                     begun.push(id);
                     id
                 };
-                let runs = self.builder().seal_set(*shard, &sealing.set, now, begin)?;
+                let runs =
+                    self.builder().seal_set(*shard, &sealing.set, now, &mut scratch, begin)?;
                 built.push((*shard, runs));
             }
             self.commit(|body| {
@@ -55,6 +57,7 @@ impl Engine {
             })
         })();
         self.end_runs(&begun, result.is_ok());
+        *self.seal_scratch.lock() = scratch;
         result?;
         for ((shard, runs), (_, sealing)) in built.into_iter().zip(frozen) {
             self.counters.runs_sealed.add(runs.len() as u64);

@@ -57,9 +57,9 @@ impl Engine {
         for cell in &self.shards {
             let (runs, mut sources) = {
                 let shard = cell.shard.lock();
-                let mut sources = vec![Source::open_set(&shard.open, self.hasher, |_| true)];
+                let mut sources = vec![Source::open_set(&shard.open, self.hasher)];
                 if let Some(sealing) = &shard.sealing {
-                    sources.push(Source::open_set(&sealing.set, self.hasher, |_| true));
+                    sources.push(Source::open_set(&sealing.set, self.hasher));
                 }
                 (shard.runs.clone(), sources)
             };

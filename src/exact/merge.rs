@@ -7,6 +7,7 @@ use crate::exact::run::RunReader;
 use crate::expiry::Version;
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::log::Lsn;
+use std::ops::{Deref, DerefMut};
 
 /// Entries in memory, one part of a source at a time.
 #[derive(Debug, Default)]
@@ -49,14 +50,42 @@ pub(crate) struct Merged<'a> {
     pub(crate) place: Option<Lsn>,
 }
 
-impl Part {
-    fn with_capacity(entries: usize, bytes: usize) -> Self {
-        Self {
-            bytes: Vec::with_capacity(bytes),
-            entries: Vec::with_capacity(entries),
-            sorted: Vec::with_capacity(entries),
-            ..Self::default()
+/// Memory for one open set, kept from one sealing to the next: fresh pages would cost a fault each.
+#[derive(Debug, Default)]
+pub(crate) struct MergeScratch(Part);
+
+/// The part of a source: its own, or memory that was lent to it.
+#[derive(Debug)]
+enum PartMemory<'a> {
+    Own(Part),
+    Lent(&'a mut Part),
+}
+
+impl Deref for PartMemory<'_> {
+    type Target = Part;
+
+    fn deref(&self) -> &Part {
+        match self {
+            Self::Own(part) => part,
+            Self::Lent(part) => part,
         }
+    }
+}
+
+impl DerefMut for PartMemory<'_> {
+    fn deref_mut(&mut self) -> &mut Part {
+        match self {
+            Self::Own(part) => part,
+            Self::Lent(part) => part,
+        }
+    }
+}
+
+impl Part {
+    fn reserve(&mut self, entries: usize, bytes: usize) {
+        self.bytes.reserve_exact(bytes);
+        self.entries.reserve_exact(entries);
+        self.sorted.reserve_exact(entries);
     }
 
     fn clear(&mut self) {
@@ -74,6 +103,15 @@ impl Part {
         self.bytes.extend_from_slice(key.id);
         let place = place.unwrap_or(NOWHERE);
         self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, place });
+    }
+
+    fn copy(&mut self, set: &OpenSet, hasher: IdHasher, keep: impl Fn(&Version) -> bool) {
+        self.reserve(set.len(), set.id_bytes());
+        for entry in set.iter().filter(|e| keep(&e.version)) {
+            let (hash, place) = (hasher.hash(entry.key), Some(entry.lsn));
+            self.push(Merged { hash, key: entry.key, version: entry.version, place });
+        }
+        self.sort();
     }
 
     fn key(&self, entry: &PartEntry) -> Key<'_> {
@@ -130,27 +168,31 @@ impl Part {
 pub(crate) struct Source<'a> {
     run: Option<RunReader<'a>>,
     bucket: u32,
-    part: Part,
+    part: PartMemory<'a>,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn run(run: RunReader<'a>) -> Self {
-        Self { run: Some(run), bucket: 0, part: Part::default() }
+        Self { run: Some(run), bucket: 0, part: PartMemory::Own(Part::default()) }
     }
 
-    /// The entries of an open set for which `keep` says so. They are copied: a lock need not be held.
-    pub(crate) fn open_set(
+    /// The entries of an open set. They are copied: a lock need not be held.
+    pub(crate) fn open_set(set: &OpenSet, hasher: IdHasher) -> Self {
+        let mut part = Part::default();
+        part.copy(set, hasher, |_| true);
+        Self { run: None, bucket: 0, part: PartMemory::Own(part) }
+    }
+
+    /// The entries of an open set for which `keep` says so, copied into `scratch`.
+    pub(crate) fn open_set_in(
+        scratch: &'a mut MergeScratch,
         set: &OpenSet,
         hasher: IdHasher,
         keep: impl Fn(&Version) -> bool,
     ) -> Self {
-        let mut part = Part::with_capacity(set.len(), set.id_bytes());
-        for entry in set.iter().filter(|e| keep(&e.version)) {
-            let (hash, place) = (hasher.hash(entry.key), Some(entry.lsn));
-            part.push(Merged { hash, key: entry.key, version: entry.version, place });
-        }
-        part.sort();
-        Self { run: None, bucket: 0, part }
+        scratch.0.clear();
+        scratch.0.copy(set, hasher, keep);
+        Self { run: None, bucket: 0, part: PartMemory::Lent(&mut scratch.0) }
     }
 
     /// Makes sure that the part holds the next entry, if there is one.
@@ -160,7 +202,7 @@ impl<'a> Source<'a> {
                 return Ok(());
             };
             self.part.clear();
-            let part = &mut self.part;
+            let part = &mut *self.part;
             run.bucket(self.bucket, |entry| part.push(entry))?;
             self.bucket += 1;
             // Written in this order; sorted again because a healed chunk need not be.
@@ -230,7 +272,7 @@ impl<'a> MergeCursor<'a> {
     ) -> Result<(), E> {
         let others = self.sources.iter().enumerate().filter(|(i, _)| *i != source);
         let bound = others.filter_map(|(_, s)| s.part.order()).min();
-        let part = &mut self.sources[source].part;
+        let part = &mut *self.sources[source].part;
         loop {
             part.touch_ahead();
             let Some(entry) = part.peek() else { break };

@@ -15,7 +15,7 @@ pub(crate) use chunk::ChunkWriter;
 #[cfg(feature = "fuzzing")]
 pub(crate) use chunk::fuzz_chunk;
 pub(crate) use chunk_cache::{ChunkCache, Step};
-pub(crate) use merge::{MergeCursor, Merged, Source};
+pub(crate) use merge::{MergeCursor, MergeScratch, Merged, Source};
 pub(crate) use open_set::{EntryPlace, OpenEntry, OpenSet};
 pub(crate) use place_file::{PlaceFile, PlaceFiles};
 #[cfg(feature = "fuzzing")]

@@ -19,7 +19,7 @@ fn seal(shard: &mut Shard, chunks: &MemoryChunks, run: u64) {
     let mut writer = RunWriter::new(chunks, SEED, run, 0, GenId::FOREVER, size, 1, 0);
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
-    let source = Source::open_set(&set, hasher, |_| true);
+    let source = Source::open_set(&set, hasher);
     let merged = MergeCursor::new(vec![source]).for_each(|entry| {
         filter.insert(entry.hash);
         writer.push(entry)
