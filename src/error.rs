@@ -58,7 +58,7 @@ pub enum Error {
     Closed,
     /// The store, or another one, was opened before this process was forked; see [`ErrorKind::FixCall`].
     #[error(
-        "a store was opened before this process was forked and belongs to the parent: fork first and open the store afterwards, in the process that uses it, or pass the ids to that process"
+        "this process was forked after a store was opened; the store belongs to the parent. Fork before opening, or send the ids to the parent"
     )]
     Forked,
     /// The arguments are wrong; see [`ErrorKind::FixCall`].
@@ -197,6 +197,11 @@ impl Error {
     }
 }
 
+// Error numbers of Linux, macOS and the BSDs.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
+const EFBIG: i32 = 27;
+
 /// Says whether an operating-system error means "no room": a full disk or an exhausted quota.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -205,8 +210,8 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
 /// Says whether the process or the machine lacks something that has nothing to do with the file: descriptors, memory,
 /// threads, the size that a file may have.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
-    let few = error.raw_os_error().is_some_and(|code| !advice(Some(code)).is_empty());
-    few || matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
+    let is_limit = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE | EFBIG));
+    is_limit || matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
 }
 
 /// Repeats a call that a signal has interrupted, but not for ever: some file systems answer `EINTR` as long as a signal is
@@ -223,10 +228,6 @@ pub(crate) fn retry_interrupted<T>(
 
 /// What to do about an operating-system error whose own text does not say it.
 pub(crate) fn advice(code: Option<i32>) -> &'static str {
-    // The numbers of Linux, macOS and the BSDs.
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
-    const EFBIG: i32 = 27;
     match code {
         Some(EMFILE) if cfg!(unix) => {
             ": raise the limit on open files of this process (`ulimit -n`, `LimitNOFILE=`)"

@@ -6,7 +6,7 @@ use self::folder::HeldFolder;
 use super::mapped::Mapping;
 use super::{COPIED_MAX, Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, RwLock};
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -104,23 +104,9 @@ impl Disk for RealDisk {
     }
 
     fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(e) => return Err(e),
-        };
-        match file.try_lock_shared() {
-            Ok(()) => Ok(Some(Box::new(SharedLock { _file: file }))),
-            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
-            Err(TryLockError::Error(error)) => Err(error),
-        }
+        let folder = or_current(path.parent().unwrap_or(Path::new("")));
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        HeldFolder::open(folder, self.clone())?.lock_shared(&folder.join(name))
     }
 
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>> {
@@ -130,23 +116,6 @@ impl Disk for RealDisk {
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         let stat = rustix::fs::statvfs(dir).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-}
-
-/// Keeps writers away while a store is read; closing the file lets go of it.
-#[derive(Debug)]
-struct SharedLock {
-    _file: File,
-}
-
-/// A reader writes nothing, so it has nothing to look after.
-impl LockGuard for SharedLock {
-    fn check(&self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn touch(&self) -> io::Result<()> {
-        Ok(())
     }
 }
 

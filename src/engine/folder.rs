@@ -47,8 +47,8 @@ impl Engine {
         match self.lock.lock().as_ref().map(|lock| lock.check()) {
             Some(Err(e)) => {
                 let dir = self.dir.display();
-                let what = "another process may have been let in";
-                Err(self.stop_on_folder(format!("{dir} or LOCK in it was removed ({e}): {what}")))
+                let why = format!("{dir}, or LOCK in it, was removed or replaced ({e})");
+                Err(self.stop_on_folder(why))
             }
             _ => Ok(()),
         }

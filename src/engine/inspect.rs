@@ -7,6 +7,7 @@ use crate::disk::LockGuard;
 use crate::engine::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::namespaces::DEFAULT_NAME;
 use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper, nothing_there};
+use crate::engine::stats::segments;
 use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -71,7 +72,7 @@ impl fmt::Display for StoreSummary {
         writeln!(f, "records unsealed  {}", self.records_unsealed)?;
         writeln!(f, "generations       {}", self.generations)?;
         writeln!(f, "shards            {}", self.shards)?;
-        writeln!(f, "log               {mib:.1} MiB in {} segments", self.log_segments)?;
+        writeln!(f, "log               {mib:.1} MiB in {}", segments(self.log_segments))?;
         write!(f, "namespaces        {}", self.namespaces.len())?;
         for ns in &self.namespaces {
             write!(f, "\n  {:?}", ns.name)?;
@@ -89,9 +90,12 @@ impl Inspector {
     /// Opens a store to read it, and writes nothing.
     pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Self> {
         settings.check()?;
-        let is_missing =
-            matches!(settings.disk.list(dir), Err(e) if e.kind() == io::ErrorKind::NotFound);
-        if is_missing || identify(dir, &settings)? == Folder::New {
+        let disk = settings.disk.hold(dir).map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => nothing_there(dir),
+            _ => Error::io("open", dir, e),
+        })?;
+        let settings = Settings { disk, ..settings };
+        if identify(dir, &settings)? == Folder::New {
             return Err(nothing_there(dir));
         }
         let path = dir.join(LOCK);

@@ -74,7 +74,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
 }
 
 pub(super) fn nothing_there(dir: &Path) -> Error {
-    let why = "there is nothing in this place".to_owned();
+    let why = "the folder is missing or empty".to_owned();
     Error::NotAStore { path: dir.to_owned(), why }
 }
 
@@ -169,7 +169,7 @@ pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         ours.iter().any(|own| name == Path::new(own)) || chunks::is_aside(name, SLED_DIR)
     };
     if let Some(other) = names.iter().find(|name| !is_ours(name)) {
-        return not(format!("it holds other things ({})", other.display()));
+        return not(format!("it contains something else ({})", other.display()));
     }
     let inner = |name| files_in(&*settings.disk, &dir.join(name));
     let log = inner(LOG_DIR)?;
@@ -200,7 +200,9 @@ pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
     let sled = dir.join(SLED_DIR);
     match chunks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
         Whose::Nobody | Whose::Ours => Ok(Folder::New),
-        Whose::Foreign(_) => not(format!("{SLED_DIR} in it is not ours (it carries no mark)")),
+        Whose::Foreign(_) => {
+            not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
+        }
     }
 }
 

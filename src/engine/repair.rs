@@ -70,7 +70,8 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         return not(why);
     }
     let _lock = lock(dir, settings)?;
-    let source = source_dir(disk, dir)?;
+    let has_manifest = read_manifest(disk, &dir.join(MANIFEST))?.is_some();
+    let source = source_dir(disk, dir, has_manifest)?;
     let seeds = log::seeds(disk, &source)?;
     let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
     // The log is the truth: a manifest of another store is none.
@@ -203,10 +204,11 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
 }
 
-/// The log to save from: the log, or, after a repair that did not end, the one moved away last.
-fn source_dir(disk: &dyn Disk, dir: &Path) -> Result<PathBuf> {
+/// The log to save from: the log, or, after a repair that did not end, the one moved away last. A folder with a manifest is
+/// none of those: there, an older repair left what was moved away, and the claims made since are not in it.
+fn source_dir(disk: &dyn Disk, dir: &Path, has_manifest: bool) -> Result<PathBuf> {
     let log = dir.join(LOG_DIR);
-    if list(disk, &log)?.is_some_and(|names| !names.is_empty()) {
+    if has_manifest || list(disk, &log)?.is_some_and(|names| !names.is_empty()) {
         return Ok(log);
     }
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;

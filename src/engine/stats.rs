@@ -201,11 +201,16 @@ impl fmt::Display for Stats {
         line("memory, unsealed ids", mib(self.memory_unsealed_bytes))?;
         line("memory, chunks", mib(self.memory_chunk_bytes))?;
         line("memory, filters", mib(self.memory_filter_bytes))?;
-        let log = format!("{} in {} segments", mib(self.log_bytes), self.log_segments);
+        let log = format!("{} in {}", mib(self.log_bytes), segments(self.log_segments));
         line("disk, log", log)?;
         line("disk, sled", mib(self.sled_bytes))?;
         line("replayed at open", format!("{} records", self.replayed_records))?;
         line("cut from torn tail", format!("{} bytes", self.cut_bytes))?;
         line("clock held back", format!("{} ms", self.clock_held_ms))
     }
+}
+
+/// A number of segments, for people.
+pub(super) fn segments(count: u64) -> String {
+    format!("{count} segment{}", if count == 1 { "" } else { "s" })
 }

@@ -32,6 +32,7 @@ pub struct ExportEntry<'a> {
 
 /// A claim to be imported.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ImportEntry {
     /// The id, byte for byte.
     pub id: Vec<u8>,
@@ -41,6 +42,20 @@ pub struct ImportEntry {
     pub first_seen: Timestamp,
     /// When the claim ends; [`Timestamp::NEVER`] if it does not.
     pub deadline: Timestamp,
+}
+
+impl ImportEntry {
+    /// A claim of an id as it is; `deadline` is [`Timestamp::NEVER`] if it does not end.
+    #[must_use]
+    pub fn new(id: impl Into<Vec<u8>>, first_seen: Timestamp, deadline: Timestamp) -> Self {
+        Self { id: id.into(), is_hash: false, first_seen, deadline }
+    }
+
+    /// The same, of an id above the limit of which only the BLAKE3 hash is known: 32 bytes.
+    #[must_use]
+    pub fn hashed(self) -> Self {
+        Self { is_hash: true, ..self }
+    }
 }
 
 impl Engine {

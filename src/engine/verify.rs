@@ -1,6 +1,7 @@
 //! The integrity check: reads everything once and holds log, chunks and filters against each other.
 
 use crate::engine::Engine;
+use crate::engine::stats::segments;
 use crate::error::{Error, Result};
 use crate::exact::{Merged, RunReader, SealedAccess};
 use crate::id::Key;
@@ -36,7 +37,7 @@ impl VerifyReport {
 
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "log       {} records in {} segments", self.log_records, self.segments)?;
+        writeln!(f, "log       {} records in {}", self.log_records, segments(self.segments))?;
         writeln!(
             f,
             "sealed    {} entries in {} chunks of {} runs",

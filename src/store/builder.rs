@@ -56,7 +56,7 @@ impl Builder {
     /// least. Nothing of it is taken before it is used.
     ///
     /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each sealed id; what sled keeps beyond
-    /// its share and what sealing, merging and the allocator need, some 60 MB with a small budget and more with many ids;
+    /// its share and what sealing, merging and the allocator need, some 60 to 80 MB with a small budget and more with many ids;
     /// and pages of the log that are mapped, which the system can take back.
     pub fn memory_budget(self, bytes: usize) -> Self {
         self.set(|s| s.memory_budget = bytes)

@@ -88,8 +88,8 @@ impl ClaimOptions {
     }
 
     /// How long the call may wait for a reservation of somebody else or for room in memory, instead of the
-    /// store's [`wait_max`](crate::Builder::wait_max). Then it ends with [`Retry`](crate::ErrorKind::Retry)
-    /// and has claimed nothing. Zero means not to wait: for callers that must not block, such as async tasks.
+    /// store's [`wait_max`](crate::Builder::wait_max). Then it ends with [`Retry`](crate::ErrorKind::Retry),
+    /// or, if the wait was for memory and flushing has failed, with that error. Nothing was claimed. Zero means not to wait: for callers that must not block, such as async tasks.
     ///
     /// Reads and writes of files are no waits in this sense, and neither is the sync at
     /// [`Durability::Disk`]. Of a reservation, it is the wait of `reserve` itself and of each `confirm`.

@@ -97,7 +97,8 @@ impl Store {
     /// # Errors
     ///
     /// [`Locked`](crate::ErrorKind::Locked) if another process has it open,
-    /// [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store or a newer release wrote it,
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store, a newer release wrote it, or in a forked child,
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if the disk has no room for what opening writes,
     /// [`Repair`](crate::ErrorKind::Repair) if its log or manifest is damaged,
     /// [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written, or the process may open
     /// no more files or start no more threads; the message says which.
@@ -206,8 +207,10 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) for an empty id or one over 1,024 bytes,
+    /// [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (unless
+    /// [`Builder::hash_long_ids`]), or in a forked child,
     /// [`StorageFull`](crate::ErrorKind::StorageFull) when there is no room (nothing was claimed),
+    /// [`Environment`](crate::ErrorKind::Environment) when memory is full and flushing cannot write (nothing was claimed),
     /// [`Retry`](crate::ErrorKind::Retry) when a wait took too long,
     /// [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync: whether this very call left a
     /// claim is then known after reopening.

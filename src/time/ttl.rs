@@ -139,8 +139,8 @@ impl FromStr for Ttl {
             };
             let Some(at) = units.iter().position(|(name, _)| *name == unit) else {
                 return Err(Error::invalid(format!(
-                    "{text:?} is not a ttl: {unit:?} stands behind a unit that is as short or shorter; write \
-                     the longest unit first and each once, such as 1d12h30m"
+                    "{text:?} is not a ttl: {unit:?} is repeated or out of order; write the \
+                     longest unit first, each once, such as 1d12h30m"
                 )));
             };
             ms = ms.saturating_add(count.saturating_mul(units[at].1));

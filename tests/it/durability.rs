@@ -211,7 +211,7 @@ fn i6_every_answer_that_tells_of_a_claim_waits_for_it() {
 
 fn imported(id: &str) -> ImportEntry {
     let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
-    ImportEntry { id: id.into(), is_hash: false, first_seen, deadline }
+    ImportEntry::new(id, first_seen, deadline)
 }
 
 /// A set that waits to be sealed is still only in memory and in the log.

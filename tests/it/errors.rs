@@ -46,11 +46,9 @@ fn calls_that_cannot_succeed_say_what_is_allowed() {
         refused(Store::builder("/x").ttl(ttl).disk(SimDisk::new()).open(), fix, "ttl");
     }
     let at = |ms| Timestamp::from_millis(NOW + ms);
-    let backwards =
-        ImportEntry { id: b"a".to_vec(), is_hash: false, first_seen: at(2), deadline: at(2) };
+    let backwards = ImportEntry::new(b"a", at(2), at(2));
     refused(store.import("default", &[backwards]), fix, "ends before it begins");
-    let nameless =
-        ImportEntry { id: Vec::new(), is_hash: false, first_seen: at(0), deadline: at(2) };
+    let nameless = ImportEntry::new(Vec::new(), at(0), at(2));
     refused(store.import("default", &[nameless]), fix, "1 to 1,024 bytes");
     refused(store.import("", &[]), fix, "name");
     assert!(!store.contains("a").unwrap() && !store.contains("good").unwrap());
@@ -64,12 +62,7 @@ fn a_wait_that_ends_and_a_disk_that_is_full_can_be_tried_again() {
     refused(store.claim("held"), ErrorKind::Retry, "timed out");
     refused(store.forget("held"), ErrorKind::Retry, "timed out");
     let at = Timestamp::from_millis(NOW);
-    let entry = ImportEntry {
-        id: b"held".to_vec(),
-        is_hash: false,
-        first_seen: at,
-        deadline: Timestamp::NEVER,
-    };
+    let entry = ImportEntry::new(b"held", at, Timestamp::NEVER);
     refused(store.import("default", &[entry]), ErrorKind::Retry, "timed out");
     drop(held);
     assert!(store.claim("held").unwrap().is_first_seen());

@@ -231,6 +231,9 @@ fn i12_neither_links_nor_pipes_are_followed_in_the_place_of_our_files() {
             put(&path.join(name), &other);
             let before = fs::read(&other).unwrap();
             builder(&path, &clock).open().expect_err(what);
+            let read =
+                builder(&path, &clock).open_read_only().and_then(|s| s.get("default", id(1)));
+            read.expect_err(what);
             assert!(fs::read(&other).unwrap() == before, "{what} in the place of {name}");
         }
     }

@@ -34,7 +34,7 @@ fn assert_forked<T: std::fmt::Debug>(answer: Result<T>) {
     let error = answer.expect_err("the store belongs to the parent");
     assert_eq!(error.kind(), ErrorKind::FixCall, "{error}");
     assert!(matches!(error, Error::Forked), "{error}");
-    assert!(error.to_string().contains("fork first"), "{error}");
+    assert!(error.to_string().contains("Fork before opening"), "{error}");
 }
 
 /// Every call that there is, and then dropping.

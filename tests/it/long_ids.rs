@@ -43,7 +43,7 @@ fn a_long_id_is_refused_unless_it_was_asked_for() {
     refused(store.get(long(0)).err().map(|e| e.kind()));
     refused(store.forget(long(0)).err().map(|e| e.kind()));
     let (first_seen, deadline) = (Timestamp::from_millis(1), Timestamp::NEVER);
-    let entry = ImportEntry { id: long(0), is_hash: false, first_seen, deadline };
+    let entry = ImportEntry::new(long(0), first_seen, deadline);
     refused(store.import("default", &[entry]).err().map(|e| e.kind()));
 }
 
@@ -131,14 +131,15 @@ fn a_long_id_is_exported_as_its_hash_and_imported_from_it() {
     assert_eq!(from.namespace("n").unwrap().claim(long(7)).unwrap(), Claim::FirstSeen);
     let id = exported_hash(&from);
     let (first_seen, deadline) = (Timestamp::from_millis(5), Timestamp::NEVER);
-    let entry = ImportEntry { id, is_hash: true, first_seen, deadline };
+    let entry = ImportEntry::new(id, first_seen, deadline).hashed();
     // A store that does not hash long ids takes over those of one that does.
     let to = sim(&two, &clock()).open().unwrap();
     assert_eq!(to.import("n", std::slice::from_ref(&entry)).unwrap(), 1);
     drop(to);
     let to = hashing(sim(&two, &clock()));
     assert!(to.namespace("n").unwrap().claim(long(7)).unwrap().is_duplicate());
-    let cut = ImportEntry { id: entry.id[1..].to_vec(), ..entry };
+    let mut cut = entry;
+    cut.id.remove(0);
     assert_eq!(to.import("n", &[cut]).unwrap_err().kind(), ErrorKind::FixCall);
 }
 

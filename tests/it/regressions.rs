@@ -133,7 +133,7 @@ fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
     assert!(store.forget(id(1)).unwrap());
     let (first_seen, deadline) =
         (Timestamp::from_millis(NOW), Timestamp::from_millis(NOW + 60_000));
-    let entry = ImportEntry { id: id(1).to_vec(), is_hash: false, first_seen, deadline };
+    let entry = ImportEntry::new(id(1).to_vec(), first_seen, deadline);
     assert_eq!(store.import("default", &[entry]).unwrap(), 1);
     clock.advance(Duration::from_secs(3600));
     fill(&store, 2_000_000..2_004_000);
@@ -519,7 +519,7 @@ fn i6_an_import_of_what_was_in_a_buffer_was_lost_by_a_kill() {
     let options = ClaimOptions::new().durability(firstseen::Durability::Buffered);
     assert!(store.claim_with("a", options).unwrap().is_first_seen());
     let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
-    let entry = ImportEntry { id: b"a".to_vec(), is_hash: false, first_seen, deadline };
+    let entry = ImportEntry::new(b"a", first_seen, deadline);
     assert_eq!(store.import("default", &[entry]).unwrap(), 0);
     assert!(sim(&disk.kill(), &clock).open().unwrap().contains("a").unwrap());
 }
@@ -720,12 +720,7 @@ fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
         clock.advance(Duration::from_secs(5));
         seal(&store);
         let long_ago = Timestamp::from_millis(NOW - 50_000);
-        let entry = ImportEntry {
-            id: b"a".to_vec(),
-            is_hash: false,
-            first_seen: long_ago,
-            deadline: Timestamp::NEVER,
-        };
+        let entry = ImportEntry::new(b"a", long_ago, Timestamp::NEVER);
         assert_eq!(store.import("default", &[entry]).unwrap(), 1);
         seal(&store);
         store.close().unwrap();

@@ -276,7 +276,10 @@ fn i1_i11_claims_of_a_namespace_whose_name_is_lost_are_nobody_elses() {
     let builder = || builder(&disk).clock(clock.clone());
     let report = builder().repair().unwrap();
     assert_eq!(report.renamed_namespaces, ["recovered-1"]);
-    assert!(report.to_string().contains("namespace recovered-1: its own name is lost"), "{report}");
+    assert!(
+        report.to_string().contains("namespace recovered-1: the original name is lost"),
+        "{report}"
+    );
     let store = builder().open().unwrap();
     let (other, recovered) =
         (store.namespace("other").unwrap(), store.find_namespace("recovered-1").unwrap());
@@ -358,6 +361,14 @@ fn i11_a_store_without_its_log_folder_is_repaired() {
         claim_all_first(&store, 0..50);
         store.sync().unwrap();
         let disk = disk.kill();
+        // What an earlier repair has left is not the log of this store any more.
+        let old = Path::new("/s/log.damaged-001");
+        disk.create_dir_all(old).unwrap();
+        for name in disk.list(Path::new("/s/log")).unwrap() {
+            let bytes = disk.read(&Path::new("/s/log").join(&name)).unwrap();
+            let file = disk.create_new(&old.join(&name)).unwrap();
+            file.write_all_at(&bytes, 0).unwrap();
+        }
         disk.remove_dir_all(Path::new("/s/log")).unwrap();
         let error = builder(&disk, &clock).open().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Repair, "{error}");

@@ -26,7 +26,7 @@ fn import(store: &Store, all: &All) -> u64 {
     let entry = |(key, (first_seen, deadline)): (&(String, Vec<u8>), &(u64, u64))| {
         let (first_seen, deadline) =
             (Timestamp::from_millis(*first_seen), Timestamp::from_millis(*deadline));
-        let entry = ImportEntry { id: key.1.clone(), is_hash: false, first_seen, deadline };
+        let entry = ImportEntry::new(key.1.clone(), first_seen, deadline);
         store.import(&key.0, &[entry]).expect("imports")
     };
     all.iter().map(entry).sum()
@@ -79,11 +79,8 @@ fn an_import_respects_what_is_there_and_what_has_ended() {
     let _ = store.claim("live").unwrap();
     let _ = store.claim("gone").unwrap();
     assert!(store.forget("gone").unwrap());
-    let entry = |id: &str, first_seen: u64, deadline: u64| ImportEntry {
-        id: id.into(),
-        is_hash: false,
-        first_seen: Timestamp::from_millis(first_seen),
-        deadline: Timestamp::from_millis(deadline),
+    let entry = |id: &str, first_seen: u64, deadline: u64| {
+        ImportEntry::new(id, Timestamp::from_millis(first_seen), Timestamp::from_millis(deadline))
     };
     let never = u64::MAX;
     let entries = [
@@ -125,7 +122,7 @@ fn i1_an_import_waits_for_a_reservation() {
     let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
     let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("new") };
     let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
-    let entries = [ImportEntry { id: b"a".to_vec(), is_hash: false, first_seen, deadline }];
+    let entries = [ImportEntry::new(b"a", first_seen, deadline)];
     assert_eq!(store.import("default", &entries).unwrap_err().kind(), ErrorKind::Retry);
     assert!(!store.contains("a").unwrap(), "held, not claimed");
     held.confirm().unwrap();

@@ -16,7 +16,7 @@ Exit codes:
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
   130, 143  ended by SIGINT or SIGTERM, in order (dedup)
-  141  the reader of standard output went away before the end";
+  141  the reader of standard output closed it early (dedup, import, export, completions, man)";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
 ///
@@ -113,11 +113,11 @@ pub(crate) struct DedupArgs {
     #[arg(long, value_name = "COLUMN", group = "id", conflicts_with = "null")]
     pub(crate) csv: Vec<String>,
 
-    /// What stands between two fields, one byte [default: a tab for --field, a comma for --csv].
+    /// Field separator, one byte [default: a tab for --field, a comma for --csv].
     #[arg(long, value_name = "C", conflicts_with = "key")]
     pub(crate) delimiter: Option<String>,
 
-    /// How long a claim lives, such as 90s, 30m, 12h, 7d, or forever [default: the namespace's own].
+    /// How long a claim lives, such as 90s, 12h, 1d12h, 7d, 1y, or forever [default: the namespace's own].
     #[arg(long, value_parser = parse_ttl)]
     pub(crate) ttl: Option<Ttl>,
 
@@ -146,7 +146,7 @@ pub(crate) struct DedupArgs {
     #[arg(long, short = '0')]
     pub(crate) null: bool,
 
-    /// Any run of blanks and tabs stands between two fields of --field, as in awk.
+    /// Fields of --field are separated by runs of blanks and tabs, as in awk.
     #[arg(long, requires = "field", conflicts_with = "delimiter")]
     pub(crate) blanks: bool,
 
@@ -162,14 +162,17 @@ pub(crate) struct DedupArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) max_id: Option<usize>,
 
-    /// Memory for unsealed ids and kept chunks, such as 64M or 1G; the process takes some 60 MB and 2.5 bytes an id more.
+    /// Memory for unflushed ids and cached blocks, such as 64M or 1G. The process needs 60 to 80 MB and
+    /// 2.5 bytes per id on top.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<usize>,
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 
-    /// Answers as always but claims nothing and makes no store. The new ids of the run are kept in memory.
+    /// Prints what a run would print, but claims nothing and creates no store.
+    ///
+    /// An existing store is opened as usual, so its folder must be writable. New ids are kept in memory.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
@@ -185,15 +188,14 @@ pub(crate) struct DedupArgs {
     #[arg(long, conflicts_with = "duplicates_to")]
     pub(crate) repeated: bool,
 
-    /// Print each first-seen line behind the number of times that its id came in this run, as `uniq -c`
-    /// does.
+    /// Prefix each first-seen line with how often its id occurred in this run, like `uniq -c`.
     ///
     /// Lines are printed, and their ids claimed, at the end of the input. Until then all new ones are kept in
     /// memory.
     #[arg(long, conflicts_with = "repeated")]
     pub(crate) count: bool,
 
-    /// No summary; errors are still said.
+    /// No summary; errors are still printed.
     #[arg(long, short, conflicts_with = "json")]
     pub(crate) quiet: bool,
 }
@@ -201,8 +203,7 @@ pub(crate) struct DedupArgs {
 /// What to do while another process has the store open.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct WaitArgs {
-    /// Wait this long for another process to close the store, such as 30s or 5m, instead of failing at
-    /// once.
+    /// Wait up to this long for another process to close the store, such as 30s or 5m.
     #[arg(long, value_name = "DURATION", value_parser = parse_wait)]
     pub(crate) wait: Option<Duration>,
 }
@@ -269,7 +270,8 @@ pub(crate) struct IdArgs {
 
 /// Claims ids and says of each whether it is the first time; exit code 1 if one of them is a duplicate.
 ///
-/// What `SET key 1 NX` is for Redis. All ids are claimed in one step.
+/// What `SET key 1 NX` is for Redis. All ids are claimed in one step, before the answers are printed: where
+/// they cannot be written (exit code 3), the ids are claimed all the same.
 #[derive(Debug, Parser)]
 #[command(after_help = "Put `--` in front of an id that begins with a hyphen.")]
 pub(crate) struct ClaimArgs {
@@ -281,7 +283,7 @@ pub(crate) struct ClaimArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) store: PathBuf,
 
-    /// How long the claims live, such as 90s, 30m, 12h, 7d, or forever [default: the namespace's own].
+    /// How long the claims live, such as 90s, 12h, 1d12h, 7d, 1y, or forever [default: the namespace's own].
     #[arg(long, value_parser = parse_ttl)]
     pub(crate) ttl: Option<Ttl>,
 
@@ -338,7 +340,7 @@ pub(crate) struct ForgetArgs {
     pub(crate) wait: WaitArgs,
 }
 
-/// Shows what a store holds and how it is doing.
+/// Shows what a store holds. Only reads.
 #[derive(Debug, Parser)]
 pub(crate) struct StoreReportArgs {
     /// Folder of the store.
@@ -370,9 +372,8 @@ pub(crate) struct RepairArgs {
 const NDJSON: &str = "\
 One JSON object a line:
   {\"namespace\":\"default\",\"id\":\"evt-1\",\"first_seen\":1767225600000,\"deadline\":null}
-An id that is not UTF-8 stands as \"id_hex\" instead of \"id\", one of more than 1024 bytes as its hash,
-\"id_blake3\". Times are milliseconds since 1970-01-01
-UTC; a deadline of null is never.";
+An id that is not UTF-8 is written as \"id_hex\", one of more than 1024 bytes as \"id_blake3\".
+Times are milliseconds since 1970-01-01 UTC; a null deadline means never.";
 
 /// Prints every claim of a store as NDJSON.
 #[derive(Debug, Parser)]
@@ -406,6 +407,10 @@ pub(crate) struct ImportArgs {
     /// Each line is an id, and is claimed now; a carriage return at its end does not belong to it.
     #[arg(long)]
     pub(crate) lines: bool,
+
+    /// Leave out empty lines.
+    #[arg(long)]
+    pub(crate) skip_empty: bool,
 
     /// How long the claims of --lines live [default: the namespace's own].
     #[arg(long, value_parser = parse_ttl, requires = "lines")]
@@ -449,7 +454,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
 
-    /// Memory for unsealed ids and kept chunks, such as 64M or 1G; the process takes some 60 MB and 2.5 bytes an id more.
+    /// Memory for unflushed ids and cached blocks, such as 64M or 1G. The process needs 60 to 80 MB and
+    /// 2.5 bytes per id on top.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<usize>,
 

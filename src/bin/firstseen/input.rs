@@ -196,11 +196,23 @@ impl Input {
     /// before anything is claimed. Says whether enough of it has arrived.
     #[cold]
     fn check_beginning(&mut self) -> Result<bool, Failure> {
-        if matches!(self.ending, Ending::Byte(byte) if byte != b'\n') {
-            self.checked = true; // any bytes may stand between NUL bytes
+        let bytes = &self.buffer[..self.filled];
+        if let Ending::Byte(byte) = self.ending
+            && byte != b'\n'
+        {
+            // Any bytes may stand between NUL bytes, but a mark is no part of the first of them.
+            let could_be_mark = bytes.len() < BYTE_ORDER_MARK.len()
+                && BYTE_ORDER_MARK.starts_with(bytes)
+                && !self.at_end;
+            if could_be_mark {
+                return Ok(false);
+            }
+            if bytes.starts_with(BYTE_ORDER_MARK) {
+                self.mark = BYTE_ORDER_MARK.len();
+            }
+            self.checked = true;
             return Ok(true);
         }
-        let bytes = &self.buffer[..self.filled];
         let line_feed = memchr(b'\n', bytes);
         let sample = &bytes[..bytes.len().min(SAMPLE_BYTES)];
         let has_enough = line_feed.is_some() || self.at_end || bytes.len() >= FIRST_LINE_BYTES;
@@ -208,7 +220,12 @@ impl Input {
             return Ok(false);
         }
         let name = &self.name;
-        if let Some(order) = utf16(sample) {
+        if is_utf32(sample) {
+            return Err(Failure::data(format!(
+                "{name} is UTF-32, not UTF-8; convert it with iconv"
+            )));
+        }
+        if let Some(order) = utf16(sample).or_else(|| utf16_lines(bytes)) {
             return Err(Failure::data(format!(
                 "{name} is UTF-16 ({order}), not UTF-8; convert it: iconv -f UTF-16{order} -t UTF-8"
             )));
@@ -216,9 +233,7 @@ impl Input {
         let first = &bytes[..line_feed.unwrap_or(bytes.len()).min(FIRST_LINE_BYTES)];
         let inner = first.strip_suffix(b"\r").unwrap_or(first);
         let is_csv = matches!(self.ending, Ending::Csv { .. });
-        if memchr(b'\r', inner).is_some()
-            && (line_feed.is_none() || is_csv && !inner.contains(&b'"'))
-        {
+        if memchr(b'\r', inner).is_some() && line_feed.is_none() && !is_csv {
             return Err(Failure::data(format!(
                 "{name}: lines end with a carriage return alone; convert them: tr '\\r' '\\n'"
             )));
@@ -346,9 +361,59 @@ fn utf16(sample: &[u8]) -> Option<&'static str> {
     }
 }
 
+/// Says the byte order of UTF-16 without a mark and without Latin letters: each line feed has a NUL beside it, always on the
+/// same side, and begins at an even place.
+fn utf16_lines(bytes: &[u8]) -> Option<&'static str> {
+    let mut orders = memchr_iter(b'\n', bytes).filter_map(|at| {
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&0);
+        let after = match bytes.get(at + 1) {
+            Some(next) => *next == 0,
+            None => return None, // it may not have arrived
+        };
+        Some(match (at % 2, before, after) {
+            (0, _, true) => Some("LE"),
+            (1, true, _) => Some("BE"),
+            _ => None,
+        })
+    });
+    let first = orders.next()??;
+    orders.all(|order| order == Some(first)).then_some(first)
+}
+
+/// Three of four bytes are NUL in UTF-32, in nearly all that is written.
+fn is_utf32(sample: &[u8]) -> bool {
+    let (fours, _) = sample.as_chunks::<4>();
+    let little = |four: &[u8; 4]| four[0] != 0 && four[3] == 0 && four[2] == 0 && four[1] < 0x20;
+    let big = |four: &[u8; 4]| four[0] == 0 && four[1] == 0 && four[2] < 0x20 && four[3] != 0;
+    sample.starts_with(b"\xff\xfe\0\0")
+        || sample.starts_with(b"\0\0\xfe\xff")
+        || fours.len() >= 2 && (fours.iter().all(little) || fours.iter().all(big))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::utf16;
+    use super::{is_utf32, utf16, utf16_lines};
+
+    fn wide<const N: usize>(text: &str, bytes: fn(u32) -> [u8; N]) -> Vec<u8> {
+        text.chars().flat_map(|c| bytes(c as u32)).collect()
+    }
+
+    #[test]
+    fn utf16_without_mark_and_latin_letters_is_told_by_its_line_feeds() {
+        let text = "привет\nмир\nпривет\n";
+        assert_eq!(utf16_lines(&wide(text, |c| (c as u16).to_le_bytes())), Some("LE"));
+        assert_eq!(utf16_lines(&wide(text, |c| (c as u16).to_be_bytes())), Some("BE"));
+        for text in [&b""[..], b"\n", b"a\nb\n", text.as_bytes(), b"ab\n\0x\nab\n"] {
+            assert_eq!(utf16_lines(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn utf32_is_told_from_utf16() {
+        assert!(is_utf32(&wide("id,x\n", u32::to_le_bytes)));
+        assert!(is_utf32(&wide("id,x\n", u32::to_be_bytes)));
+        assert!(!is_utf32(b"i\0d\0,\0x\0") && !is_utf32(b"\xff\xfea\0") && !is_utf32(b"abcdefgh"));
+    }
 
     #[test]
     fn utf16_is_told_from_text() {

@@ -83,7 +83,8 @@ impl From<firstseen::Error> for Failure {
     /// The one place where an error of the engine becomes an exit code.
     fn from(error: firstseen::Error) -> Self {
         let mut message = error.to_string();
-        if let firstseen::Error::Io { source, .. } = &error
+        if let firstseen::Error::Io { doing, source, .. } = &error
+            && !matches!(*doing, "open" | "read" | "list")
             && matches!(
                 source.kind(),
                 io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem

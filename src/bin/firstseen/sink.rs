@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{OFlags, fcntl_getfl};
 
-use crate::output::{Failure, stdout_failure};
+use crate::output::{self, Failure, stdout_failure};
 
 /// Bytes kept back at most between two flushes.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -43,7 +43,11 @@ impl Sink {
     /// A file to which lines are added; it is created if it is not there.
     pub(crate) fn append(path: &Path, terminator: u8) -> Result<Self, Failure> {
         let file = File::options().append(true).create(true).open(path).map_err(|error| {
-            Failure::call(format!("cannot open {} for writing: {error}", path.display()))
+            let doing = format!("open {} for writing", path.display());
+            if output::is_short_of_files(&error) {
+                return Failure::of_system(&doing, &error);
+            }
+            Failure::call(format!("cannot {doing}: {error}"))
         })?;
         let tail = last_byte(&file, path);
         Ok(Self::new(Some(path.to_owned()), file, terminator, tail))

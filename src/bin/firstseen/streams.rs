@@ -29,7 +29,7 @@ fn look_before_main() {
 /// Refuses a closed standard output (`>&-`): what is printed would be lost.
 pub(crate) fn check_stdout() -> Result<(), Failure> {
     if STDOUT_CLOSED.load(Ordering::Relaxed) {
-        return Err(Failure::data(
+        return Err(Failure::call(
             "standard output is closed; to drop what is printed, use >/dev/null",
         ));
     }

@@ -244,6 +244,26 @@ impl Disk for HeldFolder {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
+        let file = match self.held.open_file(path, OFlags::RDONLY) {
+            Ok(file) => file,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Box::new(SharedLock { _file: file }))),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn free_bytes(&self, _dir: &Path) -> Option<u64> {
         let stat = rustix::fs::fstatvfs(&self.held.folder).ok()?;
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
@@ -292,5 +312,22 @@ impl Drop for RealLock {
         // closing ours would not release them. A failure leaves it to the closing.
         let _ = rustix::fs::flock(&self.held.folder, FlockOperation::Unlock);
         let _ = self.file.unlock();
+    }
+}
+
+/// Keeps writers away while a store is read; closing the file lets go of it.
+#[derive(Debug)]
+struct SharedLock {
+    _file: File,
+}
+
+/// A reader writes nothing, so it has nothing to look after.
+impl LockGuard for SharedLock {
+    fn check(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn touch(&self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -123,13 +123,16 @@ impl fmt::Display for RepairReport {
         if self.rescued_records > 0 {
             writeln!(
                 f,
-                "rescued   {} records from the sled folder; what was not sealed is lost",
+                "rescued   {} records from the sled folder; claims not yet flushed are lost",
                 self.rescued_records
             )?;
         }
         self.write_lost(f)?;
         if self.forgotten_may_return {
-            writeln!(f, "forgotten ids may be duplicates again, if what forgot them is lost")?;
+            writeln!(
+                f,
+                "forgotten ids may be duplicates again: the record of a `forget` may be lost"
+            )?;
         }
         if self.manifest_rebuilt {
             writeln!(f, "manifest  written anew")?;
@@ -137,7 +140,7 @@ impl fmt::Display for RepairReport {
         for name in &self.renamed_namespaces {
             writeln!(
                 f,
-                "namespace {name}: its own name is lost, its claims are kept under this one"
+                "namespace {name}: the original name is lost; its claims are kept under this name"
             )?;
         }
         write!(f, "old log   kept in {}", old.display())

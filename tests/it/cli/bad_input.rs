@@ -26,7 +26,7 @@ fn an_error_is_said_once() {
 fn each_kind_of_bad_input_is_named() {
     let long = "x".repeat(1025);
     for (more, line, why) in [
-        (&[][..], "", "the id is empty"),
+        (&[][..], "", "the line is empty; --skip-empty"),
         (&["--max-id", "1K"], long.as_str(), "the id has 1025 bytes"),
         (&["--field", "2"], "a", "there is no field 2"),
         (&["--field", "2"], "a\t\tb", "the id is empty"),

@@ -100,11 +100,12 @@ impl World {
         if self.is_held(entries.iter().map(|(key, ..)| *key)) {
             return Ok(());
         }
-        let give = |(key, first_seen, deadline): &(KeyNo, u64, u64)| ImportEntry {
-            id: id_bytes(key.1),
-            is_hash: false,
-            first_seen: Timestamp::from_millis(*first_seen),
-            deadline: Timestamp::from_millis(*deadline),
+        let give = |(key, first_seen, deadline): &(KeyNo, u64, u64)| {
+            ImportEntry::new(
+                id_bytes(key.1),
+                Timestamp::from_millis(*first_seen),
+                Timestamp::from_millis(*deadline),
+            )
         };
         let given: Vec<ImportEntry> = entries.iter().map(give).collect();
         let mut first = true;
@@ -171,8 +172,7 @@ impl World {
             let id = id_bytes(key.1);
             let (from, to) =
                 (Timestamp::from_millis(*first_seen), Timestamp::from_millis(*deadline));
-            let entry =
-                ImportEntry { id: id.clone(), is_hash: false, first_seen: from, deadline: to };
+            let entry = ImportEntry::new(id.clone(), from, to);
             let added = other.import(&name_of(key.0), &[entry]).map_err(failed)?;
             if added != u64::from(*deadline > now) {
                 return Err(format!("another store adds {added} of {key:?}"));

@@ -1,6 +1,6 @@
 //! `firstseen claim`: claims ids from the command line, as `SET NX` does for a key.
 
-use firstseen::{Claim, ClaimOptions};
+use firstseen::Claim;
 use serde::Serialize;
 
 use crate::args::ClaimArgs;
@@ -18,15 +18,12 @@ struct Answer {
 pub(super) fn run(args: ClaimArgs) -> Result<Exit, Failure> {
     let mut ids = Vec::with_capacity(args.ids.len());
     for id in args.ids {
-        let id = super::id_bytes(id, args.hex)?;
-        super::check_id(&id, usize::MAX).map_err(Failure::call)?;
-        ids.push(id);
+        ids.push(super::checked_id(id, args.hex)?);
     }
     let builder = super::builder(&args.store).durability(args.durability.into());
     let store = super::waiting(args.wait, || builder.clone().open())?;
     let namespace = super::namespace(&store, args.namespace.as_deref())?;
-    let options = args.ttl.map_or_else(ClaimOptions::new, |ttl| ClaimOptions::new().ttl(ttl));
-    let answers = namespace.claim_batch_with(&ids, options)?;
+    let answers = namespace.claim_batch_with(&ids, super::claim_options(args.ttl))?;
     drop(namespace);
     store.close()?;
     for answer in &answers {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firstseen::{ClaimOptions, ImportEntry, Store};
+use firstseen::{ImportEntry, Store};
 use serde::Serialize;
 
 use crate::args::ImportArgs;
@@ -40,7 +40,8 @@ pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
     let result = import(args, &mut tally);
     if as_json {
         let exit = match result {
-            Ok(()) | Err(Failure::Closed) => Exit::Done,
+            Ok(()) => Exit::Done,
+            Err(Failure::Closed) => Exit::Closed,
             Err(Failure::Stopped(exit)) => exit,
             Err(Failure::Told { exit, message }) => {
                 tally.error = Some(message);
@@ -73,13 +74,13 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
         let mut input = Input::open(source, Ending::Byte(b'\n'))?;
         if args.lines {
             let namespace = super::namespace(&store, args.namespace.as_deref())?;
-            let options = args.ttl.map_or(ClaimOptions::new(), |ttl| ClaimOptions::new().ttl(ttl));
-            list::claim_all(&namespace, options, &mut input, |lines, added| {
+            let options = super::claim_options(args.ttl);
+            list::claim_all(&namespace, options, &mut input, args.skip_empty, |lines, added| {
                 tally.add(lines, added);
             })?;
             continue;
         }
-        while let Some(batch) = Batch::read(&mut input, &of_line)? {
+        while let Some(batch) = Batch::read(&mut input, &of_line, args.skip_empty)? {
             batch.import(&store, tally)?;
         }
     }
@@ -114,12 +115,20 @@ struct Batch {
 
 impl Batch {
     /// Reads what has arrived, but never too much; nothing at the end of the input.
-    fn read(input: &mut Input, of_line: &Naming<'_>) -> Result<Option<Self>, Failure> {
+    fn read(
+        input: &mut Input,
+        of_line: &Naming<'_>,
+        skips_empty: bool,
+    ) -> Result<Option<Self>, Failure> {
         let mut batch = Self::default();
         loop {
             while batch.lines < BATCH_CLAIMS {
                 let Some(piece) = input.next_piece()? else { break };
-                match record::read(input.bytes()[piece.text..piece.range.end].trim_ascii_end()) {
+                let line = input.bytes()[piece.text..piece.range.end].trim_ascii_end();
+                if line.is_empty() && skips_empty {
+                    continue;
+                }
+                match record::read(line) {
                     Ok((named, claim)) => batch.add(of_line.name(named.as_deref()), claim),
                     Err(why) => {
                         let (name, at) = (input.name(), piece.line);

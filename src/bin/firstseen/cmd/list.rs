@@ -19,10 +19,11 @@ pub(super) fn claim_all(
     namespace: &Namespace,
     options: ClaimOptions,
     input: &mut Input,
+    skips_empty: bool,
     mut done: impl FnMut(u64, u64),
 ) -> Result<(), Failure> {
     loop {
-        let (ranges, bad) = read(input)?;
+        let (ranges, bad) = read(input, skips_empty)?;
         if ranges.is_empty() && bad.is_none() {
             if input.read_more()? {
                 continue;
@@ -40,11 +41,22 @@ pub(super) fn claim_all(
 }
 
 /// Where the ids stand that have arrived, up to a line that holds none, and what is wrong with that line.
-fn read(input: &mut Input) -> Result<(Vec<Range<usize>>, Option<Failure>), Failure> {
+fn read(
+    input: &mut Input,
+    skips_empty: bool,
+) -> Result<(Vec<Range<usize>>, Option<Failure>), Failure> {
     let (mut ranges, mut bytes) = (Vec::new(), 0);
     while ranges.len() < BATCH_IDS && bytes < BATCH_BYTES {
         let Some(piece) = input.next_piece()? else { break };
         let id = without_line_end(&input.bytes()[piece.text..piece.range.end]);
+        if id.is_empty() && skips_empty {
+            continue;
+        }
+        if id.is_empty() {
+            let failure =
+                Failure::data(format!("{}:{}: {}", input.name(), piece.line, super::EMPTY_LINE));
+            return Ok((ranges, Some(failure)));
+        }
         if let Err(why) = super::check_id(id, usize::MAX) {
             let failure = Failure::data(format!("{}:{}: {why}", input.name(), piece.line));
             return Ok((ranges, Some(failure)));

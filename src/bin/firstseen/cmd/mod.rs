@@ -21,7 +21,9 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use firstseen::{Builder, Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock};
+use firstseen::{
+    Builder, ClaimOptions, Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock, Ttl,
+};
 
 use crate::args::{Command, IdArgs, WaitArgs};
 use crate::output::{Exit, Failure};
@@ -71,7 +73,7 @@ const DEFAULT: &str = "default";
 enum Opened {
     /// With all that makes it fast.
     Whole(Store),
-    /// Its folder cannot be written to.
+    /// Its folder cannot be written to, or the disk is full.
     ReadOnly(Box<ReadOnly>),
 }
 
@@ -84,6 +86,10 @@ impl Opened {
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
             {
+                Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
+            }
+            // To bring claims to another disk is the way out of a full one.
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
                 Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
             }
             other => Ok(Self::Whole(other?)),
@@ -174,6 +180,14 @@ fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -
     let known: Vec<String> = known.take(NAMES_MAX).collect();
     let known = known.join(", ");
     Failure::call(format!("there is no namespace {name:?}; there are: {known}{more}"))
+}
+
+/// What is wrong with a line that holds nothing, and the way out.
+const EMPTY_LINE: &str = "the line is empty; --skip-empty leaves such lines out";
+
+/// Options of a claim, with the ttl of the command line if there is one.
+pub(super) fn claim_options(ttl: Option<Ttl>) -> ClaimOptions {
+    ttl.map_or_else(ClaimOptions::new, |ttl| ClaimOptions::new().ttl(ttl))
 }
 
 /// The bytes of an id from the command line, which can be one.

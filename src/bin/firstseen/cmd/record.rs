@@ -53,6 +53,9 @@ pub(super) type Read<'a> = (Option<Cow<'a, str>>, ImportEntry);
 
 /// Reads a line; says what is wrong with it if it holds no claim.
 pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
+    if line.is_empty() {
+        return Err(super::EMPTY_LINE.to_owned());
+    }
     let record: Line<'_> =
         serde_json::from_slice(line).map_err(|error| super::json_fault(&error))?;
     let bytes = |name, digits: Cow<'_, str>| {
@@ -70,12 +73,10 @@ pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
     if is_hash && id.len() != DIGEST_BYTES {
         return Err(format!("id_blake3 has {} bytes, not {DIGEST_BYTES}", id.len()));
     }
-    let entry = ImportEntry {
-        id,
-        is_hash,
-        first_seen: Timestamp::from_millis(record.first_seen),
-        deadline: record.deadline.map_or(Timestamp::NEVER, Timestamp::from_millis),
-    };
+    let first_seen = Timestamp::from_millis(record.first_seen);
+    let deadline = record.deadline.map_or(Timestamp::NEVER, Timestamp::from_millis);
+    let entry = ImportEntry::new(id, first_seen, deadline);
+    let entry = if is_hash { entry.hashed() } else { entry };
     if entry.deadline <= entry.first_seen {
         return Err("the deadline comes before the claim was made".to_owned());
     }

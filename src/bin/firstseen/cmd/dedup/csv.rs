@@ -38,6 +38,16 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// What is wrong with a record that holds a carriage return outside of quotes: most likely several records.
+pub(super) fn lone_return(record: &[u8], delimiter: u8) -> Option<&'static str> {
+    memchr(b'\r', record.strip_suffix(b"\r").unwrap_or(record))?;
+    let is_outside =
+        |field: &[u8]| memchr(b'\r', &field[closing_quote(field).unwrap_or(0)..]).is_some();
+    Fields::new(record, delimiter).any(is_outside).then_some(
+        "a carriage return stands alone inside the line; if lines end with it, convert them: tr '\\r' '\\n'",
+    )
+}
+
 /// Where the quote ends with which `text` begins; its end if it does not end. Nothing if there is none.
 fn closing_quote(text: &[u8]) -> Option<usize> {
     let inner = text.strip_prefix(b"\"")?;
@@ -100,7 +110,7 @@ pub(super) fn column_index(
 
 #[cfg(test)]
 mod tests {
-    use super::{Fields, column_index, unquote};
+    use super::{Fields, column_index, lone_return, unquote};
 
     fn values(record: &str) -> Vec<String> {
         Fields::new(record.as_bytes(), b',')
@@ -132,6 +142,20 @@ mod tests {
             (r#" "a",b"#, &[" \"a\"", "b"]),
         ] {
             assert_eq!(&values(record)[..expected.len()], expected, "{record:?}");
+        }
+    }
+
+    #[test]
+    fn a_carriage_return_counts_outside_of_quotes_only() {
+        for (record, is_alone) in [
+            ("a,b\r", false),
+            ("a\rb,c", true),
+            ("a,\"b\rc\",d\r", false),
+            ("\"a\"\r\"b\"", true),
+            ("1,2\r3,4\r", true),
+            ("a,\"b\nc\"\r2,z\r", true),
+        ] {
+            assert_eq!(lone_return(record.as_bytes(), b',').is_some(), is_alone, "{record:?}");
         }
     }
 

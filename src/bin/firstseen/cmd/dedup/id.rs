@@ -85,12 +85,15 @@ impl Finder<'_> {
             }
             Self::Json(pointers) => {
                 if line.trim_ascii().is_empty() {
-                    return Err(Bad::new("the line is empty; --skip-empty leaves such lines out"));
+                    return Err(Bad::new(crate::cmd::EMPTY_LINE));
                 }
                 join(arena, pointers, |pointer, arena| pointer.find(line, arena))?;
                 Found::InArena(from)
             }
             Self::Csv { columns, delimiter } => {
+                if let Some(why) = csv::lone_return(line, *delimiter) {
+                    return Err(Bad::new(why));
+                }
                 join(arena, columns, |column, arena| {
                     let Some(field) = Fields::new(line, *delimiter).nth(*column) else {
                         return Err(too_few(Fields::new(line, *delimiter).count(), *column));
@@ -101,6 +104,9 @@ impl Finder<'_> {
                 Found::InArena(from)
             }
         };
+        if line.is_empty() {
+            return Err(Bad::new(crate::cmd::EMPTY_LINE));
+        }
         let id = match &found {
             Found::InLine(range) => &line[range.clone()],
             Found::InArena(from) => &arena[*from..],

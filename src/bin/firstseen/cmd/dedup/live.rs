@@ -2,6 +2,8 @@
 //! takes it as a whole, and always between two batches.
 
 use std::collections::HashSet;
+use std::io;
+use std::path::Path;
 
 use firstseen::{BatchReservation, ClaimOptions, Namespace, Reserved, Store};
 
@@ -53,10 +55,7 @@ impl Live {
             (Some(store), Some(name)) if plan.dry_run => store.find_namespace(name),
             (Some(store), name) => Some(crate::cmd::namespace(store, name)?),
         };
-        let mut options = ClaimOptions::new();
-        if let Some(ttl) = plan.ttl {
-            options = options.ttl(ttl);
-        }
+        let mut options = crate::cmd::claim_options(plan.ttl);
         if plan.sliding {
             options = options.sliding(true);
         }
@@ -175,9 +174,14 @@ fn duplicates<'a>(ids: &[&'a [u8]], answers: &[Reserved]) -> Vec<&'a [u8]> {
     seen.map(|(id, _)| *id).collect()
 }
 
+fn is_missing_or_empty(folder: &Path) -> bool {
+    std::fs::read_dir(folder)
+        .map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |mut names| names.next().is_none())
+}
+
 fn open_store(plan: &Plan) -> Result<Option<Store>, Failure> {
-    // A dry run makes no store; where none is, nothing was seen.
-    if plan.dry_run && !plan.store.exists() {
+    // A dry run makes no store; where none is, or an empty folder, nothing was seen.
+    if plan.dry_run && is_missing_or_empty(&plan.store) {
         return Ok(None);
     }
     let mut builder =

@@ -124,6 +124,9 @@ impl Run<'_> {
             let name = input.name();
             return Err(Failure::data(format!("{name}:1: a quote is opened and never closed")));
         }
+        if let Some(why) = csv::lone_return(bare, delimiter) {
+            return Err(Failure::data(format!("{}:1: {why}", input.name())));
+        }
         let index = |column: &String| csv::column_index(column, bare, delimiter, input.name());
         let indices = columns.iter().map(index).collect::<Result<_, _>>()?;
         match &self.header {
