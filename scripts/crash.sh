@@ -63,7 +63,7 @@ tests() { # layer, the rest names a test binary: with seeds of this round
     local layer=$1
     shift
     run "$layer" env FIRSTSEEN_CRASH_SEED="$seed" FIRSTSEEN_MODEL_SEED="$seed" FIRSTSEEN_SCHEDULE_SEED="$seed" \
-        cargo test --locked --no-default-features "$@" -- --show-output
+        cargo test --locked "$@" -- --show-output
 }
 
 layer() {

@@ -3,4 +3,4 @@
 # reservation: small models around the very code of the library (the files named every_order.rs).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-cargo test --locked --no-default-features --features loom --lib loom_ -- --show-output
+cargo test --locked --package firstseen --features loom --lib loom_ -- --show-output

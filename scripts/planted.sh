@@ -67,7 +67,7 @@ run_check() {
   local tree=$1 check=$2 seconds=$3 log=$4 target binary result=0
   target=$(target_of "$check")
   # shellcheck disable=SC2086 # the target is some words
-  (cd "$tree" && cargo test --locked --no-default-features $target --no-run \
+  (cd "$tree" && cargo test --locked $target --no-run \
     --message-format=json-render-diagnostics) > "$log.json" 2> "$log" || { rm "$log.json"; return 3; }
   # Run without cargo, which would look at everything once more.
   # The profile says what is a test; what the target says is true of the command as well.

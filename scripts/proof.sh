@@ -38,7 +38,7 @@ fi
 
 step "lints of what has a feature of its own"
 cargo clippy --locked --lib --bins -- -D warnings
-cargo clippy --locked --lib --features reference-filter -- -D warnings
+cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
 step "simulated disk, real processes and kernel, model, histories"
 FIRSTSEEN_FOLDER_ROUNDS=30 FIRSTSEEN_RACES=40 \
@@ -54,7 +54,7 @@ rows_of scripts/planted.sh --part "$part"
 step "explored schedules, and miri beside them"
 scripts/miri.sh > "$scratch/miri" 2>&1 &
 beside=$!
-rows_of cargo test --locked --no-default-features --features shuttle --test schedules -- --show-output
+rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
 rows_of scripts/loom.sh
 
 step "miri"

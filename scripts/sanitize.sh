@@ -22,7 +22,7 @@ case $host in *-linux-gnu) ;; *) not_run "it is set up for Linux, this is $host"
 cargo +nightly --version >/dev/null 2>&1 || not_run "no nightly toolchain (rustup toolchain install nightly)"
 
 export RUSTFLAGS="-Zsanitizer=$kind" CARGO_TARGET_DIR=target/san-$kind
-flags=(--locked --no-default-features --target "$host" --test histories)
+flags=(--locked --package firstseen --target "$host" --test histories)
 if [ "$kind" = thread ]; then
     rustup component add --toolchain nightly rust-src >/dev/null 2>&1 || not_run "rust-src cannot be had"
     flags+=(-Zbuild-std)

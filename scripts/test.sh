@@ -21,19 +21,19 @@ tools
 cargo fetch --locked
 
 step "format"
-cargo fmt --check
+cargo fmt --all --check
 
 step "lints: all targets, then the library alone"
 cargo clippy "${tested[@]}" --all-targets -- -D warnings
-cargo clippy --locked --lib --no-default-features -- -D warnings
+cargo clippy --locked --package firstseen --lib -- -D warnings
 
 step "build of the tests"
-binaries=(--test it --test promises --test tidy --test crash --test kernel --test model --test histories)
+binaries=(--test it --test cli --test promises --test tidy --test crash --test kernel --test model --test histories)
 # Benches are built by clippy above; running them is what scripts/bench.sh is for.
 cargo test "${tested[@]}" --no-run --lib --bins --examples "${binaries[@]}"
 
 step "tests: unit, integration, command line, promises, tidy"
-cargo test "${tested[@]}" --lib --bins --examples --test it --test promises --test tidy
+cargo test "${tested[@]}" --lib --bins --examples --test it --test cli --test promises --test tidy
 
 step "short proof: simulated disk, kernel, model, histories"
 export FIRSTSEEN_CRASH_STATES=2000 FIRSTSEEN_CRASH_SCHEDULES=1000 FIRSTSEEN_FAULT_RUNS=2000 FIRSTSEEN_DAMAGES=200 \
@@ -42,14 +42,14 @@ export FIRSTSEEN_CRASH_STATES=2000 FIRSTSEEN_CRASH_SCHEDULES=1000 FIRSTSEEN_FAUL
 rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
 
 step "short proof: explored schedules"
-FIRSTSEEN_SCHEDULES=2000 rows_of cargo test --locked --no-default-features --features shuttle --test schedules -- --show-output
+FIRSTSEEN_SCHEDULES=2000 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
 
 step "short proof: planted faults"
 # Those that the smallest of the test binaries notices: each costs a build of the library and of that.
 rows_of scripts/planted.sh --jobs 1 --caught-by promises
 
 step "documentation, and the examples in it"
-RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --locked --no-deps
+RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --locked --no-deps --package firstseen
 cargo test "${tested[@]}" --doc
 
 ending "all checks passed"

@@ -3,7 +3,6 @@
 mod batch;
 mod causes;
 mod claims;
-mod cli;
 mod clock;
 mod consumer;
 mod damage;

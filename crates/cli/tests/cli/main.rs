@@ -1,4 +1,5 @@
 //! The binary, as a user of a shell meets it: bytes in, bytes out, exit codes.
+#![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod bad_input;
 mod bench;
@@ -9,6 +10,7 @@ mod kill;
 mod limits;
 mod lines;
 mod long_lines;
+mod operations;
 mod pipes;
 mod questions;
 mod read_only;
