@@ -145,7 +145,7 @@ mod tests {
         assert!((10..200).contains(&false_positives), "{false_positives} in 100,000");
     }
 
-    /// The reference that the card names: ours must not answer "maybe" more often at the same size than a blocked layout
+    /// The reference is the `bloomfilter` package: ours must not answer "maybe" more often at the same size than a blocked layout
     /// is known to cost. That is several times as often where both hardly ever do.
     #[test]
     fn the_reference_filter_is_not_far_better() {
