@@ -3,7 +3,7 @@
 
 use crate::codec::envelope;
 use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::{engine, exact, filter, log};
+use crate::{engine, filter, log, run};
 use std::path::Path;
 
 /// Reads bytes as records of a log segment.
@@ -19,8 +19,8 @@ pub fn log_segment(data: &[u8]) -> Vec<u8> {
 
 /// Reads bytes as a chunk and as a place block.
 pub fn chunk_decode(data: &[u8]) {
-    exact::fuzz_chunk(data);
-    exact::fuzz_places(data);
+    run::fuzz_chunk(data);
+    run::fuzz_places(data);
 }
 
 const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };

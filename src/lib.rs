@@ -25,7 +25,8 @@ mod chunks;
 mod filter;
 mod log;
 
-mod exact;
+mod memtable;
+mod run;
 
 mod shard;
 

@@ -1,7 +1,7 @@
 //! The chunk store: a map from (run, bucket) to a few kilobytes, kept in sled or, in tests, in memory.
 //!
 //! It is expendable (I10). Nothing rests on what it promises: every chunk is checked when it is read
-//! (`exact/chunk.rs`), and one that is missing, stale or damaged is built again from the log. So its
+//! (`run/block.rs`), and one that is missing, stale or damaged is built again from the log. So its
 //! faults are no [`Error`](crate::Error): they are reasons to heal.
 
 mod folder;

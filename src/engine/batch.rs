@@ -5,11 +5,12 @@ use crate::engine::namespaces::NsInfo;
 use crate::engine::room::Patience;
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
-use crate::exact::{EntryPlace, RunMeta, Step};
 use crate::expiry::Version;
 use crate::id::{Digest, IdHash, Key};
 use crate::limits;
 use crate::log::Lsn;
+use crate::memtable::EntryPlace;
+use crate::run::{RunMeta, Step};
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::{Arc, MutexGuard};
 

@@ -3,9 +3,9 @@
 use crate::chunks::{ChunkFault, ChunkStore};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::exact::{RunMeta, RunReader};
 use crate::filter::{self, Filter, FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
+use crate::run::{RunMeta, RunReader};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 

@@ -9,8 +9,8 @@
 use crate::engine::Engine;
 use crate::engine::seal::RunPlan;
 use crate::error::Result;
-use crate::exact::{MergeCursor, RunReader, RunSize, Source};
 use crate::expiry::{GenId, Verdict};
+use crate::run::{MergeCursor, RunReader, RunSize, Source};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -107,8 +107,8 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exact::RunMeta;
     use crate::filter::FilterBuilder;
+    use crate::run::RunMeta;
 
     fn runs(sizes: &[u64]) -> Vec<SealedRun> {
         let run = |(id, ids): (usize, &u64)| SealedRun {

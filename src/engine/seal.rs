@@ -4,12 +4,11 @@ use crate::chunks::ChunkStore;
 use crate::disk::Disk;
 use crate::engine::filters;
 use crate::error::{Error, Result};
-use crate::exact::{
-    MergeCursor, MergeScratch, OpenSet, PlaceFiles, RunSize, RunWriter, Source, WrittenRun,
-};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
+use crate::memtable::OpenSet;
+use crate::run::{MergeCursor, MergeScratch, PlaceFiles, RunSize, RunWriter, Source, WrittenRun};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use crate::time::Timestamp;

@@ -8,7 +8,7 @@ use crate::engine::manifest::ManifestBody;
 use crate::engine::namespaces::NsMeta;
 use crate::engine::seal::RunBuilder;
 use crate::error::Result;
-use crate::exact::{KeptChunks, RunSize};
+use crate::run::{KeptChunks, RunSize};
 use crate::shard::{BuiltRun, Sealing};
 use crate::sync::Arc;
 

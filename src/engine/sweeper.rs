@@ -3,7 +3,7 @@
 
 use crate::engine::{Engine, filters};
 use crate::error::Result;
-use crate::exact::RunMeta;
+use crate::run::RunMeta;
 use crate::sync::Arc;
 
 impl Engine {

@@ -3,9 +3,9 @@
 use crate::engine::Engine;
 use crate::engine::stats::segments;
 use crate::error::{Error, Result};
-use crate::exact::{Merged, RunReader, SealedAccess};
 use crate::id::Key;
 use crate::log::Item;
+use crate::run::{Merged, RunReader, SealedAccess};
 use crate::shard::{Lookup, SealedRun};
 use serde::Serialize;
 use std::fmt;

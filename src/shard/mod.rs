@@ -8,14 +8,14 @@ mod reserved;
 pub(crate) use reserved::{HeldKey, ReservedSet};
 
 use crate::chunks::ChunkId;
-use crate::exact::{
-    ChunkCache, EntryPlace, KeptChunks, OpenEntry, OpenSet, PlaceFile, RunMeta, SealedAccess,
-    SealedIds, Step, find_in_run,
-};
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key};
 use crate::log::Lsn;
+use crate::memtable::{EntryPlace, OpenEntry, OpenSet};
+use crate::run::{
+    ChunkCache, KeptChunks, PlaceFile, RunMeta, SealedAccess, SealedIds, Step, find_in_run,
+};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::chunks::MemoryChunks;
-use crate::exact::{MergeCursor, RunSize, RunWriter, Source};
 use crate::expiry::GenId;
 use crate::filter::FilterBuilder;
 use crate::id::{NsId, Seed};
+use crate::run::{MergeCursor, RunSize, RunWriter, Source};
 use crate::time::Ttl;
 use std::collections::HashMap;
 

@@ -7,9 +7,9 @@ use crate::engine::Settings;
 use crate::engine::manifest::ManifestBody;
 use crate::engine::open::SLED_DIR;
 use crate::error::Result;
-use crate::exact::RunReader;
 use crate::expiry::Version;
 use crate::id::{IdHasher, Key};
+use crate::run::RunReader;
 use std::path::Path;
 
 /// The runs of a store whose log is gone.

@@ -9,10 +9,12 @@
 //!
 //! Memory per id: 34 bytes, the id, and eight bytes of table.
 
-use crate::exact::offset_table::{self, OffsetTable};
+mod offset_table;
+
 use crate::expiry::{Class, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::log::Lsn;
+use crate::memtable::offset_table::OffsetTable;
 use crate::time::Timestamp;
 
 const HEAD: usize = 34;

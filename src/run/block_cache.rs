@@ -6,7 +6,7 @@
 //! it last passed.
 
 use crate::chunks::ChunkId;
-use crate::exact::chunk::likely_at;
+use crate::run::block::likely_at;
 use hashbrown::HashTable;
 
 /// A bounded set of chunks. One per shard, under the shard's lock.

@@ -3,15 +3,13 @@
 //! Head and columns as `columns.rs` has them, then the ids, one behind the other.
 
 use crate::chunks::ChunkId;
-#[cfg(any(test, feature = "fuzzing"))]
-use crate::exact::columns::crc;
-use crate::exact::columns::{
-    ChunkDamage, Columns, Entries, Kind, count_of, expected, outward, seal,
-};
 use crate::expiry::{Class, Version};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::id::NsId;
 use crate::id::{Key, Seed};
+#[cfg(any(test, feature = "fuzzing"))]
+use crate::run::columns::crc;
+use crate::run::columns::{ChunkDamage, Columns, Entries, Kind, count_of, expected, outward, seal};
 
 /// Collects the entries of one chunk.
 #[derive(Debug, Default)]

@@ -19,19 +19,19 @@
 
 use crate::chunks::ChunkId;
 use crate::codec::Reader;
-use crate::exact::columns::{
-    ChunkDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
-};
 use crate::expiry::{Class, Version};
 use crate::id::{IdHash, Key, Seed};
 use crate::limits::SEGMENT_BYTES;
 use crate::log::{IdsInLog, Lsn};
+use crate::run::columns::{
+    ChunkDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
+};
 
 /// Bits of an offset in a segment.
 const OFFSET_BITS: u32 = 24;
 const _: () = assert!(SEGMENT_BYTES as usize <= 1 << OFFSET_BITS, "an offset has its bits");
 
-/// Collects places beside the [`ChunkWriter`](crate::exact::ChunkWriter), which has the rest.
+/// Collects places beside the [`ChunkWriter`](crate::run::ChunkWriter), which has the rest.
 #[derive(Debug, Default)]
 pub(super) struct PlaceWriter {
     tags: Vec<u16>,
@@ -207,9 +207,9 @@ mod tests {
     use super::*;
     use crate::disk::Disk;
     use crate::disk::sim::SimDisk;
-    use crate::exact::chunk::ChunkWriter;
     use crate::expiry::Version;
     use crate::id::{IdHasher, NsId};
+    use crate::run::block::ChunkWriter;
     use crate::sync::Arc;
     use crate::time::{Timestamp, Ttl};
     use std::path::{Path, PathBuf};
@@ -285,7 +285,7 @@ mod tests {
         for (count, width) in [(0, 1), (1, 1), (20, 1), (if cfg!(miri) { 20 } else { 180 }, 40)] {
             let scene = Scene::new(count, width);
             if count == 0 {
-                assert_eq!(scene.block.len(), crate::exact::columns::HEAD + 8, "no columns");
+                assert_eq!(scene.block.len(), crate::run::columns::HEAD + 8, "no columns");
                 continue;
             }
             for (n, (ns, id)) in scene.keys.iter().enumerate() {

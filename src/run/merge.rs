@@ -2,11 +2,11 @@
 //! is kept. Serves sealing (one source), merging runs, and export.
 
 use crate::chunks::ChunkFault;
-use crate::exact::open_set::OpenSet;
-use crate::exact::run::RunReader;
 use crate::expiry::Version;
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::log::Lsn;
+use crate::memtable::OpenSet;
+use crate::run::RunReader;
 use std::ops::{Deref, DerefMut};
 
 /// Entries in memory, one part of a source at a time.

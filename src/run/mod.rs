@@ -2,17 +2,31 @@
 //! chunks. A run never changes. Its number is never used again, and every bucket of it exists, so a
 //! chunk that is not there was lost (I10).
 
+mod block;
+mod block_cache;
+mod columns;
+mod locator;
+mod locator_file;
+mod merge;
+
+pub(crate) use block::ChunkWriter;
+#[cfg(feature = "fuzzing")]
+pub(crate) use block::fuzz_chunk;
+pub(crate) use block_cache::{ChunkCache, Step};
+#[cfg(feature = "fuzzing")]
+pub(crate) use locator::fuzz_places;
+pub(crate) use locator_file::{PlaceFile, PlaceFiles};
+pub(crate) use merge::{MergeCursor, MergeScratch, Merged, Source};
+
 use crate::chunks::{ChunkFault, ChunkId, ChunkStore};
-use crate::exact::chunk::{ChunkReader, ChunkWriter};
-use crate::exact::chunk_cache::ChunkCache;
-use crate::exact::columns::ChunkDamage;
-use crate::exact::merge::Merged;
-use crate::exact::place_file::{PlaceFile, PlaceFileWriter, PlaceFiles};
-use crate::exact::places::{PlaceReader, PlaceWriter, Told};
 use crate::expiry::{GenId, Version};
 use crate::id::{IdHash, IdHasher, Key, Seed, bucket_of_order};
 use crate::limits;
 use crate::log::IdsInLog;
+use crate::run::block::ChunkReader;
+use crate::run::columns::ChunkDamage;
+use crate::run::locator::{PlaceReader, PlaceWriter, Told};
+use crate::run::locator_file::PlaceFileWriter;
 use serde::{Deserialize, Serialize};
 
 /// What the manifest keeps of a run.
