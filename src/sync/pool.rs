@@ -280,8 +280,13 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
     const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 });
 
+    /// Pools live for ever. Kept where Miri finds them, or they would count as leaks.
+    static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
+
     fn pool() -> &'static Pool {
-        Box::leak(Box::new(Pool::new()))
+        let pool = Box::leak(Box::new(Pool::new()));
+        POOLS.lock().push(pool);
+        pool
     }
 
     fn told(pool: &'static Pool, pause: Duration) -> (JobHandle, Receiver<()>) {
