@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole programme of docs/RELIABILITY.md, at the figures of its "every run". Half an hour on two cores, after
+# The whole programme of docs/RELIABILITY.md, at the figures of its "every run". Three quarters of an hour on two cores, after
 # scripts/test.sh, whose builds it goes on with.
 #
 #   scripts/proof.sh            of the planted faults a third, another one each day, and of mutants a few, of what changed,
