@@ -5,7 +5,7 @@
 #   scripts/carry_planted.sh [--check] [OLD] [--rename OLD_NAME=NEW_NAME]... [--move OLD_PATH=NEW_PATH]... [-- COMMAND...]
 #
 # OLD          a revision to which the patches apply (HEAD, so that the edit need not be committed)
-# --rename     a word in src/ and tests/ that has another name now; in `caught by` too
+# --rename     a word in src/, crates/ and tests/ that has another name now; in `caught by` too
 # --move       a file or folder that is elsewhere now
 # -- COMMAND   any other edit that can be done again, as a command that runs at the root of a tree (cargo fmt, ...)
 # --check      change nothing, and fail if a patch cannot be carried
@@ -49,7 +49,7 @@ edit() (
         mv "${pair%%=*}" "${pair#*=}"
     done
     for pair in ${renames[@]+"${renames[@]}"}; do
-        { grep -rlZsw --include='*.rs' -- "${pair%%=*}" src tests || true; } |
+        { grep -rlZsw --include='*.rs' -- "${pair%%=*}" src crates tests || true; } |
             xargs -0 -r sed -i "s/\b${pair%%=*}\b/${pair#*=}/g"
     done
     [ ${#command[@]} = 0 ] || "${command[@]}" >&2
@@ -58,7 +58,7 @@ edit() (
 # The patches that are in the tree now; OLD has only to be what they apply to.
 mkdir "$work/old"
 # Only what a patch can change, and what a command may need: copied for every patch.
-git archive "$old" -- $(git ls-tree --name-only "$old" | grep -E "^(src|tests|Cargo\..*|rustfmt.toml)$") | tar -x -C "$work/old"
+git archive "$old" -- $(git ls-tree --name-only "$old" | grep -E "^(src|crates|tests|Cargo\..*|rustfmt.toml)$") | tar -x -C "$work/old"
 rm -rf "$work/old/tests/planted"
 cp -a "$work/old" "$work/base"
 edit "$work/base"

@@ -13,7 +13,7 @@ applies() { sed -n '/^--- /,$p' "$2" | patch --directory "$1" --strip 1 --forwar
     --reject-file - "${@:3}" >/dev/null 2>&1; }
 
 mkdir "$work/start"
-git ls-files -z --cached --others --exclude-standard -- src tests scripts Cargo.toml Cargo.lock rustfmt.toml | xargs -0 cp --parents --no-dereference -t "$work/start"
+git ls-files -z --cached --others --exclude-standard -- src crates tests scripts Cargo.toml Cargo.lock rustfmt.toml | xargs -0 cp --parents --no-dereference -t "$work/start"
 git -C "$work/start" init -q
 commit "$work/start"
 
@@ -40,8 +40,8 @@ attempt() { # label, an edit as a command, the options that tell the script of i
         [ $((n % 10)) = 0 ] || continue
         rm -rf "$work/one" "$work/other"
         mkdir "$work/one" "$work/other"
-        cp -a "$work/start/src" "$work/start/tests" "$work/one"
-        cp -a "$new/src" "$new/tests" "$work/other"
+        cp -a "$work/start/src" "$work/start/crates" "$work/start/tests" "$work/one"
+        cp -a "$new/src" "$new/crates" "$new/tests" "$work/other"
         applies "$work/one" "$patch"
         (cd "$work/one" && eval "$edit")
         applies "$work/other" "$new/tests/planted/$name"
@@ -55,7 +55,7 @@ attempt() { # label, an edit as a command, the options that tell the script of i
 }
 
 attempt "another name for $name" \
-    "grep -rlw --include='*.rs' $name src tests | xargs sed -i 's/\\b$name\\b/renamed_for_a_test/g'" \
+    "grep -rlw --include='*.rs' $name src crates tests | xargs sed -i 's/\\b$name\\b/renamed_for_a_test/g'" \
     --rename "$name=renamed_for_a_test"
 attempt "$folder elsewhere" "mv $folder src/moved_for_a_test" --move "$folder=src/moved_for_a_test"
 # A command is run on a whole tree for each patch, so a few must do.

@@ -50,6 +50,10 @@ copy_tree() {
     [ -f "$file" ] || continue
     cmp -s "$file" "$tree/$file" || { mkdir -p "$tree/$(dirname "$file")"; cp "$file" "$tree/$file"; }
   done
+  # What the tree has no more, a copy from an earlier run must not have either.
+  find "$tree" -type f -printf '%P\0' | while IFS= read -r -d '' file; do
+    [ -f "$file" ] || rm "$tree/$file"
+  done
 }
 
 # Dependencies that were compiled for the tests need not be compiled again.
