@@ -17,7 +17,7 @@ rustup component add --toolchain nightly miri rust-src >/dev/null 2>&1 || not_ru
 
 tests=(
     disk::mapped:: sync:: health:: codec:: log::record::
-    memtable:: memtable::offset_table:: run::block:: run::block_cache:: shard::
+    memtable:: run::block:: run::block_cache:: shard::
 )
 [ $# = 0 ] || tests=("$@")
 # Flipping every bit of everything takes Miri a quarter of an hour, and is no matter of memory.

@@ -70,12 +70,12 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         return not(why);
     }
     let _lock = lock(dir, settings)?;
-    let has_manifest = read_manifest(disk, &dir.join(MANIFEST))?.is_some();
-    let source = source_dir(disk, dir, has_manifest)?;
+    let found = read_manifest(disk, &dir.join(MANIFEST))?;
+    let source = source_dir(disk, dir, found.is_some())?;
     let seeds = log::seeds(disk, &source)?;
     let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
     // The log is the truth: a manifest of another store is none.
-    let manifest = read_manifest(disk, &dir.join(MANIFEST))?.filter(is_of_log);
+    let manifest = found.filter(is_of_log);
     let is_aside = manifest.is_none();
     let manifest = match manifest {
         Some(body) => Some(body),
