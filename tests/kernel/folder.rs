@@ -13,11 +13,11 @@ const TEST: &str = "i11_a_store_is_a_folder_not_a_name_also_to_other_processes";
 const CHILD: &str = "folder::only_as_a_child_that_opens_by_a_relative_name";
 const VARIABLE: &str = "FIRSTSEEN_FOLDER_CHILD";
 const NAME: &str = "seen.db";
-/// Enough for several segments and seals.
-const CLAIMS: u64 = 20_000;
+/// Enough for several segments and seals of the tuning below.
+const CLAIMS: u64 = 6_000;
 
 fn builder(path: &Path) -> Builder {
-    Firstseen::builder(path, Mix::Seal.tuning())
+    Firstseen::builder(path, Mix::Compaction.tuning())
 }
 
 fn id(owner: u8, n: u64) -> [u8; 9] {
