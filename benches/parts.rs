@@ -119,11 +119,11 @@ fn claims(c: &mut Criterion) {
         ("sealed duplicate, mostly not in memory", None),
         ("sealed duplicate, mostly not in memory, read from sled", Some(u64::MAX)),
     ];
-    for (name, place_ids_min) in beside {
+    for (name, locator_ids_min) in beside {
         let (_dir, builder) = place();
         let builder = builder.memory_budget(64 << 20);
-        let builder = match place_ids_min {
-            Some(ids) => builder.place_ids_min(ids),
+        let builder = match locator_ids_min {
+            Some(ids) => builder.locator_ids_min(ids),
             None => builder,
         };
         let store = builder.open().expect("opens");

@@ -3,24 +3,24 @@
 
 use crate::codec::envelope;
 use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::{engine, filter, log, run};
+use crate::{engine, filter, run, wal};
 use std::path::Path;
 
 /// Reads bytes as records of a log segment.
 pub fn log_reader(data: &[u8]) {
-    log::fuzz::read(data.to_vec());
-    log::fuzz::read(log::fuzz::segment(data));
+    wal::fuzz::read(data.to_vec());
+    wal::fuzz::read(wal::fuzz::segment(data));
 }
 
 /// A segment file, number 1 of a store with seed `[7; 16]`, whose records are framed in `data`.
 pub fn log_segment(data: &[u8]) -> Vec<u8> {
-    log::fuzz::segment(data)
+    wal::fuzz::segment(data)
 }
 
-/// Reads bytes as a chunk and as a place block.
-pub fn chunk_decode(data: &[u8]) {
-    run::fuzz_chunk(data);
-    run::fuzz_places(data);
+/// Reads bytes as a block and as a locator.
+pub fn block_decode(data: &[u8]) {
+    run::fuzz_block(data);
+    run::fuzz_locator(data);
 }
 
 const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };
@@ -31,7 +31,7 @@ pub fn filter_snapshot(data: &[u8]) {
     let sealed = envelope::seal(*b"FSFL", 1, data);
     for bytes in [data, &sealed] {
         if let Ok(filter) = filter::decode(path, OWNER, bytes) {
-            let hash = IdHasher::new(log::fuzz::SEED).hash(Key { ns: NsId(0), id: b"x" });
+            let hash = IdHasher::new(wal::fuzz::SEED).hash(Key { ns: NsId(0), id: b"x" });
             filter.may_contain(hash);
             assert_eq!(filter::encode(OWNER, &filter), bytes, "a filter has one form on disk");
         }
@@ -61,7 +61,7 @@ pub struct FilterId(IdHash);
 impl FilterId {
     /// Hashes an id as the store does.
     pub fn new(id: &[u8]) -> Self {
-        Self(IdHasher::new(log::fuzz::SEED).hash(Key { ns: NsId(0), id }))
+        Self(IdHasher::new(wal::fuzz::SEED).hash(Key { ns: NsId(0), id }))
     }
 
     /// The bytes of the hash.
@@ -110,10 +110,10 @@ mod tests {
         open()
     }
 
-    /// Found by the fuzzer: a manifest whose checksum is good listed a run of four billion chunks, and looking
+    /// Found by the fuzzer: a manifest whose checksum is good listed a run of four billion blocks, and looking
     /// for them took gigabytes.
     #[test]
-    fn i12_a_forged_run_of_billions_of_chunks_was_looked_for() {
+    fn i12_a_forged_run_of_billions_of_blocks_was_looked_for() {
         let found = [
             16, 7, 7, 7, 7, 7, 3, 7, 7, 7, 7, 1, 2, 0x7e, 1, 0x2c, 1, 0, 0x7e, 1, 0x2c, 1, 0, 0, 0,
             0, 0, 0xfc, 0xe8, 0xff, 0xf8, 0xd7, 0xfb, 0xff, 0xfe, 0, 6, 1, 0, 0, 0, 0, 0, 0, 1, 0,
@@ -123,10 +123,10 @@ mod tests {
         assert_eq!(opened, Err(ErrorKind::Repair));
     }
 
-    /// Found by the fuzzer: a manifest whose checksum is good listed runs to be removed with numbers of chunks
+    /// Found by the fuzzer: a manifest whose checksum is good listed runs to be removed with numbers of blocks
     /// that no disk holds, and each of them was removed one by one.
     #[test]
-    fn i12_a_forged_number_of_chunks_kept_the_background_busy_for_minutes() {
+    fn i12_a_forged_number_of_blocks_kept_the_background_busy_for_minutes() {
         let found = [
             16, 7, 7, 7, 7, 7, 3, 7, 7, 7, 7, 7, 7, 7, 0xfb, 0, 1, 2, 0x7e, 1, 0x2c, 0, 6, 0xf9, 0,
             0, 0, 6, 0, 0, 0xfc, 1, 0, 0, 0xf6, 6, 0xf9, 0, 0, 0, 0, 1, 0, 0,

@@ -2,7 +2,7 @@
 //!
 //! Ids come from outside, so the hash is keyed with a random seed of the store: a sender who does not
 //! know the seed cannot aim at one shard or one filter block. The hash is SipHash-1-3 with 128 bits of
-//! output (Aumasson and Bernstein, 2012), a published function, because filters and chunk numbers on
+//! output (Aumasson and Bernstein, 2012), a published function, because filters and block numbers on
 //! disk depend on it across releases.
 
 use crate::error::{Error, Result};
@@ -97,7 +97,7 @@ impl<'a> Key<'a> {
 /// |---|---|
 /// | hi 56..64 | shard |
 /// | hi 32..56 | filter block |
-/// | hi 0..32 | chunk of a run (range reduction keeps hash order, so runs can be merged in one pass) |
+/// | hi 0..32 | block of a run (range reduction keeps hash order, so runs can be merged in one pass) |
 /// | lo 0..32, 56..64 | open set: line of its table, and the byte that stands in it |
 /// | lo 25..57 | bits within a filter block (shared with the line of the open set: an id stands in one of the two) |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl IdHash {
         (self.lo >> 25) as u32
     }
 
-    /// Eight bits that nothing else uses of what is sealed: they tell the entries of a place block apart.
+    /// Eight bits that nothing else uses of what is sealed: they tell the entries of a locator apart.
     #[inline]
     pub(crate) fn tag(self) -> u8 {
         self.lo as u8
@@ -151,15 +151,15 @@ impl IdHash {
         self.hi as u32
     }
 
-    /// Which of `buckets` chunks; monotone in [`order`](Self::order).
+    /// Which of `buckets` blocks; monotone in [`order`](Self::order).
     #[inline]
     pub(crate) fn bucket(self, buckets: u32) -> u32 {
         bucket_of_order(self.order(), buckets)
     }
 
-    /// Where in its chunk, in 1/2^32 of it; monotone in [`order`](Self::order) within a chunk.
+    /// Where in its block, in 1/2^32 of it; monotone in [`order`](Self::order) within a block.
     #[inline]
-    pub(crate) fn place(self, buckets: u32) -> u32 {
+    pub(crate) fn position_in_block(self, buckets: u32) -> u32 {
         self.order().wrapping_mul(buckets)
     }
 
@@ -169,7 +169,7 @@ impl IdHash {
     }
 }
 
-/// Which of `buckets` chunks holds the keys at this place in hash order.
+/// Which of `buckets` blocks holds the keys at this position in hash order.
 #[inline]
 pub(crate) fn bucket_of_order(order: u32, buckets: u32) -> u32 {
     ((u64::from(order) * u64::from(buckets)) >> 32) as u32
@@ -229,7 +229,7 @@ mod tests {
         assert_ne!(hash(1, 0, b"a"), hash(1, 1, b"a"));
     }
 
-    /// Filters and chunks on disk depend on this function: a change of its output is a change of format.
+    /// Filters and blocks on disk depend on this function: a change of its output is a change of format.
     #[test]
     fn the_hash_is_stable_across_releases() {
         let h = hash(7, 3, b"evt-1");

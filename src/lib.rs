@@ -21,9 +21,9 @@ mod time;
 mod codec;
 mod expiry;
 
-mod chunks;
+mod blocks;
 mod filter;
-mod log;
+mod wal;
 
 mod memtable;
 mod run;
@@ -39,7 +39,7 @@ mod store;
 pub mod fuzzing;
 
 #[doc(hidden)]
-pub use chunks::MemoryChunks;
+pub use blocks::MemoryBlocks;
 pub use engine::{
     Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
     NamespaceSummary, RepairReport, Stats, StoreSummary, VerifyReport,

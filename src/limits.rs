@@ -34,22 +34,22 @@ pub(crate) const SHARDS_MAX: usize = 256;
 /// Shards of a new store when nothing is asked.
 pub(crate) const SHARDS_DEFAULT: usize = 8;
 
-/// Memory budget in bytes when nothing is asked: unsealed ids, the chunk cache and buffers. Filters of
+/// Memory budget in bytes when nothing is asked: unsealed ids, the block cache and buffers. Filters of
 /// sealed ids (two and a half bytes each) come on top.
 pub(crate) const MEMORY_BUDGET_DEFAULT: usize = 256 << 20;
 
 /// Smallest memory budget: below it the open sets are so small that sealing never ends.
 pub(crate) const MEMORY_BUDGET_MIN: usize = 4 << 20;
 
-/// Bytes aimed at per sealed chunk: one read on a filter hit, and a value size that sled is good at.
+/// Bytes aimed at per sealed block: one read on a filter hit, and a value size that sled is good at.
 pub(crate) const CHUNK_BYTES: u64 = 3_600;
 
-/// Ids of a run that has a place file, at least. Those of smaller runs were in memory a moment ago, mostly still are, and
+/// Ids of a run that has a locator file, at least. Those of smaller runs were in memory a moment ago, mostly still are, and
 /// soon go into a larger one.
-pub(crate) const PLACE_IDS_MIN: u64 = 2 << 10;
+pub(crate) const LOCATOR_IDS_MIN: u64 = 2 << 10;
 
-/// Chunks of one run, at most: 15 GB of ids. In a larger run chunks are larger. A manifest that tells of more is
-/// none of ours, and to believe it would mean to look for billions of chunks (I12).
+/// Blocks of one run, at most: 15 GB of ids. In a larger run blocks are larger. A manifest that tells of more is
+/// none of ours, and to believe it would mean to look for billions of blocks (I12).
 pub(crate) const RUN_CHUNKS_MAX: u32 = 1 << 22;
 
 /// Longest ttl: beyond it a deadline in milliseconds would overflow.

@@ -19,16 +19,16 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("time", &[]),
     ("codec", &[]),
     ("expiry", &["time"]),
-    ("chunks", &["disk"]),
+    ("blocks", &["disk"]),
     ("filter", &["codec", "id"]),
-    ("log", &["codec", "disk", "expiry", "id", "time"]),
-    ("memtable", &["expiry", "id", "log", "time"]),
-    ("run", &["chunks", "codec", "disk", "expiry", "id", "log", "memtable", "time"]),
-    ("shard", &["chunks", "expiry", "filter", "id", "log", "memtable", "run", "time"]),
+    ("wal", &["codec", "disk", "expiry", "id", "time"]),
+    ("memtable", &["expiry", "id", "wal", "time"]),
+    ("run", &["blocks", "codec", "disk", "expiry", "id", "wal", "memtable", "time"]),
+    ("shard", &["blocks", "expiry", "filter", "id", "wal", "memtable", "run", "time"]),
     (
         "engine",
         &[
-            "chunks", "codec", "disk", "expiry", "filter", "id", "log", "memtable", "run", "shard",
+            "blocks", "codec", "disk", "expiry", "filter", "id", "wal", "memtable", "run", "shard",
             "time",
         ],
     ),
@@ -38,9 +38,9 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
     let own: &[&str] = match module {
         "error" | "limits" | "sync" => return Some(BTreeSet::new()),
         "health" | "metrics" => return Some(BTreeSet::from(["error", "sync"])),
-        "store" => &["chunks", "disk", "engine", "time"],
+        "store" => &["blocks", "disk", "engine", "time"],
         // Doors for the fuzz targets, behind a feature; nothing imports it.
-        "fuzzing" => &["codec", "disk", "engine", "filter", "id", "log", "run", "store"],
+        "fuzzing" => &["codec", "disk", "engine", "filter", "id", "wal", "run", "store"],
         // The crate root names everything.
         "lib" => return None,
         other => ARROWS.iter().find(|(name, _)| *name == other).map(|(_, own)| *own)?,
@@ -182,8 +182,8 @@ fn complain_about_doors(path: &str, text: &str) -> Vec<String> {
                 complaints.push(format!("{path}:{n}: {what} belongs in {homes:?}"));
             }
         };
-        let names_sled = line.contains("sled::") && !line.contains("use sled::SledChunks");
-        let homes = ["src/chunks/sled.rs", "src/chunks/sled/tests.rs", "benches/claim.rs"];
+        let names_sled = line.contains("sled::") && !line.contains("use sled::SledBlocks");
+        let homes = ["src/blocks/sled.rs", "src/blocks/sled/tests.rs", "benches/claim.rs"];
         only("sled", names_sled, &homes);
         let is_unsafe = words(line).any(|word| word == "unsafe" || word == "unsafe_code");
         let homes =
@@ -538,7 +538,7 @@ fn each_rule_can_fail() {
     assert_eq!(arrows("src/filter/mod.rs", "use crate::{id::{Key, NsId}, log::Lsn, run};"), 2);
     assert_eq!(arrows("src/filter/mod.rs", "use crate::*;"), 1);
     assert_eq!(arrows("src/error.rs", "use crate::sync::Arc;"), 1);
-    assert_eq!(arrows("src/chunks/mod.rs", "impl From<X> for crate::Error {}"), 0);
+    assert_eq!(arrows("src/blocks/mod.rs", "impl From<X> for crate::Error {}"), 0);
     assert_eq!(arrows("src/filter/mod.rs", "use super::run::RunMeta;"), 1);
     assert_eq!(arrows("src/filter/blocked.rs", "use super::super::run::RunMeta;"), 1);
     assert_eq!(arrows("src/filter/blocked.rs", "use super::Filter;"), 0);
@@ -546,8 +546,8 @@ fn each_rule_can_fail() {
 
     let doors = |path, text| complain_about_doors(path, text).len();
     assert_eq!(doors("src/engine/open.rs", "let db = sled::open(path)?;"), 1);
-    assert_eq!(doors("src/log/tail.rs", "unsafe { *p }"), 1);
-    assert_eq!(doors("src/log/tail.rs", "// unsafe would be faster, and sled::open too"), 0);
+    assert_eq!(doors("src/wal/tail.rs", "unsafe { *p }"), 1);
+    assert_eq!(doors("src/wal/tail.rs", "// unsafe would be faster, and sled::open too"), 0);
     assert_eq!(doors("src/engine/open.rs", "let t = SystemTime::now();"), 1);
 
     let leftovers = |text: &str| complain_about_leftovers("src/x.rs", text).len();

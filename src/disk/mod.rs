@@ -55,7 +55,7 @@ pub trait Disk: Debug + Send + Sync {
         self.lock(path).map(Some)
     }
     /// Where sled may keep its own folder: a real path, or `None` when this disk is simulated and the
-    /// chunk store is kept in memory. Good for as long as this disk lives.
+    /// block store is kept in memory. Good for as long as this disk lives.
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>>;
     /// Bytes that are free on the file system of a folder, if that is known.
     fn free_bytes(&self, dir: &Path) -> Option<u64> {

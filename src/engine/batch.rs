@@ -8,11 +8,11 @@ use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{Digest, IdHash, Key};
 use crate::limits;
-use crate::log::Lsn;
-use crate::memtable::EntryPlace;
+use crate::memtable::EntryOffset;
 use crate::run::{RunMeta, Step};
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::{Arc, MutexGuard};
+use crate::wal::Lsn;
 
 /// The answers for a batch, in its order.
 pub(crate) type BatchAnswer = Vec<Answer>;
@@ -53,7 +53,7 @@ impl Locked<'_> {
     }
 
     /// Begins to load what looking these members up will read: first what all of them do, then the ids of those that
-    /// may be unsealed, and step by step the chunks in memory of those that may be sealed, for each step needs what the
+    /// may be unsealed, and step by step the blocks in memory of those that may be sealed, for each step needs what the
     /// one before it has loaded. So few waits for memory, one after the other, serve the whole group.
     /// Answers for each the first run that may have it.
     #[inline]
@@ -66,7 +66,7 @@ impl Locked<'_> {
         for (n, member) in group.iter().enumerate() {
             let Some(shard) = &self.guards[member.shard] else { continue };
             runs[n] = shard.first_run(member.hash);
-            if let Some(spot) = shard.chunk_spot(member.hash, runs[n]) {
+            if let Some(spot) = shard.block_spot(member.hash, runs[n]) {
                 spots[count] = (n, spot);
                 count += 1;
             }
@@ -75,7 +75,7 @@ impl Locked<'_> {
             for (n, spot) in &spots[..count] {
                 let Member { key, shard, .. } = &group[*n];
                 if let Some(shard) = &self.guards[*shard] {
-                    shard.touch_chunk(step, *spot, key.id.len());
+                    shard.touch_block(step, *spot, key.id.len());
                 }
             }
         }
@@ -266,39 +266,40 @@ impl Engine {
                 answers.push(Answer::Duplicate { first_seen: known.version.first_seen });
                 continue;
             }
-            // Times and place are filled in below, when they are known for the whole batch.
+            // Times and offset are filled in below, when they are known for the whole batch.
             let pending = Version::claim_at(at, spec.ttl);
-            let place = shard.put(member.key, member.hash, pending, PENDING, known);
-            entered.done.push((*member, known, place));
+            let offset = shard.put(member.key, member.hash, pending, PENDING, known);
+            entered.done.push((*member, known, offset));
             answers.push(Answer::FirstSeen);
         }
         let claim = Version::claim_at(at, spec.ttl);
-        let claims = entered.done.iter().map(|(member, known, place)| {
+        let claims = entered.done.iter().map(|(member, known, offset)| {
             let version = claim.after(known.as_ref().map(|known| &known.version));
-            (*member, version, Some(*place))
+            (*member, version, Some(*offset))
         });
         let moved = extend
             .iter()
             .filter_map(|(member, known)| Some((*member, Self::extended(known, at, spec)?, None)));
-        let changes: Vec<(Member<'_>, Version, Option<EntryPlace>)> = claims.chain(moved).collect();
+        let changes: Vec<(Member<'_>, Version, Option<EntryOffset>)> =
+            claims.chain(moved).collect();
         let appended = !changes.is_empty();
         if appended {
             // One record for claims and extensions: after an error there is none of either.
             let versions = changes.iter().map(|(member, version, _)| (member.key, *version));
             let level = spec.durability.append_level();
-            let mut places = Vec::new();
+            let mut lsns = Vec::new();
             let log = &self.log;
-            let lsn = match log.append_claims(level, now, spec.ttl, versions, &mut places) {
+            let lsn = match log.append_claims(level, now, spec.ttl, versions, &mut lsns) {
                 Ok(lsn) => lsn,
                 Err(e) => {
                     entered.undo(locked);
                     return Err(e);
                 }
             };
-            for ((member, version, place), lsn) in changes.iter().zip(places) {
+            for ((member, version, offset), lsn) in changes.iter().zip(lsns) {
                 let open = &mut locked.shard(member.shard).open;
-                match place {
-                    Some(place) => open.put_at(*place, *version, lsn),
+                match offset {
+                    Some(offset) => open.put_at(*offset, *version, lsn),
                     // Not as new: an id that is extended may stand twice in the batch.
                     None => _ = open.put(member.key, member.hash, *version, lsn),
                 }
@@ -315,7 +316,7 @@ impl Engine {
     }
 }
 
-/// Stands for the place of a record that is not written yet.
+/// Stands for the location of a record that is not written yet.
 const PENDING: Lsn = Lsn(u64::MAX);
 
 /// What came of one round of a batch.
@@ -327,17 +328,17 @@ enum Attempt<'a> {
 
 /// Ids that were entered before their record was written.
 struct Entered<'a> {
-    done: Vec<(Member<'a>, Option<Known>, EntryPlace)>,
+    done: Vec<(Member<'a>, Option<Known>, EntryOffset)>,
 }
 
 impl Entered<'_> {
     fn undo(&self, locked: &mut Locked<'_>) {
-        for (member, known, place) in self.done.iter().rev() {
+        for (member, known, offset) in self.done.iter().rev() {
             let shard = locked.shard(member.shard);
             match known {
                 Some(known) if known.in_open => {
                     let lsn = known.lsn.unwrap_or_default();
-                    shard.open.put_at(*place, known.version, lsn);
+                    shard.open.put_at(*offset, known.version, lsn);
                 }
                 _ => shard.open.remove(member.key, member.hash),
             }

@@ -6,10 +6,10 @@ use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::Key;
-use crate::log::Lsn;
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::MutexGuard;
 use crate::time::{Moment, Timestamp, Ttl};
+use crate::wal::Lsn;
 use std::time::Duration;
 
 /// How an id is claimed: the settings of store and namespace, and what the call says.

@@ -6,8 +6,8 @@
 use crate::engine::Engine;
 use crate::engine::copier::Copier;
 use crate::error::Result;
-use crate::log::{Item, NamespaceRecord, SegmentMeta};
 use crate::time::Timestamp;
+use crate::wal::{Item, NamespaceRecord, SegmentMeta};
 
 /// What to do with a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
 use crate::limits::ID_BYTES_MAX;
-use crate::log::{AppendLevel, Log};
+use crate::wal::{AppendLevel, Log};
 use std::collections::BTreeMap;
 
 /// Bytes of ids, and of what belongs to them, that are written as one record: enough to make its frame

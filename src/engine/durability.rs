@@ -2,7 +2,7 @@
 
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::log::{AppendLevel, Lsn};
+use crate::wal::{AppendLevel, Lsn};
 
 /// What survives what, once an answer was heard. Holds for `Duplicate` as well as for `FirstSeen`: the
 /// claim that made it a duplicate is as safe as the caller asked.

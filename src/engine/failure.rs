@@ -25,7 +25,7 @@ impl LastFailure {
     }
 
     /// The error, if waiting for the next attempt is of no use. A full disk needs somebody who makes room. Of anything
-    /// else the next attempt may be free, as of a chunk store that is opened again after its fault: so one failure is
+    /// else the next attempt may be free, as of a block store that is opened again after its fault: so one failure is
     /// not told before the deadline, and two in a row are.
     pub(super) fn lasting(&self) -> Option<Error> {
         self.told(|error, failed| failed > 1 || matches!(error, Error::StorageFull { .. }))

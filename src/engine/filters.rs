@@ -1,6 +1,6 @@
-//! Filter files: `filters/<run>.flt`. In doubt a filter is built again from the chunks of its run (I2).
+//! Filter files: `filters/<run>.flt`. In doubt a filter is built again from the blocks of its run (I2).
 
-use crate::chunks::{ChunkFault, ChunkStore};
+use crate::blocks::{BlockFault, BlockStore};
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::filter::{self, Filter, FilterBuilder, FilterOwner};
@@ -52,15 +52,15 @@ pub(super) fn load(disk: &dyn Disk, dir: &Path, owner: FilterOwner) -> Option<Fi
     filter::decode(&path, owner, &bytes).ok()
 }
 
-/// Builds the filter of a run from its chunks.
+/// Builds the filter of a run from its blocks.
 pub(super) fn rebuild(
-    chunks: &dyn ChunkStore,
+    blocks: &dyn BlockStore,
     meta: &RunMeta,
     seed: Seed,
     hasher: IdHasher,
-) -> std::result::Result<Filter, ChunkFault> {
+) -> std::result::Result<Filter, BlockFault> {
     let mut filter = FilterBuilder::for_ids(meta.ids);
-    let reader = RunReader::new(chunks, meta, seed, hasher);
+    let reader = RunReader::new(blocks, meta, seed, hasher);
     for bucket in 0..meta.buckets {
         reader.bucket(bucket, |entry| filter.insert(entry.hash))?;
     }

@@ -1,37 +1,37 @@
-//! Healing (I10): chunks that are missing, stale or damaged are built again from the log.
+//! Healing (I10): blocks that are missing, stale or damaged are built again from the log.
 //!
-//! A healed chunk holds every record of its shard, generation and bucket that the log has, which may be
+//! A healed block holds every record of its shard, generation and bucket that the log has, which may be
 //! more than the run had: records of one id are joined, so more copies of the truth change no answer.
 
-use crate::chunks::{ChunkFault, ChunkId};
+use crate::blocks::{BlockFault, BlockId};
 use crate::engine::Engine;
 use crate::engine::room::Patience;
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
-use crate::log::Item;
-use crate::run::{ChunkWriter, RunMeta, RunReader};
+use crate::run::{BlockWriter, RunMeta, RunReader};
 use crate::sync::Ordering;
+use crate::wal::Item;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// How long a chunk store that has failed is left alone.
+/// How long a block store that has failed is left alone.
 const RETRY_MS: u64 = 1000;
 
 /// What came of healing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Healed {
-    /// The chunks of the run are in the chunk store again.
+    /// The blocks of the run are in the block store again.
     ForGood,
-    /// The chunk store took nothing: the one that was asked for is in memory, as long as it fits there.
+    /// The block store took nothing: the one that was asked for is in memory, as long as it fits there.
     InMemory,
 }
 
 type Collected = HashMap<(NsId, Vec<u8>), (u32, Version)>;
 
 impl Engine {
-    /// [`heal`](Self::heal) for a call that looks again afterwards, and may find the next chunk damaged: where the
-    /// chunk store takes nothing and the cache is small, what was built for one look is gone at the next. So
+    /// [`heal`](Self::heal) for a call that looks again afterwards, and may find the next block damaged: where the
+    /// block store takes nothing and the cache is small, what was built for one look is gone at the next. So
     /// not for ever (I12).
     pub(super) fn heal_in_time(
         &self,
@@ -43,21 +43,21 @@ impl Engine {
         match self.heal(run, fault, Some(asked))? {
             Healed::InMemory if patience.is_over(self.settings.wait_max) => {
                 let fixed =
-                    || Self::timed_out("chunks that can be kept: the chunk store takes none");
+                    || Self::timed_out("blocks that can be kept: the block store takes none");
                 Err(self.heal_failure.any().unwrap_or_else(fixed))
             }
             _ => Ok(()),
         }
     }
 
-    /// Makes every chunk of a run readable. The caller holds no lock and looks again afterwards. Where the
-    /// chunk store takes nothing, as on a full disk, the one chunk that `asked` leads to is built in
+    /// Makes every block of a run readable. The caller holds no lock and looks again afterwards. Where the
+    /// block store takes nothing, as on a full disk, the one block that `asked` leads to is built in
     /// memory, so that reading goes on.
     pub(super) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<Healed> {
         let _healing = self.healing.lock();
         self.health.check()?;
         let now = self.settings.clock.elapsed_ms();
-        let failed_at = self.chunks_failed_at.load(Ordering::Relaxed);
+        let failed_at = self.blocks_failed_at.load(Ordering::Relaxed);
         // A store that has just failed is not tried again for every read.
         let fresh_failure = failed_at != 0 && now.saturating_sub(failed_at) < RETRY_MS;
         if let Some(hash) = asked
@@ -73,15 +73,15 @@ impl Engine {
         self.counters.heals.add(1);
         // What sled says after a failure can be wrong until it is opened again: first try without.
         let healed = self.heal_buckets(run).or_else(|_| {
-            self.reopen_chunks()?;
+            self.reopen_blocks()?;
             self.heal_buckets(run)
         });
         self.heal_failure.note(&healed);
         let Err(error) = healed else {
-            self.chunks_failed_at.store(0, Ordering::Relaxed);
+            self.blocks_failed_at.store(0, Ordering::Relaxed);
             return Ok(Healed::ForGood);
         };
-        self.chunks_failed_at.store(now.max(1), Ordering::Relaxed);
+        self.blocks_failed_at.store(now.max(1), Ordering::Relaxed);
         match asked {
             Some(hash) if self.heal_in_memory(run, hash.bucket(run.buckets))? => {
                 Ok(Healed::InMemory)
@@ -90,19 +90,19 @@ impl Engine {
         }
     }
 
-    /// Builds one chunk from the log and keeps it in the cache of its shard. Answers whether it fits.
+    /// Builds one block from the log and keeps it in the cache of its shard. Answers whether it fits.
     fn heal_in_memory(&self, run: &RunMeta, bucket: u32) -> Result<bool> {
-        let id = run.chunk(bucket);
+        let id = run.block(bucket);
         let cell = &self.shards[usize::from(run.shard)];
-        if cell.shard.lock().has_chunk(id) {
+        if cell.shard.lock().has_block(id) {
             return Ok(true);
         }
         let collected = self.collect(run, bucket..bucket + 1)?;
         let entries = collected.iter().map(|((ns, id), (_, v))| (Key { ns: *ns, id }, *v));
-        let chunk = self.chunk_of(id, entries.collect()).into();
+        let block = self.block_of(id, entries.collect()).into();
         let mut shard = cell.shard.lock();
-        shard.keep_chunks(std::iter::once((id, chunk)));
-        Ok(shard.has_chunk(id))
+        shard.keep_blocks(std::iter::once((id, block)));
+        Ok(shard.has_block(id))
     }
 
     fn heal_buckets(&self, run: &RunMeta) -> Result<()> {
@@ -114,27 +114,27 @@ impl Engine {
             let collected = self.collect(run, *first..*last + 1)?;
             self.write_buckets(run, part, &collected)?;
         }
-        self.chunks.sync()?;
+        self.blocks.sync()?;
         match self.damaged_buckets(run).first() {
             None => Ok(()),
             Some(bucket) => {
                 let what =
-                    format!("chunk {bucket} of run {} does not keep what is written", run.id);
-                Err(Error::from(ChunkFault::new(what)))
+                    format!("block {bucket} of run {} does not keep what is written", run.id);
+                Err(Error::from(BlockFault::new(what)))
             }
         }
     }
 
-    /// Buckets that do not read back; all of them when the chunk store itself fails.
+    /// Buckets that do not read back; all of them when the block store itself fails.
     fn damaged_buckets(&self, run: &RunMeta) -> Vec<u32> {
-        let reader = RunReader::new(&*self.chunks, run, self.seed, self.hasher);
+        let reader = RunReader::new(&*self.blocks, run, self.seed, self.hasher);
         (0..run.buckets).filter(|bucket| reader.bucket(*bucket, |_| ()).is_err()).collect()
     }
 
     /// Everything in the log that belongs into these buckets of the run.
     fn collect(&self, run: &RunMeta, buckets: Range<u32>) -> Result<Collected> {
         let mut collected = Collected::new();
-        // A chunk may outlive what the log loses in a power cut, and what is sealed counts as being on
+        // A block may outlive what the log loses in a power cut, and what is sealed counts as being on
         // disk: only records that are may enter.
         let _nothing_is_removed = self.retention.read();
         let end = self.log.end();
@@ -165,18 +165,18 @@ impl Engine {
             by_bucket.entry(*bucket).or_default().push((Key { ns: *ns, id }, *version));
         }
         for bucket in part {
-            let id = run.chunk(*bucket);
+            let id = run.block(*bucket);
             let entries = by_bucket.remove(bucket).unwrap_or_default();
-            self.chunks.put_in_time(id, self.chunk_of(id, entries))?;
-            self.counters.chunks_healed.add(1);
+            self.blocks.put_in_time(id, self.block_of(id, entries))?;
+            self.counters.blocks_healed.add(1);
         }
         Ok(())
     }
 
-    /// The bytes of a chunk, its entries in hash order.
-    fn chunk_of(&self, id: ChunkId, mut entries: Vec<(Key<'_>, Version)>) -> Vec<u8> {
+    /// The bytes of a block, its entries in hash order.
+    fn block_of(&self, id: BlockId, mut entries: Vec<(Key<'_>, Version)>) -> Vec<u8> {
         entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
-        let mut writer = ChunkWriter::default();
+        let mut writer = BlockWriter::default();
         entries.iter().for_each(|(key, version)| writer.push(*key, *version));
         writer.finish(id, self.seed)
     }

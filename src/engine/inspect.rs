@@ -1,7 +1,7 @@
 //! Reading a store where nothing may be written: a read-only mount, a folder of another user.
 //!
 //! Every live claim is in the log (I10), so the log alone answers exactly. sled is not opened, for it writes
-//! whenever it is; filters and place files are not needed.
+//! whenever it is; filters and locator files are not needed.
 
 use crate::disk::LockGuard;
 use crate::engine::manifest::{FILE as MANIFEST, ManifestBody};
@@ -12,8 +12,8 @@ use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{Key, NsId};
-use crate::log::{self, Item, LogRead, ReplayPlan};
 use crate::time::{Timestamp, Ttl};
+use crate::wal::{self, Item, LogRead, ReplayPlan};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -113,7 +113,7 @@ impl Inspector {
     fn read(&self, all: bool, mut visit: impl FnMut(Item<'_>)) -> Result<LogRead> {
         let plan = ReplayPlan { rescan: all, ..self.body.plan() };
         let (disk, dir) = (&*self.settings.disk, self.dir.join(LOG_DIR));
-        log::read_only(disk, &dir, self.body.seed, &plan, |_, item| {
+        wal::read_only(disk, &dir, self.body.seed, &plan, |_, item| {
             visit(item);
             Ok(())
         })
@@ -191,7 +191,7 @@ impl Inspector {
         Ok(exported)
     }
 
-    /// Reads the whole log, which is all that counts; chunks and filters are not looked at.
+    /// Reads the whole log, which is all that counts; blocks and filters are not looked at.
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let read = self.read(true, |item| {

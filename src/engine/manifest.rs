@@ -1,8 +1,8 @@
 //! The manifest: what is sealed, up to where, in which runs. One small file, replaced as a whole:
 //! written beside, synced, renamed over, and the folder synced.
 //!
-//! It is ahead of nothing: the log is synced up to every place that it names before it is written, and
-//! runs are in the chunk store (as far as that can be trusted) before it lists them.
+//! It is ahead of nothing: the log is synced up to every location that it names before it is written, and
+//! runs are in the block store (as far as that can be trusted) before it lists them.
 
 use crate::codec::envelope;
 use crate::disk::Disk;
@@ -10,10 +10,10 @@ use crate::engine::namespaces::NsMeta;
 use crate::error::{Error, Result};
 use crate::id::Seed;
 use crate::limits;
-use crate::log::{Lsn, ReplayPlan, SegmentMeta};
 use crate::run::RunMeta;
 use crate::sync::Arc;
 use crate::time::TimeMark;
+use crate::wal::{Lsn, ReplayPlan, SegmentMeta};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -30,14 +30,14 @@ const MANIFEST_BYTES_MAX: usize = 1 << 28;
 pub(crate) struct ManifestBody {
     pub(crate) seed: Seed,
     pub(crate) shards: u16,
-    /// Grows with every version of the manifest; the chunk store carries a copy (I10).
+    /// Grows with every version of the manifest; the block store carries a copy (I10).
     pub(crate) epoch: u64,
     /// Numbers of runs from here on were never used.
     pub(crate) next_run: u64,
-    /// For each shard: every record of it before this place is in a run.
+    /// For each shard: every record of it before this location is in a run.
     pub(crate) sealed: Vec<Lsn>,
     pub(crate) runs: Vec<RunMeta>,
-    /// Runs that are no more, whose chunks may still be there: number and buckets.
+    /// Runs that are no more, whose blocks may still be there: number and buckets.
     pub(crate) doomed: Vec<(u64, u32)>,
     pub(crate) durable: Lsn,
     /// Segments before the first unsealed record.

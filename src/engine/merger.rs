@@ -77,7 +77,7 @@ impl Engine {
         self.end_runs(&[id], merged.is_ok());
         let BuiltRun { run, kept } = merged?;
         self.shards[shard].shard.lock().replace_runs(&gone, Some(run));
-        self.keep_chunks(shard, kept);
+        self.keep_blocks(shard, kept);
         self.doom(group.iter().map(|run| Arc::clone(&run.meta)));
         self.counters.merges.add(1);
         Ok(())
@@ -99,8 +99,8 @@ impl Engine {
     }
 
     pub(super) fn source<'a>(&'a self, run: &'a SealedRun) -> Source<'a> {
-        let reader = RunReader::new(&*self.chunks, &run.meta, self.seed, self.hasher);
-        Source::run(reader.with_places(&self.places, run.places.as_deref()))
+        let reader = RunReader::new(&*self.blocks, &run.meta, self.seed, self.hasher);
+        Source::run(reader.with_locators(&self.locators, run.locators.as_deref()))
     }
 }
 
@@ -122,7 +122,7 @@ mod tests {
                 from_segment: 1,
             }),
             filter: FilterBuilder::for_ids(1).finish(),
-            places: None,
+            locators: None,
         };
         sizes.iter().enumerate().map(run).collect()
     }

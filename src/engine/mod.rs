@@ -59,16 +59,16 @@ pub(crate) use reserve::{Hold, HoldAnswer};
 pub(crate) use settings::Settings;
 pub(crate) use threads::Threads;
 
-use crate::chunks::ChunkStore;
+use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
-use crate::log::{IdsInLog, Log};
-use crate::run::{InLog, MergeScratch, PlaceFiles, RunMeta, SealedAccess};
+use crate::run::{InLog, LocatorFiles, MergeScratch, RunMeta, SealedAccess};
 use crate::shard::Shard;
 use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
+use crate::wal::{IdsInLog, Log};
 use failure::LastFailure;
 use manifest::Manifest;
 use namespaces::Registry;
@@ -95,25 +95,25 @@ pub(crate) struct Engine {
     log: Log,
     /// Reads ids where they stand in the log.
     ids: IdsInLog,
-    chunks: Box<dyn ChunkStore>,
-    places: PlaceFiles,
+    blocks: Box<dyn BlockStore>,
+    locators: LocatorFiles,
     time: TimeKeeper,
     health: Arc<Health>,
     manifest: Mutex<Manifest>,
     pub(crate) namespaces: Registry,
     counters: Counters,
     next_holder: AtomicU64,
-    /// Runs that no shard uses any more; their chunks go when nobody reads them.
+    /// Runs that no shard uses any more; their blocks go when nobody reads them.
     doomed: Mutex<Vec<Arc<RunMeta>>>,
     /// What sealing failed with, until an attempt succeeds.
     seal_failure: LastFailure,
-    /// What healing failed with in the chunk store, until an attempt succeeds.
+    /// What healing failed with in the block store, until an attempt succeeds.
     heal_failure: LastFailure,
-    /// When the chunk store last refused to be healed, on the clock's elapsed time; zero: it did not.
-    chunks_failed_at: AtomicU64,
-    /// Healing reads and writes chunks that others may be about to heal.
+    /// When the block store last refused to be healed, on the clock's elapsed time; zero: it did not.
+    blocks_failed_at: AtomicU64,
+    /// Healing reads and writes blocks that others may be about to heal.
     healing: Mutex<()>,
-    /// How often the chunk store was opened again, so that one fault that two jobs meet is mended once.
+    /// How often the block store was opened again, so that one fault that two jobs meet is mended once.
     reopened: AtomicU64,
     /// Kept between sealings; empty while one is under way.
     seal_scratch: Mutex<MergeScratch>,
@@ -154,7 +154,7 @@ impl Engine {
 
     #[inline]
     fn sealed_access(&self) -> SealedAccess<'_> {
-        let in_log = InLog { files: &self.places, ids: &self.ids };
-        SealedAccess { store: &*self.chunks, seed: self.seed, in_log: Some(in_log) }
+        let in_log = InLog { files: &self.locators, ids: &self.ids };
+        SealedAccess { store: &*self.blocks, seed: self.seed, in_log: Some(in_log) }
     }
 }

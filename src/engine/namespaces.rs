@@ -4,9 +4,9 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::NsId;
 use crate::limits;
-use crate::log::NamespaceRecord;
 use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Ordering, RwLock};
 use crate::time::Ttl;
+use crate::wal::NamespaceRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
 //! Opening: find out what the folder is, take the lock, read the manifest, then the unsealed tail of the
-//! log. Where the chunk store is not the one that the manifest speaks of, or a filter cannot be had,
+//! log. Where the block store is not the one that the manifest speaks of, or a filter cannot be had,
 //! everything sealed is built again from the log (I10): nothing is lost but time.
 
-use crate::chunks::{self, ChunkStore, Guarded, SledChunks, SledFolder, Whose};
+use crate::blocks::{self, BlockStore, Guarded, SledBlocks, SledFolder, Whose};
 use crate::disk::{Disk, LockGuard};
 use crate::engine::failure::LastFailure;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
@@ -16,16 +16,16 @@ use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
-use crate::log::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered, is_segment};
-use crate::run::{InLog, MergeScratch, PlaceFiles, RunMeta, SealedAccess};
+use crate::run::{InLog, LocatorFiles, MergeScratch, RunMeta, SealedAccess};
 use crate::shard::{SealedRun, Shard};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
+use crate::wal::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered, is_segment};
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub(super) const LOG_DIR: &str = "log";
-pub(super) const PLACES_DIR: &str = "places";
+pub(super) const LOCATORS_DIR: &str = "places";
 pub(super) const SLED_DIR: &str = "sled";
 pub(super) const LOCK: &str = "LOCK";
 
@@ -51,7 +51,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
         return Err(nothing_there(dir));
     }
     if folder == Folder::New {
-        for dir in [LOG_DIR, filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
+        for dir in [LOG_DIR, filters::DIR, LOCATORS_DIR].map(|name| dir.join(name)) {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         }
     }
@@ -65,7 +65,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
     let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
     match opened {
-        // A chunk that was needed to read the log is damaged, and healing needs an open store.
+        // A block that was needed to read the log is damaged, and healing needs an open store.
         Err(Error::Io { doing: CHUNK_UNREADABLE, .. }) => {
             Opening::load(dir, settings, true)?.finish(&mut lock)
         }
@@ -144,7 +144,7 @@ fn beside<A, B: Send>(
 }
 
 /// Marks the one error of replay that building everything again can mend.
-const CHUNK_UNREADABLE: &str = "read a chunk in";
+const CHUNK_UNREADABLE: &str = "read a block in";
 
 pub(super) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>> {
     let path = dir.join(LOCK);
@@ -164,9 +164,9 @@ pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         let what = "the manifest is missing, and there are leftovers of a repair: repair again";
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
-    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, PLACES_DIR, "MANIFEST.new"];
+    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, LOCATORS_DIR, "MANIFEST.new"];
     let is_ours = |name: &Path| {
-        ours.iter().any(|own| name == Path::new(own)) || chunks::is_aside(name, SLED_DIR)
+        ours.iter().any(|own| name == Path::new(own)) || blocks::is_aside(name, SLED_DIR)
     };
     if let Some(other) = names.iter().find(|name| !is_ours(name)) {
         return not(format!("it contains something else ({})", other.display()));
@@ -190,15 +190,15 @@ pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
         let name = names.into_iter().find(|name| !is_ours(name))?;
         Some(Path::new(folder).join(name))
     };
-    let (filters, places) = (inner(filters::DIR)?, inner(PLACES_DIR)?);
+    let (filters, locators) = (inner(filters::DIR)?, inner(LOCATORS_DIR)?);
     let other = foreign(LOG_DIR, log, is_segment)
         .or_else(|| foreign(filters::DIR, filters, filters::is_ours))
-        .or_else(|| foreign(PLACES_DIR, places, PlaceFiles::is_ours));
+        .or_else(|| foreign(LOCATORS_DIR, locators, LocatorFiles::is_ours));
     if let Some(other) = other {
         return not(format!("it holds other things ({})", other.display()));
     }
     let sled = dir.join(SLED_DIR);
-    match chunks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
+    match blocks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
         Whose::Nobody | Whose::Ours => Ok(Folder::New),
         Whose::Foreign(_) => {
             not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
@@ -222,10 +222,10 @@ struct Opening {
     settings: Settings,
     body: ManifestBody,
     hasher: IdHasher,
-    chunks: Box<dyn ChunkStore>,
-    /// Filters that were read while the chunk store was opened, in the order of the runs.
+    blocks: Box<dyn BlockStore>,
+    /// Filters that were read while the block store was opened, in the order of the runs.
     filters: Vec<Option<Filter>>,
-    places: PlaceFiles,
+    locators: LocatorFiles,
     ids: IdsInLog,
     shards: Vec<Shard>,
     /// Build everything sealed again.
@@ -247,11 +247,11 @@ impl Opening {
         body.time = Some(keeper(&settings, None).mark());
         let mut opening = Self::new(dir, settings, body, false)?;
         // Its mark is set after the first manifest is on disk, so this is no creation that was interrupted.
-        if let Ok(Some(_)) = opening.chunks.mark() {
+        if let Ok(Some(_)) = opening.blocks.mark() {
             let what = "the manifest and the log are missing, but there was a store here";
             return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
         }
-        opening.chunks.reset()?;
+        opening.blocks.reset()?;
         opening.changed = true;
         // Before the log: a log without a manifest is damage, and a crash in between must not look so.
         let (disk, body) = (Arc::clone(&opening.settings.disk), opening.body.clone());
@@ -268,7 +268,7 @@ impl Opening {
         let log = dir.join(LOG_DIR);
         settings.disk.create_dir_all(&log).map_err(|e| Error::io("create", &log, e))?;
         // Where something is in the way of these, filters are built at each opening, and sled is read.
-        for shortcuts in [filters::DIR, PLACES_DIR].map(|name| dir.join(name)) {
+        for shortcuts in [filters::DIR, LOCATORS_DIR].map(|name| dir.join(name)) {
             if let Err(error) = settings.disk.create_dir_all(&shortcuts) {
                 tracing::warn!(%error, folder = %shortcuts.display(), "a folder cannot be made");
             }
@@ -276,7 +276,7 @@ impl Opening {
         let mut opening = Self::new(dir, settings, body, true)?;
         let stored = usize::from(opening.body.shards);
         let wanted = opening.settings.shards.unwrap_or(stored);
-        let marked = opening.chunks.mark().unwrap_or(None).unwrap_or(0);
+        let marked = opening.blocks.mark().unwrap_or(None).unwrap_or(0);
         let stale = marked < opening.body.epoch && !opening.body.runs.is_empty();
         if stale {
             tracing::warn!(
@@ -290,7 +290,7 @@ impl Opening {
         } else {
             // Runs that a crash left unlisted.
             opening
-                .chunks
+                .blocks
                 .remove_from(opening.body.next_run)
                 .or_else(|_| opening.start_over(stored))?;
         }
@@ -300,7 +300,7 @@ impl Opening {
     }
 
     /// Runs that a crash left unlisted have numbers that the manifest does not know of, and a power cut
-    /// may bring back what of them was removed: a filter or a chunk with a good checksum and the wrong
+    /// may bring back what of them was removed: a filter or a block with a good checksum and the wrong
     /// ids (I2). So every opening begins at numbers that none before it can have used.
     fn leap(&mut self) -> Result<()> {
         let mut leap = [0; 4];
@@ -314,25 +314,25 @@ impl Opening {
         let hasher = IdHasher::new(body.seed);
         let sled = dir.join(SLED_DIR);
         let real = settings.disk.real_path(&sled).map_err(|e| Error::io("find", &sled, e))?;
-        let (chunks, filters): (Box<dyn ChunkStore>, _) = match real {
+        let (blocks, filters): (Box<dyn BlockStore>, _) = match real {
             Some(_) => {
                 let folder = SledFolder::new(&settings.disk, sled, hasher.tag(), is_strict);
                 let cache_bytes = settings.sled_cache_bytes();
                 let filters = || load_filters(&*settings.disk, dir, &body, hasher);
-                let (chunks, filters) =
-                    beside(|| SledChunks::open_in(folder, cache_bytes), filters);
-                (Box::new(Guarded::new(chunks?)), filters.unwrap_or_default())
+                let (blocks, filters) =
+                    beside(|| SledBlocks::open_in(folder, cache_bytes), filters);
+                (Box::new(Guarded::new(blocks?)), filters.unwrap_or_default())
             }
             // One after the other, so that a fault at the n-th call is the same in every run.
             None => {
-                let memory = settings.chunk_memory.clone().unwrap_or_default();
+                let memory = settings.block_memory.clone().unwrap_or_default();
                 (Box::new(Guarded::new(memory.opened())), Vec::new())
             }
         };
         let count = usize::from(body.shards);
         let shards = empty_shards(hasher, &settings, count);
         let disk = || Arc::clone(&settings.disk);
-        let places = PlaceFiles::new(disk(), dir.join(PLACES_DIR), hasher.tag());
+        let locators = LocatorFiles::new(disk(), dir.join(LOCATORS_DIR), hasher.tag());
         let ids = IdsInLog::new(disk(), dir.join(LOG_DIR));
         let (dir, rebuild, changed) = (dir.to_owned(), false, false);
         Ok(Self {
@@ -340,9 +340,9 @@ impl Opening {
             settings,
             body,
             hasher,
-            chunks,
+            blocks,
             filters,
-            places,
+            locators,
             ids,
             shards,
             rebuild,
@@ -360,14 +360,14 @@ impl Opening {
             let filter = match filter.or_else(|| filters::load(disk, &self.dir, owner)) {
                 Some(filter) => filter,
                 None => {
-                    let built = filters::rebuild(&*self.chunks, meta, self.body.seed, self.hasher);
+                    let built = filters::rebuild(&*self.blocks, meta, self.body.seed, self.hasher);
                     let Ok(filter) = built else { return false };
                     filters::save(disk, &self.dir, owner, &filter).ok();
                     filter
                 }
             };
-            let places = self.places.open(meta.id, meta.buckets).map(Arc::new);
-            let run = SealedRun { meta: Arc::new(meta.clone()), filter, places };
+            let locators = self.locators.open(meta.id, meta.buckets).map(Arc::new);
+            let run = SealedRun { meta: Arc::new(meta.clone()), filter, locators };
             let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
             shard.runs.push(run);
         }
@@ -377,7 +377,7 @@ impl Opening {
     /// Forgets everything sealed; the log will be read from its beginning.
     fn start_over(&mut self, shards: usize) -> Result<()> {
         tracing::warn!("building everything sealed again from the log");
-        self.chunks.reset()?;
+        self.blocks.reset()?;
         self.shards = empty_shards(self.hasher, &self.settings, shards);
         self.filters = Vec::new();
         self.rebuild = true;
@@ -396,8 +396,8 @@ impl Opening {
                 self.settings.disk.remove(&path).ok();
             }
         }
-        let places: Vec<PathBuf> = runs.iter().map(|run| self.places.path(run.id)).collect();
-        self.places.retain(|path| places.iter().any(|place| place == path));
+        let paths: Vec<PathBuf> = runs.iter().map(|run| self.locators.path(run.id)).collect();
+        self.locators.retain(|path| paths.iter().any(|kept| kept == path));
     }
 
     /// Reads the log and puts the engine together.
@@ -410,7 +410,7 @@ impl Opening {
             registry.restore(meta.id, &meta.name, ttl, meta.sliding);
         }
         let plan = self.body.plan();
-        let plan = crate::log::ReplayPlan { rescan: self.rebuild, ..plan };
+        let plan = crate::wal::ReplayPlan { rescan: self.rebuild, ..plan };
         if self.rebuild {
             self.body.runs.clear();
             self.body.doomed.clear();
@@ -476,8 +476,8 @@ impl Opening {
             shard_bits,
             log,
             ids: self.ids,
-            chunks: self.chunks,
-            places: self.places,
+            blocks: self.blocks,
+            locators: self.locators,
             time,
             health,
             manifest: Mutex::new(manifest),
@@ -487,7 +487,7 @@ impl Opening {
             doomed: Mutex::default(),
             seal_failure: LastFailure::default(),
             heal_failure: LastFailure::default(),
-            chunks_failed_at: 0.into(),
+            blocks_failed_at: 0.into(),
             healing: Mutex::default(),
             reopened: 0.into(),
             seal_scratch: Mutex::default(),
@@ -506,7 +506,7 @@ impl Opening {
 }
 
 fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shard> {
-    let (open, cache) = (settings.open_set_bytes(count), settings.chunk_cache_bytes(count));
+    let (open, cache) = (settings.open_set_bytes(count), settings.block_cache_bytes(count));
     (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
 }
 
@@ -528,7 +528,7 @@ struct Replay<'a> {
     /// The engine's time when the manifest was written: what is swept had ended by then.
     ended_by: Timestamp,
     records: u64,
-    /// The place after the record that is being read.
+    /// The location after the record that is being read.
     last: Lsn,
     /// Shards whose open set is full.
     full: Vec<usize>,
@@ -560,9 +560,9 @@ impl Replay<'_> {
         }
         let opening = &mut *self.opening;
         let sealed = SealedAccess {
-            store: &*opening.chunks,
+            store: &*opening.blocks,
             seed: opening.body.seed,
-            in_log: Some(InLog { files: &opening.places, ids: &opening.ids }),
+            in_log: Some(InLog { files: &opening.locators, ids: &opening.ids }),
         };
         let shard = &mut opening.shards[number];
         shard.apply(key, hash, version, at.item, sealed).map_err(|fault| {
@@ -575,8 +575,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Seals what is full, between two records only: a batch is many items of one place, and what is
-    /// sealed up to that place must hold all of them.
+    /// Seals what is full, between two records only: a batch is many items of one location, and what is
+    /// sealed up to that location must hold all of them.
     fn record_begins(&mut self, lsn: Lsn) -> Result<()> {
         if lsn == self.last {
             return Ok(());
@@ -595,13 +595,13 @@ impl Opening {
     fn seal(&mut self, number: usize, lsn: Lsn) -> Result<()> {
         let opening = self;
         let builder = RunBuilder {
-            chunks: &*opening.chunks,
+            blocks: &*opening.blocks,
             seed: opening.body.seed,
             hasher: opening.hasher,
             disk: &*opening.settings.disk,
             dir: &opening.dir,
-            places: &opening.places,
-            place_ids_min: opening.settings.place_ids_min,
+            locators: &opening.locators,
+            locator_ids_min: opening.settings.locator_ids_min,
             keep_bytes: 0,
         };
         let shard = &mut opening.shards[number];
@@ -636,7 +636,7 @@ impl Engine {
         });
         self.health.close();
         self.wake_waiters();
-        self.chunks.close();
+        self.blocks.close();
         drop(lock);
         closed
     }

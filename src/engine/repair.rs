@@ -5,7 +5,7 @@
 //! open, and says that it wants a repair), move the old log away, move the new one in, write a manifest
 //! without runs. Opening then builds everything sealed from the log.
 
-use crate::chunks;
+use crate::blocks;
 use crate::disk::Disk;
 use crate::engine::Settings;
 use crate::engine::copier::Copier;
@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{NsId, Seed};
 use crate::limits;
-use crate::log::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
+use crate::wal::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         name == MANIFEST || name.starts_with(OLD_LOG_DIR)
     };
     let has_log =
-        || files_in(disk, &dir.join(LOG_DIR)).map(|names| names.iter().any(|n| log::is_segment(n)));
+        || files_in(disk, &dir.join(LOG_DIR)).map(|names| names.iter().any(|n| wal::is_segment(n)));
     if !names.iter().any(ours) && !has_log()? {
         let why = "it holds neither a manifest nor a log, and nothing can be saved without either; put \
                    back a copy of the store, or remove the folder to begin anew";
@@ -72,7 +72,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let _lock = lock(dir, settings)?;
     let found = read_manifest(disk, &dir.join(MANIFEST))?;
     let source = source_dir(disk, dir, found.is_some())?;
-    let seeds = log::seeds(disk, &source)?;
+    let seeds = wal::seeds(disk, &source)?;
     let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
     // The log is the truth: a manifest of another store is none.
     let manifest = found.filter(is_of_log);
@@ -83,7 +83,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     };
     let seed = match &manifest {
         Some(body) => Some(body.seed),
-        None => log::find_seed(disk, &source)?,
+        None => wal::find_seed(disk, &source)?,
     };
     let Some(seed) = seed else {
         return not("neither its manifest nor any segment of its log can be read");
@@ -102,7 +102,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let mut saved_records = 0;
     // One that is aside may speak of another log than the one that is there.
     let known = manifest.as_ref().filter(|_| !is_aside).map(ManifestBody::plan);
-    let salvaged = log::salvage(&source_config, known.as_ref(), |item| {
+    let salvaged = wal::salvage(&source_config, known.as_ref(), |item| {
         saved_records += u64::from(matches!(item, Item::Version(..)));
         Ok(())
     })?;
@@ -131,12 +131,12 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     // Without its folder the log is an empty one, of which all segments are missing.
     disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
     let new = dir.join(NEW_LOG_DIR);
-    log::remove_segments(disk, &new)?;
+    wal::remove_segments(disk, &new)?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
     let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
-    // What is left of the log is all that is needed, as a rule, and chunks would say it once more.
-    let chunks = manifest.as_ref().filter(|_| saved_records == 0);
-    let rescue = chunks.and_then(|body| Rescue::open(dir, settings, body));
+    // What is left of the log is all that is needed, as a rule, and blocks would say it once more.
+    let blocks = manifest.as_ref().filter(|_| saved_records == 0);
+    let rescue = blocks.and_then(|body| Rescue::open(dir, settings, body));
     let mut written =
         rewrite(&source_config, config(new.clone()), settings, listed, rescue.as_ref())?;
     drop(rescue);
@@ -145,10 +145,10 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
-    // Filters and place files go with the next opening: no run lists them any more.
+    // Filters and locator files go with the next opening: no run lists them any more.
     let sled = dir.join(SLED_DIR);
-    chunks::set_aside(disk, &sled)
-        .and_then(|()| chunks::empty(disk, &sled))
+    blocks::set_aside(disk, &sled)
+        .and_then(|()| blocks::empty(disk, &sled))
         .map_err(|e| Error::io("empty", &sled, e))?;
     Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
     report.old_log = Some(old_log);
@@ -170,7 +170,7 @@ fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
 /// namespaces, the time and the number of shards are good for ever; what it says of the log is not.
 fn set_aside_before(disk: &dyn Disk, dir: &Path, source: &Path) -> Result<Option<ManifestBody>> {
     let aside = read_manifest(disk, &dir.join(OLD_MANIFEST))?;
-    let seed = log::find_seed(disk, source)?;
+    let seed = wal::find_seed(disk, source)?;
     Ok(aside.filter(|body| seed.is_none_or(|seed| seed == body.seed)))
 }
 
@@ -221,7 +221,7 @@ struct Rewritten {
     namespaces: Vec<NsMeta>,
     /// Names given to those whose own are lost.
     renamed: Vec<String>,
-    /// Records that only the chunk store still had.
+    /// Records that only the block store still had.
     rescued: u64,
     /// The new log is on disk up to here.
     durable: Lsn,
@@ -242,7 +242,7 @@ fn rewrite(
     let mut copier = Copier::new(&recovered.log);
     let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
     let mut used = BTreeSet::new();
-    let _: Salvaged = log::salvage(old, None, |item| match item {
+    let _: Salvaged = wal::salvage(old, None, |item| match item {
         Item::Version(key, version) => {
             used.insert(key.ns.listed().0);
             copier.push(key, version)

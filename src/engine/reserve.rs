@@ -71,7 +71,7 @@ impl Engine {
         ns: &NsInfo,
         ids: &[I],
         wait: Option<Duration>,
-    ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::log::Lsn>)> {
+    ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::wal::Lsn>)> {
         self.health.check()?;
         let digests = self.digests(ids);
         let members = self.members(ns, ids, &digests)?;
@@ -189,15 +189,14 @@ impl Engine {
                 (member.key, claim.after(known.as_ref().map(|known| &known.version)))
             });
             let level = spec.durability.append_level();
-            let (log, mut places) = (&self.log, Vec::new());
+            let (log, mut lsns) = (&self.log, Vec::new());
             let all = versions.clone();
-            let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut places)?;
+            let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut lsns)?;
             let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
             let members = members.iter().zip(known);
-            for ((member, known), (version, place)) in members.zip(versions.into_iter().zip(places))
-            {
+            for ((member, known), (version, lsn)) in members.zip(versions.into_iter().zip(lsns)) {
                 let shard = locked.shard(member.shard);
-                shard.put(member.key, member.hash, version, place, known);
+                shard.put(member.key, member.hash, version, lsn, known);
                 shard.reserved.remove(member.key, member.hash, hold.holder);
                 ns.count(member.shard, true, 1);
             }

@@ -1,6 +1,6 @@
 //! Building runs: from a frozen open set, or from runs that are merged.
 
-use crate::chunks::ChunkStore;
+use crate::blocks::BlockStore;
 use crate::disk::Disk;
 use crate::engine::filters;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
 use crate::memtable::OpenSet;
-use crate::run::{MergeCursor, MergeScratch, PlaceFiles, RunSize, RunWriter, Source, WrittenRun};
+use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
 use crate::shard::{BuiltRun, SealedRun};
 use crate::sync::Arc;
 use crate::time::Timestamp;
@@ -18,15 +18,15 @@ use std::path::Path;
 /// What building a run needs; exists before there is an engine, because opening may have to rebuild.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunBuilder<'a> {
-    pub(super) chunks: &'a dyn ChunkStore,
+    pub(super) blocks: &'a dyn BlockStore,
     pub(super) seed: Seed,
     pub(super) hasher: IdHasher,
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
-    pub(super) places: &'a PlaceFiles,
-    /// Runs of fewer ids get no place file.
-    pub(super) place_ids_min: u64,
-    /// Bytes of chunks of one run to hand over to the cache.
+    pub(super) locators: &'a LocatorFiles,
+    /// Runs of fewer ids get no locator file.
+    pub(super) locator_ids_min: u64,
+    /// Bytes of blocks of one run to hand over to the cache.
     pub(super) keep_bytes: usize,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct RunPlan {
 }
 
 impl RunBuilder<'_> {
-    /// Writes the chunks of a run, and its filter in the same pass: they cannot differ (I2). What has
+    /// Writes the blocks of a run, and its filter in the same pass: they cannot differ (I2). What has
     /// ended by `now` is left out.
     pub(super) fn build(
         &self,
@@ -51,7 +51,7 @@ impl RunBuilder<'_> {
     ) -> Result<BuiltRun> {
         let RunPlan { id, shard, generation, size, from_segment } = plan;
         let mut writer = RunWriter::new(
-            self.chunks,
+            self.blocks,
             self.seed,
             id,
             shard,
@@ -60,9 +60,9 @@ impl RunBuilder<'_> {
             from_segment,
             self.keep_bytes,
         );
-        if size.ids >= self.place_ids_min {
-            let created = self.places.create(id, size.buckets());
-            writer = writer.with_places(created.map_err(|e| without_places(id, &e)).ok());
+        if size.ids >= self.locator_ids_min {
+            let created = self.locators.create(id, size.buckets());
+            writer = writer.with_locators(created.map_err(|e| without_locators(id, &e)).ok());
         }
         let mut filter = FilterBuilder::for_ids(size.ids);
         entries.for_each(|entry| {
@@ -72,13 +72,13 @@ impl RunBuilder<'_> {
             filter.insert(entry.hash);
             writer.push(entry)
         })?;
-        let WrittenRun { meta, kept, place_file } = writer.finish()?;
-        let places = place_file.and_then(|file| match file.finish() {
+        let WrittenRun { meta, kept, locator_file } = writer.finish()?;
+        let locators = locator_file.and_then(|file| match file.finish() {
             Ok(file) => Some(Arc::new(file)),
             Err(error) => {
-                without_places(id, &error);
+                without_locators(id, &error);
                 // The disk may be full, and half a file is of no use.
-                self.places.remove(id).ok();
+                self.locators.remove(id).ok();
                 None
             }
         });
@@ -88,7 +88,7 @@ impl RunBuilder<'_> {
         if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
-        let run = SealedRun { meta: Arc::new(meta), filter, places };
+        let run = SealedRun { meta: Arc::new(meta), filter, locators };
         Ok(BuiltRun { run, kept })
     }
 
@@ -125,9 +125,9 @@ impl RunBuilder<'_> {
     }
 }
 
-/// A shortcut only: a run without it is read from the chunk store.
-fn without_places(run: u64, error: &Error) {
-    tracing::warn!(%error, run, "a place file was not written");
+/// A shortcut only: a run without it is read from the block store.
+fn without_locators(run: u64, error: &Error) {
+    tracing::warn!(%error, run, "a locator file was not written");
 }
 
 fn note_group(

@@ -1,28 +1,28 @@
 //! Sealing in the background: frozen open sets become runs.
 //!
-//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write chunks and
-//! filters, sync the log, sync the chunk store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
+//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write blocks and
+//! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
 
 use crate::engine::Engine;
 use crate::engine::manifest::ManifestBody;
 use crate::engine::namespaces::NsMeta;
 use crate::engine::seal::RunBuilder;
 use crate::error::Result;
-use crate::run::{KeptChunks, RunSize};
+use crate::run::{KeptBlocks, RunSize};
 use crate::shard::{BuiltRun, Sealing};
 use crate::sync::Arc;
 
 impl Engine {
     pub(super) fn builder(&self) -> RunBuilder<'_> {
         RunBuilder {
-            chunks: &*self.chunks,
+            blocks: &*self.blocks,
             seed: self.seed,
             hasher: self.hasher,
             disk: &*self.disk,
             dir: &self.dir,
-            places: &self.places,
-            place_ids_min: self.settings.place_ids_min,
-            keep_bytes: self.settings.chunk_cache_bytes(self.shards.len()) / 2,
+            locators: &self.locators,
+            locator_ids_min: self.settings.locator_ids_min,
+            keep_bytes: self.settings.block_cache_bytes(self.shards.len()) / 2,
         }
     }
 
@@ -71,7 +71,7 @@ impl Engine {
                 set.clear();
                 cell.shard.lock().reuse(set);
             }
-            kept.into_iter().for_each(|kept| self.keep_chunks(shard, kept));
+            kept.into_iter().for_each(|kept| self.keep_blocks(shard, kept));
         }
         Ok(true)
     }
@@ -88,11 +88,11 @@ impl Engine {
         self.signals.seal.raise();
     }
 
-    /// Hands chunks over to the cache of a shard, in small portions, so that no claim waits long.
-    pub(super) fn keep_chunks(&self, shard: usize, kept: KeptChunks) {
+    /// Hands blocks over to the cache of a shard, in small portions, so that no claim waits long.
+    pub(super) fn keep_blocks(&self, shard: usize, kept: KeptBlocks) {
         let mut kept = kept.into_iter().peekable();
         while kept.peek().is_some() {
-            self.shards[shard].shard.lock().keep_chunks(kept.by_ref().take(32));
+            self.shards[shard].shard.lock().keep_blocks(kept.by_ref().take(32));
         }
     }
 
@@ -117,15 +117,15 @@ impl Engine {
     }
 
     /// Writes a new version of the manifest. Before it, the log is synced: what is sealed, copied or named is
-    /// on disk before a manifest builds on it (I6). The chunk store is synced, too, and carries the number
+    /// on disk before a manifest builds on it (I6). The block store is synced, too, and carries the number
     /// of that version, so that an older copy of it is recognised (I10).
     pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
         // Their records, too: a repair that has to do without this manifest finds them in the log alone.
         let namespaces = self.namespaces.metas();
         self.log.sync_to(self.log.end())?;
-        self.chunks.set_mark(manifest.body.epoch + 1)?;
-        self.chunks.sync()?;
+        self.blocks.set_mark(manifest.body.epoch + 1)?;
+        self.blocks.sync()?;
         let before = manifest.body.clone();
         edit(&mut manifest.body);
         // A run that the edit has listed is no longer in flight.

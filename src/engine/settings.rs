@@ -1,6 +1,6 @@
 //! Settings: plain, checkable numbers, apart from the components (disk, clock) that come with them.
 
-use crate::chunks::MemoryChunks;
+use crate::blocks::MemoryBlocks;
 use crate::disk::{Disk, RealDisk};
 use crate::engine::Durability;
 use crate::error::{Error, Result};
@@ -35,10 +35,10 @@ pub(crate) struct Settings {
     pub(crate) background: bool,
     /// For tests: the bound of one open set, below what the memory budget allows.
     pub(crate) open_set_bytes: Option<usize>,
-    /// For tests: runs of fewer ids get no place file.
-    pub(crate) place_ids_min: u64,
-    /// For tests on a simulated disk: chunks that outlive the store.
-    pub(crate) chunk_memory: Option<MemoryChunks>,
+    /// For tests: runs of fewer ids get no locator file.
+    pub(crate) locator_ids_min: u64,
+    /// For tests on a simulated disk: blocks that outlive the store.
+    pub(crate) block_memory: Option<MemoryBlocks>,
 }
 
 impl Default for Settings {
@@ -61,8 +61,8 @@ impl Default for Settings {
             seed: None,
             background: true,
             open_set_bytes: None,
-            place_ids_min: limits::PLACE_IDS_MIN,
-            chunk_memory: None,
+            locator_ids_min: limits::LOCATOR_IDS_MIN,
+            block_memory: None,
         }
     }
 }
@@ -111,9 +111,9 @@ impl Settings {
         self.open_set_bytes.unwrap_or(fair)
     }
 
-    /// Bytes of one shard's chunk cache: together half. It saves more than sled's own, which it spares the
-    /// reading of sixteen chunks for one.
-    pub(crate) fn chunk_cache_bytes(&self, shards: usize) -> usize {
+    /// Bytes of one shard's block cache: together half. It saves more than sled's own, which it spares the
+    /// reading of sixteen blocks for one.
+    pub(crate) fn block_cache_bytes(&self, shards: usize) -> usize {
         self.memory_budget / 2 / shards
     }
 

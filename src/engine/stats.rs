@@ -13,7 +13,7 @@ pub(super) struct Counters {
     pub(super) ids_expired: Counter,
     pub(super) merges: Counter,
     pub(super) heals: Counter,
-    pub(super) chunks_healed: Counter,
+    pub(super) blocks_healed: Counter,
     pub(super) segments_removed: Counter,
     pub(super) ids_rewritten: Counter,
     pub(super) waits_for_seal: Counter,
@@ -58,9 +58,9 @@ pub struct Stats {
     pub generations: u64,
     /// Bytes of memory of unsealed ids.
     pub memory_unsealed_bytes: u64,
-    /// Bytes of memory of chunks kept for the next duplicate.
-    pub memory_chunk_bytes: u64,
-    /// Bytes of memory of filters, and of what leads into the place files beside them.
+    /// Bytes of memory of blocks kept for the next duplicate.
+    pub memory_block_bytes: u64,
+    /// Bytes of memory of filters, and of what leads into the locator files beside them.
     pub memory_filter_bytes: u64,
     /// Segments of the log.
     pub log_segments: u64,
@@ -72,9 +72,9 @@ pub struct Stats {
     pub sled_bytes: u64,
     /// Filters asked by claims.
     pub filter_probes: u64,
-    /// Chunks read, in memory or from the chunk store, because a filter said "maybe".
-    pub chunk_reads: u64,
-    /// Times that a place file and the log answered instead, because the chunk was not in memory.
+    /// Blocks read, in memory or from the block store, because a filter said "maybe".
+    pub block_reads: u64,
+    /// Times that a locator file and the log answered instead, because the block was not in memory.
     pub log_reads: u64,
     /// Either of these in vain: what the filters cost.
     pub filter_false_positives: u64,
@@ -94,10 +94,10 @@ pub struct Stats {
     pub ids_rewritten: u64,
     /// Claims that had to wait for a seal.
     pub waits_for_seal: u64,
-    /// Times that chunks were built again from the log.
+    /// Times that blocks were built again from the log.
     pub heals: u64,
-    /// Chunks built again from the log.
-    pub chunks_healed: u64,
+    /// Blocks built again from the log.
+    pub blocks_healed: u64,
     /// Background steps that failed and were tried again.
     pub background_failures: u64,
     /// Records read from the log when the store was opened.
@@ -127,12 +127,12 @@ impl Engine {
             reserved += shard.reserved.len() as u64;
             cached += shard.cached_bytes() as u64;
             for run in &shard.runs {
-                let places = run.places.as_ref().map_or(0, |places| places.bytes());
-                filters += (run.filter.bytes() + places) as u64;
+                let locators = run.locators.as_ref().map_or(0, |locators| locators.bytes());
+                filters += (run.filter.bytes() + locators) as u64;
             }
             runs.extend(shard.runs.iter().map(|run| (run.meta.generation, run.meta.ids)));
             probes += shard.counts.probes;
-            reads += shard.counts.chunk_reads;
+            reads += shard.counts.block_reads;
             in_log += shard.counts.log_reads;
             false_positives += shard.counts.false_positives;
         }
@@ -158,14 +158,14 @@ impl Engine {
             runs: runs.len() as u64,
             generations: generations.len() as u64,
             memory_unsealed_bytes: unsealed.1,
-            memory_chunk_bytes: cached,
+            memory_block_bytes: cached,
             memory_filter_bytes: filters,
             log_segments: self.log.closed().len() as u64 + 1,
             log_bytes,
             log_file_bytes,
-            sled_bytes: self.chunks.bytes(),
+            sled_bytes: self.blocks.bytes(),
             filter_probes: probes,
-            chunk_reads: reads,
+            block_reads: reads,
             log_reads: in_log,
             filter_false_positives: false_positives,
             log_syncs: self.log.syncs(),
@@ -177,7 +177,7 @@ impl Engine {
             ids_rewritten: c.ids_rewritten.get(),
             waits_for_seal: c.waits_for_seal.get(),
             heals: c.heals.get(),
-            chunks_healed: c.chunks_healed.get(),
+            blocks_healed: c.blocks_healed.get(),
             background_failures: c.background_failures.get(),
             replayed_records: c.replayed_records.get(),
             cut_bytes: c.cut_bytes.get(),
@@ -199,7 +199,7 @@ impl fmt::Display for Stats {
         line("namespaces", self.namespaces.len().to_string())?;
         line("shards", self.shards.to_string())?;
         line("memory, unsealed ids", mib(self.memory_unsealed_bytes))?;
-        line("memory, chunks", mib(self.memory_chunk_bytes))?;
+        line("memory, blocks", mib(self.memory_block_bytes))?;
         line("memory, filters", mib(self.memory_filter_bytes))?;
         let log = format!("{} in {}", mib(self.log_bytes), segments(self.log_segments));
         line("disk, log", log)?;

@@ -1,4 +1,4 @@
-//! Expiry: a generation dies whole. Its runs leave the shards, and their filters and chunks go, without a
+//! Expiry: a generation dies whole. Its runs leave the shards, and their filters and blocks go, without a
 //! look at any id. Answers do not depend on it (I4): a dead claim is dead before it is swept.
 
 use crate::engine::{Engine, filters};
@@ -57,7 +57,7 @@ impl Engine {
         self.doomed.lock().extend(runs);
     }
 
-    /// Removes chunks and filters of doomed runs that nobody reads any more.
+    /// Removes blocks and filters of doomed runs that nobody reads any more.
     pub(crate) fn bury(&self) -> Result<()> {
         let (ready, busy): (Vec<_>, Vec<_>) =
             self.doomed.lock().drain(..).partition(|meta| Arc::strong_count(meta) == 1);
@@ -71,11 +71,11 @@ impl Engine {
     }
 
     fn bury_run(&self, run: u64) -> Result<()> {
-        self.chunks.remove_run(run)?;
+        self.blocks.remove_run(run)?;
         filters::remove(&*self.disk, &self.dir, run)?;
         // Expendable, and a stray at the next opening: nothing has to wait for it.
-        if let Err(error) = self.places.remove(run) {
-            tracing::warn!(%error, run, "a place file was not removed");
+        if let Err(error) = self.locators.remove(run) {
+            tracing::warn!(%error, run, "a locator file was not removed");
         }
         Ok(())
     }

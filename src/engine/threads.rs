@@ -2,7 +2,7 @@
 //! the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with the store, is looked at again
 //! after a pause even if nobody rings (I12), and turns a panic into a stopped store (I7).
 
-use crate::chunks::{self, ChunkResult};
+use crate::blocks::{self, BlockResult};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::limits;
@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// How long after a failed attempt (a full disk, a failing chunk store) the next one is made.
+/// How long after a failed attempt (a full disk, a failing block store) the next one is made.
 const RETRY: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -253,7 +253,7 @@ impl Engine {
         }
     }
 
-    /// Background work failed. Nothing is lost by it, and it is tried again; a chunk store that fails
+    /// Background work failed. Nothing is lost by it, and it is tried again; a block store that fails
     /// stays so until it is opened again, so that is done here. `reopened` was read before the work began.
     fn note_trouble(&self, error: &Error, reopened: u64) {
         if self.health.check().is_err() {
@@ -262,18 +262,18 @@ impl Engine {
         }
         tracing::warn!(%error, "background work failed and will be tried again");
         self.counters.background_failures.add(1);
-        if chunks::is_chunk_fault(error) {
+        if blocks::is_block_fault(error) {
             let _healing = self.healing.lock();
             // Another job may have met the same fault. To open it once more would close it under whoever uses it.
             if self.reopened.load(Ordering::Acquire) == reopened {
-                self.reopen_chunks().ok();
+                self.reopen_blocks().ok();
             }
         }
     }
 
-    /// Opens the chunk store again. The caller holds the lock on healing.
-    pub(super) fn reopen_chunks(&self) -> ChunkResult<()> {
-        self.chunks.reopen()?;
+    /// Opens the block store again. The caller holds the lock on healing.
+    pub(super) fn reopen_blocks(&self) -> BlockResult<()> {
+        self.blocks.reopen()?;
         self.reopened.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -282,18 +282,18 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chunks::ChunkFault;
+    use crate::blocks::BlockFault;
     use crate::disk::sim::SimDisk;
     use crate::engine::{Settings, open};
     use std::path::Path;
 
     /// The second job would close it under the first, whose next attempt then fails, too, and is told to callers.
     #[test]
-    fn i12_a_fault_that_two_jobs_meet_opens_the_chunk_store_once() {
+    fn i12_a_fault_that_two_jobs_meet_opens_the_block_store_once() {
         let disk = Arc::new(SimDisk::new());
         let settings = Settings { disk, background: false, ..Settings::default() };
         let engine = open(Path::new("/s"), settings).expect("opens");
-        let fault = Error::from(ChunkFault::new("planted"));
+        let fault = Error::from(BlockFault::new("planted"));
         let began = engine.reopened.load(Ordering::Acquire);
         engine.note_trouble(&fault, began);
         engine.note_trouble(&fault, began);

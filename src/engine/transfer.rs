@@ -6,11 +6,11 @@ use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId};
-use crate::log::Lsn;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::shard::Lookup;
 use crate::sync::MutexGuard;
 use crate::time::Timestamp;
+use crate::wal::Lsn;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
@@ -165,7 +165,7 @@ impl Engine {
         Ok(added)
     }
 
-    /// Answers whether the claim is new here, and the place of its record unless that is on disk.
+    /// Answers whether the claim is new here, and the location of its record unless that is on disk.
     fn import_one(
         &self,
         key: Key<'_>,

@@ -1,12 +1,12 @@
-//! The integrity check: reads everything once and holds log, chunks and filters against each other.
+//! The integrity check: reads everything once and holds log, blocks and filters against each other.
 
 use crate::engine::Engine;
 use crate::engine::stats::segments;
 use crate::error::{Error, Result};
 use crate::id::Key;
-use crate::log::Item;
 use crate::run::{Merged, RunReader, SealedAccess};
 use crate::shard::{Lookup, SealedRun};
+use crate::wal::Item;
 use serde::Serialize;
 use std::fmt;
 
@@ -20,10 +20,10 @@ pub struct VerifyReport {
     pub log_records: u64,
     /// Sealed runs read.
     pub runs: u64,
-    /// Chunks read.
-    pub chunks: u64,
-    /// Entries read in chunks.
-    pub chunk_entries: u64,
+    /// Blocks read.
+    pub blocks: u64,
+    /// Entries read in blocks.
+    pub block_entries: u64,
     /// What is wrong, for people. Empty: the store is sound.
     pub problems: Vec<String>,
 }
@@ -40,8 +40,8 @@ impl fmt::Display for VerifyReport {
         writeln!(f, "log       {} records in {}", self.log_records, segments(self.segments))?;
         writeln!(
             f,
-            "sealed    {} entries in {} chunks of {} runs",
-            self.chunk_entries, self.chunks, self.runs
+            "sealed    {} entries in {} blocks of {} runs",
+            self.block_entries, self.blocks, self.runs
         )?;
         self.problems.iter().try_for_each(|problem| writeln!(f, "problem   {problem}"))?;
         write!(f, "{}", if self.is_sound() { "sound" } else { "NOT SOUND" })
@@ -83,13 +83,13 @@ impl Engine {
         Ok(report)
     }
 
-    /// Every chunk is there and whole, every id is where its hash says, and its filter knows it (I2).
+    /// Every block is there and whole, every id is where its hash says, and its filter knows it (I2).
     fn verify_run(&self, run: &SealedRun, report: &mut VerifyReport) {
         report.runs += 1;
         let meta = &run.meta;
-        let reader = RunReader::new(&*self.chunks, meta, self.seed, self.hasher);
+        let reader = RunReader::new(&*self.blocks, meta, self.seed, self.hasher);
         for bucket in 0..meta.buckets {
-            report.chunks += 1;
+            report.blocks += 1;
             let (mut entries, mut astray) = (0, 0);
             let mut uncovered = Vec::new();
             let read = reader.bucket(bucket, |Merged { hash, key, version, .. }| {
@@ -101,12 +101,12 @@ impl Engine {
                     uncovered.push((hash, key.ns, key.id.to_vec(), version));
                 }
             });
-            report.chunk_entries += entries;
-            let name = format!("chunk {bucket} of run {}", meta.id);
+            report.block_entries += entries;
+            let name = format!("block {bucket} of run {}", meta.id);
             if let Err(fault) = read {
                 report.problem(format!("{name}: {} (heals at the next read)", fault.what));
             }
-            // A healed chunk holds more than the run had. That is sound where the rest stands elsewhere too.
+            // A healed block holds more than the run had. That is sound where the rest stands elsewhere too.
             uncovered.retain(|(hash, ns, id, version)| {
                 let key = Key { ns: *ns, id };
                 let mut shard = self.cell(*hash).shard.lock();
@@ -134,9 +134,9 @@ impl Engine {
                 return Ok(());
             }
             let hash = self.hash(key);
-            // Of the chunks: that what is in the log is in the log needs no check.
-            let in_chunks = SealedAccess { in_log: None, ..self.sealed_access() };
-            let found = self.cell(hash).shard.lock().lookup(key, hash, in_chunks);
+            // Of the blocks: that what is in the log is in the log needs no check.
+            let in_blocks = SealedAccess { in_log: None, ..self.sealed_access() };
+            let found = self.cell(hash).shard.lock().lookup(key, hash, in_blocks);
             match found {
                 Lookup::Known(known) if known.version.join(version) == known.version => {}
                 // Reported with its run already.

@@ -1,4 +1,4 @@
-//! A filter on disk. In doubt it is built again from the chunks: a damaged one must not hide an id (I2).
+//! A filter on disk. In doubt it is built again from the blocks: a damaged one must not hide an id (I2).
 //!
 //! Inside the envelope: store u64, run u64, then the words of the filter. Hashes depend on the seed of the
 //! store, so the filter of another store would say "surely not" of everything: it must not pass for ours.

@@ -13,9 +13,9 @@ mod offset_table;
 
 use crate::expiry::{Class, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::log::Lsn;
 use crate::memtable::offset_table::OffsetTable;
 use crate::time::Timestamp;
+use crate::wal::Lsn;
 
 const HEAD: usize = 34;
 /// Where the flags stand in the head.
@@ -34,13 +34,13 @@ const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 pub(crate) struct OpenEntry<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The place after its id, in the record that made it so.
+    /// The location after its id, in the record that made it so.
     pub(crate) lsn: Lsn,
 }
 
 /// Where an entry stands, for as long as the set is not emptied.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct EntryPlace(u32);
+pub(crate) struct EntryOffset(u32);
 
 /// Ids and their versions, in memory.
 #[derive(Debug)]
@@ -128,17 +128,17 @@ impl OpenSet {
         hash: IdHash,
         version: Version,
         lsn: Lsn,
-    ) -> EntryPlace {
+    ) -> EntryOffset {
         let found = self.table.find(hash.table(), |at| self.key_at(at) == key);
         let Some(at) = found else { return self.insert_new(key, hash, version, lsn) };
-        self.put_at(EntryPlace(at), version, lsn);
-        EntryPlace(at)
+        self.put_at(EntryOffset(at), version, lsn);
+        EntryOffset(at)
     }
 
     /// Replaces the version of an entry.
     #[inline]
-    pub(crate) fn put_at(&mut self, place: EntryPlace, version: Version, lsn: Lsn) {
-        let at = place.0 as usize;
+    pub(crate) fn put_at(&mut self, offset: EntryOffset, version: Version, lsn: Lsn) {
+        let at = offset.0 as usize;
         self.tally.add(version.generation(), 1);
         put_version(&mut self.bytes[at..at + HEAD], version, lsn);
     }
@@ -151,7 +151,7 @@ impl OpenSet {
         hash: IdHash,
         version: Version,
         lsn: Lsn,
-    ) -> EntryPlace {
+    ) -> EntryOffset {
         let (at, end) = (self.end, self.end + HEAD + key.id.len());
         if end > self.bytes.len() {
             self.grow(end);
@@ -166,7 +166,7 @@ impl OpenSet {
         self.tally.add(version.generation(), 1);
         let (bytes, hasher) = (&self.bytes, self.hasher);
         self.table.insert(hash.table(), at as u32, |at| hasher.hash(key_in(bytes, at)).table());
-        EntryPlace(at as u32)
+        EntryOffset(at as u32)
     }
 
     #[cold]

@@ -89,7 +89,7 @@ impl OffsetTable {
         if self.len >= self.lines.len() * SLOTS * LOAD_MAX / 8 {
             self.grow(hash_at);
         }
-        self.place(hash, offset);
+        self.insert_at(hash, offset);
     }
 
     /// Takes the offset with this hash out of which `is_it` says so.
@@ -134,7 +134,7 @@ impl OffsetTable {
     }
 
     #[inline]
-    fn place(&mut self, hash: u64, offset: u32) {
+    fn insert_at(&mut self, hash: u64, offset: u32) {
         let mut at = self.home(hash);
         loop {
             let line = &mut self.lines[at];
@@ -160,7 +160,7 @@ impl OffsetTable {
         for line in &old.lines {
             for (tag, offset) in line.tags.iter().zip(line.offsets) {
                 if *tag != 0 {
-                    self.place(hash_at(offset), offset);
+                    self.insert_at(hash_at(offset), offset);
                 }
             }
         }

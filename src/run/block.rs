@@ -1,31 +1,31 @@
-//! A chunk: the ids of one bucket of one run, a few kilobytes, kept as one value of the chunk store.
+//! A block: the ids of one bucket of one run, a few kilobytes, kept as one value of the block store.
 //!
 //! Head and columns as `columns.rs` has them, then the ids, one behind the other.
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::expiry::{Class, Version};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::id::NsId;
 use crate::id::{Key, Seed};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::run::columns::crc;
-use crate::run::columns::{ChunkDamage, Columns, Entries, Kind, count_of, expected, outward, seal};
+use crate::run::columns::{BlockDamage, Columns, Entries, Kind, count_of, expected, outward, seal};
 
-/// Collects the entries of one chunk.
+/// Collects the entries of one block.
 #[derive(Debug, Default)]
-pub(crate) struct ChunkWriter {
+pub(crate) struct BlockWriter {
     ids: Vec<u8>,
     entries: Entries,
 }
 
-impl ChunkWriter {
+impl BlockWriter {
     pub(crate) fn push(&mut self, key: Key<'_>, version: Version) {
         self.ids.extend_from_slice(key.id);
         self.entries.push(key, version);
     }
 
-    /// The chunk, and what is kept of its entries beside their ids, until [`clear`](Self::clear).
-    pub(super) fn chunk(&self, id: ChunkId, seed: Seed) -> (Vec<u8>, &Entries) {
+    /// The block, and what is kept of its entries beside their ids, until [`clear`](Self::clear).
+    pub(super) fn block(&self, id: BlockId, seed: Seed) -> (Vec<u8>, &Entries) {
         let mut out = self.entries.encode(id, None, self.ids.len());
         out.extend_from_slice(&self.ids);
         seal(seed, &mut out);
@@ -37,64 +37,64 @@ impl ChunkWriter {
         self.entries.clear();
     }
 
-    /// Writes the chunk and starts the next.
-    pub(crate) fn finish(&mut self, id: ChunkId, seed: Seed) -> Vec<u8> {
-        let (out, _) = self.chunk(id, seed);
+    /// Writes the block and starts the next.
+    pub(crate) fn finish(&mut self, id: BlockId, seed: Seed) -> Vec<u8> {
+        let (out, _) = self.block(id, seed);
         self.clear();
         out
     }
 }
 
-/// Where in the bytes of a chunk an id of this length stands, more or less, if all have one length. For asking ahead.
+/// Where in the bytes of a block an id of this length stands, more or less, if all have one length. For asking ahead.
 #[inline]
-pub(super) fn likely_at(chunk: &[u8], place: u32, id_bytes: usize) -> usize {
-    let count = count_of(chunk);
-    let ids = chunk.len().saturating_sub(count.saturating_mul(id_bytes));
-    ids + expected(place, count) * id_bytes
+pub(super) fn likely_at(block: &[u8], position: u32, id_bytes: usize) -> usize {
+    let count = count_of(block);
+    let ids = block.len().saturating_sub(count.saturating_mul(id_bytes));
+    ids + expected(position, count) * id_bytes
 }
 
-/// A chunk that has passed every check.
+/// A block that has passed every check.
 #[derive(Debug, Clone)]
-pub(crate) struct ChunkReader<'a> {
+pub(crate) struct BlockReader<'a> {
     columns: Columns<'a>,
     one_length: Option<usize>,
 }
 
-impl<'a> ChunkReader<'a> {
+impl<'a> BlockReader<'a> {
     /// Checks the bytes found under `id`. `class` is that of the run's generation.
     pub(crate) fn open(
         bytes: &'a [u8],
-        id: ChunkId,
+        id: BlockId,
         class: Class,
         seed: Seed,
-    ) -> Result<Self, ChunkDamage> {
-        Self::of(Columns::open(bytes, Kind::Chunk, id, class, seed)?)
+    ) -> Result<Self, BlockDamage> {
+        Self::of(Columns::open(bytes, Kind::Block, id, class, seed)?)
     }
 
     /// Reads bytes that [`open`](Self::open) has accepted before.
     #[inline]
     pub(crate) fn open_checked(
         bytes: &'a [u8],
-        id: ChunkId,
+        id: BlockId,
         class: Class,
-    ) -> Result<Self, ChunkDamage> {
+    ) -> Result<Self, BlockDamage> {
         let bytes = bytes.get(4..).unwrap_or_default();
-        Self::of(Columns::parse(bytes, Kind::Chunk, id, class)?)
+        Self::of(Columns::parse(bytes, Kind::Block, id, class)?)
     }
 
-    fn of(columns: Columns<'a>) -> Result<Self, ChunkDamage> {
+    fn of(columns: Columns<'a>) -> Result<Self, BlockDamage> {
         let one_length = columns.one_length();
         // No id is empty, and without this a count of billions would stand on no bytes at all.
         let is_endless = one_length == Some(0) && columns.count > 0;
         if is_endless || columns.id_bytes() != Some(columns.rest.len()) {
-            return Err(ChunkDamage("its columns do not fit its length"));
+            return Err(BlockDamage("its columns do not fit its length"));
         }
         Ok(Self { columns, one_length })
     }
 
-    /// Compares byte for byte (I3). The search begins at the `place` that the hash gives the id in the chunk, in 1/2^32
+    /// Compares byte for byte (I3). The search begins at the `position` that the hash gives the id in the block, in 1/2^32
     /// of its length.
-    pub(crate) fn find(&self, key: Key<'_>, place: u32) -> Option<Version> {
+    pub(crate) fn find(&self, key: Key<'_>, position: u32) -> Option<Version> {
         let (columns, ids) = (&self.columns, self.columns.rest);
         let i = match self.one_length {
             Some(len) if len != key.id.len() => return None,
@@ -102,7 +102,7 @@ impl<'a> ChunkReader<'a> {
                 // The last bytes as one number: a comparison of registers instead of a call for each of
                 // two hundred ids. The last and not the first, because prefixes are often shared.
                 let tail = tail(key.id);
-                let at = expected(place, columns.count);
+                let at = expected(position, columns.count);
                 outward(at, columns.count).find(|i| {
                     let id = &ids[i * len..(i + 1) * len];
                     self::tail(id) == tail && id == key.id && columns.ns_at(*i) == key.ns
@@ -142,21 +142,21 @@ fn tail(id: &[u8]) -> u64 {
     id.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// A door for the fuzzer: reads bytes as a chunk, once as they are and once with a good checksum.
+/// A door for the fuzzer: reads bytes as a block, once as they are and once with a good checksum.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn fuzz_chunk(data: &[u8]) {
-    let (id, seed) = (ChunkId { run: 0, bucket: 0 }, Seed([7; 16]));
+pub(crate) fn fuzz_block(data: &[u8]) {
+    let (id, seed) = (BlockId { run: 0, bucket: 0 }, Seed([7; 16]));
     let mut good = data.to_vec();
     if good.len() >= 4 {
         let sum = crc(seed, &good[4..]);
         good[..4].copy_from_slice(&sum.to_le_bytes());
     }
     for bytes in [data, &good] {
-        if let Ok(reader) = ChunkReader::open(bytes, id, Class(20), seed) {
+        if let Ok(reader) = BlockReader::open(bytes, id, Class(20), seed) {
             for (key, version) in reader.iter() {
                 // No id is empty; a lookup need not find one.
-                for place in [0, u32::MAX / 3, u32::MAX] {
-                    let found = key.id.is_empty() || reader.find(key, place).is_some();
+                for position in [0, u32::MAX / 3, u32::MAX] {
+                    let found = key.id.is_empty() || reader.find(key, position).is_some();
                     assert!(found, "what is listed is found");
                 }
                 let _ = version.generation().end();
@@ -171,11 +171,11 @@ mod tests {
     use super::*;
     use crate::time::{Timestamp, Ttl};
 
-    const ID: ChunkId = ChunkId { run: 5, bucket: 6 };
+    const ID: BlockId = BlockId { run: 5, bucket: 6 };
     const SEED: Seed = Seed([4; 16]);
 
-    fn chunk(entries: &[(u32, &[u8], Version)]) -> Vec<u8> {
-        let mut writer = ChunkWriter::default();
+    fn block(entries: &[(u32, &[u8], Version)]) -> Vec<u8> {
+        let mut writer = BlockWriter::default();
         for (ns, id, version) in entries {
             writer.push(Key { ns: NsId(*ns), id }, *version);
         }
@@ -183,16 +183,16 @@ mod tests {
     }
 
     fn check(entries: &[(u32, &[u8], Version)]) -> usize {
-        let bytes = chunk(entries);
+        let bytes = block(entries);
         let class = entries.first().map_or(Class::FOREVER, |e| e.2.class);
-        let reader = ChunkReader::open(&bytes, ID, class, SEED).expect("just written");
+        let reader = BlockReader::open(&bytes, ID, class, SEED).expect("just written");
         let back: Vec<_> = reader.iter().map(|(k, v)| (k.ns.0, k.id, v)).collect();
         assert_eq!(back, entries);
         for (ns, id, version) in entries {
-            // The place says where to begin, and never what is found.
-            for place in [0, 1 << 31, u32::MAX] {
-                assert_eq!(reader.find(Key { ns: NsId(*ns), id }, place), Some(*version));
-                assert_eq!(reader.find(Key { ns: NsId(ns + 1), id }, place), None);
+            // The position says where to begin, and never what is found.
+            for position in [0, 1 << 31, u32::MAX] {
+                assert_eq!(reader.find(Key { ns: NsId(*ns), id }, position), Some(*version));
+                assert_eq!(reader.find(Key { ns: NsId(ns + 1), id }, position), None);
             }
         }
         assert_eq!(reader.find(Key { ns: NsId(0), id: b"absent" }, 1 << 31), None);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_round_trip_in_every_shape() {
+    fn blocks_round_trip_in_every_shape() {
         let at = Timestamp::from_millis;
         let forever = Version::claim(at(1_700_000_000_000), Ttl::FOREVER);
         let day = Version::claim(at(1_700_000_000_000), Ttl::from_millis(86_400_000));
@@ -217,14 +217,14 @@ mod tests {
     }
 
     #[test]
-    fn i10_damaged_misplaced_and_foreign_chunks_are_noticed() {
+    fn i10_damaged_misplaced_and_foreign_blocks_are_noticed() {
         let version = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(9));
-        let good = chunk(&[(0, b"id-1", version), (3, b"id-22", version)]);
+        let good = block(&[(0, b"id-1", version), (3, b"id-22", version)]);
         let open =
-            |bytes: &[u8], id, seed| ChunkReader::open(bytes, id, version.class, seed).is_ok();
+            |bytes: &[u8], id, seed| BlockReader::open(bytes, id, version.class, seed).is_ok();
         assert!(open(&good, ID, SEED));
-        assert!(!open(&good, ChunkId { run: 4, ..ID }, SEED));
-        assert!(!open(&good, ChunkId { bucket: 7, ..ID }, SEED));
+        assert!(!open(&good, BlockId { run: 4, ..ID }, SEED));
+        assert!(!open(&good, BlockId { bucket: 7, ..ID }, SEED));
         assert!(!open(&good, ID, Seed([9; 16])));
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
@@ -240,14 +240,14 @@ mod tests {
     #[test]
     fn i10_hostile_columns_do_not_panic() {
         let version = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(9));
-        let good = chunk(&[(0, b"id-1", version), (3, b"id-22", version)]);
+        let good = block(&[(0, b"id-1", version), (3, b"id-22", version)]);
         for at in 4..good.len() {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut bad = good.clone();
                 bad[at] = value;
                 let sum = crc(SEED, &bad[4..]);
                 bad[..4].copy_from_slice(&sum.to_le_bytes());
-                if let Ok(reader) = ChunkReader::open(&bad, ID, version.class, SEED) {
+                if let Ok(reader) = BlockReader::open(&bad, ID, version.class, SEED) {
                     reader.find(Key { ns: NsId(0), id: b"id-1" }, 0);
                     reader.iter().for_each(drop);
                 }

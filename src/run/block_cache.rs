@@ -1,17 +1,17 @@
-//! Chunks kept in memory: read once, checked once.
+//! Blocks kept in memory: read once, checked once.
 //!
 //! sled holds sixteen of our values in one page and reads them all to hand out one, so a read of it that
-//! misses its cache costs microseconds. Chunks never change, so a checked copy stays good for as long as
+//! misses its cache costs microseconds. Blocks never change, so a checked copy stays good for as long as
 //! its run exists. Eviction is CLOCK (Corbato, 1968): a hand goes round and spares what was used since
 //! it last passed.
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::run::block::likely_at;
 use hashbrown::HashTable;
 
-/// A bounded set of chunks. One per shard, under the shard's lock.
+/// A bounded set of blocks. One per shard, under the shard's lock.
 #[derive(Debug)]
-pub(crate) struct ChunkCache {
+pub(crate) struct BlockCache {
     table: HashTable<u32>,
     slots: Vec<Slot>,
     hand: usize,
@@ -21,12 +21,12 @@ pub(crate) struct ChunkCache {
 
 #[derive(Debug)]
 struct Slot {
-    id: ChunkId,
+    id: BlockId,
     bytes: Box<[u8]>,
     used: bool,
 }
 
-/// What a slot takes besides the chunk.
+/// What a slot takes besides the block.
 const SLOT_BYTES: usize = size_of::<Slot>() + 8;
 
 /// The steps from a slot to an id.
@@ -41,12 +41,12 @@ impl Step {
     pub(crate) const ALL: [Self; 3] = [Self::Slot, Self::Head, Self::Id];
 }
 
-fn hash(id: ChunkId) -> u64 {
+fn hash(id: BlockId) -> u64 {
     let mixed = (id.run ^ u64::from(id.bucket) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed ^ mixed >> 29
 }
 
-impl ChunkCache {
+impl BlockCache {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self { table: HashTable::new(), slots: Vec::new(), hand: 0, bytes: 0, bytes_max }
     }
@@ -56,36 +56,36 @@ impl ChunkCache {
         self.bytes
     }
 
-    /// The chunk, if it is here; it has passed its checks when it came in.
+    /// The block, if it is here; it has passed its checks when it came in.
     #[inline]
-    pub(crate) fn get(&mut self, id: ChunkId) -> Option<&[u8]> {
+    pub(crate) fn get(&mut self, id: BlockId) -> Option<&[u8]> {
         let at = *self.table.find(hash(id), |at| self.slots[*at as usize].id == id)?;
         let slot = &mut self.slots[at as usize];
         slot.used = true;
         Some(&slot.bytes)
     }
 
-    /// Where the chunk may stand, if it is here: a guess, for [`touch`](Self::touch).
+    /// Where the block may stand, if it is here: a guess, for [`touch`](Self::touch).
     #[inline]
-    pub(crate) fn spot(&self, id: ChunkId) -> Option<u32> {
+    pub(crate) fn spot(&self, id: BlockId) -> Option<u32> {
         self.table.find(hash(id), |_| true).copied()
     }
 
-    /// Reads a little of what finding an id in the chunk at `spot` reads, one step deeper than the step before. Each
-    /// step needs what the one before it has loaded. `place` is that of the id in the chunk, in 1/2^32 of its length.
+    /// Reads a little of what finding an id in the block at `spot` reads, one step deeper than the step before. Each
+    /// step needs what the one before it has loaded. `position` is that of the id in the block, in 1/2^32 of its length.
     #[inline]
-    pub(crate) fn touch(&self, step: Step, spot: u32, place: u32, id_bytes: usize) -> u64 {
+    pub(crate) fn touch(&self, step: Step, spot: u32, position: u32, id_bytes: usize) -> u64 {
         let bytes = &self.slots[spot as usize].bytes;
         let byte = |at: usize| bytes.get(at).map_or(0, |byte| u64::from(*byte));
         match step {
             Step::Slot => bytes.len() as u64,
             Step::Head => byte(0),
-            Step::Id => byte(likely_at(bytes, place, id_bytes)),
+            Step::Id => byte(likely_at(bytes, position, id_bytes)),
         }
     }
 
-    /// Keeps a checked chunk; others go to make room.
-    pub(crate) fn insert(&mut self, id: ChunkId, bytes: impl Into<Box<[u8]>> + AsRef<[u8]>) {
+    /// Keeps a checked block; others go to make room.
+    pub(crate) fn insert(&mut self, id: BlockId, bytes: impl Into<Box<[u8]>> + AsRef<[u8]>) {
         let need = bytes.as_ref().len() + SLOT_BYTES;
         if need > self.bytes_max || self.get(id).is_some() {
             return;
@@ -106,7 +106,7 @@ impl ChunkCache {
         self.table.insert_unique(hash(id), at, |at| hash(slots[*at as usize].id));
     }
 
-    /// Drops the chunks of runs that are no more.
+    /// Drops the blocks of runs that are no more.
     pub(crate) fn retain_runs(&mut self, keep: impl Fn(u64) -> bool) {
         let mut at = 0;
         while at < self.slots.len() {
@@ -137,13 +137,13 @@ impl ChunkCache {
 mod tests {
     use super::*;
 
-    fn id(run: u64, bucket: u32) -> ChunkId {
-        ChunkId { run, bucket }
+    fn id(run: u64, bucket: u32) -> BlockId {
+        BlockId { run, bucket }
     }
 
     #[test]
     fn it_keeps_to_its_bound_and_spares_what_is_used() {
-        let mut cache = ChunkCache::new(100 * (50 + SLOT_BYTES));
+        let mut cache = BlockCache::new(100 * (50 + SLOT_BYTES));
         for bucket in 0..1000 {
             cache.insert(id(1, bucket), &[bucket as u8; 50][..]);
             assert!(cache.bytes() <= 100 * (50 + SLOT_BYTES));
@@ -161,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn chunks_go_with_their_run() {
-        let mut cache = ChunkCache::new(1 << 20);
+    fn blocks_go_with_their_run() {
+        let mut cache = BlockCache::new(1 << 20);
         for bucket in 0..100 {
             cache.insert(id(u64::from(bucket) % 3, bucket), &[1; 10][..]);
         }

@@ -1,11 +1,11 @@
-//! What chunks and place blocks have in common: a head, and columns of what is kept of each entry beside its id.
+//! What blocks and locators have in common: a head, and columns of what is kept of each entry beside its id.
 //!
 //! ```text
 //! crc      u32   CRC32C of the rest, started from the store's salt
 //! version  u8
 //! flags    u8    1: ids have one length; 2: a namespace column; 4: a step column; 8: the ids stand in the log
 //! widths   u8    bytes per entry of first seen (low four bits) and of deadline (high four)
-//! width    u8    bytes per place; zero in a chunk
+//! width    u8    bytes per location; zero in a block
 //! run      u64
 //! bucket   u32
 //! count    u32
@@ -13,13 +13,13 @@
 //! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, steps (u16 each)
 //! ```
 //!
-//! Columns have fixed widths, so finding an entry reads one place of each. A deadline is stored plus one, and zero
+//! Columns have fixed widths, so finding an entry reads one value of each. A deadline is stored plus one, and zero
 //! stands for "never". Entries stand in hash order.
 //!
 //! Run, bucket and count are under the checksum, and the checksum starts from the store's seed: one that is missing,
 //! stale, damaged, misplaced or another store's is noticed at the read that needs it (I10).
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::codec::Reader;
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId, Seed};
@@ -34,9 +34,9 @@ const IN_LOG: u8 = 8;
 pub(super) const HEAD: usize = 32;
 const COUNT_AT: usize = 20;
 
-/// Why a chunk cannot be used.
+/// Why a block cannot be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ChunkDamage(pub(crate) &'static str);
+pub(crate) struct BlockDamage(pub(crate) &'static str);
 
 pub(super) fn crc(seed: Seed, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&seed.0), bytes)
@@ -73,9 +73,9 @@ impl Entries {
         self.versions.clear();
     }
 
-    /// Head and columns, without the checksum. `place_width` is that of a place block; a chunk has none. `more` bytes
+    /// Head and columns, without the checksum. `location_width` is that of a locator; a block has none. `more` bytes
     /// will follow.
-    pub(super) fn encode(&self, id: ChunkId, place_width: Option<u8>, more: usize) -> Vec<u8> {
+    pub(super) fn encode(&self, id: BlockId, location_width: Option<u8>, more: usize) -> Vec<u8> {
         let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
         let has_ns = self.ns.iter().any(|ns| *ns != 0);
         let has_steps = self.versions.iter().any(|v| v.step != 0);
@@ -94,10 +94,10 @@ impl Entries {
             (if one_length { ONE_LENGTH } else { 0 })
                 | (if has_ns { HAS_NS } else { 0 })
                 | (if has_steps { HAS_STEPS } else { 0 })
-                | place_width.map_or(0, |_| IN_LOG),
+                | location_width.map_or(0, |_| IN_LOG),
         );
         out.push(seen_width as u8 | (deadline_width as u8) << 4);
-        out.push(place_width.unwrap_or(0));
+        out.push(location_width.unwrap_or(0));
         out.extend_from_slice(&id.run.to_le_bytes());
         out.extend_from_slice(&id.bucket.to_le_bytes());
         out.extend_from_slice(&(self.lens.len() as u32).to_le_bytes());
@@ -147,8 +147,8 @@ pub(super) struct Columns<'a> {
     seen: &'a [u8],
     deadlines: &'a [u8],
     steps: &'a [u8],
-    /// Bytes of a place; zero in a chunk.
-    pub(super) place_width: usize,
+    /// Bytes of a location; zero in a block.
+    pub(super) location_width: usize,
     /// What follows the columns.
     pub(super) rest: &'a [u8],
 }
@@ -162,8 +162,8 @@ pub(super) fn count_of(bytes: &[u8]) -> usize {
 /// Which of the two is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    Chunk,
-    Places,
+    Block,
+    Locator,
 }
 
 impl<'a> Columns<'a> {
@@ -171,13 +171,13 @@ impl<'a> Columns<'a> {
     pub(super) fn open(
         bytes: &'a [u8],
         kind: Kind,
-        id: ChunkId,
+        id: BlockId,
         class: Class,
         seed: Seed,
-    ) -> Result<Self, ChunkDamage> {
-        let (sum, rest) = bytes.split_first_chunk::<4>().ok_or(ChunkDamage("it is too short"))?;
+    ) -> Result<Self, BlockDamage> {
+        let (sum, rest) = bytes.split_first_chunk::<4>().ok_or(BlockDamage("it is too short"))?;
         if u32::from_le_bytes(*sum) != crc(seed, rest) {
-            return Err(ChunkDamage("it does not match its checksum"));
+            return Err(BlockDamage("it does not match its checksum"));
         }
         Self::parse(rest, kind, id, class)
     }
@@ -186,31 +186,31 @@ impl<'a> Columns<'a> {
     pub(super) fn parse(
         bytes: &'a [u8],
         kind: Kind,
-        id: ChunkId,
+        id: BlockId,
         class: Class,
-    ) -> Result<Self, ChunkDamage> {
+    ) -> Result<Self, BlockDamage> {
         Self::try_parse(bytes, kind, id, class)
-            .unwrap_or(Err(ChunkDamage("its columns do not fit its length")))
+            .unwrap_or(Err(BlockDamage("its columns do not fit its length")))
     }
 
     fn try_parse(
         bytes: &'a [u8],
         kind: Kind,
-        id: ChunkId,
+        id: BlockId,
         class: Class,
-    ) -> Option<Result<Self, ChunkDamage>> {
+    ) -> Option<Result<Self, BlockDamage>> {
         let mut r = Reader::new(bytes);
         if r.u8()? != VERSION {
-            return Some(Err(ChunkDamage("it has another version")));
+            return Some(Err(BlockDamage("it has another version")));
         }
         let flags = r.u8()?;
         let widths = r.u8()?;
-        let place_width = usize::from(r.u8()?);
-        if (flags & IN_LOG != 0) != (kind == Kind::Places) {
-            return Some(Err(ChunkDamage("it is of another kind")));
+        let location_width = usize::from(r.u8()?);
+        if (flags & IN_LOG != 0) != (kind == Kind::Locator) {
+            return Some(Err(BlockDamage("it is of another kind")));
         }
-        if (ChunkId { run: r.u64()?, bucket: r.u32()? }) != id {
-            return Some(Err(ChunkDamage("it belongs elsewhere")));
+        if (BlockId { run: r.u64()?, bucket: r.u32()? }) != id {
+            return Some(Err(BlockDamage("it belongs elsewhere")));
         }
         let count = r.u32()? as usize;
         let base = r.u64()?;
@@ -221,7 +221,7 @@ impl<'a> Columns<'a> {
         let seen = r.bytes(count.checked_mul(seen_width)?)?;
         let deadlines = r.bytes(count.checked_mul(deadline_width)?)?;
         let steps = r.bytes(if flags & HAS_STEPS == 0 { 0 } else { count.checked_mul(2)? })?;
-        if seen_width > 8 || deadline_width > 8 || place_width > 8 {
+        if seen_width > 8 || deadline_width > 8 || location_width > 8 {
             return None;
         }
         let rest = r.rest();
@@ -237,7 +237,7 @@ impl<'a> Columns<'a> {
             seen,
             deadlines,
             steps,
-            place_width,
+            location_width,
             rest,
         }))
     }
@@ -283,7 +283,7 @@ impl<'a> Columns<'a> {
 }
 
 /// All numbers below `count`, those nearest to `at` first. Entries stand in hash order and hashes are spread evenly, so
-/// an entry stands near the place that its hash gives it: a search begins there and goes outward. (Interpolation
+/// an entry is near the position that its hash gives it: a search begins there and goes outward. (Interpolation
 /// search: Peterson, 1957.)
 #[inline]
 pub(super) fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
@@ -300,10 +300,10 @@ pub(super) fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Where among `count` entries one is to be expected whose hash gives it this `place`, in 1/2^32.
+/// Where among `count` entries one is to be expected whose hash gives it this `position`, in 1/2^32.
 #[inline]
-pub(super) fn expected(place: u32, count: usize) -> usize {
-    ((u64::from(place) * count as u64) >> 32) as usize
+pub(super) fn expected(position: u32, count: usize) -> usize {
+    ((u64::from(position) * count as u64) >> 32) as usize
 }
 
 pub(super) fn uint(bytes: &[u8]) -> u64 {

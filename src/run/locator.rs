@@ -1,80 +1,81 @@
-//! A place block: the entries of one chunk without their ids, and where in the log each id stands instead.
+//! A locator: the entries of one block without their ids, and where in the log each id stands instead.
 //!
-//! Less than half the size of the chunk, and beside it in everything: same run, same bucket, same entries in the same
+//! Less than half the size of the block, and beside it in everything: same run, same bucket, same entries in the same
 //! order, written in the same pass. So a duplicate is recognised, byte for byte (I3), where its id was stored first, and
-//! an id whose tag is not among the entries is not in the chunk.
+//! an id whose tag is not among the entries is not in the block.
 //!
 //! Bytes of the log are read here without the checksum of their record, which may cover a whole batch. So a tag holds a
 //! checksum of the id: one that has rotted into another id does not pass for that. And where a tag is found and the id is
-//! not, nothing is concluded: the chunk says what it was.
+//! not, nothing is concluded: the block says what it was.
 //!
 //! Head and columns as `columns.rs` has them, then:
 //!
 //! ```text
-//! chunk    u32   the checksum of the chunk
-//! segment  u32   the first one that a place names
+//! block    u32   the checksum of the block
+//! segment  u32   the first one that a location names
 //! tags     u16 each, a checksum of the id and eight bits of its hash
-//! places   of the width in the head: segment minus the first, times 2^24, plus offset, plus one; zero: not known
+//! locations of the width in the head: segment minus the first, times 2^24, plus offset, plus one; zero: not known
 //! ```
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::codec::Reader;
 use crate::expiry::{Class, Version};
 use crate::id::{IdHash, Key, Seed};
 use crate::limits::SEGMENT_BYTES;
-use crate::log::{IdsInLog, Lsn};
 use crate::run::columns::{
-    ChunkDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
+    BlockDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
 };
+use crate::wal::{IdsInLog, Lsn};
 
 /// Bits of an offset in a segment.
 const OFFSET_BITS: u32 = 24;
 const _: () = assert!(SEGMENT_BYTES as usize <= 1 << OFFSET_BITS, "an offset has its bits");
 
-/// Collects places beside the [`ChunkWriter`](crate::run::ChunkWriter), which has the rest.
+/// Collects locations beside the [`BlockWriter`](crate::run::BlockWriter), which has the rest.
 #[derive(Debug, Default)]
-pub(super) struct PlaceWriter {
+pub(super) struct LocatorWriter {
     tags: Vec<u16>,
-    places: Vec<Option<Lsn>>,
+    locations: Vec<Option<Lsn>>,
 }
 
-impl PlaceWriter {
-    pub(super) fn push(&mut self, key: Key<'_>, hash: IdHash, place: Option<Lsn>) {
+impl LocatorWriter {
+    pub(super) fn push(&mut self, key: Key<'_>, hash: IdHash, location: Option<Lsn>) {
         self.tags.push(tag(key, hash));
-        self.places.push(place.filter(|place| place.offset() < 1 << OFFSET_BITS));
+        self.locations.push(location.filter(|location| location.offset() < 1 << OFFSET_BITS));
     }
 
-    /// Writes the block of these entries, and starts the next. `chunk` is the chunk of the same entries.
+    /// Writes the locator of these entries, and starts the next. `block` is the block of the same entries.
     pub(super) fn finish(
         &mut self,
         entries: &Entries,
-        id: ChunkId,
+        id: BlockId,
         seed: Seed,
-        chunk: &[u8],
+        block: &[u8],
     ) -> Vec<u8> {
-        debug_assert_eq!(entries.len(), self.places.len(), "one place for each entry");
-        let first = self.places.iter().flatten().map(|place| place.segment()).min().unwrap_or(0);
-        let number = |place: &Option<Lsn>| {
-            let from_first = |place: Lsn| u64::from(place.segment() - first) << OFFSET_BITS;
-            place.map_or(0, |place| (from_first(place) | u64::from(place.offset())) + 1)
+        debug_assert_eq!(entries.len(), self.locations.len(), "one location for each entry");
+        let first =
+            self.locations.iter().flatten().map(|location| location.segment()).min().unwrap_or(0);
+        let number = |location: &Option<Lsn>| {
+            let from_first = |location: Lsn| u64::from(location.segment() - first) << OFFSET_BITS;
+            location.map_or(0, |location| (from_first(location) | u64::from(location.offset())) + 1)
         };
-        let width = width(self.places.iter().map(number).max().unwrap_or(0));
+        let width = width(self.locations.iter().map(number).max().unwrap_or(0));
         let more = 8 + self.tags.len() * (2 + width);
         let mut out = entries.encode(id, Some(width as u8), more);
-        out.extend_from_slice(&chunk[..4]);
+        out.extend_from_slice(&block[..4]);
         out.extend_from_slice(&first.to_le_bytes());
         self.tags.iter().for_each(|tag| out.extend_from_slice(&tag.to_le_bytes()));
-        for place in &self.places {
-            out.extend_from_slice(&number(place).to_le_bytes()[..width]);
+        for location in &self.locations {
+            out.extend_from_slice(&number(location).to_le_bytes()[..width]);
         }
         seal(seed, &mut out);
         self.tags.clear();
-        self.places.clear();
+        self.locations.clear();
         out
     }
 }
 
-/// Tells the ids of a block apart, and an id from what a few flipped bits make of it.
+/// Tells the ids of a locator apart, and an id from what a few flipped bits make of it.
 fn tag(key: Key<'_>, hash: IdHash) -> u16 {
     u16::from_le_bytes([crc8(key.id), hash.tag()])
 }
@@ -100,89 +101,95 @@ const CRC8: [u8; 256] = {
     table
 };
 
-/// What a place block knows of an id.
+/// What a locator knows of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Probe {
     /// It is in the run.
-    Here(Version),
+    Found(Version),
     /// It is not.
-    NotHere,
-    /// What may be it is not in the log any more, or damaged there: ask the chunk.
-    Unsure,
+    Absent,
+    /// What may be it is not in the log any more, or damaged there: ask the block.
+    Unknown,
 }
 
-/// A place block that has passed every check.
+/// A locator that has passed every check.
 #[derive(Debug)]
-pub(super) struct PlaceReader<'a> {
+pub(super) struct LocatorReader<'a> {
     columns: Columns<'a>,
-    chunk: u32,
+    block: u32,
     first: u32,
     tags: &'a [u8],
-    places: &'a [u8],
+    locations: &'a [u8],
 }
 
-impl<'a> PlaceReader<'a> {
+impl<'a> LocatorReader<'a> {
     /// Checks the bytes found under `id`. `class` is that of the run's generation.
     pub(super) fn open(
         bytes: &'a [u8],
-        id: ChunkId,
+        id: BlockId,
         class: Class,
         seed: Seed,
-    ) -> Result<Self, ChunkDamage> {
-        let columns = Columns::open(bytes, Kind::Places, id, class, seed)?;
-        let (count, width) = (columns.count, columns.place_width);
+    ) -> Result<Self, BlockDamage> {
+        let columns = Columns::open(bytes, Kind::Locator, id, class, seed)?;
+        let (count, width) = (columns.count, columns.location_width);
         let mut r = Reader::new(columns.rest);
         let mut parse = || {
-            let (chunk, first) = (r.u32()?, r.u32()?);
+            let (block, first) = (r.u32()?, r.u32()?);
             let tags = r.bytes(count.checked_mul(2)?)?;
-            let places = r.bytes(count.checked_mul(width)?)?;
-            r.is_empty().then_some((chunk, first, tags, places))
+            let locations = r.bytes(count.checked_mul(width)?)?;
+            r.is_empty().then_some((block, first, tags, locations))
         };
-        let parsed = parse().ok_or(ChunkDamage("its places do not fit its length"));
-        parsed.map(|(chunk, first, tags, places)| Self { columns, chunk, first, tags, places })
+        let parsed = parse().ok_or(BlockDamage("its locations do not fit its length"));
+        parsed.map(|(block, first, tags, locations)| Self {
+            columns,
+            block,
+            first,
+            tags,
+            locations,
+        })
     }
 
-    /// Whether it was written together with this chunk: one that was healed since may hold other entries.
-    pub(super) fn is_of(&self, chunk: &[u8]) -> bool {
-        chunk.get(..4) == Some(&self.chunk.to_le_bytes()[..])
+    /// Whether it was written together with this block: one that was healed since may hold other entries.
+    pub(super) fn is_of(&self, block: &[u8]) -> bool {
+        block.get(..4) == Some(&self.block.to_le_bytes()[..])
     }
 
     pub(super) fn count(&self) -> usize {
         self.columns.count
     }
 
-    /// Looks an id up. The search begins at the `place` that the hash gives it in the block, in 1/2^32 of its length.
-    pub(super) fn find(&self, key: Key<'_>, hash: IdHash, place: u32, ids: &IdsInLog) -> Told {
+    /// Looks an id up. The search begins at the `position` that the hash gives it, in 1/2^32 of the length.
+    pub(super) fn find(&self, key: Key<'_>, hash: IdHash, position: u32, ids: &IdsInLog) -> Probe {
         let (columns, tag) = (&self.columns, tag(key, hash).to_le_bytes());
-        let at = expected(place, columns.count);
+        let at = expected(position, columns.count);
         let may_be = |i: &usize| {
             self.tags[2 * i..2 * i + 2] == tag
                 && columns.len_at(*i) == key.id.len()
                 && columns.ns_at(*i) == key.ns
         };
-        let mut told = Told::NotHere;
+        let mut probe = Probe::Absent;
         for i in outward(at, columns.count).filter(may_be) {
-            match self.place_at(i).and_then(|place| ids.stands_before(place, key.id)) {
-                Some(true) => return Told::Here(columns.version_at(i)),
-                Some(false) | None => told = Told::Unsure,
+            match self.location_at(i).and_then(|location| ids.stands_before(location, key.id)) {
+                Some(true) => return Probe::Found(columns.version_at(i)),
+                Some(false) | None => probe = Probe::Unknown,
             }
         }
-        told
+        probe
     }
 
-    pub(super) fn place_at(&self, i: usize) -> Option<Lsn> {
-        let width = self.columns.place_width;
-        let number = uint(&self.places[i * width..(i + 1) * width]).checked_sub(1)?;
+    pub(super) fn location_at(&self, i: usize) -> Option<Lsn> {
+        let width = self.columns.location_width;
+        let number = uint(&self.locations[i * width..(i + 1) * width]).checked_sub(1)?;
         let segment = self.first.checked_add(u32::try_from(number >> OFFSET_BITS).ok()?)?;
         Some(Lsn::new(segment, number as u32 & ((1 << OFFSET_BITS) - 1)))
     }
 }
 
-/// A door for the fuzzer: reads bytes as a place block, once as they are and once with a good checksum.
+/// A door for the fuzzer: reads bytes as a locator, once as they are and once with a good checksum.
 #[cfg(feature = "fuzzing")]
-pub(crate) fn fuzz_places(data: &[u8]) {
+pub(crate) fn fuzz_locator(data: &[u8]) {
     use crate::disk::sim::SimDisk;
-    let (id, seed) = (ChunkId { run: 0, bucket: 0 }, Seed([7; 16]));
+    let (id, seed) = (BlockId { run: 0, bucket: 0 }, Seed([7; 16]));
     let mut good = data.to_vec();
     if good.len() >= 4 {
         seal(seed, &mut good);
@@ -192,11 +199,11 @@ pub(crate) fn fuzz_places(data: &[u8]) {
     let key = Key { ns: crate::id::NsId(0), id: b"fuzzed-id-of-16b" };
     let hash = crate::id::IdHasher::new(seed).hash(key);
     for bytes in [data, &good] {
-        if let Ok(reader) = PlaceReader::open(bytes, id, Class(20), seed) {
-            (0..reader.count()).for_each(|i| _ = reader.place_at(i));
-            for place in [0, u32::MAX / 3, u32::MAX] {
-                let told = reader.find(key, hash, place, &ids);
-                assert!(!matches!(told, Told::Here(_)), "nothing is there");
+        if let Ok(reader) = LocatorReader::open(bytes, id, Class(20), seed) {
+            (0..reader.count()).for_each(|i| _ = reader.location_at(i));
+            for position in [0, u32::MAX / 3, u32::MAX] {
+                let probe = reader.find(key, hash, position, &ids);
+                assert!(!matches!(probe, Probe::Found(_)), "nothing is there");
             }
         }
     }
@@ -209,24 +216,24 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::expiry::Version;
     use crate::id::{IdHasher, NsId};
-    use crate::run::block::ChunkWriter;
+    use crate::run::block::BlockWriter;
     use crate::sync::Arc;
     use crate::time::{Timestamp, Ttl};
     use std::path::{Path, PathBuf};
 
-    const ID: ChunkId = ChunkId { run: 5, bucket: 0 };
+    const ID: BlockId = BlockId { run: 5, bucket: 0 };
     const SEED: Seed = Seed([4; 16]);
 
-    /// A place block of ids, and the log that it speaks of: each segment holds a few, one behind the other.
+    /// A locator of ids, and the log that it speaks of: each segment holds a few, one behind the other.
     struct Scene {
         disk: SimDisk,
         ids: IdsInLog,
         hasher: IdHasher,
+        locator: Vec<u8>,
         block: Vec<u8>,
-        chunk: Vec<u8>,
         keys: Vec<(u32, Vec<u8>)>,
         versions: Vec<Version>,
-        places: Vec<Option<Lsn>>,
+        locations: Vec<Option<Lsn>>,
     }
 
     fn segment(number: u32) -> PathBuf {
@@ -234,7 +241,7 @@ mod tests {
     }
 
     impl Scene {
-        /// Every fifth id has no place.
+        /// Every fifth id has no location.
         fn new(count: u32, width: usize) -> Self {
             let disk = SimDisk::new();
             disk.create_dir_all(Path::new("/log")).expect("makes a folder");
@@ -243,7 +250,7 @@ mod tests {
                 .map(|n| (n % 3, n.to_le_bytes().repeat(1 + n as usize % width)))
                 .collect();
             keys.sort_by_key(|(ns, id)| hasher.hash(Key { ns: NsId(*ns), id }).order());
-            let (mut writer, mut places) = (ChunkWriter::default(), PlaceWriter::default());
+            let (mut writer, mut locations) = (BlockWriter::default(), LocatorWriter::default());
             let mut all = Vec::new();
             let mut versions = Vec::new();
             for (n, (ns, id)) in keys.iter().enumerate() {
@@ -257,26 +264,26 @@ mod tests {
                     Timestamp::from_millis(1_000 + n as u64),
                     Ttl::from_millis(60_000),
                 );
-                let place = Lsn::new(number, at as u32 + id.len() as u32);
-                all.push((n % 5 != 0).then_some(place));
+                let location = Lsn::new(number, at as u32 + id.len() as u32);
+                all.push((n % 5 != 0).then_some(location));
                 versions.push(version);
                 writer.push(key, version);
-                places.push(key, hasher.hash(key), all[n]);
+                locations.push(key, hasher.hash(key), all[n]);
             }
-            let (chunk, entries) = writer.chunk(ID, SEED);
-            let block = places.finish(entries, ID, SEED, &chunk);
+            let (block, entries) = writer.block(ID, SEED);
+            let locator = locations.finish(entries, ID, SEED, &block);
             let ids = IdsInLog::new(Arc::new(disk.clone()), PathBuf::from("/log"));
-            Self { disk, ids, hasher, block, chunk, keys, versions, places: all }
+            Self { disk, ids, hasher, locator, block, keys, versions, locations: all }
         }
 
-        fn reader(&self) -> PlaceReader<'_> {
-            PlaceReader::open(&self.block, ID, self.versions[0].class, SEED).expect("whole")
+        fn reader(&self) -> LocatorReader<'_> {
+            LocatorReader::open(&self.locator, ID, self.versions[0].class, SEED).expect("whole")
         }
 
-        fn find(&self, ns: u32, id: &[u8]) -> Told {
+        fn find(&self, ns: u32, id: &[u8]) -> Probe {
             let key = Key { ns: NsId(ns), id };
             let hash = self.hasher.hash(key);
-            self.reader().find(key, hash, hash.place(1), &self.ids)
+            self.reader().find(key, hash, hash.position_in_block(1), &self.ids)
         }
     }
 
@@ -285,77 +292,80 @@ mod tests {
         for (count, width) in [(0, 1), (1, 1), (20, 1), (if cfg!(miri) { 20 } else { 180 }, 40)] {
             let scene = Scene::new(count, width);
             if count == 0 {
-                assert_eq!(scene.block.len(), crate::run::columns::HEAD + 8, "no columns");
+                assert_eq!(scene.locator.len(), crate::run::columns::HEAD + 8, "no columns");
                 continue;
             }
             for (n, (ns, id)) in scene.keys.iter().enumerate() {
-                let place = scene.places[n];
-                assert_eq!(scene.reader().place_at(n), place);
-                let told =
-                    if place.is_some() { Told::Here(scene.versions[n]) } else { Told::Unsure };
-                assert_eq!(scene.find(*ns, id), told, "id {n}");
-                assert_eq!(scene.find(ns + 3, id), Told::NotHere, "another namespace");
+                let location = scene.locations[n];
+                assert_eq!(scene.reader().location_at(n), location);
+                let probe = if location.is_some() {
+                    Probe::Found(scene.versions[n])
+                } else {
+                    Probe::Unknown
+                };
+                assert_eq!(scene.find(*ns, id), probe, "id {n}");
+                assert_eq!(scene.find(ns + 3, id), Probe::Absent, "another namespace");
                 let (here, other) = (NsId(*ns), NsId(ns + 3));
                 let hash = scene.hasher.hash(Key { ns: here, id });
-                let told = scene.reader().find(Key { ns: other, id }, hash, 0, &scene.ids);
-                assert_eq!(told, Told::NotHere, "another namespace of the same hash");
+                let probe = scene.reader().find(Key { ns: other, id }, hash, 0, &scene.ids);
+                assert_eq!(probe, Probe::Absent, "another namespace of the same hash");
             }
             for n in 1_000..1_100u32 {
-                assert_eq!(scene.find(n % 3, &n.to_le_bytes()), Told::NotHere);
+                assert_eq!(scene.find(n % 3, &n.to_le_bytes()), Probe::Absent);
             }
-            assert!(scene.reader().is_of(&scene.chunk));
-            assert!(!scene.reader().is_of(b"another chunk"));
+            assert!(scene.reader().is_of(&scene.block));
+            assert!(!scene.reader().is_of(b"another block"));
         }
     }
 
     #[test]
-    fn i10_i11_what_is_gone_or_damaged_in_the_log_is_left_to_the_chunk() {
+    fn i10_i11_what_is_gone_or_damaged_in_the_log_is_left_to_the_block() {
         let scene = Scene::new(if cfg!(miri) { 6 } else { 60 }, 1);
         for (n, (ns, id)) in scene.keys.iter().enumerate() {
-            let Some(place) = scene.places[n] else { continue };
+            let Some(location) = scene.locations[n] else { continue };
             // A bit of the id has rotted: it is not found, and what it became is not found either.
-            let file = scene.disk.open(&segment(place.segment())).expect("is there");
+            let file = scene.disk.open(&segment(location.segment())).expect("is there");
             for bit in 0..id.len() * 8 {
                 let mut rotten = id.clone();
                 rotten[bit / 8] ^= 1 << (bit % 8);
-                let at = u64::from(place.offset()) - id.len() as u64;
+                let at = u64::from(location.offset()) - id.len() as u64;
                 file.write_all_at(&rotten, at).expect("writes");
-                assert_eq!(scene.find(*ns, id), Told::Unsure, "id {n}, bit {bit}");
+                assert_eq!(scene.find(*ns, id), Probe::Unknown, "id {n}, bit {bit}");
                 let is_another = scene.keys.iter().any(|key| *key == (*ns, rotten.clone()));
                 if !is_another {
-                    let told = scene.find(*ns, &rotten);
-                    assert!(!matches!(told, Told::Here(_)), "id {n}, bit {bit}");
+                    let probe = scene.find(*ns, &rotten);
+                    assert!(!matches!(probe, Probe::Found(_)), "id {n}, bit {bit}");
                 }
                 file.write_all_at(id, at).expect("writes");
             }
-            assert_eq!(scene.find(*ns, id), Told::Here(scene.versions[n]));
+            assert_eq!(scene.find(*ns, id), Probe::Found(scene.versions[n]));
         }
         // Of a long id the last byte.
         let long = Scene::new(40, 40);
         for (n, (ns, id)) in long.keys.iter().enumerate() {
-            let Some(place) = long.places[n] else { continue };
-            let file = long.disk.open(&segment(place.segment())).expect("is there");
+            let Some(location) = long.locations[n] else { continue };
+            let file = long.disk.open(&segment(location.segment())).expect("is there");
             let last = id.last().expect("not empty") ^ 1;
-            file.write_all_at(&[last], u64::from(place.offset()) - 1).expect("writes");
-            assert_eq!(long.find(*ns, id), Told::Unsure, "id {n} of {} bytes", id.len());
+            file.write_all_at(&[last], u64::from(location.offset()) - 1).expect("writes");
+            assert_eq!(long.find(*ns, id), Probe::Unknown, "id {n} of {} bytes", id.len());
         }
-        let (n, place) = (1, scene.places[1].expect("has a place"));
-        scene.disk.remove(&segment(place.segment())).expect("removes");
-        scene.ids.forget(place.segment());
-        assert_eq!(scene.find(scene.keys[n].0, &scene.keys[n].1), Told::Unsure);
+        let (n, location) = (1, scene.locations[1].expect("has a location"));
+        scene.disk.remove(&segment(location.segment())).expect("removes");
+        scene.ids.forget(location.segment());
+        assert_eq!(scene.find(scene.keys[n].0, &scene.keys[n].1), Probe::Unknown);
     }
 
     #[test]
-    fn i10_damaged_misplaced_and_foreign_blocks_are_noticed() {
+    fn i10_damaged_misplaced_and_foreign_locators_are_noticed() {
         let scene = Scene::new(4, 2);
         let class = scene.versions[0].class;
-        let open = |bytes: &[u8], id, seed| PlaceReader::open(bytes, id, class, seed).is_ok();
-        let good = &scene.block;
+        let open = |bytes: &[u8], id, seed| LocatorReader::open(bytes, id, class, seed).is_ok();
+        let good = &scene.locator;
         assert!(open(good, ID, SEED));
-        assert!(!open(good, ChunkId { run: 4, ..ID }, SEED));
-        assert!(!open(good, ChunkId { bucket: 7, ..ID }, SEED));
+        assert!(!open(good, BlockId { run: 4, ..ID }, SEED));
+        assert!(!open(good, BlockId { bucket: 7, ..ID }, SEED));
         assert!(!open(good, ID, Seed([9; 16])));
-        assert!(!open(&scene.chunk, ID, SEED), "a chunk is no place block");
+        assert!(!open(&scene.block, ID, SEED), "a block is no locator");
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -368,20 +378,20 @@ mod tests {
 
     /// Whatever the bytes behind a good checksum: an answer or a refusal, never a panic.
     #[test]
-    fn i10_hostile_places_do_not_panic() {
+    fn i10_hostile_locators_do_not_panic() {
         let scene = Scene::new(4, 2);
-        for at in 4..scene.block.len() {
+        for at in 4..scene.locator.len() {
             for value in [0, 1, 0x7f, 0xff] {
-                let mut bad = scene.block.clone();
+                let mut bad = scene.locator.clone();
                 bad[at] = value;
                 seal(SEED, &mut bad);
-                let opened = PlaceReader::open(&bad, ID, scene.versions[0].class, SEED);
+                let opened = LocatorReader::open(&bad, ID, scene.versions[0].class, SEED);
                 let Ok(reader) = opened else { continue };
                 for (ns, id) in &scene.keys {
                     let key = Key { ns: NsId(*ns), id };
                     reader.find(key, scene.hasher.hash(key), 0, &scene.ids);
                 }
-                (0..reader.count()).for_each(|i| _ = reader.place_at(i));
+                (0..reader.count()).for_each(|i| _ = reader.location_at(i));
             }
         }
     }

@@ -1,14 +1,14 @@
-//! Place files: `places/<run>.plc`, the place blocks of a run one behind the other.
+//! Locator files: `places/<run>.plc`, the locators of a run, one after another.
 //!
-//! A shortcut, as a filter is (I2): without its file, or where the file is not to be trusted, a run is read from the chunk
-//! store. The file is never synced; each block has a checksum of its own, and so has the head.
+//! A shortcut, as a filter is (I2): without its file, or where the file is not to be trusted, a run is read from the block
+//! store. The file is never synced; each locator has a checksum of its own, and so has the head.
 //!
 //! ```text
-//! envelope FSPL, version 1: tag of the store u64, run u64, where each block begins u32 each, and where the last one ends
-//! blocks (places.rs)
+//! envelope FSPL, version 1: tag of the store u64, run u64, where each locator begins u32 each, and where the last one ends
+//! locators (`locator.rs`)
 //! ```
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::codec::envelope::{self, HEAD_BYTES};
 use crate::disk::{Disk, DiskFile, Handles};
 use crate::error::{Error, Result};
@@ -20,13 +20,13 @@ const MAGIC: [u8; 4] = *b"FSPL";
 const VERSION: u16 = 1;
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;
-/// Bytes of one block, at most: far more than the chunk of any run needs. A head that tells of more is
+/// Bytes of one locator, at most: far more than any block needs. A head that tells of more is
 /// none of ours, and memory for it is not asked for.
-const BLOCK_BYTES_MAX: u32 = 16 << 20;
+const LOCATOR_BYTES_MAX: u32 = 16 << 20;
 
-/// The folder of place files.
+/// The folder of locator files.
 #[derive(Debug)]
-pub(crate) struct PlaceFiles {
+pub(crate) struct LocatorFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     /// Tells the files of this store from those of others ([`IdHasher::tag`](crate::id::IdHasher::tag)).
@@ -34,7 +34,7 @@ pub(crate) struct PlaceFiles {
     files: Handles,
 }
 
-impl PlaceFiles {
+impl LocatorFiles {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, store: u64) -> Self {
         Self { disk, dir, store, files: Handles::default() }
     }
@@ -43,8 +43,8 @@ impl PlaceFiles {
         self.dir.join(format!("{run:016}.plc"))
     }
 
-    /// Begins the file of a run with so many chunks.
-    pub(crate) fn create(&self, run: u64, buckets: u32) -> Result<PlaceFileWriter> {
+    /// Begins the file of a run with so many blocks.
+    pub(crate) fn create(&self, run: u64, buckets: u32) -> Result<LocatorFileWriter> {
         self.remove(run)?;
         let path = self.path(run);
         let file = self.disk.create_new(&path).map_err(|e| Error::io("create", &path, e))?;
@@ -52,11 +52,11 @@ impl PlaceFiles {
         let starts = Vec::with_capacity(buckets as usize + 1);
         let buffer = Vec::with_capacity(WRITE_BYTES);
         let (store, written) = (self.store, head as u64);
-        Ok(PlaceFileWriter { file, path, store, run, starts, buffer, written, failed: None })
+        Ok(LocatorFileWriter { file, path, store, run, starts, buffer, written, failed: None })
     }
 
     /// The file of a run; `None` if there is none that can be trusted.
-    pub(crate) fn open(&self, run: u64, buckets: u32) -> Option<PlaceFile> {
+    pub(crate) fn open(&self, run: u64, buckets: u32) -> Option<LocatorFile> {
         let path = self.path(run);
         let mut head = vec![0; HEAD_BYTES + 16 + 4 * (buckets as usize + 1)];
         self.disk.open(&path).and_then(|file| file.read_exact_at(&mut head, 0)).ok()?;
@@ -68,21 +68,21 @@ impl PlaceFiles {
         });
         let starts: Box<[u32]> = starts.collect();
         let is_ours = *owner == owner_bytes(self.store, run) && starts.is_sorted();
-        is_ours.then_some(PlaceFile { run, starts })
+        is_ours.then_some(LocatorFile { run, starts })
     }
 
-    /// Reads the block of a chunk into `block`; answers whether it could.
-    pub(crate) fn read(&self, file: &PlaceFile, bucket: u32, block: &mut Vec<u8>) -> bool {
+    /// Reads the locator of a block into `locator`; `false` if it cannot.
+    pub(crate) fn read(&self, file: &LocatorFile, bucket: u32, locator: &mut Vec<u8>) -> bool {
         let at = bucket as usize;
         let (Some(start), Some(end)) = (file.starts.get(at), file.starts.get(at + 1)) else {
             return false;
         };
-        let bytes = end.checked_sub(*start).filter(|bytes| *bytes <= BLOCK_BYTES_MAX);
+        let bytes = end.checked_sub(*start).filter(|bytes| *bytes <= LOCATOR_BYTES_MAX);
         let Some(bytes) = bytes else { return false };
-        block.resize(bytes as usize, 0);
+        locator.resize(bytes as usize, 0);
         let path = || self.path(file.run);
         let (disk, start) = (&*self.disk, u64::from(*start));
-        self.files.read_exact_at(disk, file.run, path, block, start).is_ok()
+        self.files.read_exact_at(disk, file.run, path, locator, start).is_ok()
     }
 
     /// Removes the file of a run, if there is one.
@@ -98,7 +98,7 @@ impl PlaceFiles {
         }
     }
 
-    /// Whether a file with this name is a place file: the number of a run, in sixteen digits or more, and the ending.
+    /// Whether a file with this name is a locator file: the number of a run, in sixteen digits or more, and the ending.
     pub(crate) fn is_ours(name: &Path) -> bool {
         let stem = name.file_stem().unwrap_or_default().to_string_lossy();
         name.extension().is_some_and(|ending| ending == "plc")
@@ -106,7 +106,7 @@ impl PlaceFiles {
             && stem.bytes().all(|b| b.is_ascii_digit())
     }
 
-    /// Removes all place files but those of the runs that `keep` names.
+    /// Removes all locator files but those of the runs that `keep` names.
     pub(crate) fn retain(&self, keep: impl Fn(&Path) -> bool) {
         for name in self.disk.list(&self.dir).unwrap_or_default() {
             let path = self.dir.join(&name);
@@ -124,14 +124,14 @@ fn owner_bytes(store: u64, run: u64) -> [u8; 16] {
     bytes
 }
 
-/// Where the blocks of a run stand in its file.
+/// Where the locators of a run are in its file.
 #[derive(Debug)]
-pub(crate) struct PlaceFile {
+pub(crate) struct LocatorFile {
     run: u64,
     starts: Box<[u32]>,
 }
 
-impl PlaceFile {
+impl LocatorFile {
     /// Bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.starts)
@@ -140,7 +140,7 @@ impl PlaceFile {
 
 /// Writes the file of a run. A failure is kept until the end: the run is whole without its file.
 #[derive(Debug)]
-pub(crate) struct PlaceFileWriter {
+pub(crate) struct LocatorFileWriter {
     file: Arc<dyn DiskFile>,
     path: PathBuf,
     store: u64,
@@ -151,12 +151,12 @@ pub(crate) struct PlaceFileWriter {
     failed: Option<Error>,
 }
 
-impl PlaceFileWriter {
-    /// Adds the block of the next chunk.
-    pub(super) fn put(&mut self, id: ChunkId, block: &[u8]) {
+impl LocatorFileWriter {
+    /// Adds the locator of the next block.
+    pub(super) fn put(&mut self, id: BlockId, locator: &[u8]) {
         debug_assert_eq!((id.run, id.bucket as usize), (self.run, self.starts.len()), "in order");
         self.note_start();
-        self.buffer.extend_from_slice(block);
+        self.buffer.extend_from_slice(locator);
         if self.buffer.len() >= WRITE_BYTES {
             self.write();
         }
@@ -165,7 +165,7 @@ impl PlaceFileWriter {
     fn note_start(&mut self) {
         match u32::try_from(self.written + self.buffer.len() as u64) {
             Ok(start) => self.starts.push(start),
-            Err(_) => self.failed = Some(Error::bug("a place file ends before 4 GB")),
+            Err(_) => self.failed = Some(Error::bug("a locator file ends before 4 GB")),
         }
     }
 
@@ -179,7 +179,7 @@ impl PlaceFileWriter {
     }
 
     /// Writes the rest, and the head last: without it the file is none.
-    pub(crate) fn finish(mut self) -> Result<PlaceFile> {
+    pub(crate) fn finish(mut self) -> Result<LocatorFile> {
         self.note_start();
         self.write();
         if let Some(error) = self.failed {
@@ -189,7 +189,7 @@ impl PlaceFileWriter {
         self.starts.iter().for_each(|start| body.extend_from_slice(&start.to_le_bytes()));
         let head = envelope::seal(MAGIC, VERSION, &body);
         self.file.write_all_at(&head, 0).map_err(|e| Error::io("write", &self.path, e))?;
-        Ok(PlaceFile { run: self.run, starts: self.starts.into() })
+        Ok(LocatorFile { run: self.run, starts: self.starts.into() })
     }
 }
 
@@ -198,38 +198,38 @@ mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
 
-    fn files(disk: &SimDisk, store: u64) -> PlaceFiles {
-        PlaceFiles::new(Arc::new(disk.clone()), PathBuf::from("/places"), store)
+    fn files(disk: &SimDisk, store: u64) -> LocatorFiles {
+        LocatorFiles::new(Arc::new(disk.clone()), PathBuf::from("/places"), store)
     }
 
-    fn written(files: &PlaceFiles, run: u64, blocks: &[Vec<u8>]) -> PlaceFile {
-        let mut writer = files.create(run, blocks.len() as u32).expect("creates");
-        for (bucket, block) in (0..).zip(blocks) {
-            writer.put(ChunkId { run, bucket }, block);
+    fn written(files: &LocatorFiles, run: u64, locators: &[Vec<u8>]) -> LocatorFile {
+        let mut writer = files.create(run, locators.len() as u32).expect("creates");
+        for (bucket, locator) in (0..).zip(locators) {
+            writer.put(BlockId { run, bucket }, locator);
         }
         writer.finish().expect("writes")
     }
 
-    fn blocks_of(files: &PlaceFiles, file: &PlaceFile) -> Vec<Vec<u8>> {
-        let mut block = Vec::new();
+    fn locators_of(files: &LocatorFiles, file: &LocatorFile) -> Vec<Vec<u8>> {
+        let mut locator = Vec::new();
         let mut all = Vec::new();
-        while files.read(file, all.len() as u32, &mut block) {
-            all.push(block.clone());
+        while files.read(file, all.len() as u32, &mut locator) {
+            all.push(locator.clone());
         }
         all
     }
 
     #[test]
-    fn blocks_come_back_from_a_file_that_is_whole_and_ours() {
+    fn locators_come_back_from_a_file_that_is_whole_and_ours() {
         let disk = SimDisk::new();
         disk.create_dir_all(Path::new("/places")).expect("makes a folder");
         // More than is written at once, and one of them empty.
-        let blocks: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; usize::from(n) * 400]).collect();
+        let locators: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; usize::from(n) * 400]).collect();
         let ours = files(&disk, 7);
-        let file = written(&ours, 3, &blocks);
-        assert_eq!(blocks_of(&ours, &file), blocks);
+        let file = written(&ours, 3, &locators);
+        assert_eq!(locators_of(&ours, &file), locators);
         let opened = files(&disk, 7).open(3, 40).expect("is whole");
-        assert_eq!(blocks_of(&files(&disk, 7), &opened), blocks);
+        assert_eq!(locators_of(&files(&disk, 7), &opened), locators);
         assert!(files(&disk, 8).open(3, 40).is_none(), "another store's");
         assert!(ours.open(3, 39).is_none() && ours.open(3, 41).is_none(), "another run's");
         disk.rename(&ours.path(3), &ours.path(4)).expect("renames");
@@ -243,7 +243,7 @@ mod tests {
         disk.create_dir_all(Path::new("/places")).expect("makes a folder");
         let files = files(&disk, 7);
         let mut unfinished = files.create(1, 1).expect("creates");
-        unfinished.put(ChunkId { run: 1, bucket: 0 }, &vec![5; 1 << 20]);
+        unfinished.put(BlockId { run: 1, bucket: 0 }, &vec![5; 1 << 20]);
         drop(unfinished);
         assert!(files.open(1, 1).is_none());
 
@@ -260,25 +260,25 @@ mod tests {
         assert!(files.open(2, 2).is_some());
         file.set_len(head as u64 + 150).expect("cuts");
         let cut = files.open(2, 2).expect("the head is whole");
-        assert_eq!(blocks_of(&files, &cut), [vec![5; 100]]);
+        assert_eq!(locators_of(&files, &cut), [vec![5; 100]]);
     }
 
     #[test]
-    fn i12_a_block_of_gigabytes_is_not_made_room_for() {
+    fn i12_a_locator_of_gigabytes_is_not_made_room_for() {
         let disk = SimDisk::new();
         disk.create_dir_all(Path::new("/places")).expect("makes a folder");
         let files = files(&disk, 7);
         let mut body = owner_bytes(7, 1).to_vec();
-        let starts = [56, 64, 64 + BLOCK_BYTES_MAX + 1, u32::MAX];
+        let starts = [56, 64, 64 + LOCATOR_BYTES_MAX + 1, u32::MAX];
         starts.iter().for_each(|start: &u32| body.extend_from_slice(&start.to_le_bytes()));
         let head = envelope::seal(MAGIC, VERSION, &body);
         let file = disk.create_new(&files.path(1)).expect("creates");
         file.write_all_at(&[head, vec![7; 100]].concat(), 0).expect("writes");
         let forged = files.open(1, 3).expect("its checksum is good");
-        let mut block = Vec::new();
-        assert!(files.read(&forged, 0, &mut block));
-        assert!(!files.read(&forged, 1, &mut block) && !files.read(&forged, 2, &mut block));
-        assert!(block.capacity() < 1 << 20, "{}", block.capacity());
+        let mut locator = Vec::new();
+        assert!(files.read(&forged, 0, &mut locator));
+        assert!(!files.read(&forged, 1, &mut locator) && !files.read(&forged, 2, &mut locator));
+        assert!(locator.capacity() < 1 << 20, "{}", locator.capacity());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Merging: several sources in hash order become one, and of the records of one id the one that counts
 //! is kept. Serves sealing (one source), merging runs, and export.
 
-use crate::chunks::ChunkFault;
+use crate::blocks::BlockFault;
 use crate::expiry::Version;
 use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::log::Lsn;
 use crate::memtable::OpenSet;
 use crate::run::RunReader;
+use crate::wal::Lsn;
 use std::ops::{Deref, DerefMut};
 
 /// Entries in memory, one part of a source at a time.
@@ -14,7 +14,7 @@ use std::ops::{Deref, DerefMut};
 struct Part {
     bytes: Vec<u8>,
     entries: Vec<PartEntry>,
-    /// Places in hash order, and which entry stands there.
+    /// Positions in hash order, and which entry stands there.
     sorted: Vec<(u32, u32)>,
     next: usize,
     /// Entries before this one, in hash order, are on their way to the processor.
@@ -33,8 +33,8 @@ struct PartEntry {
     at: u32,
     len: u16,
     version: Version,
-    /// No id ends where a segment begins, so zero means that the place is not known.
-    place: Lsn,
+    /// No id ends where a segment begins, so zero means that the location is not known.
+    location: Lsn,
 }
 
 const NOWHERE: Lsn = Lsn(0);
@@ -46,8 +46,8 @@ pub(crate) struct Merged<'a> {
     pub(crate) hash: IdHash,
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The place after the id in the log, if it is known.
-    pub(crate) place: Option<Lsn>,
+    /// The location after the id in the log, if it is known.
+    pub(crate) location: Option<Lsn>,
 }
 
 /// Memory for one open set, kept from one sealing to the next: fresh pages would cost a fault each.
@@ -97,19 +97,19 @@ impl Part {
     }
 
     fn push(&mut self, entry: Merged<'_>) {
-        let Merged { hash, key, version, place } = entry;
+        let Merged { hash, key, version, location } = entry;
         let (at, len) = (self.bytes.len() as u32, key.id.len() as u16);
         self.sorted.push((hash.order(), self.entries.len() as u32));
         self.bytes.extend_from_slice(key.id);
-        let place = place.unwrap_or(NOWHERE);
-        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, place });
+        let location = location.unwrap_or(NOWHERE);
+        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, location });
     }
 
     fn copy(&mut self, set: &OpenSet, hasher: IdHasher, keep: impl Fn(&Version) -> bool) {
         self.reserve(set.len(), set.id_bytes());
         for entry in set.iter().filter(|e| keep(&e.version)) {
-            let (hash, place) = (hasher.hash(entry.key), Some(entry.lsn));
-            self.push(Merged { hash, key: entry.key, version: entry.version, place });
+            let (hash, location) = (hasher.hash(entry.key), Some(entry.lsn));
+            self.push(Merged { hash, key: entry.key, version: entry.version, location });
         }
         self.sort();
     }
@@ -119,7 +119,7 @@ impl Part {
         Key { ns: entry.ns, id: &self.bytes[at..at + usize::from(entry.len)] }
     }
 
-    /// Sorts small pairs, not entries. Of keys in one place of hash order, which is rare, the lesser
+    /// Sorts small pairs, not entries. Of keys at one position in hash order, which is rare, the lesser
     /// one comes first, so that equal ones of several sources meet.
     fn sort(&mut self) {
         let mut sorted = std::mem::take(&mut self.sorted);
@@ -137,9 +137,9 @@ impl Part {
     fn peek(&self) -> Option<Merged<'_>> {
         let (_, i) = self.sorted.get(self.next)?;
         let entry = &self.entries[*i as usize];
-        let PartEntry { hash, version, place, .. } = *entry;
-        let place = (place != NOWHERE).then_some(place);
-        Some(Merged { hash, key: self.key(entry), version, place })
+        let PartEntry { hash, version, location, .. } = *entry;
+        let location = (location != NOWHERE).then_some(location);
+        Some(Merged { hash, key: self.key(entry), version, location })
     }
 
     /// Begins to load the next entries, and then their ids, a group at a time. An open set of megabytes is in no
@@ -196,7 +196,7 @@ impl<'a> Source<'a> {
     }
 
     /// Makes sure that the part holds the next entry, if there is one.
-    fn fill(&mut self) -> Result<(), ChunkFault> {
+    fn fill(&mut self) -> Result<(), BlockFault> {
         while self.part.next == self.part.sorted.len() {
             let Some(run) = self.run.as_ref().filter(|run| self.bucket < run.buckets()) else {
                 return Ok(());
@@ -205,7 +205,7 @@ impl<'a> Source<'a> {
             let part = &mut *self.part;
             run.bucket(self.bucket, |entry| part.push(entry))?;
             self.bucket += 1;
-            // Written in this order; sorted again because a healed chunk need not be.
+            // Written in this order; sorted again because a healed block need not be.
             self.part.sort();
         }
         Ok(())
@@ -224,7 +224,7 @@ impl<'a> MergeCursor<'a> {
     }
 
     /// Hands each id once, in hash order, with the record that counts.
-    pub(crate) fn for_each<E: From<ChunkFault>>(
+    pub(crate) fn for_each<E: From<BlockFault>>(
         mut self,
         mut visit: impl FnMut(Merged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -244,7 +244,9 @@ impl<'a> MergeCursor<'a> {
             }
             let tied = self.sources.iter().filter(|s| s.part.order() == Some(least));
             let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|entry| entry.key);
-            let Some(Merged { hash, key, mut version, mut place }) = lowest else { return Ok(()) };
+            let Some(Merged { hash, key, mut version, mut location }) = lowest else {
+                return Ok(());
+            };
             let ns = key.ns;
             id.clear();
             id.extend_from_slice(key.id);
@@ -254,12 +256,12 @@ impl<'a> MergeCursor<'a> {
                     && other.key == key
                 {
                     version = version.join(other.version);
-                    // Any of them is a place of this id; the last one stays longest.
-                    place = place.max(other.place);
+                    // Any of them is a location of this id; the last one stays longest.
+                    location = location.max(other.location);
                     source.part.next += 1;
                 }
             }
-            visit(Merged { hash, key, version, place })?;
+            visit(Merged { hash, key, version, location })?;
         }
     }
 

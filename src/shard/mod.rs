@@ -7,38 +7,38 @@ mod reserved;
 
 pub(crate) use reserved::{HeldKey, ReservedSet};
 
-use crate::chunks::ChunkId;
+use crate::blocks::BlockId;
 use crate::expiry::{Verdict, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key};
-use crate::log::Lsn;
-use crate::memtable::{EntryPlace, OpenEntry, OpenSet};
+use crate::memtable::{EntryOffset, OpenEntry, OpenSet};
 use crate::run::{
-    ChunkCache, KeptChunks, PlaceFile, RunMeta, SealedAccess, SealedIds, Step, find_in_run,
+    BlockCache, KeptBlocks, LocatorFile, RunMeta, SealedAccess, SealedIds, Step, find_in_run,
 };
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::wal::Lsn;
 
 /// A run, its filter, and where its ids stand in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct SealedRun {
     pub(crate) meta: Arc<RunMeta>,
     pub(crate) filter: Filter,
-    pub(crate) places: Option<Arc<PlaceFile>>,
+    pub(crate) locators: Option<Arc<LocatorFile>>,
 }
 
-/// A run that was just built, and chunks of it to keep in memory.
+/// A run that was just built, and blocks of it to keep in memory.
 #[derive(Debug)]
 pub(crate) struct BuiltRun {
     pub(crate) run: SealedRun,
-    pub(crate) kept: KeptChunks,
+    pub(crate) kept: KeptBlocks,
 }
 
 /// What is known of an id, live or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) version: Version,
-    /// The place after the id in its record; `None` for a sealed one, whose record is on disk already.
+    /// The location after the id in its record; `None` for a sealed one, whose record is on disk already.
     pub(crate) lsn: Option<Lsn>,
     /// Whether it stands in the open set, so that a new version goes in its place.
     pub(crate) in_open: bool,
@@ -49,7 +49,7 @@ pub(crate) struct Known {
 pub(crate) enum Lookup {
     Unknown,
     Known(Known),
-    /// A chunk that had to be read is missing or damaged: heal the run and look again (I10).
+    /// A block that had to be read is missing or damaged: heal the run and look again (I10).
     Damaged(Arc<RunMeta>, String),
 }
 
@@ -58,11 +58,11 @@ pub(crate) enum Lookup {
 pub(crate) struct ShardCounts {
     /// Filters asked.
     pub(crate) probes: u64,
-    /// Chunks read because a filter said "maybe".
-    pub(crate) chunk_reads: u64,
-    /// Ids compared in the log instead, where a place block led to.
+    /// Blocks read because a filter said "maybe".
+    pub(crate) block_reads: u64,
+    /// Ids compared in the log instead, where a locator led to.
     pub(crate) log_reads: u64,
-    /// Chunks or place blocks read in vain.
+    /// Blocks or locators read in vain.
     pub(crate) false_positives: u64,
 }
 
@@ -74,9 +74,9 @@ pub(crate) struct Shard {
     pub(crate) runs: Vec<SealedRun>,
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
-    cache: ChunkCache,
-    /// Memory for the place block that a look-up reads.
-    block: Vec<u8>,
+    cache: BlockCache,
+    /// Memory for the locator that a look-up reads.
+    locator: Vec<u8>,
     /// How often the open set was frozen.
     freezes: u64,
     /// An empty set with its memory, for the next freeze.
@@ -89,7 +89,7 @@ pub(crate) struct Shard {
 #[derive(Debug, Clone)]
 pub(crate) struct Sealing {
     pub(crate) set: Arc<OpenSet>,
-    /// Every record of this shard before this place is in `set` or in a run.
+    /// Every record of this shard before this location is in `set` or in a run.
     pub(crate) upto: Lsn,
 }
 
@@ -101,8 +101,8 @@ impl Shard {
             runs: Vec::new(),
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
-            cache: ChunkCache::new(cache_bytes_max),
-            block: Vec::new(),
+            cache: BlockCache::new(cache_bytes_max),
+            locator: Vec::new(),
             freezes: 0,
             spare: None,
             hasher,
@@ -173,19 +173,19 @@ impl Shard {
         first.unwrap_or(self.runs.len())
     }
 
-    /// Where among the chunks in memory that of this run may stand, and where in it the id: for
-    /// [`touch_chunk`](Self::touch_chunk).
+    /// Where among the blocks in memory that of this run may stand, and where in it the id: for
+    /// [`touch_block`](Self::touch_block).
     #[inline]
-    pub(crate) fn chunk_spot(&self, hash: IdHash, run: usize) -> Option<(u32, u32)> {
+    pub(crate) fn block_spot(&self, hash: IdHash, run: usize) -> Option<(u32, u32)> {
         let meta = &self.runs.get(run)?.meta;
-        let spot = self.cache.spot(meta.chunk(hash.bucket(meta.buckets)))?;
-        Some((spot, hash.place(meta.buckets)))
+        let spot = self.cache.spot(meta.block(hash.bucket(meta.buckets)))?;
+        Some((spot, hash.position_in_block(meta.buckets)))
     }
 
-    /// Begins to load one step of what a chunk in memory takes.
+    /// Begins to load one step of what a block in memory takes.
     #[inline]
-    pub(crate) fn touch_chunk(&self, step: Step, (spot, place): (u32, u32), id_bytes: usize) {
-        std::hint::black_box(self.cache.touch(step, spot, place, id_bytes));
+    pub(crate) fn touch_block(&self, step: Step, (spot, position): (u32, u32), id_bytes: usize) {
+        std::hint::black_box(self.cache.touch(step, spot, position, id_bytes));
     }
 
     /// Begins to load what [`lookup_again`](Self::lookup_again) will read.
@@ -228,14 +228,14 @@ impl Shard {
             if !run.filter.may_contain(hash) {
                 continue;
             }
-            let ids = SealedIds { meta: &run.meta, places: run.places.as_deref() };
-            let looked = find_in_run(sealed, &mut self.cache, &mut self.block, ids, key, hash);
+            let ids = SealedIds { meta: &run.meta, locators: run.locators.as_deref() };
+            let looked = find_in_run(sealed, &mut self.cache, &mut self.locator, ids, key, hash);
             let here = match looked {
                 Ok(here) => here,
                 Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.what),
             };
             self.counts.log_reads += u64::from(here.in_log);
-            self.counts.chunk_reads += u64::from(!here.in_log);
+            self.counts.block_reads += u64::from(!here.in_log);
             match here.version {
                 Some(version) => found = Some(found.map_or(version, |f| f.join(version))),
                 None => self.counts.false_positives += 1,
@@ -257,7 +257,7 @@ impl Shard {
         version: Version,
         lsn: Lsn,
         known: Option<Known>,
-    ) -> EntryPlace {
+    ) -> EntryOffset {
         if known.is_some_and(|known| known.in_open) {
             self.open.put(key, hash, version, lsn)
         } else {
@@ -326,21 +326,21 @@ impl Shard {
         self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
     }
 
-    /// Keeps chunks that were just written. A few at a time: the lock is held.
-    pub(crate) fn keep_chunks(&mut self, chunks: impl Iterator<Item = (ChunkId, Box<[u8]>)>) {
-        for (id, bytes) in chunks {
+    /// Keeps blocks that were just written. A few at a time: the lock is held.
+    pub(crate) fn keep_blocks(&mut self, blocks: impl Iterator<Item = (BlockId, Box<[u8]>)>) {
+        for (id, bytes) in blocks {
             if self.runs.iter().any(|run| run.meta.id == id.run) {
                 self.cache.insert(id, bytes);
             }
         }
     }
 
-    /// Whether a chunk is in memory.
-    pub(crate) fn has_chunk(&mut self, id: ChunkId) -> bool {
+    /// Whether a block is in memory.
+    pub(crate) fn has_block(&mut self, id: BlockId) -> bool {
         self.cache.get(id).is_some()
     }
 
-    /// Bytes of chunks kept in memory.
+    /// Bytes of blocks kept in memory.
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cache.bytes()
     }

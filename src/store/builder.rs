@@ -1,6 +1,6 @@
 //! How a store is opened.
 
-use crate::chunks::MemoryChunks;
+use crate::blocks::MemoryBlocks;
 use crate::disk::Disk;
 use crate::engine::{self, Durability, Inspector, LongIds, RepairReport, Settings};
 use crate::error::Result;
@@ -52,7 +52,7 @@ impl Builder {
         self.set(|s| s.shards = Some(shards))
     }
 
-    /// Bytes of memory for unsealed ids and for chunks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
+    /// Bytes of memory for unsealed ids and for blocks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
     /// least. Nothing of it is taken before it is used.
     ///
     /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each sealed id; what sled keeps beyond
@@ -140,17 +140,17 @@ impl Builder {
         self.set(|s| s.open_set_bytes = Some(bytes))
     }
 
-    /// For tests: the ids from which a run gets a place file on.
+    /// For tests: the ids from which a run gets a locator file on.
     #[doc(hidden)]
-    pub fn place_ids_min(self, ids: u64) -> Self {
-        self.set(|s| s.place_ids_min = ids)
+    pub fn locator_ids_min(self, ids: u64) -> Self {
+        self.set(|s| s.locator_ids_min = ids)
     }
 
-    /// For tests on a simulated disk: the chunks that stand for the sled folder.
+    /// For tests on a simulated disk: the blocks that stand for the sled folder.
     #[doc(hidden)]
-    pub fn chunk_memory(self, chunks: &MemoryChunks) -> Self {
-        let chunks = chunks.clone();
-        self.set(|s| s.chunk_memory = Some(chunks))
+    pub fn block_memory(self, blocks: &MemoryBlocks) -> Self {
+        let blocks = blocks.clone();
+        self.set(|s| s.block_memory = Some(blocks))
     }
 
     /// Opens the store, or makes a new one.

@@ -421,7 +421,7 @@ impl Store {
         if self.engine().check_home().is_ok() { self.engine().stats() } else { Stats::default() }
     }
 
-    /// Reads everything once and holds log, chunks and filters against each other. Claims go on
+    /// Reads everything once and holds log, blocks and filters against each other. Claims go on
     /// meanwhile. Finding damage is not an error: it stands in the report.
     ///
     /// # Errors

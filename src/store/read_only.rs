@@ -42,7 +42,7 @@ impl ReadOnly {
         self.inspector.export(visit)
     }
 
-    /// Reads the whole log. Damage is not an error: it stands in the report. Chunks and filters, which can be built
+    /// Reads the whole log. Damage is not an error: it stands in the report. Blocks and filters, which can be built
     /// again, are not looked at.
     ///
     /// # Errors

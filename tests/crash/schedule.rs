@@ -1,5 +1,5 @@
 //! A schedule of crashes out of bytes: what is done, when the process dies or the power goes, what the disk
-//! keeps, what becomes of the chunks, and all of it again while the store recovers.
+//! keeps, what becomes of the blocks, and all of it again while the store recovers.
 //! For seeds (schedules.rs) and for the fuzzer (fuzz/fuzz_targets/crash_schedule.rs).
 
 use crate::ops::{Bytes, Harm, Op, Setup};

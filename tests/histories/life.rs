@@ -5,7 +5,7 @@ use crate::check::check;
 use crate::drive::{Rng, Stage, Worker, durability, id_bytes};
 use crate::record::{End, Event, FOREVER, History, Id, Level, Live};
 use firstseen::disk::sim::SimDisk;
-use firstseen::{Builder, Clock, ManualClock, MemoryChunks, Store};
+use firstseen::{Builder, Clock, ManualClock, MemoryBlocks, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -45,7 +45,7 @@ impl Tally {
 
 /// Where the store is.
 enum Place {
-    Simulated { disk: SimDisk, chunks: MemoryChunks },
+    Simulated { disk: SimDisk, blocks: MemoryBlocks },
     Real(PathBuf),
 }
 
@@ -57,8 +57,8 @@ struct Setup {
     shards: usize,
     segment_bytes: u32,
     open_set_bytes: usize,
-    /// Runs of fewer ids get no place file.
-    place_ids_min: u64,
+    /// Runs of fewer ids get no locator file.
+    locator_ids_min: u64,
     level: Level,
     ttls: Vec<u64>,
     ids: Vec<Id>,
@@ -77,7 +77,7 @@ impl Setup {
             shards: rng.pick(&[1, 2, 4]),
             segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
             open_set_bytes: rng.pick(&[1, 300, 1_000, 4_000]),
-            place_ids_min: rng.pick(&[0, 10, u64::MAX]),
+            locator_ids_min: rng.pick(&[0, 10, u64::MAX]),
             level: rng.pick(&[Level::Buffered, Level::Process, Level::Process, Level::Disk]),
             ttls: rng.pick(&ttls).to_vec(),
             ids: (0..ids as Id).collect(),
@@ -93,14 +93,14 @@ impl Setup {
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
             .open_set_bytes(self.open_set_bytes)
-            .place_ids_min(self.place_ids_min)
+            .locator_ids_min(self.locator_ids_min)
             .memory_budget(4 << 20)
             .durability(durability(self.level))
             .flush_interval(Duration::from_millis(2))
             .wait_max(Duration::from_millis(3))
             .clock(clock.clone());
         match place {
-            Place::Simulated { disk, chunks } => builder.disk(disk.clone()).chunk_memory(chunks),
+            Place::Simulated { disk, blocks } => builder.disk(disk.clone()).block_memory(blocks),
             Place::Real(_) => builder,
         }
     }
@@ -117,7 +117,7 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
         None => {
             let disk = SimDisk::new();
             let disk = if rng.below(4) == 0 { disk.without_mapping() } else { disk };
-            Place::Simulated { disk, chunks: MemoryChunks::default() }
+            Place::Simulated { disk, blocks: MemoryBlocks::default() }
         }
     };
     let mut tally = Tally::default();
@@ -194,14 +194,14 @@ fn perform(
                 std::thread::park_timeout(Duration::from_micros(of_time.below(400)));
             }
         });
-        // Chunks are lost.
-        if let Place::Simulated { chunks, .. } = &*place
+        // Blocks are lost.
+        if let Place::Simulated { blocks, .. } = &*place
             && of_harm.below(3) == 0
         {
-            let (chunks, over) = (chunks.clone(), &over);
+            let (blocks, over) = (blocks.clone(), &over);
             scope.spawn(move || {
                 while !over.load(Ordering::Relaxed) {
-                    chunks.damage(|_| of_harm.below(3) > 0);
+                    blocks.damage(|_| of_harm.below(3) > 0);
                     std::thread::park_timeout(Duration::from_micros(of_harm.below(2_000)));
                 }
             });
@@ -241,12 +241,12 @@ fn perform(
 /// Ends the process, the power or only the store, while the threads are still calling. Answers where the next
 /// one is, if that is another place.
 fn stop(stage: &Stage, place: &Place, end: End, rng: &mut Rng) -> Option<Place> {
-    let Place::Simulated { disk, chunks } = place else {
+    let Place::Simulated { disk, blocks } = place else {
         close(stage);
         return None;
     };
-    // The chunks of just before or just after: none of the two is what the manifest speaks of.
-    let earlier = chunks.copy();
+    // The blocks of just before or just after: none of the two is what the manifest speaks of.
+    let earlier = blocks.copy();
     let disk = match end {
         End::Closed => {
             close(stage);
@@ -255,12 +255,12 @@ fn stop(stage: &Stage, place: &Place, end: End, rng: &mut Rng) -> Option<Place> 
         End::Killed => disk.kill(),
         End::PowerCut => disk.crash(rng.next()),
     };
-    let chunks = match rng.below(4) {
-        0 => MemoryChunks::default(),
+    let blocks = match rng.below(4) {
+        0 => MemoryBlocks::default(),
         1 => earlier,
-        _ => chunks.copy(),
+        _ => blocks.copy(),
     };
-    Some(Place::Simulated { disk, chunks })
+    Some(Place::Simulated { disk, blocks })
 }
 
 fn close(stage: &Stage) {

@@ -3,14 +3,14 @@
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
 use firstseen::limits::{BATCH_BYTES_MAX, BATCH_IDS_MAX};
-use firstseen::{ClaimOptions, ErrorKind, MemoryChunks, Reserve, days};
+use firstseen::{ClaimOptions, ErrorKind, MemoryBlocks, Reserve, days};
 use std::collections::HashSet;
 use std::time::Duration;
 
 #[test]
 fn i1_batches_answer_as_a_set_does_with_copies_inside_and_across() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let mut store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let mut store = sim_with(&disk, &clock, &blocks).open().unwrap();
     let mut seen = HashSet::new();
     let mut x = 1u64;
     for round in 0..600 {
@@ -26,7 +26,7 @@ fn i1_batches_answer_as_a_set_does_with_copies_inside_and_across() {
         settle(&store);
         if round % 100 == 99 {
             drop(store);
-            store = sim_with(&disk, &clock, &chunks).open().unwrap();
+            store = sim_with(&disk, &clock, &blocks).open().unwrap();
         }
     }
     assert!(store.stats().ids_sealed > 0);
@@ -85,8 +85,8 @@ fn a_batch_larger_than_the_memory_of_a_store_is_claimed_whole() {
 /// What a batch enters for the time being stands in the place of what was there, also of a tombstone.
 #[test]
 fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let builder = sim_with(&disk, &clock, &chunks).wait_max(Duration::from_millis(50));
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = sim_with(&disk, &clock, &blocks).wait_max(Duration::from_millis(50));
     let store = builder.open().unwrap();
     assert!(store.claim("a").unwrap().is_first_seen());
     store.freeze();

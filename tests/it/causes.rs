@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{Error, ErrorKind, MemoryChunks, Store};
+use firstseen::{Error, ErrorKind, MemoryBlocks, Store};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::channel;
 use std::thread;
@@ -45,18 +45,18 @@ fn claims_again(store: &Store, n: u64) -> bool {
 #[test]
 fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
     for failing in ["put", "set_mark", "sync"] {
-        let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
-        let builder = sim_with(&disk, &clock(), &chunks).background(true).open_set_bytes(16 << 10);
+        let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
+        let builder = sim_with(&disk, &clock(), &blocks).background(true).open_set_bytes(16 << 10);
         let store = builder.open().unwrap();
-        chunks.set_panics_in(Some(failing));
+        blocks.set_panics_in(Some(failing));
         let (refused, error) = claim_until_refused(&store, 0);
         assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
         assert!(error.to_string().contains("planted"), "{error}");
         assert!(store.claim(id(0)).unwrap().is_duplicate(), "what needs no room is answered");
-        chunks.set_panics_in(None);
+        blocks.set_panics_in(None);
         assert!(claims_again(&store, refused), "the fault is over");
         drop(store);
-        assert_seen(&sim_with(&disk, &clock(), &chunks).open().unwrap(), 0..refused + 1, true);
+        assert_seen(&sim_with(&disk, &clock(), &blocks).open().unwrap(), 0..refused + 1, true);
     }
 }
 
@@ -80,12 +80,12 @@ fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
 #[test]
 fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
     for wait_max in [Duration::from_secs(30), Duration::ZERO] {
-        let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
-        let builder = sim_with(&disk, &clock(), &chunks).shards(1).open_set_bytes(16 << 10);
+        let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
+        let builder = sim_with(&disk, &clock(), &blocks).shards(1).open_set_bytes(16 << 10);
         let store = builder.wait_max(wait_max).open().unwrap();
         claim_all_first(&store, 0..10);
         store.freeze();
-        chunks.set_panics_in(Some("put"));
+        blocks.set_panics_in(Some("put"));
         store.run_background().unwrap_err();
         if wait_max.is_zero() {
             let error = (10..).find_map(|n| store.claim(id(n)).err()).unwrap();
@@ -105,7 +105,7 @@ fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
             while store.stats().waits_for_seal == 0 && !claims.is_finished() {
                 thread::park_timeout(Duration::from_millis(1));
             }
-            chunks.set_panics_in(None);
+            blocks.set_panics_in(None);
             store.run_background().unwrap();
             claims.join().unwrap();
         });
@@ -131,21 +131,21 @@ const METHODS: [&str; 12] = [
 #[track_caller]
 fn without_a_panic(panics_in: &str, doing: &str, calls: impl FnOnce()) {
     let caught = catch_unwind(AssertUnwindSafe(calls));
-    assert!(caught.is_ok(), "a panic of the chunk store in {panics_in} came out of {doing}");
+    assert!(caught.is_ok(), "a panic of the block store in {panics_in} came out of {doing}");
 }
 
 #[test]
-fn i10_a_panic_of_the_chunk_store_reaches_no_caller() {
+fn i10_a_panic_of_the_block_store_reaches_no_caller() {
     for panics_in in METHODS {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let open = || sim_with(&disk, &clock, &chunks).wait_max(Duration::from_millis(50)).open();
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let open = || sim_with(&disk, &clock, &blocks).wait_max(Duration::from_millis(50)).open();
         let store = open().unwrap();
         claim_all_first(&store, 0..2000);
         store.freeze();
         settle(&store);
         drop(store);
         let store = open().unwrap();
-        chunks.set_panics_in(Some(panics_in));
+        blocks.set_panics_in(Some(panics_in));
         without_a_panic(panics_in, "claims and questions", || {
             for n in 0..50 {
                 if let Ok(answer) = store.claim(id(n * 37)) {
@@ -168,19 +168,19 @@ fn i10_a_panic_of_the_chunk_store_reaches_no_caller() {
         });
         without_a_panic(panics_in, "close", || drop(store.close()));
         without_a_panic(panics_in, "open", || drop(open()));
-        let repair = || drop(sim_with(&disk, &clock, &chunks).repair());
+        let repair = || drop(sim_with(&disk, &clock, &blocks).repair());
         without_a_panic(panics_in, "repair", repair);
-        chunks.set_panics_in(None);
+        blocks.set_panics_in(None);
         assert_seen(&open().unwrap(), 0..2000, true);
     }
 }
 
-/// An opening that fails lets go of the chunk store on the thread of the caller.
+/// An opening that fails lets go of the block store on the thread of the caller.
 #[test]
-fn i10_a_chunk_store_that_panics_while_opening_fails_reaches_no_caller() {
+fn i10_a_block_store_that_panics_while_opening_fails_reaches_no_caller() {
     for panics_in in ["drop", "*"] {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).open();
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let open = |disk: &SimDisk| sim_with(disk, &clock, &blocks).open();
         let store = open(&disk).unwrap();
         claim_all_first(&store, 0..3000);
         store.freeze();
@@ -191,13 +191,13 @@ fn i10_a_chunk_store_that_panics_while_opening_fails_reaches_no_caller() {
         let ops = disk.ops() - before;
         let mut failed = 0;
         for at in 0..ops {
-            chunks.set_panics_in(Some(panics_in));
+            blocks.set_panics_in(Some(panics_in));
             disk.fail_at(disk.ops() + at, Fault::Error(std::io::ErrorKind::Other), true);
             without_a_panic(panics_in, "an opening that fails", || {
                 failed += u64::from(open(&disk).is_err());
             });
             disk.clear_faults();
-            chunks.set_panics_in(None);
+            blocks.set_panics_in(None);
         }
         assert!(failed > 5, "{failed} of {ops}");
         assert_seen(&open(&disk).unwrap(), 0..3000, true);

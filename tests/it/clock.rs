@@ -4,7 +4,7 @@ use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
-    ClaimOptions, ManualClock, MemoryChunks, NamespaceOptions, Reserve, Store, Timestamp, Ttl,
+    ClaimOptions, ManualClock, MemoryBlocks, NamespaceOptions, Reserve, Store, Timestamp, Ttl,
     days, hours, minutes,
 };
 use std::path::Path;
@@ -202,8 +202,8 @@ const THEN: [Then; 6] =
 fn whole_ttl_in_doubt(ids: &[&str], claim: impl Fn(&Store)) {
     for then in THEN {
         for rebooted in [false, true] {
-            let (mut disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-            let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).ttl(hours(1));
+            let (mut disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+            let open = |disk: &SimDisk| sim_with(disk, &clock, &blocks).ttl(hours(1));
             open(&disk).open().unwrap().close().unwrap();
             clock.jump_to(Timestamp::from_millis(NOW + 3 * DAY));
             if rebooted {
@@ -228,7 +228,7 @@ fn whole_ttl_in_doubt(ids: &[&str], claim: impl Fn(&Store)) {
                     settle(&store);
                     store.close().unwrap();
                     if then == Then::Rebuilt {
-                        chunks.clear();
+                        blocks.clear();
                     } else if then == Then::Repaired {
                         disk.remove(Path::new("/s/MANIFEST")).unwrap();
                         open(&disk).repair().unwrap();

@@ -229,7 +229,7 @@ fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
 }
 
 /// A duplicate of what is sealed waits for nothing, so the log must be on disk before the seal counts: the
-/// chunks alone promise nothing, and each opening here finds them gone (I10).
+/// blocks alone promise nothing, and each opening here finds them gone (I10).
 #[test]
 fn i6_i10_what_is_sealed_is_on_disk_in_the_log_too() {
     for disk in disks() {

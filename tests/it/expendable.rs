@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::{ClaimOptions, MemoryChunks, Store, hours, minutes};
+use firstseen::{ClaimOptions, MemoryBlocks, Store, hours, minutes};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -225,13 +225,13 @@ fn i2_damaged_missing_and_foreign_filters_change_no_answer() {
     });
 }
 
-/// A store of which every run has a place file; half of its ids are in runs that were merged.
-fn with_places(path: &Path) -> Store {
-    builder(path).place_ids_min(0).open().expect("opens")
+/// A store of which every run has a locator file; half of its ids are in runs that were merged.
+fn with_locators(path: &Path) -> Store {
+    builder(path).locator_ids_min(0).open().expect("opens")
 }
 
-fn check_with_places(path: &Path, what: &str) {
-    let store = with_places(path);
+fn check_with_locators(path: &Path, what: &str) {
+    let store = with_locators(path);
     for n in 0..N {
         assert_eq!(store.contains(id(n)).expect("reads"), seen(n), "{what}: id {n}");
     }
@@ -251,7 +251,7 @@ fn check_with_places(path: &Path, what: &str) {
 }
 
 #[test]
-fn i10_damaged_missing_and_foreign_place_files_change_no_answer() {
+fn i10_damaged_missing_and_foreign_locator_files_change_no_answer() {
     type Harm<'a> = (&'a str, &'a dyn Fn(&Path));
     let flip = |path: &Path, step: usize| {
         for file in files(path) {
@@ -298,22 +298,22 @@ fn i10_damaged_missing_and_foreign_place_files_change_no_answer() {
     ];
     for (what, harm) in harms {
         let (_dir, path) = place();
-        let store = with_places(&path);
+        let store = with_locators(&path);
         fill(&store, 0, N);
         store.freeze();
         settle(&store);
         store.close().unwrap();
         assert!(files(&path.join("places")).len() >= 2);
         harm(&path);
-        check_with_places(&path, what);
+        check_with_locators(&path, what);
     }
 }
 
-/// Duplicates are recognised in the log: while the chunks are damaged, nothing has to heal.
+/// Duplicates are recognised in the log: while the blocks are damaged, nothing has to heal.
 #[test]
-fn i3_i10_where_places_are_known_a_duplicate_needs_no_chunk() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let builder = || sim_with(&disk, &clock, &chunks).segment_bytes(64 << 10).place_ids_min(0);
+fn i3_i10_where_locations_are_known_a_duplicate_needs_no_block() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = || sim_with(&disk, &clock, &blocks).segment_bytes(64 << 10).locator_ids_min(0);
     let store = builder().open().unwrap();
     claim_all_first(&store, 0..1_000);
     // Ids of a batch do not stand at the end of their record.
@@ -338,22 +338,22 @@ fn i3_i10_where_places_are_known_a_duplicate_needs_no_chunk() {
     }
     assert!(store.stats().merges > 0, "{}", store.stats());
     store.close().unwrap();
-    chunks.damage(|_| false);
+    blocks.damage(|_| false);
     let store = builder().open().unwrap();
     let numbers = || (0..3_100).chain(4_000..4_800);
     for n in numbers() {
         assert!(store.claim(id(n)).unwrap().is_duplicate(), "id {n}");
     }
     let stats = store.stats();
-    assert_eq!((stats.log_reads, stats.chunk_reads, stats.heals), (3_900, 0, 0), "{stats}");
-    // What a filter takes for one of its ids is not in the place block, and that is enough.
+    assert_eq!((stats.log_reads, stats.block_reads, stats.heals), (3_900, 0, 0), "{stats}");
+    // What a filter takes for one of its ids is not in the locator, and that is enough.
     for n in 10_000..60_000 {
         assert!(!store.contains(id(n)).unwrap(), "id {n}");
     }
     let stats = store.stats();
     assert!(stats.filter_false_positives > 3, "{stats}");
-    assert_eq!((stats.chunk_reads, stats.heals), (0, 0), "{stats}");
-    // An id of the log that is damaged is left to the chunks, and those heal from the log or say what is wrong.
+    assert_eq!((stats.block_reads, stats.heals), (0, 0), "{stats}");
+    // An id of the log that is damaged is left to the blocks, and those heal from the log or say what is wrong.
     drop(store);
     let segments = disk.list(Path::new("/s/log")).unwrap();
     let first = disk.open(&Path::new("/s/log").join(&segments[0])).unwrap();
@@ -374,9 +374,9 @@ fn i3_i10_where_places_are_known_a_duplicate_needs_no_chunk() {
 
 /// Compaction takes segments away to which places lead.
 #[test]
-fn i10_where_the_log_was_compacted_the_chunks_answer() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let builder = || sim_with(&disk, &clock, &chunks).segment_bytes(32 << 10).place_ids_min(0);
+fn i10_where_the_log_was_compacted_the_blocks_answer() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = || sim_with(&disk, &clock, &blocks).segment_bytes(32 << 10).locator_ids_min(0);
     let store = builder().open().unwrap();
     for n in 0..4_000 {
         let ttl = if n % 10 == 0 { hours(9_000) } else { minutes(1) };
@@ -397,7 +397,7 @@ fn i10_where_the_log_was_compacted_the_chunks_answer() {
     let store = builder().open().unwrap();
     read(&store);
     let before = store.stats();
-    assert_eq!((before.log_reads, before.chunk_reads), (400, 0), "{before}");
+    assert_eq!((before.log_reads, before.block_reads), (400, 0), "{before}");
     clock.advance(Duration::from_secs(600));
     for _ in 0..20 {
         settle(&store);
@@ -408,15 +408,15 @@ fn i10_where_the_log_was_compacted_the_chunks_answer() {
     let store = builder().open().unwrap();
     read(&store);
     let stats = store.stats();
-    assert!(stats.chunk_reads > 0 && stats.heals == 0, "{stats}");
+    assert!(stats.block_reads > 0 && stats.heals == 0, "{stats}");
 }
 
 /// What sled's own checks let through: whole values that are not what was written, or not there.
 #[test]
-fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
+fn i10_altered_swapped_and_missing_blocks_are_noticed_and_healed() {
     type Harm = fn(&sled::Db, &[sled::IVec]);
     let harms: [(&str, Harm); 4] = [
-        ("a bit flipped in each chunk", |db, keys| {
+        ("a bit flipped in each block", |db, keys| {
             for (i, key) in keys.iter().enumerate() {
                 let mut bytes = db.get(key).unwrap().unwrap().to_vec();
                 let at = i * 131 % bytes.len();
@@ -424,16 +424,16 @@ fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
                 db.insert(key, bytes).unwrap();
             }
         }),
-        ("each chunk in the place of the next", |db, keys| {
+        ("each block in the place of the next", |db, keys| {
             let values: Vec<_> = keys.iter().map(|key| db.get(key).unwrap().unwrap()).collect();
             for (key, value) in keys.iter().zip(values.iter().cycle().skip(1)) {
                 db.insert(key, value).unwrap();
             }
         }),
-        ("every third chunk missing", |db, keys| {
+        ("every third block missing", |db, keys| {
             keys.iter().step_by(3).for_each(|key| drop(db.remove(key).unwrap()));
         }),
-        ("every chunk cut", |db, keys| {
+        ("every block cut", |db, keys| {
             for key in keys {
                 let bytes = db.get(key).unwrap().unwrap();
                 db.insert(key, &bytes[..bytes.len() - 1]).unwrap();
@@ -443,7 +443,7 @@ fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
     for (what, harm) in harms {
         vandalise(what, |path| {
             let db = sled::open(path.join("sled")).unwrap();
-            // Chunks have keys of twelve bytes; the mark has not.
+            // Blocks have keys of twelve bytes; the mark has not.
             let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap()).collect();
             let keys: Vec<_> = keys.into_iter().filter(|key| key.len() == 12).collect();
             assert!(keys.len() > 4);
@@ -458,8 +458,8 @@ fn i10_altered_swapped_and_missing_chunks_are_noticed_and_healed() {
 #[test]
 fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
     for scattered in [false, true] {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let open = || sim_with(&disk, &clock, &chunks).segment_bytes(32 << 10).open().unwrap();
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let open = || sim_with(&disk, &clock, &blocks).segment_bytes(32 << 10).open().unwrap();
         let store = open();
         // Every tenth claim lives long, so that little of each segment does.
         let claim = |numbers: std::ops::Range<u64>| {
@@ -484,7 +484,7 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
         store.freeze();
         settle(&store);
         assert!(store.stats().ids_rewritten > 500, "{}", store.stats());
-        // What compaction wrote is sealed, too: replaying it would read the chunks that are damaged below.
+        // What compaction wrote is sealed, too: replaying it would read the blocks that are damaged below.
         store.freeze();
         settle(&store);
         store.close().unwrap();
@@ -495,11 +495,11 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
             }
         };
         let store = open();
-        chunks.damage(|_| false);
+        blocks.damage(|_| false);
         check(&store, "healed");
-        assert!(store.stats().chunks_healed > 0, "{}", store.stats());
+        assert!(store.stats().blocks_healed > 0, "{}", store.stats());
         store.close().unwrap();
-        chunks.clear();
+        blocks.clear();
         let store = open();
         check(&store, "rebuilt");
         assert_eq!(store.stats().rebuilds, 1);
@@ -508,9 +508,9 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
 
 /// Found damaged by a question and not by opening, which would build everything again.
 #[test]
-fn i10_a_damaged_chunk_heals_at_the_read_that_needs_it() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+fn i10_a_damaged_block_heals_at_the_read_that_needs_it() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let open = || sim_with(&disk, &clock, &blocks).open().unwrap();
     let store = open();
     claim_all_first(&store, 0..2_000);
     store.freeze();
@@ -518,29 +518,29 @@ fn i10_a_damaged_chunk_heals_at_the_read_that_needs_it() {
     store.close().unwrap();
     let store = open();
     let mut number = 0;
-    chunks.damage(|chunk| {
+    blocks.damage(|block| {
         number += 131;
         // Behind the head: what stands there would not even fit the key.
-        let at = 32 + number % (chunk.len() - 32);
-        chunk[at] ^= 4;
+        let at = 32 + number % (block.len() - 32);
+        block[at] ^= 4;
         true
     });
     assert_seen(&store, 0..2_000, true);
     assert_seen(&store, 2_000..4_000, false);
     let stats = store.stats();
-    assert!(stats.chunks_healed > 4 && stats.rebuilds == 0, "{stats}");
+    assert!(stats.blocks_healed > 4 && stats.rebuilds == 0, "{stats}");
 }
 
 /// What a crash left of a run that no manifest lists may come back in a power cut, whole and with a good
-/// checksum. A later run of the same number would take such a chunk, or a filter, for its own.
+/// checksum. A later run of the same number would take such a block, or a filter, for its own.
 #[test]
 fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
-    // Run and bucket, as they stand in a chunk.
-    let name = |chunk: &[u8]| chunk[8..20].to_vec();
+    // Run and bucket, as they stand in a block.
+    let name = |block: &[u8]| block[8..20].to_vec();
     let mut crashes = 0;
     for call in 0.. {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let store = sim_with(&disk, &clock, &blocks).open().unwrap();
         claim_all_first(&store, 0..200);
         store.freeze();
         disk.fail_at(disk.ops() + call, Fault::Crash, true);
@@ -548,34 +548,34 @@ fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
             break;
         }
         let mut left = Vec::new();
-        chunks.copy().damage(|chunk| {
-            left.push(chunk.clone());
+        blocks.copy().damage(|block| {
+            left.push(block.clone());
             true
         });
         crashes += usize::from(!left.is_empty());
         let disk = disk.kill();
-        let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+        let open = || sim_with(&disk, &clock, &blocks).open().unwrap();
         let store = open();
         claim_all_first(&store, 200..400);
         store.freeze();
         settle(&store);
         assert_eq!(store.stats().ids_unsealed, 0);
         store.close().unwrap();
-        chunks.damage(|chunk| {
-            if let Some(old) = left.iter().find(|old| name(old) == name(chunk)) {
-                chunk.clone_from(old);
+        blocks.damage(|block| {
+            if let Some(old) = left.iter().find(|old| name(old) == name(block)) {
+                block.clone_from(old);
             }
             true
         });
         assert_seen(&open(), 0..400, true);
     }
-    assert!(crashes > 2, "{crashes} crashes left chunks behind");
+    assert!(crashes > 2, "{crashes} crashes left blocks behind");
 }
 
 #[test]
-fn place_files_go_with_their_runs_and_strays_at_the_next_opening() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let builder = || sim_with(&disk, &clock, &chunks).ttl(minutes(1)).place_ids_min(10);
+fn locator_files_go_with_their_runs_and_strays_at_the_next_opening() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = || sim_with(&disk, &clock, &blocks).ttl(minutes(1)).locator_ids_min(10);
     let there = || disk.list(Path::new("/s/places")).unwrap().len() as u64;
     let store = builder().open().unwrap();
     for from in (0..1_000).step_by(100) {
@@ -598,12 +598,12 @@ fn place_files_go_with_their_runs_and_strays_at_the_next_opening() {
     drop(store);
 }
 
-/// Every call for a place file fails once, as on a full disk: the run is sealed without one, and no part of one is left.
+/// Every call for a locator file fails once, as on a full disk: the run is sealed without one, and no part of one is left.
 #[test]
-fn i7_i10_where_a_place_file_cannot_be_written_its_run_does_without() {
+fn i7_i10_where_a_locator_file_cannot_be_written_its_run_does_without() {
     let sealed = |fault_at: Option<u64>| {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let builder = sim_with(&disk, &clock, &chunks).place_ids_min(0).shards(1);
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let builder = sim_with(&disk, &clock, &blocks).locator_ids_min(0).shards(1);
         let store = builder.open().unwrap();
         claim_all_first(&store, 0..1_000);
         store.freeze();

@@ -2,22 +2,22 @@
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{ClaimOptions, ManualClock, MemoryChunks, Store, days, minutes};
+use firstseen::{ClaimOptions, ManualClock, MemoryBlocks, Store, days, minutes};
 use std::time::Duration;
 
 struct World {
     disk: SimDisk,
     clock: ManualClock,
-    chunks: MemoryChunks,
+    blocks: MemoryBlocks,
 }
 
 impl World {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), clock: clock(), chunks: MemoryChunks::default() }
+        Self { disk: SimDisk::new(), clock: clock(), blocks: MemoryBlocks::default() }
     }
 
     fn open(&self) -> Store {
-        let builder = sim_with(&self.disk, &self.clock, &self.chunks);
+        let builder = sim_with(&self.disk, &self.clock, &self.blocks);
         builder.segment_bytes(32 << 10).open_set_bytes(32 << 10).open().expect("opens")
     }
 

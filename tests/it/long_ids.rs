@@ -4,7 +4,7 @@ use crate::support::{clock, place, sim, sim_with};
 use firstseen::disk::sim::SimDisk;
 use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{
-    Builder, Claim, ErrorKind, ImportEntry, MemoryChunks, Reserve, Reserved, Store, Timestamp,
+    Builder, Claim, ErrorKind, ImportEntry, MemoryBlocks, Reserve, Reserved, Store, Timestamp,
 };
 
 /// A long id; two of them differ in their last byte only.
@@ -79,7 +79,7 @@ fn i3_a_short_id_that_is_the_hash_of_a_long_one_is_another_id() {
 /// Both kinds of ids come back from the log, from runs, and from what is built again without them.
 #[test]
 fn i1_i10_long_ids_survive_flush_close_kill_and_rebuild() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let expect = |store: &Store, what: &str| {
         for n in 0..50 {
             assert!(store.contains(long(n)).unwrap(), "{what}: long id {n}");
@@ -87,7 +87,7 @@ fn i1_i10_long_ids_survive_flush_close_kill_and_rebuild() {
         }
         assert!(!store.contains(long(50)).unwrap(), "{what}");
     };
-    let store = hashing(sim_with(&disk, &clock, &chunks));
+    let store = hashing(sim_with(&disk, &clock, &blocks));
     for n in 0..50u8 {
         let answers = store.claim_batch(&[long(n), vec![n; 32]]).unwrap();
         assert!(answers.iter().all(|answer| answer.is_first_seen()));
@@ -98,13 +98,13 @@ fn i1_i10_long_ids_survive_flush_close_kill_and_rebuild() {
     }
     expect(&store, "open");
     drop(store);
-    let store = hashing(sim_with(&disk, &clock, &chunks));
+    let store = hashing(sim_with(&disk, &clock, &blocks));
     expect(&store, "closed");
     store.freeze();
     store.run_background().unwrap();
     expect(&store, "flushed");
     drop(store);
-    let store = hashing(sim_with(&disk, &clock, &MemoryChunks::default()));
+    let store = hashing(sim_with(&disk, &clock, &MemoryBlocks::default()));
     expect(&store, "rebuilt");
     assert!(store.verify().unwrap().is_sound());
 }

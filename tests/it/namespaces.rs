@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::SimDisk;
-use firstseen::{MemoryChunks, NamespaceOptions, Store, hours, minutes};
+use firstseen::{MemoryBlocks, NamespaceOptions, Store, hours, minutes};
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,10 +18,10 @@ fn ttl_ms(store: &Store, name: &str) -> u64 {
 
 #[test]
 fn equal_ids_in_different_namespaces_have_nothing_to_do_with_each_other() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let names: Vec<String> = (0..200).map(|n| format!("tenant-{n}")).collect();
     for round in 0..3 {
-        let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+        let store = sim_with(&disk, &clock, &blocks).open().unwrap();
         for name in &names {
             let namespace = store.namespace(name).unwrap();
             assert_eq!(namespace.name(), name);
@@ -39,9 +39,9 @@ fn equal_ids_in_different_namespaces_have_nothing_to_do_with_each_other() {
 
 #[test]
 fn settings_of_namespaces_survive_reopen_kill_rebuild_and_compaction() {
-    let (mut disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+    let (mut disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let open = |disk: &SimDisk| {
-        let builder = sim_with(disk, &clock, &chunks).segment_bytes(32 << 10);
+        let builder = sim_with(disk, &clock, &blocks).segment_bytes(32 << 10);
         builder.ttl(minutes(1)).open().unwrap()
     };
     let store = open(&disk);

@@ -4,7 +4,7 @@ use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
-    ClaimOptions, Durability, ErrorKind, ManualClock, MemoryChunks, Store, hours, minutes,
+    ClaimOptions, Durability, ErrorKind, ManualClock, MemoryBlocks, Store, hours, minutes,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -23,12 +23,12 @@ struct Heard {
 fn work(
     disk: &SimDisk,
     clock: &ManualClock,
-    chunks: &MemoryChunks,
+    blocks: &MemoryBlocks,
     heard: &mut Heard,
 ) -> firstseen::Result<()> {
     let long = ClaimOptions::new().ttl(hours(9_000)).durability(Durability::Disk);
     let builder = || {
-        let builder = sim_with(disk, clock, chunks).segment_bytes(16 << 10);
+        let builder = sim_with(disk, clock, blocks).segment_bytes(16 << 10);
         builder.open_set_bytes(8 << 10).ttl(minutes(1)).open()
     };
     for part in 0..3u64 {
@@ -62,9 +62,9 @@ fn check(store: &Store, must: &BTreeSet<u64>, what: &str) {
 
 #[test]
 fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
-    let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
+    let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
     disk.set_trace(true);
-    work(&disk, &clock(), &chunks, &mut Heard::default()).unwrap();
+    work(&disk, &clock(), &blocks, &mut Heard::default()).unwrap();
     let steps = disk.trace();
     let changes = || steps.iter().filter(|step| step.changes).map(|step| step.number);
     assert!(changes().count() > 1000, "{}", changes().count());
@@ -73,11 +73,11 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
     let rare = steps.iter().filter(|s| s.changes && !s.what.starts_with("write /s/log"));
     let points: BTreeSet<u64> = changes().step_by(every).chain(rare.map(|s| s.number)).collect();
     for (i, number) in points.into_iter().enumerate() {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
         let fault = if i % 2 == 0 { Fault::Crash } else { Fault::CrashInWrite };
         disk.fail_at(number, fault, true);
         let mut heard = Heard::default();
-        work(&disk, &clock, &chunks, &mut heard).unwrap_err();
+        work(&disk, &clock, &blocks, &mut heard).unwrap_err();
         for (after, must) in [
             (disk.kill(), &heard.process),
             (disk.lose_unsynced(), &heard.disk),
@@ -85,15 +85,15 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
         ] {
             let what = format!("{fault:?} at operation {number}");
             // Each of the three is what the crash has left, so none sees what another made of it.
-            let left = chunks.copy();
+            let left = blocks.copy();
             let store = sim_with(&after, &clock, &left).open();
             let store = store.unwrap_or_else(|e| panic!("{what}: {e}"));
             check(&store, must, &what);
             check(&store, &heard.disk, &what);
             // Whatever the crash left behind is freed, and nothing else.
             store.run_background().unwrap();
-            let chunks_used = store.verify().unwrap().chunks;
-            assert_eq!(left.count() as u64, chunks_used, "{what}: chunks that nobody frees");
+            let blocks_used = store.verify().unwrap().blocks;
+            assert_eq!(left.count() as u64, blocks_used, "{what}: blocks that nobody frees");
             store.close().unwrap();
             check(&sim(&after, &clock).open().unwrap(), &heard.disk, &what);
         }
@@ -102,30 +102,30 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
 
 #[test]
 fn i7_an_error_at_any_operation_ends_in_an_error_and_a_reopen_mends_it() {
-    let (disk, chunks) = (SimDisk::new(), MemoryChunks::default());
+    let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
     disk.set_trace(true);
-    work(&disk, &clock(), &chunks, &mut Heard::default()).unwrap();
+    work(&disk, &clock(), &blocks, &mut Heard::default()).unwrap();
     let steps = disk.trace();
     let rare = steps.iter().filter(|s| !s.what.starts_with("write /s/log"));
     let writes = steps.iter().filter(|s| s.what.starts_with("write /s/log")).step_by(97);
     for (i, step) in rare.chain(writes).enumerate() {
         for mapping in [true, false] {
             let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
-            let (clock, chunks) = (clock(), MemoryChunks::default());
+            let (clock, blocks) = (clock(), MemoryBlocks::default());
             let kind = [std::io::ErrorKind::Other, std::io::ErrorKind::StorageFull][i % 2];
             disk.fail_at(step.number, Fault::Error(kind), i % 3 == 0);
             let mut heard = Heard::default();
-            let worked = work(&disk, &clock, &chunks, &mut heard);
+            let worked = work(&disk, &clock, &blocks, &mut heard);
             let what = format!("{kind:?} at operation {} ({})", step.number, step.what);
             if let Err(e) = worked {
                 let fine = [ErrorKind::Environment, ErrorKind::StorageFull, ErrorKind::Reopen];
                 assert!(fine.contains(&e.kind()), "{what}: {e}");
             }
             disk.clear_faults();
-            let store = sim_with(&disk, &clock, &chunks).open();
+            let store = sim_with(&disk, &clock, &blocks).open();
             check(&store.unwrap_or_else(|e| panic!("{what}: {e}")), &heard.process, &what);
             let after = disk.crash(step.number);
-            let store = sim_with(&after, &clock, &chunks).open();
+            let store = sim_with(&after, &clock, &blocks).open();
             check(&store.unwrap_or_else(|e| panic!("{what}: {e}")), &heard.disk, &what);
         }
     }

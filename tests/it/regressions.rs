@@ -4,7 +4,7 @@ use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
-    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, NamespaceOptions, Store, Timestamp, hours,
+    ClaimOptions, ErrorKind, ImportEntry, MemoryBlocks, NamespaceOptions, Store, Timestamp, hours,
     minutes, seconds,
 };
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ fn i1_replay_that_seals_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
         settle(&store);
     }
     drop(store);
-    // The chunks were in memory: everything is built again.
+    // The blocks were in memory: everything is built again.
     let store = sim(&disk, &clock).segment_bytes(1 << 20).open().unwrap();
     assert_eq!(store.stats().rebuilds, 1);
     assert_seen(&store, 0..24_000, true);
@@ -88,8 +88,8 @@ fn i10_a_store_rebuilt_after_compaction_did_not_open_a_second_time() {
 fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
     for sealed_before in [false, true] {
         for batch in [false, true] {
-            let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-            let builder = || sim_with(&disk, &clock, &chunks);
+            let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+            let builder = || sim_with(&disk, &clock, &blocks);
             let store = builder().ttl(hours(1000)).open().unwrap();
             fill(&store, 0..4000);
             if sealed_before {
@@ -126,8 +126,8 @@ fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
 /// The same for a shorter claim that comes by import.
 #[test]
 fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open().unwrap();
     fill(&store, 0..4000);
     fill(&store, 1_000_000..1_004_000);
     assert!(store.forget(id(1)).unwrap());
@@ -156,8 +156,8 @@ fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
 /// A sliding batch that named a sealed id twice entered it twice into the open set.
 #[test]
 fn i3_a_sliding_batch_with_a_sealed_id_twice_entered_it_twice() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let store = sim_with(&disk, &clock, &chunks).ttl(hours(1)).sliding(true).open().unwrap();
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).ttl(hours(1)).sliding(true).open().unwrap();
     fill(&store, 0..4000);
     fill(&store, 1_000_000..1_004_000);
     clock.advance(Duration::from_secs(60));
@@ -426,25 +426,25 @@ fn i11_repair_moved_the_claims_of_a_segment_with_a_damaged_header_in_time() {
     }
 }
 
-/// Healing took records that were not on disk into a chunk that outlived them. With the filter lost too,
-/// and built again from that chunk, the id was a duplicate by the chunk alone, until that was lost.
+/// Healing took records that were not on disk into a block that outlived them. With the filter lost too,
+/// and built again from that block, the id was a duplicate by the block alone, until that was lost.
 #[test]
-fn i6_i10_a_healed_chunk_held_what_was_not_on_disk() {
+fn i6_i10_a_healed_block_held_what_was_not_on_disk() {
     for mapping in [true, false] {
         let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
-        let (clock, chunks) = (clock(), MemoryChunks::default());
-        let open = |disk: &SimDisk| sim_with(disk, &clock, &chunks).open().unwrap();
+        let (clock, blocks) = (clock(), MemoryBlocks::default());
+        let open = |disk: &SimDisk| sim_with(disk, &clock, &blocks).open().unwrap();
         let store = open(&disk);
         claim_all_first(&store, 0..10);
         store.freeze();
         settle(&store);
         store.close().unwrap();
-        // Opened again: a chunk that was read before would be in memory, and need no healing.
+        // Opened again: a block that was read before would be in memory, and need no healing.
         let store = open(&disk);
         claim_all_first(&store, 10..200);
-        chunks.damage(|_| false);
+        blocks.damage(|_| false);
         assert_seen(&store, 0..10, true);
-        assert!(store.stats().chunks_healed > 0);
+        assert!(store.stats().blocks_healed > 0);
         let disk = disk.lose_unsynced();
         for filter in disk.list(Path::new("/s/filters")).unwrap() {
             disk.remove(&Path::new("/s/filters").join(filter)).unwrap();
@@ -455,7 +455,7 @@ fn i6_i10_a_healed_chunk_held_what_was_not_on_disk() {
             // A first or a duplicate, but at Disk.
             let _ = store.claim_with(id(n), options).unwrap();
         }
-        chunks.clear();
+        blocks.clear();
         assert_seen(&open(&disk.lose_unsynced()), 0..200, true);
     }
 }
@@ -528,14 +528,14 @@ fn i6_an_import_of_what_was_in_a_buffer_was_lost_by_a_kill() {
 /// store was just being made, and everything was new again without a word.
 #[test]
 fn i11_a_store_whose_manifest_and_log_were_gone_opened_as_a_new_one() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let store = sim_with(&disk, &clock, &chunks).open().unwrap();
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open().unwrap();
     let _ = store.claim("a").unwrap();
     store.close().unwrap();
     disk.remove(&Path::new(AT).join("MANIFEST")).unwrap();
     let log = Path::new(AT).join("log");
     disk.list(&log).unwrap().iter().for_each(|name| disk.remove(&log.join(name)).unwrap());
-    let opened = sim_with(&disk, &clock, &chunks).open();
+    let opened = sim_with(&disk, &clock, &blocks).open();
     assert_eq!(opened.map(drop).map_err(|e| e.kind()), Err(ErrorKind::Repair));
 }
 
@@ -603,22 +603,22 @@ fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
     }
 }
 
-/// Found by attack: with a chunk store that takes nothing, each chunk was built from the log for one look and
+/// Found by attack: with a block store that takes nothing, each block was built from the log for one look and
 /// pushed out of a small cache by the next, and a batch that needs more of them than fit went round for ever.
 #[test]
-fn i12_a_batch_went_round_for_ever_when_its_chunks_could_not_be_kept() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let builder = sim_with(&disk, &clock, &chunks).shards(64).open_set_bytes(4 << 20);
-    // Where places are known, the chunks are not needed.
-    let builder = builder.place_ids_min(u64::MAX);
+fn i12_a_batch_went_round_for_ever_when_its_blocks_could_not_be_kept() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = sim_with(&disk, &clock, &blocks).shards(64).open_set_bytes(4 << 20);
+    // Where places are known, the blocks are not needed.
+    let builder = builder.locator_ids_min(u64::MAX);
     let store = builder.wait_max(Duration::from_millis(200)).open().unwrap();
     for first in (0..200_000).step_by(10_000) {
         store.claim_batch(&ids(first..first + 10_000)).unwrap();
     }
     store.freeze();
     settle(&store);
-    chunks.damage(|_| false);
-    chunks.set_full(true);
+    blocks.damage(|_| false);
+    blocks.set_full(true);
     let (done, answer) = std::sync::mpsc::channel();
     let asked = store.clone();
     std::thread::spawn(move || {
@@ -628,7 +628,7 @@ fn i12_a_batch_went_round_for_ever_when_its_chunks_could_not_be_kept() {
     });
     let answered = answer.recv_timeout(Duration::from_secs(60)).expect("it ends");
     assert_eq!(answered, (Err(ErrorKind::StorageFull), true), "the cause, and no timeout");
-    chunks.set_full(false);
+    blocks.set_full(false);
     clock.advance(Duration::from_secs(2)); // one that has failed is left alone for a while
     let answers = store.claim_batch(&ids(0..20_000)).unwrap();
     assert!(answers.iter().all(|answer| answer.is_duplicate()));
@@ -707,8 +707,8 @@ fn i1_i7_refused_batches_left_their_bytes_in_memory() {
 #[test]
 fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
     for (shards, lose_sled, repair) in [(4, false, false), (2, true, false), (2, false, true)] {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let builder = |shards| sim_with(&disk, &clock, &chunks).shards(shards);
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let builder = |shards| sim_with(&disk, &clock, &blocks).shards(shards);
         let store = builder(2).open().unwrap();
         let ended = store.claim_with("a", ClaimOptions::new().ttl(seconds(1))).unwrap();
         assert!(ended.is_first_seen());
@@ -725,7 +725,7 @@ fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
         seal(&store);
         store.close().unwrap();
         if lose_sled {
-            chunks.clear();
+            blocks.clear();
         }
         if repair {
             builder(2).repair().unwrap();
@@ -737,13 +737,13 @@ fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
     }
 }
 
-/// Found by attack: a place file that could not be removed kept the filter of its run, and all that waited behind it.
+/// Found by attack: a locator file that could not be removed kept the filter of its run, and all that waited behind it.
 #[test]
-fn a_place_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
+fn a_locator_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
     let (_dir, path) = place();
     let clock = clock();
     let builder = || small(Store::builder(&path)).clock(clock.clone()).ttl(seconds(10));
-    let store = builder().place_ids_min(0).open().unwrap();
+    let store = builder().locator_ids_min(0).open().unwrap();
     for from in [0, 100] {
         claim_all_first(&store, from..from + 100);
         store.freeze();
@@ -761,10 +761,10 @@ fn a_place_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
 
 /// Found by attack: a file in the way of the folder of filters was left there by a repair, and nothing opened after it.
 #[test]
-fn a_file_in_the_way_of_filters_or_places_kept_a_store_from_opening() {
+fn a_file_in_the_way_of_filters_or_locators_kept_a_store_from_opening() {
     for folder in ["filters", "places"] {
         let (_dir, path) = place();
-        let builder = || small(Store::builder(&path)).place_ids_min(0);
+        let builder = || small(Store::builder(&path)).locator_ids_min(0);
         let store = builder().open().unwrap();
         claim_all_first(&store, 0..1_000);
         store.freeze();

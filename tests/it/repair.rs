@@ -4,7 +4,7 @@ use crate::support::*;
 use firstseen::disk::Disk;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
-    Builder, ErrorKind, ManualClock, MemoryChunks, NamespaceOptions, Store, days, hours,
+    Builder, ErrorKind, ManualClock, MemoryBlocks, NamespaceOptions, Store, days, hours,
 };
 use std::path::Path;
 use std::time::Duration;
@@ -93,10 +93,10 @@ fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
 fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
     const N: u64 = 800;
     let clock = clock();
-    let builder = |disk: &SimDisk, chunks: &MemoryChunks| sim_with(disk, &clock, chunks);
+    let builder = |disk: &SimDisk, blocks: &MemoryBlocks| sim_with(disk, &clock, blocks);
     let damaged = || {
-        let (disk, chunks) = (SimDisk::new().without_name_order(), MemoryChunks::default());
-        let store = builder(&disk, &chunks).open().unwrap();
+        let (disk, blocks) = (SimDisk::new().without_name_order(), MemoryBlocks::default());
+        let store = builder(&disk, &blocks).open().unwrap();
         claim_all_first(&store, 0..N / 2);
         store.freeze();
         settle(&store);
@@ -106,34 +106,34 @@ fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
         let segment = disk.open(Path::new("/s/log/0000000001.seg")).unwrap();
         segment.write_all_at(&[0xff; 4_000], 4096).unwrap();
         segment.sync_data().unwrap();
-        (disk, chunks)
+        (disk, blocks)
     };
-    let open = |disk: &SimDisk, chunks: &MemoryChunks| builder(disk, chunks).open();
+    let open = |disk: &SimDisk, blocks: &MemoryBlocks| builder(disk, blocks).open();
     let seen = |store: &Store| -> Vec<u64> {
         (0..N).filter(|n| store.contains(id(*n)).unwrap()).collect()
     };
-    let (disk, chunks) = damaged();
-    assert_eq!(open(&disk.kill(), &chunks).unwrap_err().kind(), ErrorKind::Repair);
-    let (disk, chunks) = damaged();
+    let (disk, blocks) = damaged();
+    assert_eq!(open(&disk.kill(), &blocks).unwrap_err().kind(), ErrorKind::Repair);
+    let (disk, blocks) = damaged();
     let start = disk.ops();
     disk.set_trace(true);
-    builder(&disk, &chunks).repair().unwrap();
+    builder(&disk, &blocks).repair().unwrap();
     let steps = disk.trace();
     let moved = steps.iter().find(|step| step.what.starts_with("rename /s/MANIFEST to "));
-    let saved = seen(&open(&disk, &chunks).unwrap());
+    let saved = seen(&open(&disk, &blocks).unwrap());
     assert!(saved.len() as u64 > N / 2 && saved.len() as u64 <= N - 100, "{} saved", saved.len());
 
     for call in moved.expect("it is moved away").number - start.. {
-        let (disk, chunks) = damaged();
+        let (disk, blocks) = damaged();
         disk.fail_at(disk.ops() + call, Fault::Crash, true);
-        let ended = builder(&disk, &chunks).repair().is_ok();
+        let ended = builder(&disk, &blocks).repair().is_ok();
         for seed in 0..scaled(100) {
-            let (disk, chunks) = (disk.crash(seed), chunks.copy());
-            if let Err(e) = open(&disk, &chunks) {
+            let (disk, blocks) = (disk.crash(seed), blocks.copy());
+            if let Err(e) = open(&disk, &blocks) {
                 assert_eq!(e.kind(), ErrorKind::Repair, "call {call}, seed {seed}: {e}");
-                builder(&disk, &chunks).repair().unwrap();
+                builder(&disk, &blocks).repair().unwrap();
             }
-            let found = seen(&open(&disk, &chunks).unwrap());
+            let found = seen(&open(&disk, &blocks).unwrap());
             assert!(found == saved, "call {call}, seed {seed}: {} claims", found.len());
         }
         if ended {
@@ -312,8 +312,8 @@ fn i11_a_readable_manifest_that_is_aside_stays_there() {
 fn i11_repair_says_what_is_known_of_missing_segments() {
     const N: u64 = 6_000;
     for gone in [vec![1], vec![3], vec![1, 2, 4]] {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-        let builder = || sim_with(&disk, &clock, &chunks).segment_bytes(32 << 10);
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let builder = || sim_with(&disk, &clock, &blocks).segment_bytes(32 << 10);
         let store = builder().open().unwrap();
         for from in (0..N).step_by(500) {
             claim_all_first(&store, from..from + 500);
@@ -343,13 +343,13 @@ fn i11_repair_says_what_is_known_of_missing_segments() {
     }
 }
 
-/// The error recommended a repair, which then failed. What was sealed is rescued from the chunks.
+/// The error recommended a repair, which then failed. What was sealed is rescued from the blocks.
 #[test]
 fn i11_a_store_without_its_log_folder_is_repaired() {
     for sealed in [0, 500] {
-        let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
         let builder =
-            |disk: &SimDisk, clock: &ManualClock| sim_with(disk, clock, &chunks).ttl(hours(1));
+            |disk: &SimDisk, clock: &ManualClock| sim_with(disk, clock, &blocks).ttl(hours(1));
         let store = builder(&disk, &clock).open().unwrap();
         let weekly = NamespaceOptions::new().ttl(days(7));
         let payments = store.namespace_with("payments", weekly).unwrap();

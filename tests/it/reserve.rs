@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::{
-    ClaimOptions, Durability, ErrorKind, MemoryChunks, Reservation, Reserve, Reserved, Store,
+    ClaimOptions, Durability, ErrorKind, MemoryBlocks, Reservation, Reserve, Reserved, Store,
     limits, seconds,
 };
 use std::time::Duration;
@@ -175,8 +175,8 @@ fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
 /// All within one millisecond: the claim that is confirmed must outlast the tombstone of the one before.
 #[test]
 fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let open = || sim_with(&disk, &clock, &chunks).open().unwrap();
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let open = || sim_with(&disk, &clock, &blocks).open().unwrap();
     let store = open();
     assert!(store.claim("a").unwrap().is_first_seen());
     assert!(store.forget("a").unwrap());
@@ -187,11 +187,11 @@ fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
     assert!(open().contains("a").unwrap());
 }
 
-/// A store with 2,000 sealed ids whose chunks are all lost since it was opened.
-fn with_lost_chunks(disk: &SimDisk) -> (Store, MemoryChunks) {
-    let chunks = MemoryChunks::default();
+/// A store with 2,000 sealed ids whose blocks are all lost since it was opened.
+fn with_lost_blocks(disk: &SimDisk) -> (Store, MemoryBlocks) {
+    let blocks = MemoryBlocks::default();
     let open = || {
-        let builder = sim_with(disk, &clock(), &chunks).shards(1);
+        let builder = sim_with(disk, &clock(), &blocks).shards(1);
         builder.wait_max(Duration::from_millis(100)).open().expect("opens")
     };
     let store = open();
@@ -200,20 +200,20 @@ fn with_lost_chunks(disk: &SimDisk) -> (Store, MemoryChunks) {
     settle(&store);
     store.close().unwrap();
     let store = open();
-    chunks.damage(|_| false);
-    (store, chunks)
+    blocks.damage(|_| false);
+    (store, blocks)
 }
 
-/// New ids stand in the batch before one whose chunk has to be healed, and the batch is looked up again after that.
+/// New ids stand in the batch before one whose block has to be healed, and the batch is looked up again after that.
 #[test]
 fn i1_a_batch_that_is_healed_half_way_answers_as_if_nothing_had_been_damaged() {
     let ids = [id(5_000), id(5_001), id(5)];
-    let (store, _chunks) = with_lost_chunks(&SimDisk::new());
+    let (store, _blocks) = with_lost_blocks(&SimDisk::new());
     let answers = store.claim_batch(&ids).unwrap();
     let first: Vec<bool> = answers.iter().map(|answer| answer.is_first_seen()).collect();
     assert_eq!(first, [true, true, false]);
 
-    let (store, _chunks) = with_lost_chunks(&SimDisk::new());
+    let (store, _blocks) = with_lost_blocks(&SimDisk::new());
     let mut held = store.reserve_batch(&ids).unwrap();
     let answers = held.answers();
     assert_eq!(answers[..2], [Reserved::FirstSeen; 2]);
@@ -225,7 +225,7 @@ fn i1_a_batch_that_is_healed_half_way_answers_as_if_nothing_had_been_damaged() {
 #[test]
 fn i12_a_reservation_whose_healing_fails_holds_nothing() {
     let disk = SimDisk::new();
-    let (store, _chunks) = with_lost_chunks(&disk);
+    let (store, _blocks) = with_lost_blocks(&disk);
     disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), true);
     let failed = store.reserve_batch(&[id(5_000), id(5)]);
     assert!(failed.is_err(), "{failed:?}");
@@ -234,12 +234,12 @@ fn i12_a_reservation_whose_healing_fails_holds_nothing() {
     assert_eq!(store.stats().ids_reserved, 0);
 }
 
-/// A chunk store that says yes and keeps nothing: what it is asked for is built in memory, and where that has no room
+/// A block store that says yes and keeps nothing: what it is asked for is built in memory, and where that has no room
 /// the call ends all the same.
 #[test]
-fn i12_a_chunk_store_that_keeps_nothing_stops_nobody() {
-    let (store, chunks) = with_lost_chunks(&SimDisk::new());
-    chunks.set_forgetful(true);
+fn i12_a_block_store_that_keeps_nothing_stops_nobody() {
+    let (store, blocks) = with_lost_blocks(&SimDisk::new());
+    blocks.set_forgetful(true);
     for n in (0..4_000).step_by(97) {
         assert_eq!(store.contains(id(n)).unwrap(), n < 2_000, "id {n}");
     }

@@ -1,7 +1,7 @@
 //! What the engine's tests share: ids, stores on a simulated and on a real disk, a scale.
 
 use firstseen::disk::sim::SimDisk;
-use firstseen::{Builder, ManualClock, MemoryChunks, Store};
+use firstseen::{Builder, ManualClock, MemoryBlocks, Store};
 use std::path::{Path, PathBuf};
 
 /// Where the manual clock of a test begins.
@@ -33,9 +33,9 @@ pub(crate) fn sim(disk: &SimDisk, clock: &ManualClock) -> Builder {
     small(Store::builder(AT)).disk(disk.clone()).clock(clock.clone())
 }
 
-/// The same with chunks that outlive the store, as the sled folder does.
-pub(crate) fn sim_with(disk: &SimDisk, clock: &ManualClock, chunks: &MemoryChunks) -> Builder {
-    sim(disk, clock).chunk_memory(chunks)
+/// The same with blocks that outlive the store, as the sled folder does.
+pub(crate) fn sim_with(disk: &SimDisk, clock: &ManualClock, blocks: &MemoryBlocks) -> Builder {
+    sim(disk, clock).block_memory(blocks)
 }
 
 pub(crate) fn small(builder: Builder) -> Builder {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
-    ClaimOptions, ErrorKind, ImportEntry, MemoryChunks, Reserve, Store, Timestamp, hours, minutes,
+    ClaimOptions, ErrorKind, ImportEntry, MemoryBlocks, Reserve, Store, Timestamp, hours, minutes,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -129,11 +129,11 @@ fn i1_an_import_waits_for_a_reservation() {
     assert_eq!(store.import("default", &entries).unwrap(), 0, "claimed by its holder");
 }
 
-/// Of ids as long as these few fit into a chunk, and some chunks are empty.
+/// Of ids as long as these few fit into a block, and some blocks are empty.
 #[test]
-fn i11_an_export_goes_on_behind_an_empty_chunk() {
-    let (disk, clock, chunks) = (SimDisk::new(), clock(), MemoryChunks::default());
-    let store = sim_with(&disk, &clock, &chunks).open_set_bytes(1 << 20).open().unwrap();
+fn i11_an_export_goes_on_behind_an_empty_block() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open_set_bytes(1 << 20).open().unwrap();
     let long = |n: u64| [&id(n)[..], &[b'x'; 984]].concat();
     for first in (0..240).step_by(60) {
         for n in first..first + 60 {

@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
-    ClaimOptions, ErrorKind, ManualClock, MemoryChunks, NamespaceOptions, Store, Timestamp, Ttl,
+    ClaimOptions, ErrorKind, ManualClock, MemoryBlocks, NamespaceOptions, Store, Timestamp, Ttl,
     days, minutes, seconds,
 };
 use std::time::Duration;
@@ -11,16 +11,16 @@ use std::time::Duration;
 struct World {
     disk: SimDisk,
     clock: ManualClock,
-    chunks: MemoryChunks,
+    blocks: MemoryBlocks,
 }
 
 impl World {
     fn new() -> Self {
-        Self { disk: SimDisk::new(), clock: clock(), chunks: MemoryChunks::default() }
+        Self { disk: SimDisk::new(), clock: clock(), blocks: MemoryBlocks::default() }
     }
 
     fn builder(&self) -> firstseen::Builder {
-        sim_with(&self.disk, &self.clock, &self.chunks)
+        sim_with(&self.disk, &self.clock, &self.blocks)
     }
 
     fn ms(&self, ms: u64) {
@@ -84,7 +84,7 @@ fn i4_get_tells_first_seen_and_deadline() {
     assert_eq!(seen.first_seen, Timestamp::from_millis(NOW));
     assert_eq!(seen.deadline, Timestamp::from_millis(NOW + 60_000));
     seal(&store);
-    assert_eq!(store.get("a").unwrap(), Some(seen), "the same out of a chunk");
+    assert_eq!(store.get("a").unwrap(), Some(seen), "the same out of a block");
     world.ms(60_000);
     assert_eq!(store.get("a").unwrap(), None);
 }

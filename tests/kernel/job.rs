@@ -45,7 +45,7 @@ impl Mix {
             Self::Full => (512 << 10, 512 << 10),
         };
         let level = if self == Self::Power { Level::Disk } else { Level::Process };
-        Tuning { segment_bytes, open_set_bytes, place_ids_min: 100, level }
+        Tuning { segment_bytes, open_set_bytes, locator_ids_min: 100, level }
     }
 
     /// How many ids without end there are to choose from, beyond those that were used before.

@@ -35,8 +35,8 @@ pub(crate) enum Kind {
 pub(crate) struct Tuning {
     pub(crate) segment_bytes: u32,
     pub(crate) open_set_bytes: usize,
-    /// Runs of fewer ids get no place file.
-    pub(crate) place_ids_min: u64,
+    /// Runs of fewer ids get no locator file.
+    pub(crate) locator_ids_min: u64,
     pub(crate) level: Level,
 }
 
@@ -78,7 +78,7 @@ impl Firstseen {
             .memory_budget(4 << 20)
             .segment_bytes(tuning.segment_bytes)
             .open_set_bytes(tuning.open_set_bytes)
-            .place_ids_min(tuning.place_ids_min)
+            .locator_ids_min(tuning.locator_ids_min)
             .durability(durability(tuning.level))
             .wait_max(Duration::from_secs(10))
     }

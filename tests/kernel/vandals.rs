@@ -15,11 +15,11 @@ const BATCH: u64 = 1_000;
 
 fn tuning() -> Tuning {
     // Every duplicate is looked up in the folder that is harmed.
-    let place_ids_min = u64::MAX;
+    let locator_ids_min = u64::MAX;
     Tuning {
         segment_bytes: 1 << 20,
         open_set_bytes: 256 << 10,
-        place_ids_min,
+        locator_ids_min,
         level: Level::Process,
     }
 }
@@ -56,11 +56,11 @@ impl Victim {
     }
 
     fn close(&mut self) -> Verdict {
-        self.healed += self.stats().chunks_healed;
+        self.healed += self.stats().blocks_healed;
         let subject = self.subject.take().expect("is open");
         match subject.close() {
             // Nothing is lost by it: the log is on disk, and the manifest is the one before.
-            Err(Refusal::Other(what)) if what.contains("chunk store") => Ok(()),
+            Err(Refusal::Other(what)) if what.contains("block store") => Ok(()),
             other => other.map_err(|e| format!("close: {e}")),
         }
     }
@@ -177,9 +177,9 @@ fn while_open(first: u64, count: u64) -> Verdict {
             opened.map_err(named)?;
         }
     }
-    victim.healed += victim.stats().chunks_healed;
+    victim.healed += victim.stats().blocks_healed;
     let details = format!(
-        "deleted, cut, flipped, zeroed, older copy, conf, snapshot; {} chunks healed, {} rebuilds; 0 \
+        "deleted, cut, flipped, zeroed, older copy, conf, snapshot; {} blocks healed, {} rebuilds; 0 \
          answers changed, 0 panics, 0 hangs",
         thousands(victim.healed),
         victim.rebuilt
@@ -226,7 +226,7 @@ fn while_closed(first: u64, count: u64) -> Verdict {
         }
     }
     let details = format!(
-        "deleted, cut at pages, flipped, zeroed, older copy, conf, snapshot, chunks altered; {} chunks healed, {} \
+        "deleted, cut at pages, flipped, zeroed, older copy, conf, snapshot, blocks altered; {} blocks healed, {} \
          rebuilds; 0 answers changed, 0 panics, 0 hangs",
         thousands(victim.healed),
         victim.rebuilt

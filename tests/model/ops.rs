@@ -12,7 +12,7 @@ pub(crate) enum Level {
 /// A key by its numbers: namespace (0 is the default one) and id.
 pub(crate) type KeyNo = (u8, u8);
 
-/// What becomes of the chunk store while nobody is looking, or while somebody is.
+/// What becomes of the block store while nobody is looking, or while somebody is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
     /// Nothing.
@@ -21,11 +21,11 @@ pub(crate) enum Harm {
     Dropped,
     /// What was there some openings ago.
     Stale(u64),
-    /// Some chunks are missing.
+    /// Some blocks are missing.
     Missing(u64),
-    /// Some chunks have flipped bits.
+    /// Some blocks have flipped bits.
     Flipped(u64),
-    /// Some chunks are cut short.
+    /// Some blocks are cut short.
     Cut(u64),
 }
 
@@ -81,7 +81,7 @@ pub(crate) enum Op {
         seed: u64,
         harm: Harm,
     },
-    /// The chunk store is harmed while the store is open.
+    /// The block store is harmed while the store is open.
     Harm(Harm),
     Verify,
     Export,
@@ -125,8 +125,8 @@ pub(crate) struct Setup {
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u32,
     pub(crate) open_set_bytes: usize,
-    /// Whether all runs have place files, or none does.
-    pub(crate) has_places: bool,
+    /// Whether all runs have locator files, or none does.
+    pub(crate) has_locators: bool,
 }
 
 /// No end.
@@ -281,7 +281,7 @@ impl<'a> Bytes<'a> {
         let setup = Setup {
             level,
             mapping: both.is_multiple_of(2),
-            has_places: both / 2 == 0,
+            has_locators: both / 2 == 0,
             shards: [1, 1, 2, 8][usize::from(self.below(4))],
             segment_bytes: [6_000, 6_500, 8_192, 65_536][usize::from(self.below(4))],
             open_set_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],

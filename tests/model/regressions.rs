@@ -9,7 +9,7 @@ const SETUP: Setup = Setup {
     shards: 1,
     segment_bytes: 65_536,
     open_set_bytes: 8_000,
-    has_places: true,
+    has_locators: true,
 };
 
 fn check(setup: Setup, ops: &[Op]) {

@@ -13,7 +13,7 @@ use course::Course;
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
     BatchReservation, Builder, Claim, ClaimOptions, Durability, ErrorKind, ManualClock,
-    MemoryChunks, Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
+    MemoryBlocks, Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,7 +48,7 @@ fn durability(level: Level) -> Durability {
 /// Where the store is.
 #[derive(Debug)]
 pub(crate) enum Place {
-    Simulated { disk: SimDisk, chunks: MemoryChunks, copies: Vec<MemoryChunks> },
+    Simulated { disk: SimDisk, blocks: MemoryBlocks, copies: Vec<MemoryBlocks> },
     Real { dir: PathBuf },
 }
 
@@ -91,7 +91,7 @@ pub(crate) struct World {
     repairing: bool,
     /// What the last export has shown: key, first seen, deadline.
     exported: Vec<(KeyNo, u64, u64)>,
-    /// Chunks were harmed since everything was last built, so `verify` may complain of them.
+    /// Blocks were harmed since everything was last built, so `verify` may complain of them.
     harmed: bool,
     shards: usize,
 }
@@ -107,8 +107,8 @@ enum Fault {
 impl World {
     pub(crate) fn simulated(setup: Setup) -> Self {
         let disk = if setup.mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
-        let chunks = MemoryChunks::default();
-        Self::new(Place::Simulated { disk, chunks, copies: Vec::new() }, setup)
+        let blocks = MemoryBlocks::default();
+        Self::new(Place::Simulated { disk, blocks, copies: Vec::new() }, setup)
     }
 
     pub(crate) fn real(setup: Setup, dir: PathBuf) -> Self {
@@ -149,10 +149,10 @@ impl World {
 
     /// Another world after this one's process has died: the same oracle and time, another disk.
     pub(crate) fn after(&self, disk: SimDisk, harm: Harm) -> Self {
-        let Place::Simulated { chunks, copies, .. } = &self.place else {
+        let Place::Simulated { blocks, copies, .. } = &self.place else {
             panic!("this world stands on a real disk")
         };
-        let place = Place::Simulated { disk, chunks: chunks.copy(), copies: copies.clone() };
+        let place = Place::Simulated { disk, blocks: blocks.copy(), copies: copies.clone() };
         let mut world = Self::new(place, self.setup);
         world.shards = self.shards;
         world.spaces_are = self.spaces_are;
@@ -162,8 +162,8 @@ impl World {
         world.exported.clone_from(&self.exported);
         world.start_clock(self.course.time());
         world.oracle = self.oracle.clone();
-        // Where the log answers, a chunk may stay damaged for longer than a life.
-        world.harmed = self.harmed && self.setup.has_places;
+        // Where the log answers, a block may stay damaged for longer than a life.
+        world.harmed = self.harmed && self.setup.has_locators;
         world.harm(harm);
         world
     }
@@ -210,7 +210,7 @@ impl World {
             .shards(self.shards)
             .segment_bytes(setup.segment_bytes)
             .open_set_bytes(setup.open_set_bytes)
-            .place_ids_min(if setup.has_places { 0 } else { u64::MAX })
+            .locator_ids_min(if setup.has_locators { 0 } else { u64::MAX })
             .memory_budget(4 << 20)
             .durability(durability(setup.level))
             .ttl(ttl_of(self.next_default.0))
@@ -218,8 +218,8 @@ impl World {
             .wait_max(Duration::from_millis(1))
             .clock(self.clock.clone());
         match &self.place {
-            Place::Simulated { disk, chunks, .. } => {
-                builder.disk(disk.clone()).chunk_memory(chunks)
+            Place::Simulated { disk, blocks, .. } => {
+                builder.disk(disk.clone()).block_memory(blocks)
             }
             Place::Real { .. } => builder,
         }
@@ -227,8 +227,8 @@ impl World {
 
     /// Opens the store; namespaces with their settings.
     pub(crate) fn open(&mut self) -> firstseen::Result<()> {
-        if let Place::Simulated { chunks, copies, .. } = &mut self.place {
-            copies.push(chunks.copy());
+        if let Place::Simulated { blocks, copies, .. } = &mut self.place {
+            copies.push(blocks.copy());
         }
         self.course.reopened();
         let builder = self.builder();

@@ -1,4 +1,4 @@
-//! Claims while chunks are lost and healed.
+//! Claims while blocks are lost and healed.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -6,8 +6,8 @@ use firstseen::{Claim, ClaimOptions, minutes};
 use std::time::Duration;
 
 #[test]
-fn i1_i10_claims_while_chunks_are_lost_and_healed() {
-    explore("i1_i10_claims_while_chunks_are_lost_and_healed", || {
+fn i1_i10_claims_while_blocks_are_lost_and_healed() {
+    explore("i1_i10_claims_while_blocks_are_lost_and_healed", || {
         let scene = Scene::new();
         let store = scene.open();
         assert!(store.claim("a").expect("claims").is_first_seen());
@@ -15,7 +15,7 @@ fn i1_i10_claims_while_chunks_are_lost_and_healed() {
         store.freeze();
         store.run_background().expect("seals");
         store.close().expect("closes");
-        // Opened again, so that no chunk is in memory.
+        // Opened again, so that no block is in memory.
         let store = scene.open();
         let claimer = |ids: [&'static str; 2]| {
             let store = store.clone();
@@ -27,8 +27,8 @@ fn i1_i10_claims_while_chunks_are_lost_and_healed() {
         };
         let claimers = [claimer(["a", "new"]), claimer(["b", "new"])];
         let thief = {
-            let chunks = scene.chunks.clone();
-            start(move || chunks.damage(|_| false))
+            let blocks = scene.blocks.clone();
+            start(move || blocks.damage(|_| false))
         };
         let sealer = {
             let store = store.clone();
@@ -45,8 +45,8 @@ fn i1_i10_claims_while_chunks_are_lost_and_healed() {
 
 /// Healing reads the log up to a place, and compaction moves what it needs from before that place behind it.
 #[test]
-fn i1_i10_a_chunk_is_healed_while_the_log_is_compacted() {
-    explore("i1_i10_a_chunk_is_healed_while_the_log_is_compacted", || {
+fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
+    explore("i1_i10_a_block_is_healed_while_the_log_is_compacted", || {
         let scene = Scene::new();
         let open = || scene.builder().segment_bytes(16 << 10).open().expect("opens");
         let store = open();
@@ -61,9 +61,9 @@ fn i1_i10_a_chunk_is_healed_while_the_log_is_compacted() {
         store.run_background().expect("seals");
         store.close().expect("closes");
         scene.clock.advance(Duration::from_secs(24 * 3600));
-        // Opened again, so that no chunk is in memory; and there is none in the chunk store either.
+        // Opened again, so that no block is in memory; and there is none in the block store either.
         let store = open();
-        scene.chunks.damage(|_| false);
+        scene.blocks.damage(|_| false);
         let claimer = {
             let store = store.clone();
             start(move || store.claim("a").expect("claims"))
@@ -80,10 +80,10 @@ fn i1_i10_a_chunk_is_healed_while_the_log_is_compacted() {
 }
 
 /// Found by histories: a segment that filled up while healing listed the segments was left out, and what stood in it was
-/// not in the healed chunk, for good.
+/// not in the healed block, for good.
 #[test]
-fn i1_i10_a_chunk_is_healed_while_the_log_goes_on_in_a_new_segment() {
-    explore("i1_i10_a_chunk_is_healed_while_the_log_goes_on_in_a_new_segment", || {
+fn i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment() {
+    explore("i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment", || {
         let scene = Scene::new();
         let open = || scene.builder().segment_bytes(16 << 10).open().expect("opens");
         let batch =
@@ -94,9 +94,9 @@ fn i1_i10_a_chunk_is_healed_while_the_log_goes_on_in_a_new_segment() {
         store.freeze();
         store.run_background().expect("seals");
         store.close().expect("closes");
-        // Opened again, so that no chunk is in memory; and there is none in the chunk store either.
+        // Opened again, so that no block is in memory; and there is none in the block store either.
         let store = open();
-        scene.chunks.damage(|_| false);
+        scene.blocks.damage(|_| false);
         let claimer = {
             let store = store.clone();
             start(move || store.claim("a").expect("claims"))

@@ -1,7 +1,7 @@
 //! What the scenarios share: a small store on a simulated disk, and what was heard of it.
 
 use firstseen::disk::sim::SimDisk;
-use firstseen::{Builder, Claim, Durability, ManualClock, MemoryChunks, Store};
+use firstseen::{Builder, Claim, Durability, ManualClock, MemoryBlocks, Store};
 use shuttle::thread::{self, JoinHandle};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 #[derive(Debug, Clone)]
 pub(crate) struct Scene {
     pub(crate) disk: SimDisk,
-    pub(crate) chunks: MemoryChunks,
+    pub(crate) blocks: MemoryBlocks,
     pub(crate) clock: ManualClock,
     /// Ids that were acknowledged. A plain lock, which the explorer does not see: nobody is stopped
     /// between an answer and its entry here.
@@ -26,7 +26,7 @@ impl Scene {
     pub(crate) fn new() -> Self {
         Self {
             disk: SimDisk::new(),
-            chunks: MemoryChunks::default(),
+            blocks: MemoryBlocks::default(),
             clock: ManualClock::at_millis(START_MS),
             acknowledged: Arc::default(),
         }
@@ -42,7 +42,7 @@ impl Scene {
             .wait_max(FOR_EVER)
             .clock(self.clock.clone())
             .disk(self.disk.clone())
-            .chunk_memory(&self.chunks)
+            .block_memory(&self.blocks)
     }
 
     pub(crate) fn open(&self) -> Store {
@@ -61,7 +61,7 @@ impl Scene {
     pub(crate) fn assert_safe_after_a_power_cut(&self) {
         let next = Self {
             disk: self.disk.lose_unsynced(),
-            chunks: MemoryChunks::default(),
+            blocks: MemoryBlocks::default(),
             ..self.clone()
         };
         let acknowledged = self.acknowledged.lock().expect("no panic under this lock").clone();

@@ -93,7 +93,7 @@ fn remove_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
 }
 
 impl Held {
-    fn place<'a>(&self, path: &'a Path) -> io::Result<(Parent<'_>, &'a Path)> {
+    fn parent_of<'a>(&self, path: &'a Path) -> io::Result<(Parent<'_>, &'a Path)> {
         let inside = path.strip_prefix(&self.path);
         let inside = inside
             .ok()
@@ -112,13 +112,13 @@ impl Held {
     }
 
     fn open_folder(&self, path: &Path) -> io::Result<OwnedFd> {
-        let (parent, name) = self.place(path)?;
+        let (parent, name) = self.parent_of(path)?;
         open_folder(parent, name)
     }
 
     /// Opens a regular file. Nothing else is waited for, as the other end of a pipe would be.
     fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
-        let (parent, name) = self.place(path)?;
+        let (parent, name) = self.parent_of(path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = rustix::fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR);
         let file = file.map_err(explain)?;
@@ -131,7 +131,7 @@ impl Held {
 
     /// What is there under a name.
     fn stat(&self, path: &Path) -> io::Result<Stat> {
-        let (parent, name) = self.place(path)?;
+        let (parent, name) = self.parent_of(path)?;
         Ok(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -177,12 +177,13 @@ impl Disk for HeldFolder {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((from_parent, from), (to_parent, to)) = (self.held.place(from)?, self.held.place(to)?);
+        let ((from_parent, from), (to_parent, to)) =
+            (self.held.parent_of(from)?, self.held.parent_of(to)?);
         Ok(rustix::fs::renameat(from_parent, from, to_parent, to)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let (parent, name) = self.held.place(path)?;
+        let (parent, name) = self.held.parent_of(path)?;
         Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
     }
 
@@ -195,17 +196,17 @@ impl Disk for HeldFolder {
         let mut path = self.held.path.clone();
         for name in inside {
             path.push(name);
-            let (parent, name) = self.held.place(&path)?;
+            let (parent, name) = self.held.parent_of(&path)?;
             match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
                 Err(Errno::EXIST) => drop(open_folder(parent, name)?),
                 other => other?,
             }
         }
-        self.held.place(dir).map(drop)
+        self.held.parent_of(dir).map(drop)
     }
 
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()> {
-        let (parent, name) = self.held.place(dir)?;
+        let (parent, name) = self.held.parent_of(dir)?;
         match remove_folder(parent.as_fd(), name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,

@@ -159,7 +159,7 @@ impl Tree {
     }
 
     /// The folder that holds what is at the end of the way, which need not exist, and the name in it.
-    fn place(&self, way: Way<'_>) -> io::Result<(u64, OsString)> {
+    fn parent_of(&self, way: Way<'_>) -> io::Result<(u64, OsString)> {
         let mut names = names_of(way.path);
         let name = names.pop().ok_or(io::ErrorKind::InvalidInput)?;
         let folder = self.walk(way.from, names)?;
@@ -185,7 +185,7 @@ impl Tree {
     }
 
     fn create(&mut self, way: Way<'_>, node: Node) -> io::Result<u64> {
-        let (folder, name) = self.place(way)?;
+        let (folder, name) = self.parent_of(way)?;
         if self.folder(folder)?.removed {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -217,7 +217,7 @@ impl Tree {
 
     pub(super) fn rename(&mut self, from: Way<'_>, to: Way<'_>) -> io::Result<()> {
         let source = self.find(from)?;
-        let ((folder, from), (other, to_name)) = (self.place(from)?, self.place(to)?);
+        let ((folder, from), (other, to_name)) = (self.parent_of(from)?, self.parent_of(to)?);
         if folder != other {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
@@ -235,7 +235,7 @@ impl Tree {
 
     pub(super) fn remove_file(&mut self, way: Way<'_>) -> io::Result<()> {
         self.file(self.find(way)?)?;
-        let (folder, name) = self.place(way)?;
+        let (folder, name) = self.parent_of(way)?;
         self.step(folder, Move::Unlink(name))
     }
 
@@ -243,7 +243,7 @@ impl Tree {
         if !self.list(way)?.is_empty() {
             return Err(io::ErrorKind::DirectoryNotEmpty.into());
         }
-        let (folder, name) = self.place(way)?;
+        let (folder, name) = self.parent_of(way)?;
         let removed = self.find(way)?;
         self.folder_mut(removed)?.removed = true;
         self.step(folder, Move::Unlink(name))

@@ -1,7 +1,7 @@
 //! What a repair says.
 
 use crate::engine::manifest::ManifestBody;
-use crate::log::{SalvagedMissing, SegmentMeta};
+use crate::wal::{SalvagedMissing, SegmentMeta};
 use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestB
 pub struct RepairReport {
     /// Records of ids that were saved.
     pub saved_records: u64,
-    /// Records that only the chunk store still had. It is asked where the log holds none at all.
+    /// Records that only the block store still had. It is asked where the log holds none at all.
     pub rescued_records: u64,
     /// Bytes in which no record could be found. A torn tail counts, though it held nothing acknowledged.
     pub lost_bytes: u64,

@@ -1,8 +1,8 @@
-//! What the chunk store still holds of a log that is gone. The chunk store is expendable and is not needed
-//! for any answer, but where nothing else is left, what it has is true: each chunk is checked, and belongs to a run
+//! What the block store still holds of a log that is gone. The block store is expendable and is not needed
+//! for any answer, but where nothing else is left, what it has is true: each block is checked, and belongs to a run
 //! that the manifest names.
 
-use crate::chunks::{ChunkStore, Guarded, SledChunks, SledFolder};
+use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
 use crate::engine::Settings;
 use crate::engine::manifest::ManifestBody;
 use crate::engine::open::SLED_DIR;
@@ -15,7 +15,7 @@ use std::path::Path;
 /// The runs of a store whose log is gone.
 #[derive(Debug)]
 pub(super) struct Rescue<'a> {
-    chunks: Box<dyn ChunkStore>,
+    blocks: Box<dyn BlockStore>,
     body: &'a ManifestBody,
 }
 
@@ -26,28 +26,28 @@ impl<'a> Rescue<'a> {
             return None;
         }
         let sled = dir.join(SLED_DIR);
-        let chunks: Box<dyn ChunkStore> = match settings.disk.real_path(&sled).ok()? {
+        let blocks: Box<dyn BlockStore> = match settings.disk.real_path(&sled).ok()? {
             Some(_) => {
                 settings.disk.list(&sled).ok()?;
                 let tag = IdHasher::new(body.seed).tag();
                 let folder = SledFolder::new(&settings.disk, sled, tag, false);
-                let opened = SledChunks::open_in(folder, settings.sled_cache_bytes());
+                let opened = SledBlocks::open_in(folder, settings.sled_cache_bytes());
                 let failed = |error| tracing::warn!(%error, "nothing can be rescued from sled");
                 Box::new(Guarded::new(opened.map_err(failed).ok()?))
             }
-            None => Box::new(settings.chunk_memory.clone()?),
+            None => Box::new(settings.block_memory.clone()?),
         };
-        Some(Self { chunks, body })
+        Some(Self { blocks, body })
     }
 
-    /// Hands over every record in a chunk that is whole.
+    /// Hands over every record in a block that is whole.
     pub(super) fn for_each(
         &self,
         mut visit: impl FnMut(Key<'_>, Version) -> Result<()>,
     ) -> Result<()> {
         let (seed, hasher) = (self.body.seed, IdHasher::new(self.body.seed));
         for run in &self.body.runs {
-            let reader = RunReader::new(&*self.chunks, run, seed, hasher);
+            let reader = RunReader::new(&*self.blocks, run, seed, hasher);
             for bucket in 0..run.buckets {
                 let mut visited = Ok(());
                 let read = reader.bucket(bucket, |entry| {
@@ -56,7 +56,7 @@ impl<'a> Rescue<'a> {
                     }
                 });
                 if let Err(error) = read {
-                    tracing::warn!(%error, run = run.id, bucket, "a chunk is lost");
+                    tracing::warn!(%error, run = run.id, bucket, "a block is lost");
                 }
                 visited?;
             }

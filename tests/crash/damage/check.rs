@@ -18,9 +18,9 @@ pub(super) enum Outcome {
     Noticed,
     /// It answered right; `verify` named the damage, and repair was checked.
     ByVerify,
-    /// It answered right, but without its chunks, which hid the damage, it says what is damaged.
+    /// It answered right, but without its blocks, which hid the damage, it says what is damaged.
     ByRebuild,
-    /// It answered right, with and without its chunks.
+    /// It answered right, with and without its blocks.
     Harmless,
     /// Claims behind the last sync are gone, as after a power cut; all before it are there.
     TornTail,
@@ -47,7 +47,7 @@ pub(super) fn check(station: &Station, damage: &Damage) -> Verdict<Outcome> {
     let tail = case.answers(&mut world)?;
     let report = world.store().verify().map_err(|e| format!("verify: {e}"))?;
     world.drop_store();
-    // The same from the log alone: a damage that the chunks hid must not be believed when they are gone.
+    // The same from the log alone: a damage that the blocks hid must not be believed when they are gone.
     let mut bare = station.with(&case.changed, Harm::Dropped);
     let bare_noticed = match bare.open() {
         Err(e) => case.names_the_damage(&e).map(|()| true)?,

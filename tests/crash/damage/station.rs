@@ -34,7 +34,7 @@ const SETUP: Setup = Setup {
     // Smaller ones would be rewritten as soon as they are sealed: their headers count as room that is lost.
     segment_bytes: 12_288,
     open_set_bytes: 1_500,
-    has_places: true,
+    has_locators: true,
 };
 
 /// Some claims, batches, extensions and tombstones, in all namespaces.
@@ -162,7 +162,7 @@ impl Station {
         Ok(Self { name: "repaired", world, disk, files, versions, records, ..self })
     }
 
-    /// Several segments, sealed and not, runs with filters and place files, records on both sides of what is on disk.
+    /// Several segments, sealed and not, runs with filters and locator files, records on both sides of what is on disk.
     fn check_that_it_is_worth_it(&self) -> Verdict {
         let count = |ending: &str| {
             self.files.keys().filter(|path| path.to_string_lossy().ends_with(ending)).count()
@@ -186,7 +186,7 @@ impl Station {
         }
         let (segments, filters, places) = (count(".seg"), count(".flt"), count(".plc"));
         Err(format!(
-            "{}: {segments} segments, {filters} filters, {places} place files, {} records with {ids} ids, {behind} records \
+            "{}: {segments} segments, {filters} filters, {places} locator files, {} records with {ids} ids, {behind} records \
              unsynced, {} ids replayed, {} rebuilds",
             self.name,
             self.records.len(),

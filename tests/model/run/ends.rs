@@ -1,4 +1,4 @@
-//! How a process ends, and what becomes of the chunks.
+//! How a process ends, and what becomes of the blocks.
 
 use super::{Place, Verdict, World};
 use crate::ops::{Harm, Rng};
@@ -7,17 +7,17 @@ use firstseen::disk::sim::SimDisk;
 
 impl World {
     pub(super) fn harm(&mut self, harm: Harm) {
-        let Place::Simulated { chunks, copies, .. } = &self.place else { return };
+        let Place::Simulated { blocks, copies, .. } = &self.place else { return };
         let damage = |seed: u64, change: &dyn Fn(&mut Rng, &mut Vec<u8>) -> bool| {
             let mut rng = Rng(seed);
-            chunks.damage(|bytes| rng.below(3) > 0 || change(&mut rng, bytes));
+            blocks.damage(|bytes| rng.below(3) > 0 || change(&mut rng, bytes));
         };
         match harm {
             Harm::Spared => return,
-            Harm::Dropped => chunks.clear(),
+            Harm::Dropped => blocks.clear(),
             Harm::Stale(seed) => {
                 if let Some(copy) = copies.get(seed as usize % copies.len().max(1)) {
-                    chunks.put_back(copy);
+                    blocks.put_back(copy);
                 }
             }
             Harm::Missing(seed) => damage(seed, &|_, _| false),

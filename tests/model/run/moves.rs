@@ -229,7 +229,7 @@ impl World {
             && lose_manifest
             && disk.remove(&Path::new(super::SIMULATED_DIR).join("MANIFEST")).is_ok()
         {
-            // With the manifest go the time that it kept and the chunks that only it knew of.
+            // With the manifest go the time that it kept and the blocks that only it knew of.
             self.course.forgotten();
             self.harm(Harm::Dropped);
         }

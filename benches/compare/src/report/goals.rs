@@ -170,13 +170,13 @@ fn memory(results: &Results) -> Option<Goal> {
     let more = (whole.claims.first_seen - half.claims.first_seen) as f64;
     let slope = (held(whole) - held(half)) / more;
     let own = |name: &str| whole.claims.details[name].as_f64();
-    // Where place blocks begin is counted with the filters.
+    // Where locators begin is counted with the filters.
     let own = own("memory_filter_bytes")? / own("ids_sealed")?.max(1.0);
     Some(Goal {
         what: "memory per sealed id",
         goal: "3 bytes, filters and indexes together",
         measured: format!(
-            "{} bytes of filters and of where place blocks begin, with {} ids; with sled and the allocator the process grew by {} bytes for \
+            "{} bytes of filters and of where locators begin, with {} ids; with sled and the allocator the process grew by {} bytes for \
              each id from {} ids on",
             figure(own),
             ids(results, most),

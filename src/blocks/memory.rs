@@ -1,19 +1,19 @@
-//! Chunks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
+//! Blocks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
 //! test hands it one that outlives it, to be kept, lost in part, or put back as it was a while ago.
 
-use crate::chunks::{ChunkFault, ChunkId, ChunkResult, ChunkStore};
+use crate::blocks::{BlockFault, BlockId, BlockResult, BlockStore};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
 /// For tests: what a simulated store has in the place of its sled folder. Clones are the same folder.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryChunks {
+pub struct MemoryBlocks {
     inner: Arc<Mutex<Inner>>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Inner {
-    chunks: BTreeMap<ChunkId, Vec<u8>>,
+    blocks: BTreeMap<BlockId, Vec<u8>>,
     mark: Option<u64>,
     is_full: bool,
     is_forgetful: bool,
@@ -22,7 +22,7 @@ struct Inner {
 
 /// The folder, opened by a store. Its end is an event of its own, as that of sled is.
 #[derive(Debug)]
-pub(crate) struct OpenedMemory(MemoryChunks);
+pub(crate) struct OpenedMemory(MemoryBlocks);
 
 impl Drop for OpenedMemory {
     fn drop(&mut self) {
@@ -30,7 +30,7 @@ impl Drop for OpenedMemory {
     }
 }
 
-impl MemoryChunks {
+impl MemoryBlocks {
     /// A copy with a life of its own, to be [put back](Self::put_back) later.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -43,9 +43,9 @@ impl MemoryChunks {
         *self.inner.lock() = copied;
     }
 
-    /// How many chunks there are.
+    /// How many blocks there are.
     pub fn count(&self) -> usize {
-        self.inner.lock().chunks.len()
+        self.inner.lock().blocks.len()
     }
 
     /// Takes nothing new from now on, as sled on a full disk, or takes it again.
@@ -58,7 +58,7 @@ impl MemoryChunks {
         self.inner.lock().is_forgetful = is_forgetful;
     }
 
-    /// Panics in the named method of the chunk store from now on (`drop` is one, too, and `*` is every one), as sled does
+    /// Panics in the named method of the block store from now on (`drop` is one, too, and `*` is every one), as sled does
     /// where an error meets it unprepared, or does it no more.
     pub fn set_panics_in(&self, method: Option<&'static str>) {
         self.inner.lock().panics_in = method;
@@ -72,7 +72,7 @@ impl MemoryChunks {
         let inner = self.inner.lock();
         if inner.panics_in.is_some_and(|named| named == method || named == "*") {
             drop(inner);
-            panic!("planted: the chunk store panics in {method}");
+            panic!("planted: the block store panics in {method}");
         }
         inner
     }
@@ -82,68 +82,68 @@ impl MemoryChunks {
         *self.inner.lock() = Inner::default();
     }
 
-    /// Hands every chunk to `change`, which may damage it; it is lost where the answer is `false`.
+    /// Hands every block to `change`, which may damage it; it is lost where the answer is `false`.
     pub fn damage(&self, mut change: impl FnMut(&mut Vec<u8>) -> bool) {
-        self.inner.lock().chunks.retain(|_, bytes| change(bytes));
+        self.inner.lock().blocks.retain(|_, bytes| change(bytes));
     }
 }
 
-impl ChunkStore for MemoryChunks {
-    fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
+impl BlockStore for MemoryBlocks {
+    fn get(&self, id: BlockId, read: &mut dyn FnMut(&[u8])) -> BlockResult<bool> {
         let inner = self.enter("get");
-        let found = inner.chunks.get(&id);
+        let found = inner.blocks.get(&id);
         found.into_iter().for_each(|bytes| read(bytes));
         Ok(found.is_some())
     }
 
-    fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
+    fn put(&self, id: BlockId, bytes: &[u8]) -> BlockResult<()> {
         let mut inner = self.enter("put");
         if inner.is_full {
-            return Err(ChunkFault::no_room());
+            return Err(BlockFault::no_room());
         }
         if !inner.is_forgetful {
-            inner.chunks.insert(id, bytes.to_vec());
+            inner.blocks.insert(id, bytes.to_vec());
         }
         Ok(())
     }
 
-    fn remove_run(&self, run: u64) -> ChunkResult<()> {
-        self.enter("remove_run").chunks.retain(|id, _| id.run != run);
+    fn remove_run(&self, run: u64) -> BlockResult<()> {
+        self.enter("remove_run").blocks.retain(|id, _| id.run != run);
         Ok(())
     }
 
-    fn remove_from(&self, run: u64) -> ChunkResult<()> {
-        self.enter("remove_from").chunks.retain(|id, _| id.run < run);
+    fn remove_from(&self, run: u64) -> BlockResult<()> {
+        self.enter("remove_from").blocks.retain(|id, _| id.run < run);
         Ok(())
     }
 
-    fn mark(&self) -> ChunkResult<Option<u64>> {
+    fn mark(&self) -> BlockResult<Option<u64>> {
         Ok(self.enter("mark").mark)
     }
 
-    fn set_mark(&self, mark: u64) -> ChunkResult<()> {
+    fn set_mark(&self, mark: u64) -> BlockResult<()> {
         self.enter("set_mark").mark = Some(mark);
         Ok(())
     }
 
-    fn sync(&self) -> ChunkResult<()> {
+    fn sync(&self) -> BlockResult<()> {
         drop(self.enter("sync"));
         Ok(())
     }
 
-    fn reopen(&self) -> ChunkResult<()> {
+    fn reopen(&self) -> BlockResult<()> {
         drop(self.enter("reopen"));
         Ok(())
     }
 
-    fn reset(&self) -> ChunkResult<()> {
+    fn reset(&self) -> BlockResult<()> {
         drop(self.enter("reset"));
         self.clear();
         Ok(())
     }
 
     fn bytes(&self) -> u64 {
-        self.enter("bytes").chunks.values().map(|bytes| bytes.len() as u64).sum()
+        self.enter("bytes").blocks.values().map(|bytes| bytes.len() as u64).sum()
     }
 
     fn close(&self) {
@@ -151,40 +151,40 @@ impl ChunkStore for MemoryChunks {
     }
 }
 
-impl ChunkStore for OpenedMemory {
-    fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
+impl BlockStore for OpenedMemory {
+    fn get(&self, id: BlockId, read: &mut dyn FnMut(&[u8])) -> BlockResult<bool> {
         self.0.get(id, read)
     }
 
-    fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
+    fn put(&self, id: BlockId, bytes: &[u8]) -> BlockResult<()> {
         self.0.put(id, bytes)
     }
 
-    fn remove_run(&self, run: u64) -> ChunkResult<()> {
+    fn remove_run(&self, run: u64) -> BlockResult<()> {
         self.0.remove_run(run)
     }
 
-    fn remove_from(&self, run: u64) -> ChunkResult<()> {
+    fn remove_from(&self, run: u64) -> BlockResult<()> {
         self.0.remove_from(run)
     }
 
-    fn mark(&self) -> ChunkResult<Option<u64>> {
+    fn mark(&self) -> BlockResult<Option<u64>> {
         self.0.mark()
     }
 
-    fn set_mark(&self, mark: u64) -> ChunkResult<()> {
+    fn set_mark(&self, mark: u64) -> BlockResult<()> {
         self.0.set_mark(mark)
     }
 
-    fn sync(&self) -> ChunkResult<()> {
+    fn sync(&self) -> BlockResult<()> {
         self.0.sync()
     }
 
-    fn reopen(&self) -> ChunkResult<()> {
+    fn reopen(&self) -> BlockResult<()> {
         self.0.reopen()
     }
 
-    fn reset(&self) -> ChunkResult<()> {
+    fn reset(&self) -> BlockResult<()> {
         self.0.reset()
     }
 

@@ -4,9 +4,9 @@
 use super::Commit;
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::log::Lsn;
 use crate::sync::every_order::{explored, report};
 use crate::sync::{Arc, Mutex, thread};
+use crate::wal::Lsn;
 
 struct Model {
     commit: Commit,

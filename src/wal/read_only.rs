@@ -5,10 +5,10 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::Tally;
 use crate::id::Seed;
-use crate::log::record::Item;
-use crate::log::recover::{ReplayPlan, Stop, describe, walk};
-use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
-use crate::log::{At, Lsn};
+use crate::wal::record::Item;
+use crate::wal::recover::{ReplayPlan, Stop, describe, walk};
+use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
+use crate::wal::{At, Lsn};
 use std::io;
 use std::path::{Path, PathBuf};
 

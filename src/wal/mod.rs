@@ -27,14 +27,14 @@ pub(crate) use tail::{AppendLevel, Log, LogConfig};
 
 use serde::{Deserialize, Serialize};
 
-/// Where something in a record stands: the place after the record, and the place after the item itself.
+/// Where something in a record stands: the location after the record, and the location after the item itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) record: Lsn,
     pub(crate) item: Lsn,
 }
 
-/// A place in the log: the number of a segment and an offset in it. Places order records.
+/// A location in the log: the number of a segment and an offset in it. Locations order records.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

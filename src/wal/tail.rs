@@ -12,14 +12,14 @@ use crate::expiry::{GenId, Version};
 use crate::health::Health;
 use crate::id::{Key, NsId, Seed};
 use crate::limits;
-use crate::log::Lsn;
-use crate::log::commit::Commit;
-use crate::log::record::{self, END_BYTES, NamespaceRecord, Place};
-use crate::log::retention::SegmentMeta;
-use crate::log::segment::{DATA_START, Header, Segment};
-use crate::log::spare::{Spare, SpareSync};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal};
 use crate::time::{Timestamp, Ttl};
+use crate::wal::Lsn;
+use crate::wal::commit::Commit;
+use crate::wal::record::{self, END_BYTES, NamespaceRecord, RecordContext};
+use crate::wal::retention::SegmentMeta;
+use crate::wal::segment::{DATA_START, Header, Segment};
+use crate::wal::spare::{Spare, SpareSync};
 use std::path::PathBuf;
 
 /// When a record must have left this process.
@@ -99,8 +99,8 @@ impl Tail {
         Lsn::new(self.active.header.number, self.offset)
     }
 
-    fn place(&self) -> Place {
-        self.active.place(self.offset)
+    fn context(&self) -> RecordContext {
+        self.active.context(self.offset)
     }
 
     /// Hands buffered bytes to the file.
@@ -187,7 +187,7 @@ impl Log {
         Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
     }
 
-    /// Adds a claim. The answer is the place after it: on disk once the log is synced up to there.
+    /// Adds a claim. The answer is the location after it: on disk once the log is synced up to there.
     #[inline]
     pub(crate) fn append_claim(
         &self,
@@ -200,22 +200,22 @@ impl Log {
         let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
         // One that must outlive what came before it does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
-        self.append(level, room, version.generation(), |out, place| {
-            if !plain || record::claim(out, place, at, ttl, key).is_none() {
-                record::versions(out, place, std::iter::once((key, version)), &mut Vec::new());
+        self.append(level, room, version.generation(), |out, context| {
+            if !plain || record::claim(out, context, at, ttl, key).is_none() {
+                record::versions(out, context, std::iter::once((key, version)), &mut Vec::new());
             }
         })
     }
 
-    /// Adds a batch of claims of one moment as one record: all of them or none. The place after each id goes to
-    /// `places`. The short form of a record holds ids of one namespace only.
+    /// Adds a batch of claims of one moment as one record: all of them or none. The location after each id goes to
+    /// `lsns`. The short form of a record holds ids of one namespace only.
     pub(crate) fn append_claims<'a>(
         &self,
         level: AppendLevel,
         at: Timestamp,
         ttl: Ttl,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
-        places: &mut Vec<Lsn>,
+        lsns: &mut Vec<Lsn>,
     ) -> Result<Lsn> {
         let claim = Version::claim(at, ttl);
         let ns = versions.clone().next().map_or(NsId(0), |(key, _)| key.ns);
@@ -230,16 +230,16 @@ impl Log {
         };
         let longest = longest.unwrap_or_else(|| claim.generation());
         let mut ends = Vec::new();
-        let after = self.append(level, room, longest, |out, place| {
+        let after = self.append(level, room, longest, |out, context| {
             ends.reserve(ids.size_hint().0);
             let ids = ids.clone();
-            if !plain || record::claims(out, place, at, ttl, ns, ids, &mut ends).is_none() {
-                record::versions(out, place, versions.clone(), &mut ends);
+            if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
+                record::versions(out, context, versions.clone(), &mut ends);
             }
         })?;
         // The last id ends with the record.
         let len = ends.last().copied().unwrap_or_default();
-        places.extend(ends.iter().map(|end| Lsn(after.0 - (len - end) as u64)));
+        lsns.extend(ends.iter().map(|end| Lsn(after.0 - (len - end) as u64)));
         Ok(after)
     }
 
@@ -257,8 +257,8 @@ impl Log {
             level,
             |_| room,
             generation,
-            |out, place| {
-                record::versions(out, place, versions.clone(), &mut Vec::new());
+            |out, context| {
+                record::versions(out, context, versions.clone(), &mut Vec::new());
             },
         )
     }
@@ -280,8 +280,8 @@ impl Log {
             AppendLevel::Process,
             |_| room,
             GenId::FOREVER,
-            |out, place| {
-                record::namespace(out, place, new);
+            |out, context| {
+                record::namespace(out, context, new);
             },
         )
     }
@@ -294,7 +294,7 @@ impl Log {
         level: AppendLevel,
         room: impl Fn(Timestamp) -> usize,
         generation: GenId,
-        encode: impl FnOnce(&mut Vec<u8>, Place),
+        encode: impl FnOnce(&mut Vec<u8>, RecordContext),
     ) -> Result<Lsn> {
         let mut tail = self.tail.lock();
         self.config.health.check()?;
@@ -304,8 +304,8 @@ impl Log {
             need = room(tail.active.header.base);
         }
         let tail = &mut *tail;
-        let place = tail.place();
-        encode(&mut tail.scratch, place);
+        let context = tail.context();
+        encode(&mut tail.scratch, context);
         debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
         tail.tally.add(generation, tail.scratch.len() as u64);
         let put = tail.put(level);
@@ -323,12 +323,12 @@ impl Log {
             None => self.create_next(tail, bytes)?,
         };
         if let Some(passed) = tail.spare.take() {
-            // Its number is lower than that of the next one now: places must not run backwards.
+            // Its number is lower than that of the next one now: locations must not go backwards.
             self.discard(&passed.segment).ok();
         }
         let tail = &mut **tail;
-        let place = tail.active.place(tail.offset);
-        record::end(&mut tail.scratch, place, next.header.number);
+        let context = tail.active.context(tail.offset);
+        record::end(&mut tail.scratch, context, next.header.number);
         let ended = tail.put(AppendLevel::Process);
         ended.map_err(|e| self.stop_on(e))?;
         let full = std::mem::replace(&mut tail.active, next);
@@ -382,7 +382,7 @@ impl Log {
         Error::Stopped { why }
     }
 
-    /// The place after the last record.
+    /// The location after the last record.
     pub(crate) fn end(&self) -> Lsn {
         self.tail.lock().end()
     }
@@ -507,17 +507,17 @@ const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize 
 pub(super) mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
-    use crate::log::record::Item;
-    use crate::log::recover::ReplayPlan;
+    use crate::wal::record::Item;
+    use crate::wal::recover::ReplayPlan;
 
-    pub(in crate::log) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
+    pub(in crate::wal) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     /// An empty log, and ready for it a second segment with a later base.
     fn log() -> Log {
         log_on_disk().0
     }
 
-    pub(in crate::log) fn log_on_disk() -> (Log, SimDisk) {
+    pub(in crate::wal) fn log_on_disk() -> (Log, SimDisk) {
         let disk = SimDisk::new();
         disk.create_dir_all(&PathBuf::from("/log")).expect("makes a folder");
         let log = recovered(&disk);
@@ -525,7 +525,7 @@ pub(super) mod tests {
         (log, disk)
     }
 
-    pub(in crate::log) fn recovered(disk: &SimDisk) -> Log {
+    pub(in crate::wal) fn recovered(disk: &SimDisk) -> Log {
         let config = LogConfig {
             disk: Arc::new(disk.clone()),
             dir: PathBuf::from("/log"),
@@ -538,14 +538,14 @@ pub(super) mod tests {
         Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log
     }
 
-    pub(in crate::log) fn append(log: &Log, count: u64) -> Result<Lsn> {
+    pub(in crate::wal) fn append(log: &Log, count: u64) -> Result<Lsn> {
         let (ns, ttl) = (NsId(1), Ttl::from_millis(60_000));
         let ids: Vec<[u8; 16]> = (0..count).map(|n| u128::from(n).to_le_bytes()).collect();
         let versions = ids.iter().map(|id| (Key { ns, id }, Version::claim(NOW, ttl)));
         log.append_claims(AppendLevel::Process, NOW, ttl, versions, &mut Vec::new())
     }
 
-    pub(in crate::log) fn ids_in(log: &Log, segment: u32) -> usize {
+    pub(in crate::wal) fn ids_in(log: &Log, segment: u32) -> usize {
         let mut ids = 0;
         let count = |_, item: Item<'_>| {
             ids += usize::from(matches!(item, Item::Version(..)));

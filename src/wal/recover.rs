@@ -5,13 +5,13 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Tally};
 use crate::id::Seed;
-use crate::log::record::{Found, Item};
-use crate::log::retention::SegmentMeta;
-use crate::log::segment::{DATA_START, Header, Segment, SegmentBytes};
-use crate::log::tail::{Log, LogConfig};
-use crate::log::{At, Lsn};
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::wal::record::{Found, Item};
+use crate::wal::retention::SegmentMeta;
+use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
+use crate::wal::tail::{Log, LogConfig};
+use crate::wal::{At, Lsn};
 use std::path::{Path, PathBuf};
 
 /// What the manifest knows of the log.
@@ -39,7 +39,7 @@ pub(crate) struct Recovered {
 
 impl Log {
     /// Opens the log: reads every record from the first unsealed segment on, hands it to `visit` with where
-    /// it stands, and cuts a torn tail at the last whole record. Damage before a place that is known
+    /// it stands, and cuts a torn tail at the last whole record. Damage before a location that is known
     /// to have been on disk is an error that names file and offset, never a cut (I11).
     pub(crate) fn recover(
         config: LogConfig,
@@ -337,7 +337,7 @@ fn rescan(
     }
 }
 
-/// The highest place that any segment knows to have been on disk.
+/// The highest location that any segment knows to have been on disk.
 fn noted_durable(config: &LogConfig, numbers: &[u32], known: Lsn) -> Lsn {
     let noted = numbers.iter().filter_map(|number| {
         let path = Segment::path(&config.dir, *number);
@@ -413,7 +413,7 @@ pub(crate) struct SalvagedMissing {
 }
 
 /// Reads whatever whole records a folder of segments still holds, for repair (I11). Goes on behind
-/// damage: a record is found again by its checksum, which covers its place. The seed of `config` is
+/// damage: a record is found again by its checksum, which covers its location. The seed of `config` is
 /// tried where a segment's own header is damaged. If its time base cannot be restored either, that of the
 /// segment before stands in for it: such claims end early, as if they were lost, and none gets in the way
 /// of an id that is new.
@@ -538,13 +538,13 @@ mod tests {
     use crate::disk::sim::SimDisk;
     use crate::error::ErrorKind;
     use crate::health::Health;
-    use crate::log::record::{self, Place};
     use crate::sync::Signal;
+    use crate::wal::record::{self, RecordContext};
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     /// A log of one record, which has a good checksum.
-    fn written(put: impl Fn(&mut Vec<u8>, Place)) -> (LogConfig, Segment) {
+    fn written(put: impl Fn(&mut Vec<u8>, RecordContext)) -> (LogConfig, Segment) {
         let disk = SimDisk::new().without_mapping();
         let dir = PathBuf::from("/log");
         disk.create_dir_all(&dir).expect("makes a folder");
@@ -560,13 +560,13 @@ mod tests {
         drop(Log::recover(config.clone(), plan, NOW, |_, _| Ok(())).expect("a new log"));
         let segment = Segment::open(&disk, &Segment::path(&dir, 1)).expect("just made");
         let mut bytes = Vec::new();
-        put(&mut bytes, segment.place(DATA_START));
+        put(&mut bytes, segment.context(DATA_START));
         segment.file.write_all_at(&bytes, u64::from(DATA_START)).expect("writes");
         (config, segment)
     }
 
     /// What opening says of it, when it was on disk.
-    fn opening(put: impl Fn(&mut Vec<u8>, Place)) -> Result<Recovered> {
+    fn opening(put: impl Fn(&mut Vec<u8>, RecordContext)) -> Result<Recovered> {
         let durable = Lsn::new(1, DATA_START);
         let plan = ReplayPlan { first: 1, durable, ..ReplayPlan::default() };
         Log::recover(written(put).0, plan, NOW, |_, _| Ok(()))
@@ -575,7 +575,7 @@ mod tests {
     #[test]
     fn i12_a_mark_that_leads_back_is_damage_and_is_not_followed_for_ever() {
         for next in [0, 1] {
-            let opened = opening(|out, place| record::end(out, place, next));
+            let opened = opening(|out, context| record::end(out, context, next));
             let error = opened.expect_err("it leads back");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
             assert!(error.to_string().contains("leads back"), "{error}");
@@ -585,7 +585,7 @@ mod tests {
     #[test]
     fn i11_a_record_of_an_unknown_kind_is_reported_and_neither_cut_nor_passed_over() {
         for kind in 5..15 {
-            let error = opening(|out, place| record::put_raw(out, place, &[kind, 1, 2, 3]))
+            let error = opening(|out, context| record::put_raw(out, context, &[kind, 1, 2, 3]))
                 .expect_err("nobody here can read it");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
             assert!(error.to_string().contains("unknown kind"), "{error}");
@@ -596,7 +596,7 @@ mod tests {
     #[test]
     fn i11_repair_called_a_log_sound_that_could_not_be_opened() {
         for (body, expected) in [(&[1, 0][..], 1), (&[1, 0, b'x'], 0)] {
-            let put = |out: &mut Vec<u8>, place| record::put_raw(out, place, body);
+            let put = |out: &mut Vec<u8>, context| record::put_raw(out, context, body);
             assert_eq!(opening(put).is_err(), expected > 0, "{body:?}");
             let (_, segment) = written(put);
             let bytes = segment.read(DATA_START, None).expect("reads");

@@ -1,12 +1,12 @@
-//! Chunks in sled: the only file that names it.
+//! Blocks in sled: the only file that names it.
 //!
 //! sled 0.34.7 is used for what it does well (a few hundred thousand values of some kilobytes, read by
 //! key) and kept away from what it does badly: no batches and no transactions (one lock for the whole
 //! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
 //! file ourselves), none in its checks, and no panic of it reaches a caller.
 
-use crate::chunks::folder::{FILE, SledFolder};
-use crate::chunks::{Cause, ChunkFault, ChunkId, ChunkResult, ChunkStore, guard, headroom};
+use crate::blocks::folder::{FILE, SledFolder};
+use crate::blocks::{BlockFault, BlockId, BlockResult, BlockStore, Cause, guard, headroom};
 use crate::disk::Disk;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
 use std::fs::{self, File};
@@ -32,7 +32,7 @@ const IS_LOCKED: &str = "could not acquire lock";
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 #[derive(Debug)]
-pub(crate) struct SledChunks {
+pub(crate) struct SledBlocks {
     folder: SledFolder,
     cache_bytes: u64,
     /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
@@ -41,7 +41,7 @@ pub(crate) struct SledChunks {
 }
 
 /// Why sled is not open.
-type Shut = ChunkFault;
+type Shut = BlockFault;
 
 #[derive(Debug)]
 struct Open {
@@ -59,23 +59,23 @@ struct Open {
     at_end: tests::AtEnd,
 }
 
-impl SledChunks {
+impl SledBlocks {
     #[cfg(test)]
-    fn open(path: &std::path::Path, cache_bytes: u64) -> ChunkResult<Self> {
+    fn open(path: &std::path::Path, cache_bytes: u64) -> BlockResult<Self> {
         let disk: Arc<dyn Disk> = Arc::new(crate::disk::RealDisk::default());
         Self::open_in(SledFolder::new(&disk, path.to_owned(), 0, true), cache_bytes)
     }
 
     /// Opens the folder, or starts an empty one where it cannot be opened.
-    pub(crate) fn open_in(folder: SledFolder, cache_bytes: u64) -> ChunkResult<Self> {
+    pub(crate) fn open_in(folder: SledFolder, cache_bytes: u64) -> BlockResult<Self> {
         let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
-        let open = RwLock::new(Err(ChunkFault::new("not opened yet")));
-        let chunks = Self { folder, cache_bytes, open };
-        chunks.reopen()?;
-        Ok(chunks)
+        let open = RwLock::new(Err(BlockFault::new("not opened yet")));
+        let blocks = Self { folder, cache_bytes, open };
+        blocks.reopen()?;
+        Ok(blocks)
     }
 
-    fn try_open(&self) -> ChunkResult<Open> {
+    fn try_open(&self) -> BlockResult<Open> {
         let (path, file) = call_sled("open", || {
             let path = self.folder.prepare()?;
             let file = private_file().open(path.join(FILE))?;
@@ -106,7 +106,7 @@ impl SledChunks {
 
     /// sled may hold its lock for a moment after it was closed, in a thread that still writes. To start afresh
     /// for that would mean to build everything again.
-    fn try_open_unlocked(&self) -> ChunkResult<Open> {
+    fn try_open_unlocked(&self) -> BlockResult<Open> {
         let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
         for _ in 0..waits {
             match self.try_open() {
@@ -120,7 +120,7 @@ impl SledChunks {
     }
 
     /// Takes what was opened into use, or notes why nothing was.
-    fn keep(&self, opened: ChunkResult<Open>) -> ChunkResult<()> {
+    fn keep(&self, opened: BlockResult<Open>) -> BlockResult<()> {
         let (open, answer) = match opened {
             Ok(open) => (Ok(Arc::new(open)), Ok(())),
             Err(fault) => (Err(fault.clone()), Err(fault)),
@@ -129,14 +129,14 @@ impl SledChunks {
         answer
     }
 
-    fn get_open(&self, doing: &str) -> ChunkResult<Arc<Open>> {
+    fn get_open(&self, doing: &str) -> BlockResult<Arc<Open>> {
         let open = self.open.read().clone();
         match open {
             Ok(open) if open.is_broken.load(Ordering::Relaxed) => {
-                Err(ChunkFault::new(format!("{doing}: failed before")))
+                Err(BlockFault::new(format!("{doing}: failed before")))
             }
             Ok(open) => Ok(open),
-            Err(why) => Err(ChunkFault { what: format!("{doing}: not open: {}", why.what), ..why }),
+            Err(why) => Err(BlockFault { what: format!("{doing}: not open: {}", why.what), ..why }),
         }
     }
 
@@ -144,7 +144,7 @@ impl SledChunks {
         &self,
         doing: &str,
         call: impl FnOnce(&sled::Db) -> sled::Result<T>,
-    ) -> ChunkResult<T> {
+    ) -> BlockResult<T> {
         let open = self.get_open(doing)?;
         let mut is_bad_page = false;
         let note = |e: &sled::Error| is_bad_page = matches!(e, sled::Error::Corruption { .. });
@@ -162,13 +162,13 @@ impl SledChunks {
         doing: &str,
         room: u64,
         call: impl FnOnce(&sled::Db) -> sled::Result<T>,
-    ) -> ChunkResult<T> {
+    ) -> BlockResult<T> {
         self.make_room(doing, room)?;
         self.with(doing, call)
     }
 
     /// Says whether sled can write so much; it is not asked, and not harmed, when it cannot.
-    fn make_room(&self, doing: &str, room: u64) -> ChunkResult<()> {
+    fn make_room(&self, doing: &str, room: u64) -> BlockResult<()> {
         let open = self.get_open(doing)?;
         let answer = call_sled(doing, || Ok(headroom::reserve(&open.file, room)?));
         release(open);
@@ -181,7 +181,7 @@ impl SledChunks {
         doing: &'static str,
         patience: Duration,
         call: impl FnOnce(&sled::Db) -> sled::Result<T> + Send + 'static,
-    ) -> ChunkResult<T> {
+    ) -> BlockResult<T> {
         let open = self.get_open(doing)?;
         let inside = Arc::clone(&open);
         let answer = bounded(doing, patience, move || call(&inside.db));
@@ -192,7 +192,7 @@ impl SledChunks {
         answer
     }
 
-    fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> ChunkResult<()> {
+    fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> BlockResult<()> {
         // A run may be as large as the store: not all of it on one look at the room.
         loop {
             let keys = (keys.start_bound(), keys.end_bound());
@@ -211,14 +211,14 @@ impl SledChunks {
     /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
     /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
     fn drop_open(&self, patience: Duration) {
-        let shut = std::mem::replace(&mut *self.open.write(), Err(ChunkFault::new("closed")));
+        let shut = std::mem::replace(&mut *self.open.write(), Err(BlockFault::new("closed")));
         let Ok(open) = shut else { return };
         close(open, patience, patience);
     }
 
-    fn wipe(&self) -> ChunkResult<()> {
+    fn wipe(&self) -> BlockResult<()> {
         let path = self.folder.path().display();
-        self.folder.wipe().map_err(|e| ChunkFault::io(&format!("empty {path}"), &e))
+        self.folder.wipe().map_err(|e| BlockFault::io(&format!("empty {path}"), &e))
     }
 }
 
@@ -286,11 +286,11 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
 }
 
 /// Runs a call of sled's; an error and a panic of it become faults.
-fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> ChunkResult<T> {
+fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> BlockResult<T> {
     guard(doing, || {
         call().map_err(|error| match error {
-            sled::Error::Io(e) => ChunkFault::io(doing, &e),
-            other => ChunkFault::new(format!("{doing}: {other}")),
+            sled::Error::Io(e) => BlockFault::io(doing, &e),
+            other => BlockFault::new(format!("{doing}: {other}")),
         })
     })
 }
@@ -311,7 +311,7 @@ fn bounded<T: Send + 'static>(
     doing: &'static str,
     patience: Duration,
     call: impl FnOnce() -> sled::Result<T> + Send + 'static,
-) -> ChunkResult<T> {
+) -> BlockResult<T> {
     let (done, answer) = std::sync::mpsc::sync_channel(1);
     let body = move || {
         if let Err(late) = done.send(call_sled(doing, call)) {
@@ -322,9 +322,9 @@ fn bounded<T: Send + 'static>(
     // Where there is no thread, the call is dropped here, and what it holds with it.
     guard(doing, || {
         let spawned = std::thread::Builder::new().name("firstseen-sled".to_owned()).spawn(body);
-        spawned.map(drop).map_err(|e| ChunkFault::no_thread(doing, &e))
+        spawned.map(drop).map_err(|e| BlockFault::no_thread(doing, &e))
     })?;
-    let late = |_| ChunkFault::new(format!("{doing}: not done in {patience:?}"));
+    let late = |_| BlockFault::new(format!("{doing}: not done in {patience:?}"));
     answer.recv_timeout(patience).map_err(late)?
 }
 
@@ -333,7 +333,7 @@ static THREADS_STARTED: OnceLock<()> = OnceLock::new();
 
 /// Says whether sled will find the threads that it needs. It starts them when it is opened first, says nothing where
 /// that fails, and waits for ever for what they would have done.
-fn can_start_threads() -> ChunkResult<()> {
+fn can_start_threads() -> BlockResult<()> {
     /// One for sled at least, and those of the store.
     const NEEDED: usize = 4;
     if THREADS_STARTED.get().is_some() {
@@ -347,7 +347,7 @@ fn can_start_threads() -> ChunkResult<()> {
         };
         let thread = std::thread::Builder::new().name("firstseen-probe".to_owned()).spawn(body);
         bells.push(bell);
-        started.push(thread.map_err(|e| ChunkFault::no_thread("open", &e))?);
+        started.push(thread.map_err(|e| BlockFault::no_thread("open", &e))?);
         Ok(())
     });
     drop(bells);
@@ -385,15 +385,15 @@ fn make_private(path: &Path) {
     let _ = path;
 }
 
-/// Big-endian, so that sled keeps the chunks of a run together.
-fn key_of(id: ChunkId) -> [u8; 12] {
+/// Big-endian, so that sled keeps the blocks of a run together.
+fn key_of(id: BlockId) -> [u8; 12] {
     let mut key = [0; 12];
     key[..8].copy_from_slice(&id.run.to_be_bytes());
     key[8..].copy_from_slice(&id.bucket.to_be_bytes());
     key
 }
 
-impl Drop for SledChunks {
+impl Drop for SledBlocks {
     /// An opening that fails lets go of it on the thread of a caller, who must not wait for sled's end for ever, nor hear
     /// a panic of it (I12).
     fn drop(&mut self) {
@@ -401,47 +401,47 @@ impl Drop for SledChunks {
     }
 }
 
-impl ChunkStore for SledChunks {
-    fn get(&self, id: ChunkId, read: &mut dyn FnMut(&[u8])) -> ChunkResult<bool> {
+impl BlockStore for SledBlocks {
+    fn get(&self, id: BlockId, read: &mut dyn FnMut(&[u8])) -> BlockResult<bool> {
         let found = self.with("get", |db| db.get(key_of(id)))?;
         found.iter().for_each(|bytes| read(bytes));
         Ok(found.is_some())
     }
 
-    fn put(&self, id: ChunkId, bytes: &[u8]) -> ChunkResult<()> {
+    fn put(&self, id: BlockId, bytes: &[u8]) -> BlockResult<()> {
         self.write("insert", headroom::FOR_CHUNKS, |db| db.insert(key_of(id), bytes)).map(drop)
     }
 
-    fn put_in_time(&self, id: ChunkId, bytes: Vec<u8>) -> ChunkResult<()> {
+    fn put_in_time(&self, id: BlockId, bytes: Vec<u8>) -> BlockResult<()> {
         self.make_room("insert", headroom::FOR_CHUNKS)?;
         self.in_time("insert", PATIENCE_AFTER_FAULT, move |db| {
             db.insert(key_of(id), bytes).map(drop)
         })
     }
 
-    fn remove_run(&self, run: u64) -> ChunkResult<()> {
-        let first = key_of(ChunkId { run, bucket: 0 });
-        let last = key_of(ChunkId { run, bucket: u32::MAX });
+    fn remove_run(&self, run: u64) -> BlockResult<()> {
+        let first = key_of(BlockId { run, bucket: 0 });
+        let last = key_of(BlockId { run, bucket: u32::MAX });
         self.remove_keys(&first[..]..=&last[..])
     }
 
-    fn remove_from(&self, run: u64) -> ChunkResult<()> {
+    fn remove_from(&self, run: u64) -> BlockResult<()> {
         // The mark's key is four letters: greater than any run number that will ever be reached.
-        let first = key_of(ChunkId { run, bucket: 0 });
+        let first = key_of(BlockId { run, bucket: 0 });
         self.remove_keys(&first[..]..MARK_KEY)
     }
 
-    fn mark(&self) -> ChunkResult<Option<u64>> {
+    fn mark(&self) -> BlockResult<Option<u64>> {
         let found = self.with("get", |db| db.get(MARK_KEY))?;
         Ok(found.and_then(|bytes| Some(u64::from_le_bytes(bytes.as_ref().try_into().ok()?))))
     }
 
-    fn set_mark(&self, mark: u64) -> ChunkResult<()> {
+    fn set_mark(&self, mark: u64) -> BlockResult<()> {
         let room = headroom::FOR_REMOVING;
         self.write("insert", room, |db| db.insert(MARK_KEY, &mark.to_le_bytes())).map(drop)
     }
 
-    fn sync(&self) -> ChunkResult<()> {
+    fn sync(&self) -> BlockResult<()> {
         self.make_room("flush", headroom::FOR_REMOVING)?;
         self.in_time("flush", PATIENCE, |db| db.flush().map(drop))?;
         // By its name: one that somebody removed is not the one that the next opening finds.
@@ -449,10 +449,10 @@ impl ChunkStore for SledChunks {
         let file = open.path.join(FILE);
         release(open);
         let synced = File::open(&file).and_then(|file| file.sync_data());
-        synced.map_err(|e| ChunkFault::io(&format!("sync {}", file.display()), &e))
+        synced.map_err(|e| BlockFault::io(&format!("sync {}", file.display()), &e))
     }
 
-    fn reopen(&self) -> ChunkResult<()> {
+    fn reopen(&self) -> BlockResult<()> {
         // A full disk is no fault of sled's: one that is open stays so.
         if let Ok(open) = self.get_open("reopen") {
             release(open);
@@ -474,7 +474,7 @@ impl ChunkStore for SledChunks {
         self.keep(opened)
     }
 
-    fn reset(&self) -> ChunkResult<()> {
+    fn reset(&self) -> BlockResult<()> {
         self.drop_open(PATIENCE);
         self.wipe()?;
         self.keep(self.try_open())

@@ -4,7 +4,7 @@ use super::*;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
 use std::{fs, io};
 
-const ID: ChunkId = ChunkId { run: 1, bucket: 0 };
+const ID: BlockId = BlockId { run: 1, bucket: 0 };
 
 /// Runs it beside this thread, and fails where it does not end.
 fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
@@ -16,11 +16,11 @@ fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static
 #[test]
 fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
     let dir = tempfile::tempdir().unwrap();
-    let chunks = Arc::new(SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap());
-    chunks.put(ID, b"chunk").unwrap();
+    let blocks = Arc::new(SledBlocks::open(&dir.path().join("sled"), 1 << 20).unwrap());
+    blocks.put(ID, b"block").unwrap();
     let (began, inside) = sync_channel(1);
     let (release, wait) = channel::<()>();
-    let hung = Arc::clone(&chunks);
+    let hung = Arc::clone(&blocks);
     let hung = std::thread::spawn(move || {
         hung.with("hang", |_| {
             began.send(()).unwrap();
@@ -29,15 +29,15 @@ fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
         })
     });
     inside.recv().unwrap();
-    let other = Arc::clone(&chunks);
+    let other = Arc::clone(&blocks);
     ends("reopen", move || other.reopen()).unwrap();
-    let other = Arc::clone(&chunks);
+    let other = Arc::clone(&blocks);
     ends("put", move || other.put(ID, b"again")).unwrap();
-    let other = Arc::clone(&chunks);
+    let other = Arc::clone(&blocks);
     assert!(ends("get", move || other.get(ID, &mut |bytes| assert_eq!(bytes, b"again"))).unwrap());
     drop(release);
     hung.join().unwrap().unwrap();
-    assert!(chunks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
+    assert!(blocks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
 }
 
 /// Bytes of the file, and bytes that it has room for.
@@ -54,24 +54,24 @@ fn i12_sled_spun_for_ever_on_a_full_disk_so_there_is_room_before_it_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sled");
     // One that never asks has used up what was reserved at the opening long before the end.
-    let writes: [fn(&SledChunks, ChunkId) -> ChunkResult<()>; 2] = [
-        |chunks, id| chunks.put(id, &[7; 3000]),
-        |chunks, id| chunks.put_in_time(id, vec![7; 3000]),
+    let writes: [fn(&SledBlocks, BlockId) -> BlockResult<()>; 2] = [
+        |blocks, id| blocks.put(id, &[7; 3000]),
+        |blocks, id| blocks.put_in_time(id, vec![7; 3000]),
     ];
     for write in writes {
-        let chunks = SledChunks::open(&path, 1 << 20).unwrap();
+        let blocks = SledBlocks::open(&path, 1 << 20).unwrap();
         let file = File::open(path.join(FILE)).unwrap();
         for bucket in 0..4000 {
             // Right after a look sled may give back the end of its file; the next write asks again.
             let has_room = |_| {
-                write(&chunks, ChunkId { bucket, ..ID }).unwrap();
+                write(&blocks, BlockId { bucket, ..ID }).unwrap();
                 let (len, room) = len_and_room(&file);
                 room >= len + headroom::FOR_REMOVING
             };
             assert!((0..4).any(has_room), "{bucket}: {:?}", len_and_room(&file));
         }
-        chunks.reset().unwrap();
-        chunks.close();
+        blocks.reset().unwrap();
+        blocks.close();
     }
 }
 
@@ -80,39 +80,39 @@ fn i12_sled_spun_for_ever_on_a_full_disk_so_there_is_room_before_it_writes() {
 fn i12_a_sled_that_never_ends_kept_the_room_of_its_removed_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sled");
-    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
-    chunks.put(ID, &[7; 3000]).unwrap();
+    let blocks = SledBlocks::open(&path, 1 << 20).unwrap();
+    blocks.put(ID, &[7; 3000]).unwrap();
     let hung = File::open(path.join(FILE)).unwrap();
-    chunks.reset().unwrap();
+    blocks.reset().unwrap();
     assert_eq!(len_and_room(&hung), (0, 0));
-    assert!(!chunks.get(ID, &mut |_| ()).unwrap());
+    assert!(!blocks.get(ID, &mut |_| ()).unwrap());
 }
 
 #[test]
 fn i12_nobody_goes_into_a_sled_that_failed_until_it_is_opened_again() {
     let dir = tempfile::tempdir().unwrap();
-    let chunks = SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap();
-    chunks.put(ID, b"chunk").unwrap();
-    let get = || chunks.get(ID, &mut |bytes| assert_eq!(bytes, b"chunk"));
+    let blocks = SledBlocks::open(&dir.path().join("sled"), 1 << 20).unwrap();
+    blocks.put(ID, b"block").unwrap();
+    let get = || blocks.get(ID, &mut |bytes| assert_eq!(bytes, b"block"));
     let bad_page = sled::Error::Corruption { at: None, bt: () };
-    chunks.with("fail", |_| Err::<(), _>(bad_page)).unwrap_err();
+    blocks.with("fail", |_| Err::<(), _>(bad_page)).unwrap_err();
     assert!(get().unwrap(), "one page is not the whole of sled");
     let failures: [fn() -> sled::Result<()>; 2] =
         [|| Err(sled::Error::Io(io::ErrorKind::StorageFull.into())), || panic!("planted")];
     for fail in failures {
-        chunks.with("fail", |_| fail()).unwrap_err();
+        blocks.with("fail", |_| fail()).unwrap_err();
         assert!(get().is_err());
-        chunks.reopen().unwrap();
+        blocks.reopen().unwrap();
         assert!(get().unwrap());
     }
     let (release, wait) = channel::<()>();
-    let late = chunks.in_time("hang", Duration::from_millis(10), move |_| {
+    let late = blocks.in_time("hang", Duration::from_millis(10), move |_| {
         wait.recv().ok();
         Ok(())
     });
     assert!(late.is_err() && get().is_err());
     drop(release);
-    chunks.reopen().unwrap();
+    blocks.reopen().unwrap();
     assert!(get().unwrap());
 }
 
@@ -139,46 +139,46 @@ fn i12_a_large_run_is_removed_on_a_disk_that_is_nearly_full() {
         return; // needs root
     }
     let path = disk.0.join("sled");
-    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
+    let blocks = SledBlocks::open(&path, 1 << 20).unwrap();
     for run in 1..=2 {
         for bucket in 0..6000 {
-            chunks.put(ChunkId { run, bucket }, &[bucket as u8; 3600]).unwrap();
+            blocks.put(BlockId { run, bucket }, &[bucket as u8; 3600]).unwrap();
         }
     }
-    chunks.sync().unwrap();
+    blocks.sync().unwrap();
     // What was reserved is gone, and others have taken all but a little.
     let file = File::options().write(true).open(path.join(FILE)).unwrap();
     file.set_len(file.metadata().unwrap().len()).unwrap();
     let mut others = File::create(disk.0.join("others")).unwrap();
     while others.write_all(&[1; 4096]).is_ok() {}
     others.set_len(others.metadata().unwrap().len() - (1100 << 10)).unwrap();
-    match chunks.remove_run(1) {
+    match blocks.remove_run(1) {
         Ok(()) => {}
         Err(fault) => assert!(fault.is_no_room(), "{fault}"),
     }
     // Done or refused, sled itself has met no full disk: it goes on answering.
-    assert!(chunks.get(ChunkId { run: 2, bucket: 7 }, &mut |_| ()).unwrap());
+    assert!(blocks.get(BlockId { run: 2, bucket: 7 }, &mut |_| ()).unwrap());
     others.set_len(0).unwrap();
-    chunks.remove_run(1).unwrap();
-    assert!(!chunks.get(ChunkId { run: 1, bucket: 7 }, &mut |_| ()).unwrap());
-    chunks.close();
+    blocks.remove_run(1).unwrap();
+    assert!(!blocks.get(BlockId { run: 1, bucket: 7 }, &mut |_| ()).unwrap());
+    blocks.close();
 }
 
 #[test]
 fn i10_a_lock_that_sled_lets_go_late_does_not_mean_to_build_everything_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sled");
-    let chunks = SledChunks::open(&path, 1 << 20).unwrap();
-    chunks.put(ID, b"chunk").unwrap();
-    chunks.close();
+    let blocks = SledBlocks::open(&path, 1 << 20).unwrap();
+    blocks.put(ID, b"block").unwrap();
+    blocks.close();
     let late = File::open(path.join(FILE)).unwrap();
     late.lock().unwrap();
     let late = std::thread::spawn(move || {
         std::thread::park_timeout(Duration::from_millis(200));
         drop(late);
     });
-    chunks.reopen().unwrap();
-    assert!(chunks.get(ID, &mut |bytes| assert_eq!(bytes, b"chunk")).unwrap());
+    blocks.reopen().unwrap();
+    assert!(blocks.get(ID, &mut |bytes| assert_eq!(bytes, b"block")).unwrap());
     late.join().unwrap();
 }
 
@@ -197,25 +197,25 @@ impl Drop for AtEnd {
 /// It reached the caller of `Store::open`, when opening failed while syncs did.
 #[test]
 fn i10_a_panic_of_sleds_destructor_comes_out_of_nothing() {
-    type Way = fn(SledChunks);
+    type Way = fn(SledBlocks);
     let ends: [(&str, Way); 4] = [
-        ("drop", |chunks| drop(chunks)),
-        ("close", |chunks| chunks.close()),
-        ("reopen", |chunks| chunks.reopen().unwrap()),
-        ("a call that ends after the close", |chunks| {
-            let inside = chunks.get_open("test").unwrap();
-            *chunks.open.write() = Err(ChunkFault::new("closed"));
+        ("drop", |blocks| drop(blocks)),
+        ("close", |blocks| blocks.close()),
+        ("reopen", |blocks| blocks.reopen().unwrap()),
+        ("a call that ends after the close", |blocks| {
+            let inside = blocks.get_open("test").unwrap();
+            *blocks.open.write() = Err(BlockFault::new("closed"));
             release(inside);
         }),
     ];
     for (what, ended) in ends {
         let dir = tempfile::tempdir().unwrap();
-        let chunks = SledChunks::open(&dir.path().join("sled"), 1 << 20).unwrap();
-        chunks.put(ID, b"chunk").unwrap();
-        if let Ok(open) = &mut *chunks.open.write() {
+        let blocks = SledBlocks::open(&dir.path().join("sled"), 1 << 20).unwrap();
+        blocks.put(ID, b"block").unwrap();
+        if let Ok(open) = &mut *blocks.open.write() {
             Arc::get_mut(open).unwrap().at_end.panics = true;
         }
-        let end = std::panic::AssertUnwindSafe(|| ended(chunks));
+        let end = std::panic::AssertUnwindSafe(|| ended(blocks));
         assert!(std::panic::catch_unwind(end).is_ok(), "a panic came out of {what}");
     }
     assert!(std::panic::catch_unwind(|| end(AtEnd { panics: true })).is_ok());
@@ -242,9 +242,9 @@ fn i12_opening_that_never_ends_is_given_up() {
 fn i10_a_shortage_of_the_process_does_not_cost_what_sled_holds() {
     use std::io::Error;
     for code in [24, 23, 27, 11, 12, 30] {
-        let fault = ChunkFault::io("open", &Error::from_raw_os_error(code));
+        let fault = BlockFault::io("open", &Error::from_raw_os_error(code));
         assert_eq!(fault.cause, Cause::Environment, "{fault}");
     }
-    assert_eq!(ChunkFault::io("open", &Error::from_raw_os_error(28)).cause, Cause::NoRoom);
-    assert_eq!(ChunkFault::io("open", &Error::from_raw_os_error(5)).cause, Cause::Store);
+    assert_eq!(BlockFault::io("open", &Error::from_raw_os_error(28)).cause, Cause::NoRoom);
+    assert_eq!(BlockFault::io("open", &Error::from_raw_os_error(5)).cause, Cause::Store);
 }

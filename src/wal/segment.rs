@@ -18,10 +18,10 @@ use crate::codec::Reader;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::id::{IdHasher, Key, NsId, Seed};
-use crate::log::Lsn;
-use crate::log::record::{self, Found, Place, RawRecord};
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::wal::Lsn;
+use crate::wal::record::{self, Found, RawRecord, RecordContext};
 use std::path::{Path, PathBuf};
 
 pub(crate) const MAGIC: [u8; 4] = *b"FSLG";
@@ -203,8 +203,8 @@ impl Segment {
     }
 
     #[inline]
-    pub(crate) fn place(&self, offset: u32) -> Place {
-        Place { salt: self.salt, offset, base: self.header.base }
+    pub(crate) fn context(&self, offset: u32) -> RecordContext {
+        RecordContext { salt: self.salt, offset, base: self.header.base }
     }
 
     /// Notes that the log is on disk up to `lsn`. An error is of no consequence: the note is a help for
@@ -269,14 +269,15 @@ impl SegmentBytes {
     /// Adds a record of this kind and payload, checksum and all, to the end of a file.
     #[cfg(feature = "fuzzing")]
     pub(super) fn put_record(&self, file: &mut Vec<u8>, body: &[u8]) {
-        let place = Place { salt: self.salt, offset: file.len() as u32, base: self.header.base };
-        record::put_raw(file, place, body);
+        let context =
+            RecordContext { salt: self.salt, offset: file.len() as u32, base: self.header.base };
+        record::put_raw(file, context, body);
     }
 
     /// What stands at an offset of the file.
     pub(crate) fn at(&self, offset: u32) -> Found<'_> {
         let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
-        record::decode(rest, Place { salt: self.salt, offset, base: self.header.base })
+        record::decode(rest, RecordContext { salt: self.salt, offset, base: self.header.base })
     }
 
     pub(crate) fn end(&self) -> u32 {

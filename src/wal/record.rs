@@ -7,7 +7,7 @@
 //! payload
 //! ```
 //!
-//! The checksum covers the place of the record as well as its bytes: a stale record of an older file, or
+//! The checksum covers the location of the record as well as its bytes: a stale record of an older file, or
 //! one that has slipped by a byte, does not pass.
 //!
 //! | kind | payload |
@@ -70,7 +70,7 @@ impl Item<'_> {
     }
 }
 
-/// What `decode` found at a place.
+/// What `decode` found at a location.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found<'a> {
     /// A whole record with its payload.
@@ -91,13 +91,13 @@ pub(crate) struct RawRecord<'a> {
 
 /// Where a record stands; part of its checksum, and the base of its times.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct RecordContext {
     pub(crate) salt: u32,
     pub(crate) offset: u32,
     pub(crate) base: Timestamp,
 }
 
-impl Place {
+impl RecordContext {
     fn crc(self, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(self.salt ^ self.offset.wrapping_mul(0x9e37_79b1), bytes)
     }
@@ -108,32 +108,32 @@ impl Place {
 #[inline]
 pub(crate) fn claim(
     out: &mut Vec<u8>,
-    place: Place,
+    context: RecordContext,
     at: Timestamp,
     ttl: Ttl,
     key: Key<'_>,
 ) -> Option<()> {
-    let age = at.as_millis().checked_sub(place.base.as_millis())?;
+    let age = at.as_millis().checked_sub(context.base.as_millis())?;
     let kind = CLAIM | flags(key.ns, ttl);
     let head = 1 + head_len(key.ns, ttl, age);
     begin(out, kind, head + key.id.len());
     put_head(out, key.ns, ttl, age);
     out.extend_from_slice(key.id);
-    finish(out, place);
+    finish(out, context);
     Some(())
 }
 
 /// Encodes a batch of claims of one namespace, moment and ttl as one record. Where each id ends goes to `ends`.
 pub(crate) fn claims<'a>(
     out: &mut Vec<u8>,
-    place: Place,
+    context: RecordContext,
     at: Timestamp,
     ttl: Ttl,
     ns: NsId,
     ids: impl Iterator<Item = &'a [u8]> + Clone,
     ends: &mut Vec<usize>,
 ) -> Option<()> {
-    let age = at.as_millis().checked_sub(place.base.as_millis())?;
+    let age = at.as_millis().checked_sub(context.base.as_millis())?;
     let kind = CLAIMS | flags(ns, ttl);
     let bytes: usize = ids.clone().map(|id| varint_len(id.len() as u64) + id.len()).sum();
     begin(out, kind, 1 + head_len(ns, ttl, age) + bytes);
@@ -143,7 +143,7 @@ pub(crate) fn claims<'a>(
         out.extend_from_slice(id);
         ends.push(out.len());
     }
-    finish(out, place);
+    finish(out, context);
     Some(())
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn claims<'a>(
 /// ends goes to `ends`.
 pub(crate) fn versions<'a>(
     out: &mut Vec<u8>,
-    place: Place,
+    context: RecordContext,
     versions: impl Iterator<Item = (Key<'a>, Version)>,
     ends: &mut Vec<usize>,
 ) {
@@ -171,11 +171,11 @@ pub(crate) fn versions<'a>(
     begin(out, VERSIONS, 1 + body.len());
     ends[first..].iter_mut().for_each(|end| *end += out.len());
     out.extend_from_slice(&body);
-    finish(out, place);
+    finish(out, context);
 }
 
 /// Encodes a namespace.
-pub(crate) fn namespace(out: &mut Vec<u8>, place: Place, record: &NamespaceRecord<'_>) {
+pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &NamespaceRecord<'_>) {
     let mut body = Vec::new();
     put_varint(&mut body, u64::from(record.ns.0));
     put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
@@ -183,14 +183,14 @@ pub(crate) fn namespace(out: &mut Vec<u8>, place: Place, record: &NamespaceRecor
     body.extend_from_slice(record.name);
     begin(out, NAMESPACE, 1 + body.len());
     out.extend_from_slice(&body);
-    finish(out, place);
+    finish(out, context);
 }
 
 /// Encodes the mark that ends a full segment and names the one that goes on.
-pub(crate) fn end(out: &mut Vec<u8>, place: Place, next: u32) {
+pub(crate) fn end(out: &mut Vec<u8>, context: RecordContext, next: u32) {
     begin(out, END, 1 + varint_len(u64::from(next)));
     put_varint(out, u64::from(next));
-    finish(out, place);
+    finish(out, context);
 }
 
 /// Room that [`end`] may take; every segment keeps it free.
@@ -223,24 +223,24 @@ fn begin(out: &mut Vec<u8>, kind: u8, len: usize) {
     out.push(kind);
 }
 
-fn finish(out: &mut [u8], place: Place) {
-    let crc = place.crc(&out[CRC_BYTES..]);
+fn finish(out: &mut [u8], context: RecordContext) {
+    let crc = context.crc(&out[CRC_BYTES..]);
     out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Adds a record of these bytes with a good checksum, whatever they say.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn put_raw(out: &mut Vec<u8>, place: Place, body: &[u8]) {
+pub(super) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &[u8]) {
     let mut framed = vec![0; CRC_BYTES];
     put_varint(&mut framed, body.len() as u64);
     framed.extend_from_slice(body);
-    finish(&mut framed, place);
+    finish(&mut framed, context);
     out.extend_from_slice(&framed);
 }
 
 /// Reads the record at the front of `bytes`. Never panics, whatever the bytes.
-pub(crate) fn decode(bytes: &[u8], place: Place) -> Found<'_> {
-    match try_decode(bytes, place) {
+pub(crate) fn decode(bytes: &[u8], context: RecordContext) -> Found<'_> {
+    match try_decode(bytes, context) {
         Some(record) => Found::Record(record),
         // Zeros up to the longest possible frame: a record never looks like this.
         None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
@@ -262,7 +262,7 @@ pub(crate) fn may_begin(bytes: &[u8]) -> bool {
         })
 }
 
-fn try_decode(bytes: &[u8], place: Place) -> Option<RawRecord<'_>> {
+fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
     let mut r = Reader::new(bytes);
     let crc = r.u32()?;
     let len = usize::try_from(r.varint()?).ok()?;
@@ -271,7 +271,7 @@ fn try_decode(bytes: &[u8], place: Place) -> Option<RawRecord<'_>> {
     }
     let body = r.bytes(len)?;
     let total = bytes.len() - r.rest().len();
-    if place.crc(&bytes[CRC_BYTES..total]) != crc {
+    if context.crc(&bytes[CRC_BYTES..total]) != crc {
         return None;
     }
     Some(RawRecord { kind: body[0], payload: &body[1..], len: total })
@@ -357,13 +357,14 @@ fn take_id<'a>(r: &mut Reader<'a>) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place { salt: 77, offset: 4096, base: Timestamp::from_millis(1_000_000) };
+    const CONTEXT: RecordContext =
+        RecordContext { salt: 77, offset: 4096, base: Timestamp::from_millis(1_000_000) };
 
     fn items(bytes: &[u8]) -> Vec<(u32, Vec<u8>, Version)> {
-        let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
+        let Found::Record(record) = decode(bytes, CONTEXT) else { panic!("no record") };
         assert_eq!(record.len, bytes.len());
         let mut out = Vec::new();
-        let visited = record.items(PLACE.base, |item, _| {
+        let visited = record.items(CONTEXT.base, |item, _| {
             let Item::Version(key, version) = item else { panic!("not a version") };
             out.push((key.ns.0, key.id.to_vec(), version));
             Ok::<(), ()>(())
@@ -372,16 +373,16 @@ mod tests {
         out
     }
 
-    /// No id is empty, and no chunk can hold one that is.
+    /// No id is empty, and no block can hold one that is.
     #[test]
     fn i11_a_record_with_an_empty_id_is_damage_whatever_its_checksum() {
         let bodies: [&[u8]; 3] =
             [&[CLAIM, 0], &[CLAIMS, 0, 1, b'a', 0], &[VERSIONS, 0, 1, 0, 20, 0, 0]];
         for body in bodies {
             let mut bytes = Vec::new();
-            put_raw(&mut bytes, PLACE, body);
-            let Found::Record(record) = decode(&bytes, PLACE) else { panic!("no record") };
-            assert_eq!(record.items(PLACE.base, |_, _| Ok::<(), ()>(())), None, "{body:?}");
+            put_raw(&mut bytes, CONTEXT, body);
+            let Found::Record(record) = decode(&bytes, CONTEXT) else { panic!("no record") };
+            assert_eq!(record.items(CONTEXT.base, |_, _| Ok::<(), ()>(())), None, "{body:?}");
             let mut good = body.to_vec();
             match body[0] {
                 CLAIM => good.push(b'x'),
@@ -391,16 +392,16 @@ mod tests {
                 }
             }
             let mut bytes = Vec::new();
-            put_raw(&mut bytes, PLACE, &good);
+            put_raw(&mut bytes, CONTEXT, &good);
             assert_eq!(items(&bytes).last().map(|item| item.1.clone()), Some(b"x".to_vec()));
         }
     }
 
     /// The writer and the reader say the same of where the ids end.
     fn check_ends(bytes: &[u8], ends: &[usize]) {
-        let Found::Record(record) = decode(bytes, PLACE) else { panic!("no record") };
+        let Found::Record(record) = decode(bytes, CONTEXT) else { panic!("no record") };
         let mut read = Vec::new();
-        let visited = record.items(PLACE.base, |item, behind| {
+        let visited = record.items(CONTEXT.base, |item, behind| {
             let Item::Version(key, _) = item else { panic!("not a version") };
             read.push(bytes.len() - behind);
             assert!(bytes[..bytes.len() - behind].ends_with(key.id));
@@ -416,13 +417,13 @@ mod tests {
             for ttl in [Ttl::FOREVER, Ttl::from_millis(1), Ttl::from_millis(604_800_000)] {
                 let mut out = Vec::new();
                 let key = Key { ns: NsId(ns), id: b"evt-1" };
-                claim(&mut out, PLACE, at, ttl, key).expect("after the base");
+                claim(&mut out, CONTEXT, at, ttl, key).expect("after the base");
                 let version = Version::claim(at, ttl);
                 assert_eq!(items(&out), [(ns, b"evt-1".to_vec(), version)]);
 
                 let ids = [&b"a"[..], b"bb", b"ccc"];
                 let mut ends = Vec::new();
-                claims(&mut out, PLACE, at, ttl, NsId(ns), ids.into_iter(), &mut ends)
+                claims(&mut out, CONTEXT, at, ttl, NsId(ns), ids.into_iter(), &mut ends)
                     .expect("after the base");
                 let want: Vec<_> = ids.iter().map(|id| (ns, id.to_vec(), version)).collect();
                 assert_eq!(items(&out), want);
@@ -438,7 +439,7 @@ mod tests {
         let mut out = Vec::new();
         let mut ends = Vec::new();
         let entries = all.iter().map(|v| (Key { ns: NsId(3), id: b"x" }, *v));
-        versions(&mut out, PLACE, entries, &mut ends);
+        versions(&mut out, CONTEXT, entries, &mut ends);
         let want: Vec<_> = all.iter().map(|v| (3, b"x".to_vec(), *v)).collect();
         assert_eq!(items(&out), want);
         check_ends(&out, &ends);
@@ -449,7 +450,7 @@ mod tests {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: &[9; 16] };
         let at = Timestamp::from_millis(1_000_300);
-        claim(&mut out, PLACE, at, Ttl::FOREVER, key).expect("after the base");
+        claim(&mut out, CONTEXT, at, Ttl::FOREVER, key).expect("after the base");
         assert_eq!(out.len(), 24);
     }
 
@@ -457,19 +458,19 @@ mod tests {
     fn i11_every_flipped_bit_every_cut_and_every_shift_is_noticed() {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: b"evt-123456" };
-        claim(&mut out, PLACE, PLACE.base, Ttl::FOREVER, key).expect("at the base");
+        claim(&mut out, CONTEXT, CONTEXT.base, Ttl::FOREVER, key).expect("at the base");
         for bit in 0..out.len() * 8 {
             let mut bad = out.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode(&bad, PLACE), Found::Damage, "bit {bit}");
+            assert_eq!(decode(&bad, CONTEXT), Found::Damage, "bit {bit}");
         }
         for len in 1..out.len() {
-            assert_eq!(decode(&out[..len], PLACE), Found::Damage);
+            assert_eq!(decode(&out[..len], CONTEXT), Found::Damage);
         }
-        assert_eq!(decode(&out, Place { offset: 4097, ..PLACE }), Found::Damage);
-        assert_eq!(decode(&out, Place { salt: 78, ..PLACE }), Found::Damage);
-        assert_eq!(decode(&[0; 64], PLACE), Found::Nothing);
-        assert_eq!(decode(&[], PLACE), Found::Nothing);
+        assert_eq!(decode(&out, RecordContext { offset: 4097, ..CONTEXT }), Found::Damage);
+        assert_eq!(decode(&out, RecordContext { salt: 78, ..CONTEXT }), Found::Damage);
+        assert_eq!(decode(&[0; 64], CONTEXT), Found::Nothing);
+        assert_eq!(decode(&[], CONTEXT), Found::Nothing);
     }
 
     #[test]
@@ -477,6 +478,6 @@ mod tests {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: b"x" };
         let before = Timestamp::from_millis(999_999);
-        assert_eq!(claim(&mut out, PLACE, before, Ttl::FOREVER, key), None);
+        assert_eq!(claim(&mut out, CONTEXT, before, Ttl::FOREVER, key), None);
     }
 }

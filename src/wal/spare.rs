@@ -5,10 +5,10 @@
 //! of zeros as the log will write. PostgreSQL does the same (`wal_init_zero`). docs/DESIGN.md, section 18, says what it gave.
 
 use crate::error::{Error, Result};
-use crate::log::segment::Segment;
-use crate::log::tail::{Log, create};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::time::Timestamp;
+use crate::wal::segment::Segment;
+use crate::wal::tail::{Log, create};
 
 /// The next segment, made ahead of need.
 #[derive(Debug)]
@@ -109,7 +109,7 @@ impl Log {
             tail.spare = Some(spare);
             return Ok(true);
         }
-        // A claim could not wait and has made a later one: places must not run backwards.
+        // A claim could not wait and has made a later one: locations must not go backwards.
         drop(tail);
         self.discard(&spare.segment)?;
         Ok(false)
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::disk::Disk;
     use crate::disk::sim::{Fault, SimDisk};
-    use crate::log::tail::tests::{NOW, append, ids_in, log_on_disk, recovered};
+    use crate::wal::tail::tests::{NOW, append, ids_in, log_on_disk, recovered};
     use std::path::{Path, PathBuf};
 
     /// What was done to files since `set_trace`, by its first word.

@@ -4,16 +4,16 @@
 //! the others wait, and the next of them leads for all that came meanwhile. (DeWitt et al., 1984.)
 
 use crate::error::{Error, Result};
-use crate::log::Lsn;
-use crate::log::tail::Log;
 use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, thread,
 };
+use crate::wal::Lsn;
+use crate::wal::tail::Log;
 use std::time::Duration;
 
 #[derive(Debug)]
 pub(crate) struct Commit {
-    /// Everything before this place is on disk.
+    /// Everything before this location is on disk.
     durable: AtomicU64,
     leading: Mutex<bool>,
     done: Condvar,
@@ -59,7 +59,7 @@ impl Commit {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    /// Everything before this place is on disk.
+    /// Everything before this location is on disk.
     fn reached(&self, lsn: Lsn) {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }

@@ -1,10 +1,10 @@
 //! Doors for the fuzzer: bytes that nobody here wrote, with checksums made good so that it gets past them.
 
 use crate::id::Seed;
-use crate::log::Lsn;
-use crate::log::record::{Found, Item};
-use crate::log::segment::{DATA_START, Header, SegmentBytes};
 use crate::time::Timestamp;
+use crate::wal::Lsn;
+use crate::wal::record::{Found, Item};
+use crate::wal::segment::{DATA_START, Header, SegmentBytes};
 
 pub(crate) const SEED: Seed = Seed([7; 16]);
 

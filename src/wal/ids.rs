@@ -1,13 +1,13 @@
-//! Ids as they stand in the log: whether the bytes before a place are those of an id.
+//! Ids as they stand in the log: whether the bytes before a location are those of an id.
 //!
 //! Every record that holds an id holds it as it came, so an id can be compared byte for byte where it is stored first
 //! (I3), and needs no second copy to be recognised. (The idea is that of Bitcask's hint files, Sheehy and Smith, 2010:
 //! keep where a key stands, not the key.)
 
 use crate::disk::{Disk, Handles};
-use crate::log::Lsn;
-use crate::log::segment::Segment;
 use crate::sync::Arc;
+use crate::wal::Lsn;
+use crate::wal::segment::Segment;
 use std::path::PathBuf;
 
 /// Reads ids where they stand.
@@ -26,9 +26,9 @@ impl IdsInLog {
         Self { disk, dir, segments: Handles::default() }
     }
 
-    /// Whether the bytes before `place` are `id`; `None` if they cannot be read, as when compaction has removed the
+    /// Whether the bytes before `location` are `id`; `None` if they cannot be read, as when compaction has removed the
     /// segment.
-    pub(crate) fn stands_before(&self, place: Lsn, id: &[u8]) -> Option<bool> {
+    pub(crate) fn stands_before(&self, location: Lsn, id: &[u8]) -> Option<bool> {
         let mut short = [0; SHORT];
         let mut long = Vec::new();
         let found = match short.get_mut(..id.len()) {
@@ -38,8 +38,8 @@ impl IdsInLog {
                 &mut long[..]
             }
         };
-        let number = place.segment();
-        let at = u64::from(place.offset()).checked_sub(id.len() as u64)?;
+        let number = location.segment();
+        let at = u64::from(location.offset()).checked_sub(id.len() as u64)?;
         let path = || Segment::path(&self.dir, number);
         let read = self.segments.read_exact_at(&*self.disk, u64::from(number), path, found, at);
         read.ok()?;

@@ -1,3 +1,0 @@
-//! Chunks of ids: an answer or a refusal, never a panic (I10).
-#![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| firstseen::fuzzing::chunk_decode(data));
