@@ -1,5 +1,5 @@
 //! What the parts of a claim cost, each alone and per id: first-seen, duplicates by where they are found,
-//! batches, sealing, expiry, opening, and callers that share a sync.
+//! batches, flushing, expiry, opening, and callers that share a sync.
 //!
 //! `cargo bench --bench parts`; a part by name: `cargo bench --bench parts -- 'claim/'`. A whole run of mixed
 //! claims is `cargo bench --bench claim`.
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// Ids of a store that is large enough to have left the caches of the processor.
 const MANY: u64 = 2_000_000;
-/// Ids that are sealed, swept or replayed in one go.
+/// Ids that are flushed, swept or replayed in one go.
 const SOME: u64 = 200_000;
 /// Claims between two looks at the clock.
 const AT_ONCE: u64 = 1_000;
@@ -83,9 +83,9 @@ fn claims(c: &mut Criterion) {
         });
     });
     store.freeze();
-    store.run_background().expect("seals");
+    store.run_background().expect("flushes");
     let mut old = 0;
-    group.bench_function("sealed duplicate", |b| {
+    group.bench_function("flushed duplicate", |b| {
         b.iter_custom(|claims| {
             timed(claims, || {
                 // A large step that shares no factor with their number: all of them, in no order.
@@ -116,8 +116,8 @@ fn claims(c: &mut Criterion) {
     drop(store);
     group.throughput(Throughput::Elements(1));
     let beside = [
-        ("sealed duplicate, mostly not in memory", None),
-        ("sealed duplicate, mostly not in memory, read from sled", Some(u64::MAX)),
+        ("flushed duplicate, mostly not in memory", None),
+        ("flushed duplicate, mostly not in memory, read from sled", Some(u64::MAX)),
     ];
     for (name, locator_ids_min) in beside {
         let (_dir, builder) = place();
@@ -129,7 +129,7 @@ fn claims(c: &mut Criterion) {
         let store = builder.open().expect("opens");
         fill(&store, 0..4 * MANY);
         store.freeze();
-        store.run_background().expect("seals");
+        store.run_background().expect("flushes");
         group.bench_function(name, |b| {
             b.iter_custom(|claims| {
                 timed(claims, || {
@@ -141,7 +141,7 @@ fn claims(c: &mut Criterion) {
     }
 }
 
-/// A store of which nothing happens in the background, with `SOME` ids that are not sealed.
+/// A store of which nothing happens in the background, with `SOME` ids that are not flushed.
 fn frozen(clock: &ManualClock, ttl: Ttl) -> (TempDir, Store) {
     let (dir, builder) = place();
     let builder = builder.background(false).clock(clock.clone()).ttl(ttl);
@@ -155,11 +155,11 @@ fn background(c: &mut Criterion) {
     let mut group = c.benchmark_group("background");
     group.sample_size(10).throughput(Throughput::Elements(SOME));
     let clock = ManualClock::at_millis(1_767_225_600_000);
-    group.bench_function("seal", |b| {
+    group.bench_function("flush", |b| {
         b.iter_batched(
             || frozen(&clock, Ttl::FOREVER),
             |(dir, store)| {
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
                 (dir, store)
             },
             BatchSize::PerIteration,
@@ -169,7 +169,7 @@ fn background(c: &mut Criterion) {
         b.iter_batched(
             || {
                 let (dir, store) = frozen(&clock, Ttl::from_millis(60_000));
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
                 // Past the end of the generation, too.
                 clock.advance(Duration::from_secs(3_600));
                 (dir, store)

@@ -26,4 +26,4 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo +nightly miri test --locked --package firstseen --lib -- "${tests[@]}" "${skipped[@]/#/--skip=}" | tee "$log"
 passed=$(sed -n 's/^test result: ok. \([0-9]*\) passed.*/\1/p' "$log")
-echo "proof | miri | $passed | tests | unsafe, locks, codecs, open sets, blocks, shards"
+echo "proof | miri | $passed | tests | unsafe, locks, codecs, memtables, blocks, shards"

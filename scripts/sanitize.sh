@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the histories under a sanitizer: many threads on stores that seal, merge, sweep, heal, stop and are opened
+# Runs the histories under a sanitizer: many threads on stores that flush, merge, sweep, heal, stop and are opened
 # again, until the time is over.
 #
 #   scripts/sanitize.sh thread|address [--seconds N]      (60 unless told)

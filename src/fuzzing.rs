@@ -28,8 +28,8 @@ const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };
 /// Reads bytes as a filter file, as they are and as the body of a good envelope.
 pub fn filter_snapshot(data: &[u8]) {
     let path = Path::new("fuzz.flt");
-    let sealed = envelope::seal(*b"FSFL", 1, data);
-    for bytes in [data, &sealed] {
+    let framed = envelope::frame(*b"FSFL", 1, data);
+    for bytes in [data, &framed] {
         if let Ok(filter) = filter::decode(path, OWNER, bytes) {
             let hash = IdHasher::new(wal::fuzz::SEED).hash(Key { ns: NsId(0), id: b"x" });
             filter.may_contain(hash);
@@ -44,11 +44,11 @@ pub fn manifest(data: &[u8]) -> Vec<u8> {
     let mut body = data.to_vec();
     let seed_end = body.len().min(16);
     body[..seed_end].fill(7);
-    let sealed = envelope::seal(engine::MANIFEST_MAGIC, engine::MANIFEST_VERSION, &body);
-    for bytes in [data, &sealed] {
+    let framed = envelope::frame(engine::MANIFEST_MAGIC, engine::MANIFEST_VERSION, &body);
+    for bytes in [data, &framed] {
         engine::decode_manifest(bytes);
     }
-    sealed
+    framed
 }
 
 /// Bits per id of [`Filter`], for benches that hold another filter against it.
@@ -70,7 +70,7 @@ impl FilterId {
     }
 }
 
-/// The filter of a sealed run.
+/// The filter of a framed run.
 #[derive(Debug)]
 pub struct Filter(filter::Filter);
 

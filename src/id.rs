@@ -91,15 +91,15 @@ impl<'a> Key<'a> {
     }
 }
 
-/// 128 bits of a key, each part used for one thing only among what is sealed, so that no use thins out another:
+/// 128 bits of a key, each part used for one thing only among what is flushed, so that no use thins out another:
 ///
 /// | bits | use |
 /// |---|---|
 /// | hi 56..64 | shard |
 /// | hi 32..56 | filter block |
 /// | hi 0..32 | block of a run (range reduction keeps hash order, so runs can be merged in one pass) |
-/// | lo 0..32, 56..64 | open set: line of its table, and the byte that stands in it |
-/// | lo 25..57 | bits within a filter block (shared with the line of the open set: an id stands in one of the two) |
+/// | lo 0..32, 56..64 | memtable: line of its table, and the byte that stands in it |
+/// | lo 25..57 | bits within a filter block (shared with the line of the memtable: an id stands in one of the two) |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdHash {
     lo: u64,
@@ -139,7 +139,7 @@ impl IdHash {
         (self.lo >> 25) as u32
     }
 
-    /// Eight bits that nothing else uses of what is sealed: they tell the entries of a locator apart.
+    /// Eight bits that nothing else uses of what is flushed: they tell the entries of a locator apart.
     #[inline]
     pub(crate) fn tag(self) -> u8 {
         self.lo as u8

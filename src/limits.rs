@@ -34,14 +34,14 @@ pub(crate) const SHARDS_MAX: usize = 256;
 /// Shards of a new store when nothing is asked.
 pub(crate) const SHARDS_DEFAULT: usize = 8;
 
-/// Memory budget in bytes when nothing is asked: unsealed ids, the block cache and buffers. Filters of
-/// sealed ids (two and a half bytes each) come on top.
+/// Memory budget in bytes when nothing is asked: unflushed ids, the block cache and buffers. Filters of
+/// flushed ids (two and a half bytes each) come on top.
 pub(crate) const MEMORY_BUDGET_DEFAULT: usize = 256 << 20;
 
-/// Smallest memory budget: below it the open sets are so small that sealing never ends.
+/// Smallest memory budget: below it the memtables are so small that flushing never ends.
 pub(crate) const MEMORY_BUDGET_MIN: usize = 4 << 20;
 
-/// Bytes aimed at per sealed block: one read on a filter hit, and a value size that sled is good at.
+/// Bytes aimed at per flushed block: one read on a filter hit, and a value size that sled is good at.
 pub(crate) const CHUNK_BYTES: u64 = 3_600;
 
 /// Ids of a run that has a locator file, at least. Those of smaller runs were in memory a moment ago, mostly still are, and
@@ -55,7 +55,7 @@ pub(crate) const RUN_CHUNKS_MAX: u32 = 1 << 22;
 /// Longest ttl: beyond it a deadline in milliseconds would overflow.
 pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
 
-/// How long a claim waits for a seal, a reservation or a heal before it says so (I12).
+/// How long a claim waits for a flush, a reservation or a heal before it says so (I12).
 pub(crate) const WAIT_MS_DEFAULT: u64 = 30_000;
 
 /// Most ids that `Store::held` lists: enough to find a worker that hangs.

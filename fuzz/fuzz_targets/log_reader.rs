@@ -12,7 +12,7 @@ fn builder(disk: &SimDisk) -> firstseen::Builder {
         .seed([7; 16])
         .shards(1)
         .segment_bytes(65_536)
-        .open_set_bytes(4_000)
+        .memtable_bytes(4_000)
         .background(false)
 }
 

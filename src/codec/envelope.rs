@@ -18,7 +18,7 @@ use std::path::Path;
 pub(crate) const HEAD_BYTES: usize = 24;
 
 /// Wraps a body.
-pub(crate) fn seal(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
     out.extend_from_slice(&magic);
     out.extend_from_slice(&version.to_le_bytes());
@@ -31,7 +31,7 @@ pub(crate) fn seal(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Checks the frame and hands back the body. Any difference from what [`seal`] wrote is an error (I11).
+/// Checks the frame and hands back the body. Any difference from what [`frame`] wrote is an error (I11).
 pub(crate) fn open<'a>(
     path: &Path,
     magic: [u8; 4],
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn i11_every_flipped_bit_and_every_truncation_is_noticed() {
-        let good = seal(*b"TEST", 1, b"hello, envelope");
+        let good = frame(*b"TEST", 1, b"hello, envelope");
         let path = Path::new("x");
         assert_eq!(open(path, *b"TEST", 1, &good).ok(), Some(&b"hello, envelope"[..]));
         for bit in 0..good.len() * 8 {
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_says_so() {
-        let newer = seal(*b"TEST", 9, b"");
+        let newer = frame(*b"TEST", 9, b"");
         let answer = open(Path::new("x"), *b"TEST", 1, &newer);
         assert!(matches!(answer, Err(Error::FromTheFuture { found: 9, known: 1, .. })));
     }

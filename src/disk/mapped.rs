@@ -95,7 +95,7 @@ impl Mapping {
     ///
     /// The first piece stays: heads are there, and are written again.
     #[cfg(all(target_os = "linux", not(miri)))]
-    pub(super) fn let_go(&self, from: u64, to: u64) {
+    pub(super) fn release_pages(&self, from: u64, to: u64) {
         /// A multiple of the size of a page, if that is not larger.
         const GRAIN: usize = 64 << 10;
         let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return };
@@ -114,7 +114,7 @@ impl Mapping {
 
     #[cfg(not(all(target_os = "linux", not(miri))))]
     #[allow(clippy::unused_self, reason = "called as the other is")]
-    pub(super) fn let_go(&self, _from: u64, _to: u64) {}
+    pub(super) fn release_pages(&self, _from: u64, _to: u64) {}
 
     /// Asks for the line of memory that is written to soon. A lock that is unlocked waits for every write before it,
     /// and one that misses the cache costs more than the rest of an append.

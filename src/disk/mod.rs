@@ -85,7 +85,7 @@ pub trait DiskFile: Debug + Send + Sync {
     fn map(&self, len: u64) -> io::Result<bool>;
     /// What stands between will not be written again as long as the file is mapped. The mapping may let go of it, so that
     /// a later sync need not take each of its pages from every processor in turn; nothing else changes.
-    fn let_go(&self, from: u64, to: u64) {
+    fn release_pages(&self, from: u64, to: u64) {
         let _ = (from, to);
     }
     /// Writes zeros into room that is mapped and was never written to. A later write finds its pages in memory, and a later

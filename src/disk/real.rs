@@ -191,9 +191,9 @@ impl DiskFile for RealFile {
         Ok(true)
     }
 
-    fn let_go(&self, from: u64, to: u64) {
+    fn release_pages(&self, from: u64, to: u64) {
         if let Some(mapping) = &*self.mapping.read() {
-            mapping.let_go(from, to);
+            mapping.release_pages(from, to);
         }
     }
 

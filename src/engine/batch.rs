@@ -1,8 +1,8 @@
 //! Batches: many ids, one lock round, one log record, all or nothing.
 
+use crate::engine::backpressure::WaitBudget;
 use crate::engine::claim::{Answer, ClaimSpec};
 use crate::engine::namespaces::NsInfo;
-use crate::engine::room::Patience;
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -36,7 +36,7 @@ impl Locked<'_> {
         self.guards[number].as_mut().expect("the batch holds the locks of its shards")
     }
 
-    /// How often the open set of each shard was frozen; zero for shards that are not of this batch.
+    /// How often the memtable of each shard was frozen; zero for shards that are not of this batch.
     pub(super) fn freezes(&self) -> Vec<u64> {
         self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
     }
@@ -44,22 +44,22 @@ impl Locked<'_> {
     /// Begins to load what `touch` reads for each of these members, all of it at once: one wait for memory serves the
     /// whole group, and a batch is looked up group by group for this.
     #[inline]
-    pub(super) fn touch(&self, group: &[Member<'_>], touch: impl Fn(&Shard, IdHash)) {
+    pub(super) fn prefetch(&self, group: &[Member<'_>], prefetch: impl Fn(&Shard, IdHash)) {
         for member in group {
             if let Some(shard) = &self.guards[member.shard] {
-                touch(shard, member.hash);
+                prefetch(shard, member.hash);
             }
         }
     }
 
     /// Begins to load what looking these members up will read: first what all of them do, then the ids of those that
-    /// may be unsealed, and step by step the blocks in memory of those that may be sealed, for each step needs what the
+    /// may be unflushed, and step by step the blocks in memory of those that may be flushed, for each step needs what the
     /// one before it has loaded. So few waits for memory, one after the other, serve the whole group.
     /// Answers for each the first run that may have it.
     #[inline]
-    pub(super) fn touch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
-        self.touch(group, Shard::touch);
-        self.touch(group, Shard::touch_entry);
+    pub(super) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
+        self.prefetch(group, Shard::prefetch);
+        self.prefetch(group, Shard::prefetch_entry);
         let mut runs = [0; GROUP];
         let mut spots = [(0, (0, 0)); GROUP];
         let mut count = 0;
@@ -75,7 +75,7 @@ impl Locked<'_> {
             for (n, spot) in &spots[..count] {
                 let Member { key, shard, .. } = &group[*n];
                 if let Some(shard) = &self.guards[*shard] {
-                    shard.touch_block(step, *spot, key.id.len());
+                    shard.prefetch_block(step, *spot, key.id.len());
                 }
             }
         }
@@ -126,7 +126,7 @@ impl Engine {
     pub(super) fn lock_all(
         &self,
         members: &[Member<'_>],
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<Locked<'_>> {
         let mut need = vec![(0usize, 0usize); self.shards.len()];
         for member in members {
@@ -142,11 +142,11 @@ impl Engine {
                 }
                 let cell = &self.shards[number];
                 let guard = cell.shard.lock();
-                let full = guard.open.is_full_for(ids, bytes) && !guard.open.is_empty();
-                if full && guard.sealing.is_some() {
+                let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
+                if full && guard.frozen.is_some() {
                     // Waiting while holding the others would stop them too.
                     drop(guards);
-                    self.wait_for_room(cell, guard, ids, bytes, patience)?;
+                    self.wait_for_room(cell, guard, ids, bytes, wait_budget)?;
                     continue 'again;
                 }
                 guards.push(Some(guard));
@@ -155,9 +155,9 @@ impl Engine {
             for (number, (ids, bytes)) in need.iter().copied().enumerate() {
                 if ids > 0 {
                     let shard = locked.shard(number);
-                    if shard.open.is_full_for(ids, bytes) && !shard.open.is_empty() {
+                    if shard.memtable.is_full_for(ids, bytes) && !shard.memtable.is_empty() {
                         shard.freeze(self.log.end());
-                        self.signals.seal.raise();
+                        self.signals.flush.raise();
                     }
                 }
             }
@@ -171,9 +171,9 @@ impl Engine {
         mut guard: MutexGuard<'_, Shard>,
         ids: usize,
         bytes: usize,
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<()> {
-        self.room_for(cell, &mut guard, ids, bytes, patience).map(drop)
+        self.room_for(cell, &mut guard, ids, bytes, wait_budget).map(drop)
     }
 
     /// Claims all ids of a batch as one record: either every first-seen of it is a claim afterwards, or,
@@ -187,14 +187,14 @@ impl Engine {
         self.health.check()?;
         let digests = self.digests(ids);
         let members = self.members(ns, ids, &digests)?;
-        let mut patience = Patience::of(spec.wait);
-        let (answers, settle) = loop {
-            let mut locked = self.lock_all(&members, &mut patience)?;
+        let mut wait_budget = WaitBudget::of(spec.wait);
+        let (answers, await_lsn) = loop {
+            let mut locked = self.lock_all(&members, &mut wait_budget)?;
             match self.try_batch(&mut locked, ns, &members, spec)? {
-                Attempt::Done(answers, settle) => break (answers, settle),
+                Attempt::Done(answers, await_lsn) => break (answers, await_lsn),
                 Attempt::Heal(run, fault, hash) => {
                     drop(locked);
-                    self.heal_in_time(&run, &fault, hash, &mut patience)?;
+                    self.heal_in_time(&run, &fault, hash, &mut wait_budget)?;
                 }
                 Attempt::Reserved(member) => {
                     drop(locked);
@@ -205,13 +205,13 @@ impl Engine {
                         &mut shard,
                         member.key,
                         member.hash,
-                        &mut patience,
+                        &mut wait_budget,
                     )?;
                 }
             }
         };
-        if let Some((lsn, appended)) = settle {
-            self.settle(spec.durability, lsn, appended)?;
+        if let Some((lsn, appended)) = await_lsn {
+            self.await_durable(spec.durability, lsn, appended)?;
         }
         Ok(answers)
     }
@@ -231,11 +231,11 @@ impl Engine {
         let mut answers = Vec::with_capacity(members.len());
         let mut extend = Vec::new();
         let mut copies = Vec::new();
-        let mut settle: Option<Lsn> = None;
+        let mut await_lsn: Option<Lsn> = None;
         let mut runs = [0; GROUP];
         for (n, member) in members.iter().enumerate() {
             if n % GROUP == 0 {
-                runs = locked.touch_all(&members[n..members.len().min(n + GROUP)]);
+                runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
             }
             let first = runs[n % GROUP];
             let shard = locked.shard(member.shard);
@@ -243,8 +243,8 @@ impl Engine {
                 entered.undo(locked);
                 return Ok(Attempt::Reserved(*member));
             }
-            let sealed = self.sealed_access();
-            let known = match shard.lookup_touched(member.key, member.hash, sealed, first) {
+            let access = self.run_access();
+            let known = match shard.lookup_prefetched(member.key, member.hash, access, first) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
@@ -258,7 +258,7 @@ impl Engine {
                 if known.lsn == Some(PENDING) {
                     copies.push(answers.len());
                 } else {
-                    settle = settle.max(known.lsn);
+                    await_lsn = await_lsn.max(known.lsn);
                     if spec.sliding {
                         extend.push((*member, known));
                     }
@@ -297,7 +297,7 @@ impl Engine {
                 }
             };
             for ((member, version, offset), lsn) in changes.iter().zip(lsns) {
-                let open = &mut locked.shard(member.shard).open;
+                let open = &mut locked.shard(member.shard).memtable;
                 match offset {
                     Some(offset) => open.put_at(*offset, *version, lsn),
                     // Not as new: an id that is extended may stand twice in the batch.
@@ -307,12 +307,12 @@ impl Engine {
             for copy in copies {
                 answers[copy] = Answer::Duplicate { first_seen: now };
             }
-            settle = Some(lsn);
+            await_lsn = Some(lsn);
         }
         for (member, answer) in members.iter().zip(&answers) {
             ns.count(member.shard, *answer == Answer::FirstSeen, 1);
         }
-        Ok(Attempt::Done(answers, settle.map(|lsn| (lsn, appended))))
+        Ok(Attempt::Done(answers, await_lsn.map(|lsn| (lsn, appended))))
     }
 }
 
@@ -338,9 +338,9 @@ impl Entered<'_> {
             match known {
                 Some(known) if known.in_open => {
                     let lsn = known.lsn.unwrap_or_default();
-                    shard.open.put_at(*offset, known.version, lsn);
+                    shard.memtable.put_at(*offset, known.version, lsn);
                 }
-                _ => shard.open.remove(member.key, member.hash),
+                _ => shard.memtable.remove(member.key, member.hash),
             }
         }
     }

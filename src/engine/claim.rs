@@ -1,7 +1,7 @@
 //! The claim: one id, one winner (I1).
 
+use crate::engine::backpressure::WaitBudget;
 use crate::engine::namespaces::NsInfo;
-use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -38,21 +38,21 @@ impl Engine {
         self.health.check()?;
         let hash = self.hash(key);
         let cell = self.cell(hash);
-        let mut patience = Patience::of(spec.wait);
+        let mut wait_budget = WaitBudget::of(spec.wait);
         let mut shard = cell.shard.lock();
-        let (answer, settle) = loop {
+        let (answer, await_lsn) = loop {
             if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
                 continue;
             }
             let at = self.time.moment();
             let now = at.now;
-            let known = match shard.lookup(key, hash, self.sealed_access()) {
+            let known = match shard.lookup(key, hash, self.run_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
                     })?;
                     continue;
                 }
@@ -62,17 +62,18 @@ impl Engine {
             {
                 let first_seen = known.version.first_seen;
                 let extended = if spec.sliding {
-                    if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
+                    if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
                         continue;
                     }
                     self.extend(&mut shard, key, known, at, spec)?
                 } else {
                     None
                 };
-                let settle = extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
-                break (Answer::Duplicate { first_seen }, settle);
+                let await_lsn =
+                    extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
+                break (Answer::Duplicate { first_seen }, await_lsn);
             }
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
                 continue; // the lock was released: look again
             }
             let before = known.as_ref().map(|known| &known.version);
@@ -84,8 +85,8 @@ impl Engine {
         };
         ns.count(hash.shard(self.shard_bits), answer == Answer::FirstSeen, 1);
         drop(shard);
-        if let Some((lsn, appended)) = settle {
-            self.settle(spec.durability, lsn, appended)?;
+        if let Some((lsn, appended)) = await_lsn {
+            self.await_durable(spec.durability, lsn, appended)?;
         }
         Ok(answer)
     }

@@ -4,14 +4,14 @@
 //! A copy at the tail changes no answer: records are joined, and a copy is equal to what it copies.
 
 use crate::engine::Engine;
-use crate::engine::copier::Copier;
+use crate::engine::record_rewriter::RecordRewriter;
 use crate::error::Result;
 use crate::time::Timestamp;
 use crate::wal::{Item, NamespaceRecord, SegmentMeta};
 
 /// What to do with a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum SegmentAction {
     Keep,
     /// Write again what is live, then remove.
     Rewrite,
@@ -19,31 +19,31 @@ enum Verdict {
 }
 
 /// A segment is rewritten when less than half of it is live: copying then costs less than it frees.
-fn verdict(segment: &SegmentMeta, now: Timestamp) -> Verdict {
+fn action(segment: &SegmentMeta, now: Timestamp) -> SegmentAction {
     match segment.tally.live(now) {
-        0 => Verdict::Remove,
-        live if live * 2 < segment.bytes() => Verdict::Rewrite,
-        _ => Verdict::Keep,
+        0 => SegmentAction::Remove,
+        live if live * 2 < segment.bytes() => SegmentAction::Rewrite,
+        _ => SegmentAction::Keep,
     }
 }
 
 impl Engine {
-    /// Removes or rewrites segments whose ids are all sealed. Answers whether there was one.
+    /// Removes or rewrites segments whose ids are all flushed. Answers whether there was one.
     pub(crate) fn compact(&self) -> Result<bool> {
         let first = self.manifest.lock().body.first_segment();
         let now = self.time.now();
         let mut gone = Vec::new();
         for segment in self.log.closed().iter().filter(|segment| segment.number < first) {
-            match verdict(segment, now) {
-                Verdict::Keep => {}
-                Verdict::Remove => gone.push(segment.number),
+            match action(segment, now) {
+                SegmentAction::Keep => {}
+                SegmentAction::Remove => gone.push(segment.number),
                 // One at a time: copies go to the tail, and the tail should not grow in a burst.
-                Verdict::Rewrite if gone.is_empty() => {
+                SegmentAction::Rewrite if gone.is_empty() => {
                     self.rewrite(segment.number, now)?;
                     gone.push(segment.number);
                     break;
                 }
-                Verdict::Rewrite => break,
+                SegmentAction::Rewrite => break,
             }
         }
         if gone.is_empty() {
@@ -51,7 +51,7 @@ impl Engine {
         }
         // The copies first (whoever writes a manifest syncs the log before), then the manifest without the
         // segments, then the files: a crash in between leaves a segment too many, never one too few.
-        let _nobody_reads = self.retention.write();
+        let _nobody_reads = self.segment_gc_lock.write();
         let closed = self.log.closed();
         self.log.forget(&gone);
         if let Err(e) = self.commit(|_| ()) {
@@ -67,7 +67,7 @@ impl Engine {
     }
 
     fn rewrite(&self, number: u32, now: Timestamp) -> Result<()> {
-        let mut copies = Copier::new(&self.log);
+        let mut copies = RecordRewriter::new(&self.log);
         self.log.scan(number, |_, item| match item {
             Item::Version(_, version) if version.is_spent(now) => Ok(()),
             Item::Version(key, version) => copies.push(key, version),

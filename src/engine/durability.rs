@@ -30,7 +30,7 @@ impl Engine {
     /// Returns when the record before `lsn` is as durable as asked. `appended` tells a record that this
     /// call has just added from one that somebody else did, perhaps at a lower level.
     #[inline]
-    pub(crate) fn settle(&self, level: Durability, lsn: Lsn, appended: bool) -> Result<()> {
+    pub(crate) fn await_durable(&self, level: Durability, lsn: Lsn, appended: bool) -> Result<()> {
         match level {
             Durability::Buffered => Ok(()),
             // A record of this call went out with its append; one of somebody else may be in the buffer.

@@ -5,7 +5,7 @@
 
 use crate::blocks::{BlockFault, BlockId};
 use crate::engine::Engine;
-use crate::engine::room::Patience;
+use crate::engine::backpressure::WaitBudget;
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
@@ -38,10 +38,10 @@ impl Engine {
         run: &RunMeta,
         fault: &str,
         asked: IdHash,
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<()> {
         match self.heal(run, fault, Some(asked))? {
-            Healed::InMemory if patience.is_over(self.settings.wait_max) => {
+            Healed::InMemory if wait_budget.is_over(self.settings.wait_max) => {
                 let fixed =
                     || Self::timed_out("blocks that can be kept: the block store takes none");
                 Err(self.heal_failure.any().unwrap_or_else(fixed))
@@ -134,9 +134,9 @@ impl Engine {
     /// Everything in the log that belongs into these buckets of the run.
     fn collect(&self, run: &RunMeta, buckets: Range<u32>) -> Result<Collected> {
         let mut collected = Collected::new();
-        // A block may outlive what the log loses in a power cut, and what is sealed counts as being on
+        // A block may outlive what the log loses in a power cut, and what is flushed counts as being on
         // disk: only records that are may enter.
-        let _nothing_is_removed = self.retention.read();
+        let _nothing_is_removed = self.segment_gc_lock.read();
         let end = self.log.end();
         self.log.sync_to(end)?;
         for number in self.log.segments().into_iter().filter(|number| *number >= run.from_segment) {

@@ -49,13 +49,13 @@ pub struct NamespaceSummary {
 pub struct StoreSummary {
     /// The namespaces, by name.
     pub namespaces: Vec<NamespaceSummary>,
-    /// Entries in sealed runs (live or not; an id that was extended may count twice).
-    pub ids_sealed: u64,
-    /// Records of ids in the part of the log that is not sealed yet.
-    pub records_unsealed: u64,
-    /// Sealed runs.
+    /// Entries in flushed runs (live or not; an id that was extended may count twice).
+    pub ids_flushed: u64,
+    /// Records of ids in the part of the log that is not flushed yet.
+    pub records_unflushed: u64,
+    /// Flushed runs.
     pub runs: u64,
-    /// Generations with sealed ids.
+    /// Generations with flushed ids.
     pub generations: u64,
     /// Shards.
     pub shards: u64,
@@ -68,8 +68,8 @@ pub struct StoreSummary {
 impl fmt::Display for StoreSummary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = self.log_bytes as f64 / f64::from(1 << 20);
-        writeln!(f, "ids sealed        {} in {} runs", self.ids_sealed, self.runs)?;
-        writeln!(f, "records unsealed  {}", self.records_unsealed)?;
+        writeln!(f, "ids flushed       {} in {} runs", self.ids_flushed, self.runs)?;
+        writeln!(f, "records unflushed {}", self.records_unflushed)?;
         writeln!(f, "generations       {}", self.generations)?;
         writeln!(f, "shards            {}", self.shards)?;
         writeln!(f, "log               {mib:.1} MiB in {}", segments(self.log_segments))?;
@@ -109,7 +109,7 @@ impl Inspector {
         Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
     }
 
-    /// Hands records to `visit`: all, or those that are not sealed.
+    /// Hands records to `visit`: all, or those that are not flushed.
     fn read(&self, all: bool, mut visit: impl FnMut(Item<'_>)) -> Result<LogRead> {
         let plan = ReplayPlan { rescan: all, ..self.body.plan() };
         let (disk, dir) = (&*self.settings.disk, self.dir.join(LOG_DIR));
@@ -205,7 +205,7 @@ impl Inspector {
         Ok(report)
     }
 
-    /// What the store holds, without reading what is sealed.
+    /// What the store holds, without reading what is flushed.
     pub(crate) fn summary(&self) -> Result<StoreSummary> {
         let mut namespaces: BTreeMap<String, (Option<u64>, bool)> = BTreeMap::new();
         for ns in &self.body.namespaces {
@@ -213,9 +213,9 @@ impl Inspector {
             namespaces.insert(ns.name.clone(), (ttl_ms, ns.sliding));
         }
         namespaces.insert(DEFAULT_NAME.to_owned(), (None, false));
-        let mut records_unsealed = 0;
+        let mut records_unflushed = 0;
         let read = self.read(false, |item| match item {
-            Item::Version(..) => records_unsealed += 1,
+            Item::Version(..) => records_unflushed += 1,
             Item::Namespace(ns) => {
                 let name = String::from_utf8_lossy(ns.name).into_owned();
                 namespaces.insert(name, (ns.ttl.as_millis(), ns.sliding));
@@ -225,8 +225,8 @@ impl Inspector {
         let summary = |(name, (ttl_ms, sliding))| NamespaceSummary { name, ttl_ms, sliding };
         Ok(StoreSummary {
             namespaces: namespaces.into_iter().map(summary).collect(),
-            ids_sealed: self.body.runs.iter().map(|run| run.ids).sum(),
-            records_unsealed,
+            ids_flushed: self.body.runs.iter().map(|run| run.ids).sum(),
+            records_unflushed,
             runs: self.body.runs.len() as u64,
             generations: generations.len() as u64,
             shards: u64::from(self.body.shards),

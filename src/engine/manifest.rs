@@ -1,4 +1,4 @@
-//! The manifest: what is sealed, up to where, in which runs. One small file, replaced as a whole:
+//! The manifest: what is flushed, up to where, in which runs. One small file, replaced as a whole:
 //! written beside, synced, renamed over, and the folder synced.
 //!
 //! It is ahead of nothing: the log is synced up to every location that it names before it is written, and
@@ -35,13 +35,13 @@ pub(crate) struct ManifestBody {
     /// Numbers of runs from here on were never used.
     pub(crate) next_run: u64,
     /// For each shard: every record of it before this location is in a run.
-    pub(crate) sealed: Vec<Lsn>,
+    pub(crate) flushed: Vec<Lsn>,
     pub(crate) runs: Vec<RunMeta>,
     /// Runs that are no more, whose blocks may still be there: number and buckets.
-    pub(crate) doomed: Vec<(u64, u32)>,
+    pub(crate) obsolete: Vec<(u64, u32)>,
     pub(crate) durable: Lsn,
-    /// Segments before the first unsealed record.
-    pub(crate) known: Vec<SegmentMeta>,
+    /// Segments before the first unflushed record.
+    pub(crate) full_segments: Vec<SegmentMeta>,
     pub(crate) next_segment: u32,
     pub(crate) namespaces: Vec<NsMeta>,
     pub(crate) time: Option<TimeMark>,
@@ -54,26 +54,26 @@ impl ManifestBody {
             shards: shards as u16,
             epoch: 0,
             next_run: 1,
-            sealed: vec![Lsn::new(1, 0); shards],
+            flushed: vec![Lsn::new(1, 0); shards],
             runs: Vec::new(),
-            doomed: Vec::new(),
+            obsolete: Vec::new(),
             durable: Lsn(0),
-            known: Vec::new(),
+            full_segments: Vec::new(),
             next_segment: 1,
             namespaces: Vec::new(),
             time: None,
         }
     }
 
-    /// The segment that holds the first unsealed record.
+    /// The segment that holds the first unflushed record.
     pub(super) fn first_segment(&self) -> u32 {
-        self.sealed.iter().map(|lsn| lsn.segment()).min().unwrap_or(1)
+        self.flushed.iter().map(|lsn| lsn.segment()).min().unwrap_or(1)
     }
 
     pub(super) fn plan(&self) -> ReplayPlan {
         ReplayPlan {
             first: self.first_segment(),
-            known: self.known.clone(),
+            known: self.full_segments.clone(),
             durable: self.durable,
             rescan: false,
             next_number: self.next_segment,
@@ -94,7 +94,7 @@ impl ManifestBody {
         let can_be = |run: &RunMeta| (1..=limits::RUN_CHUNKS_MAX).contains(&run.buckets);
         if !sound
             || !whole
-            || body.sealed.len() != shards
+            || body.flushed.len() != shards
             || !body.runs.iter().all(can_be)
             || body.namespaces.iter().any(|ns| ns.id.is_hashed())
         {
@@ -106,7 +106,7 @@ impl ManifestBody {
     fn encode(&self) -> Result<Vec<u8>> {
         let body = bincode::serde::encode_to_vec(self, bincode::config::standard())
             .map_err(|e| Error::bug(format!("the manifest does not encode: {e}")))?;
-        Ok(envelope::seal(MAGIC, VERSION, &body))
+        Ok(envelope::frame(MAGIC, VERSION, &body))
     }
 }
 
@@ -114,7 +114,7 @@ impl ManifestBody {
 #[derive(Debug)]
 pub(crate) struct Manifest {
     pub(super) body: ManifestBody,
-    /// Runs that are being written: number and buckets. On disk they stand among the doomed, so that a
+    /// Runs that are being written: number and buckets. On disk they stand among the obsolete, so that a
     /// crash leaves nothing behind.
     pub(super) in_flight: Vec<(u64, u32)>,
     dir: PathBuf,
@@ -130,7 +130,7 @@ impl Manifest {
     pub(super) fn write(&mut self) -> Result<()> {
         self.body.epoch += 1;
         let mut body = self.body.clone();
-        body.doomed.extend(&self.in_flight);
+        body.obsolete.extend(&self.in_flight);
         let bytes = body.encode()?;
         let (path, new) = (self.dir.join(FILE), self.dir.join(FILE_NEW));
         let io = |doing, path: &Path| {
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn i11_a_manifest_comes_back_whole_or_says_where_it_is_damaged() {
         let mut body = ManifestBody::new(Seed([1; 16]), 4);
-        body.doomed.push((3, 4));
+        body.obsolete.push((3, 4));
         let good = body.encode().expect("encodes");
         let path = Path::new("MANIFEST");
         assert_eq!(ManifestBody::decode(path, &good).ok(), Some(body));

@@ -1,17 +1,17 @@
 //! Merging runs, so that a claim asks few filters however many ids there are.
 //!
 //! Size-tiered: runs of one shard, one generation and about one size become one. Each id is rewritten once per tier, a
-//! logarithm of how often the open set was filled. (O'Neil et al., 1996, in the form that Cassandra made common.)
+//! logarithm of how often the memtable was filled. (O'Neil et al., 1996, in the form that Cassandra made common.)
 //! A filter costs a claim less than a merge costs the background: what a claim asks is loaded all at once, and what is
 //! rewritten goes through sled, which writes it several times over. So runs of some size are merged by sixteen, and by
 //! four only where they are many.
 
 use crate::engine::Engine;
-use crate::engine::seal::RunPlan;
+use crate::engine::run_builder::RunPlan;
 use crate::error::Result;
-use crate::expiry::{GenId, Verdict};
+use crate::expiry::{GenId, Liveness};
 use crate::run::{MergeCursor, RunReader, RunSize, Source};
-use crate::shard::{BuiltRun, SealedRun};
+use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
 
@@ -33,8 +33,8 @@ fn tier(ids: u64) -> u32 {
 }
 
 /// Runs that should become one.
-fn candidates(runs: &[SealedRun]) -> Option<Vec<SealedRun>> {
-    let mut tiers: BTreeMap<(u32, GenId), Vec<&SealedRun>> = BTreeMap::new();
+fn candidates(runs: &[RunHandle]) -> Option<Vec<RunHandle>> {
+    let mut tiers: BTreeMap<(u32, GenId), Vec<&RunHandle>> = BTreeMap::new();
     for run in runs {
         tiers.entry((tier(run.meta.ids), run.meta.generation)).or_default().push(run);
     }
@@ -47,10 +47,10 @@ fn candidates(runs: &[SealedRun]) -> Option<Vec<SealedRun>> {
 impl Engine {
     /// Merges one group of runs. Answers whether there was one.
     pub(crate) fn merge_one(&self) -> Result<bool> {
-        let _structure = self.structure.lock();
+        let _structure = self.compaction_lock.lock();
         let now = self.time.now();
         for (number, cell) in self.shards.iter().enumerate() {
-            let live = |run: &&SealedRun| run.meta.generation.verdict(now) == Verdict::Live;
+            let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
             let runs: Vec<_> = cell.shard.lock().runs.iter().filter(live).cloned().collect();
             if let Some(group) = candidates(&runs) {
                 self.merge(number, &group)?;
@@ -60,7 +60,7 @@ impl Engine {
         Ok(false)
     }
 
-    fn merge(&self, shard: usize, group: &[SealedRun]) -> Result<()> {
+    fn merge(&self, shard: usize, group: &[RunHandle]) -> Result<()> {
         let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
         let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
         let id = self.begin_run(size);
@@ -70,7 +70,7 @@ impl Engine {
             self.commit(|body| {
                 body.runs.retain(|meta| !gone.contains(&meta.id));
                 body.runs.push((*built.run.meta).clone());
-                body.doomed.extend(group.iter().map(|run| (run.meta.id, run.meta.buckets)));
+                body.obsolete.extend(group.iter().map(|run| (run.meta.id, run.meta.buckets)));
             })?;
             Ok(built)
         });
@@ -78,13 +78,13 @@ impl Engine {
         let BuiltRun { run, kept } = merged?;
         self.shards[shard].shard.lock().replace_runs(&gone, Some(run));
         self.keep_blocks(shard, kept);
-        self.doom(group.iter().map(|run| Arc::clone(&run.meta)));
+        self.mark_obsolete(group.iter().map(|run| Arc::clone(&run.meta)));
         self.counters.merges.add(1);
         Ok(())
     }
 
     /// A source that turns out damaged is healed, and the merge begins again.
-    fn build_merged(&self, plan: RunPlan, group: &[SealedRun]) -> Result<BuiltRun> {
+    fn build_merged(&self, plan: RunPlan, group: &[RunHandle]) -> Result<BuiltRun> {
         let attempt = || {
             let sources = group.iter().map(|run| self.source(run)).collect();
             let entries = MergeCursor::new(sources);
@@ -98,7 +98,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn source<'a>(&'a self, run: &'a SealedRun) -> Source<'a> {
+    pub(super) fn source<'a>(&'a self, run: &'a RunHandle) -> Source<'a> {
         let reader = RunReader::new(&*self.blocks, &run.meta, self.seed, self.hasher);
         Source::run(reader.with_locators(&self.locators, run.locators.as_deref()))
     }
@@ -110,8 +110,8 @@ mod tests {
     use crate::filter::FilterBuilder;
     use crate::run::RunMeta;
 
-    fn runs(sizes: &[u64]) -> Vec<SealedRun> {
-        let run = |(id, ids): (usize, &u64)| SealedRun {
+    fn runs(sizes: &[u64]) -> Vec<RunHandle> {
+        let run = |(id, ids): (usize, &u64)| RunHandle {
             meta: Arc::new(RunMeta {
                 id: id as u64,
                 shard: 0,

@@ -1,20 +1,21 @@
 //! The engine: owns the locks and the threads, and is the one way to the data.
 //!
-//! A claim goes right and down (`claim.rs`): shard lock, look, log record, open set, unlock, and then it
+//! A claim goes right and down (`claim.rs`): shard lock, look, log record, memtable, unlock, and then it
 //! waits for as much durability as was asked (`durability.rs`). Background work enters here too, so no
-//! second way to the data exists: sealing (`sealer.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log
+//! second way to the data exists: flushing (`flush.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log
 //! compaction (`compactor.rs`), healing (`heal.rs`).
 //!
 //! Locks, in the order in which they may be taken: shards (by number), manifest, log. Nothing waits for
 //! a condition while it holds two of them, and no code of the user runs under any of them (I9).
 
+mod backpressure;
 mod batch;
 mod claim;
 mod compactor;
-mod copier;
 mod durability;
 mod failure;
 mod filters;
+mod flush;
 mod folder;
 mod heal;
 mod held;
@@ -24,11 +25,10 @@ mod merger;
 mod namespaces;
 mod open;
 mod query;
+mod record_rewriter;
 mod repair;
 mod reserve;
-mod room;
-mod seal;
-mod sealer;
+mod run_builder;
 mod settings;
 mod stats;
 mod sweeper;
@@ -64,7 +64,7 @@ use crate::disk::{Disk, LockGuard};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
-use crate::run::{InLog, LocatorFiles, MergeScratch, RunMeta, SealedAccess};
+use crate::run::{InLog, LocatorFiles, MergeScratch, RunAccess, RunMeta};
 use crate::shard::Shard;
 use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
@@ -104,9 +104,9 @@ pub(crate) struct Engine {
     counters: Counters,
     next_holder: AtomicU64,
     /// Runs that no shard uses any more; their blocks go when nobody reads them.
-    doomed: Mutex<Vec<Arc<RunMeta>>>,
-    /// What sealing failed with, until an attempt succeeds.
-    seal_failure: LastFailure,
+    obsolete: Mutex<Vec<Arc<RunMeta>>>,
+    /// What flushing failed with, until an attempt succeeds.
+    flush_failure: LastFailure,
     /// What healing failed with in the block store, until an attempt succeeds.
     heal_failure: LastFailure,
     /// When the block store last refused to be healed, on the clock's elapsed time; zero: it did not.
@@ -115,13 +115,13 @@ pub(crate) struct Engine {
     healing: Mutex<()>,
     /// How often the block store was opened again, so that one fault that two jobs meet is mended once.
     reopened: AtomicU64,
-    /// Kept between sealings; empty while one is under way.
-    seal_scratch: Mutex<MergeScratch>,
+    /// Kept between flushes; empty while one is under way.
+    flush_scratch: Mutex<MergeScratch>,
     looked: folder::Looked,
     /// Segments are not removed while somebody reads the log to heal or to verify.
-    retention: RwLock<()>,
+    segment_gc_lock: RwLock<()>,
     /// Runs are merged, swept and listed by one thread at a time.
-    structure: Mutex<()>,
+    compaction_lock: Mutex<()>,
     signals: Signals,
     /// Held as long as the store is open; gone after `close`, so that another process may open it.
     lock: Mutex<Option<Box<dyn LockGuard>>>,
@@ -130,7 +130,7 @@ pub(crate) struct Engine {
 /// Bells of the background threads.
 #[derive(Debug, Default)]
 struct Signals {
-    seal: Signal,
+    flush: Signal,
     maintain: Signal,
     /// Shared with the log, which rings it for a spare segment.
     log: Arc<Signal>,
@@ -153,8 +153,8 @@ impl Engine {
     }
 
     #[inline]
-    fn sealed_access(&self) -> SealedAccess<'_> {
+    fn run_access(&self) -> RunAccess<'_> {
         let in_log = InLog { files: &self.locators, ids: &self.ids };
-        SealedAccess { store: &*self.blocks, seed: self.seed, in_log: Some(in_log) }
+        RunAccess { store: &*self.blocks, seed: self.seed, in_log: Some(in_log) }
     }
 }

@@ -1,6 +1,6 @@
-//! Opening: find out what the folder is, take the lock, read the manifest, then the unsealed tail of the
+//! Opening: find out what the folder is, take the lock, read the manifest, then the unflushed tail of the
 //! log. Where the block store is not the one that the manifest speaks of, or a filter cannot be had,
-//! everything sealed is built again from the log (I10): nothing is lost but time.
+//! everything flushed is built again from the log (I10): nothing is lost but time.
 
 use crate::blocks::{self, BlockStore, Guarded, SledBlocks, SledFolder, Whose};
 use crate::disk::{Disk, LockGuard};
@@ -8,7 +8,7 @@ use crate::engine::failure::LastFailure;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
 use crate::engine::repair::is_of_repair;
-use crate::engine::seal::RunBuilder;
+use crate::engine::run_builder::RunBuilder;
 use crate::engine::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
 use crate::error::{Error, Result};
@@ -16,8 +16,8 @@ use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
 use crate::id::{IdHasher, Seed};
 use crate::limits;
-use crate::run::{InLog, LocatorFiles, MergeScratch, RunMeta, SealedAccess};
-use crate::shard::{SealedRun, Shard};
+use crate::run::{InLog, LocatorFiles, MergeScratch, RunAccess, RunMeta};
+use crate::shard::{RunHandle, Shard};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
 use crate::wal::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered, is_segment};
@@ -228,7 +228,7 @@ struct Opening {
     locators: LocatorFiles,
     ids: IdsInLog,
     shards: Vec<Shard>,
-    /// Build everything sealed again.
+    /// Build everything flushed again.
     rebuild: bool,
     /// The manifest has to be written before the store is used.
     changed: bool,
@@ -295,18 +295,18 @@ impl Opening {
                 .or_else(|_| opening.start_over(stored))?;
         }
         opening.remove_strays();
-        opening.leap()?;
+        opening.skip_run_ids()?;
         Ok(opening)
     }
 
     /// Runs that a crash left unlisted have numbers that the manifest does not know of, and a power cut
     /// may bring back what of them was removed: a filter or a block with a good checksum and the wrong
     /// ids (I2). So every opening begins at numbers that none before it can have used.
-    fn leap(&mut self) -> Result<()> {
-        let mut leap = [0; 4];
-        getrandom::fill(&mut leap)
+    fn skip_run_ids(&mut self) -> Result<()> {
+        let mut gap = [0; 4];
+        getrandom::fill(&mut gap)
             .map_err(|e| Error::io("get randomness for", &self.dir, io::Error::other(e)))?;
-        self.body.next_run += u64::from(u32::from_le_bytes(leap));
+        self.body.next_run += u64::from(u32::from_le_bytes(gap));
         Ok(())
     }
 
@@ -367,16 +367,16 @@ impl Opening {
                 }
             };
             let locators = self.locators.open(meta.id, meta.buckets).map(Arc::new);
-            let run = SealedRun { meta: Arc::new(meta.clone()), filter, locators };
+            let run = RunHandle { meta: Arc::new(meta.clone()), filter, locators };
             let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
             shard.runs.push(run);
         }
         true
     }
 
-    /// Forgets everything sealed; the log will be read from its beginning.
+    /// Forgets everything flushed; the log will be read from its beginning.
     fn start_over(&mut self, shards: usize) -> Result<()> {
-        tracing::warn!("building everything sealed again from the log");
+        tracing::warn!("building everything flushed again from the log");
         self.blocks.reset()?;
         self.shards = empty_shards(self.hasher, &self.settings, shards);
         self.filters = Vec::new();
@@ -413,9 +413,9 @@ impl Opening {
         let plan = crate::wal::ReplayPlan { rescan: self.rebuild, ..plan };
         if self.rebuild {
             self.body.runs.clear();
-            self.body.doomed.clear();
+            self.body.obsolete.clear();
             self.body.shards = count as u16;
-            self.body.sealed = vec![Lsn::new(1, 0); count];
+            self.body.flushed = vec![Lsn::new(1, 0); count];
         }
         let health = Arc::new(Health::default());
         let signals = Signals::default();
@@ -444,8 +444,8 @@ impl Opening {
         let (newest, records) = (replay.newest, replay.records);
         if self.rebuild {
             // Compaction has taken segments out of the log, so it cannot be read from its beginning
-            // again: everything in it is sealed now.
-            (0..count).try_for_each(|number| self.seal(number, log.end()))?;
+            // again: everything in it is flushed now.
+            (0..count).try_for_each(|number| self.flush(number, log.end()))?;
         }
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
@@ -484,16 +484,16 @@ impl Opening {
             namespaces: registry,
             counters,
             next_holder: 1.into(),
-            doomed: Mutex::default(),
-            seal_failure: LastFailure::default(),
+            obsolete: Mutex::default(),
+            flush_failure: LastFailure::default(),
             heal_failure: LastFailure::default(),
             blocks_failed_at: 0.into(),
             healing: Mutex::default(),
             reopened: 0.into(),
-            seal_scratch: Mutex::default(),
+            flush_scratch: Mutex::default(),
             looked: super::folder::Looked::default(),
-            structure: Mutex::default(),
-            retention: RwLock::default(),
+            compaction_lock: Mutex::default(),
+            segment_gc_lock: RwLock::default(),
             signals,
             lock: Mutex::new(lock.take()),
             settings: self.settings,
@@ -506,7 +506,7 @@ impl Opening {
 }
 
 fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shard> {
-    let (open, cache) = (settings.open_set_bytes(count), settings.block_cache_bytes(count));
+    let (open, cache) = (settings.memtable_bytes(count), settings.block_cache_bytes(count));
     (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
 }
 
@@ -530,7 +530,7 @@ struct Replay<'a> {
     records: u64,
     /// The location after the record that is being read.
     last: Lsn,
-    /// Shards whose open set is full.
+    /// Shards whose memtable is full.
     full: Vec<usize>,
 }
 
@@ -550,7 +550,7 @@ impl Replay<'_> {
         self.newest = self.newest.max(version.first_seen.as_millis());
         let hash = self.opening.hasher.hash(key);
         let number = hash.shard(self.shard_bits);
-        if at.record <= self.opening.body.sealed[number] {
+        if at.record <= self.opening.body.flushed[number] {
             return Ok(()); // in a run
         }
         // What has ended, with all that it stands before, was left out of runs and swept from them; here, too. An imported
@@ -559,30 +559,30 @@ impl Replay<'_> {
             return Ok(());
         }
         let opening = &mut *self.opening;
-        let sealed = SealedAccess {
+        let access = RunAccess {
             store: &*opening.blocks,
             seed: opening.body.seed,
             in_log: Some(InLog { files: &opening.locators, ids: &opening.ids }),
         };
         let shard = &mut opening.shards[number];
-        shard.apply(key, hash, version, at.item, sealed).map_err(|fault| {
+        shard.apply(key, hash, version, at.item, access).map_err(|fault| {
             let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
             Error::Io { doing: CHUNK_UNREADABLE, path, source }
         })?;
-        if shard.open.is_full_for(0, 0) && !self.full.contains(&number) {
+        if shard.memtable.is_full_for(0, 0) && !self.full.contains(&number) {
             self.full.push(number);
         }
         Ok(())
     }
 
-    /// Seals what is full, between two records only: a batch is many items of one location, and what is
-    /// sealed up to that location must hold all of them.
+    /// Flushes what is full, between two records only: a batch is many items of one location, and what is
+    /// flushed up to that location must hold all of them.
     fn record_begins(&mut self, lsn: Lsn) -> Result<()> {
         if lsn == self.last {
             return Ok(());
         }
         for number in std::mem::take(&mut self.full) {
-            self.opening.seal(number, self.last)?;
+            self.opening.flush(number, self.last)?;
         }
         self.last = lsn;
         Ok(())
@@ -590,9 +590,9 @@ impl Replay<'_> {
 }
 
 impl Opening {
-    /// The tail does not fit into memory, as when everything is built again: seal as it is read. The
+    /// The tail does not fit into memory, as when everything is built again: flush as it is read. The
     /// manifest lists these runs before the store is used; a crash before that makes them strays.
-    fn seal(&mut self, number: usize, lsn: Lsn) -> Result<()> {
+    fn flush(&mut self, number: usize, lsn: Lsn) -> Result<()> {
         let opening = self;
         let builder = RunBuilder {
             blocks: &*opening.blocks,
@@ -606,20 +606,25 @@ impl Opening {
         };
         let shard = &mut opening.shards[number];
         shard.freeze(lsn);
-        let Some(sealing) = shard.sealing.clone() else { return Ok(()) };
+        let Some(frozen) = shard.frozen.clone() else { return Ok(()) };
         // Not the wall clock: it has not been checked yet. A little less may have ended by this time.
         let now = Timestamp::from_millis(opening.body.time.map_or(0, |mark| mark.high));
         let next_run = &mut opening.body.next_run;
-        let runs =
-            builder.seal_set(number, &sealing.set, now, &mut MergeScratch::default(), |_| {
+        let runs = builder.flush_memtable(
+            number,
+            &frozen.set,
+            now,
+            &mut MergeScratch::default(),
+            |_| {
                 *next_run += 1;
                 *next_run - 1
-            })?;
-        let runs: Vec<SealedRun> = runs.into_iter().map(|built| built.run).collect();
+            },
+        )?;
+        let runs: Vec<RunHandle> = runs.into_iter().map(|built| built.run).collect();
         opening.body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
-        opening.body.sealed[number] = lsn;
+        opening.body.flushed[number] = lsn;
         opening.changed = true;
-        shard.sealed(runs);
+        shard.flushed(runs);
         Ok(())
     }
 }

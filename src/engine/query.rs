@@ -1,8 +1,8 @@
 //! Questions about one id, and forgetting it.
 
+use crate::engine::backpressure::WaitBudget;
 use crate::engine::claim::ClaimSpec;
 use crate::engine::namespaces::NsInfo;
-use crate::engine::room::Patience;
 use crate::engine::{Durability, Engine};
 use crate::error::Result;
 use crate::expiry::Version;
@@ -30,14 +30,14 @@ impl Engine {
         let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
         let hash = self.hash(key);
-        let mut patience = Patience::default();
+        let mut wait_budget = WaitBudget::default();
         let mut shard = self.cell(hash).shard.lock();
         loop {
-            match shard.lookup(key, hash, self.sealed_access()) {
+            match shard.lookup(key, hash, self.run_access()) {
                 Lookup::Unknown => return Ok(None),
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
                     })?;
                 }
                 Lookup::Known(known) => {
@@ -47,7 +47,7 @@ impl Engine {
                         return Ok(None);
                     }
                     if let Some(lsn) = known.lsn {
-                        self.settle(durability, lsn, false)?;
+                        self.await_durable(durability, lsn, false)?;
                     }
                     return Ok(Some(SeenVersion { first_seen, deadline }));
                 }
@@ -67,19 +67,19 @@ impl Engine {
     pub(super) fn forget_key(&self, key: Key<'_>, spec: ClaimSpec) -> Result<bool> {
         let hash = self.hash(key);
         let cell = self.cell(hash);
-        let mut patience = Patience::of(spec.wait);
+        let mut wait_budget = WaitBudget::of(spec.wait);
         let mut shard = cell.shard.lock();
         let lsn = loop {
             if shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
                 continue;
             }
-            let known = match shard.lookup(key, hash, self.sealed_access()) {
+            let known = match shard.lookup(key, hash, self.run_access()) {
                 Lookup::Unknown => return Ok(false),
                 Lookup::Known(known) => known,
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
                     })?;
                     continue;
                 }
@@ -88,7 +88,7 @@ impl Engine {
             if !known.version.is_live(now) {
                 return Ok(false);
             }
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
                 continue;
             }
             let grave = known.version.tombstone(now);
@@ -99,7 +99,7 @@ impl Engine {
             break lsn;
         };
         drop(shard);
-        self.settle(spec.durability, lsn, true)?;
+        self.await_durable(spec.durability, lsn, true)?;
         Ok(true)
     }
 }

@@ -3,15 +3,15 @@
 //! The old log is kept beside the new one; nothing is thrown away. Steps, so that a crash in between
 //! loses nothing either: write a new log beside, move the manifest away (from here on the store does not
 //! open, and says that it wants a repair), move the old log away, move the new one in, write a manifest
-//! without runs. Opening then builds everything sealed from the log.
+//! without runs. Opening then builds everything flushed from the log.
 
 use crate::blocks;
 use crate::disk::Disk;
 use crate::engine::Settings;
-use crate::engine::copier::Copier;
 use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::NsMeta;
 use crate::engine::open::{LOG_DIR, SLED_DIR, files_in, lock};
+use crate::engine::record_rewriter::RecordRewriter;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{NsId, Seed};
@@ -239,13 +239,13 @@ fn rewrite(
     let now = settings.clock.wall();
     let recovered =
         Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
-    let mut copier = Copier::new(&recovered.log);
+    let mut rewriter = RecordRewriter::new(&recovered.log);
     let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
     let mut used = BTreeSet::new();
     let _: Salvaged = wal::salvage(old, None, |item| match item {
         Item::Version(key, version) => {
             used.insert(key.ns.listed().0);
-            copier.push(key, version)
+            rewriter.push(key, version)
         }
         Item::Namespace(record) => {
             let meta = NsMeta {
@@ -263,10 +263,10 @@ fn rewrite(
         rescue.for_each(|key, version| {
             used.insert(key.ns.0);
             rescued += 1;
-            copier.push(key, version)
+            rewriter.push(key, version)
         })?;
     }
-    copier.finish()?;
+    rewriter.finish()?;
     let mut names: HashSet<String> = namespaces.values().map(|meta| meta.name.clone()).collect();
     for meta in listed {
         // Two of one name would be one: what the log says is newer.
@@ -316,7 +316,7 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
 }
 
 /// A manifest without runs over a log that begins anew. It says how far that log is on disk, or damage to it
-/// before the first seal would look like a log that was never written (I11). Numbers of runs go on where they
+/// before the first flush would look like a log that was never written (I11). Numbers of runs go on where they
 /// are known.
 fn new_body(
     manifest: Option<ManifestBody>,

@@ -4,10 +4,10 @@
 //! worked on again. While an id is held, a claim of it waits and a second reservation hears so.
 
 use crate::engine::Engine;
+use crate::engine::backpressure::WaitBudget;
 use crate::engine::batch::{GROUP, Member};
 use crate::engine::claim::ClaimSpec;
 use crate::engine::namespaces::NsInfo;
-use crate::engine::room::Patience;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
@@ -31,7 +31,7 @@ pub(crate) struct Hold {
     holder: u64,
     bytes: Vec<u8>,
     ids: Vec<HeldId>,
-    /// How often the open set of each shard had been frozen before any of the ids was looked up.
+    /// How often the memtable of each shard had been frozen before any of the ids was looked up.
     freezes: Vec<u64>,
 }
 
@@ -79,11 +79,11 @@ impl Engine {
         let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
         let mut hold = Hold { holder, bytes, ids, freezes };
         let mut answers = Vec::with_capacity(members.len());
-        let mut settle = None;
+        let mut await_lsn = None;
         let since_ms = self.settings.clock.elapsed_ms();
-        let mut patience = Patience::of(wait);
+        let mut wait_budget = WaitBudget::of(wait);
         'again: loop {
-            let mut locked = match self.lock_all(&members, &mut patience) {
+            let mut locked = match self.lock_all(&members, &mut wait_budget) {
                 Ok(locked) => locked,
                 Err(e) => {
                     // After a heal, ids may be held already.
@@ -99,7 +99,7 @@ impl Engine {
             let mut runs = [0; GROUP];
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
-                    runs = locked.touch_all(&members[n..members.len().min(n + GROUP)]);
+                    runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
                 }
                 let first = runs[n % GROUP];
                 let shard = locked.shard(member.shard);
@@ -114,15 +114,15 @@ impl Engine {
                     }
                     None => {}
                 }
-                let sealed = self.sealed_access();
-                match shard.lookup_touched(member.key, member.hash, sealed, first) {
+                let access = self.run_access();
+                match shard.lookup_prefetched(member.key, member.hash, access, first) {
                     Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
-                        settle = settle.max(lsn);
+                        await_lsn = await_lsn.max(lsn);
                         answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
                     }
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        let healed = self.heal_in_time(&run, &fault, member.hash, &mut patience);
+                        let healed = self.heal_in_time(&run, &fault, member.hash, &mut wait_budget);
                         if let Err(e) = healed {
                             self.release(&hold);
                             return Err(e);
@@ -148,7 +148,7 @@ impl Engine {
                 ns.count(member.shard, false, 1);
             }
         }
-        Ok((hold, answers, settle))
+        Ok((hold, answers, await_lsn))
     }
 
     /// Makes claims of all held ids, as one record, and lets others look again. After an error the ids
@@ -159,27 +159,30 @@ impl Engine {
         if members.is_empty() {
             return Ok(());
         }
-        let mut patience = Patience::of(spec.wait);
+        let mut wait_budget = WaitBudget::of(spec.wait);
         let lsn = 'again: loop {
-            let mut locked = self.lock_all(&members, &mut patience)?;
+            let mut locked = self.lock_all(&members, &mut wait_budget)?;
             let at = self.time.moment();
             let mut known = Vec::with_capacity(members.len());
             for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
                 if n % GROUP == 0 {
-                    locked.touch(&members[n..members.len().min(n + GROUP)], Shard::touch_open);
+                    locked.prefetch(
+                        &members[n..members.len().min(n + GROUP)],
+                        Shard::prefetch_memtable,
+                    );
                 }
                 let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
                 let lookup = if held.is_unknown {
-                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.sealed_access())
+                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.run_access())
                 } else {
-                    shard.lookup(key, hash, self.sealed_access())
+                    shard.lookup(key, hash, self.run_access())
                 };
                 match lookup {
                     Lookup::Unknown => known.push(None),
                     Lookup::Known(k) => known.push(Some(k)),
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        self.heal_in_time(&run, &fault, member.hash, &mut patience)?;
+                        self.heal_in_time(&run, &fault, member.hash, &mut wait_budget)?;
                         continue 'again;
                     }
                 }
@@ -203,7 +206,7 @@ impl Engine {
             break lsn;
         };
         self.ring(&members);
-        self.settle(spec.durability, lsn, true)
+        self.await_durable(spec.durability, lsn, true)
     }
 
     /// Gives the ids back without a claim. Harmless after `confirm`.

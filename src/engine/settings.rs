@@ -33,8 +33,8 @@ pub(crate) struct Settings {
     pub(crate) seed: Option<[u8; 16]>,
     /// For tests: no threads; the test calls what they would do.
     pub(crate) background: bool,
-    /// For tests: the bound of one open set, below what the memory budget allows.
-    pub(crate) open_set_bytes: Option<usize>,
+    /// For tests: the bound of one memtable, below what the memory budget allows.
+    pub(crate) memtable_bytes: Option<usize>,
     /// For tests: runs of fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
     /// For tests on a simulated disk: blocks that outlive the store.
@@ -60,7 +60,7 @@ impl Default for Settings {
             segment_bytes: limits::SEGMENT_BYTES,
             seed: None,
             background: true,
-            open_set_bytes: None,
+            memtable_bytes: None,
             locator_ids_min: limits::LOCATOR_IDS_MIN,
             block_memory: None,
         }
@@ -104,11 +104,11 @@ impl Settings {
         }
     }
 
-    /// Bytes of one shard's open set. Two may exist per shard, one filled and one sealed, and together
+    /// Bytes of one shard's memtable. Two may exist per shard, one filled and one flushed, and together
     /// they get three tenths of the budget.
-    pub(crate) fn open_set_bytes(&self, shards: usize) -> usize {
+    pub(crate) fn memtable_bytes(&self, shards: usize) -> usize {
         let fair = (self.memory_budget / 20 * 3 / shards).clamp(32 << 10, 2 << 30);
-        self.open_set_bytes.unwrap_or(fair)
+        self.memtable_bytes.unwrap_or(fair)
     }
 
     /// Bytes of one shard's block cache: together half. It saves more than sled's own, which it spares the
@@ -118,12 +118,12 @@ impl Settings {
     }
 
     /// sled runs well past its cache capacity, so it is told a twentieth. What is left of the budget goes
-    /// to the mapped segments of the log and to the buffers of sealing and merging.
+    /// to the mapped segments of the log and to the buffers of flushing and merging.
     pub(crate) fn sled_cache_bytes(&self) -> u64 {
         self.memory_budget as u64 / 20
     }
 
-    /// How many segments may hold unsealed records before they are sealed for the sake of a quick open.
+    /// How many segments may hold unflushed records before they are flushed for the sake of a quick open.
     pub(crate) fn replay_segments_max(&self) -> u32 {
         let segments = self.memory_budget as u64 / u64::from(self.segment_bytes);
         u32::try_from(segments).unwrap_or(u32::MAX).max(4)

@@ -8,7 +8,7 @@ use std::fmt;
 /// Counters of an open store.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) runs_sealed: Counter,
+    pub(super) runs_flushed: Counter,
     pub(super) runs_expired: Counter,
     pub(super) ids_expired: Counter,
     pub(super) merges: Counter,
@@ -16,7 +16,7 @@ pub(super) struct Counters {
     pub(super) blocks_healed: Counter,
     pub(super) segments_removed: Counter,
     pub(super) ids_rewritten: Counter,
-    pub(super) waits_for_seal: Counter,
+    pub(super) waits_for_flush: Counter,
     pub(super) background_failures: Counter,
     pub(super) replayed_records: Counter,
     pub(super) cut_bytes: Counter,
@@ -44,20 +44,20 @@ pub struct Stats {
     pub duplicates: u64,
     /// The same for each namespace.
     pub namespaces: Vec<NamespaceStats>,
-    /// Ids in memory, not sealed yet (live or not, tombstones included).
-    pub ids_unsealed: u64,
-    /// Entries in sealed runs (live or not; an id that was extended may count twice).
-    pub ids_sealed: u64,
+    /// Ids in memory, not flushed yet (live or not, tombstones included).
+    pub ids_unflushed: u64,
+    /// Entries in flushed runs (live or not; an id that was extended may count twice).
+    pub ids_flushed: u64,
     /// Ids reserved and neither confirmed nor released.
     pub ids_reserved: u64,
     /// Shards.
     pub shards: u64,
-    /// Sealed runs.
+    /// Flushed runs.
     pub runs: u64,
-    /// Generations with sealed ids.
+    /// Generations with flushed ids.
     pub generations: u64,
-    /// Bytes of memory of unsealed ids.
-    pub memory_unsealed_bytes: u64,
+    /// Bytes of memory of unflushed ids.
+    pub memory_unflushed_bytes: u64,
     /// Bytes of memory of blocks kept for the next duplicate.
     pub memory_block_bytes: u64,
     /// Bytes of memory of filters, and of what leads into the locator files beside them.
@@ -80,8 +80,8 @@ pub struct Stats {
     pub filter_false_positives: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
-    /// Runs made from open sets.
-    pub runs_sealed: u64,
+    /// Runs made from memtables.
+    pub runs_flushed: u64,
     /// Merges of runs.
     pub merges: u64,
     /// Entries that went with their generation.
@@ -92,8 +92,8 @@ pub struct Stats {
     pub segments_removed: u64,
     /// Records written again at the tail so that a segment could go.
     pub ids_rewritten: u64,
-    /// Claims that had to wait for a seal.
-    pub waits_for_seal: u64,
+    /// Claims that had to wait for a flush.
+    pub waits_for_flush: u64,
     /// Times that blocks were built again from the log.
     pub heals: u64,
     /// Blocks built again from the log.
@@ -115,15 +115,15 @@ pub struct Stats {
 impl Engine {
     /// Takes the picture. Each shard's lock is held for a moment.
     pub(crate) fn stats(&self) -> Stats {
-        let mut unsealed = (0, 0);
+        let mut unflushed = (0, 0);
         let (mut filters, mut cached) = (0, 0);
         let mut reserved = 0;
         let mut runs = Vec::new();
         let (mut probes, mut reads, mut in_log, mut false_positives) = (0, 0, 0, 0);
         for cell in &self.shards {
             let shard = cell.shard.lock();
-            let (ids, bytes) = shard.unsealed();
-            unsealed = (unsealed.0 + ids as u64, unsealed.1 + bytes as u64);
+            let (ids, bytes) = shard.unflushed();
+            unflushed = (unflushed.0 + ids as u64, unflushed.1 + bytes as u64);
             reserved += shard.reserved.len() as u64;
             cached += shard.cached_bytes() as u64;
             for run in &shard.runs {
@@ -151,13 +151,13 @@ impl Engine {
             first_seen: namespaces.iter().map(|ns| ns.first_seen).sum(),
             duplicates: namespaces.iter().map(|ns| ns.duplicates).sum(),
             namespaces,
-            ids_unsealed: unsealed.0,
-            ids_sealed: runs.iter().map(|(_, ids)| ids).sum(),
+            ids_unflushed: unflushed.0,
+            ids_flushed: runs.iter().map(|(_, ids)| ids).sum(),
             ids_reserved: reserved,
             shards: self.shards.len() as u64,
             runs: runs.len() as u64,
             generations: generations.len() as u64,
-            memory_unsealed_bytes: unsealed.1,
+            memory_unflushed_bytes: unflushed.1,
             memory_block_bytes: cached,
             memory_filter_bytes: filters,
             log_segments: self.log.closed().len() as u64 + 1,
@@ -169,13 +169,13 @@ impl Engine {
             log_reads: in_log,
             filter_false_positives: false_positives,
             log_syncs: self.log.syncs(),
-            runs_sealed: c.runs_sealed.get(),
+            runs_flushed: c.runs_flushed.get(),
             merges: c.merges.get(),
             ids_expired: c.ids_expired.get(),
             runs_expired: c.runs_expired.get(),
             segments_removed: c.segments_removed.get(),
             ids_rewritten: c.ids_rewritten.get(),
-            waits_for_seal: c.waits_for_seal.get(),
+            waits_for_flush: c.waits_for_flush.get(),
             heals: c.heals.get(),
             blocks_healed: c.blocks_healed.get(),
             background_failures: c.background_failures.get(),
@@ -192,13 +192,13 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let mut line = |name: &str, value: String| writeln!(f, "{name:<22} {value}");
-        line("ids unsealed", self.ids_unsealed.to_string())?;
-        line("ids sealed", format!("{} in {} runs", self.ids_sealed, self.runs))?;
+        line("ids unflushed", self.ids_unflushed.to_string())?;
+        line("ids flushed", format!("{} in {} runs", self.ids_flushed, self.runs))?;
         line("generations", self.generations.to_string())?;
         line("ids reserved", self.ids_reserved.to_string())?;
         line("namespaces", self.namespaces.len().to_string())?;
         line("shards", self.shards.to_string())?;
-        line("memory, unsealed ids", mib(self.memory_unsealed_bytes))?;
+        line("memory, unflushed ids", mib(self.memory_unflushed_bytes))?;
         line("memory, blocks", mib(self.memory_block_bytes))?;
         line("memory, filters", mib(self.memory_filter_bytes))?;
         let log = format!("{} in {}", mib(self.log_bytes), segments(self.log_segments));

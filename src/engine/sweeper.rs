@@ -9,7 +9,7 @@ use crate::sync::Arc;
 impl Engine {
     /// Drops runs of which nothing is live. Answers whether there was one.
     pub(crate) fn sweep(&self) -> Result<bool> {
-        let _structure = self.structure.lock();
+        let _structure = self.compaction_lock.lock();
         let now = self.time.now();
         let dead: Vec<(usize, Vec<Arc<RunMeta>>)> = (self.shards.iter().enumerate())
             .map(|(number, cell)| (number, cell.shard.lock().dead_runs(now)))
@@ -22,7 +22,7 @@ impl Engine {
         let gone = |id: u64| all.iter().any(|meta| meta.id == id);
         self.commit(|body| {
             body.runs.retain(|meta| !gone(meta.id));
-            body.doomed.extend(all.iter().map(|meta| (meta.id, meta.buckets)));
+            body.obsolete.extend(all.iter().map(|meta| (meta.id, meta.buckets)));
         })?;
         for (number, runs) in &dead {
             let ids: Vec<u64> = runs.iter().map(|meta| meta.id).collect();
@@ -30,12 +30,12 @@ impl Engine {
         }
         self.counters.runs_expired.add(all.len() as u64);
         self.counters.ids_expired.add(all.iter().map(|meta| meta.ids).sum());
-        self.doom(dead.into_iter().flat_map(|(_, runs)| runs));
+        self.mark_obsolete(dead.into_iter().flat_map(|(_, runs)| runs));
         Ok(true)
     }
 
-    /// Freezes open sets of which most has ended, and all of them when opening would have to replay
-    /// much: sealing leaves out what has ended.
+    /// Freezes memtables of which most has ended, and all of them when opening would have to replay
+    /// much: flushing leaves out what has ended.
     pub(crate) fn freeze_stale(&self) {
         let now = self.time.now();
         let first = self.manifest.lock().body.first_segment();
@@ -45,32 +45,32 @@ impl Engine {
         }
         for cell in &self.shards {
             let mut shard = cell.shard.lock();
-            if shard.sealing.is_none() && shard.open.is_mostly_dead(now) {
+            if shard.frozen.is_none() && shard.memtable.is_mostly_dead(now) {
                 shard.freeze(self.log.end());
-                self.signals.seal.raise();
+                self.signals.flush.raise();
             }
         }
     }
 
     /// Hands over runs that no shard uses any more.
-    pub(super) fn doom(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
-        self.doomed.lock().extend(runs);
+    pub(super) fn mark_obsolete(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
+        self.obsolete.lock().extend(runs);
     }
 
-    /// Removes blocks and filters of doomed runs that nobody reads any more.
-    pub(crate) fn bury(&self) -> Result<()> {
+    /// Removes blocks and filters of obsolete runs that nobody reads any more.
+    pub(crate) fn collect_garbage(&self) -> Result<()> {
         let (ready, busy): (Vec<_>, Vec<_>) =
-            self.doomed.lock().drain(..).partition(|meta| Arc::strong_count(meta) == 1);
-        self.doomed.lock().extend(busy);
+            self.obsolete.lock().drain(..).partition(|meta| Arc::strong_count(meta) == 1);
+        self.obsolete.lock().extend(busy);
         for meta in ready {
-            let doomed = (meta.id, meta.buckets);
-            self.bury_run(meta.id)?;
-            self.manifest.lock().body.doomed.retain(|other| *other != doomed);
+            let obsolete = (meta.id, meta.buckets);
+            self.remove_run(meta.id)?;
+            self.manifest.lock().body.obsolete.retain(|other| *other != obsolete);
         }
         Ok(())
     }
 
-    fn bury_run(&self, run: u64) -> Result<()> {
+    fn remove_run(&self, run: u64) -> Result<()> {
         self.blocks.remove_run(run)?;
         filters::remove(&*self.disk, &self.dir, run)?;
         // Expendable, and a stray at the next opening: nothing has to wait for it.
@@ -80,17 +80,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes what the manifest says is doomed and nobody in this process knows: leftovers of a crash
-    /// or of a failed seal.
+    /// Removes what the manifest says is obsolete and nobody in this process knows: leftovers of a crash
+    /// or of a failed flush.
     pub(crate) fn bury_leftovers(&self) -> Result<()> {
-        let known: Vec<u64> = self.doomed.lock().iter().map(|meta| meta.id).collect();
+        let known: Vec<u64> = self.obsolete.lock().iter().map(|meta| meta.id).collect();
         let leftovers: Vec<(u64, u32)> = {
             let manifest = self.manifest.lock();
-            manifest.body.doomed.iter().copied().filter(|(id, _)| !known.contains(id)).collect()
+            manifest.body.obsolete.iter().copied().filter(|(id, _)| !known.contains(id)).collect()
         };
-        for doomed in leftovers {
-            self.bury_run(doomed.0)?;
-            self.manifest.lock().body.doomed.retain(|other| *other != doomed);
+        for obsolete in leftovers {
+            self.remove_run(obsolete.0)?;
+            self.manifest.lock().body.obsolete.retain(|other| *other != obsolete);
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Background work: one job seals, one merges, expires and compacts, one serves the log. The stores of a process share
+//! Background work: one job flushes, one merges, expires and compacts, one serves the log. The stores of a process share
 //! the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with the store, is looked at again
 //! after a pause even if nobody rings (I12), and turns a panic into a stopped store (I7).
 
@@ -66,12 +66,12 @@ impl Threads {
     }
 
     fn start_all(&self) -> Result<()> {
-        let flush = self.engine.settings.flush_interval;
-        let seal: Job = Job {
-            name: c"firstseen-seal",
-            signal: |e| &e.signals.seal,
+        let interval = self.engine.settings.flush_interval;
+        let flush: Job = Job {
+            name: c"firstseen-flush",
+            signal: |e| &e.signals.flush,
             pause: IDLE,
-            step: Engine::seal_step,
+            step: Engine::flush_step,
         };
         let keep: Job = Job {
             name: c"firstseen-keep",
@@ -82,10 +82,10 @@ impl Threads {
         let log: Job = Job {
             name: c"firstseen-log",
             signal: |e| &e.signals.log,
-            pause: flush,
+            pause: interval,
             step: Engine::log_step,
         };
-        [seal, keep, log].into_iter().try_for_each(|job| {
+        [flush, keep, log].into_iter().try_for_each(|job| {
             let started = Running::start(job, &self.engine);
             let started =
                 started.map_err(|e| Error::io("start a thread for", &self.engine.dir, e))?;
@@ -181,14 +181,14 @@ mod threaded {
 }
 
 impl Engine {
-    fn seal_step(&self) -> Result<()> {
+    fn flush_step(&self) -> Result<()> {
         loop {
-            let sealed = self.seal_frozen();
-            if self.seal_failure.note(&sealed) {
+            let flushed = self.flush_frozen();
+            if self.flush_failure.note(&flushed) {
                 // Those who wait for room in memory hear why there is none now, not at their deadline.
                 self.wake_waiters();
             }
-            if !sealed? {
+            if !flushed? {
                 return Ok(());
             }
             self.signals.maintain.raise();
@@ -225,7 +225,7 @@ impl Engine {
         let swept = self.sweep()?;
         let merged = self.merge_one()?;
         let compacted = self.compact()?;
-        self.bury()?;
+        self.collect_garbage()?;
         self.bury_leftovers()?;
         self.mark_time()?;
         Ok(swept || merged || compacted)
@@ -245,9 +245,9 @@ impl Engine {
     pub(crate) fn run_background(&self) -> Result<()> {
         self.log_step()?;
         loop {
-            self.seal_step()?;
+            self.flush_step()?;
             // Its last step may have frozen something.
-            if !self.maintain()? && !self.seal_frozen()? {
+            if !self.maintain()? && !self.flush_frozen()? {
                 return Ok(());
             }
         }

@@ -1,7 +1,7 @@
 //! Export and import: live claims, one by one, with their times.
 
+use crate::engine::backpressure::WaitBudget;
 use crate::engine::namespaces::NsInfo;
-use crate::engine::room::Patience;
 use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Version};
@@ -72,9 +72,9 @@ impl Engine {
         for cell in &self.shards {
             let (runs, mut sources) = {
                 let shard = cell.shard.lock();
-                let mut sources = vec![Source::open_set(&shard.open, self.hasher)];
-                if let Some(sealing) = &shard.sealing {
-                    sources.push(Source::open_set(&sealing.set, self.hasher));
+                let mut sources = vec![Source::memtable(&shard.memtable, self.hasher)];
+                if let Some(frozen) = &shard.frozen {
+                    sources.push(Source::memtable(&frozen.set, self.hasher));
                 }
                 (shard.runs.clone(), sources)
             };
@@ -160,7 +160,7 @@ impl Engine {
         }
         // What was live here already counts as imported, so it is as safe as the rest (I6).
         if let Some(lsn) = last {
-            self.settle(durability, lsn, false)?;
+            self.await_durable(durability, lsn, false)?;
         }
         Ok(added)
     }
@@ -174,15 +174,15 @@ impl Engine {
     ) -> Result<(bool, Option<Lsn>)> {
         let hash = self.hash(key);
         let cell = self.cell(hash);
-        let mut patience = Patience::default();
+        let mut wait_budget = WaitBudget::default();
         let mut shard = cell.shard.lock();
         loop {
             if shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut patience)?;
+                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
                 continue;
             }
             let now = self.time.now();
-            let known = match shard.lookup(key, hash, self.sealed_access()) {
+            let known = match shard.lookup(key, hash, self.run_access()) {
                 Lookup::Unknown => None,
                 Lookup::Known(known) if known.version.is_live(now) => {
                     return Ok((false, known.lsn));
@@ -190,7 +190,7 @@ impl Engine {
                 Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
                     MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut patience)
+                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
                     })?;
                     continue;
                 }
@@ -198,7 +198,7 @@ impl Engine {
             if entry.deadline <= now {
                 return Ok((false, None));
             }
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut patience)? {
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
                 continue;
             }
             // Not before an earlier, ended claim or a tombstone: it would not count against them.

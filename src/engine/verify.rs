@@ -4,8 +4,8 @@ use crate::engine::Engine;
 use crate::engine::stats::segments;
 use crate::error::{Error, Result};
 use crate::id::Key;
-use crate::run::{Merged, RunReader, SealedAccess};
-use crate::shard::{Lookup, SealedRun};
+use crate::run::{Merged, RunAccess, RunReader};
+use crate::shard::{Lookup, RunHandle};
 use crate::wal::Item;
 use serde::Serialize;
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct VerifyReport {
     pub segments: u64,
     /// Records of ids read in the log.
     pub log_records: u64,
-    /// Sealed runs read.
+    /// Flushed runs read.
     pub runs: u64,
     /// Blocks read.
     pub blocks: u64,
@@ -40,7 +40,7 @@ impl fmt::Display for VerifyReport {
         writeln!(f, "log       {} records in {}", self.log_records, segments(self.segments))?;
         writeln!(
             f,
-            "sealed    {} entries in {} blocks of {} runs",
+            "flushed   {} entries in {} blocks of {} runs",
             self.block_entries, self.blocks, self.runs
         )?;
         self.problems.iter().try_for_each(|problem| writeln!(f, "problem   {problem}"))?;
@@ -65,14 +65,14 @@ impl Engine {
         self.health.check()?;
         let mut report = VerifyReport::default();
         // Runs must not be replaced while they are read.
-        let _structure = self.structure.lock();
+        let _structure = self.compaction_lock.lock();
         for cell in &self.shards {
             let runs = cell.shard.lock().runs.clone();
             for run in &runs {
                 self.verify_run(run, &mut report);
             }
         }
-        let _nothing_is_removed = self.retention.read();
+        let _nothing_is_removed = self.segment_gc_lock.read();
         for number in self.log.segments() {
             report.segments += 1;
             match self.verify_segment(number, &mut report) {
@@ -84,7 +84,7 @@ impl Engine {
     }
 
     /// Every block is there and whole, every id is where its hash says, and its filter knows it (I2).
-    fn verify_run(&self, run: &SealedRun, report: &mut VerifyReport) {
+    fn verify_run(&self, run: &RunHandle, report: &mut VerifyReport) {
         report.runs += 1;
         let meta = &run.meta;
         let reader = RunReader::new(&*self.blocks, meta, self.seed, self.hasher);
@@ -110,7 +110,7 @@ impl Engine {
             uncovered.retain(|(hash, ns, id, version)| {
                 let key = Key { ns: *ns, id };
                 let mut shard = self.cell(*hash).shard.lock();
-                match shard.lookup(key, *hash, self.sealed_access()) {
+                match shard.lookup(key, *hash, self.run_access()) {
                     Lookup::Known(known) => known.version.join(*version) != known.version,
                     Lookup::Unknown => true,
                     Lookup::Damaged(..) => false,
@@ -135,13 +135,13 @@ impl Engine {
             }
             let hash = self.hash(key);
             // Of the blocks: that what is in the log is in the log needs no check.
-            let in_blocks = SealedAccess { in_log: None, ..self.sealed_access() };
+            let in_blocks = RunAccess { in_log: None, ..self.run_access() };
             let found = self.cell(hash).shard.lock().lookup(key, hash, in_blocks);
             match found {
                 Lookup::Known(known) if known.version.join(version) == known.version => {}
                 // Reported with its run already.
                 Lookup::Damaged(..) => {}
-                // Ended since: sealing leaves such out, and expiry drops them.
+                // Ended since: flushing leaves such out, and expiry drops them.
                 Lookup::Known(_) | Lookup::Unknown if version.is_spent(self.time.now()) => {}
                 Lookup::Known(_) | Lookup::Unknown => {
                     report.problem(format!("a record in segment {number} is not in the set"));

@@ -1,6 +1,6 @@
 //! Generations: claims grouped by when they end, so that a group can be dropped whole.
 
-use crate::expiry::{Verdict, verdict};
+use crate::expiry::{Liveness, liveness};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -65,8 +65,8 @@ impl GenId {
         Timestamp::from_millis(self.slot << self.class.0)
     }
 
-    pub(crate) fn verdict(self, now: Timestamp) -> Verdict {
-        verdict(self.end(), now)
+    pub(crate) fn liveness(self, now: Timestamp) -> Liveness {
+        liveness(self.end(), now)
     }
 
     pub(crate) fn class(self) -> Class {

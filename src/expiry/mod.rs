@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 
 /// What the clock says of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Liveness {
     /// The claim stands: the same id is a duplicate.
     Live,
     /// The claim has ended: the same id is seen for the first time again.
@@ -21,8 +21,8 @@ pub(crate) enum Verdict {
 
 /// A claim is live while `now < deadline` (I4). Whether it was swept already does not matter.
 #[inline]
-pub(crate) fn verdict(deadline: Timestamp, now: Timestamp) -> Verdict {
-    if now < deadline { Verdict::Live } else { Verdict::Expired }
+pub(crate) fn liveness(deadline: Timestamp, now: Timestamp) -> Liveness {
+    if now < deadline { Liveness::Live } else { Liveness::Expired }
 }
 
 #[cfg(test)]
@@ -32,8 +32,8 @@ mod tests {
     #[test]
     fn i4_live_while_now_is_before_the_deadline() {
         let at = Timestamp::from_millis;
-        assert_eq!(verdict(at(10), at(9)), Verdict::Live);
-        assert_eq!(verdict(at(10), at(10)), Verdict::Expired);
-        assert_eq!(verdict(Timestamp::NEVER, at(u64::MAX - 1)), Verdict::Live);
+        assert_eq!(liveness(at(10), at(9)), Liveness::Live);
+        assert_eq!(liveness(at(10), at(10)), Liveness::Expired);
+        assert_eq!(liveness(Timestamp::NEVER, at(u64::MAX - 1)), Liveness::Live);
     }
 }

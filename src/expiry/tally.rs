@@ -1,6 +1,6 @@
 //! Sums by generation: how much of something has ended, without looking at it.
 
-use crate::expiry::{GenId, Verdict};
+use crate::expiry::{GenId, Liveness};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ impl Tally {
 
     /// The sum over generations in which something may still be live.
     pub(crate) fn live(&self, now: Timestamp) -> u64 {
-        let live = self.sums.iter().filter(|(g, _)| g.verdict(now) == Verdict::Live);
+        let live = self.sums.iter().filter(|(g, _)| g.liveness(now) == Liveness::Live);
         live.map(|(_, n)| n).sum()
     }
 

@@ -6,7 +6,7 @@
 //! records of one id form a join semilattice: [`Version::join`] picks the greater one, and applying a
 //! record twice changes nothing.
 
-use crate::expiry::{Class, GenId, Verdict, verdict};
+use crate::expiry::{Class, GenId, Liveness, liveness};
 use crate::time::{Moment, Timestamp, Ttl};
 
 /// What one record says of one id.
@@ -49,13 +49,13 @@ impl Version {
     /// Whether the id is a duplicate by this record (I4).
     #[inline]
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
-        !self.is_tombstone() && verdict(self.deadline, now) == Verdict::Live
+        !self.is_tombstone() && liveness(self.deadline, now) == Liveness::Live
     }
 
     /// Whether the record can be dropped: nothing it says can matter from `now` on. Its generation
     /// decides, not its own deadline: it may stand before older records, which must go no later.
     pub(crate) fn is_spent(&self, now: Timestamp) -> bool {
-        self.generation().verdict(now) == Verdict::Expired
+        self.generation().liveness(now) == Liveness::Expired
     }
 
     /// The same record as the successor of another one: it ranks above it, and its generation ends no

@@ -31,7 +31,7 @@ const SPREAD: [u32; WORDS] = [
 #[repr(align(64))]
 struct Block([u64; WORDS]);
 
-/// Which ids may be sealed in a run. A copy is a pointer to the same blocks, and the pointer stands in
+/// Which ids may be flushed in a run. A copy is a pointer to the same blocks, and the pointer stands in
 /// the value itself: asking costs one miss of the cache, not a walk to it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
@@ -88,7 +88,7 @@ impl Filter {
 
     /// Reads a word of what [`may_contain`](Self::may_contain) would read. What it is means nothing.
     #[inline]
-    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
+    pub(crate) fn prefetch(&self, hash: IdHash) -> u64 {
         self.blocks[hash.filter_block(self.blocks.len() as u32)].0[0]
     }
 

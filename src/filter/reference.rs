@@ -47,7 +47,7 @@ impl Filter {
     /// Where its bits lie is its own affair.
     #[inline]
     #[expect(clippy::unused_self, reason = "called as ours is")]
-    pub(crate) fn touch(&self, _hash: IdHash) -> u64 {
+    pub(crate) fn prefetch(&self, _hash: IdHash) -> u64 {
         0
     }
 

@@ -31,7 +31,7 @@ pub(crate) fn encode(owner: FilterOwner, filter: &Filter) -> Vec<u8> {
     let mut body = Vec::with_capacity(16 + filter.bytes());
     body.extend_from_slice(&owner.bytes());
     filter.words().for_each(|word| body.extend_from_slice(&word.to_le_bytes()));
-    envelope::seal(MAGIC, VERSION, &body)
+    envelope::frame(MAGIC, VERSION, &body)
 }
 
 pub(crate) fn decode(path: &Path, owner: FilterOwner, bytes: &[u8]) -> Result<Filter> {

@@ -1,4 +1,4 @@
-//! The open set: ids not yet sealed, in memory, exact.
+//! The memtable: ids not yet flushed, in memory, exact.
 //!
 //! Entries stand one behind the other in one block of bytes; a hash table of 32-bit offsets finds them.
 //! A first-seen id touches one line of the table and the end of the block.
@@ -31,7 +31,7 @@ const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 
 /// An entry as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct OpenEntry<'a> {
+pub(crate) struct MemtableEntry<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
     /// The location after its id, in the record that made it so.
@@ -44,7 +44,7 @@ pub(crate) struct EntryOffset(u32);
 
 /// Ids and their versions, in memory.
 #[derive(Debug)]
-pub(crate) struct OpenSet {
+pub(crate) struct Memtable {
     table: OffsetTable,
     /// Entries up to `end`; behind it whatever there was.
     bytes: Vec<u8>,
@@ -55,7 +55,7 @@ pub(crate) struct OpenSet {
     tally: Tally,
 }
 
-impl OpenSet {
+impl Memtable {
     /// An empty set that calls itself full at about `bytes_max` bytes of memory.
     pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
         // The table has room for ids of 16 bytes.
@@ -82,7 +82,7 @@ impl OpenSet {
         self.end.saturating_sub(self.table.len() * HEAD)
     }
 
-    /// Whether sealing now would free most of it, because most has ended.
+    /// Whether flushing now would free most of it, because most has ended.
     pub(crate) fn is_mostly_dead(&self, now: Timestamp) -> bool {
         self.tally.dead(now) > self.tally.live(now)
     }
@@ -94,20 +94,20 @@ impl OpenSet {
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: Key<'_>, hash: IdHash) -> Option<OpenEntry<'_>> {
+    pub(crate) fn get(&self, key: Key<'_>, hash: IdHash) -> Option<MemtableEntry<'_>> {
         let found = self.table.find(hash.table(), |at| self.key_at(at) == key)?;
         Some(self.entry(found))
     }
 
     /// Reads a little of what [`get`](Self::get) would read first. What it is means nothing.
     #[inline]
-    pub(crate) fn touch(&self, hash: IdHash) -> u64 {
-        self.table.touch(hash.table())
+    pub(crate) fn prefetch(&self, hash: IdHash) -> u64 {
+        self.table.prefetch(hash.table())
     }
 
     /// Reads a byte of the id that [`get`](Self::get) would compare first, if there is one, after [`touch`](Self::touch).
     #[inline]
-    pub(crate) fn touch_entry(&self, hash: IdHash) -> u64 {
+    pub(crate) fn prefetch_entry(&self, hash: IdHash) -> u64 {
         let entry = self.table.first(hash.table());
         entry.and_then(|at| self.bytes.get(at as usize + HEAD)).map_or(0, |byte| u64::from(*byte))
     }
@@ -115,7 +115,7 @@ impl OpenSet {
     /// Reads a byte of where the next entry will end: what is written there is then not waited for by whoever unlocks
     /// the lock of the shard.
     #[inline]
-    pub(crate) fn touch_end(&self) -> u64 {
+    pub(crate) fn prefetch_end(&self) -> u64 {
         self.bytes.get(self.end + HEAD + 16).map_or(0, |byte| u64::from(*byte))
     }
 
@@ -171,7 +171,7 @@ impl OpenSet {
 
     #[cold]
     fn grow(&mut self, least: usize) {
-        assert!(u32::try_from(least).is_ok(), "an open set stays under 4 GB");
+        assert!(u32::try_from(least).is_ok(), "a memtable stays under 4 GB");
         // A little for a store that is hardly used, then all that it may take: to grow step by step would be a pause for
         // some claim each time. What was never written to of a large block is not taken yet.
         let next = match self.bytes.len() {
@@ -202,7 +202,7 @@ impl OpenSet {
 
     /// All entries, in the order in which they came: from one end of the block to the other, which is
     /// how memory likes to be read.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = OpenEntry<'_>> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = MemtableEntry<'_>> {
         let mut at = 0;
         let entries = std::iter::from_fn(move || {
             let entry = (at < self.end).then(|| (at, self.entry(at as u32)))?;
@@ -226,7 +226,7 @@ impl OpenSet {
         key_in(&self.bytes, at)
     }
 
-    fn entry(&self, at: u32) -> OpenEntry<'_> {
+    fn entry(&self, at: u32) -> MemtableEntry<'_> {
         let head = &self.bytes[at as usize..at as usize + HEAD];
         let version = Version {
             first_seen: Timestamp::from_millis(u64_in(head, 0)),
@@ -234,7 +234,7 @@ impl OpenSet {
             class: Class(head[30]),
             step: u16::from_le_bytes([head[32], head[33]]),
         };
-        OpenEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
+        MemtableEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
     }
 }
 
@@ -274,7 +274,7 @@ mod tests {
     fn i3_ids_are_compared_byte_for_byte_also_when_every_hash_is_equal() {
         let hasher = IdHasher::new(Seed([1; 16]));
         let hash = IdHash::from_parts(7, 7);
-        let mut set = OpenSet::new(hasher, 1 << 20);
+        let mut set = Memtable::new(hasher, 1 << 20);
         // More than stand in one line of the table.
         let ids: Vec<Vec<u8>> =
             (0..40).map(|i| vec![b'a' + i % 20; 1 + usize::from(i) / 20]).collect();
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn entries_are_replaced_removed_and_listed() {
         let hasher = IdHasher::new(Seed([1; 16]));
-        let mut set = OpenSet::new(hasher, 1 << 12);
+        let mut set = Memtable::new(hasher, 1 << 12);
         let count = if cfg!(miri) { 200 } else { 1000 };
         for i in 0..count as u32 {
             let id = i.to_le_bytes();
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn what_is_removed_from_the_end_takes_no_memory() {
         let hasher = IdHasher::new(Seed([1; 16]));
-        let mut set = OpenSet::new(hasher, 1 << 12);
+        let mut set = Memtable::new(hasher, 1 << 12);
         let count = if cfg!(miri) { 50 } else { 500 };
         let ids: Vec<[u8; 4]> = (0..count).map(u32::to_le_bytes).collect();
         let ended = Timestamp::from_millis(1 << 40);

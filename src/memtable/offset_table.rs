@@ -64,7 +64,7 @@ impl OffsetTable {
 
     /// Reads a word of the line in which a search begins. What it is means nothing.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u64 {
+    pub(super) fn prefetch(&self, hash: u64) -> u64 {
         u64::from(self.lines[self.home(hash)].passed)
     }
 

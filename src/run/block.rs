@@ -9,7 +9,9 @@ use crate::id::NsId;
 use crate::id::{Key, Seed};
 #[cfg(any(test, feature = "fuzzing"))]
 use crate::run::columns::crc;
-use crate::run::columns::{BlockDamage, Columns, Entries, Kind, count_of, expected, outward, seal};
+use crate::run::columns::{
+    BlockDamage, Columns, Entries, Kind, count_of, expected, outward, put_checksum,
+};
 
 /// Collects the entries of one block.
 #[derive(Debug, Default)]
@@ -28,7 +30,7 @@ impl BlockWriter {
     pub(super) fn block(&self, id: BlockId, seed: Seed) -> (Vec<u8>, &Entries) {
         let mut out = self.entries.encode(id, None, self.ids.len());
         out.extend_from_slice(&self.ids);
-        seal(seed, &mut out);
+        put_checksum(seed, &mut out);
         (out, &self.entries)
     }
 

@@ -74,7 +74,7 @@ impl BlockCache {
     /// Reads a little of what finding an id in the block at `spot` reads, one step deeper than the step before. Each
     /// step needs what the one before it has loaded. `position` is that of the id in the block, in 1/2^32 of its length.
     #[inline]
-    pub(crate) fn touch(&self, step: Step, spot: u32, position: u32, id_bytes: usize) -> u64 {
+    pub(crate) fn prefetch(&self, step: Step, spot: u32, position: u32, id_bytes: usize) -> u64 {
         let bytes = &self.slots[spot as usize].bytes;
         let byte = |at: usize| bytes.get(at).map_or(0, |byte| u64::from(*byte));
         match step {

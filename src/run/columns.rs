@@ -43,7 +43,7 @@ pub(super) fn crc(seed: Seed, bytes: &[u8]) -> u32 {
 }
 
 /// Writes the checksum into its place.
-pub(super) fn seal(seed: Seed, out: &mut [u8]) {
+pub(super) fn put_checksum(seed: Seed, out: &mut [u8]) {
     let crc = crc(seed, &out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
 }

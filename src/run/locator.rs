@@ -23,7 +23,7 @@ use crate::expiry::{Class, Version};
 use crate::id::{IdHash, Key, Seed};
 use crate::limits::SEGMENT_BYTES;
 use crate::run::columns::{
-    BlockDamage, Columns, Entries, Kind, expected, outward, seal, uint, width,
+    BlockDamage, Columns, Entries, Kind, expected, outward, put_checksum, uint, width,
 };
 use crate::wal::{IdsInLog, Lsn};
 
@@ -68,7 +68,7 @@ impl LocatorWriter {
         for location in &self.locations {
             out.extend_from_slice(&number(location).to_le_bytes()[..width]);
         }
-        seal(seed, &mut out);
+        put_checksum(seed, &mut out);
         self.tags.clear();
         self.locations.clear();
         out
@@ -192,7 +192,7 @@ pub(crate) fn fuzz_locator(data: &[u8]) {
     let (id, seed) = (BlockId { run: 0, bucket: 0 }, Seed([7; 16]));
     let mut good = data.to_vec();
     if good.len() >= 4 {
-        seal(seed, &mut good);
+        put_checksum(seed, &mut good);
     }
     // There is nothing in this log: an id is absent, or it is not known.
     let ids = IdsInLog::new(crate::sync::Arc::new(SimDisk::new()), "/log".into());
@@ -384,7 +384,7 @@ mod tests {
             for value in [0, 1, 0x7f, 0xff] {
                 let mut bad = scene.locator.clone();
                 bad[at] = value;
-                seal(SEED, &mut bad);
+                put_checksum(SEED, &mut bad);
                 let opened = LocatorReader::open(&bad, ID, scene.versions[0].class, SEED);
                 let Ok(reader) = opened else { continue };
                 for (ns, id) in &scene.keys {

@@ -187,7 +187,7 @@ impl LocatorFileWriter {
         }
         let mut body = owner_bytes(self.store, self.run).to_vec();
         self.starts.iter().for_each(|start| body.extend_from_slice(&start.to_le_bytes()));
-        let head = envelope::seal(MAGIC, VERSION, &body);
+        let head = envelope::frame(MAGIC, VERSION, &body);
         self.file.write_all_at(&head, 0).map_err(|e| Error::io("write", &self.path, e))?;
         Ok(LocatorFile { run: self.run, starts: self.starts.into() })
     }
@@ -271,7 +271,7 @@ mod tests {
         let mut body = owner_bytes(7, 1).to_vec();
         let starts = [56, 64, 64 + LOCATOR_BYTES_MAX + 1, u32::MAX];
         starts.iter().for_each(|start: &u32| body.extend_from_slice(&start.to_le_bytes()));
-        let head = envelope::seal(MAGIC, VERSION, &body);
+        let head = envelope::frame(MAGIC, VERSION, &body);
         let file = disk.create_new(&files.path(1)).expect("creates");
         file.write_all_at(&[head, vec![7; 100]].concat(), 0).expect("writes");
         let forged = files.open(1, 3).expect("its checksum is good");

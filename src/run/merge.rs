@@ -1,10 +1,10 @@
 //! Merging: several sources in hash order become one, and of the records of one id the one that counts
-//! is kept. Serves sealing (one source), merging runs, and export.
+//! is kept. Serves flushing (one source), merging runs, and export.
 
 use crate::blocks::BlockFault;
 use crate::expiry::Version;
 use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::memtable::OpenSet;
+use crate::memtable::Memtable;
 use crate::run::RunReader;
 use crate::wal::Lsn;
 use std::ops::{Deref, DerefMut};
@@ -50,7 +50,7 @@ pub(crate) struct Merged<'a> {
     pub(crate) location: Option<Lsn>,
 }
 
-/// Memory for one open set, kept from one sealing to the next: fresh pages would cost a fault each.
+/// Memory for one memtable, kept from one flush to the next: fresh pages would cost a fault each.
 #[derive(Debug, Default)]
 pub(crate) struct MergeScratch(Part);
 
@@ -105,7 +105,7 @@ impl Part {
         self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, location });
     }
 
-    fn copy(&mut self, set: &OpenSet, hasher: IdHasher, keep: impl Fn(&Version) -> bool) {
+    fn copy(&mut self, set: &Memtable, hasher: IdHasher, keep: impl Fn(&Version) -> bool) {
         self.reserve(set.len(), set.id_bytes());
         for entry in set.iter().filter(|e| keep(&e.version)) {
             let (hash, location) = (hasher.hash(entry.key), Some(entry.lsn));
@@ -142,10 +142,10 @@ impl Part {
         Some(Merged { hash, key: self.key(entry), version, location })
     }
 
-    /// Begins to load the next entries, and then their ids, a group at a time. An open set of megabytes is in no
-    /// near cache, and to wait for each entry and each id alone took two fifths of sealing.
+    /// Begins to load the next entries, and then their ids, a group at a time. A memtable of megabytes is in no
+    /// near cache, and to wait for each entry and each id alone took two fifths of flushing.
     #[inline]
-    fn touch_ahead(&mut self) {
+    fn prefetch_ahead(&mut self) {
         if self.next < self.touched {
             return;
         }
@@ -176,17 +176,17 @@ impl<'a> Source<'a> {
         Self { run: Some(run), bucket: 0, part: PartMemory::Own(Part::default()) }
     }
 
-    /// The entries of an open set. They are copied: a lock need not be held.
-    pub(crate) fn open_set(set: &OpenSet, hasher: IdHasher) -> Self {
+    /// The entries of a memtable. They are copied: a lock need not be held.
+    pub(crate) fn memtable(set: &Memtable, hasher: IdHasher) -> Self {
         let mut part = Part::default();
         part.copy(set, hasher, |_| true);
         Self { run: None, bucket: 0, part: PartMemory::Own(part) }
     }
 
-    /// The entries of an open set for which `keep` says so, copied into `scratch`.
-    pub(crate) fn open_set_in(
+    /// The entries of a memtable for which `keep` says so, copied into `scratch`.
+    pub(crate) fn memtable_in(
         scratch: &'a mut MergeScratch,
-        set: &OpenSet,
+        set: &Memtable,
         hasher: IdHasher,
         keep: impl Fn(&Version) -> bool,
     ) -> Self {
@@ -276,7 +276,7 @@ impl<'a> MergeCursor<'a> {
         let bound = others.filter_map(|(_, s)| s.part.order()).min();
         let part = &mut *self.sources[source].part;
         loop {
-            part.touch_ahead();
+            part.prefetch_ahead();
             let Some(entry) = part.peek() else { break };
             if bound.is_some_and(|bound| entry.hash.order() >= bound) {
                 break;

@@ -1,4 +1,4 @@
-//! A run: the ids of one shard and one generation that were sealed together, in hash order, cut into
+//! A run: the ids of one shard and one generation that were flushed together, in hash order, cut into
 //! blocks. A run never changes. Its number is never used again, and every bucket of it exists, so a
 //! block that is not there was lost (I10).
 
@@ -78,9 +78,9 @@ impl RunSize {
     }
 }
 
-/// What reading sealed ids needs, for every run the same.
+/// What reading flushed ids needs, for every run the same.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SealedAccess<'a> {
+pub(crate) struct RunAccess<'a> {
     pub(crate) store: &'a dyn BlockStore,
     pub(crate) seed: Seed,
     /// Where there is a log, and locator files that lead into it.
@@ -96,7 +96,7 @@ pub(crate) struct InLog<'a> {
 
 /// One run, as it is read.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct SealedIds<'a> {
+pub(crate) struct RunIds<'a> {
     pub(crate) meta: &'a RunMeta,
     /// Small runs have none.
     pub(crate) locators: Option<&'a LocatorFile>,
@@ -112,14 +112,14 @@ pub(crate) struct FoundInRun {
 /// Looks an id up in one run: in one block that is in memory, or else in a locator and in the log, or else in one
 /// block of the block store. A fault says that the block must be healed first. `block` is memory to be used again.
 pub(crate) fn find_in_run(
-    access: SealedAccess<'_>,
+    access: RunAccess<'_>,
     cache: &mut BlockCache,
     locator: &mut Vec<u8>,
-    run: SealedIds<'_>,
+    run: RunIds<'_>,
     key: Key<'_>,
     hash: IdHash,
 ) -> Result<FoundInRun, BlockFault> {
-    let SealedIds { meta, locators } = run;
+    let RunIds { meta, locators } = run;
     let (id, position) =
         (meta.block(hash.bucket(meta.buckets)), hash.position_in_block(meta.buckets));
     let class = meta.generation.class();

@@ -1,4 +1,4 @@
-//! A shard: open set, filters and runs of the ids whose hash leads here.
+//! A shard: memtable, filters and runs of the ids whose hash leads here.
 //!
 //! A plain struct: it knows nothing of threads, and the engine owns its lock. It is the only place that
 //! sees both filters and runs, and keeps them in step (I2): a run enters together with its filter.
@@ -8,12 +8,12 @@ mod reserved;
 pub(crate) use reserved::{HeldKey, ReservedSet};
 
 use crate::blocks::BlockId;
-use crate::expiry::{Verdict, Version};
+use crate::expiry::{Liveness, Version};
 use crate::filter::Filter;
 use crate::id::{IdHash, IdHasher, Key};
-use crate::memtable::{EntryOffset, OpenEntry, OpenSet};
+use crate::memtable::{EntryOffset, Memtable, MemtableEntry};
 use crate::run::{
-    BlockCache, KeptBlocks, LocatorFile, RunMeta, SealedAccess, SealedIds, Step, find_in_run,
+    BlockCache, KeptBlocks, LocatorFile, RunAccess, RunIds, RunMeta, Step, find_in_run,
 };
 use crate::sync::Arc;
 use crate::time::Timestamp;
@@ -21,7 +21,7 @@ use crate::wal::Lsn;
 
 /// A run, its filter, and where its ids stand in the log.
 #[derive(Debug, Clone)]
-pub(crate) struct SealedRun {
+pub(crate) struct RunHandle {
     pub(crate) meta: Arc<RunMeta>,
     pub(crate) filter: Filter,
     pub(crate) locators: Option<Arc<LocatorFile>>,
@@ -30,7 +30,7 @@ pub(crate) struct SealedRun {
 /// A run that was just built, and blocks of it to keep in memory.
 #[derive(Debug)]
 pub(crate) struct BuiltRun {
-    pub(crate) run: SealedRun,
+    pub(crate) run: RunHandle,
     pub(crate) kept: KeptBlocks,
 }
 
@@ -38,9 +38,9 @@ pub(crate) struct BuiltRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) version: Version,
-    /// The location after the id in its record; `None` for a sealed one, whose record is on disk already.
+    /// The location after the id in its record; `None` for a flushed one, whose record is on disk already.
     pub(crate) lsn: Option<Lsn>,
-    /// Whether it stands in the open set, so that a new version goes in its place.
+    /// Whether it stands in the memtable, so that a new version goes in its place.
     pub(crate) in_open: bool,
 }
 
@@ -68,27 +68,27 @@ pub(crate) struct ShardCounts {
 
 #[derive(Debug)]
 pub(crate) struct Shard {
-    pub(crate) open: OpenSet,
-    /// The set before, while it is sealed in the background; it is read, never written.
-    pub(crate) sealing: Option<Sealing>,
-    pub(crate) runs: Vec<SealedRun>,
+    pub(crate) memtable: Memtable,
+    /// The set before, while it is flushed in the background; it is read, never written.
+    pub(crate) frozen: Option<FrozenMemtable>,
+    pub(crate) runs: Vec<RunHandle>,
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: BlockCache,
     /// Memory for the locator that a look-up reads.
     locator: Vec<u8>,
-    /// How often the open set was frozen.
+    /// How often the memtable was frozen.
     freezes: u64,
     /// An empty set with its memory, for the next freeze.
-    spare: Option<OpenSet>,
+    spare: Option<Memtable>,
     hasher: IdHasher,
     open_bytes_max: usize,
 }
 
-/// A frozen open set.
+/// A frozen memtable.
 #[derive(Debug, Clone)]
-pub(crate) struct Sealing {
-    pub(crate) set: Arc<OpenSet>,
+pub(crate) struct FrozenMemtable {
+    pub(crate) set: Arc<Memtable>,
     /// Every record of this shard before this location is in `set` or in a run.
     pub(crate) upto: Lsn,
 }
@@ -96,8 +96,8 @@ pub(crate) struct Sealing {
 impl Shard {
     pub(crate) fn new(hasher: IdHasher, open_bytes_max: usize, cache_bytes_max: usize) -> Self {
         Self {
-            open: OpenSet::new(hasher, open_bytes_max),
-            sealing: None,
+            memtable: Memtable::new(hasher, open_bytes_max),
+            frozen: None,
             runs: Vec::new(),
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
@@ -112,61 +112,57 @@ impl Shard {
 
     /// Finds the record that counts.
     ///
-    /// What is in the open set was put there by somebody who had looked at everything below, so it is
-    /// never older than what is sealed, and the search can end there. Among runs the order is not
+    /// What is in the memtable was put there by somebody who had looked at everything below, so it is
+    /// never older than what is flushed, and the search can end there. Among runs the order is not
     /// known, and the records are joined.
     #[inline]
-    pub(crate) fn lookup(
-        &mut self,
-        key: Key<'_>,
-        hash: IdHash,
-        sealed: SealedAccess<'_>,
-    ) -> Lookup {
-        self.touch(hash);
-        self.lookup_touched(key, hash, sealed, 0)
+    pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, access: RunAccess<'_>) -> Lookup {
+        self.prefetch(hash);
+        self.lookup_prefetched(key, hash, access, 0)
     }
 
     /// [`lookup`](Self::lookup) after [`touch`](Self::touch). The filters of the runs before `first` have said no.
     #[inline]
-    pub(crate) fn lookup_touched(
+    pub(crate) fn lookup_prefetched(
         &mut self,
         key: Key<'_>,
         hash: IdHash,
-        sealed: SealedAccess<'_>,
+        access: RunAccess<'_>,
         first: usize,
     ) -> Lookup {
-        if let Some(entry) = self.open.get(key, hash) {
+        if let Some(entry) = self.memtable.get(key, hash) {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: true });
         }
-        if let Some(sealing) = &self.sealing
-            && let Some(entry) = sealing.set.get(key, hash)
+        if let Some(frozen) = &self.frozen
+            && let Some(entry) = frozen.set.get(key, hash)
         {
             let lsn = Some(entry.lsn);
             return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
         }
-        self.lookup_sealed(key, hash, sealed, first)
+        self.lookup_in_runs(key, hash, access, first)
     }
 
     /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
     /// for memory once, and not for each filter in turn.
     #[inline]
-    pub(crate) fn touch(&self, hash: IdHash) {
-        let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch(hash));
-        let unsealed = self.open.touch(hash) ^ self.open.touch_end() ^ sealing;
-        let touched = self.runs.iter().fold(unsealed, |sum, run| sum ^ run.filter.touch(hash));
+    pub(crate) fn prefetch(&self, hash: IdHash) {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch(hash));
+        let unflushed = self.memtable.prefetch(hash) ^ self.memtable.prefetch_end() ^ frozen;
+        let prefetched =
+            self.runs.iter().fold(unflushed, |sum, run| sum ^ run.filter.prefetch(hash));
         // It means nothing, but unless it is used the compiler leaves the reading out.
-        std::hint::black_box(touched);
+        std::hint::black_box(prefetched);
     }
 
-    /// Begins to load the id that a look-up would compare first in each open set, after [`touch`](Self::touch).
+    /// Begins to load the id that a look-up would compare first in each memtable, after [`touch`](Self::touch).
     #[inline]
-    pub(crate) fn touch_entry(&self, hash: IdHash) {
-        let sealing = self.sealing.as_ref().map_or(0, |sealing| sealing.set.touch_entry(hash));
-        std::hint::black_box(self.open.touch_entry(hash) ^ sealing);
+    pub(crate) fn prefetch_entry(&self, hash: IdHash) {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch_entry(hash));
+        std::hint::black_box(self.memtable.prefetch_entry(hash) ^ frozen);
     }
 
-    /// The first run whose filter says "maybe", or as many as there are: for [`lookup_touched`](Self::lookup_touched).
+    /// The first run whose filter says "maybe", or as many as there are: for [`lookup_prefetched`](Self::lookup_prefetched).
     #[inline]
     pub(crate) fn first_run(&self, hash: IdHash) -> usize {
         let first = self.runs.iter().position(|run| run.filter.may_contain(hash));
@@ -184,42 +180,42 @@ impl Shard {
 
     /// Begins to load one step of what a block in memory takes.
     #[inline]
-    pub(crate) fn touch_block(&self, step: Step, (spot, position): (u32, u32), id_bytes: usize) {
-        std::hint::black_box(self.cache.touch(step, spot, position, id_bytes));
+    pub(crate) fn prefetch_block(&self, step: Step, (spot, position): (u32, u32), id_bytes: usize) {
+        std::hint::black_box(self.cache.prefetch(step, spot, position, id_bytes));
     }
 
     /// Begins to load what [`lookup_again`](Self::lookup_again) will read.
     #[inline]
-    pub(crate) fn touch_open(&self, hash: IdHash) {
-        std::hint::black_box(self.open.touch(hash));
+    pub(crate) fn prefetch_memtable(&self, hash: IdHash) {
+        std::hint::black_box(self.memtable.prefetch(hash));
     }
 
     /// As [`lookup`](Self::lookup), for an id of which nothing was known when there had been so many freezes. What has
-    /// come since then stands in the open set, unless that was frozen in between.
+    /// come since then stands in the memtable, unless that was frozen in between.
     pub(crate) fn lookup_again(
         &mut self,
         key: Key<'_>,
         hash: IdHash,
         freezes: u64,
-        sealed: SealedAccess<'_>,
+        access: RunAccess<'_>,
     ) -> Lookup {
         if self.freezes != freezes {
-            return self.lookup(key, hash, sealed);
+            return self.lookup(key, hash, access);
         }
-        let known = |entry: OpenEntry<'_>| Known {
+        let known = |entry: MemtableEntry<'_>| Known {
             version: entry.version,
             lsn: Some(entry.lsn),
             in_open: true,
         };
-        self.open.get(key, hash).map(known).map_or(Lookup::Unknown, Lookup::Known)
+        self.memtable.get(key, hash).map(known).map_or(Lookup::Unknown, Lookup::Known)
     }
 
     #[inline]
-    fn lookup_sealed(
+    fn lookup_in_runs(
         &mut self,
         key: Key<'_>,
         hash: IdHash,
-        sealed: SealedAccess<'_>,
+        access: RunAccess<'_>,
         first: usize,
     ) -> Lookup {
         self.counts.probes += self.runs.len() as u64;
@@ -228,8 +224,8 @@ impl Shard {
             if !run.filter.may_contain(hash) {
                 continue;
             }
-            let ids = SealedIds { meta: &run.meta, locators: run.locators.as_deref() };
-            let looked = find_in_run(sealed, &mut self.cache, &mut self.locator, ids, key, hash);
+            let ids = RunIds { meta: &run.meta, locators: run.locators.as_deref() };
+            let looked = find_in_run(access, &mut self.cache, &mut self.locator, ids, key, hash);
             let here = match looked {
                 Ok(here) => here,
                 Err(fault) => return Lookup::Damaged(Arc::clone(&run.meta), fault.what),
@@ -248,7 +244,7 @@ impl Shard {
     }
 
     /// Puts a version that counts. `known` is what [`lookup`](Self::lookup) has just answered. Answers where in the
-    /// open set it stands.
+    /// memtable it stands.
     #[inline]
     pub(crate) fn put(
         &mut self,
@@ -259,9 +255,9 @@ impl Shard {
         known: Option<Known>,
     ) -> EntryOffset {
         if known.is_some_and(|known| known.in_open) {
-            self.open.put(key, hash, version, lsn)
+            self.memtable.put(key, hash, version, lsn)
         } else {
-            self.open.insert_new(key, hash, version, lsn)
+            self.memtable.insert_new(key, hash, version, lsn)
         }
     }
 
@@ -273,9 +269,9 @@ impl Shard {
         hash: IdHash,
         version: Version,
         lsn: Lsn,
-        sealed: SealedAccess<'_>,
+        access: RunAccess<'_>,
     ) -> Result<(), String> {
-        let known = match self.lookup(key, hash, sealed) {
+        let known = match self.lookup(key, hash, access) {
             Lookup::Unknown => None,
             Lookup::Known(known) => Some(known),
             Lookup::Damaged(_, fault) => return Err(fault),
@@ -286,35 +282,35 @@ impl Shard {
         Ok(())
     }
 
-    /// Freezes the open set for sealing and starts a new one. Only when no other is being sealed.
+    /// Freezes the memtable for flushing and starts a new one. Only when no other is being flushed.
     pub(crate) fn freeze(&mut self, upto: Lsn) {
-        debug_assert!(self.sealing.is_none(), "one set is sealed at a time");
+        debug_assert!(self.frozen.is_none(), "one set is flushed at a time");
         let fresh = self.spare.take();
-        let fresh = fresh.unwrap_or_else(|| OpenSet::new(self.hasher, self.open_bytes_max));
-        let set = Arc::new(std::mem::replace(&mut self.open, fresh));
-        self.sealing = Some(Sealing { set, upto });
+        let fresh = fresh.unwrap_or_else(|| Memtable::new(self.hasher, self.open_bytes_max));
+        let set = Arc::new(std::mem::replace(&mut self.memtable, fresh));
+        self.frozen = Some(FrozenMemtable { set, upto });
         self.freezes += 1;
     }
 
-    /// How often the open set was frozen, for [`lookup_again`](Self::lookup_again).
+    /// How often the memtable was frozen, for [`lookup_again`](Self::lookup_again).
     pub(crate) fn freezes(&self) -> u64 {
         self.freezes
     }
 
     /// The frozen set is in these runs now.
-    pub(crate) fn sealed(&mut self, runs: Vec<SealedRun>) {
+    pub(crate) fn flushed(&mut self, runs: Vec<RunHandle>) {
         self.runs.extend(runs);
-        self.sealing = None;
+        self.frozen = None;
     }
 
-    /// Takes back a set that is sealed and that nobody reads any more.
-    pub(crate) fn reuse(&mut self, set: OpenSet) {
+    /// Takes back a set that is flushed and that nobody reads any more.
+    pub(crate) fn reuse(&mut self, set: Memtable) {
         debug_assert!(set.is_empty(), "emptying it takes time, and here a lock is held");
         self.spare = Some(set);
     }
 
     /// Replaces runs by what they were merged into, or drops them.
-    pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<SealedRun>) {
+    pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<RunHandle>) {
         self.runs.retain(|run| !gone.contains(&run.meta.id));
         self.cache.retain_runs(|run| !gone.contains(&run));
         self.runs.extend(new);
@@ -322,7 +318,7 @@ impl Shard {
 
     /// Runs of which nothing is live any more.
     pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
-        let dead = |run: &&SealedRun| run.meta.generation.verdict(now) == Verdict::Expired;
+        let dead = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Expired;
         self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
     }
 
@@ -346,10 +342,10 @@ impl Shard {
     }
 
     /// Ids in memory, frozen ones included, and the bytes that they take.
-    pub(crate) fn unsealed(&self) -> (usize, usize) {
-        let frozen = self.sealing.as_ref().map(|s| (s.set.len(), s.set.memory()));
+    pub(crate) fn unflushed(&self) -> (usize, usize) {
+        let frozen = self.frozen.as_ref().map(|s| (s.set.len(), s.set.memory()));
         let (ids, bytes) = frozen.unwrap_or_default();
-        (self.open.len() + ids, self.open.memory() + bytes)
+        (self.memtable.len() + ids, self.memtable.memory() + bytes)
     }
 }
 

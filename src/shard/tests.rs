@@ -11,30 +11,30 @@ use std::collections::HashMap;
 
 const SEED: Seed = Seed([6; 16]);
 
-fn seal(shard: &mut Shard, blocks: &MemoryBlocks, run: u64) {
+fn flush(shard: &mut Shard, blocks: &MemoryBlocks, run: u64) {
     shard.freeze(Lsn(1));
-    let set = shard.sealing.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
+    let set = shard.frozen.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
     let mut size = RunSize::default();
     set.iter().for_each(|e| size.add(e.key));
     let mut writer = RunWriter::new(blocks, SEED, run, 0, GenId::FOREVER, size, 1, 0);
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
-    let source = Source::open_set(&set, hasher);
+    let source = Source::memtable(&set, hasher);
     let merged = MergeCursor::new(vec![source]).for_each(|entry| {
         filter.insert(entry.hash);
         writer.push(entry)
     });
     merged.expect("memory does not fail");
     let meta = writer.finish().expect("memory does not fail").meta;
-    let run = SealedRun { meta: Arc::new(meta), filter: filter.finish(), locators: None };
-    shard.sealed(vec![run]);
+    let run = RunHandle { meta: Arc::new(meta), filter: filter.finish(), locators: None };
+    shard.flushed(vec![run]);
 }
 
 #[test]
 fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     let hasher = IdHasher::new(SEED);
     let blocks = MemoryBlocks::default();
-    let access = SealedAccess { store: &blocks, seed: SEED, in_log: None };
+    let access = RunAccess { store: &blocks, seed: SEED, in_log: None };
     let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
     let mut model: HashMap<u64, u64> = HashMap::new();
     let mut x = 1u64;
@@ -58,7 +58,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
             (answer, expected) => panic!("step {step}: {answer:?}, expected {expected:?}"),
         }
         if step % (ids / 4) == ids / 4 - 1 {
-            seal(&mut shard, &blocks, step);
+            flush(&mut shard, &blocks, step);
         }
     }
     assert!(shard.runs.len() > 10 && shard.counts.block_reads > 0);
@@ -69,7 +69,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
 fn i1_what_came_since_an_id_was_reserved_is_found() {
     let hasher = IdHasher::new(SEED);
     let blocks = MemoryBlocks::default();
-    let access = SealedAccess { store: &blocks, seed: SEED, in_log: None };
+    let access = RunAccess { store: &blocks, seed: SEED, in_log: None };
     let key = Key { ns: NsId(0), id: b"x" };
     let hash = hasher.hash(key);
     let version = Version::claim(Timestamp::from_millis(7), Ttl::FOREVER);
@@ -81,7 +81,7 @@ fn i1_what_came_since_an_id_was_reserved_is_found() {
         match moves {
             0 => {}
             1 => shard.freeze(Lsn(2)),
-            _ => seal(&mut shard, &blocks, 3),
+            _ => flush(&mut shard, &blocks, 3),
         }
         match shard.lookup_again(key, hash, freezes, access) {
             Lookup::Known(known) => {
@@ -102,14 +102,14 @@ fn records_applied_in_any_order_give_the_same_answer() {
     let short = Version::claim(at(8), Ttl::from_millis(10));
     let records = [long, grave, short];
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
-        for seal_after in 0..3 {
+        for flush_after in 0..3 {
             let blocks = MemoryBlocks::default();
-            let access = SealedAccess { store: &blocks, seed: SEED, in_log: None };
+            let access = RunAccess { store: &blocks, seed: SEED, in_log: None };
             let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
             for (n, i) in order.into_iter().enumerate() {
                 shard.apply(key, hasher.hash(key), records[i], Lsn(1), access).expect("no damage");
-                if n == seal_after {
-                    seal(&mut shard, &blocks, n as u64);
+                if n == flush_after {
+                    flush(&mut shard, &blocks, n as u64);
                 }
             }
             let Lookup::Known(known) = shard.lookup(key, hasher.hash(key), access) else {

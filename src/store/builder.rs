@@ -52,11 +52,11 @@ impl Builder {
         self.set(|s| s.shards = Some(shards))
     }
 
-    /// Bytes of memory for unsealed ids and for blocks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
+    /// Bytes of memory for unflushed ids and for blocks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
     /// least. Nothing of it is taken before it is used.
     ///
-    /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each sealed id; what sled keeps beyond
-    /// its share and what sealing, merging and the allocator need, some 60 to 80 MB with a small budget and more with many ids;
+    /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each flushed id; what sled keeps beyond
+    /// its share and what flushing, merging and the allocator need, some 60 to 80 MB with a small budget and more with many ids;
     /// and pages of the log that are mapped, which the system can take back.
     pub fn memory_budget(self, bytes: usize) -> Self {
         self.set(|s| s.memory_budget = bytes)
@@ -134,10 +134,10 @@ impl Builder {
         self.set(|s| s.background = background)
     }
 
-    /// For tests: the bound of one open set in bytes. Small ones are sealed often.
+    /// For tests: the bound of one memtable in bytes. Small ones are flushed often.
     #[doc(hidden)]
-    pub fn open_set_bytes(self, bytes: usize) -> Self {
-        self.set(|s| s.open_set_bytes = Some(bytes))
+    pub fn memtable_bytes(self, bytes: usize) -> Self {
+        self.set(|s| s.memtable_bytes = Some(bytes))
     }
 
     /// For tests: the ids from which a run gets a locator file on.

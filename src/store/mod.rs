@@ -464,7 +464,7 @@ impl Store {
         self.engine().run_background()
     }
 
-    /// For tests: freezes every open set, so that the next [`run_background`](Self::run_background) seals it.
+    /// For tests: freezes every memtable, so that the next [`run_background`](Self::run_background) flushes it.
     #[doc(hidden)]
     pub fn freeze(&self) {
         if self.engine().check_home().is_ok() {

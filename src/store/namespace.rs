@@ -178,7 +178,7 @@ impl Namespace {
         // Made before the wait: if that fails, dropping it releases the ids.
         let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
         if let Some(lsn) = lsn {
-            self.engine().settle(spec.durability, lsn, false)?;
+            self.engine().await_durable(spec.durability, lsn, false)?;
         }
         Ok(reservation)
     }

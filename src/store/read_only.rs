@@ -52,7 +52,7 @@ impl ReadOnly {
         self.inspector.verify()
     }
 
-    /// What the store holds. Of the log, what is sealed is not read.
+    /// What the store holds. Of the log, what is flushed is not read.
     ///
     /// # Errors
     ///

@@ -97,7 +97,7 @@ impl Look {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ClockJudgement {
     /// Plausible: engine time follows the wall, or waits for it if it is a little behind.
     Believe,
     /// Too far behind to wait for.
@@ -110,28 +110,32 @@ enum Verdict {
     Settled,
 }
 
-fn judge(look: &Look, bounds: Bounds) -> Verdict {
+fn judge(look: &Look, bounds: Bounds) -> ClockJudgement {
     let is_small = look.wall <= look.expected.saturating_add(bounds.jump_ms_max);
     let is_step = look.wall > look.due;
     if !is_small || (is_step && look.refill_after(look.wall) > bounds.refill_ms()) {
-        let Some((wall, elapsed)) = look.suspect else { return Verdict::Jumped };
+        let Some((wall, elapsed)) = look.suspect else { return ClockJudgement::Jumped };
         let since = look.elapsed.saturating_sub(elapsed);
         if look.wall.abs_diff(wall.saturating_add(since)) > bounds.jump_ms_max {
-            Verdict::Jumped
+            ClockJudgement::Jumped
         } else if since < bounds.settle_ms {
-            Verdict::Held
+            ClockJudgement::Held
         } else {
-            Verdict::Settled
+            ClockJudgement::Settled
         }
     } else if look.wall.saturating_add(bounds.jump_ms_max) < look.last {
-        Verdict::Coast
+        ClockJudgement::Coast
     } else {
-        Verdict::Believe
+        ClockJudgement::Believe
     }
 }
 
 /// Judges the wall clock at an opening by what the last closing (or the last record) wrote down.
-fn judge_resume(mark: TimeMark, clocks: (u64, u64, u128), bounds: Bounds) -> (Look, Verdict) {
+fn judge_resume(
+    mark: TimeMark,
+    clocks: (u64, u64, u128),
+    bounds: Bounds,
+) -> (Look, ClockJudgement) {
     let (wall, elapsed, boot) = clocks;
     let last = mark.high.min(ENGINE_MS_MAX);
     let refill_ms = if mark.suspect == 0 {
@@ -145,17 +149,17 @@ fn judge_resume(mark: TimeMark, clocks: (u64, u64, u128), bounds: Bounds) -> (Lo
     // After a boot the time that the machine was off is no step.
     let mut look =
         Look { wall, elapsed, last, expected: last, suspect: None, due: wall, refill_ms };
-    let verdict = if boot == mark.boot {
+    let judgement = if boot == mark.boot {
         look.expected = last.saturating_add(elapsed.saturating_sub(mark.elapsed));
         look.due = look.expected;
         look.suspect = (mark.suspect != 0).then_some((mark.suspect, mark.suspect_elapsed));
         judge(&look, bounds)
     } else if mark.suspect != 0 && wall >= mark.suspect {
-        Verdict::Settled // the newer time was seen before a boot and after it
+        ClockJudgement::Settled // the newer time was seen before a boot and after it
     } else {
         judge(&look, Bounds { jump_ms_max: bounds.jump_ms_max.max(OFF_MS_MAX), ..bounds })
     };
-    (look, verdict)
+    (look, judgement)
 }
 
 /// The engine's time: monotone over all threads and openings. Lock-free, except where its mode changes.
@@ -190,7 +194,7 @@ impl TimeKeeper {
         let bounds = Bounds { jump_ms_max, settle_ms };
         let wall = clock.wall().as_millis().min(ENGINE_MS_MAX);
         let (elapsed, boot) = (clock.elapsed_ms(), clock.boot_id());
-        let (look, verdict) = match resume {
+        let (look, judgement) = match resume {
             Some(mark) => judge_resume(mark, (wall, elapsed, boot), bounds),
             None => {
                 let look = Look {
@@ -202,7 +206,7 @@ impl TimeKeeper {
                     due: wall,
                     refill_ms: 0,
                 };
-                (look, Verdict::Believe)
+                (look, ClockJudgement::Believe)
             }
         };
         let [mode, offset, suspect_wall, suspect_elapsed, jumps, due_offset, full_at] =
@@ -222,7 +226,7 @@ impl TimeKeeper {
             jumps,
             turn,
         };
-        keeper.carry_out(verdict, &look);
+        keeper.carry_out(judgement, &look);
         keeper
     }
 
@@ -296,10 +300,10 @@ impl TimeKeeper {
         if mode != FOLLOWING {
             let look = self.look();
             match judge(&look, self.bounds) {
-                Verdict::Held if mode == HELD => {
+                ClockJudgement::Held if mode == HELD => {
                     return Self::told(self.raise(look.expected), look.wall);
                 }
-                Verdict::Coast if mode == COASTING => {
+                ClockJudgement::Coast if mode == COASTING => {
                     return Self::told(self.raise(look.expected), 0);
                 }
                 _ => {}
@@ -331,22 +335,22 @@ impl TimeKeeper {
     }
 
     /// Does what the verdict says and returns the time. The caller holds the turn (or is `new`).
-    fn carry_out(&self, verdict: Verdict, look: &Look) -> Moment {
-        let (mode, engine, suspect) = match verdict {
-            Verdict::Believe | Verdict::Settled => (FOLLOWING, look.wall, None),
-            Verdict::Coast => (COASTING, look.expected, None),
-            Verdict::Jumped => (HELD, look.expected, Some((look.wall, look.elapsed))),
-            Verdict::Held => (HELD, look.expected, look.suspect),
+    fn carry_out(&self, judgement: ClockJudgement, look: &Look) -> Moment {
+        let (mode, engine, suspect) = match judgement {
+            ClockJudgement::Believe | ClockJudgement::Settled => (FOLLOWING, look.wall, None),
+            ClockJudgement::Coast => (COASTING, look.expected, None),
+            ClockJudgement::Jumped => (HELD, look.expected, Some((look.wall, look.elapsed))),
+            ClockJudgement::Held => (HELD, look.expected, look.suspect),
         };
         let (wall_ms, engine_ms) = (look.wall, look.expected);
-        let news = self.mode.load(Relaxed) != mode || verdict == Verdict::Jumped;
+        let news = self.mode.load(Relaxed) != mode || judgement == ClockJudgement::Jumped;
         if news && mode == HELD {
             self.jumps.fetch_add(1, Relaxed);
             tracing::warn!(wall_ms, engine_ms, "the wall clock jumped ahead; not followed yet");
         } else if news && mode == COASTING {
             tracing::warn!(wall_ms, engine_ms, "the wall clock is far behind; going on without it");
         }
-        if verdict == Verdict::Settled {
+        if judgement == ClockJudgement::Settled {
             tracing::info!(wall_ms, engine_ms, "the wall clock kept to its jump and is followed");
         }
         let (suspect_wall, suspect_elapsed) = suspect.unwrap_or_default();
@@ -355,7 +359,7 @@ impl TimeKeeper {
         self.suspect_elapsed.store(suspect_elapsed, Relaxed);
         let now = self.raise(engine);
         // What has settled is no step: the wall clock was seen to be right.
-        let due = if verdict == Verdict::Settled { look.due } else { now };
+        let due = if judgement == ClockJudgement::Settled { look.due } else { now };
         self.full_at.store(look.elapsed.saturating_add(look.refill_after(due)), Relaxed);
         self.due_offset.store(now.wrapping_sub(look.elapsed), Relaxed);
         self.mode.store(mode, Release);

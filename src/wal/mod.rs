@@ -3,9 +3,9 @@
 //! The log is a row of segments, files of a fixed preallocated size. A record is checksummed and is in
 //! the log before anyone hears "first seen". Bytes on disk: `segment.rs` and `record.rs`.
 
-mod commit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
+mod group_commit;
 mod ids;
 mod read_only;
 mod record;
@@ -13,7 +13,7 @@ mod recover;
 mod retention;
 mod segment;
 mod spare;
-mod tail;
+mod writer;
 
 pub(crate) use ids::IdsInLog;
 pub(crate) use read_only::{LogRead, read_only};
@@ -23,7 +23,7 @@ pub(crate) use recover::{
     salvage, seeds,
 };
 pub(crate) use retention::SegmentMeta;
-pub(crate) use tail::{AppendLevel, Log, LogConfig};
+pub(crate) use writer::{AppendLevel, Log, LogConfig};
 
 use serde::{Deserialize, Serialize};
 

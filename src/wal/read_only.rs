@@ -20,7 +20,7 @@ pub(crate) struct LogRead {
     pub(crate) bytes: u64,
 }
 
-/// Hands every record of the store with this seed to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unsealed
+/// Hands every record of the store with this seed to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unflushed
 /// segment on.
 pub(crate) fn read_only(
     disk: &dyn Disk,

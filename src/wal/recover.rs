@@ -1,4 +1,4 @@
-//! Reading the log back: at open (the unsealed tail only), to heal and to compact (one segment), and to
+//! Reading the log back: at open (the unflushed tail only), to heal and to compact (one segment), and to
 //! repair (whatever is left).
 
 use crate::disk::Disk;
@@ -10,20 +10,20 @@ use crate::time::Timestamp;
 use crate::wal::record::{Found, Item};
 use crate::wal::retention::SegmentMeta;
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
-use crate::wal::tail::{Log, LogConfig};
+use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
 use std::path::{Path, PathBuf};
 
 /// What the manifest knows of the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReplayPlan {
-    /// The first segment to read. Those before it are known and their ids are sealed.
+    /// The first segment to read. Those before it are known and their ids are flushed.
     pub(crate) first: u32,
     /// The segments before `first`.
     pub(crate) known: Vec<SegmentMeta>,
     /// Up to where the log was on disk when the manifest was written.
     pub(crate) durable: Lsn,
-    /// Read the known segments too: everything sealed is built again.
+    /// Read the known segments too: everything flushed is built again.
     pub(crate) rescan: bool,
     /// Numbers from here on were not in use when the manifest was written.
     pub(crate) next_number: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Recovered {
 }
 
 impl Log {
-    /// Opens the log: reads every record from the first unsealed segment on, hands it to `visit` with where
+    /// Opens the log: reads every record from the first unflushed segment on, hands it to `visit` with where
     /// it stands, and cuts a torn tail at the last whole record. Damage before a location that is known
     /// to have been on disk is an error that names file and offset, never a cut (I11).
     pub(crate) fn recover(
@@ -320,7 +320,7 @@ fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
     Ok(())
 }
 
-/// Reads a segment whose ids were sealed; it must be whole.
+/// Reads a segment whose ids were flushed; it must be whole.
 fn rescan(
     config: &LogConfig,
     meta: &SegmentMeta,

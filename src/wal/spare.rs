@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
 use crate::time::Timestamp;
 use crate::wal::segment::Segment;
-use crate::wal::tail::{Log, create};
+use crate::wal::writer::{Log, create};
 
 /// The next segment, made ahead of need.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
     use crate::disk::Disk;
     use crate::disk::sim::{Fault, SimDisk};
-    use crate::wal::tail::tests::{NOW, append, ids_in, log_on_disk, recovered};
+    use crate::wal::writer::tests::{NOW, append, ids_in, log_on_disk, recovered};
     use std::path::{Path, PathBuf};
 
     /// What was done to files since `set_trace`, by its first word.

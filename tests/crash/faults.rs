@@ -64,7 +64,7 @@ fn fault_at(seed: u64, number: u64, fault: Fault, sticky: bool) -> Verdict {
     }
     let rest: Vec<Op> = ops[at..].to_vec();
     run_until(&mut world, &rest).map_err(|what| format!("after the fault: {what}"))?;
-    world.step(&Op::Seal)?;
+    world.step(&Op::Flush)?;
     world.finish().map_err(|what| format!("at the end: {what}"))
 }
 

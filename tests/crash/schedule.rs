@@ -80,7 +80,7 @@ impl Schedule {
         world.reopen(unseen.unwrap_or(End::Closed))?;
         let rest = run_until(&mut world, &self.ops[at..]);
         rest.map_err(|what| format!("after the last crash: {what}"))?;
-        world.step(&Op::Seal)?;
+        world.step(&Op::Flush)?;
         world.finish().map_err(|what| format!("at the end: {what}"))
     }
 }

@@ -1,4 +1,4 @@
-//! One history: a store is opened, used by many threads while its own threads seal, merge, sweep and compact,
+//! One history: a store is opened, used by many threads while its own threads flush, merge, sweep and compact,
 //! ends in some way, and is opened again, three times over.
 
 use crate::check::check;
@@ -22,7 +22,7 @@ pub(crate) struct Tally {
     pub(crate) unknown: u64,
     pub(crate) kills: u64,
     pub(crate) power_cuts: u64,
-    pub(crate) seals: u64,
+    pub(crate) flushes: u64,
     pub(crate) merges: u64,
     pub(crate) heals: u64,
     pub(crate) sweeps: u64,
@@ -35,7 +35,7 @@ impl Tally {
         self.unknown += other.unknown;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
-        self.seals += other.seals;
+        self.flushes += other.flushes;
         self.merges += other.merges;
         self.heals += other.heals;
         self.sweeps += other.sweeps;
@@ -56,7 +56,7 @@ struct Setup {
     calls: u64,
     shards: usize,
     segment_bytes: u32,
-    open_set_bytes: usize,
+    memtable_bytes: usize,
     /// Runs of fewer ids get no locator file.
     locator_ids_min: u64,
     level: Level,
@@ -76,7 +76,7 @@ impl Setup {
             calls,
             shards: rng.pick(&[1, 2, 4]),
             segment_bytes: rng.pick(&[8 << 10, 16 << 10, 64 << 10]),
-            open_set_bytes: rng.pick(&[1, 300, 1_000, 4_000]),
+            memtable_bytes: rng.pick(&[1, 300, 1_000, 4_000]),
             locator_ids_min: rng.pick(&[0, 10, u64::MAX]),
             level: rng.pick(&[Level::Buffered, Level::Process, Level::Process, Level::Disk]),
             ttls: rng.pick(&ttls).to_vec(),
@@ -92,7 +92,7 @@ impl Setup {
         let builder = Store::builder(path)
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
-            .open_set_bytes(self.open_set_bytes)
+            .memtable_bytes(self.memtable_bytes)
             .locator_ids_min(self.locator_ids_min)
             .memory_budget(4 << 20)
             .durability(durability(self.level))
@@ -223,7 +223,7 @@ fn perform(
         unknown: heard.iter().filter(|event| !event.sure).count() as u64,
         kills: u64::from(end == End::Killed),
         power_cuts: u64::from(end == End::PowerCut),
-        seals: stats.runs_sealed,
+        flushes: stats.runs_flushed,
         merges: stats.merges,
         heals: stats.heals,
         sweeps: stats.runs_expired,

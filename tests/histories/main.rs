@@ -72,8 +72,8 @@ fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
     let Tally { events, unknown, kills, power_cuts, .. } = tally;
     println!(
         "proof | histories | {many} | histories | 2 to 16 threads, {events} events of which {unknown} with \
-         unknown outcome, {kills} kills, {power_cuts} power cuts; meanwhile {} runs sealed, {} merges, {} \
+         unknown outcome, {kills} kills, {power_cuts} power cuts; meanwhile {} runs flushed, {} merges, {} \
          heals, {} runs expired, {} segments removed; from seed {first}",
-        tally.seals, tally.merges, tally.heals, tally.sweeps, tally.compactions
+        tally.flushes, tally.merges, tally.heals, tally.sweeps, tally.compactions
     );
 }

@@ -29,7 +29,7 @@ fn i1_batches_answer_as_a_set_does_with_copies_inside_and_across() {
             store = sim_with(&disk, &clock, &blocks).open().unwrap();
         }
     }
-    assert!(store.stats().ids_sealed > 0);
+    assert!(store.stats().ids_flushed > 0);
     assert_sound(&store);
 }
 
@@ -43,7 +43,7 @@ fn a_batch_over_a_limit_is_refused_and_claims_nothing() {
     let large: Vec<_> = (0..4097u32).map(|n| [n.to_le_bytes(); 256].concat()).collect();
     assert!(large.iter().map(Vec::len).sum::<usize>() > BATCH_BYTES_MAX);
     assert_eq!(store.claim_batch(&large).unwrap_err().kind(), ErrorKind::FixCall);
-    assert_eq!(store.stats().ids_unsealed + store.stats().ids_reserved, 0);
+    assert_eq!(store.stats().ids_unflushed + store.stats().ids_reserved, 0);
     let first = |batch: &[_]| {
         let answers = store.claim_batch(batch).unwrap();
         answers.iter().filter(|a| a.is_first_seen()).count()
@@ -102,7 +102,7 @@ fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
 #[test]
 fn a_batch_that_is_larger_than_a_segment_gets_one_that_is_large_enough() {
     let disk = SimDisk::new();
-    let builder = || sim(&disk, &clock()).segment_bytes(32 << 10).open_set_bytes(4 << 20);
+    let builder = || sim(&disk, &clock()).segment_bytes(32 << 10).memtable_bytes(4 << 20);
     let open = || builder().open().unwrap();
     let store = open();
     for round in 0..3 {

@@ -46,7 +46,7 @@ fn claims_again(store: &Store, n: u64) -> bool {
 fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
     for failing in ["put", "set_mark", "sync"] {
         let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
-        let builder = sim_with(&disk, &clock(), &blocks).background(true).open_set_bytes(16 << 10);
+        let builder = sim_with(&disk, &clock(), &blocks).background(true).memtable_bytes(16 << 10);
         let store = builder.open().unwrap();
         blocks.set_panics_in(Some(failing));
         let (refused, error) = claim_until_refused(&store, 0);
@@ -63,7 +63,7 @@ fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
 #[test]
 fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
     let (_dir, path) = place();
-    let builder = || Store::builder(&path).memory_budget(4 << 20).open_set_bytes(64 << 10);
+    let builder = || Store::builder(&path).memory_budget(4 << 20).memtable_bytes(64 << 10);
     let store = builder().open().unwrap();
     let in_the_way = path.join("MANIFEST.new");
     std::fs::create_dir_all(in_the_way.join("full")).unwrap();
@@ -81,7 +81,7 @@ fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
 fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
     for wait_max in [Duration::from_secs(30), Duration::ZERO] {
         let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
-        let builder = sim_with(&disk, &clock(), &blocks).shards(1).open_set_bytes(16 << 10);
+        let builder = sim_with(&disk, &clock(), &blocks).shards(1).memtable_bytes(16 << 10);
         let store = builder.wait_max(wait_max).open().unwrap();
         claim_all_first(&store, 0..10);
         store.freeze();
@@ -94,15 +94,15 @@ fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
         }
         thread::scope(|scope| {
             let claims = scope.spawn(|| {
-                let waits_before = store.stats().waits_for_seal;
+                let waits_before = store.stats().waits_for_flush;
                 for n in 10.. {
                     assert!(store.claim(id(n)).unwrap().is_first_seen());
-                    if store.stats().waits_for_seal > waits_before {
+                    if store.stats().waits_for_flush > waits_before {
                         return;
                     }
                 }
             });
-            while store.stats().waits_for_seal == 0 && !claims.is_finished() {
+            while store.stats().waits_for_flush == 0 && !claims.is_finished() {
                 thread::park_timeout(Duration::from_millis(1));
             }
             blocks.set_panics_in(None);

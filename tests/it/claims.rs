@@ -59,15 +59,15 @@ fn open(path: &Path) -> Store {
 }
 
 #[test]
-fn i1_eight_threads_find_each_id_new_once_across_seal_and_reopen() {
+fn i1_eight_threads_find_each_id_new_once_across_flush_and_reopen() {
     let n = scaled(100_000);
     let (_dir, path) = place();
     let store = open(&path);
     assert_eq!(stampede(&store, n), n);
     let stats = store.stats();
-    assert!(stats.runs_sealed > 8, "the budget is small, so ids were sealed meanwhile: {stats}");
+    assert!(stats.runs_flushed > 8, "the budget is small, so ids were flushed meanwhile: {stats}");
     assert_eq!(stats.first_seen, n);
-    assert_eq!(stampede(&store, n), 0, "again, over what is sealed");
+    assert_eq!(stampede(&store, n), 0, "again, over what is flushed");
     assert_sound(&store);
     store.close().unwrap();
     let store = open(&path);
@@ -164,12 +164,12 @@ fn a_duplicate_knows_when_the_first_was_seen() {
 #[test]
 fn i12_claims_over_the_bound_on_memory_wait_and_then_say_so() {
     let (disk, clock) = (firstseen::disk::sim::SimDisk::new(), clock());
-    // Nobody seals: the sets of both shards fill up, and so do those behind them.
+    // Nobody flushes: the sets of both shards fill up, and so do those behind them.
     let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
     let refused = (0..20_000).find_map(|n| Some((n, store.claim(id(n)).err()?)));
     let (claimed, error) = refused.expect("memory has a bound");
     assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
-    assert!(store.stats().memory_unsealed_bytes <= 4 * (64 << 10), "{}", store.stats());
+    assert!(store.stats().memory_unflushed_bytes <= 4 * (64 << 10), "{}", store.stats());
     let batch = store.claim_batch(&ids(30_000..30_500)).unwrap_err();
     assert_eq!(batch.kind(), ErrorKind::Retry, "{batch}");
     assert_seen(&store, 0..claimed, true);

@@ -168,7 +168,7 @@ fn i5_time_fell_back_when_a_store_that_only_answered_was_killed() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).ttl(Ttl::from_millis(3_600_000)).open().unwrap();
     let _ = store.claim("a").unwrap();
-    // Most of the open set lives on, so that nothing is sealed and no manifest written for it.
+    // Most of the memtable lives on, so that nothing is flushed and no manifest written for it.
     let forever = ClaimOptions::new().ttl(Ttl::FOREVER);
     for n in 0..10 {
         let _ = store.default_namespace().claim_with(id(n), forever).unwrap();
@@ -187,7 +187,7 @@ fn i5_time_fell_back_when_a_store_that_only_answered_was_killed() {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Then {
     StayedOpen,
-    Sealed,
+    Flushed,
     Reopened,
     Killed,
     Rebuilt,
@@ -195,7 +195,7 @@ enum Then {
 }
 
 const THEN: [Then; 6] =
-    [Then::StayedOpen, Then::Sealed, Then::Reopened, Then::Killed, Then::Rebuilt, Then::Repaired];
+    [Then::StayedOpen, Then::Flushed, Then::Reopened, Then::Killed, Then::Rebuilt, Then::Repaired];
 
 /// Makes claims while a jump of three days is in doubt, with a ttl of an hour, and asks for them when it has
 /// settled: each must live for an hour of the new time, to the millisecond.
@@ -215,7 +215,7 @@ fn whole_ttl_in_doubt(ids: &[&str], claim: impl Fn(&Store)) {
             clock.advance(Duration::from_secs(10));
             match then {
                 Then::StayedOpen => {}
-                Then::Sealed => {
+                Then::Flushed => {
                     store.freeze();
                     settle(&store);
                 }

@@ -6,14 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn builder(path: &Path) -> firstseen::Builder {
-    small(Store::builder(path)).segment_bytes(32 << 10).open_set_bytes(1 << 20)
+    small(Store::builder(path)).segment_bytes(32 << 10).memtable_bytes(1 << 20)
 }
 
 fn repair(path: &Path) -> RepairReport {
     builder(path).repair().expect("repairs")
 }
 
-/// A closed store of some segments, all of them unsealed.
+/// A closed store of some segments, all of them unflushed.
 fn store_of(n: u64) -> (tempfile::TempDir, PathBuf) {
     let (dir, path) = place();
     let store = builder(&path).open().expect("opens");
@@ -182,8 +182,8 @@ fn a_format_from_the_future_says_so_and_is_left_alone() {
 #[test]
 fn i11_verify_finds_damage_in_what_opening_does_not_read() {
     let (_dir, path) = place();
-    let sealing = || small(Store::builder(&path)).segment_bytes(32 << 10);
-    let store = sealing().open().unwrap();
+    let flushing = || small(Store::builder(&path)).segment_bytes(32 << 10);
+    let store = flushing().open().unwrap();
     for n in 0..20_000 {
         let _ = store.claim(id(n)).unwrap();
         if n % 500 == 0 {
@@ -193,20 +193,20 @@ fn i11_verify_finds_damage_in_what_opening_does_not_read() {
     store.close().unwrap();
     let first = segments(&path)[0].clone();
     flip(&first, 10_000);
-    let store = sealing().open().expect("what is damaged is sealed and was not read");
+    let store = flushing().open().expect("what is damaged is flushed and was not read");
     let report = store.verify().unwrap();
     assert!(!report.is_sound());
     assert!(report.problems[0].contains("0000000001.seg"), "{report}");
     assert_seen(&store, 0..20_000, true);
     store.close().unwrap();
-    let report = sealing().repair().unwrap();
+    let report = flushing().repair().unwrap();
     assert_eq!(report.lost.len(), 1, "{report}");
-    assert_eq!(missing(&sealing().open().unwrap(), 20_000), 1);
+    assert_eq!(missing(&flushing().open().unwrap(), 20_000), 1);
 }
 
-/// Opening does not read what is sealed, but it looks whether it is there: healing will need it.
+/// Opening does not read what is flushed, but it looks whether it is there: healing will need it.
 #[test]
-fn i11_a_missing_segment_whose_ids_are_sealed_is_reported_at_opening() {
+fn i11_a_missing_segment_whose_ids_are_flushed_is_reported_at_opening() {
     for remove in [true, false] {
         let (_dir, path) = place();
         let store = small(Store::builder(&path)).segment_bytes(32 << 10).open().unwrap();

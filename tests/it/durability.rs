@@ -79,7 +79,7 @@ fn fill_segments(store: &Store) {
 #[test]
 fn i6_a_segment_that_fills_while_a_sync_is_under_way_is_on_disk_after_the_next() {
     for disk in disks() {
-        let store = builder(&disk).segment_bytes(32 << 10).open_set_bytes(4 << 20).open().unwrap();
+        let store = builder(&disk).segment_bytes(32 << 10).memtable_bytes(4 << 20).open().unwrap();
         let _ = store.claim_with(id(10_000), at(Durability::Process)).unwrap();
         let other = store.clone();
         disk.after_next_sync(move || fill_segments(&other));
@@ -98,7 +98,7 @@ fn i6_a_segment_that_fills_while_a_sync_is_under_way_is_on_disk_after_the_next()
 #[test]
 fn i6_what_was_claimed_while_a_store_was_closed_survives_a_power_cut() {
     for disk in disks() {
-        let store = builder(&disk).segment_bytes(32 << 10).open_set_bytes(4 << 20).open().unwrap();
+        let store = builder(&disk).segment_bytes(32 << 10).memtable_bytes(4 << 20).open().unwrap();
         let _ = store.claim_with(id(10_000), at(Durability::Process)).unwrap();
         let other = store.clone();
         disk.after_next_sync(move || fill_segments(&other));
@@ -214,7 +214,7 @@ fn imported(id: &str) -> ImportEntry {
     ImportEntry::new(id, first_seen, deadline)
 }
 
-/// A set that waits to be sealed is still only in memory and in the log.
+/// A set that waits to be flushed is still only in memory and in the log.
 #[test]
 fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
     for disk in disks() {
@@ -228,16 +228,16 @@ fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
     }
 }
 
-/// A duplicate of what is sealed waits for nothing, so the log must be on disk before the seal counts: the
+/// A duplicate of what is flushed waits for nothing, so the log must be on disk before the flush counts: the
 /// blocks alone promise nothing, and each opening here finds them gone (I10).
 #[test]
-fn i6_i10_what_is_sealed_is_on_disk_in_the_log_too() {
+fn i6_i10_what_is_flushed_is_on_disk_in_the_log_too() {
     for disk in disks() {
         let store = open(&disk);
         claim_all_first(&store, 0..10);
         store.freeze();
         settle(&store);
-        assert_eq!(store.stats().ids_unsealed, 0);
+        assert_eq!(store.stats().ids_unflushed, 0);
         assert!(store.claim_with(id(3), at(Durability::Disk)).unwrap().is_duplicate());
         for after in power_cuts(&disk).take(10) {
             assert_seen(&open(&after), 3..4, true);
@@ -308,7 +308,7 @@ fn i6_buffered_claims_reach_the_system_within_the_flush_interval() {
 #[test]
 fn i6_sync_lifts_everything_before_it_to_disk() {
     for disk in disks() {
-        let builder = builder(&disk).open_set_bytes(4 << 20);
+        let builder = builder(&disk).memtable_bytes(4 << 20);
         let store = builder.durability(Durability::Buffered).open().unwrap();
         for batch in 0..40 {
             // Over several segments.

@@ -12,7 +12,7 @@ use std::time::Duration;
 fn store() -> (SimDisk, Store) {
     let disk = SimDisk::new();
     let builder = sim(&disk, &clock()).wait_max(Duration::from_millis(1));
-    let store = builder.open_set_bytes(1 << 20).open().expect("opens");
+    let store = builder.memtable_bytes(1 << 20).open().expect("opens");
     (disk, store)
 }
 
@@ -75,14 +75,14 @@ fn a_wait_that_ends_and_a_disk_that_is_full_can_be_tried_again() {
     assert!(store.claim(id(full.0)).unwrap().is_first_seen());
 }
 
-/// Sealing met a full disk once. When there is room again, claims wait for it as they did before.
+/// Flushing met a full disk once. When there is room again, claims wait for it as they did before.
 #[test]
 fn i7_i12_a_full_disk_is_forgotten_when_there_is_room_again() {
     let disk = SimDisk::new();
-    let builder = sim(&disk, &clock()).shards(1).segment_bytes(4 << 20).open_set_bytes(16 << 10);
+    let builder = sim(&disk, &clock()).shards(1).segment_bytes(4 << 20).memtable_bytes(16 << 10);
     let store = builder.wait_max(Duration::ZERO).open().unwrap();
     let mut next = 0;
-    // Claims until one would have to wait for sealing; what it hears at once instead of waiting.
+    // Claims until one would have to wait for flushing; what it hears at once instead of waiting.
     let claim_until_full = |next: &mut u64| loop {
         match store.claim(id(*next)) {
             Ok(answer) => assert!(answer.is_first_seen(), "id {next}"),

@@ -11,14 +11,14 @@ use std::time::Duration;
 const N: u64 = 6_000;
 
 fn builder(path: &Path) -> firstseen::Builder {
-    small(Store::builder(path)).segment_bytes(64 << 10).open_set_bytes(16 << 10)
+    small(Store::builder(path)).segment_bytes(64 << 10).memtable_bytes(16 << 10)
 }
 
 fn open(path: &Path) -> Store {
     builder(path).open().expect("opens")
 }
 
-/// Claims the even ids below `to` and forgets every tenth of them; some are sealed and some are not.
+/// Claims the even ids below `to` and forgets every tenth of them; some are flushed and some are not.
 fn fill(store: &Store, from: u64, to: u64) {
     for n in (from..to).step_by(2) {
         let _ = store.claim(id(n)).expect("claims");
@@ -392,7 +392,7 @@ fn i10_where_the_log_was_compacted_the_blocks_answer() {
     };
     store.freeze();
     settle(&store);
-    // What was sealed a moment ago is still in memory.
+    // What was flushed a moment ago is still in memory.
     store.close().unwrap();
     let store = builder().open().unwrap();
     read(&store);
@@ -484,7 +484,7 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
         store.freeze();
         settle(&store);
         assert!(store.stats().ids_rewritten > 500, "{}", store.stats());
-        // What compaction wrote is sealed, too: replaying it would read the blocks that are damaged below.
+        // What compaction wrote is flushed, too: replaying it would read the blocks that are damaged below.
         store.freeze();
         settle(&store);
         store.close().unwrap();
@@ -559,7 +559,7 @@ fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
         claim_all_first(&store, 200..400);
         store.freeze();
         settle(&store);
-        assert_eq!(store.stats().ids_unsealed, 0);
+        assert_eq!(store.stats().ids_unflushed, 0);
         store.close().unwrap();
         blocks.damage(|block| {
             if let Some(old) = left.iter().find(|old| name(old) == name(block)) {
@@ -598,10 +598,10 @@ fn locator_files_go_with_their_runs_and_strays_at_the_next_opening() {
     drop(store);
 }
 
-/// Every call for a locator file fails once, as on a full disk: the run is sealed without one, and no part of one is left.
+/// Every call for a locator file fails once, as on a full disk: the run is flushed without one, and no part of one is left.
 #[test]
 fn i7_i10_where_a_locator_file_cannot_be_written_its_run_does_without() {
-    let sealed = |fault_at: Option<u64>| {
+    let flushed = |fault_at: Option<u64>| {
         let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
         let builder = sim_with(&disk, &clock, &blocks).locator_ids_min(0).shards(1);
         let store = builder.open().unwrap();
@@ -623,10 +623,10 @@ fn i7_i10_where_a_locator_file_cannot_be_written_its_run_does_without() {
         let numbers: Vec<u64> = of_places.map(|step| step.number).filter(|n| *n > before).collect();
         (numbers, left)
     };
-    let (numbers, left) = sealed(None);
+    let (numbers, left) = flushed(None);
     assert_eq!(left, 1);
     assert!(numbers.len() >= 3, "removed, created, written: {numbers:?}");
     for number in numbers {
-        assert_eq!(sealed(Some(number)).1, 0, "call {number}");
+        assert_eq!(flushed(Some(number)).1, 0, "call {number}");
     }
 }

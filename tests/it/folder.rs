@@ -15,7 +15,7 @@ fn builder(path: &Path, clock: &ManualClock) -> Builder {
     small(Store::builder(path))
         .seed(seed_of(path))
         .segment_bytes(64 << 10)
-        .open_set_bytes(16 << 10)
+        .memtable_bytes(16 << 10)
         .clock(clock.clone())
 }
 
@@ -165,7 +165,7 @@ fn write(path: &Path) {
     fs::write(path, "precious").unwrap();
 }
 
-/// In a store, too: when everything sealed is built again, when strays are removed, and by repair.
+/// In a store, too: when everything flushed is built again, when strays are removed, and by repair.
 #[test]
 fn i11_what_is_not_our_own_is_never_removed_from_a_store() {
     let (_dir, path) = place();

@@ -13,7 +13,7 @@ fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
     for (mapping, room) in [(true, 20_000), (true, 10_000), (false, 20_000), (false, 10_000)] {
         let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
         let clock = clock();
-        let open = || sim(&disk, &clock).segment_bytes(16 << 10).open_set_bytes(1 << 20).open();
+        let open = || sim(&disk, &clock).segment_bytes(16 << 10).memtable_bytes(1 << 20).open();
         let store = open().unwrap();
         claim_all_first(&store, 0..100);
         disk.set_capacity(Some(disk.used() + room));

@@ -18,7 +18,7 @@ impl World {
 
     fn open(&self) -> Store {
         let builder = sim_with(&self.disk, &self.clock, &self.blocks);
-        builder.segment_bytes(32 << 10).open_set_bytes(32 << 10).open().expect("opens")
+        builder.segment_bytes(32 << 10).memtable_bytes(32 << 10).open().expect("opens")
     }
 
     fn secs(&self, secs: u64) {
@@ -82,8 +82,8 @@ fn a_store_whose_claims_have_all_ended_is_small_again() {
     world.secs(120);
     settle(&store);
     let stats = store.stats();
-    assert_eq!((stats.ids_sealed, stats.runs, stats.sled_bytes), (0, 0, 0), "{stats}");
-    assert_eq!(stats.ids_unsealed, 0, "{stats}");
+    assert_eq!((stats.ids_flushed, stats.runs, stats.sled_bytes), (0, 0, 0), "{stats}");
+    assert_eq!(stats.ids_unflushed, 0, "{stats}");
     assert!(stats.log_segments <= 6, "{stats}");
     assert_seen(&store, 0..1000, false);
     claim_all_first(&store, 0..1000);
@@ -120,7 +120,7 @@ fn i4_sweeping_late_or_never_changes_no_answer() {
 }
 
 #[test]
-fn forgotten_and_claimed_again_across_seal_merge_compaction_and_reopen() {
+fn forgotten_and_claimed_again_across_flush_merge_compaction_and_reopen() {
     let world = World::new();
     let mut store = world.open();
     let mut fresh = 1_000_000;

@@ -19,7 +19,7 @@ struct Heard {
     process: BTreeSet<u64>,
 }
 
-/// A workload that seals, merges, sweeps, compacts, closes and opens; it ends at the first error.
+/// A workload that flushes, merges, sweeps, compacts, closes and opens; it ends at the first error.
 fn work(
     disk: &SimDisk,
     clock: &ManualClock,
@@ -29,7 +29,7 @@ fn work(
     let long = ClaimOptions::new().ttl(hours(9_000)).durability(Durability::Disk);
     let builder = || {
         let builder = sim_with(disk, clock, blocks).segment_bytes(16 << 10);
-        builder.open_set_bytes(8 << 10).ttl(minutes(1)).open()
+        builder.memtable_bytes(8 << 10).ttl(minutes(1)).open()
     };
     for part in 0..3u64 {
         let store = builder()?;
@@ -227,7 +227,7 @@ fn i11_a_torn_tail_is_cut_at_the_last_whole_record() {
 }
 
 #[test]
-fn opening_reads_the_unsealed_tail_and_not_the_whole_log() {
+fn opening_reads_the_unflushed_tail_and_not_the_whole_log() {
     let (_dir, path) = place();
     let open = || small(Store::builder(&path)).segment_bytes(32 << 10).open().unwrap();
     let store = open();

@@ -29,9 +29,9 @@ fn crash_while_a_store_is_created_left_a_folder_that_did_not_open() {
     }
 }
 
-/// Replay sealed a full set in the middle of a batch record and took the rest of the record for sealed.
+/// Replay flushed a full set in the middle of a batch record and took the rest of the record for flushed.
 #[test]
-fn i1_replay_that_seals_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
+fn i1_replay_that_flushes_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).segment_bytes(1 << 20).open().unwrap();
     for batch in 0..8 {
@@ -45,12 +45,12 @@ fn i1_replay_that_seals_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
     assert_seen(&store, 0..24_000, true);
 }
 
-/// The same without a rebuild: an unsealed tail larger than the open set it is read into.
+/// The same without a rebuild: an unflushed tail larger than the memtable it is read into.
 #[test]
 fn i1_replay_of_a_tail_that_does_not_fit_lost_a_part_of_a_batch() {
     let (disk, clock) = (SimDisk::new(), clock());
     let builder = || sim(&disk, &clock).segment_bytes(1 << 20);
-    let store = builder().open_set_bytes(4 << 20).open().unwrap();
+    let store = builder().memtable_bytes(4 << 20).open().unwrap();
     store.claim_batch(&ids(0..10_000)).unwrap();
     drop(store);
     let store = builder().open().unwrap();
@@ -86,13 +86,13 @@ fn i10_a_store_rebuilt_after_compaction_did_not_open_a_second_time() {
 /// The tombstone of a long claim was replaced by a shorter claim; when that ended, the long one was back.
 #[test]
 fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
-    for sealed_before in [false, true] {
+    for flushed_before in [false, true] {
         for batch in [false, true] {
             let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
             let builder = || sim_with(&disk, &clock, &blocks);
             let store = builder().ttl(hours(1000)).open().unwrap();
             fill(&store, 0..4000);
-            if sealed_before {
+            if flushed_before {
                 fill(&store, 1_000_000..1_004_000);
             }
             for n in 0..100 {
@@ -140,9 +140,9 @@ fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
     assert_seen(&store, 1..2, false);
 }
 
-/// Claims enough to seal every shard's set.
+/// Claims enough to flush every shard's set.
 fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
-    let sealed = store.stats().runs_sealed;
+    let flushed = store.stats().runs_flushed;
     for n in numbers {
         let _ = store.claim(id(n)).unwrap();
         if n % 500 == 0 {
@@ -150,20 +150,24 @@ fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
         }
     }
     settle(store);
-    assert!(store.stats().runs_sealed >= sealed + 2, "every shard was sealed: {}", store.stats());
+    assert!(
+        store.stats().runs_flushed >= flushed + 2,
+        "every shard was flushed: {}",
+        store.stats()
+    );
 }
 
-/// A sliding batch that named a sealed id twice entered it twice into the open set.
+/// A sliding batch that named a flushed id twice entered it twice into the memtable.
 #[test]
-fn i3_a_sliding_batch_with_a_sealed_id_twice_entered_it_twice() {
+fn i3_a_sliding_batch_with_a_flushed_id_twice_entered_it_twice() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let store = sim_with(&disk, &clock, &blocks).ttl(hours(1)).sliding(true).open().unwrap();
     fill(&store, 0..4000);
     fill(&store, 1_000_000..1_004_000);
     clock.advance(Duration::from_secs(60));
-    let before = store.stats().ids_unsealed;
+    let before = store.stats().ids_unflushed;
     let _ = store.claim_batch(&[id(1), id(1), id(1)]).unwrap();
-    assert_eq!(store.stats().ids_unsealed, before + 1);
+    assert_eq!(store.stats().ids_unflushed, before + 1);
 }
 
 /// A sliding batch claimed its new ids, then failed to extend the others, and answered an error.
@@ -171,7 +175,7 @@ fn i3_a_sliding_batch_with_a_sealed_id_twice_entered_it_twice() {
 fn i7_a_sliding_batch_that_failed_on_a_full_disk_left_its_new_ids_claimed() {
     let (disk, clock) = (SimDisk::new(), clock());
     let builder = || sim(&disk, &clock).segment_bytes(32 << 10).ttl(hours(1)).sliding(true);
-    let store = builder().open_set_bytes(1 << 20).open().unwrap();
+    let store = builder().memtable_bytes(1 << 20).open().unwrap();
     claim_all_first(&store, 0..100);
     disk.set_capacity(Some(disk.used()));
     let mut next = 1000;
@@ -197,10 +201,10 @@ fn i4_memory_of_ended_claims_made_in_batches_did_not_come_back() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).ttl(minutes(1)).open().unwrap();
     let _ = store.claim_batch(&ids(0..500)).unwrap();
-    assert_eq!(store.stats().ids_unsealed, 500);
+    assert_eq!(store.stats().ids_unflushed, 500);
     clock.advance(Duration::from_secs(600));
     settle(&store);
-    assert_eq!(store.stats().ids_unsealed, 0);
+    assert_eq!(store.stats().ids_unflushed, 0);
 }
 
 /// What was claimed while another handle closed the store was answered and lost.
@@ -327,7 +331,7 @@ fn i1_i5_claim_and_forget_in_one_millisecond_invented_time() {
     }
 }
 
-/// The folder of filters was removed from a live store, and sealing failed for ever after.
+/// The folder of filters was removed from a live store, and flushing failed for ever after.
 #[test]
 fn i10_a_removed_filter_folder_stopped_sealing() {
     let (_dir, path) = place();
@@ -351,12 +355,12 @@ fn i10_a_removed_filter_folder_stopped_sealing() {
 #[test]
 fn i7_i12_claims_that_waited_for_room_did_not_hear_that_the_store_had_stopped() {
     let (disk, clock) = (SimDisk::new(), clock());
-    let builder = sim(&disk, &clock).shards(1).open_set_bytes(1).background(true);
+    let builder = sim(&disk, &clock).shards(1).memtable_bytes(1).background(true);
     let store = builder.wait_max(Duration::from_secs(60)).open().unwrap();
     disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), true);
     let (done, heard) = std::sync::mpsc::channel();
     let claims = std::thread::spawn(move || {
-        // The second freezes a set that cannot be sealed, the third waits for room.
+        // The second freezes a set that cannot be flushed, the third waits for room.
         let error = (0..3).find_map(|n| store.claim(id(n)).err());
         done.send(error.map(|e| e.kind())).unwrap();
     });
@@ -581,7 +585,7 @@ fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
         for count in [200, 20_000] {
             let (disk, clock) = (SimDisk::new(), clock());
             let builder =
-                |disk: &SimDisk| sim(disk, &clock).segment_bytes(64 << 10).open_set_bytes(4 << 20);
+                |disk: &SimDisk| sim(disk, &clock).segment_bytes(64 << 10).memtable_bytes(4 << 20);
             let open = |disk: &SimDisk| builder(disk).open();
             let store = open(&disk).unwrap();
             for first in (0..count).step_by(200) {
@@ -608,7 +612,7 @@ fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
 #[test]
 fn i12_a_batch_went_round_for_ever_when_its_blocks_could_not_be_kept() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
-    let builder = sim_with(&disk, &clock, &blocks).shards(64).open_set_bytes(4 << 20);
+    let builder = sim_with(&disk, &clock, &blocks).shards(64).memtable_bytes(4 << 20);
     // Where places are known, the blocks are not needed.
     let builder = builder.locator_ids_min(u64::MAX);
     let store = builder.wait_max(Duration::from_millis(200)).open().unwrap();
@@ -674,7 +678,7 @@ fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
 fn i1_i7_refused_batches_left_their_bytes_in_memory() {
     let open = |disk: &SimDisk| {
         let builder =
-            sim(disk, &clock()).open_set_bytes(4 << 20).wait_max(Duration::from_millis(1));
+            sim(disk, &clock()).memtable_bytes(4 << 20).wait_max(Duration::from_millis(1));
         builder.open().unwrap()
     };
     let disk = SimDisk::new();
@@ -684,12 +688,12 @@ fn i1_i7_refused_batches_left_their_bytes_in_memory() {
     while store.claim_batch(&ids(claimed..claimed + 5_000)).is_ok() {
         claimed += 5_000;
     }
-    let taken = store.stats().memory_unsealed_bytes;
+    let taken = store.stats().memory_unflushed_bytes;
     for _ in 0..40 {
         let refused = store.claim_batch(&ids(claimed..claimed + 5_000)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::StorageFull);
     }
-    assert_eq!(store.stats().memory_unsealed_bytes, taken);
+    assert_eq!(store.stats().memory_unflushed_bytes, taken);
 
     let store = open(&SimDisk::new());
     let held = store.reserve(id(5_000)).unwrap();
@@ -697,7 +701,7 @@ fn i1_i7_refused_batches_left_their_bytes_in_memory() {
         let refused = store.claim_batch(&ids(1..5_001)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Retry);
     }
-    assert_eq!(store.stats().memory_unsealed_bytes, 0);
+    assert_eq!(store.stats().memory_unflushed_bytes, 0);
     drop(held);
     assert!(store.claim_batch(&ids(1..5_001)).unwrap().iter().all(|answer| answer.is_first_seen()));
 }
@@ -712,17 +716,17 @@ fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
         let store = builder(2).open().unwrap();
         let ended = store.claim_with("a", ClaimOptions::new().ttl(seconds(1))).unwrap();
         assert!(ended.is_first_seen());
-        let seal = |store: &Store| {
+        let flush = |store: &Store| {
             store.freeze();
             settle(store);
         };
-        seal(&store);
+        flush(&store);
         clock.advance(Duration::from_secs(5));
-        seal(&store);
+        flush(&store);
         let long_ago = Timestamp::from_millis(NOW - 50_000);
         let entry = ImportEntry::new(b"a", long_ago, Timestamp::NEVER);
         assert_eq!(store.import("default", &[entry]).unwrap(), 1);
-        seal(&store);
+        flush(&store);
         store.close().unwrap();
         if lose_sled {
             blocks.clear();

@@ -87,7 +87,7 @@ fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
     assert!(stopped > 20, "repair makes more calls than {stopped}");
 }
 
-/// The manifest speaks of the old log, and what it takes for sealed there is something else in the new one.
+/// The manifest speaks of the old log, and what it takes for flushed there is something else in the new one.
 /// So it is away for good before the new log moves in, also where names reach the disk in any order.
 #[test]
 fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
@@ -343,17 +343,17 @@ fn i11_repair_says_what_is_known_of_missing_segments() {
     }
 }
 
-/// The error recommended a repair, which then failed. What was sealed is rescued from the blocks.
+/// The error recommended a repair, which then failed. What was flushed is rescued from the blocks.
 #[test]
 fn i11_a_store_without_its_log_folder_is_repaired() {
-    for sealed in [0, 500] {
+    for flushed in [0, 500] {
         let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
         let builder =
             |disk: &SimDisk, clock: &ManualClock| sim_with(disk, clock, &blocks).ttl(hours(1));
         let store = builder(&disk, &clock).open().unwrap();
         let weekly = NamespaceOptions::new().ttl(days(7));
         let payments = store.namespace_with("payments", weekly).unwrap();
-        for n in 0..sealed {
+        for n in 0..flushed {
             assert!(payments.claim(id(n)).unwrap().is_first_seen());
         }
         store.freeze();
@@ -375,22 +375,22 @@ fn i11_a_store_without_its_log_folder_is_repaired() {
         // Opening may have made the folder again.
         disk.remove_dir_all(Path::new("/s/log")).unwrap();
         let report = builder(&disk, &clock).repair().unwrap();
-        assert_eq!((report.saved_records, report.rescued_records), (0, sealed), "{report}");
+        assert_eq!((report.saved_records, report.rescued_records), (0, flushed), "{report}");
         assert!(!report.missing_segments.is_empty(), "{report}");
         assert!(report.to_string().contains("0000000001.seg is missing"), "{report}");
-        assert_eq!(report.to_string().contains("rescued   500 records"), sealed > 0, "{report}");
+        assert_eq!(report.to_string().contains("rescued   500 records"), flushed > 0, "{report}");
         assert!(report.old_log.is_some(), "it says that something was wrong");
 
         // Time does not fall back, and namespaces are what they were.
         clock.jump_to(firstseen::Timestamp::from_millis(NOW - 60_000));
         let store = builder(&disk, &clock).open().unwrap();
-        // Its name stands in the manifest once anything was sealed, and in the lost log before that.
-        let payments = match sealed {
+        // Its name stands in the manifest once anything was flushed, and in the lost log before that.
+        let payments = match flushed {
             0 => store.namespace("payments").unwrap(),
             _ => store.find_namespace("payments").unwrap(),
         };
         for n in 0..500 {
-            assert_eq!(payments.contains(id(n)).unwrap(), n < sealed, "id {n}");
+            assert_eq!(payments.contains(id(n)).unwrap(), n < flushed, "id {n}");
         }
         assert_seen(&store, 0..50, false);
         claim_all_first(&store, 0..50);
@@ -438,7 +438,7 @@ fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     let backup = path.with_extension("backup");
     let clock = clock();
     let open = || Store::builder(&path).ttl(days(7)).clock(clock.clone()).background(false).open();
-    let seal = |store: &Store| {
+    let flush = |store: &Store| {
         store.freeze();
         settle(store);
     };
@@ -449,7 +449,7 @@ fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     let store = open().unwrap();
     claim_all_first(&store, 0..3_000);
     assert!(store.forget(id(0)).unwrap());
-    seal(&store);
+    flush(&store);
     store.close().unwrap();
     copy_dir(&path, &backup);
     let in_copy = runs();
@@ -458,7 +458,7 @@ fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     let store = open().unwrap();
     claim_all_first(&store, 3_000..6_000);
     assert!(store.forget(id(1)).unwrap());
-    seal(&store);
+    flush(&store);
     store.close().unwrap();
     let since: std::collections::BTreeSet<_> = runs().difference(&in_copy).cloned().collect();
     assert!(!since.is_empty());
@@ -472,7 +472,7 @@ fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     claim_all_first(&store, 4_000..7_000);
     let seen = store.get(id(4_000)).unwrap().unwrap();
     assert_eq!(seen.first_seen.as_millis(), NOW + 3_600_000, "the wall clock is right");
-    seal(&store);
+    flush(&store);
     assert!(runs().is_disjoint(&since), "run numbers are never used again, whatever was put back");
     assert_sound(&store);
     store.close().unwrap();

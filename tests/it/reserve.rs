@@ -149,7 +149,7 @@ fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
     let disk = SimDisk::new();
     let store = sim(&disk, &clock()).shards(1).wait_max(Duration::from_millis(100)).open().unwrap();
     let held: Vec<Reservation> = (0..200).map(|n| hold(&store, &format!("other-{n}"))).collect();
-    // Nobody seals here: in the end there is no room.
+    // Nobody flushes here: in the end there is no room.
     let full = (0..).find_map(|n| store.claim(id(n)).err()).unwrap();
     assert_eq!(full.kind(), ErrorKind::Retry);
     let over = std::sync::atomic::AtomicBool::new(false);
@@ -187,7 +187,7 @@ fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
     assert!(open().contains("a").unwrap());
 }
 
-/// A store with 2,000 sealed ids whose blocks are all lost since it was opened.
+/// A store with 2,000 flushed ids whose blocks are all lost since it was opened.
 fn with_lost_blocks(disk: &SimDisk) -> (Store, MemoryBlocks) {
     let blocks = MemoryBlocks::default();
     let open = || {
@@ -313,7 +313,7 @@ fn a_call_that_may_wait_longer_than_the_store_hears_what_came_of_the_reservation
     });
 }
 
-/// Nobody seals here, so in the end there is no room in memory: who may not wait for that hears so at once.
+/// Nobody flushes here, so in the end there is no room in memory: who may not wait for that hears so at once.
 #[test]
 fn i12_no_call_waits_for_room_longer_than_it_says() {
     let disk = SimDisk::new();

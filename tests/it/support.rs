@@ -28,7 +28,7 @@ pub(crate) fn scaled(n: u64) -> u64 {
     n * scale.unwrap_or(1)
 }
 
-/// A store on a simulated disk without threads: small segments, small open sets, two shards.
+/// A store on a simulated disk without threads: small segments, small memtables, two shards.
 pub(crate) fn sim(disk: &SimDisk, clock: &ManualClock) -> Builder {
     small(Store::builder(AT)).disk(disk.clone()).clock(clock.clone())
 }
@@ -45,7 +45,7 @@ pub(crate) fn small(builder: Builder) -> Builder {
         .shards(2)
         .memory_budget(4 << 20)
         .segment_bytes(256 << 10)
-        .open_set_bytes(64 << 10)
+        .memtable_bytes(64 << 10)
 }
 
 pub(crate) fn clock() -> ManualClock {

@@ -33,7 +33,7 @@ fn import(store: &Store, all: &All) -> u64 {
 }
 
 #[test]
-fn what_is_exported_and_imported_is_the_same_sealed_or_not() {
+fn what_is_exported_and_imported_is_the_same_flushed_or_not() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).open().unwrap();
     let named = store.namespace("named").unwrap();
@@ -62,7 +62,7 @@ fn what_is_exported_and_imported_is_the_same_sealed_or_not() {
     assert_eq!(all.len(), live.count() + 1);
 
     let other = SimDisk::new();
-    let copy = sim(&other, &clock).open_set_bytes(8 << 20).open().unwrap();
+    let copy = sim(&other, &clock).memtable_bytes(8 << 20).open().unwrap();
     assert_eq!(import(&copy, &all), all.len() as u64);
     assert_eq!(export(&copy), all);
     assert_eq!(import(&copy, &all), 0, "what is live here stays as it is");
@@ -133,7 +133,7 @@ fn i1_an_import_waits_for_a_reservation() {
 #[test]
 fn i11_an_export_goes_on_behind_an_empty_block() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
-    let store = sim_with(&disk, &clock, &blocks).open_set_bytes(1 << 20).open().unwrap();
+    let store = sim_with(&disk, &clock, &blocks).memtable_bytes(1 << 20).open().unwrap();
     let long = |n: u64| [&id(n)[..], &[b'x'; 984]].concat();
     for first in (0..240).step_by(60) {
         for n in first..first + 60 {

@@ -28,8 +28,8 @@ impl World {
     }
 }
 
-/// Claims ids enough to seal what was claimed before, and seals it.
-fn seal(store: &Store) {
+/// Claims ids enough to flush what was claimed before, and flushes it.
+fn flush(store: &Store) {
     for n in 500_000..504_000 {
         let _ = store.claim(id(n)).unwrap();
         if n % 500 == 0 {
@@ -37,12 +37,12 @@ fn seal(store: &Store) {
         }
     }
     settle(store);
-    assert!(store.stats().ids_sealed > 0);
+    assert!(store.stats().ids_flushed > 0);
 }
 
 #[test]
-fn i4_deadlines_are_exact_to_the_millisecond_open_sealed_and_reopened() {
-    for sealed in [false, true] {
+fn i4_deadlines_are_exact_to_the_millisecond_open_flushed_and_reopened() {
+    for flushed in [false, true] {
         for reopened in [false, true] {
             for sweep in [false, true] {
                 let world = World::new();
@@ -52,8 +52,8 @@ fn i4_deadlines_are_exact_to_the_millisecond_open_sealed_and_reopened() {
                     let options = ClaimOptions::new().ttl(Ttl::from_millis(60_000 + n));
                     assert!(store.claim_with(id(n), options).unwrap().is_first_seen());
                 }
-                if sealed {
-                    seal(&store);
+                if flushed {
+                    flush(&store);
                 }
                 if reopened {
                     drop(store);
@@ -83,7 +83,7 @@ fn i4_get_tells_first_seen_and_deadline() {
     let seen = store.get("a").unwrap().unwrap();
     assert_eq!(seen.first_seen, Timestamp::from_millis(NOW));
     assert_eq!(seen.deadline, Timestamp::from_millis(NOW + 60_000));
-    seal(&store);
+    flush(&store);
     assert_eq!(store.get("a").unwrap(), Some(seen), "the same out of a block");
     world.ms(60_000);
     assert_eq!(store.get("a").unwrap(), None);
@@ -112,7 +112,7 @@ fn i4_with_a_sliding_ttl_every_duplicate_moves_the_end() {
             0 => assert!(store.claim("a").unwrap().is_duplicate(), "round {round}"),
             1 => assert!(store.claim_batch(&["a", "a"]).unwrap()[0].is_duplicate()),
             _ => {
-                seal(&store);
+                flush(&store);
                 drop(store);
                 store = world.builder().ttl(minutes(1)).sliding(true).open().unwrap();
                 assert!(store.claim("a").unwrap().is_duplicate(), "round {round}, reopened");

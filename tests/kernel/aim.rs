@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub(crate) const SEALER: &str = "firstseen-seal";
+pub(crate) const FLUSHER: &str = "firstseen-flush";
 pub(crate) const KEEPER: &str = "firstseen-keep";
 
 /// A process under observation, with the folder of its store.

@@ -13,7 +13,7 @@ const TEST: &str = "i11_a_store_is_a_folder_not_a_name_also_to_other_processes";
 const CHILD: &str = "folder::only_as_a_child_that_opens_by_a_relative_name";
 const VARIABLE: &str = "FIRSTSEEN_FOLDER_CHILD";
 const NAME: &str = "seen.db";
-/// Enough for several segments and seals of the tuning below.
+/// Enough for several segments and flushes of the tuning below.
 const CLAIMS: u64 = 6_000;
 
 fn builder(path: &Path) -> Builder {

@@ -48,7 +48,7 @@ fn give_back(ballast: &Path) {
 }
 
 fn is_refused(_: &Running, event: &Event) -> bool {
-    // A claim that already waited for a seal when the disk filled up hears that it waited for long.
+    // A claim that already waited for a flush when the disk filled up hears that it waited for long.
     matches!(event, Event::Answered { answers: Err(Refusal::Full | Refusal::Retry), .. })
 }
 
@@ -135,7 +135,7 @@ impl Cycle<'_> {
                 Heard::End => return Err(format!("the child ended, after {:?}", child.note)),
             }
         }
-        // The log has room left in its segment, and claims trickle into it as fast as sealing frees memory on
+        // The log has room left in its segment, and claims trickle into it as fast as flushing frees memory on
         // a disk where sled can hardly write: slow, and right.
         if self.oracle.counts.granted > granted {
             self.trickles += 1;

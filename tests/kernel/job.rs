@@ -8,8 +8,8 @@ use std::path::PathBuf;
 /// What the threads of a child do, so that one kind of background work is under way all the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mix {
-    /// Ids without end, forgotten and claimed again: the store seals and merges.
-    Seal,
+    /// Ids without end, forgotten and claimed again: the store flushes and merges.
+    Flush,
     /// Ids that end soon: generations are swept, segments removed unread.
     Expiry,
     /// Ids that end soon and a few that do not: segments are copied.
@@ -25,7 +25,7 @@ pub(crate) enum Mix {
 }
 
 const MIXES: [(Mix, &str); 7] = [
-    (Mix::Seal, "seal"),
+    (Mix::Flush, "flush"),
     (Mix::Expiry, "expiry"),
     (Mix::Compaction, "compaction"),
     (Mix::Power, "power"),
@@ -36,16 +36,16 @@ const MIXES: [(Mix, &str); 7] = [
 
 impl Mix {
     pub(crate) fn tuning(self) -> Tuning {
-        let (segment_bytes, open_set_bytes) = match self {
-            Self::Seal | Self::Plain => (256 << 10, 32 << 10),
+        let (segment_bytes, memtable_bytes) = match self {
+            Self::Flush | Self::Plain => (256 << 10, 32 << 10),
             Self::Expiry => (128 << 10, 128 << 10),
             Self::Compaction => (64 << 10, 32 << 10),
             Self::Power | Self::Race => (128 << 10, 64 << 10),
-            // The log runs out of room before the open sets do.
+            // The log runs out of room before the memtables do.
             Self::Full => (512 << 10, 512 << 10),
         };
         let level = if self == Self::Power { Level::Disk } else { Level::Process };
-        Tuning { segment_bytes, open_set_bytes, locator_ids_min: 100, level }
+        Tuning { segment_bytes, memtable_bytes, locator_ids_min: 100, level }
     }
 
     /// How many ids without end there are to choose from, beyond those that were used before.

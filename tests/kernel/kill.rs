@@ -1,7 +1,7 @@
-//! kill -9, at random moments and aimed: while the store opens, seals, merges, expires, compacts and while
+//! kill -9, at random moments and aimed: while the store opens, flushes, merges, expires, compacts and while
 //! it is repaired. After every kill the same store goes on.
 
-use crate::aim::{KEEPER, SEALER, Scope};
+use crate::aim::{FLUSHER, KEEPER, Scope};
 use crate::child::{Heard, Running};
 use crate::dice::Dice;
 use crate::job::{Job, Mix};
@@ -18,7 +18,7 @@ const TEST: &str = "i1_i6_a_killed_process_loses_nothing_and_grants_nothing_twic
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Aim {
     Open,
-    Seal,
+    Flush,
     Merge,
     Expiry,
     Compaction,
@@ -27,7 +27,7 @@ enum Aim {
 }
 
 const AIMS: [Aim; 8] = [
-    Aim::Seal,
+    Aim::Flush,
     Aim::Compaction,
     Aim::Open,
     Aim::Expiry,
@@ -98,9 +98,9 @@ fn kill_once(place: &mut Place, aim: Aim, seed: u64) -> Verdict<Aim> {
         }
         scope.look();
         let now = now_us();
-        let thread = if aim == Aim::Seal { SEALER } else { KEEPER };
+        let thread = if aim == Aim::Flush { FLUSHER } else { KEEPER };
         let hit = match aim {
-            Aim::Seal => scope.is_busy(thread),
+            Aim::Flush => scope.is_busy(thread),
             Aim::Merge | Aim::Expiry => scope.runs_went && scope.is_busy(thread),
             Aim::Compaction => scope.segments_went && scope.is_busy(thread),
             _ => true,
@@ -112,15 +112,15 @@ fn kill_once(place: &mut Place, aim: Aim, seed: u64) -> Verdict<Aim> {
 }
 
 fn finish(place: &mut Place, child: Running, scope: &Scope, job: &Job) -> Verdict<Aim> {
-    let (seals, keeps) = (scope.is_busy(SEALER), scope.is_busy(KEEPER));
+    let (flushes, keeps) = (scope.is_busy(FLUSHER), scope.is_busy(KEEPER));
     let note = child.kill(&mut place.oracle, End::Kill)?;
     place.kills += 1;
     // What was said until the end: a kill between "opening" and "open" fell into opening.
     Ok(match (note.as_str(), place.mix) {
         ("repairing", _) => Aim::Repair,
         ("opening" | "repaired" | "starting", _) => Aim::Open,
-        ("open", _) if seals && !keeps => Aim::Seal,
-        ("open", Mix::Seal) if keeps => Aim::Merge,
+        ("open", _) if flushes && !keeps => Aim::Flush,
+        ("open", Mix::Flush) if keeps => Aim::Merge,
         ("open", Mix::Expiry) if keeps => Aim::Expiry,
         ("open", Mix::Compaction) if keeps && scope.segments_went => Aim::Compaction,
         ("open", _) => Aim::Other,
@@ -174,14 +174,14 @@ fn check(place: &Place, number: u64) -> Verdict {
 }
 
 fn many_kills(first: u64, kills: u64) -> Verdict {
-    let mut places = [Mix::Seal, Mix::Expiry, Mix::Compaction].map(Place::new);
+    let mut places = [Mix::Flush, Mix::Expiry, Mix::Compaction].map(Place::new);
     let mut fell: BTreeMap<Aim, u64> = BTreeMap::new();
     let (mut acknowledged, mut in_flight) = (0, 0);
     for number in 0..kills {
         let seed = first + number;
         let aim = AIMS[(number % AIMS.len() as u64) as usize];
         let place = &mut places[match aim {
-            Aim::Seal | Aim::Merge => 0,
+            Aim::Flush | Aim::Merge => 0,
             Aim::Expiry => 1,
             Aim::Compaction => 2,
             Aim::Open | Aim::Repair | Aim::Other => (seed % 3) as usize,
@@ -212,7 +212,7 @@ fn many_kills(first: u64, kills: u64) -> Verdict {
     }
     let names = [
         (Aim::Open, "open"),
-        (Aim::Seal, "seal"),
+        (Aim::Flush, "flush"),
         (Aim::Merge, "merge"),
         (Aim::Expiry, "expiry"),
         (Aim::Compaction, "compaction"),

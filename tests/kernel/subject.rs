@@ -34,7 +34,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuning {
     pub(crate) segment_bytes: u32,
-    pub(crate) open_set_bytes: usize,
+    pub(crate) memtable_bytes: usize,
     /// Runs of fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
     pub(crate) level: Level,
@@ -77,7 +77,7 @@ impl Firstseen {
             .shards(4)
             .memory_budget(4 << 20)
             .segment_bytes(tuning.segment_bytes)
-            .open_set_bytes(tuning.open_set_bytes)
+            .memtable_bytes(tuning.memtable_bytes)
             .locator_ids_min(tuning.locator_ids_min)
             .durability(durability(tuning.level))
             .wait_max(Duration::from_secs(10))

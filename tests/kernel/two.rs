@@ -39,10 +39,10 @@ fn all_there(store: &Path, oracle: &Oracle) -> Verdict {
 
 /// A child has the store; a second open hears so; the child is killed and the next open succeeds.
 fn second_after_a_kill(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict {
-    let mut child = Running::start(&Job::new(store.to_owned(), Mix::Seal, seed));
+    let mut child = Running::start(&Job::new(store.to_owned(), Mix::Flush, seed));
     child.until_note(oracle, "open")?;
     expect_locked(store)?;
-    match Firstseen::builder(store, Mix::Seal.tuning()).repair().map_err(Refusal::from) {
+    match Firstseen::builder(store, Mix::Flush.tuning()).repair().map_err(Refusal::from) {
         Err(Refusal::Locked(_)) => {}
         other => return Err(format!("repair beside an open store: {other:?}")),
     }
@@ -55,7 +55,7 @@ fn second_after_a_kill(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict 
 /// A child repairs; whoever opens meanwhile hears that the store is in use or wants a repair.
 fn open_during_a_repair(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict<u64> {
     std::fs::remove_file(store.join("MANIFEST")).map_err(|e| format!("the manifest: {e}"))?;
-    let mut job = Job::new(store.to_owned(), Mix::Seal, seed);
+    let mut job = Job::new(store.to_owned(), Mix::Flush, seed);
     job.repair = true;
     let mut child = Running::start(&job);
     let mut refused = 0;

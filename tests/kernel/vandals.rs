@@ -18,7 +18,7 @@ fn tuning() -> Tuning {
     let locator_ids_min = u64::MAX;
     Tuning {
         segment_bytes: 1 << 20,
-        open_set_bytes: 256 << 10,
+        memtable_bytes: 256 << 10,
         locator_ids_min,
         level: Level::Process,
     }
@@ -110,17 +110,17 @@ impl Victim {
         self.claim_new(20)
     }
 
-    /// Has the background seal what there is. It meets the harm too, and has to get over it.
-    fn seal(&self) -> Verdict {
+    /// Has the background flush what there is. It meets the harm too, and has to get over it.
+    fn flush(&self) -> Verdict {
         for _ in 0..HANG.as_millis() / 5 {
-            if self.stats().ids_unsealed == 0 {
+            if self.stats().ids_unflushed == 0 {
                 return Ok(());
             }
-            // Again and again: a shard that is being sealed does not take part.
+            // Again and again: a shard that is being flushed does not take part.
             self.firstseen().store.freeze();
             pause(5_000);
         }
-        Err("hang: sealing does not get over the harm".to_owned())
+        Err("hang: flushing does not get over the harm".to_owned())
     }
 
     /// What nobody has asked for since the harm is harmed still, and verify may say so; it may not fail.
@@ -140,7 +140,7 @@ fn while_open(first: u64, count: u64) -> Verdict {
     let older = dir.path().join("older");
     // More than the caches hold: questions go to sled's files.
     let mut victim = Victim::new(dir.path(), 90_000)?;
-    victim.seal()?;
+    victim.flush()?;
     keep_older(&victim, &older);
     let (mut done, mut number) = (0, 0);
     while done < count {
@@ -154,7 +154,7 @@ fn while_open(first: u64, count: u64) -> Verdict {
         let work = move || {
             let asked = victim.ask(200, &mut dice).and_then(|()| match number % 5 {
                 // sled writes into what was harmed.
-                0 => victim.seal(),
+                0 => victim.flush(),
                 1 => victim.verify(),
                 _ => Ok(()),
             });
@@ -192,7 +192,7 @@ fn while_closed(first: u64, count: u64) -> Verdict {
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let older = dir.path().join("older");
     let mut victim = Victim::new(dir.path(), 10_000)?;
-    victim.seal()?;
+    victim.flush()?;
     victim.close()?;
     keep_older(&victim, &older);
     let (mut done, mut number) = (0, 0);
@@ -206,7 +206,7 @@ fn while_closed(first: u64, count: u64) -> Verdict {
         let work = move || {
             let asked = victim.open().and_then(|()| {
                 victim.ask(400, &mut dice)?;
-                if number % 4 == 0 { victim.seal() } else { Ok(()) }
+                if number % 4 == 0 { victim.flush() } else { Ok(()) }
             });
             let asked = asked.and_then(|()| victim.close());
             (victim, asked)

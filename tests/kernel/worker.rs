@@ -142,8 +142,10 @@ impl Asker<'_> {
         let roll = dice.below(100);
         let few = 1 + if dice.one_in(3) { dice.below(IDS_PER_LINE_MAX) } else { 0 };
         match self.job.mix {
-            Mix::Seal if roll < 15 => self.own(level),
-            Mix::Seal if roll < 25 => (Verb::Reserve, Family::Ever, level, self.evers(few.min(20))),
+            Mix::Flush if roll < 15 => self.own(level),
+            Mix::Flush if roll < 25 => {
+                (Verb::Reserve, Family::Ever, level, self.evers(few.min(20)))
+            }
             Mix::Expiry if roll < 85 => (Verb::Claim, Family::Short, level, self.shorts(few)),
             Mix::Compaction if roll < 80 => {
                 (Verb::Claim, Family::Short, level, self.shorts(IDS_PER_LINE_MAX))

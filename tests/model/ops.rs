@@ -62,10 +62,10 @@ pub(crate) enum Op {
     Sync,
     /// What the background threads would do now.
     Background,
-    /// Freezes the open sets, without sealing them.
+    /// Freezes the memtables, without flushing them.
     Freeze,
-    /// Freezes and seals.
-    Seal,
+    /// Freezes and flushes.
+    Flush,
     Advance {
         ms: u64,
     },
@@ -124,7 +124,7 @@ pub(crate) struct Setup {
     pub(crate) mapping: bool,
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u32,
-    pub(crate) open_set_bytes: usize,
+    pub(crate) memtable_bytes: usize,
     /// Whether all runs have locator files, or none does.
     pub(crate) has_locators: bool,
 }
@@ -232,7 +232,7 @@ impl<'a> Bytes<'a> {
             37 => Op::Sync,
             38..=39 => Op::Background,
             40 => Op::Freeze,
-            41..=45 => Op::Seal,
+            41..=45 => Op::Flush,
             46..=51 => {
                 let ms = [0, 1, 2, 10, 999, 1_000, 1_500, 5_000, 20_000, 60_000, 3_600_000];
                 let ms = ms.into_iter().chain([86_400_000]);
@@ -284,7 +284,7 @@ impl<'a> Bytes<'a> {
             has_locators: both / 2 == 0,
             shards: [1, 1, 2, 8][usize::from(self.below(4))],
             segment_bytes: [6_000, 6_500, 8_192, 65_536][usize::from(self.below(4))],
-            open_set_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],
+            memtable_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],
         };
         let mut ops = Vec::new();
         while ops.len() < max && !self.rest.is_empty() {

@@ -8,7 +8,7 @@ const SETUP: Setup = Setup {
     mapping: true,
     shards: 1,
     segment_bytes: 65_536,
-    open_set_bytes: 8_000,
+    memtable_bytes: 8_000,
     has_locators: true,
 };
 
@@ -33,40 +33,46 @@ fn a_power_cut_does_not_take_the_folders_above_a_new_store() {
 #[test]
 fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_is_swept() {
     for end in [
-        Op::Seal,
+        Op::Flush,
         Op::Reopen { shards: None, harm: Harm::Spared },
         Op::Reopen { shards: None, harm: Harm::Dropped },
     ] {
-        for sealed in [false, true] {
+        for flushed in [false, true] {
             let mut ops = vec![claim((1, 18), Some(FOREVER))];
-            ops.extend(sealed.then_some(Op::Seal));
+            ops.extend(flushed.then_some(Op::Flush));
             ops.extend([Op::Forget { key: (1, 18) }, claim((1, 18), None)]);
-            ops.extend([Op::Seal, Op::Advance { ms: 3_600_000 }, Op::Seal, end.clone(), Op::Seal]);
+            ops.extend([
+                Op::Flush,
+                Op::Advance { ms: 3_600_000 },
+                Op::Flush,
+                end.clone(),
+                Op::Flush,
+            ]);
             check(SETUP, &ops);
         }
     }
     let batch = Op::Batch { ns: 0, ids: vec![1, 2, 3], ttl: Some(1_000), level: None };
-    let ops = [claim((0, 2), None), Op::Seal, Op::Forget { key: (0, 2) }, batch];
-    let tail = [Op::Seal, Op::Advance { ms: 60_000 }, Op::Seal, Op::Kill];
+    let ops = [claim((0, 2), None), Op::Flush, Op::Forget { key: (0, 2) }, batch];
+    let tail = [Op::Flush, Op::Advance { ms: 60_000 }, Op::Flush, Op::Kill];
     check(SETUP, &[ops, tail].concat());
 }
 
-/// Sealing during replay took the place of the batch for its end while the batch was still being read.
+/// Flushing during replay took the place of the batch for its end while the batch was still being read.
 #[test]
-fn a_batch_that_fills_the_open_set_while_it_is_replayed_is_sealed_whole() {
-    let setup = Setup { open_set_bytes: 600, ..SETUP };
+fn a_batch_that_fills_the_open_set_while_it_is_replayed_is_flushed_whole() {
+    let setup = Setup { memtable_bytes: 600, ..SETUP };
     let batch = |ids| Op::Batch { ns: 0, ids, ttl: None, level: None };
     check(setup, &[batch((0..24).collect()), Op::Kill]);
     let drop = Op::Reopen { shards: Some(2), harm: Harm::Dropped };
     check(setup, &[batch((0..12).collect()), batch((8..24).collect()), drop]);
 }
 
-/// An id twice in a batch was extended twice, and stood twice in the open set.
+/// An id twice in a batch was extended twice, and stood twice in the memtable.
 #[test]
 fn an_id_twice_in_a_sliding_batch_is_extended_once() {
     let batch = |ids, ttl| Op::Batch { ns: 2, ids, ttl: Some(ttl), level: None };
     let forget = Op::Forget { key: (2, 13) };
-    check(SETUP, &[batch(vec![13, 5], 1_000), Op::Seal, batch(vec![13, 6, 13], FOREVER), forget]);
+    check(SETUP, &[batch(vec![13, 5], 1_000), Op::Flush, batch(vec![13, 6, 13], FOREVER), forget]);
 }
 
 /// Dated in the old time, it ended when the new one was believed.
@@ -75,7 +81,7 @@ fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
     let confirm = || [Op::Reserve { ns: 1, ids: vec![7, 8], level: None }, Op::Confirm { slot: 0 }];
     let batch = |ns| Op::Batch { ns, ids: vec![3, 4], ttl: None, level: None };
     let drop = Op::Reopen { shards: None, harm: Harm::Dropped };
-    for then in [Op::Freeze, Op::Seal, drop, Op::Repair { lose_manifest: false }] {
+    for then in [Op::Freeze, Op::Flush, drop, Op::Repair { lose_manifest: false }] {
         for decided in [Op::Advance { ms: 60_000 }, Op::Sway(Sway::Back)] {
             let mut ops = vec![batch(2), Op::Sway(Sway::Ahead), claim((1, 1), None), batch(1)];
             ops.extend(confirm());
@@ -85,7 +91,7 @@ fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
                 Op::Advance { ms: 5_000 },
                 Op::Export,
                 Op::Advance { ms: 60_000 },
-                Op::Seal,
+                Op::Flush,
             ]);
             check(SETUP, &ops);
         }

@@ -209,7 +209,7 @@ impl World {
             .seed([7; 16])
             .shards(self.shards)
             .segment_bytes(setup.segment_bytes)
-            .open_set_bytes(setup.open_set_bytes)
+            .memtable_bytes(setup.memtable_bytes)
             .locator_ids_min(if setup.has_locators { 0 } else { u64::MAX })
             .memory_budget(4 << 20)
             .durability(durability(setup.level))
@@ -528,8 +528,8 @@ impl World {
         let change: Change = keys.iter().map(|key| (*key, fact)).collect();
         let mut confirmed = held.reservation.confirm();
         if confirmed.as_ref().is_err_and(|e| e.kind() == ErrorKind::Retry) {
-            let sealed = self.store().run_background();
-            confirmed = sealed.and_then(|()| held.reservation.confirm());
+            let flushed = self.store().run_background();
+            confirmed = flushed.and_then(|()| held.reservation.confirm());
         }
         match confirmed {
             Ok(()) => {
@@ -668,7 +668,7 @@ impl World {
                 self.store().freeze();
                 Ok(())
             }
-            Op::Seal => {
+            Op::Flush => {
                 self.store().freeze();
                 self.background()
             }

@@ -52,8 +52,8 @@ fn one(seed: u64) -> Verdict<u64> {
     world.open().map_err(|e| format!("first open: {e}"))?;
     for (number, op) in ops.iter().enumerate() {
         if matches!(op, Op::Kill | Op::PowerCut { .. } | Op::Reopen { .. }) {
-            // A sealed run first, so that there is something to harm.
-            world.step(&Op::Seal)?;
+            // A flushed run first, so that there is something to harm.
+            world.step(&Op::Flush)?;
             world.close()?;
             vandalise(&dir.path().join("store.db/sled"), &mut rng).map_err(|e| e.to_string())?;
             harmed += 1;

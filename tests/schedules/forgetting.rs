@@ -17,16 +17,16 @@ fn i1_claims_while_the_id_is_forgotten() {
             start(move || store.forget("a").expect("forgets"))
         };
         let (claims, forgets) = ([claimer(), claimer()], [forgetter(), forgetter()]);
-        let sealer = {
+        let flusher = {
             let store = store.clone();
             start(move || {
                 store.freeze();
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
             })
         };
         let firsts = join(claims).into_iter().filter(|first| *first).count();
         let forgotten = join(forgets).into_iter().filter(|forgotten| *forgotten).count();
-        join([sealer]);
+        join([flusher]);
         // Claims and forgets that had an effect take turns, and a claim is the first of them.
         let live = usize::from(store.contains("a").expect("reads"));
         assert_eq!(firsts, forgotten + live, "I1: each window has one winner");

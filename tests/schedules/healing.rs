@@ -13,7 +13,7 @@ fn i1_i10_claims_while_blocks_are_lost_and_healed() {
         assert!(store.claim("a").expect("claims").is_first_seen());
         assert!(store.claim("b").expect("claims").is_first_seen());
         store.freeze();
-        store.run_background().expect("seals");
+        store.run_background().expect("flushes");
         store.close().expect("closes");
         // Opened again, so that no block is in memory.
         let store = scene.open();
@@ -30,15 +30,15 @@ fn i1_i10_claims_while_blocks_are_lost_and_healed() {
             let blocks = scene.blocks.clone();
             start(move || blocks.damage(|_| false))
         };
-        let sealer = {
+        let flusher = {
             let store = store.clone();
             start(move || {
                 store.freeze();
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
             })
         };
         let claims = join(claimers);
-        join([thief, sealer]);
+        join([thief, flusher]);
         assert_one_winner("new", &claims);
     });
 }
@@ -58,7 +58,7 @@ fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
             let _ = store.default_namespace().claim_batch_with(&ids, short).expect("claims");
         }
         store.freeze();
-        store.run_background().expect("seals");
+        store.run_background().expect("flushes");
         store.close().expect("closes");
         scene.clock.advance(Duration::from_secs(24 * 3600));
         // Opened again, so that no block is in memory; and there is none in the block store either.
@@ -92,7 +92,7 @@ fn i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment() {
         assert!(store.claim("a").expect("claims").is_first_seen());
         let _ = store.claim_batch(&batch(0)).expect("claims");
         store.freeze();
-        store.run_background().expect("seals");
+        store.run_background().expect("flushes");
         store.close().expect("closes");
         // Opened again, so that no block is in memory; and there is none in the block store either.
         let store = open();

@@ -12,7 +12,7 @@ fn i1_claims_while_runs_are_merged_and_buried() {
         for id in ["a", "b", "c"] {
             assert!(store.claim(id).expect("claims").is_first_seen());
             store.freeze();
-            store.run_background().expect("seals");
+            store.run_background().expect("flushes");
         }
         assert!(store.claim("d").expect("claims").is_first_seen());
         let claimer = |ids: [&'static str; 3]| {

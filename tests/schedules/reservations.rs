@@ -38,7 +38,7 @@ fn i1_i12_a_claim_waits_for_reservations() {
 }
 
 /// The ids of both are in two shards and in opposite orders. A claim of one of them comes in between, and
-/// a seal.
+/// a flush.
 #[test]
 fn i1_i9_batches_are_reserved_and_confirmed() {
     explore("i1_i9_batches_are_reserved_and_confirmed", || {
@@ -69,16 +69,16 @@ fn i1_i9_batches_are_reserved_and_confirmed() {
             let store = store.clone();
             start(move || vec![("b", store.claim("b").expect("claims"))])
         };
-        let sealer = {
+        let flusher = {
             let store = store.clone();
             start(move || {
                 store.freeze();
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
                 Vec::new()
             })
         };
         let mut heard = join(reservers).concat();
-        heard.extend(join([claimer, sealer]).concat());
+        heard.extend(join([claimer, flusher]).concat());
         for id in ["a", "b", "c", "d"] {
             heard.push((id, store.claim(id).expect("claims")));
             let of_id = heard.iter().filter(|(other, _)| *other == id).map(|(_, claim)| claim);

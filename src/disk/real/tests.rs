@@ -79,16 +79,16 @@ fn what_a_mapping_lets_go_of_is_there_as_before_and_can_be_written_again() {
         expected[at..at + piece.len()].copy_from_slice(&piece);
         at += piece.len();
         if n % 50 == 0 {
-            file.let_go(0, at as u64);
+            file.release_pages(0, at as u64);
         }
     }
-    file.let_go(0, u64::MAX);
+    file.release_pages(0, u64::MAX);
     assert_eq!(read_back(&*file, 0, 2 << 20), expected);
     file.write_all_at(b"again", 100_000).unwrap();
     expected[100_000..100_005].copy_from_slice(b"again");
     file.sync_data().unwrap();
     file.unmap();
-    file.let_go(0, MIB);
+    file.release_pages(0, MIB);
     assert_eq!(read_back(&*file, 0, 2 << 20), expected);
 }
 

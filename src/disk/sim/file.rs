@@ -16,7 +16,7 @@ pub(super) struct SimFile {
     /// Length of the mapping, zero without one. Changed under the lock of the disk only.
     pub(super) mapped: AtomicU64,
     /// What the mapping may have let go of.
-    pub(super) let_go: Mutex<Vec<Range<u64>>>,
+    pub(super) released: Mutex<Vec<Range<u64>>>,
 }
 
 impl DiskFile for SimFile {
@@ -38,9 +38,9 @@ impl DiskFile for SimFile {
         // A copy into memory has nobody who could refuse it.
         let in_memory = buf.len() <= COPIED_MAX && end <= self.mapped.load(Ordering::Relaxed);
         if in_memory {
-            let let_go = self.let_go.lock();
+            let released = self.released.lock();
             let is_again = |gone: &Range<u64>| offset < gone.end && gone.start < end;
-            if let_go.iter().any(is_again) {
+            if released.iter().any(is_again) {
                 return Err(io::Error::other("written again where nothing more was to be written"));
             }
         }
@@ -142,9 +142,9 @@ impl DiskFile for SimFile {
         Ok(true)
     }
 
-    fn let_go(&self, from: u64, to: u64) {
+    fn release_pages(&self, from: u64, to: u64) {
         if self.mapped.load(Ordering::Relaxed) > 0 {
-            self.let_go.lock().push(from..to);
+            self.released.lock().push(from..to);
         }
     }
 
@@ -170,7 +170,7 @@ impl DiskFile for SimFile {
 
 impl SimFile {
     fn unmap_in(&self, state: &mut State) {
-        self.let_go.lock().clear();
+        self.released.lock().clear();
         if self.mapped.swap(0, Ordering::Relaxed) > 0
             && let Ok(file) = state.tree.file_mut(self.node)
         {

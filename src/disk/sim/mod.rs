@@ -264,7 +264,7 @@ impl SimDisk {
             node,
             path,
             mapped: AtomicU64::new(0),
-            let_go: Mutex::default(),
+            released: Mutex::default(),
         }))
     }
 }

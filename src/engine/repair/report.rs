@@ -46,13 +46,14 @@ impl MissingSegment {
     }
 }
 
-/// What an id takes in the log on average: by the records that are left, or by what the manifest says was sealed.
+/// What an id takes in the log on average: by the records that are left, or by what the manifest says was flushed.
 pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestBody>) -> u64 {
-    let sealed = manifest.map_or((0, 0), |body| {
+    let flushed = manifest.map_or((0, 0), |body| {
         let ids: u64 = body.runs.iter().map(|run| run.ids).sum();
-        (ids, body.known.iter().map(SegmentMeta::bytes).sum())
+        (ids, body.full_segments.iter().map(SegmentMeta::bytes).sum())
     });
-    let known = [(records, bytes), sealed].into_iter().find(|(ids, bytes)| *ids > 0 && bytes > ids);
+    let known =
+        [(records, bytes), flushed].into_iter().find(|(ids, bytes)| *ids > 0 && bytes > ids);
     known.map_or(BYTES_PER_ID, |(ids, bytes)| bytes / ids)
 }
 

@@ -43,44 +43,52 @@ fn each_verdict() {
     let look = Look { wall, elapsed: 100, last, expected, suspect: None, due, refill_ms: 0 };
     let judged = |look: Look| judge(&look, BOUNDS);
     let ahead = Look { wall: START + HOUR + 1, ..look };
-    assert_eq!(judged(look), Verdict::Believe);
-    assert_eq!(judged(Look { wall: START + HOUR, ..look }), Verdict::Believe);
+    assert_eq!(judged(look), ClockJudgement::Believe);
+    assert_eq!(judged(Look { wall: START + HOUR, ..look }), ClockJudgement::Believe);
     let on = Look { expected: START + 1, due: START + 1, ..ahead };
-    assert_eq!(judged(on), Verdict::Believe);
-    assert_eq!(judged(Look { refill_ms: 1, ..on }), Verdict::Jumped, "nothing is left for a step");
-    assert_eq!(judged(Look { refill_ms: DAY, ..look }), Verdict::Believe, "and none was made");
+    assert_eq!(judged(on), ClockJudgement::Believe);
+    assert_eq!(
+        judged(Look { refill_ms: 1, ..on }),
+        ClockJudgement::Jumped,
+        "nothing is left for a step"
+    );
+    assert_eq!(
+        judged(Look { refill_ms: DAY, ..look }),
+        ClockJudgement::Believe,
+        "and none was made"
+    );
     let half = Look { wall: START + HOUR / 2, refill_ms: DAY / 2, ..look };
-    assert_eq!(judged(half), Verdict::Believe);
-    assert_eq!(judged(Look { refill_ms: DAY / 2 + 1, ..half }), Verdict::Jumped);
-    assert_eq!(judged(Look { wall: START - HOUR, ..look }), Verdict::Believe);
-    assert_eq!(judged(Look { wall: START - HOUR - 1, ..look }), Verdict::Coast);
-    assert_eq!(judged(ahead), Verdict::Jumped);
+    assert_eq!(judged(half), ClockJudgement::Believe);
+    assert_eq!(judged(Look { refill_ms: DAY / 2 + 1, ..half }), ClockJudgement::Jumped);
+    assert_eq!(judged(Look { wall: START - HOUR, ..look }), ClockJudgement::Believe);
+    assert_eq!(judged(Look { wall: START - HOUR - 1, ..look }), ClockJudgement::Coast);
+    assert_eq!(judged(ahead), ClockJudgement::Jumped);
     let seen = |wall: u64| Look { wall: START + DAY, suspect: Some((wall, 100)), ..look };
-    assert_eq!(judged(seen(START + DAY)), Verdict::Held);
-    assert_eq!(judged(Look { elapsed: 60_099, ..seen(START + DAY) }), Verdict::Held);
-    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + DAY) }), Verdict::Settled);
-    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + 3 * DAY) }), Verdict::Jumped);
-    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + 2 * HOUR) }), Verdict::Jumped);
+    assert_eq!(judged(seen(START + DAY)), ClockJudgement::Held);
+    assert_eq!(judged(Look { elapsed: 60_099, ..seen(START + DAY) }), ClockJudgement::Held);
+    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + DAY) }), ClockJudgement::Settled);
+    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + 3 * DAY) }), ClockJudgement::Jumped);
+    assert_eq!(judged(Look { elapsed: 60_100, ..seen(START + 2 * HOUR) }), ClockJudgement::Jumped);
 }
 
 #[test]
 fn each_verdict_of_an_opening() {
     let mark = TimeMark { high: START, elapsed: 100, boot: 1, suspect: 0, suspect_elapsed: 0 };
     let judged = |mark, wall, elapsed, boot| {
-        let (look, verdict) = judge_resume(mark, (wall, elapsed, boot), BOUNDS);
-        (look.expected - START, verdict)
+        let (look, judgement) = judge_resume(mark, (wall, elapsed, boot), BOUNDS);
+        (look.expected - START, judgement)
     };
-    let day_after = (DAY, Verdict::Believe);
+    let day_after = (DAY, ClockJudgement::Believe);
     assert_eq!(judged(mark, START + DAY + HOUR, DAY + 100, 1), day_after);
-    assert_eq!(judged(mark, START + DAY + HOUR + 1, DAY + 100, 1), (DAY, Verdict::Jumped));
-    assert_eq!(judged(mark, START - 2 * HOUR, 100, 1), (0, Verdict::Coast));
-    assert_eq!(judged(mark, START + DAY, 0, 2), (0, Verdict::Believe));
-    assert_eq!(judged(mark, START + DAY + 1, 0, 2), (0, Verdict::Jumped));
+    assert_eq!(judged(mark, START + DAY + HOUR + 1, DAY + 100, 1), (DAY, ClockJudgement::Jumped));
+    assert_eq!(judged(mark, START - 2 * HOUR, 100, 1), (0, ClockJudgement::Coast));
+    assert_eq!(judged(mark, START + DAY, 0, 2), (0, ClockJudgement::Believe));
+    assert_eq!(judged(mark, START + DAY + 1, 0, 2), (0, ClockJudgement::Jumped));
     let seen = TimeMark { suspect: START + 8 * DAY, suspect_elapsed: 50, ..mark };
-    assert_eq!(judged(seen, START + 8 * DAY, 200, 1), (100, Verdict::Held));
-    assert_eq!(judged(seen, START + 8 * DAY, 60_050, 1), (59_950, Verdict::Settled));
-    assert_eq!(judged(seen, START + 8 * DAY, 0, 2), (0, Verdict::Settled));
-    assert_eq!(judged(seen, START + 8 * DAY - 1, 0, 2), (0, Verdict::Jumped));
+    assert_eq!(judged(seen, START + 8 * DAY, 200, 1), (100, ClockJudgement::Held));
+    assert_eq!(judged(seen, START + 8 * DAY, 60_050, 1), (59_950, ClockJudgement::Settled));
+    assert_eq!(judged(seen, START + 8 * DAY, 0, 2), (0, ClockJudgement::Settled));
+    assert_eq!(judged(seen, START + 8 * DAY - 1, 0, 2), (0, ClockJudgement::Jumped));
 }
 
 #[test]

@@ -31,9 +31,9 @@ const SETUP: Setup = Setup {
     level: Level::Process,
     mapping: true,
     shards: 2,
-    // Smaller ones would be rewritten as soon as they are sealed: their headers count as room that is lost.
+    // Smaller ones would be rewritten as soon as they are flushed: their headers count as room that is lost.
     segment_bytes: 12_288,
-    open_set_bytes: 1_500,
+    memtable_bytes: 1_500,
     has_locators: true,
 };
 
@@ -56,18 +56,18 @@ fn some(rng: &mut Rng, n: usize) -> Vec<Op> {
     ops
 }
 
-/// The life of the store: rounds that are sealed, compacted and synced, then a tail.
+/// The life of the store: rounds that are flushed, compacted and synced, then a tail.
 fn life(rng: &mut Rng, synced_tail: usize, unsynced_tail: usize) -> Vec<Op> {
     let mut ops = Vec::new();
     for round in 0..4 {
         ops.extend(some(rng, 450));
-        ops.push(if round % 2 == 0 { Op::Seal } else { Op::Sync });
+        ops.push(if round % 2 == 0 { Op::Flush } else { Op::Sync });
         if round == 0 {
-            ops.extend([Op::Advance { ms: 200_000 }, Op::Seal]);
+            ops.extend([Op::Advance { ms: 200_000 }, Op::Flush]);
         }
     }
-    // A shard whose set was full is still being sealed at the first, and moves its mark at the second.
-    ops.extend([Op::Seal, Op::Seal]);
+    // A shard whose set was full is still being flushed at the first, and moves its mark at the second.
+    ops.extend([Op::Flush, Op::Flush]);
     ops.extend(some(rng, synced_tail));
     ops.push(Op::Sync);
     ops.extend(some(rng, unsynced_tail));
@@ -162,7 +162,7 @@ impl Station {
         Ok(Self { name: "repaired", world, disk, files, versions, records, ..self })
     }
 
-    /// Several segments, sealed and not, runs with filters and locator files, records on both sides of what is on disk.
+    /// Several segments, flushed and not, runs with filters and locator files, records on both sides of what is on disk.
     fn check_that_it_is_worth_it(&self) -> Verdict {
         let count = |ending: &str| {
             self.files.keys().filter(|path| path.to_string_lossy().ends_with(ending)).count()
@@ -172,7 +172,7 @@ impl Station {
         let mut whole = self.with(&BTreeMap::new(), Harm::Spared);
         whole.open().map_err(|e| format!("{}: {e}", self.name))?;
         let stats = whole.store().stats();
-        // Some segments are sealed, so that opening does not read them.
+        // Some segments are flushed, so that opening does not read them.
         let ids: usize = self.records.iter().map(|record| record.keys.len()).sum();
         let unread = stats.rebuilds == 0 && stats.replayed_records < ids as u64;
         if unread

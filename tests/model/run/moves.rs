@@ -112,8 +112,8 @@ impl World {
         let mut imported = self.store().import(&name_of(ns), &given);
         if imported.as_ref().is_err_and(|e| e.kind() == ErrorKind::Retry) {
             first = false;
-            let sealed = self.store().run_background();
-            imported = sealed.and_then(|()| self.store().import(&name_of(ns), &given));
+            let flushed = self.store().run_background();
+            imported = flushed.and_then(|()| self.store().import(&name_of(ns), &given));
         }
         let now = self.now();
         let mut added = 0;

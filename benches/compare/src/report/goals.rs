@@ -171,9 +171,9 @@ fn memory(results: &Results) -> Option<Goal> {
     let slope = (held(whole) - held(half)) / more;
     let own = |name: &str| whole.claims.details[name].as_f64();
     // Where locators begin is counted with the filters.
-    let own = own("memory_filter_bytes")? / own("ids_sealed")?.max(1.0);
+    let own = own("memory_filter_bytes")? / own("ids_flushed")?.max(1.0);
     Some(Goal {
-        what: "memory per sealed id",
+        what: "memory per flushed id",
         goal: "3 bytes, filters and indexes together",
         measured: format!(
             "{} bytes of filters and of where locators begin, with {} ids; with sled and the allocator the process grew by {} bytes for \
@@ -216,7 +216,7 @@ fn open(
 fn pause(results: &Results) -> Option<Goal> {
     let claims = &ours(results, "ttl")?.outcome.claims;
     Some(Goal {
-        what: "pause of a claim while sealing, expiring and compacting",
+        what: "pause of a claim while flushing, expiring and compacting",
         goal: "p99.9 of 1 ms",
         measured: format!(
             "p99.9 {}, worst {}",

@@ -25,7 +25,7 @@ pub struct ReportArgs {
 
 const PLOTS: [(&str, &str); 6] = [
     ("claims", "Claims a second by number of ids"),
-    ("latency", "Time of a claim, also while sealing and expiring"),
+    ("latency", "Time of a claim, also while flushing and expiring"),
     ("memory", "Memory, bytes an id"),
     ("disk", "Disk, bytes an id"),
     ("open-closed", "Opening after a clean close"),
@@ -130,7 +130,7 @@ fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result
     };
     section(&mut text, "More and more ids", growing + &tables::growing(results))?;
     write!(text, "\n{}{}{}", plot("claims"), plot("open-closed"), plot("open-killed"))?;
-    section(&mut text, "With a ttl, while sealing and expiring", tables::case(goals, "ttl"))?;
+    section(&mut text, "With a ttl, while flushing and expiring", tables::case(goals, "ttl"))?;
     section(&mut text, "Lines of a file", tables::lines(results))?;
     section(&mut text, "How each store was set up", include_str!("setup.md").to_owned())?;
     Ok(text)

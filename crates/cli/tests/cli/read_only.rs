@@ -72,7 +72,7 @@ fn sorted(ended: &Ended) -> Vec<&str> {
 fn a_store_that_cannot_be_written_to_answers_questions() {
     let shell = Shell::new();
     fs::set_permissions(shell.dir.path(), Permissions::from_mode(0o755)).expect("set permissions");
-    shell.prints(&["--memory", "4M"], many_lines(60_000, 3)); // some sealed, some not
+    shell.prints(&["--memory", "4M"], many_lines(60_000, 3)); // some flushed, some not
     shell.prints(&["--namespace", "n", "--ttl", "1h"], "x\ny\n");
     shell.prints(&["--ttl", "1ms"], "ended\n");
     shell.run(["forget", "y", "--namespace", "n", "--store", "S"], "");
@@ -129,7 +129,7 @@ fn stats_writes_nothing_and_lists_namespaces() {
     let stats: serde_json::Value = serde_json::from_str(stats.out()).expect("JSON");
     assert_eq!(stats["namespaces"][0]["name"], "default");
     assert_eq!(stats["namespaces"][1]["name"], "n");
-    let known = [&stats["records_unsealed"], &stats["ids_sealed"]];
+    let known = [&stats["records_unflushed"], &stats["ids_flushed"]];
     assert_eq!(known.iter().filter_map(|n| n.as_u64()).sum::<u64>(), 3);
     assert!(stats.get("first_seen").is_none(), "a counter of this process says nothing");
     assert_eq!(picture(&shell.path("S")), before);

@@ -106,7 +106,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     let limit = limit(&ids, &place.0.join("limit"), time)?;
     let stats = store.stats();
     let memory_bytes =
-        stats.memory_unsealed_bytes + stats.memory_block_bytes + stats.memory_filter_bytes;
+        stats.memory_unflushed_bytes + stats.memory_block_bytes + stats.memory_filter_bytes;
     let began = now();
     store.close()?;
     let close_seconds = began.elapsed().as_secs_f64();

@@ -13,7 +13,7 @@ const RECORD_BYTES: usize = 4 << 10;
 
 /// Collects copies by generation, because a record belongs to one.
 #[derive(Debug)]
-pub(super) struct Copier<'a> {
+pub(super) struct RecordRewriter<'a> {
     log: &'a Log,
     groups: BTreeMap<GenId, Group>,
     copied: u64,
@@ -35,7 +35,7 @@ impl Group {
     }
 }
 
-impl<'a> Copier<'a> {
+impl<'a> RecordRewriter<'a> {
     pub(super) fn new(log: &'a Log) -> Self {
         Self { log, groups: BTreeMap::new(), copied: 0 }
     }

@@ -1,4 +1,4 @@
-//! What a claim may wait for, and how long: room in memory, when the bound on unsealed ids is reached, and
+//! What a claim may wait for, and how long: room in memory, when the bound on unflushed ids is reached, and
 //! the end of a reservation.
 
 use crate::engine::{Engine, ShardCell};
@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 /// How long one call may wait, over everything that it has to wait for one after the other (I12): others may
 /// take the room or the id each time before the call gets its turn.
 #[derive(Debug, Default)]
-pub(super) struct Patience {
+pub(super) struct WaitBudget {
     /// What the call asks for; without it the store's `wait_max` holds.
     wait: Option<Duration>,
     /// Set by the first wait; most calls never wait, and never ask for the time.
     until: Option<Instant>,
 }
 
-impl Patience {
+impl WaitBudget {
     pub(super) fn of(wait: Option<Duration>) -> Self {
         Self { wait, until: None }
     }
@@ -39,7 +39,7 @@ impl Patience {
 }
 
 impl Engine {
-    /// Makes sure that the open set takes `ids` more ids of `bytes` bytes in all. Answers `false` after
+    /// Makes sure that the memtable takes `ids` more ids of `bytes` bytes in all. Answers `false` after
     /// the lock was released in between: what was looked up before is stale then.
     #[inline]
     pub(super) fn room_for(
@@ -48,12 +48,12 @@ impl Engine {
         shard: &mut MutexGuard<'_, Shard>,
         ids: usize,
         bytes: usize,
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<bool> {
-        if !shard.open.is_full_for(ids, bytes) {
+        if !shard.memtable.is_full_for(ids, bytes) {
             return Ok(true);
         }
-        self.make_room(cell, shard, patience)
+        self.make_room(cell, shard, wait_budget)
     }
 
     #[cold]
@@ -61,32 +61,33 @@ impl Engine {
         &self,
         cell: &ShardCell,
         shard: &mut MutexGuard<'_, Shard>,
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<bool> {
-        // A batch larger than a whole open set is let in on its own: batches are bounded.
-        if shard.open.is_empty() {
+        // A batch larger than a whole memtable is let in on its own: batches are bounded.
+        if shard.memtable.is_empty() {
             return Ok(true);
         }
-        if shard.sealing.is_none() {
+        if shard.frozen.is_none() {
             // Under this lock no record of this shard can be appended, so all of them are before this.
             shard.freeze(self.log.end());
-            self.signals.seal.raise();
+            self.signals.flush.raise();
             return Ok(true);
         }
         // Looked at under the lock, like what follows: whoever changes it rings with the lock, or the bell
         // could go between this look and the wait.
         self.health.check()?;
-        // Sealing has just failed and will be tried again, but there is no use in waiting for that.
-        if let Some(error) = self.seal_failure.lasting() {
+        // Flushing has just failed and will be tried again, but there is no use in waiting for that.
+        if let Some(error) = self.flush_failure.lasting() {
             return Err(self.in_store(error));
         }
-        self.counters.waits_for_seal.add(1);
-        let until = patience.until(self.settings.wait_max);
+        self.counters.waits_for_flush.add(1);
+        let until = wait_budget.until(self.settings.wait_max);
         let timed_out = cell.changed.wait_until(shard, until).timed_out();
         self.health.check()?;
-        if timed_out && shard.sealing.is_some() {
-            let slow = || Self::timed_out("room in memory: sealing cannot keep up with the claims");
-            return Err(self.seal_failure.any().map_or_else(slow, |error| self.in_store(error)));
+        if timed_out && shard.frozen.is_some() {
+            let slow =
+                || Self::timed_out("room in memory: flushing cannot keep up with the claims");
+            return Err(self.flush_failure.any().map_or_else(slow, |error| self.in_store(error)));
         }
         Ok(false)
     }
@@ -106,16 +107,16 @@ impl Engine {
         shard: &mut MutexGuard<'_, Shard>,
         key: Key<'_>,
         hash: IdHash,
-        patience: &mut Patience,
+        wait_budget: &mut WaitBudget,
     ) -> Result<()> {
         if shard.reserved.holder(key, hash).is_none() {
             return Ok(());
         }
-        let until = patience.until(self.settings.wait_max);
+        let until = wait_budget.until(self.settings.wait_max);
         cell.wait_for_release(shard, key, hash, until, &self.health)
     }
 
-    /// Lets everybody who waits in a shard look again: the store was closed or has stopped, or sealing has
+    /// Lets everybody who waits in a shard look again: the store was closed or has stopped, or flushing has
     /// failed.
     pub(super) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());

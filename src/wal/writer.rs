@@ -15,7 +15,7 @@ use crate::limits;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::Lsn;
-use crate::wal::commit::Commit;
+use crate::wal::group_commit::GroupCommit;
 use crate::wal::record::{self, END_BYTES, NamespaceRecord, RecordContext};
 use crate::wal::retention::SegmentMeta;
 use crate::wal::segment::{DATA_START, Header, Segment};
@@ -47,8 +47,8 @@ pub(crate) struct LogConfig {
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(super) config: LogConfig,
-    pub(super) tail: Mutex<Tail>,
-    pub(super) commit: Commit,
+    pub(super) tail: Mutex<LogWriter>,
+    pub(super) commit: GroupCommit,
     pub(super) spare_sync: SpareSync,
     /// Whether records reach the operating system with their append. Follows what the tail says, for those who ask
     /// without its lock.
@@ -56,7 +56,7 @@ pub(crate) struct Log {
 }
 
 #[derive(Debug)]
-pub(super) struct Tail {
+pub(super) struct LogWriter {
     pub(super) active: Arc<Segment>,
     pub(super) offset: u32,
     /// Where this process began to write to the segment.
@@ -69,7 +69,7 @@ pub(super) struct Tail {
     buffer: Vec<u8>,
     mapped: bool,
     /// From where on the mapping still holds what was written.
-    held_from: u32,
+    mapped_from: u32,
     pub(super) spare: Option<Spare>,
     pub(super) next_number: u32,
     /// Full segments that hold records which are not known to be on disk.
@@ -92,9 +92,9 @@ const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 /// The part of a segment, one of so many, that the mapping holds at most after it was written. To let go of a mebibyte
 /// takes some ten microseconds.
-const HELD_PART: u32 = 16;
+const MAPPED_PART: u32 = 16;
 
-impl Tail {
+impl LogWriter {
     pub(super) fn end(&self) -> Lsn {
         Lsn::new(self.active.header.number, self.offset)
     }
@@ -117,9 +117,9 @@ impl Tail {
 
     /// Lets go of the mapping of what was written.
     #[cold]
-    fn let_go(&mut self) {
-        self.active.file.let_go(self.held_from.into(), self.offset.into());
-        self.held_from = self.offset;
+    fn release_pages(&mut self) {
+        self.active.file.release_pages(self.mapped_from.into(), self.offset.into());
+        self.mapped_from = self.offset;
     }
 
     /// Puts the record in `scratch` at the end.
@@ -131,8 +131,8 @@ impl Tail {
             put.map_err(|e| Error::io("write", &self.active.path, e))?;
             self.offset += len;
             self.written = self.offset;
-            if self.offset - self.held_from >= self.limit / HELD_PART {
-                self.let_go();
+            if self.offset - self.mapped_from >= self.limit / MAPPED_PART {
+                self.release_pages();
             }
         } else {
             self.buffer.extend_from_slice(&self.scratch);
@@ -166,7 +166,7 @@ impl Log {
         let bytes = u64::from(segment_bytes);
         active.file.allocate(bytes).map_err(|e| Error::io("allocate", &active.path, e))?;
         let mapped = active.file.map(bytes).map_err(|e| Error::io("map", &active.path, e))?;
-        let tail = Tail {
+        let tail = LogWriter {
             active: Arc::new(active),
             offset,
             began: offset,
@@ -175,14 +175,14 @@ impl Log {
             written: offset,
             buffer: Vec::new(),
             mapped,
-            held_from: offset,
+            mapped_from: offset,
             spare: None,
             next_number,
             unsynced: Vec::new(),
             closed,
             scratch: Vec::with_capacity(256),
         };
-        let (commit, spare_sync) = (Commit::new(Lsn(0)), SpareSync::default());
+        let (commit, spare_sync) = (GroupCommit::new(Lsn(0)), SpareSync::default());
         let is_mapped = AtomicBool::new(mapped);
         Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
     }
@@ -315,7 +315,7 @@ impl Log {
 
     /// Goes on in a new segment. Fails without a trace when there is no room for one.
     #[cold]
-    fn roll(&self, tail: &mut MutexGuard<'_, Tail>, room: usize) -> Result<()> {
+    fn roll(&self, tail: &mut MutexGuard<'_, LogWriter>, room: usize) -> Result<()> {
         let bytes = self.bytes_for(room)?;
         let is_larger = bytes > self.config.segment_bytes;
         let next = match tail.spare.take_if(|_| !is_larger) {
@@ -342,7 +342,7 @@ impl Log {
         tail.offset = DATA_START;
         tail.began = DATA_START;
         tail.written = DATA_START;
-        tail.held_from = DATA_START;
+        tail.mapped_from = DATA_START;
         self.config.work.raise();
         Ok(())
     }
@@ -363,7 +363,7 @@ impl Log {
         }
     }
 
-    fn create_next(&self, tail: &mut Tail, bytes: u32) -> Result<Arc<Segment>> {
+    fn create_next(&self, tail: &mut LogWriter, bytes: u32) -> Result<Arc<Segment>> {
         // A number is used up by the attempt: what a failed one may leave must not be in the way of the
         // next, and the mark at the end of a segment names its successor, so gaps do not matter.
         let number = tail.next_number;
@@ -396,7 +396,7 @@ impl Log {
         flushed.map_err(|e| self.stop_on(e))
     }
 
-    /// Whether appended bytes have left this process with their append. Every duplicate that is not sealed asks, so
+    /// Whether appended bytes have left this process with their append. Every duplicate that is not flushed asks, so
     /// without the lock that appends wait for.
     #[inline]
     pub(crate) fn is_mapped(&self) -> bool {
@@ -573,7 +573,7 @@ pub(super) mod tests {
         assert_eq!((ids_in(&large, 1), ids_in(&large, second)), (1000, 1001));
     }
 
-    /// Every duplicate that is not sealed asks, while others append.
+    /// Every duplicate that is not flushed asks, while others append.
     #[test]
     fn whether_the_log_is_mapped_is_asked_without_its_lock() {
         let log = Arc::new(log());

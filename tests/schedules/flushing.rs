@@ -1,4 +1,4 @@
-//! Claims while open sets are frozen, sealed and made room in, and while the log goes on in a new segment.
+//! Claims while memtables are frozen, flushed and made room in, and while the log goes on in a new segment.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -8,8 +8,8 @@ use shuttle::rand::{Rng, thread_rng};
 use std::io;
 
 #[test]
-fn i1_i2_claims_while_a_set_is_frozen_and_sealed() {
-    explore("i1_i2_claims_while_a_set_is_frozen_and_sealed", || {
+fn i1_i2_claims_while_a_set_is_frozen_and_flushed() {
+    explore("i1_i2_claims_while_a_set_is_frozen_and_flushed", || {
         let scene = Scene::new();
         let store = scene.open();
         assert!(store.claim("old").expect("claims").is_first_seen());
@@ -22,28 +22,28 @@ fn i1_i2_claims_while_a_set_is_frozen_and_sealed() {
             })
         };
         let claimers = [claimer(), claimer()];
-        let sealer = {
+        let flusher = {
             let store = store.clone();
             start(move || {
                 store.freeze();
-                store.run_background().expect("seals");
+                store.run_background().expect("flushes");
             })
         };
         let claims = join(claimers);
-        join([sealer]);
+        join([flusher]);
         store.freeze();
-        store.run_background().expect("seals");
+        store.run_background().expect("flushes");
         let again = store.claim("new").expect("claims");
         assert_one_winner("new", claims.iter().chain([&again]));
     });
 }
 
-/// With the store's own threads. Each id fills the open set, so that claims wait for the sealer.
+/// With the store's own threads. Each id fills the memtable, so that claims wait for the flusher.
 #[test]
 fn i1_i12_claims_wait_for_room_and_are_woken() {
     explore("i1_i12_claims_wait_for_room_and_are_woken", || {
         let scene = Scene::new();
-        let builder = scene.builder().background(true).open_set_bytes(1);
+        let builder = scene.builder().background(true).memtable_bytes(1);
         let store = builder.open().expect("opens");
         let claimer = |ids: [&'static str; 3]| {
             let store = store.clone();
@@ -93,12 +93,12 @@ fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
 }
 
 /// One call of the disk fails. If that was a sync of the log, nobody makes room any more, and those who wait
-/// for it hear that; otherwise the sealer tries again.
+/// for it hear that; otherwise the flusher tries again.
 #[test]
 fn i7_i12_claims_wait_for_room_that_will_not_come() {
     explore("i7_i12_claims_wait_for_room_that_will_not_come", || {
         let scene = Scene::new();
-        let builder = scene.builder().background(true).open_set_bytes(1);
+        let builder = scene.builder().background(true).memtable_bytes(1);
         let store = builder.open().expect("opens");
         let at = scene.disk.ops() + thread_rng().gen_range(0..20);
         scene.disk.fail_at(at, Fault::Error(io::ErrorKind::Other), false);

@@ -1,4 +1,4 @@
-//! Building runs: from a frozen open set, or from runs that are merged.
+//! Building runs: from a frozen memtable, or from runs that are merged.
 
 use crate::blocks::BlockStore;
 use crate::disk::Disk;
@@ -7,9 +7,9 @@ use crate::error::{Error, Result};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{IdHasher, Seed};
-use crate::memtable::OpenSet;
+use crate::memtable::Memtable;
 use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
-use crate::shard::{BuiltRun, SealedRun};
+use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -88,15 +88,15 @@ impl RunBuilder<'_> {
         if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
-        let run = SealedRun { meta: Arc::new(meta), filter, locators };
+        let run = RunHandle { meta: Arc::new(meta), filter, locators };
         Ok(BuiltRun { run, kept })
     }
 
-    /// Seals an open set into one run for each generation in it. `begin` gives a run its number.
-    pub(super) fn seal_set(
+    /// Flushes a memtable into one run for each generation in it. `begin` gives a run its number.
+    pub(super) fn flush_memtable(
         &self,
         shard: usize,
-        set: &OpenSet,
+        set: &Memtable,
         now: Timestamp,
         scratch: &mut MergeScratch,
         mut begin: impl FnMut(RunSize) -> u64,
@@ -117,7 +117,7 @@ impl RunBuilder<'_> {
         let build = |(generation, (size, from_segment))| {
             let keep =
                 |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
-            let source = Source::open_set_in(scratch, set, self.hasher, keep);
+            let source = Source::memtable_in(scratch, set, self.hasher, keep);
             let plan = RunPlan { id: begin(size), shard, generation, size, from_segment };
             self.build(plan, MergeCursor::new(vec![source]), now)
         };

@@ -8,21 +8,21 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, thread,
 };
 use crate::wal::Lsn;
-use crate::wal::tail::Log;
+use crate::wal::writer::Log;
 use std::time::Duration;
 
 #[derive(Debug)]
-pub(crate) struct Commit {
+pub(crate) struct GroupCommit {
     /// Everything before this location is on disk.
     durable: AtomicU64,
     leading: Mutex<bool>,
     done: Condvar,
     syncs: AtomicU64,
     /// Callers that came to wait so far, and those when the last sync began.
-    came: AtomicU64,
-    came_before: AtomicU64,
+    arrivals: AtomicU64,
+    arrivals_before: AtomicU64,
     /// The number of the sync from which on leaders look for others again, and how many that leaves out.
-    looks_from: AtomicU64,
+    gather_after_sync: AtomicU64,
     busy_syncs: AtomicU64,
     /// Whether a caller has asked for the disk since the last spare was filled.
     asked: AtomicBool,
@@ -38,7 +38,7 @@ const GATHER_MAX: Duration = Duration::from_millis(1);
 const BUSY_SYNCS_MIN: u64 = 32;
 const BUSY_SYNCS_MAX: u64 = 8_192;
 
-impl Commit {
+impl GroupCommit {
     pub(super) fn new(durable: Lsn) -> Self {
         let leading = Mutex::new(false);
         Self {
@@ -46,9 +46,9 @@ impl Commit {
             leading,
             done: Condvar::new(),
             syncs: AtomicU64::new(0),
-            came: AtomicU64::new(0),
-            came_before: AtomicU64::new(0),
-            looks_from: AtomicU64::new(0),
+            arrivals: AtomicU64::new(0),
+            arrivals_before: AtomicU64::new(0),
+            gather_after_sync: AtomicU64::new(0),
             busy_syncs: AtomicU64::new(BUSY_SYNCS_MIN),
             asked: AtomicBool::new(false),
         }
@@ -73,26 +73,26 @@ impl Commit {
     /// lead for itself alone otherwise. Goes on when nobody comes any more; one who came alone does not
     /// wait. (A group commit that waits for its group: Helland et al., 1987.)
     fn gather(&self, mut give_way: impl FnMut(), is_late: impl Fn() -> bool) {
-        let mut came = self.came.load(Ordering::Relaxed);
-        let is_crowd = came - self.came_before.load(Ordering::Relaxed) > 1;
+        let mut arrivals = self.arrivals.load(Ordering::Relaxed);
+        let is_crowd = arrivals - self.arrivals_before.load(Ordering::Relaxed) > 1;
         let syncs = self.syncs.load(Ordering::Relaxed);
-        if is_crowd && syncs >= self.looks_from.load(Ordering::Relaxed) {
+        if is_crowd && syncs >= self.gather_after_sync.load(Ordering::Relaxed) {
             let (mut quiet, mut is_long) = (0, false);
             while quiet < LOOKS && !is_long {
                 give_way();
-                let now = self.came.load(Ordering::Relaxed);
-                quiet = if now == came { quiet + 1 } else { 0 };
-                came = now;
+                let now = self.arrivals.load(Ordering::Relaxed);
+                quiet = if now == arrivals { quiet + 1 } else { 0 };
+                arrivals = now;
                 is_long = is_late();
             }
             let busy = self.busy_syncs.load(Ordering::Relaxed);
             if is_long {
-                self.looks_from.store(syncs + busy, Ordering::Relaxed);
+                self.gather_after_sync.store(syncs + busy, Ordering::Relaxed);
             }
             let next = if is_long { (busy * 2).min(BUSY_SYNCS_MAX) } else { BUSY_SYNCS_MIN };
             self.busy_syncs.store(next, Ordering::Relaxed);
         }
-        self.came_before.store(came, Ordering::Relaxed);
+        self.arrivals_before.store(arrivals, Ordering::Relaxed);
     }
 
     /// Returns when everything before `lsn` is on disk: by the work of somebody else, or by `lead`, which
@@ -108,7 +108,7 @@ impl Commit {
         if self.durable() >= lsn {
             return Ok(());
         }
-        self.came.fetch_add(1, Ordering::Relaxed);
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut leading = self.leading.lock();
         loop {
             if self.durable() >= lsn {
@@ -221,13 +221,13 @@ mod tests {
     use super::*;
 
     /// How often a leader gives way when somebody comes the first `coming` times, and it is late after a hundred.
-    fn looks(commit: &Commit, came: u64, coming: u64) -> u64 {
-        commit.came.fetch_add(came, Ordering::Relaxed);
+    fn looks(commit: &GroupCommit, arrivals: u64, coming: u64) -> u64 {
+        commit.arrivals.fetch_add(arrivals, Ordering::Relaxed);
         let looks = std::cell::Cell::new(0);
         let give_way = || {
             looks.set(looks.get() + 1);
             if looks.get() <= coming {
-                commit.came.fetch_add(1, Ordering::Relaxed);
+                commit.arrivals.fetch_add(1, Ordering::Relaxed);
             }
         };
         commit.gather(give_way, || looks.get() == 100);
@@ -236,17 +236,21 @@ mod tests {
 
     #[test]
     fn a_leader_gives_way_as_long_as_others_come_and_not_when_it_is_alone() {
-        let commit = Commit::new(Lsn(0));
+        let commit = GroupCommit::new(Lsn(0));
         assert_eq!(looks(&commit, 1, 0), 0, "alone");
         assert_eq!(looks(&commit, 2, 0), u64::from(LOOKS));
         assert_eq!(looks(&commit, 2, 5), 5 + u64::from(LOOKS));
-        assert_eq!(looks(&commit, 1, 0), 0, "those who came while it looked are not counted again");
+        assert_eq!(
+            looks(&commit, 1, 0),
+            0,
+            "those who arrivals while it looked are not counted again"
+        );
     }
 
     /// Others may come faster than a leader looks, or keep the processor.
     #[test]
     fn i12_a_leader_does_not_wait_for_ever_while_others_come() {
-        let commit = Commit::new(Lsn(0));
+        let commit = GroupCommit::new(Lsn(0));
         for busy in [BUSY_SYNCS_MIN, 2 * BUSY_SYNCS_MIN] {
             assert_eq!(looks(&commit, 2, u64::MAX), 100);
             for _ in 0..busy {
@@ -259,17 +263,17 @@ mod tests {
 
     #[test]
     fn who_need_not_wait_is_not_waited_for() {
-        let commit = Commit::new(Lsn(5));
+        let commit = GroupCommit::new(Lsn(5));
         for lsn in 0..=5 {
             let led = commit.wait_for(Lsn(lsn), || Ok(()), || Err(Error::bug("nothing to do")));
             led.expect("is on disk");
         }
-        assert_eq!(commit.came.load(Ordering::Relaxed), 0);
+        assert_eq!(commit.arrivals.load(Ordering::Relaxed), 0);
         let lead = || {
             commit.reached(Lsn(9));
             Ok(())
         };
         commit.wait_for(Lsn(9), || Ok(()), lead).expect("leads");
-        assert_eq!(commit.came.load(Ordering::Relaxed), 1);
+        assert_eq!(commit.arrivals.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Group commit under every order of its steps. The disk is a number, and only as much of it is on the platter
 //! as a sync has put there.
 
-use super::Commit;
+use super::GroupCommit;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::sync::every_order::{explored, report};
@@ -9,7 +9,7 @@ use crate::sync::{Arc, Mutex, thread};
 use crate::wal::Lsn;
 
 struct Model {
-    commit: Commit,
+    commit: GroupCommit,
     health: Health,
     /// Where the log ends, what of it is on disk, and how many syncs will fail.
     disk: Mutex<(u64, u64, u32)>,
@@ -18,7 +18,7 @@ struct Model {
 impl Model {
     fn new(failing_syncs: u32) -> Arc<Self> {
         let disk = Mutex::new((0, 0, failing_syncs));
-        Arc::new(Self { commit: Commit::new(Lsn(0)), health: Health::default(), disk })
+        Arc::new(Self { commit: GroupCommit::new(Lsn(0)), health: Health::default(), disk })
     }
 
     /// Appends one record and returns when it is on disk, or not at all.

@@ -1,4 +1,4 @@
-//! Sealing in the background: frozen open sets become runs.
+//! Flushing in the background: frozen memtables become runs.
 //!
 //! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write blocks and
 //! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
@@ -6,10 +6,10 @@
 use crate::engine::Engine;
 use crate::engine::manifest::ManifestBody;
 use crate::engine::namespaces::NsMeta;
-use crate::engine::seal::RunBuilder;
+use crate::engine::run_builder::RunBuilder;
 use crate::error::Result;
 use crate::run::{KeptBlocks, RunSize};
-use crate::shard::{BuiltRun, Sealing};
+use crate::shard::{BuiltRun, FrozenMemtable};
 use crate::sync::Arc;
 
 impl Engine {
@@ -26,48 +26,48 @@ impl Engine {
         }
     }
 
-    /// Seals every frozen set. Answers whether there was one.
-    pub(crate) fn seal_frozen(&self) -> Result<bool> {
-        let frozen: Vec<(usize, Sealing)> = (self.shards.iter().enumerate())
-            .filter_map(|(n, cell)| Some((n, cell.shard.lock().sealing.clone()?)))
+    /// Flushes every frozen memtable. Answers whether there was one.
+    pub(crate) fn flush_frozen(&self) -> Result<bool> {
+        let frozen: Vec<(usize, FrozenMemtable)> = (self.shards.iter().enumerate())
+            .filter_map(|(n, cell)| Some((n, cell.shard.lock().frozen.clone()?)))
             .collect();
         if frozen.is_empty() {
             return Ok(false);
         }
         let now = self.time.now();
-        let mut scratch = std::mem::take(&mut *self.seal_scratch.lock());
+        let mut scratch = std::mem::take(&mut *self.flush_scratch.lock());
         let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
         let mut begun = Vec::new();
         let result = (|| {
-            for (shard, sealing) in &frozen {
+            for (shard, frozen) in &frozen {
                 let begin = |size| {
                     let id = self.begin_run(size);
                     begun.push(id);
                     id
                 };
                 let runs =
-                    self.builder().seal_set(*shard, &sealing.set, now, &mut scratch, begin)?;
+                    self.builder().flush_memtable(*shard, &frozen.set, now, &mut scratch, begin)?;
                 built.push((*shard, runs));
             }
             self.commit(|body| {
-                for ((shard, runs), (_, sealing)) in built.iter().zip(&frozen) {
-                    body.sealed[*shard] = sealing.upto;
+                for ((shard, runs), (_, frozen)) in built.iter().zip(&frozen) {
+                    body.flushed[*shard] = frozen.upto;
                     body.runs.extend(runs.iter().map(|built| (*built.run.meta).clone()));
                 }
             })
         })();
         self.end_runs(&begun, result.is_ok());
-        *self.seal_scratch.lock() = scratch;
+        *self.flush_scratch.lock() = scratch;
         result?;
-        for ((shard, runs), (_, sealing)) in built.into_iter().zip(frozen) {
-            self.counters.runs_sealed.add(runs.len() as u64);
+        for ((shard, runs), (_, frozen)) in built.into_iter().zip(frozen) {
+            self.counters.runs_flushed.add(runs.len() as u64);
             let cell = &self.shards[shard];
             let (runs, kept): (Vec<_>, Vec<_>) =
                 runs.into_iter().map(|built| (built.run, built.kept)).unzip();
-            cell.shard.lock().sealed(runs);
+            cell.shard.lock().flushed(runs);
             cell.changed.notify_all();
             // Its memory serves the next freeze: new pages would be cleared under a claim's feet.
-            if let Ok(mut set) = Arc::try_unwrap(sealing.set) {
+            if let Ok(mut set) = Arc::try_unwrap(frozen.set) {
                 set.clear();
                 cell.shard.lock().reuse(set);
             }
@@ -76,16 +76,16 @@ impl Engine {
         Ok(true)
     }
 
-    /// Freezes every shard that is not being sealed already; those without unsealed ids only move their
-    /// mark. Afterwards, and after a seal, opening has little to replay.
+    /// Freezes every shard that is not being flushed already; those without unflushed ids only move their
+    /// mark. Afterwards, and after a flush, opening has little to replay.
     pub(crate) fn freeze_all(&self) {
         for cell in &self.shards {
             let mut shard = cell.shard.lock();
-            if shard.sealing.is_none() {
+            if shard.frozen.is_none() {
                 shard.freeze(self.log.end());
             }
         }
-        self.signals.seal.raise();
+        self.signals.flush.raise();
     }
 
     /// Hands blocks over to the cache of a shard, in small portions, so that no claim waits long.
@@ -112,11 +112,11 @@ impl Engine {
             manifest.in_flight.drain(..).partition(|(id, _)| begun.contains(id));
         manifest.in_flight = rest;
         if !done {
-            manifest.body.doomed.extend(over);
+            manifest.body.obsolete.extend(over);
         }
     }
 
-    /// Writes a new version of the manifest. Before it, the log is synced: what is sealed, copied or named is
+    /// Writes a new version of the manifest. Before it, the log is synced: what is flushed, copied or named is
     /// on disk before a manifest builds on it (I6). The block store is synced, too, and carries the number
     /// of that version, so that an older copy of it is recognised (I10).
     pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
@@ -146,8 +146,8 @@ impl Engine {
     fn fill_in(&self, body: &mut ManifestBody, namespaces: Vec<NsMeta>) {
         let first = body.first_segment();
         body.durable = self.log.durable();
-        body.known = self.log.closed();
-        body.known.retain(|meta| meta.number < first);
+        body.full_segments = self.log.closed();
+        body.full_segments.retain(|meta| meta.number < first);
         body.next_segment = self.log.active() + 1;
         body.namespaces = namespaces;
         body.time = Some(self.time.mark());
