@@ -4,7 +4,7 @@
 //! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
 
 use crate::engine::Engine;
-use crate::engine::manifest::ManifestBody;
+use crate::engine::catalog::manifest::ManifestBody;
 use crate::engine::namespaces::NsMeta;
 use crate::engine::run_builder::RunBuilder;
 use crate::error::Result;

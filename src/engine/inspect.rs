@@ -4,9 +4,10 @@
 //! whenever it is; filters and locator files are not needed.
 
 use crate::disk::LockGuard;
-use crate::engine::manifest::{FILE as MANIFEST, ManifestBody};
+use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
+use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::namespaces::DEFAULT_NAME;
-use crate::engine::open::{Folder, LOCK, LOG_DIR, identify, keeper, nothing_there};
+use crate::engine::open::keeper;
 use crate::engine::stats::segments;
 use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};

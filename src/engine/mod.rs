@@ -10,21 +10,21 @@
 
 mod backpressure;
 mod batch;
+mod catalog;
 mod claim;
 mod compactor;
 mod durability;
 mod failure;
-mod filters;
 mod flush;
 mod folder;
+mod forget;
 mod heal;
 mod held;
 mod inspect;
-mod manifest;
+mod lookup;
 mod merger;
 mod namespaces;
 mod open;
-mod query;
 mod record_rewriter;
 mod repair;
 mod reserve;
@@ -45,15 +45,15 @@ pub use transfer::{ExportEntry, ImportEntry};
 pub use verify::VerifyReport;
 
 pub(crate) use crate::id::LongIds;
-pub(crate) use claim::{Answer, ClaimSpec};
-pub(crate) use inspect::Inspector;
 #[cfg(feature = "fuzzing")]
-pub(crate) use manifest::{
+pub(crate) use catalog::manifest::{
     MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,
 };
+pub(crate) use claim::{Answer, ClaimSpec};
+pub(crate) use inspect::Inspector;
+pub(crate) use lookup::SeenVersion;
 pub(crate) use namespaces::NsInfo;
 pub(crate) use open::open;
-pub(crate) use query::SeenVersion;
 pub(crate) use repair::repair;
 pub(crate) use reserve::{Hold, HoldAnswer};
 pub(crate) use settings::Settings;
@@ -69,8 +69,8 @@ use crate::shard::Shard;
 use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
 use crate::wal::{IdsInLog, Log};
+use catalog::manifest::Manifest;
 use failure::LastFailure;
-use manifest::Manifest;
 use namespaces::Registry;
 use stats::Counters;
 use std::path::PathBuf;

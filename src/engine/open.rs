@@ -2,15 +2,18 @@
 //! log. Where the block store is not the one that the manifest speaks of, or a filter cannot be had,
 //! everything flushed is built again from the log (I10): nothing is lost but time.
 
-use crate::blocks::{self, BlockStore, Guarded, SledBlocks, SledFolder, Whose};
+use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
 use crate::disk::{Disk, LockGuard};
+use crate::engine::catalog::filters;
+use crate::engine::catalog::layout::{
+    Folder, LOCATORS_DIR, LOG_DIR, SLED_DIR, identify, lock, nothing_there,
+};
+use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::failure::LastFailure;
-use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::Registry;
-use crate::engine::repair::is_of_repair;
 use crate::engine::run_builder::RunBuilder;
 use crate::engine::stats::Counters;
-use crate::engine::{Engine, Settings, ShardCell, Signals, filters};
+use crate::engine::{Engine, Settings, ShardCell, Signals};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
@@ -20,22 +23,9 @@ use crate::run::{InLog, LocatorFiles, MergeScratch, RunAccess, RunMeta};
 use crate::shard::{RunHandle, Shard};
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeKeeper, TimeMark, Timestamp, Ttl};
-use crate::wal::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered, is_segment};
+use crate::wal::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered};
 use std::io;
 use std::path::{Path, PathBuf};
-
-pub(super) const LOG_DIR: &str = "log";
-pub(super) const LOCATORS_DIR: &str = "places";
-pub(super) const SLED_DIR: &str = "sled";
-pub(super) const LOCK: &str = "LOCK";
-
-/// What a folder turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Folder {
-    /// Nothing there, or what an interrupted creation left.
-    New,
-    Store,
-}
 
 /// Opens a store, or makes a new one.
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
@@ -71,11 +61,6 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
         }
         other => other,
     }
-}
-
-pub(super) fn nothing_there(dir: &Path) -> Error {
-    let why = "the folder is missing or empty".to_owned();
-    Error::NotAStore { path: dir.to_owned(), why }
 }
 
 /// Holds the folder of the store, which is made where there is none.
@@ -145,76 +130,6 @@ fn beside<A, B: Send>(
 
 /// Marks the one error of replay that building everything again can mend.
 const CHUNK_UNREADABLE: &str = "read a block in";
-
-pub(super) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>> {
-    let path = dir.join(LOCK);
-    settings.disk.lock(&path).map_err(|e| match e.kind() {
-        io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
-        _ => Error::io("lock", &path, e),
-    })
-}
-
-pub(super) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
-    let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
-    let names = settings.disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
-    if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
-        return Ok(Folder::Store);
-    }
-    if names.iter().any(|name| is_of_repair(name)) {
-        let what = "the manifest is missing, and there are leftovers of a repair: repair again";
-        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
-    }
-    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, LOCATORS_DIR, "MANIFEST.new"];
-    let is_ours = |name: &Path| {
-        ours.iter().any(|own| name == Path::new(own)) || blocks::is_aside(name, SLED_DIR)
-    };
-    if let Some(other) = names.iter().find(|name| !is_ours(name)) {
-        return not(format!("it contains something else ({})", other.display()));
-    }
-    let inner = |name| files_in(&*settings.disk, &dir.join(name));
-    let log = inner(LOG_DIR)?;
-    if log.iter().any(|name| is_segment(name)) {
-        // The manifest is written before the log, so it is there by now if another process is making this store.
-        if settings
-            .disk
-            .list(dir)
-            .is_ok_and(|names| names.iter().any(|n| n.as_path() == Path::new(MANIFEST)))
-        {
-            return Ok(Folder::Store);
-        }
-        let what = "the manifest is missing, but there is a log";
-        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
-    }
-    // Folders with these names may be those of somebody else, who also names them so.
-    let foreign = |folder: &str, names: Vec<PathBuf>, is_ours: fn(&Path) -> bool| {
-        let name = names.into_iter().find(|name| !is_ours(name))?;
-        Some(Path::new(folder).join(name))
-    };
-    let (filters, locators) = (inner(filters::DIR)?, inner(LOCATORS_DIR)?);
-    let other = foreign(LOG_DIR, log, is_segment)
-        .or_else(|| foreign(filters::DIR, filters, filters::is_ours))
-        .or_else(|| foreign(LOCATORS_DIR, locators, LocatorFiles::is_ours));
-    if let Some(other) = other {
-        return not(format!("it holds other things ({})", other.display()));
-    }
-    let sled = dir.join(SLED_DIR);
-    match blocks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
-        Whose::Nobody | Whose::Ours => Ok(Folder::New),
-        Whose::Foreign(_) => {
-            not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
-        }
-    }
-}
-
-/// Names in a folder inside of the store's; of something else in its place, that.
-pub(super) fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
-    match disk.list(dir) {
-        Ok(names) => Ok(names),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Ok(vec![PathBuf::new()]),
-        Err(e) => Err(Error::io("list", dir, e)),
-    }
-}
 
 /// A store while it is opened.
 struct Opening {

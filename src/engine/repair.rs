@@ -8,9 +8,11 @@
 use crate::blocks;
 use crate::disk::Disk;
 use crate::engine::Settings;
-use crate::engine::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
+use crate::engine::catalog::layout::{
+    LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
+};
+use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::namespaces::NsMeta;
-use crate::engine::open::{LOG_DIR, SLED_DIR, files_in, lock};
 use crate::engine::record_rewriter::RecordRewriter;
 use crate::error::{Error, Result};
 use crate::health::Health;
@@ -28,21 +30,6 @@ mod rescue;
 
 pub use report::{LostBytes, MissingSegment, RepairReport};
 use rescue::Rescue;
-
-const NEW_LOG_DIR: &str = "log.repaired";
-const OLD_LOG_DIR: &str = "log.damaged";
-const OLD_MANIFEST: &str = "MANIFEST.damaged";
-/// One that cannot be read, where a readable one is aside already.
-const UNREADABLE_MANIFEST: &str = "MANIFEST.unreadable";
-
-/// Whether a name in the folder of a store is there because of a repair, ended or not.
-pub(super) fn is_of_repair(name: &Path) -> bool {
-    let name = name.to_string_lossy();
-    name == NEW_LOG_DIR
-        || name == OLD_MANIFEST
-        || name == UNREADABLE_MANIFEST
-        || name.starts_with(OLD_LOG_DIR)
-}
 
 /// Repairs the store in a folder that nobody has open.
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {

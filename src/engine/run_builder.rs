@@ -2,7 +2,7 @@
 
 use crate::blocks::BlockStore;
 use crate::disk::Disk;
-use crate::engine::filters;
+use crate::engine::catalog::filters;
 use crate::error::{Error, Result};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};

@@ -1,7 +1,8 @@
 //! Expiry: a generation dies whole. Its runs leave the shards, and their filters and blocks go, without a
 //! look at any id. Answers do not depend on it (I4): a dead claim is dead before it is swept.
 
-use crate::engine::{Engine, filters};
+use crate::engine::Engine;
+use crate::engine::catalog::filters;
 use crate::error::Result;
 use crate::run::RunMeta;
 use crate::sync::Arc;

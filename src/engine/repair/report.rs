@@ -1,6 +1,6 @@
 //! What a repair says.
 
-use crate::engine::manifest::ManifestBody;
+use crate::engine::catalog::manifest::ManifestBody;
 use crate::wal::{SalvagedMissing, SegmentMeta};
 use serde::Serialize;
 use std::fmt;

@@ -4,8 +4,8 @@
 
 use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
 use crate::engine::Settings;
-use crate::engine::manifest::ManifestBody;
-use crate::engine::open::SLED_DIR;
+use crate::engine::catalog::layout::SLED_DIR;
+use crate::engine::catalog::manifest::ManifestBody;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHasher, Key};

@@ -9,14 +9,14 @@ use crate::run::{RunMeta, RunReader};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub(super) const DIR: &str = "filters";
+pub(in crate::engine) const DIR: &str = "filters";
 
-pub(super) fn path(dir: &Path, run: u64) -> PathBuf {
+pub(in crate::engine) fn path(dir: &Path, run: u64) -> PathBuf {
     dir.join(DIR).join(format!("{run:016}.flt"))
 }
 
 /// Whether a file with this name is a filter: the number of a run, in sixteen digits or more, and the ending.
-pub(super) fn is_ours(name: &Path) -> bool {
+pub(in crate::engine) fn is_ours(name: &Path) -> bool {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     name.extension().is_some_and(|ending| ending == "flt")
         && stem.len() >= 16
@@ -24,7 +24,12 @@ pub(super) fn is_ours(name: &Path) -> bool {
 }
 
 /// Saves a filter. Not synced: what a power cut leaves of it fails its checksum and is built again.
-pub(super) fn save(disk: &dyn Disk, dir: &Path, owner: FilterOwner, filter: &Filter) -> Result<()> {
+pub(in crate::engine) fn save(
+    disk: &dyn Disk,
+    dir: &Path,
+    owner: FilterOwner,
+    filter: &Filter,
+) -> Result<()> {
     let path = path(dir, owner.run);
     let failed = |doing| {
         let path = path.clone();
@@ -35,7 +40,7 @@ pub(super) fn save(disk: &dyn Disk, dir: &Path, owner: FilterOwner, filter: &Fil
     file.write_all_at(&filter::encode(owner, filter), 0).map_err(failed("write"))
 }
 
-pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
+pub(in crate::engine) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
     let path = path(dir, run);
     match disk.remove(&path) {
         Err(e) if !matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -46,14 +51,14 @@ pub(super) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result<()> {
 }
 
 /// Reads a filter; `None` if there is none that can be trusted.
-pub(super) fn load(disk: &dyn Disk, dir: &Path, owner: FilterOwner) -> Option<Filter> {
+pub(in crate::engine) fn load(disk: &dyn Disk, dir: &Path, owner: FilterOwner) -> Option<Filter> {
     let path = path(dir, owner.run);
     let bytes = disk.read(&path).ok()?;
     filter::decode(&path, owner, &bytes).ok()
 }
 
 /// Builds the filter of a run from its blocks.
-pub(super) fn rebuild(
+pub(in crate::engine) fn rebuild(
     blocks: &dyn BlockStore,
     meta: &RunMeta,
     seed: Seed,

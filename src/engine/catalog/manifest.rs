@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) const MAGIC: [u8; 4] = *b"FSMF";
 pub(crate) const VERSION: u16 = 1;
-pub(super) const FILE: &str = "MANIFEST";
+pub(in crate::engine) const FILE: &str = "MANIFEST";
 const FILE_NEW: &str = "MANIFEST.new";
 
 /// What decoding may take, far more than any manifest has: a run takes some thirty bytes.
@@ -48,7 +48,7 @@ pub(crate) struct ManifestBody {
 }
 
 impl ManifestBody {
-    pub(super) fn new(seed: Seed, shards: usize) -> Self {
+    pub(in crate::engine) fn new(seed: Seed, shards: usize) -> Self {
         Self {
             seed,
             shards: shards as u16,
@@ -66,11 +66,11 @@ impl ManifestBody {
     }
 
     /// The segment that holds the first unflushed record.
-    pub(super) fn first_segment(&self) -> u32 {
+    pub(in crate::engine) fn first_segment(&self) -> u32 {
         self.flushed.iter().map(|lsn| lsn.segment()).min().unwrap_or(1)
     }
 
-    pub(super) fn plan(&self) -> ReplayPlan {
+    pub(in crate::engine) fn plan(&self) -> ReplayPlan {
         ReplayPlan {
             first: self.first_segment(),
             known: self.full_segments.clone(),
@@ -113,21 +113,21 @@ impl ManifestBody {
 /// The manifest of an open store.
 #[derive(Debug)]
 pub(crate) struct Manifest {
-    pub(super) body: ManifestBody,
+    pub(in crate::engine) body: ManifestBody,
     /// Runs that are being written: number and buckets. On disk they stand among the obsolete, so that a
     /// crash leaves nothing behind.
-    pub(super) in_flight: Vec<(u64, u32)>,
+    pub(in crate::engine) in_flight: Vec<(u64, u32)>,
     dir: PathBuf,
     disk: Arc<dyn Disk>,
 }
 
 impl Manifest {
-    pub(super) fn new(disk: Arc<dyn Disk>, dir: &Path, body: ManifestBody) -> Self {
+    pub(in crate::engine) fn new(disk: Arc<dyn Disk>, dir: &Path, body: ManifestBody) -> Self {
         Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk }
     }
 
     /// Writes the body as it stands.
-    pub(super) fn write(&mut self) -> Result<()> {
+    pub(in crate::engine) fn write(&mut self) -> Result<()> {
         self.body.epoch += 1;
         let mut body = self.body.clone();
         body.obsolete.extend(&self.in_flight);

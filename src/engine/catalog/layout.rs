@@ -1,0 +1,114 @@
+//! The folder of a store: names of what is in it, and what a folder is by what it holds.
+
+use crate::blocks::{self, Whose};
+use crate::disk::{Disk, LockGuard};
+use crate::engine::Settings;
+use crate::engine::catalog::filters;
+use crate::engine::catalog::manifest::FILE as MANIFEST;
+use crate::error::{Error, Result};
+use crate::run::LocatorFiles;
+use crate::wal::is_segment;
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub(in crate::engine) const LOG_DIR: &str = "log";
+pub(in crate::engine) const LOCATORS_DIR: &str = "places";
+pub(in crate::engine) const SLED_DIR: &str = "sled";
+pub(in crate::engine) const LOCK: &str = "LOCK";
+pub(in crate::engine) const NEW_LOG_DIR: &str = "log.repaired";
+pub(in crate::engine) const OLD_LOG_DIR: &str = "log.damaged";
+pub(in crate::engine) const OLD_MANIFEST: &str = "MANIFEST.damaged";
+/// One that cannot be read, where a readable one is aside already.
+pub(in crate::engine) const UNREADABLE_MANIFEST: &str = "MANIFEST.unreadable";
+
+/// What a folder turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Folder {
+    /// Nothing there, or what an interrupted creation left.
+    New,
+    Store,
+}
+
+pub(in crate::engine) fn nothing_there(dir: &Path) -> Error {
+    let why = "the folder is missing or empty".to_owned();
+    Error::NotAStore { path: dir.to_owned(), why }
+}
+
+pub(in crate::engine) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>> {
+    let path = dir.join(LOCK);
+    settings.disk.lock(&path).map_err(|e| match e.kind() {
+        io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
+        _ => Error::io("lock", &path, e),
+    })
+}
+
+pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
+    let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
+    let names = settings.disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
+    if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
+        return Ok(Folder::Store);
+    }
+    if names.iter().any(|name| is_of_repair(name)) {
+        let what = "the manifest is missing, and there are leftovers of a repair: repair again";
+        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
+    }
+    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, LOCATORS_DIR, "MANIFEST.new"];
+    let is_ours = |name: &Path| {
+        ours.iter().any(|own| name == Path::new(own)) || blocks::is_aside(name, SLED_DIR)
+    };
+    if let Some(other) = names.iter().find(|name| !is_ours(name)) {
+        return not(format!("it contains something else ({})", other.display()));
+    }
+    let inner = |name| files_in(&*settings.disk, &dir.join(name));
+    let log = inner(LOG_DIR)?;
+    if log.iter().any(|name| is_segment(name)) {
+        // The manifest is written before the log, so it is there by now if another process is making this store.
+        if settings
+            .disk
+            .list(dir)
+            .is_ok_and(|names| names.iter().any(|n| n.as_path() == Path::new(MANIFEST)))
+        {
+            return Ok(Folder::Store);
+        }
+        let what = "the manifest is missing, but there is a log";
+        return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
+    }
+    // Folders with these names may be those of somebody else, who also names them so.
+    let foreign = |folder: &str, names: Vec<PathBuf>, is_ours: fn(&Path) -> bool| {
+        let name = names.into_iter().find(|name| !is_ours(name))?;
+        Some(Path::new(folder).join(name))
+    };
+    let (filters, locators) = (inner(filters::DIR)?, inner(LOCATORS_DIR)?);
+    let other = foreign(LOG_DIR, log, is_segment)
+        .or_else(|| foreign(filters::DIR, filters, filters::is_ours))
+        .or_else(|| foreign(LOCATORS_DIR, locators, LocatorFiles::is_ours));
+    if let Some(other) = other {
+        return not(format!("it holds other things ({})", other.display()));
+    }
+    let sled = dir.join(SLED_DIR);
+    match blocks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
+        Whose::Nobody | Whose::Ours => Ok(Folder::New),
+        Whose::Foreign(_) => {
+            not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
+        }
+    }
+}
+
+/// Names in a folder inside of the store's; of something else in its place, that.
+pub(in crate::engine) fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
+    match disk.list(dir) {
+        Ok(names) => Ok(names),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) if e.kind() == io::ErrorKind::NotADirectory => Ok(vec![PathBuf::new()]),
+        Err(e) => Err(Error::io("list", dir, e)),
+    }
+}
+
+/// Whether a name in the folder of a store is there because of a repair, ended or not.
+pub(in crate::engine) fn is_of_repair(name: &Path) -> bool {
+    let name = name.to_string_lossy();
+    name == NEW_LOG_DIR
+        || name == OLD_MANIFEST
+        || name == UNREADABLE_MANIFEST
+        || name.starts_with(OLD_LOG_DIR)
+}
