@@ -1,6 +1,6 @@
 //! Room that sled's file has on the disk before sled wants it.
 //!
-//! sled 0.34.7 does not survive a full disk: a buffer that could not be written stays flushed, and whoever
+//! sled 0.34.7 does not survive a full disk: a buffer that could not be written stays sealed, and whoever
 //! needs the next one spins for ever, in a question too, because a question may split a page. So whoever
 //! writes makes sure of the room first, and sled never hears of a full disk (I12). What is reserved lies
 //! behind the end of the file, where its length does not show it. Snapshots that sled writes when it is opened

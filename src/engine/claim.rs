@@ -1,15 +1,14 @@
 //! The claim: one id, one winner (I1).
 
 use crate::engine::backpressure::WaitBudget;
+use crate::engine::decide::Decision;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::Key;
-use crate::shard::{Known, Lookup, Shard};
-use crate::sync::MutexGuard;
+use crate::shard::Known;
 use crate::time::{Moment, Timestamp, Ttl};
-use crate::wal::Lsn;
 use std::time::Duration;
 
 /// How an id is claimed: the settings of store and namespace, and what the call says.
@@ -30,82 +29,42 @@ pub(crate) enum Answer {
 }
 
 impl Engine {
-    /// Claims one id. Under the shard's lock: look, write the record, enter it. The record is in the log
-    /// before the id is in the set and before anyone hears of it, so a refused write leaves no claim.
+    /// Claims one id: one lock, one look, one record.
     pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
         let digest = self.settings.long_ids.digest(id);
         let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
         let hash = self.hash(key);
-        let cell = self.cell(hash);
-        let mut wait_budget = WaitBudget::of(spec.wait);
-        let mut shard = cell.shard.lock();
-        let (answer, await_lsn) = loop {
-            if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
-                continue;
-            }
-            let at = self.time.moment();
-            let now = at.now;
-            let known = match shard.lookup(key, hash, self.run_access()) {
-                Lookup::Unknown => None,
-                Lookup::Known(known) => Some(known),
-                Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
-                    })?;
-                    continue;
-                }
-            };
-            if let Some(known) = known
-                && known.version.is_live(now)
-            {
-                let first_seen = known.version.first_seen;
-                let extended = if spec.sliding {
-                    if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
-                        continue;
-                    }
-                    self.extend(&mut shard, key, known, at, spec)?
-                } else {
-                    None
-                };
-                let await_lsn =
-                    extended.map(|lsn| (lsn, true)).or(known.lsn.map(|lsn| (lsn, false)));
-                break (Answer::Duplicate { first_seen }, await_lsn);
-            }
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
-                continue; // the lock was released: look again
-            }
-            let before = known.as_ref().map(|known| &known.version);
-            let version = Version::claim_at(at, spec.ttl).after(before);
-            let level = spec.durability.append_level();
-            let lsn = self.log.append_claim(level, now, spec.ttl, key, version)?;
-            shard.put(key, hash, version, lsn, known);
-            break (Answer::FirstSeen, Some((lsn, true)));
-        };
+        let level = spec.durability.append_level();
+        let (answer, rests_on, shard) = self.decide(
+            self.cell(hash),
+            (key, hash),
+            level,
+            WaitBudget::of(spec.wait),
+            |known, at| Self::decide_claim(known, at, spec),
+        )?;
         ns.count(hash.shard(self.shard_bits), answer == Answer::FirstSeen, 1);
         drop(shard);
-        if let Some((lsn, appended)) = await_lsn {
-            self.await_durable(spec.durability, lsn, appended)?;
-        }
+        self.await_durable(spec.durability, rests_on)?;
         Ok(answer)
     }
 
-    /// Sliding ttl: a duplicate moves the end of the claim, if that makes it later.
-    fn extend(
-        &self,
-        shard: &mut Shard,
-        key: Key<'_>,
-        known: Known,
-        at: Moment,
-        spec: ClaimSpec,
-    ) -> Result<Option<Lsn>> {
-        let Some(version) = Self::extended(&known, at, spec) else { return Ok(None) };
-        let level = spec.durability.append_level();
-        let entry = std::iter::once((key, version));
-        let lsn = self.log.append_versions(level, version.generation(), entry)?;
-        shard.put(key, self.hash(key), version, lsn, Some(known));
-        Ok(Some(lsn))
+    /// A live claim makes it a duplicate; anything else, or nothing, a first.
+    #[inline]
+    fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Answer> {
+        if let Some(known) = known
+            && known.version.is_live(at.now)
+        {
+            let answer = Answer::Duplicate { first_seen: known.version.first_seen };
+            let extended = if spec.sliding { Self::extended(known, at, spec) } else { None };
+            return match extended {
+                Some(version) => Decision::Append(answer, version, None),
+                None => Decision::Answer(answer, known.lsn),
+            };
+        }
+        let before = known.map(|known| &known.version);
+        let version = Version::claim_at(at, spec.ttl).after(before);
+        Decision::Append(Answer::FirstSeen, version, Some(spec.ttl))
     }
 
     /// What a duplicate makes of a claim with sliding ttl; `None` if its end does not move.

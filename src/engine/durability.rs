@@ -26,11 +26,31 @@ impl Durability {
     }
 }
 
+/// The record that an answer rests on: durable once the log is, up to here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RestsOn {
+    pub(crate) lsn: Lsn,
+    /// Whether this call appended it. One of somebody else may be there at a lower level only.
+    pub(crate) appended: bool,
+}
+
+impl RestsOn {
+    /// A record that somebody else has appended.
+    pub(crate) fn others(lsn: Lsn) -> Self {
+        Self { lsn, appended: false }
+    }
+
+    /// A record of this call.
+    pub(crate) fn own(lsn: Lsn) -> Self {
+        Self { lsn, appended: true }
+    }
+}
+
 impl Engine {
-    /// Returns when the record before `lsn` is as durable as asked. `appended` tells a record that this
-    /// call has just added from one that somebody else did, perhaps at a lower level.
+    /// Returns when the record that an answer rests on is as durable as asked; at once if there is none.
     #[inline]
-    pub(crate) fn await_durable(&self, level: Durability, lsn: Lsn, appended: bool) -> Result<()> {
+    pub(crate) fn await_durable(&self, level: Durability, rests_on: Option<RestsOn>) -> Result<()> {
+        let Some(RestsOn { lsn, appended }) = rests_on else { return Ok(()) };
         match level {
             Durability::Buffered => Ok(()),
             // A record of this call went out with its append; one of somebody else may be in the buffer.

@@ -1,13 +1,11 @@
 //! Questions about one id.
 
-use crate::engine::backpressure::WaitBudget;
+use crate::engine::durability::RestsOn;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::{Durability, Engine};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::Key;
-use crate::shard::Lookup;
-use crate::sync::MutexGuard;
 use crate::time::Timestamp;
 
 /// A live claim.
@@ -28,29 +26,12 @@ impl Engine {
         let digest = self.settings.long_ids.digest(id);
         let key = Key::of(ns.id, id, digest.as_ref())?;
         self.health.check()?;
-        let hash = self.hash(key);
-        let mut wait_budget = WaitBudget::default();
-        let mut shard = self.cell(hash).shard.lock();
-        loop {
-            match shard.lookup(key, hash, self.run_access()) {
-                Lookup::Unknown => return Ok(None),
-                Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
-                    })?;
-                }
-                Lookup::Known(known) => {
-                    drop(shard);
-                    let Version { first_seen, deadline, .. } = known.version;
-                    if !known.version.is_live(self.time.now()) {
-                        return Ok(None);
-                    }
-                    if let Some(lsn) = known.lsn {
-                        self.await_durable(durability, lsn, false)?;
-                    }
-                    return Ok(Some(SeenVersion { first_seen, deadline }));
-                }
-            }
+        let Some(known) = self.known(key)? else { return Ok(None) };
+        let Version { first_seen, deadline, .. } = known.version;
+        if !known.version.is_live(self.time.now()) {
+            return Ok(None);
         }
+        self.await_durable(durability, known.lsn.map(RestsOn::others))?;
+        Ok(Some(SeenVersion { first_seen, deadline }))
     }
 }

@@ -5,8 +5,9 @@
 
 use crate::engine::Engine;
 use crate::engine::backpressure::WaitBudget;
-use crate::engine::batch::{GROUP, Member};
 use crate::engine::claim::ClaimSpec;
+use crate::engine::durability::RestsOn;
+use crate::engine::lock_set::{GROUP, Member, Obstacle};
 use crate::engine::namespaces::NsInfo;
 use crate::error::Result;
 use crate::expiry::Version;
@@ -14,6 +15,7 @@ use crate::id::{IdHash, Key, NsId};
 use crate::shard::{Known, Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
+use crate::wal::Lsn;
 use std::time::Duration;
 
 /// The answer for one id of a reservation.
@@ -52,6 +54,12 @@ impl Hold {
         self.ids.first().map_or(&[], |first| &self.bytes[..first.end])
     }
 
+    fn push(&mut self, member: &Member<'_>, is_unknown: bool) {
+        self.bytes.extend_from_slice(member.key.id);
+        let (ns, end) = (member.key.ns, self.bytes.len());
+        self.ids.push(HeldId { hash: member.hash, ns, end, is_unknown });
+    }
+
     fn members(&self, engine: &Engine) -> Vec<Member<'_>> {
         let mut from = 0;
         let member = |held: &HeldId| {
@@ -71,26 +79,37 @@ impl Engine {
         ns: &NsInfo,
         ids: &[I],
         wait: Option<Duration>,
-    ) -> Result<(Hold, Vec<HoldAnswer>, Option<crate::wal::Lsn>)> {
+    ) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
         self.health.check()?;
         let digests = self.digests(ids);
         let members = self.members(ns, ids, &digests)?;
         let holder = self.next_holder.fetch_add(1, Ordering::Relaxed);
         let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
         let mut hold = Hold { holder, bytes, ids, freezes };
+        let held = self.hold_all(&members, &mut hold, WaitBudget::of(wait));
+        let (answers, rests_on) = held.inspect_err(|_| {
+            // After a heal, ids may be held already.
+            self.release(&hold);
+        })?;
+        for (member, answer) in members.iter().zip(&answers) {
+            if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
+                ns.count(member.shard, false, 1);
+            }
+        }
+        Ok((hold, answers, rests_on.map(RestsOn::others)))
+    }
+
+    fn hold_all(
+        &self,
+        members: &[Member<'_>],
+        hold: &mut Hold,
+        mut wait_budget: WaitBudget,
+    ) -> Result<(Vec<HoldAnswer>, Option<Lsn>)> {
         let mut answers = Vec::with_capacity(members.len());
-        let mut await_lsn = None;
+        let mut rests_on: Option<Lsn> = None;
         let since_ms = self.settings.clock.elapsed_ms();
-        let mut wait_budget = WaitBudget::of(wait);
         'again: loop {
-            let mut locked = match self.lock_all(&members, &mut wait_budget) {
-                Ok(locked) => locked,
-                Err(e) => {
-                    // After a heal, ids may be held already.
-                    self.release(&hold);
-                    return Err(e);
-                }
-            };
+            let mut locked = self.lock_all(members, &mut wait_budget)?;
             if hold.freezes.is_empty() {
                 hold.freezes = locked.freezes();
             }
@@ -103,52 +122,34 @@ impl Engine {
                 }
                 let first = runs[n % GROUP];
                 let shard = locked.shard(member.shard);
-                match shard.reserved.holder(member.key, member.hash) {
-                    Some(h) if h == holder => {
-                        answers.push(HoldAnswer::SameBatch);
-                        continue;
-                    }
-                    Some(_) => {
-                        answers.push(HoldAnswer::InProgress);
-                        continue;
-                    }
-                    None => {}
+                if let Some(holder) = shard.reserved.holder(member.key, member.hash) {
+                    let is_ours = holder == hold.holder;
+                    let (ours, others) = (HoldAnswer::SameBatch, HoldAnswer::InProgress);
+                    answers.push(if is_ours { ours } else { others });
+                    continue;
                 }
                 let access = self.run_access();
                 match shard.lookup_prefetched(member.key, member.hash, access, first) {
                     Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
-                        await_lsn = await_lsn.max(lsn);
+                        rests_on = rests_on.max(lsn);
                         answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
                     }
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        let healed = self.heal_in_time(&run, &fault, member.hash, &mut wait_budget);
-                        if let Err(e) = healed {
-                            self.release(&hold);
-                            return Err(e);
-                        }
+                        let damage = Obstacle::Damaged(run, fault, member.hash);
+                        self.remove_obstacle(damage, &mut wait_budget)?;
                         continue 'again;
                     }
                     ended @ (Lookup::Known(_) | Lookup::Unknown) => {
                         let (key, hash) = (member.key, member.hash);
-                        shard.reserved.insert(key, hash, holder, since_ms, &self.hasher);
-                        hold.bytes.extend_from_slice(member.key.id);
-                        let is_unknown = matches!(ended, Lookup::Unknown);
-                        let end = hold.bytes.len();
-                        let ns = member.key.ns;
-                        hold.ids.push(HeldId { hash: member.hash, ns, end, is_unknown });
+                        shard.reserved.insert(key, hash, hold.holder, since_ms, &self.hasher);
+                        hold.push(member, matches!(ended, Lookup::Unknown));
                         answers.push(HoldAnswer::FirstSeen);
                     }
                 }
             }
-            break;
+            return Ok((answers, rests_on));
         }
-        for (member, answer) in members.iter().zip(&answers) {
-            if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
-                ns.count(member.shard, false, 1);
-            }
-        }
-        Ok((hold, answers, await_lsn))
     }
 
     /// Makes claims of all held ids, as one record, and lets others look again. After an error the ids
@@ -182,7 +183,8 @@ impl Engine {
                     Lookup::Known(k) => known.push(Some(k)),
                     Lookup::Damaged(run, fault) => {
                         drop(locked);
-                        self.heal_in_time(&run, &fault, member.hash, &mut wait_budget)?;
+                        let damage = Obstacle::Damaged(run, fault, member.hash);
+                        self.remove_obstacle(damage, &mut wait_budget)?;
                         continue 'again;
                     }
                 }
@@ -206,7 +208,7 @@ impl Engine {
             break lsn;
         };
         self.ring(&members);
-        self.await_durable(spec.durability, lsn, true)
+        self.await_durable(spec.durability, Some(RestsOn::own(lsn)))
     }
 
     /// Gives the ids back without a claim. Harmless after `confirm`.

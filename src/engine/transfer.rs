@@ -1,14 +1,15 @@
 //! Export and import: live claims, one by one, with their times.
 
 use crate::engine::backpressure::WaitBudget;
+use crate::engine::decide::Decision;
+use crate::engine::durability::RestsOn;
 use crate::engine::namespaces::NsInfo;
 use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId};
 use crate::run::{MergeCursor, Merged, Source};
-use crate::shard::Lookup;
-use crate::sync::MutexGuard;
+use crate::shard::Known;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use std::collections::BTreeMap;
@@ -159,9 +160,7 @@ impl Engine {
             last = last.max(lsn);
         }
         // What was live here already counts as imported, so it is as safe as the rest (I6).
-        if let Some(lsn) = last {
-            self.await_durable(durability, lsn, false)?;
-        }
+        self.await_durable(durability, last.map(RestsOn::others))?;
         Ok(added)
     }
 
@@ -173,50 +172,37 @@ impl Engine {
         durability: Durability,
     ) -> Result<(bool, Option<Lsn>)> {
         let hash = self.hash(key);
-        let cell = self.cell(hash);
-        let mut wait_budget = WaitBudget::default();
-        let mut shard = cell.shard.lock();
-        loop {
-            if shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
-                continue;
-            }
-            let now = self.time.now();
-            let known = match shard.lookup(key, hash, self.run_access()) {
-                Lookup::Unknown => None,
-                Lookup::Known(known) if known.version.is_live(now) => {
-                    return Ok((false, known.lsn));
-                }
-                Lookup::Known(known) => Some(known),
-                Lookup::Damaged(run, fault) => {
-                    MutexGuard::unlocked(&mut shard, || {
-                        self.heal_in_time(&run, &fault, hash, &mut wait_budget)
-                    })?;
-                    continue;
-                }
-            };
-            if entry.deadline <= now {
-                return Ok((false, None));
-            }
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
-                continue;
-            }
-            // Not before an earlier, ended claim or a tombstone: it would not count against them.
-            let first_seen = entry.first_seen.min(now);
-            let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen));
-            let version = Version {
-                first_seen,
-                deadline: entry.deadline,
-                class: class_of(first_seen, entry.deadline),
-                step: 0,
-            };
-            let version = version.after(known.as_ref().map(|known| &known.version));
-            let level = durability.append_level();
-            let one = std::iter::once((key, version));
-            let lsn = self.log.append_versions(level, version.generation(), one)?;
-            shard.put(key, hash, version, lsn, known);
-            return Ok((true, Some(lsn)));
+        let (is_new, rests_on, _) = self.decide(
+            self.cell(hash),
+            (key, hash),
+            durability.append_level(),
+            WaitBudget::default(),
+            |known, at| Self::decide_import(known, at.now, entry),
+        )?;
+        Ok((is_new, rests_on.map(|rests_on| rests_on.lsn)))
+    }
+
+    /// What is live here stays; what has ended is left out.
+    fn decide_import(known: Option<&Known>, now: Timestamp, entry: &ImportEntry) -> Decision<bool> {
+        if let Some(known) = known
+            && known.version.is_live(now)
+        {
+            return Decision::Answer(false, known.lsn);
         }
+        if entry.deadline <= now {
+            return Decision::Answer(false, None);
+        }
+        // Not before an earlier, ended claim or a tombstone: it would not count against them.
+        let first_seen = entry.first_seen.min(now);
+        let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen));
+        let version = Version {
+            first_seen,
+            deadline: entry.deadline,
+            class: class_of(first_seen, entry.deadline),
+            step: 0,
+        };
+        let version = version.after(known.map(|known| &known.version));
+        Decision::Append(true, version, None)
     }
 }
 

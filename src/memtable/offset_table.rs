@@ -3,7 +3,7 @@
 //!
 //! Twelve offsets stand in one line together with a byte of the hash of each (F14: Bronson and Shi, "Open-sourcing
 //! F14", 2019). A table that keeps these bytes apart from its entries, such as hashbrown's, misses the cache a second
-//! time when it inserts, and whoever then unlocks a lock waits for that miss. docs/DESIGN.md, section 18, says what
+//! time when it inserts, and whoever then unlocks a lock waits for that miss. docs/notes/speed.md says what
 //! it gave.
 
 /// Offsets in one line.

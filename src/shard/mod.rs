@@ -121,7 +121,7 @@ impl Shard {
         self.lookup_prefetched(key, hash, access, 0)
     }
 
-    /// [`lookup`](Self::lookup) after [`touch`](Self::touch). The filters of the runs before `first` have said no.
+    /// [`lookup`](Self::lookup) after [`prefetch`](Self::prefetch). The filters of the runs before `first` have said no.
     #[inline]
     pub(crate) fn lookup_prefetched(
         &mut self,
@@ -155,7 +155,7 @@ impl Shard {
         std::hint::black_box(prefetched);
     }
 
-    /// Begins to load the id that a look-up would compare first in each memtable, after [`touch`](Self::touch).
+    /// Begins to load the id that a look-up would compare first in each memtable, after [`prefetch`](Self::prefetch).
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: IdHash) {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch_entry(hash));
@@ -170,7 +170,7 @@ impl Shard {
     }
 
     /// Where among the blocks in memory that of this run may stand, and where in it the id: for
-    /// [`touch_block`](Self::touch_block).
+    /// [`prefetch_block`](Self::prefetch_block).
     #[inline]
     pub(crate) fn block_spot(&self, hash: IdHash, run: usize) -> Option<(u32, u32)> {
         let meta = &self.runs.get(run)?.meta;

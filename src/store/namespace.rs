@@ -174,12 +174,10 @@ impl Namespace {
         options: ClaimOptions,
     ) -> Result<BatchReservation> {
         let spec = spec(self.engine(), &self.info, options)?;
-        let (hold, answers, lsn) = self.engine().reserve(&self.info, ids, spec.wait)?;
+        let (hold, answers, rests_on) = self.engine().reserve(&self.info, ids, spec.wait)?;
         // Made before the wait: if that fails, dropping it releases the ids.
         let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
-        if let Some(lsn) = lsn {
-            self.engine().await_durable(spec.durability, lsn, false)?;
-        }
+        self.engine().await_durable(spec.durability, rests_on)?;
         Ok(reservation)
     }
 

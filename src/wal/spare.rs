@@ -2,7 +2,7 @@
 //!
 //! A write into room that was allocated and never written to costs the claim that makes it a page, and the sync of it a
 //! note of the file system that the room is written now. Both are paid here instead, in the background, for as many bytes
-//! of zeros as the log will write. PostgreSQL does the same (`wal_init_zero`). docs/DESIGN.md, section 18, says what it gave.
+//! of zeros as the log will write. PostgreSQL does the same (`wal_init_zero`). docs/notes/speed.md says what it gave.
 
 use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};

@@ -150,7 +150,7 @@ fn write_goals(text: &mut String, results: &Results) -> Result<()> {
     writeln!(
         text,
         "## Goals\n\nThey are set for ten million claims, some for a hundred million ids. What was tried for those that are \
-         not met, and what bounds them, stands in [DESIGN.md](DESIGN.md), section 18.\n"
+         not met, and what bounds them, is in [notes/speed.md](notes/speed.md).\n"
     )?;
     let is_full = results.origin.scale >= Scale::FULL.claims;
     let at = if is_full { "" } else { ", at this smaller size" };

@@ -1,0 +1,108 @@
+//! One way to decide an id: look it up under its shard's lock, decide, append one record, enter it.
+//!
+//! What is decided is a pure function of what is known and of the time. Everything that may make the lock be released in
+//! between (a reservation, a damaged block, a full memtable) leads back to the look-up, so a decision never rests on what
+//! was seen before.
+
+use crate::engine::backpressure::WaitBudget;
+use crate::engine::durability::RestsOn;
+use crate::engine::{Engine, ShardCell};
+use crate::error::Result;
+use crate::expiry::Version;
+use crate::id::{IdHash, Key};
+use crate::shard::{Known, Lookup, Shard};
+use crate::sync::MutexGuard;
+use crate::time::{Moment, Ttl};
+use crate::wal::{AppendLevel, Lsn};
+
+/// What to do about an id.
+#[derive(Debug)]
+pub(super) enum Decision<T> {
+    /// Answer, and write nothing. The answer rests on a record; `None` if that is on disk, or there is none.
+    Answer(T, Option<Lsn>),
+    /// Append this version and enter it. With a ttl it is a claim that takes the short form of a record, if it can.
+    Append(T, Version, Option<Ttl>),
+}
+
+/// What is known of an id, or that the lock was released while a block was healed.
+enum Looked {
+    Here(Option<Known>),
+    Healed,
+}
+
+impl Engine {
+    /// Decides about one id. Answers with the lock still held, so that the caller can count.
+    ///
+    /// The record is in the log before the id is in the memtable and before anyone hears of it: a refused write leaves
+    /// nothing behind.
+    #[inline]
+    pub(super) fn decide<'a, T>(
+        &self,
+        cell: &'a ShardCell,
+        (key, hash): (Key<'_>, IdHash),
+        level: AppendLevel,
+        mut wait_budget: WaitBudget,
+        decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
+    ) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
+        let mut shard = cell.shard.lock();
+        loop {
+            if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
+                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
+                continue;
+            }
+            let at = self.time.moment();
+            let Looked::Here(known) = self.look(&mut shard, key, hash, &mut wait_budget)? else {
+                continue;
+            };
+            let (answer, version, ttl) = match decide(known.as_ref(), at) {
+                Decision::Answer(answer, lsn) => {
+                    let rests_on = lsn.map(RestsOn::others);
+                    return Ok((answer, rests_on, shard));
+                }
+                Decision::Append(answer, version, ttl) => (answer, version, ttl),
+            };
+            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
+                continue;
+            }
+            let lsn = match ttl {
+                Some(ttl) => self.log.append_claim(level, at.now, ttl, key, version)?,
+                None => {
+                    let one = std::iter::once((key, version));
+                    self.log.append_versions(level, version.generation(), one)?
+                }
+            };
+            shard.put(key, hash, version, lsn, known);
+            return Ok((answer, Some(RestsOn::own(lsn)), shard));
+        }
+    }
+
+    /// The version of an id that counts, live or not. Reads only.
+    pub(super) fn known(&self, key: Key<'_>) -> Result<Option<Known>> {
+        let hash = self.hash(key);
+        let mut wait_budget = WaitBudget::default();
+        let mut shard = self.cell(hash).shard.lock();
+        loop {
+            if let Looked::Here(known) = self.look(&mut shard, key, hash, &mut wait_budget)? {
+                return Ok(known);
+            }
+        }
+    }
+
+    #[inline]
+    fn look(
+        &self,
+        shard: &mut MutexGuard<'_, Shard>,
+        key: Key<'_>,
+        hash: IdHash,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<Looked> {
+        match shard.lookup(key, hash, self.run_access()) {
+            Lookup::Unknown => Ok(Looked::Here(None)),
+            Lookup::Known(known) => Ok(Looked::Here(Some(known))),
+            Lookup::Damaged(run, fault) => {
+                MutexGuard::unlocked(shard, || self.heal_in_time(&run, &fault, hash, wait_budget))?;
+                Ok(Looked::Healed)
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The lock set: the shards of many ids, locked in the order of their numbers, with room in each.
+
+use crate::engine::backpressure::WaitBudget;
+use crate::engine::namespaces::NsInfo;
+use crate::engine::{Engine, ShardCell};
+use crate::error::{Error, Result};
+use crate::id::{Digest, IdHash, Key};
+use crate::limits;
+use crate::run::{RunMeta, Step};
+use crate::shard::Shard;
+use crate::sync::{Arc, MutexGuard};
+
+/// One id of a batch, hashed at the door.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Member<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) hash: IdHash,
+    pub(super) shard: usize,
+}
+
+/// The locks of the shards of some ids, taken in the order of their numbers so that two sets cannot wait for each
+/// other.
+pub(super) struct LockSet<'a> {
+    guards: Vec<Option<MutexGuard<'a, Shard>>>,
+}
+
+impl LockSet<'_> {
+    pub(super) fn shard(&mut self, number: usize) -> &mut Shard {
+        self.guards[number].as_mut().expect("the set holds the locks of its shards")
+    }
+
+    /// How often the memtable of each shard was frozen; zero for shards that are not in the set.
+    pub(super) fn freezes(&self) -> Vec<u64> {
+        self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
+    }
+
+    /// Begins to load what `prefetch` reads for each of these members, all of it at once: one wait for memory serves the
+    /// whole group, and a batch is looked up group by group for this.
+    #[inline]
+    pub(super) fn prefetch(&self, group: &[Member<'_>], prefetch: impl Fn(&Shard, IdHash)) {
+        for member in group {
+            if let Some(shard) = &self.guards[member.shard] {
+                prefetch(shard, member.hash);
+            }
+        }
+    }
+
+    /// Begins to load what looking these members up will read: first what all of them do, then the ids of those that
+    /// may be unflushed, and step by step the blocks in memory of those that may be flushed, for each step needs what the
+    /// one before it has loaded. So few waits for memory, one after the other, serve the whole group.
+    /// Answers for each the first run that may have it.
+    #[inline]
+    pub(super) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
+        self.prefetch(group, Shard::prefetch);
+        self.prefetch(group, Shard::prefetch_entry);
+        let mut runs = [0; GROUP];
+        let mut spots = [(0, (0, 0)); GROUP];
+        let mut count = 0;
+        for (n, member) in group.iter().enumerate() {
+            let Some(shard) = &self.guards[member.shard] else { continue };
+            runs[n] = shard.first_run(member.hash);
+            if let Some(spot) = shard.block_spot(member.hash, runs[n]) {
+                spots[count] = (n, spot);
+                count += 1;
+            }
+        }
+        for step in Step::ALL {
+            for (n, spot) in &spots[..count] {
+                let Member { key, shard, .. } = &group[*n];
+                if let Some(shard) = &self.guards[*shard] {
+                    shard.prefetch_block(step, *spot, key.id.len());
+                }
+            }
+        }
+        runs
+    }
+}
+
+/// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the
+/// last is still in the nearest cache.
+pub(super) const GROUP: usize = 16;
+
+/// What keeps ids from being decided. It is removed with no lock held, and then all of them are looked up again.
+pub(super) enum Obstacle<'a> {
+    /// A block that was needed is damaged: the run, the fault, and whose block it is.
+    Damaged(Arc<RunMeta>, String, IdHash),
+    /// Somebody else holds this id.
+    Reserved(Member<'a>),
+}
+
+impl Engine {
+    /// The hashes of the long ids of a batch, in order.
+    pub(super) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
+        ids.iter().filter_map(|id| self.settings.long_ids.digest(id.as_ref())).collect()
+    }
+
+    /// Checks and hashes the ids of a batch; `digests` are those of its long ids.
+    pub(super) fn members<'a, I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &'a [I],
+        digests: &'a [Digest],
+    ) -> Result<Vec<Member<'a>>> {
+        let mut digests = digests.iter();
+        let mut bytes = 0;
+        let mut members = Vec::with_capacity(ids.len());
+        for id in ids {
+            let id = id.as_ref();
+            let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
+            let key = Key::of(ns.id, id, digest)?;
+            bytes += key.id.len();
+            let hash = self.hash(key);
+            members.push(Member { key, hash, shard: hash.shard(self.shard_bits) });
+        }
+        if ids.len() > limits::BATCH_IDS_MAX || bytes > limits::BATCH_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a batch of {} ids and {bytes} bytes: a batch has at most {} ids and {} bytes; split it",
+                ids.len(),
+                limits::BATCH_IDS_MAX,
+                limits::BATCH_BYTES_MAX
+            )));
+        }
+        Ok(members)
+    }
+
+    /// Takes the locks of all shards of the members, with room in each of them for those.
+    pub(super) fn lock_all(
+        &self,
+        members: &[Member<'_>],
+        wait_budget: &mut WaitBudget,
+    ) -> Result<LockSet<'_>> {
+        let mut need = vec![(0usize, 0usize); self.shards.len()];
+        for member in members {
+            need[member.shard].0 += 1;
+            need[member.shard].1 += member.key.id.len();
+        }
+        'again: loop {
+            let mut guards: Vec<Option<MutexGuard<'_, Shard>>> = Vec::new();
+            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+                if ids == 0 {
+                    guards.push(None);
+                    continue;
+                }
+                let cell = &self.shards[number];
+                let guard = cell.shard.lock();
+                let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
+                if full && guard.frozen.is_some() {
+                    // Waiting while holding the others would stop them too.
+                    drop(guards);
+                    self.wait_for_room(cell, guard, ids, bytes, wait_budget)?;
+                    continue 'again;
+                }
+                guards.push(Some(guard));
+            }
+            let mut locked = LockSet { guards };
+            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+                if ids > 0 {
+                    let shard = locked.shard(number);
+                    if shard.memtable.is_full_for(ids, bytes) && !shard.memtable.is_empty() {
+                        shard.freeze(self.log.end());
+                        self.signals.flush.raise();
+                    }
+                }
+            }
+            return Ok(locked);
+        }
+    }
+
+    fn wait_for_room(
+        &self,
+        cell: &ShardCell,
+        mut guard: MutexGuard<'_, Shard>,
+        ids: usize,
+        bytes: usize,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<()> {
+        self.room_for(cell, &mut guard, ids, bytes, wait_budget).map(drop)
+    }
+
+    /// Heals, or waits for a reservation to end. The caller has released its locks.
+    pub(super) fn remove_obstacle(
+        &self,
+        obstacle: Obstacle<'_>,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<()> {
+        match obstacle {
+            Obstacle::Damaged(run, fault, hash) => {
+                self.heal_in_time(&run, &fault, hash, wait_budget)
+            }
+            Obstacle::Reserved(Member { key, hash, shard }) => {
+                let cell = &self.shards[shard];
+                let mut shard = cell.shard.lock();
+                self.wait_for_release(cell, &mut shard, key, hash, wait_budget)
+            }
+        }
+    }
+}
