@@ -1,4 +1,4 @@
-//! What can go wrong, sorted by what the caller should do about it.
+//! Errors, grouped by what the caller should do about them.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,37 +8,37 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What the caller should do about an [`Error`].
 ///
-/// The kinds are few on purpose: a program branches on the kind, a person reads the message. Messages
-/// and sources are not part of the stable interface.
+/// There are few kinds on purpose: programs branch on the kind, people read the message. Messages and sources are not
+/// part of the stable interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nothing is wrong with the data or the call; the same call may succeed later.
+    /// A wait timed out. Data and call are fine; the same call may succeed later.
     Retry,
-    /// The disk is full. Nothing was claimed; the same call succeeds once there is room.
+    /// The disk is full. Nothing was claimed; the same call succeeds once there is space.
     StorageFull,
     /// The store stopped acknowledging after a failed write or sync (I7), or was closed. Open it again.
     Reopen,
     /// The call or its arguments are wrong; repeating it unchanged cannot succeed.
     FixCall,
-    /// Another process has the store open.
+    /// Another process, or another handle in this one, has the store open.
     Locked,
-    /// Bytes on disk are damaged (I11). `firstseen repair` saves what can be saved and says what it saved.
+    /// Bytes on disk are damaged (I11). `firstseen repair` saves what it can and reports what it saved.
     Repair,
     /// The operating system refused something the store needs (permission, a missing folder, an I/O error).
     Environment,
-    /// A promise of this crate was broken by this crate. Please report it.
+    /// A bug in this crate: it broke one of its own guarantees. Please report it.
     Bug,
 }
 
-/// A fault. Expected refusals (duplicate, in progress) are answers, never errors.
+/// A fault. Expected outcomes (duplicate, in progress) are answers, never errors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A wait ended at its deadline (I12); see [`ErrorKind::Retry`].
+    /// A wait reached its deadline (I12); see [`ErrorKind::Retry`].
     #[error("timed out waiting for {what}")]
     Timeout {
-        /// What was waited for.
+        /// What the call waited for.
         what: &'static str,
     },
     /// The disk is full; see [`ErrorKind::StorageFull`].
@@ -56,7 +56,7 @@ pub enum Error {
     /// The store was closed through another handle; see [`ErrorKind::Reopen`].
     #[error("the store is closed")]
     Closed,
-    /// The store, or another one, was opened before this process was forked; see [`ErrorKind::FixCall`].
+    /// This process was forked after this or another store was opened; see [`ErrorKind::FixCall`].
     #[error(
         "this process was forked after a store was opened; the store belongs to the parent. Fork before opening, or send the ids to the parent"
     )]
@@ -78,15 +78,15 @@ pub enum Error {
     NotAStore {
         /// The folder.
         path: PathBuf,
-        /// What is missing or in the way.
+        /// What is missing or unexpected.
         why: String,
     },
-    /// A file was written by a newer release; see [`ErrorKind::FixCall`].
+    /// A newer release wrote the file; see [`ErrorKind::FixCall`].
     #[error("{} has format version {found}; this release reads versions up to {known}: use a newer firstseen", path.display())]
     FromTheFuture {
         /// The file.
         path: PathBuf,
-        /// The version found in it.
+        /// The version of the file.
         found: u16,
         /// The newest version that this release reads.
         known: u16,
@@ -96,22 +96,22 @@ pub enum Error {
     Corrupt {
         /// The damaged file.
         path: PathBuf,
-        /// Where in the file.
+        /// The byte offset in the file.
         offset: u64,
-        /// What was expected and found.
+        /// What was expected and what was found.
         what: String,
     },
-    /// The operating system refused; see [`ErrorKind::Environment`].
+    /// The operating system refused an operation; see [`ErrorKind::Environment`].
     #[error("cannot {doing} {}: {source}{}", path.display(), advice(source.raw_os_error()))]
     Io {
-        /// What was being done, as a verb ("open", "sync").
+        /// The operation, as a verb ("open", "sync").
         doing: &'static str,
         /// The file or folder.
         path: PathBuf,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A broken promise of this crate; see [`ErrorKind::Bug`].
+    /// A broken guarantee of this crate; see [`ErrorKind::Bug`].
     #[error("internal error, please report it: {what}")]
     Bug {
         /// What did not hold.
@@ -120,7 +120,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the caller should do about this error.
+    /// Returns what the caller should do about this error.
     ///
     /// ```
     /// use firstseen::ErrorKind;
@@ -145,7 +145,7 @@ impl Error {
         }
     }
 
-    /// Wraps an operating-system error; a full disk gets its own kind, because the caller can mend it.
+    /// Wraps an operating-system error; a full disk gets its own kind, because the caller can fix it.
     pub(crate) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         if is_full(&source) {
             Self::StorageFull { path: path.to_owned() }
@@ -154,7 +154,7 @@ impl Error {
         }
     }
 
-    /// The same error for one more caller: an operating-system error cannot be cloned.
+    /// Copies the error for one more caller: an operating-system error cannot be cloned.
     pub(crate) fn twin(&self) -> Self {
         match self {
             Self::Timeout { what } => Self::Timeout { what },
@@ -202,19 +202,19 @@ const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
 const EFBIG: i32 = 27;
 
-/// Says whether an operating-system error means "no room": a full disk or an exhausted quota.
+/// Returns whether an operating-system error means "no space": a full disk or an exhausted quota.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Says whether the process or the machine lacks something that has nothing to do with the file: descriptors, memory,
-/// threads, the size that a file may have.
+/// Returns whether the process or the machine lacks a resource unrelated to the file itself: descriptors, memory,
+/// threads, or the permitted file size.
 pub(crate) fn is_shortage(error: &io::Error) -> bool {
     let is_limit = cfg!(unix) && matches!(error.raw_os_error(), Some(ENFILE | EMFILE | EFBIG));
     is_limit || matches!(error.kind(), io::ErrorKind::OutOfMemory | io::ErrorKind::WouldBlock)
 }
 
-/// Repeats a call that a signal has interrupted, but not for ever: some file systems answer `EINTR` as long as a signal is
+/// Repeats a call interrupted by a signal, but not forever: some file systems return `EINTR` as long as a signal is
 /// pending.
 #[cfg(target_os = "linux")]
 pub(crate) fn retry_interrupted<T>(
@@ -226,7 +226,7 @@ pub(crate) fn retry_interrupted<T>(
     calls.find(|answer| answer.as_ref().err() != Some(&interrupted)).unwrap_or(Err(interrupted))
 }
 
-/// What to do about an operating-system error whose own text does not say it.
+/// Returns what to do about an operating-system error whose own text does not say it.
 pub(crate) fn advice(code: Option<i32>) -> &'static str {
     match code {
         Some(EMFILE) if cfg!(unix) => {

@@ -1,23 +1,23 @@
-//! Doors for the fuzz targets and benches/filter.rs (feature `fuzzing`): decoders and the filter, which are
-//! private otherwise. Not an API.
+//! Entry points for the fuzz targets and benches/filter.rs (feature `fuzzing`): decoders and the filter, which are
+//! otherwise private. Not an API.
 
 use crate::codec::envelope;
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::{engine, filter, run, wal};
 use std::path::Path;
 
-/// Reads bytes as records of a log segment.
+/// Decodes bytes as records of a log segment.
 pub fn log_reader(data: &[u8]) {
     wal::fuzz::read(data.to_vec());
     wal::fuzz::read(wal::fuzz::segment(data));
 }
 
-/// A segment file, number 1 of a store with seed `[7; 16]`, whose records are framed in `data`.
+/// Returns a segment file, number 1 of a store with seed `[7; 16]`, whose records are framed in `data`.
 pub fn log_segment(data: &[u8]) -> Vec<u8> {
     wal::fuzz::segment(data)
 }
 
-/// Reads bytes as a block and as a locator.
+/// Decodes bytes as a block and as a locator.
 pub fn block_decode(data: &[u8]) {
     run::fuzz_block(data);
     run::fuzz_locator(data);
@@ -25,7 +25,7 @@ pub fn block_decode(data: &[u8]) {
 
 const OWNER: filter::FilterOwner = filter::FilterOwner { store: 0, run: 0 };
 
-/// Reads bytes as a filter file, as they are and as the body of a good envelope.
+/// Decodes bytes as a filter file, as given and as the body of a valid envelope.
 pub fn filter_snapshot(data: &[u8]) {
     let path = Path::new("fuzz.flt");
     let framed = envelope::frame(*b"FSFL", 1, data);
@@ -38,8 +38,8 @@ pub fn filter_snapshot(data: &[u8]) {
     }
 }
 
-/// Reads bytes as a manifest, as they are and as the body of a good envelope; answers the second, with the seed
-/// `[7; 16]`: a store refuses a manifest with another seed than its log before it looks at the rest.
+/// Decodes bytes as a manifest, as given and as the body of a valid envelope. Returns the second with the seed `[7;
+/// 16]`: a store rejects a manifest whose seed differs from its log's before reading the rest.
 pub fn manifest(data: &[u8]) -> Vec<u8> {
     let mut body = data.to_vec();
     let seed_end = body.len().min(16);
@@ -51,10 +51,10 @@ pub fn manifest(data: &[u8]) -> Vec<u8> {
     framed
 }
 
-/// Bits per id of [`Filter`], for benches that hold another filter against it.
+/// Bits per id of [`Filter`], for benches that compare other filters with it.
 pub const FILTER_BITS_PER_ID: u64 = filter::BITS_PER_ID;
 
-/// An id as the filter sees it.
+/// An id as filters see it.
 #[derive(Debug, Clone, Copy)]
 pub struct FilterId(IdHash);
 
@@ -64,25 +64,25 @@ impl FilterId {
         Self(IdHasher::new(wal::fuzz::SEED).hash(Key { ns: NsId(0), id }))
     }
 
-    /// The bytes of the hash.
+    /// Returns the bytes of the hash.
     pub fn bytes(&self) -> [u8; 16] {
         self.0.bytes()
     }
 }
 
-/// The filter of a framed run.
+/// The filter of a run.
 #[derive(Debug)]
 pub struct Filter(filter::Filter);
 
 impl Filter {
-    /// A filter with these ids in it.
+    /// Builds a filter with these ids.
     pub fn of(ids: &[FilterId]) -> Self {
         let mut builder = filter::FilterBuilder::for_ids(ids.len() as u64);
         ids.iter().for_each(|id| builder.insert(id.0));
         Self(builder.finish())
     }
 
-    /// False: surely not inserted. True: maybe.
+    /// Returns false if the id is certainly absent, true if it may be present.
     #[inline]
     pub fn may_contain(&self, id: &FilterId) -> bool {
         self.0.may_contain(id.0)
@@ -95,7 +95,7 @@ mod tests {
     use crate::{ErrorKind, Store};
     use std::path::Path;
 
-    /// Opens a new store whose manifest was replaced by these bytes, with a good checksum.
+    /// Opens a new store whose manifest was replaced by these bytes, with a valid checksum.
     fn over_manifest(body: &[u8]) -> crate::Result<Store> {
         let disk = SimDisk::new();
         let open = || {
@@ -110,8 +110,8 @@ mod tests {
         open()
     }
 
-    /// Found by the fuzzer: a manifest whose checksum is good listed a run of four billion blocks, and looking
-    /// for them took gigabytes.
+    /// Found by the fuzzer: a manifest with a valid checksum listed a run of four billion blocks, and looking for
+    /// them took gigabytes.
     #[test]
     fn i12_a_forged_run_of_billions_of_blocks_was_looked_for() {
         let found = [
@@ -123,8 +123,8 @@ mod tests {
         assert_eq!(opened, Err(ErrorKind::Repair));
     }
 
-    /// Found by the fuzzer: a manifest whose checksum is good listed runs to be removed with numbers of blocks
-    /// that no disk holds, and each of them was removed one by one.
+    /// Found by the fuzzer: a manifest with a valid checksum listed obsolete runs with more blocks than any disk
+    /// holds, and each block was removed one by one.
     #[test]
     fn i12_a_forged_number_of_blocks_kept_the_background_busy_for_minutes() {
         let found = [

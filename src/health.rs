@@ -3,9 +3,8 @@
 use crate::error::{Error, Result};
 use crate::sync::{AtomicBool, HomeProcess, Mutex, Ordering};
 
-/// One sticky flag for the whole store. Taking it into account is part of appending to the log and of
-/// every claim, so it cannot be forgotten at a call site. It also says whether this is the process that opened the
-/// store: a forked child must not touch it.
+/// One sticky flag for the whole store. Every append and every claim checks it, so no call site can forget to. It
+/// also tells whether this process opened the store: a forked child must not touch it.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     stopped: AtomicBool,
@@ -14,21 +13,21 @@ pub(crate) struct Health {
 }
 
 impl Health {
-    /// Two loads on the path of every claim.
+    /// Fails if the store has stopped or this is a forked child. Two loads on the path of every claim.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         let is_well = self.home.is_here() && !self.stopped.load(Ordering::Acquire);
         if is_well { Ok(()) } else { Err(self.error()) }
     }
 
-    /// Whether this is the process that opened the store. In a forked child nothing of it may be used, not even a lock:
-    /// a thread that the child does not have may hold it.
+    /// Returns whether this process opened the store. A forked child must not use any part of it, not even a lock: a
+    /// thread that does not exist in the child may hold it.
     #[inline]
     pub(crate) fn is_home(&self) -> bool {
         self.home.is_here()
     }
 
-    /// Stops the store for good. The first reason is kept: later ones are its consequences.
+    /// Stops the store for good. Keeps the first reason: later ones are its consequences.
     pub(crate) fn stop(&self, why: impl Into<String>) {
         let why = why.into();
         tracing::error!(why, "the store stops acknowledging");
@@ -36,7 +35,7 @@ impl Health {
         self.stopped.store(true, Ordering::Release);
     }
 
-    /// The same for an orderly end: without a reason, the refusal says "closed".
+    /// Stops the store without a reason, so that later calls report "closed".
     pub(crate) fn close(&self) {
         self.stopped.store(true, Ordering::Release);
     }

@@ -1,43 +1,42 @@
-//! Ids: any bytes, kept verbatim, hashed once at the door.
+//! Ids: arbitrary bytes, stored verbatim, hashed once on entry.
 //!
-//! Ids come from outside, so the hash is keyed with a random seed of the store: a sender who does not
-//! know the seed cannot aim at one shard or one filter block. The hash is SipHash-1-3 with 128 bits of
-//! output (Aumasson and Bernstein, 2012), a published function, because filters and block numbers on
-//! disk depend on it across releases.
+//! Ids are untrusted, so the hash is keyed with the store's random seed: without the seed nobody can target one shard
+//! or filter block. The hash is SipHash-1-3 with 128 bits of output (Aumasson and Bernstein, 2012), a published
+//! function, because on-disk filters and block numbers depend on it across releases.
 
 use crate::error::{Error, Result};
 use crate::limits;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::SipHasher13;
 
-/// Number of a namespace; part of every key. Zero is the namespace of calls on the store itself.
+/// Number of a namespace, part of every key. Zero is the namespace of calls on the store itself.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub(crate) struct NsId(pub(crate) u32);
 
 impl NsId {
-    /// Set in the keys of ids that are stored as their hash. No namespace has a number this large, so such a key
-    /// never equals the key of an id that is stored as it is, not even of one with the same 32 bytes.
+    /// Set in the keys of ids stored as their hash. No namespace has a number this large, so such a key never equals
+    /// the key of an id stored verbatim, not even one with the same 32 bytes.
     const HASHED: u32 = 1 << 31;
 
-    /// The key space of the hashed ids of this namespace.
+    /// Returns the key space of the hashed ids of this namespace.
     fn hashed(self) -> Self {
         Self(self.0 | Self::HASHED)
     }
 
-    /// Whether ids under this number are hashes of longer ids.
+    /// Returns whether ids under this number are hashes of longer ids.
     pub(crate) fn is_hashed(self) -> bool {
         self.0 & Self::HASHED != 0
     }
 
-    /// The namespace as it is listed, whichever way its ids are stored.
+    /// Returns the namespace as users see it, however its ids are stored.
     pub(crate) fn listed(self) -> Self {
         Self(self.0 & !Self::HASHED)
     }
 }
 
-/// The BLAKE3 hash that stands for an id above the limit.
+/// The BLAKE3 hash stored in place of an id above the limit.
 pub(crate) type Digest = [u8; limits::DIGEST_BYTES];
 
 /// What is claimed: an id within a namespace. Compared byte for byte (I3).
@@ -47,17 +46,17 @@ pub(crate) struct Key<'a> {
     pub(crate) id: &'a [u8],
 }
 
-/// What becomes of ids above [`limits::ID_BYTES_MAX`].
+/// What happens to ids above [`limits::ID_BYTES_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LongIds {
-    /// The call is refused.
+    /// The call fails.
     Refused,
-    /// The BLAKE3 hash of the id is stored in its place, and compared.
+    /// The BLAKE3 hash of the id is stored and compared instead.
     Hashed,
 }
 
 impl LongIds {
-    /// The hash that stands for an id; `None` for an id that is stored as it is.
+    /// Returns the hash to store instead of the id, or `None` for an id stored verbatim.
     pub(crate) fn digest(self, id: &[u8]) -> Option<Digest> {
         (self == Self::Hashed && id.len() > limits::ID_BYTES_MAX)
             .then(|| *blake3::hash(id).as_bytes())
@@ -65,7 +64,7 @@ impl LongIds {
 }
 
 impl<'a> Key<'a> {
-    /// The key of an id as it enters. `digest` holds the hash of a long one.
+    /// Returns the key of an incoming id. `digest` is the hash of a long one.
     #[inline]
     pub(crate) fn of(ns: NsId, id: &'a [u8], digest: Option<&'a Digest>) -> Result<Self> {
         match (id.len(), digest) {
@@ -78,7 +77,7 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The key of an id that was hashed before, as an export tells it.
+    /// Returns the key of an id that is already hashed, as in an export.
     pub(crate) fn of_digest(ns: NsId, digest: &'a [u8]) -> Result<Self> {
         if digest.len() != limits::DIGEST_BYTES {
             return Err(Error::invalid(format!(
@@ -91,15 +90,16 @@ impl<'a> Key<'a> {
     }
 }
 
-/// 128 bits of a key, each part used for one thing only among what is flushed, so that no use thins out another:
+/// 128 bits of a key. Among flushed ids each bit range has a single use, so no use weakens another:
 ///
 /// | bits | use |
 /// |---|---|
 /// | hi 56..64 | shard |
 /// | hi 32..56 | filter block |
 /// | hi 0..32 | block of a run (range reduction keeps hash order, so runs can be merged in one pass) |
-/// | lo 0..32, 56..64 | memtable: line of its table, and the byte that stands in it |
-/// | lo 25..57 | bits within a filter block (shared with the line of the memtable: an id stands in one of the two) |
+/// | lo 0..8 | locator tag |
+/// | lo 0..32, 56..64 | memtable: line of its table, and the hash byte stored there |
+/// | lo 25..57 | bits within a filter block (overlaps with the memtable: an id is either there or flushed) |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct IdHash {
     lo: u64,
@@ -107,7 +107,7 @@ pub(crate) struct IdHash {
 }
 
 impl IdHash {
-    /// All bits, for a filter that hashes once more.
+    /// Returns all bits, for a filter that rehashes.
     #[cfg(any(feature = "reference-filter", feature = "fuzzing"))]
     pub(crate) fn bytes(self) -> [u8; 16] {
         let mut bytes = [0; 16];
@@ -116,7 +116,7 @@ impl IdHash {
         bytes
     }
 
-    /// Which of `1 << shard_bits` shards. The top bits, so that doubling the shards splits each in two.
+    /// Returns which of `1 << shard_bits` shards. Uses the top bits, so doubling the shards splits each in two.
     #[inline]
     pub(crate) fn shard(self, shard_bits: u32) -> usize {
         ((self.hi >> 56) as usize) >> (8 - shard_bits)
@@ -127,7 +127,7 @@ impl IdHash {
         self.lo
     }
 
-    /// Which of `blocks` filter blocks, by multiplication instead of division (Lemire, 2019).
+    /// Returns which of `blocks` filter blocks, by multiplication instead of division (Lemire, 2019).
     #[inline]
     pub(crate) fn filter_block(self, blocks: u32) -> usize {
         let bits = (self.hi >> 32) & 0x00ff_ffff;
@@ -139,25 +139,25 @@ impl IdHash {
         (self.lo >> 25) as u32
     }
 
-    /// Eight bits that nothing else uses of what is flushed: they tell the entries of a locator apart.
+    /// Returns eight bits that have no other use among flushed ids: they tell the entries of a locator apart.
     #[inline]
     pub(crate) fn tag(self) -> u8 {
         self.lo as u8
     }
 
-    /// The position of a key in hash order, the order of ids in every run.
+    /// Returns the position of a key in hash order, the order of ids in every run.
     #[inline]
     pub(crate) fn order(self) -> u32 {
         self.hi as u32
     }
 
-    /// Which of `buckets` blocks; monotone in [`order`](Self::order).
+    /// Returns which of `buckets` blocks; monotone in [`order`](Self::order).
     #[inline]
     pub(crate) fn bucket(self, buckets: u32) -> u32 {
         bucket_of_order(self.order(), buckets)
     }
 
-    /// Where in its block, in 1/2^32 of it; monotone in [`order`](Self::order) within a block.
+    /// Returns the position within the block, in units of 1/2^32; monotone in [`order`](Self::order) within a block.
     #[inline]
     pub(crate) fn position_in_block(self, buckets: u32) -> u32 {
         self.order().wrapping_mul(buckets)
@@ -169,13 +169,13 @@ impl IdHash {
     }
 }
 
-/// Which of `buckets` blocks holds the keys at this position in hash order.
+/// Returns which of `buckets` blocks holds the keys at this position in hash order.
 #[inline]
 pub(crate) fn bucket_of_order(order: u32, buckets: u32) -> u32 {
     ((u64::from(order) * u64::from(buckets)) >> 32) as u32
 }
 
-/// The store's secret: 16 random bytes drawn when the store is created.
+/// The store's secret: 16 random bytes generated when the store is created.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seed(pub(crate) [u8; 16]);
 
@@ -200,12 +200,12 @@ impl IdHasher {
         Self { k0: halves.next().unwrap_or(0), k1: halves.next().unwrap_or(0) }
     }
 
-    /// Tells stores apart without telling the seed.
+    /// Returns a number that identifies the store without revealing the seed.
     pub(crate) fn tag(&self) -> u64 {
         SipHasher13::new_with_keys(self.k0, self.k1).hash(b"firstseen store").h1
     }
 
-    /// The namespace enters through the key of the hash: no copy of the id is made.
+    /// Hashes a key. The namespace goes into the hash key, so the id need not be copied.
     #[inline]
     pub(crate) fn hash(&self, key: Key<'_>) -> IdHash {
         let ns = u64::from(key.ns.0).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -229,7 +229,7 @@ mod tests {
         assert_ne!(hash(1, 0, b"a"), hash(1, 1, b"a"));
     }
 
-    /// Filters and blocks on disk depend on this function: a change of its output is a change of format.
+    /// On-disk filters and blocks depend on this function: changing its output changes the format.
     #[test]
     fn the_hash_is_stable_across_releases() {
         let h = hash(7, 3, b"evt-1");

@@ -1,4 +1,4 @@
-// The README links to files, which are not there in rustdoc. Of two definitions of a link the first one counts.
+// The README links to files that rustdoc does not have. The first definition of a link wins.
 //! [docs/OPERATIONS.md]: crate::guide::operations
 //! [docs/GUARANTEES.md]: crate::guide::guarantees
 //! [docs/RELIABILITY.md]: crate::guide::reliability
@@ -51,7 +51,7 @@ pub use store::{
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds};
 
-/// The documents of the repository's folder docs, as far as they need no pictures.
+/// The documents of the repository's docs folder, except those that need pictures.
 ///
 /// docs/BENCHMARKS.md, with its plots, is in the repository only.
 #[cfg(doc)]

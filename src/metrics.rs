@@ -2,7 +2,7 @@
 
 use crate::sync::{AtomicU64, Ordering};
 
-/// A number that only grows. Not on the path of a claim: those are plain numbers under a shard's lock.
+/// A number that only grows. Not used on the path of a claim: counters there are plain numbers under a shard's lock.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);
 

@@ -1,6 +1,7 @@
-//! Locks, atomics, threads and padding come from here, so that one place decides which ones. With the
-//! feature `shuttle` or `loom` those of a schedule explorer take their place, and the tests under
-//! tests/schedules and those named `loom_` try the interleavings that a machine shows once in a year.
+//! The only source of locks, atomics, threads and padding, so that their choice is made in one place.
+//!
+//! With the feature `shuttle` or `loom` those of a schedule explorer take their place, and the tests under
+//! tests/schedules and those named `loom_` try interleavings that a machine shows once a year.
 
 mod heap;
 mod home;
@@ -27,7 +28,7 @@ pub(crate) use explored::{
     AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, RwLock, thread,
 };
 
-/// How long something takes, where no answer depends on it. Under a schedule explorer no time passes.
+/// Measures how long something takes, where no result depends on it. Under a schedule explorer no time passes.
 #[derive(Debug)]
 pub(crate) struct Stopwatch {
     #[cfg(not(any(feature = "shuttle", feature = "loom")))]
@@ -55,7 +56,7 @@ impl Stopwatch {
     }
 }
 
-/// A bell for background work: raised by anyone, heard once, by the job that it was given to.
+/// A wake-up for background work: raised by anyone, consumed once, by the job it was given.
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
@@ -64,18 +65,18 @@ pub(crate) struct Signal {
 
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 impl Signal {
-    /// Has the next step of the job run now.
+    /// Makes the next step of the job run now.
     pub(crate) fn raise(&self) {
         self.job.get().into_iter().for_each(JobHandle::ring);
     }
 
-    /// From now on it rings for this job.
+    /// Wakes this job from now on.
     pub(crate) fn ring_for(&self, job: JobHandle) {
         self.job.set(job).ok();
     }
 }
 
-/// A bell for a background thread: raised by anyone, heard once, with a deadline on the wait (I12).
+/// A wake-up for a background thread: raised by anyone, consumed once, with a deadline on the wait (I12).
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 #[derive(Debug, Default)]
 pub(crate) struct Signal {
@@ -85,13 +86,13 @@ pub(crate) struct Signal {
 
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 impl Signal {
-    /// Wakes the thread that waits, or the next one to wait.
+    /// Wakes the waiting thread, or the next one to wait.
     pub(crate) fn raise(&self) {
         *self.raised.lock() = true;
         self.heard.notify_all();
     }
 
-    /// Waits until raised, or until `timeout` is over. Lowers the signal.
+    /// Waits until raised or until `timeout` has passed. Clears the signal.
     pub(crate) fn wait(&self, timeout: std::time::Duration) {
         let mut raised = self.raised.lock();
         if !*raised {

@@ -1,29 +1,29 @@
-//! The folder that sled works in, and the mark in it that says that it is ours.
+//! The folder that sled works in, and the mark in it that makes it ours.
 //!
-//! What carries no mark was made by somebody else, perhaps by another program that uses sled: it is never emptied, only
-//! set aside. And of a folder that is ours only those files are removed that sled or we have made.
+//! A folder without a mark was made by someone else, perhaps another program that uses sled: it is never emptied, only
+//! set aside. In a folder of ours, only files that sled or we created are removed.
 
 use crate::disk::Disk;
 use crate::sync::Arc;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// sled's name for the file that it keeps everything in.
+/// The file in which sled keeps everything.
 pub(super) const FILE: &str = "db";
-/// The file that is the mark. Its second line names the store.
+/// The mark file. Its second line names the store.
 const MARK: &str = "FIRSTSEEN";
 
-/// Whose a folder is.
+/// Owner of a folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// There is none, or it is empty.
+    /// Missing or empty.
     Nobody,
     Ours,
-    /// Somebody else's, or no folder: this is in it, or it is this.
+    /// Foreign, or not a folder: the path of what is in it, or of itself.
     Foreign(PathBuf),
 }
 
-/// Says whether we may put sled there.
+/// Returns whether sled may use this folder.
 pub(crate) fn whose(disk: &dyn Disk, path: &Path) -> io::Result<Whose> {
     let names = match disk.list(path) {
         Ok(names) => names,
@@ -39,12 +39,12 @@ pub(crate) fn whose(disk: &dyn Disk, path: &Path) -> io::Result<Whose> {
     Ok(names.first().map_or(Whose::Nobody, |name| Whose::Foreign(path.join(name))))
 }
 
-/// Removes what sled and we have made; answers without a change if the folder is not ours.
+/// Removes what sled and we created; does nothing if the folder is not ours.
 pub(crate) fn empty(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if whose(disk, path)? != Whose::Ours {
         return Ok(());
     }
-    // Somebody who never comes back from sled may have it open for ever: its room must not go with it.
+    // A call stuck in sled may keep the file open forever; do not let it keep the space.
     if let Ok(file) = disk.open(&path.join(FILE)) {
         file.set_len(0).ok();
     }
@@ -61,7 +61,7 @@ pub(crate) fn empty(disk: &dyn Disk, path: &Path) -> io::Result<()> {
         let name = name.to_string_lossy();
         name == FILE || name == "conf" || name.starts_with("snap.")
     };
-    // The mark stays: what is cut off half way is still ours.
+    // Keep the mark: a half-emptied folder is still ours.
     disk.list(path)?
         .iter()
         .filter(|name| is_of_sled(name))
@@ -75,7 +75,7 @@ fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// Moves away what is in the place of our folder and is not ours.
+/// Moves away whatever is at our folder's path and is not ours.
 pub(crate) fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     if !matches!(whose(disk, path)?, Whose::Foreign(_)) {
         return Ok(());
@@ -89,19 +89,19 @@ pub(crate) fn set_aside(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     disk.rename(path, &aside)
 }
 
-/// Whether a name is one that [`set_aside`] gives.
+/// Returns whether [`set_aside`] chose this name.
 pub(crate) fn is_aside(name: &Path, folder: &str) -> bool {
     name.to_string_lossy().strip_prefix(folder).is_some_and(|rest| rest.starts_with(".unknown-"))
 }
 
-/// Where sled of one store works.
+/// The sled folder of one store.
 #[derive(Debug)]
 pub(crate) struct SledFolder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
     /// Names the store.
     tag: u64,
-    /// What another store of ours has left here is not looked at.
+    /// Do not use what another firstseen store left here.
     is_strict: bool,
 }
 
@@ -123,7 +123,7 @@ impl SledFolder {
         format!("made by firstseen, which removes what it finds here\nstore {tag:016x}\n")
     }
 
-    /// Makes the folder ready for sled; answers by which path sled finds it.
+    /// Prepares the folder for sled; returns the path by which sled finds it.
     pub(super) fn prepare(&self) -> io::Result<PathBuf> {
         set_aside(&*self.disk, &self.path)?;
         self.disk.create_dir_all(&self.path)?;
@@ -135,7 +135,7 @@ impl SledFolder {
                 if is_used && !self.is_strict {
                     return self.real();
                 }
-                // A whole mark, and not ours.
+                // A complete mark of another store.
                 if mark.len() == own.len() {
                     empty(&*self.disk, &self.path)?;
                 }
@@ -146,7 +146,7 @@ impl SledFolder {
         }
         let file = self.disk.create_new(&path)?;
         file.write_all_at(own.as_bytes(), 0)?;
-        // Before sled makes anything: without it that would be somebody else's after a power cut.
+        // Before sled creates anything: after a power cut, files without the mark would be foreign.
         file.sync_data()?;
         self.disk.sync_dir(&self.path)?;
         self.real()

@@ -1,11 +1,11 @@
-//! A block store whose panics end here: each call that panics is one that failed, and so is the end of the store, on
-//! whatever thread it comes and whoever lets go of it last.
+//! Contains the panics of a block store: a panicking call just fails, and a panic while the store is dropped goes no
+//! further, whatever the thread and whoever drops it last.
 
 use crate::blocks::{BlockId, BlockResult, BlockStore, guard};
 
 #[derive(Debug)]
 pub(crate) struct Guarded {
-    /// Gone only while it is dropped.
+    /// `None` only during drop.
     inner: Option<Box<dyn BlockStore>>,
 }
 

@@ -1,11 +1,13 @@
-//! Blocks in memory, for stores on a simulated disk. A store makes its own, gone with the process, unless a
-//! test hands it one that outlives it, to be kept, lost in part, or put back as it was a while ago.
+//! In-memory blocks, for stores on a simulated disk.
+//!
+//! A store creates its own, gone with the process, unless a test passes one that outlives it, to be kept, partly lost,
+//! or restored to an earlier state.
 
 use crate::blocks::{BlockFault, BlockId, BlockResult, BlockStore};
 use crate::sync::{Arc, Mutex};
 use std::collections::BTreeMap;
 
-/// For tests: what a simulated store has in the place of its sled folder. Clones are the same folder.
+/// For tests: stands in for the sled folder of a simulated store. Clones are the same folder.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBlocks {
     inner: Arc<Mutex<Inner>>,
@@ -20,7 +22,7 @@ struct Inner {
     panics_in: Option<&'static str>,
 }
 
-/// The folder, opened by a store. Its end is an event of its own, as that of sled is.
+/// The folder, opened by a store. Dropping it is an event of its own, as with sled.
 #[derive(Debug)]
 pub(crate) struct OpenedMemory(MemoryBlocks);
 
@@ -31,35 +33,36 @@ impl Drop for OpenedMemory {
 }
 
 impl MemoryBlocks {
-    /// A copy with a life of its own, to be [put back](Self::put_back) later.
+    /// Returns an independent copy, to be [put back](Self::put_back) later.
     #[must_use]
     pub fn copy(&self) -> Self {
         Self { inner: Arc::new(Mutex::new(self.inner.lock().clone())) }
     }
 
-    /// Puts the contents of a copy in the place of what is there.
+    /// Replaces the contents with those of a copy.
     pub fn put_back(&self, copy: &Self) {
         let copied = copy.inner.lock().clone();
         *self.inner.lock() = copied;
     }
 
-    /// How many blocks there are.
+    /// Returns the number of blocks.
     pub fn count(&self) -> usize {
         self.inner.lock().blocks.len()
     }
 
-    /// Takes nothing new from now on, as sled on a full disk, or takes it again.
+    /// Refuses new blocks from now on, like sled on a full disk, or accepts them again.
     pub fn set_full(&self, is_full: bool) {
         self.inner.lock().is_full = is_full;
     }
 
-    /// Says yes to what is written from now on and does not keep it, or keeps it again.
+    /// Reports success for later writes without keeping them, or keeps them again.
     pub fn set_forgetful(&self, is_forgetful: bool) {
         self.inner.lock().is_forgetful = is_forgetful;
     }
 
-    /// Panics in the named method of the block store from now on (`drop` is one, too, and `*` is every one), as sled does
-    /// where an error meets it unprepared, or does it no more.
+    /// Panics in the named block store method from now on, or no longer.
+    ///
+    /// `drop` counts as a method and `*` means all of them. sled panics like this on errors it does not expect.
     pub fn set_panics_in(&self, method: Option<&'static str>) {
         self.inner.lock().panics_in = method;
     }
@@ -82,7 +85,7 @@ impl MemoryBlocks {
         *self.inner.lock() = Inner::default();
     }
 
-    /// Hands every block to `change`, which may damage it; it is lost where the answer is `false`.
+    /// Calls `change` for every block, which may damage it; a block is lost if it returns `false`.
     pub fn damage(&self, mut change: impl FnMut(&mut Vec<u8>) -> bool) {
         self.inner.lock().blocks.retain(|_, bytes| change(bytes));
     }

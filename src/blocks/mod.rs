@@ -1,8 +1,8 @@
 //! The block store: a map from (run, bucket) to a few kilobytes, kept in sled or, in tests, in memory.
 //!
-//! It is expendable (I10). Nothing rests on what it promises: every block is checked when it is read
-//! (`run/block.rs`), and one that is missing, stale or damaged is built again from the log. So its
-//! faults are no [`Error`](crate::Error): they are reasons to heal.
+//! It is expendable (I10) and none of its promises are relied on: every block is checked when it is read
+//! (`run/block.rs`), and a missing, stale or damaged one is rebuilt from the log. So its faults are not an
+//! [`Error`](crate::Error) but a reason to heal.
 
 mod folder;
 mod guarded;
@@ -15,14 +15,14 @@ pub(crate) use guarded::Guarded;
 pub use memory::MemoryBlocks;
 pub(crate) use sled::SledBlocks;
 
-/// Names one block. Runs are never renumbered and never change, so neither does what a name stands for.
+/// Names one block. Runs are immutable and never renumbered, so a name never changes its meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct BlockId {
     pub(crate) run: u64,
     pub(crate) bucket: u32,
 }
 
-/// The store could not do it. The text is for people; what to do about it follows from the rest.
+/// A failed operation. The text is for people; the handling depends on the cause.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("block store: {what}")]
 pub(crate) struct BlockFault {
@@ -33,12 +33,12 @@ pub(crate) struct BlockFault {
 /// What a fault says about the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// The disk is full. The store is sound, and there may be room again.
+    /// The disk is full. The store is sound, and space may be freed.
     NoRoom,
-    /// The process or the machine lacks something, as descriptors or threads, or may not write. It says nothing about what
-    /// the store holds, so nothing of that is given up for it.
+    /// The process or machine lacks something, such as descriptors or threads, or may not write. Says nothing about the
+    /// store's contents, so none of them are given up.
     Environment,
-    /// The store itself: what it holds may be damaged, and it cannot be trusted until it is opened again.
+    /// The store itself: its contents may be damaged, and it cannot be trusted until it is reopened.
     Store,
 }
 
@@ -47,7 +47,7 @@ impl BlockFault {
         Self { what: what.into(), cause: Cause::Store }
     }
 
-    /// What the operating system refused, in its own words.
+    /// Wraps an error of the operating system.
     fn io(doing: &str, error: &std::io::Error) -> Self {
         let code = error.raw_os_error();
         let cause = match error.kind() {
@@ -59,7 +59,7 @@ impl BlockFault {
         Self { what: format!("{doing}: {error}{}", crate::error::advice(code)), cause }
     }
 
-    /// No thread could be started.
+    /// Reports that no thread could be started.
     fn no_thread(doing: &str, error: &std::io::Error) -> Self {
         let limits = "`ulimit -u`, the pids limit of the container";
         let what =
@@ -76,7 +76,7 @@ impl BlockFault {
     }
 }
 
-/// Makes a panic of the block store a fault: none reaches a caller.
+/// Turns a panic of the block store into a fault, so that none reaches a caller.
 fn guard<T>(doing: &str, call: impl FnOnce() -> BlockResult<T>) -> BlockResult<T> {
     let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(call));
     caught.unwrap_or_else(|panic| {
@@ -86,11 +86,11 @@ fn guard<T>(doing: &str, call: impl FnOnce() -> BlockResult<T>) -> BlockResult<T
     })
 }
 
-/// Stands for the block store in errors: its files are sled's own.
+/// Path of the block store in errors: its files are sled's own.
 const PLACE: &str = "the sled folder of the store";
 const DOING: &str = "use";
 
-/// Whether an error comes from the block store, which stays as it is until it is opened again.
+/// Returns whether an error comes from the block store, which stays as it is until it is reopened.
 pub(crate) fn is_block_fault(error: &crate::Error) -> bool {
     match error {
         crate::Error::Io { doing, .. } => *doing == DOING,
@@ -112,31 +112,31 @@ impl From<BlockFault> for crate::Error {
 
 pub(crate) type BlockResult<T> = std::result::Result<T, BlockFault>;
 
-/// A map of blocks. Reads may come from a claim; writes come from background threads only.
+/// A map of blocks. Claims may read it; only background threads write.
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync {
-    /// Hands the bytes of a block to `read`; answers whether there were any.
+    /// Calls `read` with the bytes of a block; returns whether the block exists.
     fn get(&self, id: BlockId, read: &mut dyn FnMut(&[u8])) -> BlockResult<bool>;
     fn put(&self, id: BlockId, bytes: &[u8]) -> BlockResult<()>;
-    /// The same for somebody who has to go on soon: a caller who heals (I12).
+    /// As `put`, for a caller that heals and must go on soon (I12).
     fn put_in_time(&self, id: BlockId, bytes: Vec<u8>) -> BlockResult<()> {
         self.put(id, &bytes)
     }
-    /// Removes the blocks of a run that there are: how many it had may be forged, or lost.
+    /// Removes the blocks that a run has: its recorded count may be forged or lost.
     fn remove_run(&self, run: u64) -> BlockResult<()>;
-    /// Removes every block of this run and of later ones: what a crash left of unfinished work.
+    /// Removes every block of this run and later ones, which a crash left of unfinished work.
     fn remove_from(&self, run: u64) -> BlockResult<()>;
-    /// The mark last set: tells a folder that was put back or emptied from the one that we left.
+    /// Returns the mark last set, which tells a restored or emptied folder from the one we left.
     fn mark(&self) -> BlockResult<Option<u64>>;
     fn set_mark(&self, mark: u64) -> BlockResult<()>;
-    /// Makes what was written survive, as far as the store is able to.
+    /// Makes writes durable, as far as the store can.
     fn sync(&self) -> BlockResult<()>;
-    /// Opens the store again after a fault; starts empty if that is the only way. One that only lacks room
-    /// stays open, and says so.
+    /// Reopens the store after a fault; starts empty if that is the only way. A store that only lacks space stays open
+    /// and reports it.
     fn reopen(&self) -> BlockResult<()>;
     /// Drops everything and starts empty.
     fn reset(&self) -> BlockResult<()>;
-    /// Bytes on disk.
+    /// Returns the bytes on disk.
     fn bytes(&self) -> u64;
-    /// Lets go of files and threads.
+    /// Releases files and threads.
     fn close(&self);
 }

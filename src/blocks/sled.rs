@@ -1,9 +1,9 @@
 //! Blocks in sled: the only file that names it.
 //!
-//! sled 0.34.7 is used for what it does well (a few hundred thousand values of some kilobytes, read by
-//! key) and kept away from what it does badly: no batches and no transactions (one lock for the whole
-//! process), no large values (never synced), no trust in its flush (it calls no fsync, so we sync its
-//! file ourselves), none in its checks, and no panic of it reaches a caller.
+//! sled 0.34.7 is used for what it does well (a few hundred thousand values of some kilobytes, read by key) and kept
+//! away from what it does badly: no batches or transactions (one lock for the whole process), no large values (never
+//! synced), no trust in its flush (it calls no fsync, so we sync its file ourselves) or in its checks, and none of its
+//! panics reaches a caller.
 
 use crate::blocks::folder::{FILE, SledFolder};
 use crate::blocks::{BlockFault, BlockId, BlockResult, BlockStore, Cause, guard, headroom};
@@ -16,18 +16,19 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 const MARK_KEY: &[u8] = b"mark";
-/// Keys that are listed at once, to be removed.
+/// Keys listed at a time for removal.
 const SOME: usize = 256;
 const CACHE_BYTES_MIN: u64 = 1 << 20;
 
-/// How long sled may take for what it is known to hang in after an error (I12).
+/// Time limit for calls in which sled is known to hang after an error (I12).
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long opening may take, with a second more for so many bytes of its file: it reads all of it after a kill.
+/// Time limit for opening, plus a second for each [`OPENED_A_SECOND`] bytes of its file: it reads all of it after a
+/// kill.
 const PATIENCE_TO_OPEN: Duration = Duration::from_secs(30);
 const OPENED_A_SECOND: u64 = 16 << 20;
-/// How long sled may take after a fault: it has failed already, and somebody waits.
+/// Time limit for sled after a fault: it has failed already, and a caller waits.
 const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// What sled's error says when its file is locked.
+/// sled's error text when its file is locked.
 const IS_LOCKED: &str = "could not acquire lock";
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -35,8 +36,8 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct SledBlocks {
     folder: SledFolder,
     cache_bytes: u64,
-    /// Calls hold it by a count of their own, not by this lock: one that never comes back (sled is known for
-    /// that after an error) must not stop the others, nor the reopening (I12).
+    /// Calls hold a reference count instead of this lock: one that never returns (sled is known for that after an
+    /// error) must not block the others or a reopen (I12).
     open: RwLock<Result<Arc<Open>, Shut>>,
 }
 
@@ -46,14 +47,15 @@ type Shut = BlockFault;
 #[derive(Debug)]
 struct Open {
     db: sled::Db,
-    /// The file that sled writes to, to reserve room in it.
+    /// sled's data file, for reserving space in it.
     file: File,
-    /// By this path sled finds its folder.
+    /// The path by which sled finds its folder.
     path: PathBuf,
-    /// The path may lead through a descriptor: it must not stand for another folder while anything of sled runs.
+    /// The path may lead through a descriptor, which must not come to refer to another folder while any part of sled
+    /// runs.
     held: Arc<dyn Disk>,
-    /// After an error of its own sled may let the next caller spin or wait for ever, and after an answer that
-    /// came late somebody is still inside: nobody else goes there (I12).
+    /// After one of its own errors sled may make the next caller spin or wait forever, and after a late result a call
+    /// is still inside: no one else may enter (I12).
     is_broken: AtomicBool,
     #[cfg(test)]
     at_end: tests::AtEnd,
@@ -66,7 +68,7 @@ impl SledBlocks {
         Self::open_in(SledFolder::new(&disk, path.to_owned(), 0, true), cache_bytes)
     }
 
-    /// Opens the folder, or starts an empty one where it cannot be opened.
+    /// Opens the folder, or starts an empty one if it cannot be opened.
     pub(crate) fn open_in(folder: SledFolder, cache_bytes: u64) -> BlockResult<Self> {
         let cache_bytes = cache_bytes.max(CACHE_BYTES_MIN);
         let open = RwLock::new(Err(BlockFault::new("not opened yet")));
@@ -104,8 +106,10 @@ impl SledBlocks {
         })
     }
 
-    /// sled may hold its lock for a moment after it was closed, in a thread that still writes. To start afresh
-    /// for that would mean to build everything again.
+    /// Opens sled, waiting for its lock.
+    ///
+    /// sled may hold the lock for a moment after closing, in a thread that still writes. Starting afresh for that would
+    /// mean rebuilding everything.
     fn try_open_unlocked(&self) -> BlockResult<Open> {
         let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
         for _ in 0..waits {
@@ -119,7 +123,7 @@ impl SledBlocks {
         self.try_open()
     }
 
-    /// Takes what was opened into use, or notes why nothing was.
+    /// Installs what was opened, or records why nothing was.
     fn keep(&self, opened: BlockResult<Open>) -> BlockResult<()> {
         let (open, answer) = match opened {
             Ok(open) => (Ok(Arc::new(open)), Ok(())),
@@ -156,7 +160,7 @@ impl SledBlocks {
         answer
     }
 
-    /// The same for what writes: not before there is room for it.
+    /// As `with`, for writes: reserves space first.
     fn write<T>(
         &self,
         doing: &str,
@@ -167,7 +171,7 @@ impl SledBlocks {
         self.with(doing, call)
     }
 
-    /// Says whether sled can write so much; it is not asked, and not harmed, when it cannot.
+    /// Reserves space for sled to write. If there is none, sled is neither called nor harmed.
     fn make_room(&self, doing: &str, room: u64) -> BlockResult<()> {
         let open = self.get_open(doing)?;
         let answer = call_sled(doing, || Ok(headroom::reserve(&open.file, room)?));
@@ -175,7 +179,7 @@ impl SledBlocks {
         answer
     }
 
-    /// Runs a call that may never return on a thread of its own, and waits only so long for it.
+    /// Runs a call that may never return on its own thread, waiting at most `patience`.
     fn in_time<T: Send + 'static>(
         &self,
         doing: &'static str,
@@ -193,7 +197,7 @@ impl SledBlocks {
     }
 
     fn remove_keys<'a>(&self, keys: impl RangeBounds<&'a [u8]>) -> BlockResult<()> {
-        // A run may be as large as the store: not all of it on one look at the room.
+        // A run may be as large as the store: one space check is not enough for all of it.
         loop {
             let keys = (keys.start_bound(), keys.end_bound());
             let some: Vec<_> = self.with("list", |db| {
@@ -208,8 +212,10 @@ impl SledBlocks {
         }
     }
 
-    /// When a last write fails, sled panics in its destructor or never comes back from it; that must not
-    /// take the caller along. What is left behind keeps its lock on a file that `reopen` then replaces.
+    /// Closes sled, waiting at most about `patience`.
+    ///
+    /// If a last write fails, sled panics in its destructor or never returns from it; the caller must not suffer.
+    /// Whatever remains keeps its lock on a file that `reopen` then replaces.
     fn drop_open(&self, patience: Duration) {
         let shut = std::mem::replace(&mut *self.open.write(), Err(BlockFault::new("closed")));
         let Ok(open) = shut else { return };
@@ -222,7 +228,7 @@ impl SledBlocks {
     }
 }
 
-/// Ends sled. Threads of its own may go on for a moment and use its path; until then nobody else may come to stand behind it.
+/// Ends sled. Its threads may run on for a moment and use its path, which must not lead elsewhere until then.
 fn end_sled(open: Open) {
     let Open {
         db,
@@ -232,14 +238,14 @@ fn end_sled(open: Open) {
         at_end,
         ..
     } = open;
-    // Never given back if sled keeps its file.
+    // Never released if sled keeps its file.
     let held = std::mem::ManuallyDrop::new(held);
     end(db);
     #[cfg(test)]
     end(at_end);
     let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
     for _ in 0..waits {
-        // sled's lock is on its file, and each thread of its own keeps that open.
+        // sled's lock is on its file, which each of its threads keeps open.
         if file.try_lock().is_ok() {
             drop(std::mem::ManuallyDrop::into_inner(held));
             return;
@@ -248,20 +254,20 @@ fn end_sled(open: Open) {
     }
 }
 
-/// Whoever was the last, after the store was closed meanwhile, is not the one to wait for sled's end.
+/// Releases a call's reference. If it is the last, because the store was closed meanwhile, it must not wait for sled.
 fn release(open: Arc<Open>) {
     if let Some(open) = Arc::into_inner(open) {
         close(Arc::new(open), Duration::ZERO, Duration::ZERO);
     }
 }
 
-/// Closes sled on a thread of its own: calls that are under way get `grace` to end, and the caller waits for `patience`.
+/// Closes sled on its own thread: running calls get `grace` to end, and the caller waits up to `patience`.
 fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
     let slot = Arc::new(Mutex::new(Some(open)));
     let taken = Arc::clone(&slot);
     let closed = bounded("close", patience, move || {
         let Some(open) = taken.lock().take() else { return Ok(()) };
-        // They end soon, or never.
+        // They end soon or never.
         for _ in 0..grace.as_millis() {
             if Arc::strong_count(&open) == 1 {
                 break;
@@ -273,7 +279,7 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
         }
         Ok(())
     });
-    // Without a thread to be had it is still here, and whoever came to close it does that, unless it may hang.
+    // No thread could be started, so it is still here: close it on this thread, unless it may hang.
     if closed.is_err_and(|fault| fault.cause == Cause::Environment)
         && let Some(open) = slot.lock().take()
     {
@@ -285,7 +291,7 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
     }
 }
 
-/// Runs a call of sled's; an error and a panic of it become faults.
+/// Runs a sled call, turning its errors and panics into faults.
 fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> BlockResult<T> {
     guard(doing, || {
         call().map_err(|error| match error {
@@ -295,7 +301,7 @@ fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> BlockRes
     })
 }
 
-/// Drops something of sled's; a panic of its destructor ends here.
+/// Drops a sled object, containing a panic of its destructor.
 fn end<T>(it: T) {
     let ended = guard("close", || {
         drop(it);
@@ -306,7 +312,7 @@ fn end<T>(it: T) {
     }
 }
 
-/// Runs a call of sled's that may never return, on a thread of its own, and waits only so long for it.
+/// Runs a sled call that may never return on its own thread, waiting at most `patience`.
 fn bounded<T: Send + 'static>(
     doing: &'static str,
     patience: Duration,
@@ -315,11 +321,11 @@ fn bounded<T: Send + 'static>(
     let (done, answer) = std::sync::mpsc::sync_channel(1);
     let body = move || {
         if let Err(late) = done.send(call_sled(doing, call)) {
-            // Nobody waits any more. What came too late may be a whole sled, with a destructor.
+            // No one waits any more. A late result may be a whole sled, with a destructor.
             end(late);
         }
     };
-    // Where there is no thread, the call is dropped here, and what it holds with it.
+    // Without a thread, the call and all it holds are dropped here.
     guard(doing, || {
         let spawned = std::thread::Builder::new().name("firstseen-sled".to_owned()).spawn(body);
         spawned.map(drop).map_err(|e| BlockFault::no_thread(doing, &e))
@@ -328,13 +334,14 @@ fn bounded<T: Send + 'static>(
     answer.recv_timeout(patience).map_err(late)?
 }
 
-/// Set when sled has the threads of its pool, which it keeps as long as the process lives.
+/// Set once sled has the threads of its pool, which it keeps for the life of the process.
 static THREADS_STARTED: OnceLock<()> = OnceLock::new();
 
-/// Says whether sled will find the threads that it needs. It starts them when it is opened first, says nothing where
-/// that fails, and waits for ever for what they would have done.
+/// Checks whether sled will get the threads it needs.
+///
+/// It starts them when first opened, reports no failure, and would wait forever for their work.
 fn can_start_threads() -> BlockResult<()> {
-    /// One for sled at least, and those of the store.
+    /// At least one for sled, and those of the store.
     const NEEDED: usize = 4;
     if THREADS_STARTED.get().is_some() {
         return Ok(());
@@ -363,8 +370,8 @@ fn private_file() -> fs::OpenOptions {
     options
 }
 
-/// What sled has created by itself has the modes that the umask leaves. A failure changes nothing that matters: nobody
-/// else comes through the folder above.
+/// Restricts the modes that the umask left on files sled created. Failure does not matter: no one else gets through the
+/// parent folder.
 fn make_private(path: &Path) {
     #[cfg(unix)]
     {
@@ -385,7 +392,7 @@ fn make_private(path: &Path) {
     let _ = path;
 }
 
-/// Big-endian, so that sled keeps the blocks of a run together.
+/// Returns the key, big-endian so that sled keeps the blocks of a run together.
 fn key_of(id: BlockId) -> [u8; 12] {
     let mut key = [0; 12];
     key[..8].copy_from_slice(&id.run.to_be_bytes());
@@ -394,8 +401,10 @@ fn key_of(id: BlockId) -> [u8; 12] {
 }
 
 impl Drop for SledBlocks {
-    /// An opening that fails lets go of it on the thread of a caller, who must not wait for sled's end for ever, nor hear
-    /// a panic of it (I12).
+    /// Closes sled within a time limit.
+    ///
+    /// A failed open drops this on a caller's thread, which must neither wait forever for sled to end nor see its
+    /// panics (I12).
     fn drop(&mut self) {
         self.drop_open(PATIENCE);
     }
@@ -426,7 +435,7 @@ impl BlockStore for SledBlocks {
     }
 
     fn remove_from(&self, run: u64) -> BlockResult<()> {
-        // The mark's key is four letters: greater than any run number that will ever be reached.
+        // The mark's key is four letters, greater than any run number ever reached.
         let first = key_of(BlockId { run, bucket: 0 });
         self.remove_keys(&first[..]..MARK_KEY)
     }
@@ -444,7 +453,7 @@ impl BlockStore for SledBlocks {
     fn sync(&self) -> BlockResult<()> {
         self.make_room("flush", headroom::FOR_REMOVING)?;
         self.in_time("flush", PATIENCE, |db| db.flush().map(drop))?;
-        // By its name: one that somebody removed is not the one that the next opening finds.
+        // By name: the next open would not find a file that was removed.
         let open = self.get_open("flush")?;
         let file = open.path.join(FILE);
         release(open);
@@ -453,7 +462,7 @@ impl BlockStore for SledBlocks {
     }
 
     fn reopen(&self) -> BlockResult<()> {
-        // A full disk is no fault of sled's: one that is open stays so.
+        // A full disk is not sled's fault: an open sled stays open.
         if let Ok(open) = self.get_open("reopen") {
             release(open);
             let room = self.make_room("reopen", headroom::FOR_CHUNKS);
@@ -466,7 +475,7 @@ impl BlockStore for SledBlocks {
             if fault.cause != Cause::Store {
                 return Err(fault);
             }
-            // What it holds is expendable, and a folder that it cannot open now it never can (I10).
+            // Its contents are expendable, and a folder that it cannot open now it never can (I10).
             tracing::warn!(%fault, "starting sled afresh");
             self.wipe()?;
             self.try_open()

@@ -1,7 +1,7 @@
-//! The frame around every metadata file: magic, format version, length, checksum, then the body.
+//! The frame of every metadata file: magic, format version, length, checksums, then the body.
 //!
 //! ```text
-//! offset  0  magic     4 bytes, says what kind of file this is
+//! offset  0  magic     4 bytes, the kind of file
 //!         4  version   u16
 //!         6  reserved  u16, zero
 //!         8  length    u64, of the body
@@ -14,10 +14,10 @@ use crate::codec::Reader;
 use crate::error::{Error, Result};
 use std::path::Path;
 
-/// Length of the frame before the body.
+/// Bytes before the body.
 pub(crate) const HEAD_BYTES: usize = 24;
 
-/// Wraps a body.
+/// Frames a body.
 pub(crate) fn frame(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD_BYTES + body.len());
     out.extend_from_slice(&magic);
@@ -31,7 +31,7 @@ pub(crate) fn frame(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Checks the frame and hands back the body. Any difference from what [`frame`] wrote is an error (I11).
+/// Checks the frame and returns the body. Any difference from what [`frame`] wrote is an error (I11).
 pub(crate) fn open<'a>(
     path: &Path,
     magic: [u8; 4],

@@ -1,9 +1,9 @@
-//! Bytes on disk: little-endian, hand-written, the same on every machine. No serde here; see
-//! [`envelope`] for the files that hold serialised metadata.
+//! Bytes on disk: little-endian, hand-written, the same on every machine. No serde here; see [`envelope`] for files
+//! that hold serialised metadata.
 
 pub(crate) mod envelope;
 
-/// Appends an unsigned integer in LEB128: seven bits a byte, low bits first.
+/// Appends an unsigned LEB128 integer: seven bits per byte, low bits first.
 #[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
@@ -13,14 +13,15 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-/// How many bytes [`put_varint`] would write.
+/// Returns how many bytes [`put_varint`] would write.
 #[inline]
 pub(crate) fn varint_len(value: u64) -> usize {
     (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
 }
 
-/// Reads fields off the front of a slice. Every method answers `None` at the end or on bytes that the
-/// writer would not have written; it never panics, whatever the bytes.
+/// Reads fields from the front of a slice.
+///
+/// Every method returns `None` at the end or on bytes that the writer would not have written, and never panics.
 #[derive(Debug, Clone)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -111,7 +112,7 @@ mod tests {
     fn hostile_varints_are_refused() {
         assert_eq!(Reader::new(&[0x80; 3]).varint(), None);
         assert_eq!(Reader::new(&[0xff; 11]).varint(), None);
-        // One bit more than a number has.
+        // One bit too long for a u64.
         let longest = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
         assert_eq!(Reader::new(&longest).varint(), Some(u64::MAX));
         assert_eq!(Reader::new(&longest.map(|b| b + u8::from(b == 1))).varint(), None);

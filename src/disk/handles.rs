@@ -1,5 +1,5 @@
-//! Files that are open for reading, a bounded number of them: an embedded library must not take the file descriptors that
-//! its host needs, nor those that it needs itself to write.
+//! A bounded number of files open for reading: an embedded library must not use up the file descriptors that its host,
+//! or its own writes, need.
 
 use crate::disk::{Disk, DiskFile};
 use crate::sync::{Arc, RwLock};
@@ -8,17 +8,17 @@ use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// Open files, at most: an eighth of what the process may open. Where that cannot be read, of 256, the least that is usual.
+/// Maximum open files: an eighth of the process limit, or of 256, the lowest usual limit, if that cannot be read.
 static OPEN_MAX: LazyLock<usize> = LazyLock::new(|| {
     // Miri has no files.
     let limits = if cfg!(miri) { None } else { std::fs::read_to_string("/proc/self/limits").ok() };
     (descriptors_in(&limits.unwrap_or_default()).unwrap_or(256) / 8).clamp(4, 512)
 });
 
-/// Numbers of files that are known to be gone, at most.
+/// Maximum numbers of missing files remembered.
 const GONE_MAX: usize = 4096;
 
-/// The soft limit on open files, in the form of Linux.
+/// Parses the soft limit on open files from the Linux format.
 fn descriptors_in(limits: &str) -> Option<usize> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     match line.split_whitespace().next()? {
@@ -27,7 +27,7 @@ fn descriptors_in(limits: &str) -> Option<usize> {
     }
 }
 
-/// Files by a number that the caller gives them, and that never stands for another file.
+/// Files by a number chosen by the caller, never reused for another file.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
     files: RwLock<Files>,
@@ -36,12 +36,12 @@ pub(crate) struct Handles {
 #[derive(Debug, Default)]
 struct Files {
     open: HashMap<u64, Arc<dyn DiskFile>>,
-    /// There is no such file, and there never will be again.
+    /// No such file exists, nor ever will again.
     gone: HashSet<u64>,
 }
 
 impl Handles {
-    /// Fills `buf` from a file, which is opened if it is not open yet.
+    /// Fills `buf` from a file, opening it if necessary.
     pub(crate) fn read_exact_at(
         &self,
         disk: &dyn Disk,
@@ -63,13 +63,13 @@ impl Handles {
     }
 
     fn open(&self, disk: &dyn Disk, number: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        // Opened under the lock: `forget` comes after the file is gone, so none that is gone stays open here.
+        // Open under the lock: `forget` comes after the removal, so no removed file stays open here.
         let mut files = self.files.write();
         let opened = disk.open(path);
         match &opened {
             Ok(file) => {
                 if files.open.len() >= *OPEN_MAX {
-                    // Any of them: which one is asked for next nobody knows.
+                    // Evict any: which one is needed next is unknown.
                     let some = files.open.keys().next().copied();
                     some.map(|number| files.open.remove(&number));
                 }
@@ -81,13 +81,13 @@ impl Handles {
                 }
                 files.gone.insert(number);
             }
-            // Perhaps there are too many: whoever wants to write needs one more than whoever can do without.
+            // Perhaps too many are open; writers need descriptors more than this cache does.
             Err(_) => files.open.clear(),
         }
         opened
     }
 
-    /// Lets go of a file that was removed: as long as it is open, its room is not free.
+    /// Closes a removed file: its space is not freed while it is open.
     pub(crate) fn forget(&self, number: u64) {
         self.files.write().open.remove(&number);
     }

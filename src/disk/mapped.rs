@@ -1,52 +1,49 @@
-//! The memory mapping of a log segment: the one file of this crate with `unsafe`.
+//! The memory mapping of a log segment: the only file of this crate with `unsafe`.
 //!
-//! A claim at `Process` must survive the death of the process and may not cost a system call. A shared
-//! mapping does both: the bytes are in the kernel's page cache as soon as they are copied. Measured
-//! for 24 bytes, lock and all: 13 ns (28 ns with the page faults of a fresh segment), `pwrite` 545 ns.
+//! A claim at `Process` must survive a process crash without costing a system call. A shared mapping does both: bytes
+//! are in the kernel's page cache as soon as they are copied. Measured for 24 bytes, including the lock: 13 ns (28 ns
+//! with the page faults of a fresh segment), `pwrite` 545 ns.
 //!
 //! # Why this is sound
 //!
-//! - **No Rust reference ever points into the mapping.** [`Mapping`] hands out neither slices nor
-//!   pointers. Its one access to bytes is a `copy_nonoverlapping` from the caller's slice to a raw pointer, after
-//!   both ends have been checked against the length of the mapping. The source cannot overlap the target,
-//!   because nobody can own a slice of it.
-//! - **Letting go** of pages that were written (`let_go`) changes no byte, because the mapping is shared and of a file. They
-//!   are not faulted in again: the log goes forward, and the first pieces, with its watermark, stay.
-//! - **A system call writes into pages that are mapped** where a record is long, and where zeros are written ahead of the
-//!   first record (`fill_ahead`). No load or store of Rust touches those
-//!   bytes, and both ways lead to the same page cache.
-//! - **A prefetch** of the line behind what was written is a hint to the processor: it neither reads nor writes in the
-//!   sense of the language, and cannot fault.
-//! - **Nobody reads it through memory.** Readers use `pread`; the kernel's page cache is the same one. So
-//!   there is no load that a store could race with.
-//! - **Who writes.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two
-//!   threads: that is in the contract of the trait, and the log hands every writer a range of its own; and
-//!   `fill_ahead`, while nobody else has the file.
+//! - **No Rust reference ever points into the mapping.** [`Mapping`] returns neither slices nor pointers. Its only
+//!   access to bytes is a `copy_nonoverlapping` from the caller's slice to a raw pointer, after both ends have been
+//!   checked against the length of the mapping. Source and target cannot overlap, because no one can own a slice of the
+//!   mapping.
+//! - **Releasing** written pages (`release_pages`) changes no byte, because the mapping is shared and file-backed. They
+//!   are not faulted in again: the log only moves forward, and the first pieces, with its watermark, stay.
+//! - **System calls write to mapped pages** for long records and when zeros are written ahead of the first record
+//!   (`fill_ahead`). No Rust load or store touches those bytes, and both paths reach the same page cache.
+//! - **A prefetch** of the line after the write position is a hint to the CPU: it neither reads nor writes in the sense
+//!   of the language, and cannot fault.
+//! - **No one reads through the mapping.** Readers use `pread` on the same page cache, so there is no load that a store
+//!   could race with.
+//! - **Writers.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two threads (the trait
+//!   requires it, and the log gives every writer its own range), and `fill_ahead`, while no one else has the file.
 //!   Copies of different ranges share no byte.
-//! - **It lives long enough.** `real.rs` keeps the mapping behind a reader-writer lock: a copy holds the
-//!   read side, `unmap` and a new `map` take the write side, so no copy runs while pages go away.
+//! - **It lives long enough.** `real.rs` keeps the mapping behind a reader-writer lock: a copy holds the read side,
+//!   `unmap` and a new `map` take the write side, so no copy runs while pages go away.
 //!
 //! # When the kernel could send SIGBUS, and why it does not
 //!
-//! - *The file is shorter than the mapping.* Checked under the lock before mapping. `set_len` refuses
-//!   while mapped, `allocate` only grows. Only the process that holds the store's `LOCK` opens its files;
-//!   a stranger who truncates them by hand is outside of what we can survive.
-//! - *A page has no room on the disk when it is first written.* Only file systems that overwrite in place
-//!   are mapped (ext2/3/4, xfs, tmpfs), only when the blocks are there, and `fallocate` is asked once more
-//!   for every byte, since a count of blocks cannot see where a hole is. On xfs it also unshares blocks
-//!   that a `cp --reflink` of the store has in common with its original. Copy-on-write, stacked and
-//!   network file systems, whatever else and every system but Linux get plain writes.
-//! - *What is left:* a device that fails while a page that already holds records is read back in, a file
-//!   system that was shut down or went read-only under us, a reflink copy taken of an open store on an xfs
-//!   that is then full. The log maps segments that it has just made or just read, so the first needs its
-//!   pages to have been evicted in between.
+//! - *The file is shorter than the mapping.* Checked under the lock before mapping. `set_len` refuses while mapped,
+//!   `allocate` only grows. Only the process that holds the store's `LOCK` opens its files; we cannot survive a manual
+//!   truncation from outside.
+//! - *A page has no disk space when it is first written.* Only file systems that overwrite in place are mapped
+//!   (ext2/3/4, xfs, tmpfs), only if the blocks are there, and `fallocate` is called again for every byte, since a
+//!   block count cannot show where a hole is. On xfs it also unshares blocks that a `cp --reflink` of the store shares
+//!   with its original. Copy-on-write, stacked and network file systems, any others, and all systems but Linux get
+//!   plain writes.
+//! - *What remains:* a device that fails while a page already holding records is read back in; a file system shut down
+//!   or turned read-only under us; a reflink copy taken of an open store on an xfs that is then full. The log maps
+//!   segments it has just created or just read, so the first needs their pages to have been evicted in between.
 #![allow(unsafe_code)]
 
 use memmap2::MmapRaw;
 use std::fs::File;
 use std::io;
 
-/// Bytes of a line of the processor's cache.
+/// Bytes in a CPU cache line.
 const LINE: usize = 64;
 
 /// The first bytes of a file, writable as memory.
@@ -56,17 +53,17 @@ pub(super) struct Mapping {
 }
 
 impl Mapping {
-    /// Maps the first `len` bytes, or answers `None` where that could kill the process.
+    /// Maps the first `len` bytes, or returns `None` where that could kill the process.
     pub(super) fn of(file: &File, len: u64) -> io::Result<Option<Self>> {
         let Ok(size) = usize::try_from(len) else { return Ok(None) };
         if size == 0 || !is_safe(file, len)? {
             return Ok(None);
         }
-        // Out of address space or of map entries is no fault: plain writes do the same job.
+        // Running out of address space or map entries is not an error: plain writes do the same job.
         Ok(memmap2::MmapOptions::new().len(size).map_raw(file).ok().map(|raw| Self { raw }))
     }
 
-    /// Copies `bytes` to `offset`. Answers `false`, and copies nothing, if they do not all fit inside.
+    /// Copies `bytes` to `offset`. Returns `false`, copying nothing, if they do not all fit.
     #[inline]
     pub(super) fn write(&self, bytes: &[u8], offset: u64) -> bool {
         let Ok(start) = usize::try_from(offset) else { return false };
@@ -74,9 +71,9 @@ impl Mapping {
             Some(end) if end <= self.raw.len() => {}
             _ => return false,
         }
-        // SAFETY: `start + bytes.len()` lies within the mapping (just checked), which `self` keeps alive.
-        // `bytes` is memory owned by Rust and the mapping never is, so the two do not overlap. No
-        // reference to the target exists and no other thread writes these bytes (module docs).
+        // SAFETY: `start + bytes.len()` lies within the mapping (just checked), which `self` keeps alive. `bytes` is
+        // memory owned by Rust and the mapping never is, so the two do not overlap. No reference to the target exists
+        // and no other thread writes these bytes (module docs).
         unsafe {
             std::ptr::copy_nonoverlapping(
                 bytes.as_ptr(),
@@ -88,23 +85,24 @@ impl Mapping {
         true
     }
 
-    /// Takes the pages between out of this process's tables. They stay in the page cache as they are, and would come
-    /// back if they were written to again. A sync must make every page that is mapped and dirty read-only first, one by
-    /// one, and each time interrupts all processors that run a thread of the process; of a page that is in no table it
-    /// need not.
+    /// Drops pages in the range from this process's page tables.
     ///
-    /// The first piece stays: heads are there, and are written again.
+    /// They stay in the page cache and would fault in again on the next write. A sync must first write-protect every
+    /// mapped dirty page, one by one, each time interrupting all CPUs that run a thread of the process; pages in no
+    /// page table are exempt.
+    ///
+    /// The first piece stays: it holds headers, which are rewritten.
     #[cfg(all(target_os = "linux", not(miri)))]
     pub(super) fn release_pages(&self, from: u64, to: u64) {
-        /// A multiple of the size of a page, if that is not larger.
+        /// A multiple of the page size, unless pages are larger.
         const GRAIN: usize = 64 << 10;
         let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return };
         let (from, to) =
             ((from / GRAIN * GRAIN).max(GRAIN), to.min(self.raw.len()) / GRAIN * GRAIN);
         if from < to {
-            // SAFETY: the range lies within the mapping and begins and ends with a page. The mapping is shared and of a
-            // file, where the call changes no byte (madvise(2)); and no reference into it exists.
-            // A failure costs speed only.
+            // SAFETY: the range lies within the mapping and is page-aligned at both ends. The mapping is shared and
+            // file-backed, so the call changes no byte (madvise(2)); and no reference into it exists. A failure costs
+            // speed only.
             unsafe {
                 let advice = memmap2::UncheckedAdvice::DontNeed;
                 self.raw.unchecked_advise_range(advice, from, to - from).ok();
@@ -116,15 +114,16 @@ impl Mapping {
     #[allow(clippy::unused_self, reason = "called as the other is")]
     pub(super) fn release_pages(&self, _from: u64, _to: u64) {}
 
-    /// Asks for the line of memory that is written to soon. A lock that is unlocked waits for every write before it,
-    /// and one that misses the cache costs more than the rest of an append.
+    /// Prefetches the cache line that is written next.
+    ///
+    /// Unlocking waits for every earlier write, and one that misses the cache costs more than the rest of an append.
     #[inline]
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     fn prefetch(&self, at: usize) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let line = self.raw.as_ptr().wrapping_add(at).cast();
-        // SAFETY: a prefetch reads and writes nothing that the program could see, and does not fault, whatever the
-        // address; SSE is part of x86-64.
+        // SAFETY: a prefetch reads and writes nothing observable and does not fault at any address; SSE is part of
+        // x86-64.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
     }
 
@@ -134,7 +133,7 @@ impl Mapping {
     fn prefetch(&self, _at: usize) {}
 }
 
-/// Says whether every byte up to `len` has its place on a file system that overwrites in place.
+/// Returns whether every byte up to `len` is allocated on a file system that overwrites in place.
 #[cfg(target_os = "linux")]
 fn is_safe(file: &File, len: u64) -> io::Result<bool> {
     use rustix::fs::{FallocateFlags, fallocate, fstatfs};
@@ -154,7 +153,7 @@ fn is_safe(file: &File, len: u64) -> io::Result<bool> {
     if meta.len() < len || meta.blocks().saturating_mul(512) < len {
         return Ok(false);
     }
-    // No room, no support: both mean that a mapping is not safe here, and neither is a fault.
+    // No space or no support: either way a mapping is not safe here, and neither is an error.
     Ok(rustix::io::retry_on_intr(|| fallocate(file, flags, 0, len)).is_ok())
 }
 
@@ -167,7 +166,7 @@ fn is_safe(_file: &File, _len: u64) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    /// Stands on memory without a file, so that Miri can run it.
+    /// Returns a mapping of anonymous memory, so that Miri can run it.
     fn anonymous(len: usize) -> Mapping {
         Mapping { raw: memmap2::MmapMut::map_anon(len).unwrap().into() }
     }

@@ -1,8 +1,7 @@
-//! The only door to files. The engine sees a [`Disk`]; tests hand it one that loses and tears writes.
+//! All file access. The engine uses a [`Disk`]; tests pass one that loses and tears writes.
 //!
-//! What the trait promises is what the crash argument in docs/DESIGN.md assumes, no more:
-//! a write that was not covered by `sync_data` may be lost, kept in part, or kept out of order; a
-//! `rename`, `create` or `remove` that was not covered by `sync_dir` likewise.
+//! The trait promises only what the crash argument in docs/DESIGN.md assumes: a write not covered by `sync_data` may be
+//! lost, kept in part, or kept out of order, and so may a `rename`, `create` or `remove` not covered by `sync_dir`.
 
 mod handles;
 mod mapped;
@@ -17,16 +16,19 @@ use std::path::{Path, PathBuf};
 pub(crate) use handles::Handles;
 pub use real::RealDisk;
 
-/// More bytes than this are not copied into a mapping but written by a system call, which costs less than the faults of
-/// the pages that the copy would touch. Both ways lead to the same page cache.
+/// Longest write copied into a mapping. Longer ones go through a system call, which costs less than the page faults of
+/// the copy. Both reach the same page cache.
 pub const COPIED_MAX: usize = 8 << 10;
 
-/// Files and folders as the engine needs them. Paths are absolute or relative to the process, except on a disk that
-/// [`hold`](Disk::hold) has answered.
+/// Files and folders as the engine needs them.
+///
+/// Paths are absolute or relative to the process, except on a disk returned by [`hold`](Disk::hold).
 pub trait Disk: Debug + Send + Sync {
-    /// Holds the folder that is at `path` now. On the disk that is answered, `path` and what is below it mean that folder,
-    /// wherever it is moved and whatever takes its old name; any other path is an error. Below it no symbolic link is
-    /// followed, and only regular files are opened.
+    /// Holds the folder now at `path`.
+    ///
+    /// On the returned disk, `path` and everything below it refer to that folder, wherever it is moved and whatever
+    /// takes its old name; any other path is an error. Symbolic links below it are not followed, and only regular files
+    /// are opened.
     fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>>;
     /// Creates a new file for reading and writing, private to its user (mode 0600). Fails if it exists.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
@@ -38,26 +40,28 @@ pub trait Disk: Debug + Send + Sync {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file; durable after `sync_dir`.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Names in a folder (files and folders), sorted. A missing folder is `NotFound`.
+    /// Lists the files and folders in a folder, sorted. A missing folder is `NotFound`.
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
     /// Creates a folder and its parents, private to the user (mode 0700). Existing ones are fine.
     fn create_dir_all(&self, dir: &Path) -> io::Result<()>;
-    /// Removes a folder and all that is in it. A missing folder is fine.
+    /// Removes a folder and its contents. A missing folder is fine.
     fn remove_dir_all(&self, dir: &Path) -> io::Result<()>;
     /// Makes creations, renames and removals in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Takes the one-process lock on a file (created if missing), and on the folder that holds the file, until the guard is
-    /// dropped. `WouldBlock` if somebody else holds either.
+    /// Locks a file (created if missing) and its folder against other processes until the guard is dropped.
+    ///
+    /// `WouldBlock` if either is already locked.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn LockGuard>>;
-    /// Takes the lock for reading, beside others who read; `WouldBlock` if somebody writes. Writes nothing: `None`
-    /// where there is no lock file, or none that may be read.
+    /// Takes the lock for reading, shared with other readers; `WouldBlock` if a writer holds it.
+    ///
+    /// Writes nothing: `None` if there is no lock file, or none that may be read.
     fn lock_shared(&self, path: &Path) -> io::Result<Option<Box<dyn LockGuard>>> {
         self.lock(path).map(Some)
     }
-    /// Where sled may keep its own folder: a real path, or `None` when this disk is simulated and the
-    /// block store is kept in memory. Good for as long as this disk lives.
+    /// Returns where sled may keep its own folder: a real path, or `None` if this disk is simulated and blocks are kept
+    /// in memory. Valid while this disk lives.
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>>;
-    /// Bytes that are free on the file system of a folder, if that is known.
+    /// Returns the free bytes on a folder's file system, if known.
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         let _ = dir;
         None
@@ -69,28 +73,32 @@ pub trait Disk: Debug + Send + Sync {
 pub trait DiskFile: Debug + Send + Sync {
     /// Fills `buf` from `offset`; `UnexpectedEof` if the file ends before.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `buf` at `offset`. On a mapped file, inside the mapping and up to [`COPIED_MAX`] bytes: a memory copy.
+    /// Writes all of `buf` at `offset`. Within a mapping and up to [`COPIED_MAX`] bytes, this is a memory copy.
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes all that was written durable, and the length needed to read it back (`fdatasync`). `NotFound` if the file has
-    /// no name any more: nobody could read it back.
+    /// Makes everything written durable, with the length needed to read it back (`fdatasync`). `NotFound` if the file
+    /// has no name any more, since it could not be read back.
     fn sync_data(&self) -> io::Result<()>;
-    /// Length in bytes.
+    /// Returns the length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Cuts or extends (with zeros) the file. Not allowed while the file is mapped.
+    /// Truncates or extends (with zeros) the file. Not allowed while it is mapped.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// Makes sure that bytes up to `len` have room on the disk and read as zeros where never written.
+    /// Allocates disk space for bytes up to `len`; those never written read as zeros.
     fn allocate(&self, len: u64) -> io::Result<()>;
-    /// Maps the first `len` bytes so that `write_all_at` of a few bytes needs no system call. Answers `false`, and
-    /// changes nothing, where a mapping could kill the process (see `mapped.rs`).
+    /// Maps the first `len` bytes so that a small `write_all_at` needs no system call.
+    ///
+    /// Returns `false`, changing nothing, where a mapping could kill the process (see `mapped.rs`).
     fn map(&self, len: u64) -> io::Result<bool>;
-    /// What stands between will not be written again as long as the file is mapped. The mapping may let go of it, so that
-    /// a later sync need not take each of its pages from every processor in turn; nothing else changes.
+    /// Promises not to write this range again while the file is mapped.
+    ///
+    /// The mapping may drop its pages, so that a later sync need not take each of them from every CPU in turn; nothing
+    /// else changes.
     fn release_pages(&self, from: u64, to: u64) {
         let _ = (from, to);
     }
-    /// Writes zeros into room that is mapped and was never written to. A later write finds its pages in memory, and a later
-    /// sync its blocks written once before, which makes both cheaper; what is read is the same, and after an error, too.
-    /// Answers whether it did anything.
+    /// Writes zeros to mapped space that was never written; returns whether it did anything.
+    ///
+    /// A later write then finds its pages in memory, and a later sync its blocks already written, which makes both
+    /// cheaper. What is read stays the same, even after an error.
     fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
         let _ = (from, to);
         Ok(false)
@@ -101,8 +109,8 @@ pub trait DiskFile: Debug + Send + Sync {
 
 /// Holds the one-process lock until dropped.
 pub trait LockGuard: Debug + Send + Sync {
-    /// An error says that the file that is locked is not the one in the folder any more: it, or the folder, was removed.
+    /// Fails if the locked file is no longer the one in the folder, because it or the folder was removed.
     fn check(&self) -> io::Result<()>;
-    /// Changes something small without syncing it. An error says that the file system takes no more writes.
+    /// Makes a small change without syncing it. Fails if the file system accepts no more writes.
     fn touch(&self) -> io::Result<()>;
 }

@@ -1,4 +1,4 @@
-//! Files of the operating system.
+//! Operating system files.
 
 mod folder;
 
@@ -11,11 +11,11 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Bytes written at a time where the file system cannot preallocate.
+/// Bytes per write where the file system cannot preallocate.
 const ZEROS_LEN: usize = 1 << 20;
 
-/// Bytes written at a time ahead of a log. Linux keeps what is written at once as one piece of its cache, finds a larger
-/// piece sooner, and writes it whole when a byte of it has changed: 4 KiB, 64 KiB and 1 MiB were measured slower.
+/// Bytes per write when filling a segment ahead. Linux caches each write as one piece, finds a larger piece
+/// sooner, and writes it out whole when one of its bytes has changed: 4 KiB, 64 KiB and 1 MiB were measured slower.
 const AHEAD_LEN: usize = 16 << 10;
 
 /// The operating system's files, private to their user.
@@ -25,7 +25,7 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// Answers `false` to every `map`, as a file system without safe mappings does.
+    /// Returns `false` from every `map`, as on a file system without safe mappings.
     pub fn without_mapping() -> Self {
         Self { no_mapping: true }
     }
@@ -35,7 +35,7 @@ impl RealDisk {
     }
 }
 
-/// The parent of a relative path of one name is the empty path, which the system does not know.
+/// Replaces an empty path, which is the parent of a one-component relative path and which the system does not accept.
 fn or_current(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
@@ -77,7 +77,7 @@ impl Disk for RealDisk {
         let created = DirBuilder::new().recursive(true).mode(0o700).create(dir);
         let leads_nowhere = || dir.is_symlink() && !dir.exists();
         match created {
-            // "File exists" would be true of the link, and of no help.
+            // "File exists" would be true of the link, but no help.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && leads_nowhere() => {
                 let what = "it is a symbolic link that leads nowhere";
                 Err(io::Error::new(io::ErrorKind::NotFound, what))
@@ -150,7 +150,7 @@ impl DiskFile for RealFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        // The system syncs a removed file as well as any other, and says that all is well.
+        // Syncing a removed file succeeds like any other.
         if rustix::fs::fstat(&self.file)?.st_nlink == 0 {
             let what = "the file was removed while it was in use";
             return Err(io::Error::new(io::ErrorKind::NotFound, what));
@@ -163,7 +163,7 @@ impl DiskFile for RealFile {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        // Held over the call: a `map` in between would look at the old length.
+        // Held across the call: a `map` in between would see the old length.
         let mapping = self.mapping.read();
         if mapping.is_some() {
             return Err(io::Error::new(
@@ -198,7 +198,7 @@ impl DiskFile for RealFile {
     }
 
     fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
-        // Where nothing may be mapped, room may be that of a copy on write: it would be taken twice.
+        // An unmappable file may be copy-on-write, where filling would take the space twice.
         if self.mapping.read().is_none() {
             return Ok(false);
         }
@@ -217,7 +217,7 @@ impl DiskFile for RealFile {
 }
 
 impl RealFile {
-    /// Takes room the plain way, from the present end on, so that nothing written is touched.
+    /// Allocates by writing zeros from the current end, so that nothing written is touched.
     fn write_zeros(&self, len: u64) -> io::Result<()> {
         let zeros = vec![0; ZEROS_LEN];
         let mut end = self.len()?;
@@ -230,7 +230,7 @@ impl RealFile {
     }
 }
 
-/// Asks the file system for room without writing it. Answers `false` where it cannot.
+/// Allocates space without writing it. Returns `false` if the file system cannot.
 #[cfg(target_os = "linux")]
 fn preallocate(file: &File, len: u64) -> io::Result<bool> {
     use rustix::fs::{FallocateFlags, fallocate};
@@ -238,7 +238,7 @@ fn preallocate(file: &File, len: u64) -> io::Result<bool> {
 
     match crate::error::retry_interrupted(|| fallocate(file, FallocateFlags::empty(), 0, len)) {
         Ok(()) => Ok(true),
-        // NOSYS: a sandbox that does not know the call. INTR: a file system that does not get to its end.
+        // NOSYS: a sandbox that does not know the call. INTR: a file system that never gets to finish.
         Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INTR) => Ok(false),
         Err(error) => Err(error.into()),
     }

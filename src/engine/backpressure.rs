@@ -1,5 +1,5 @@
-//! What a claim may wait for, and how long: room in memory, when the bound on unflushed ids is reached, and
-//! the end of a reservation.
+//! What a claim may wait for, and for how long: memtable space while the bound on unflushed ids is reached, and the end
+//! of a reservation.
 
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
@@ -9,13 +9,13 @@ use crate::shard::Shard;
 use crate::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
-/// How long one call may wait, over everything that it has to wait for one after the other (I12): others may
-/// take the room or the id each time before the call gets its turn.
+/// How long one call may wait in total, over all its waits (I12): other callers may take the space or the id before it
+/// gets its turn.
 #[derive(Debug, Default)]
 pub(super) struct WaitBudget {
-    /// What the call asks for; without it the store's `wait_max` holds.
+    /// The limit set by the call; `None` uses the store's `wait_max`.
     wait: Option<Duration>,
-    /// Set by the first wait; most calls never wait, and never ask for the time.
+    /// Set by the first wait. Most calls never wait and never read the clock.
     until: Option<Instant>,
 }
 
@@ -29,8 +29,8 @@ impl WaitBudget {
         *self.until.get_or_insert_with(|| deadline(wait))
     }
 
-    /// Whether it has come to its end. Begins with the first question, to which the answer is no: a call
-    /// that may not wait still uses what it has just healed.
+    /// Returns whether the budget is used up. The first call starts the budget and returns `false`: a call that may not
+    /// wait still uses what it has just healed.
     pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
         let has_begun = self.until.is_some();
         let until = self.until(wait_max);
@@ -39,8 +39,8 @@ impl WaitBudget {
 }
 
 impl Engine {
-    /// Makes sure that the memtable takes `ids` more ids of `bytes` bytes in all. Answers `false` after
-    /// the lock was released in between: what was looked up before is stale then.
+    /// Ensures memtable space for `ids` more ids of `bytes` bytes in total. Returns `false` if the lock was released
+    /// meanwhile, so earlier lookups are stale.
     #[inline]
     pub(super) fn room_for(
         &self,
@@ -63,20 +63,20 @@ impl Engine {
         shard: &mut MutexGuard<'_, Shard>,
         wait_budget: &mut WaitBudget,
     ) -> Result<bool> {
-        // A batch larger than a whole memtable is let in on its own: batches are bounded.
+        // Let a batch larger than a whole memtable in on its own: batches are bounded.
         if shard.memtable.is_empty() {
             return Ok(true);
         }
         if shard.frozen.is_none() {
-            // Under this lock no record of this shard can be appended, so all of them are before this.
+            // No record of this shard can be appended under this lock, so all of them lie before this location.
             shard.freeze(self.log.end());
             self.signals.flush.raise();
             return Ok(true);
         }
-        // Looked at under the lock, like what follows: whoever changes it rings with the lock, or the bell
-        // could go between this look and the wait.
+        // Check under the lock, like what follows: whoever changes this state takes the lock before notifying, so no
+        // wakeup is lost between this check and the wait.
         self.health.check()?;
-        // Flushing has just failed and will be tried again, but there is no use in waiting for that.
+        // Flushing keeps failing. It will be retried, but waiting for that is pointless.
         if let Some(error) = self.flush_failure.lasting() {
             return Err(self.in_store(error));
         }
@@ -92,7 +92,7 @@ impl Engine {
         Ok(false)
     }
 
-    /// A full disk is told by the folder of the store: whoever waits for room in memory knows of no other file.
+    /// Reports a full disk with the store's folder: a caller waiting for memtable space knows of no other file.
     fn in_store(&self, error: Error) -> Error {
         match error {
             Error::StorageFull { .. } => Error::StorageFull { path: self.dir.clone() },
@@ -100,7 +100,7 @@ impl Engine {
         }
     }
 
-    /// Waits until nobody holds the id any more. The caller looks again.
+    /// Waits until the current holder gives up the id. The caller looks up again.
     pub(super) fn wait_for_release(
         &self,
         cell: &ShardCell,
@@ -116,8 +116,7 @@ impl Engine {
         cell.wait_for_release(shard, key, hash, until, &self.health)
     }
 
-    /// Lets everybody who waits in a shard look again: the store was closed or has stopped, or flushing has
-    /// failed.
+    /// Wakes every waiter to check again: the store was closed or stopped, or flushing failed.
     pub(super) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
     }
@@ -134,7 +133,7 @@ impl ShardCell {
     ) -> Result<()> {
         let holder = shard.reserved.holder(key, hash);
         while holder.is_some() && shard.reserved.holder(key, hash) == holder {
-            // Under the lock and before the wait: see `wake`.
+            // Check under the lock and before the wait: see `wake`.
             health.check()?;
             if self.changed.wait_until(shard, until).timed_out() {
                 return Err(Engine::timed_out(
@@ -145,8 +144,8 @@ impl ShardCell {
         health.check()
     }
 
-    /// Rings for a change that the lock does not guard, such as a store that has stopped. So the lock is
-    /// taken once: who has looked before the change is waiting by then, and hears the bell (I12).
+    /// Notifies waiters of a change that the lock does not guard, such as a stopped store. Takes the lock first:
+    /// whoever checked before the change is waiting by then, so no wakeup is lost (I12).
     fn wake(&self) {
         drop(self.shard.lock());
         self.changed.notify_all();
@@ -155,14 +154,15 @@ impl ShardCell {
 
 const FAR: Duration = Duration::from_secs(1 << 30);
 
-/// The only use of the machine's instant: how long a thread sleeps, never what an answer is.
+/// Returns the deadline of a wait. The only use of the machine's `Instant`: it decides how long a thread sleeps, never
+/// what a call returns.
 #[expect(
     clippy::disallowed_methods,
     reason = "a deadline for a condition variable, not engine time"
 )]
 fn deadline(wait: Duration) -> Instant {
     let now = Instant::now();
-    // A wait that the machine's clock cannot express is one that nobody will see the end of.
+    // A wait too long for the machine's clock to represent is as good as endless.
     now.checked_add(wait).unwrap_or_else(|| now + FAR)
 }
 

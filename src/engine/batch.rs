@@ -13,30 +13,31 @@ use crate::shard::{Known, Lookup};
 use crate::time::Moment;
 use crate::wal::Lsn;
 
-/// The answers for a batch, in its order.
+/// One answer per id, in batch order.
 pub(crate) type BatchAnswer = Vec<Answer>;
 
-/// Stands for the location of a record that is not written yet.
+/// Placeholder location of a record not yet written.
 const PENDING: Lsn = Lsn(u64::MAX);
 
-/// What one look at all ids of a batch has found.
+/// What one pass over a batch has found.
 #[derive(Default)]
 struct Round<'a> {
     answers: BatchAnswer,
-    /// First-seen ids, with what was known of them. They are in the memtable before their record is written, so that copies
-    /// within the batch are found, and taken out again if it is refused. Nobody looks in between: all locks are held.
+    /// First-seen ids, with what was known of them. They enter the memtable before their record is written, so that
+    /// copies within the batch are found, and are taken out again if the append is refused. All locks are held, so
+    /// nobody sees them in between.
     entered: Vec<(Member<'a>, Option<Known>, EntryOffset)>,
     /// Duplicates whose claim a sliding ttl may extend.
     extend: Vec<(Member<'a>, Known)>,
-    /// Which answers are about copies of an id that is first seen in this batch.
+    /// Indices of the answers for copies of an id first seen in this batch.
     copies: Vec<usize>,
-    /// The last record that an answer rests on.
+    /// The last record that an answer depends on.
     rests_on: Option<Lsn>,
 }
 
 impl Engine {
-    /// Claims all ids of a batch as one record: either every first-seen of it is a claim afterwards, or,
-    /// after an error, none. A copy of an id within the batch is a duplicate of the first one.
+    /// Claims all ids of a batch as one record: either all first-seen ids become claims or, if the record is not
+    /// written, none. A copy of an id within the batch is a duplicate of the first.
     pub(crate) fn claim_batch<I: AsRef<[u8]>>(
         &self,
         ns: &NsInfo,
@@ -68,7 +69,7 @@ impl Engine {
         Ok(answers)
     }
 
-    /// Looks all ids up and enters those that are new; stops at what keeps one of them from being decided.
+    /// Looks up all ids and enters the new ones; returns the first obstacle that keeps one from being decided.
     fn look_at_batch<'a>(
         &self,
         locked: &mut LockSet<'_>,
@@ -111,7 +112,7 @@ impl Engine {
                 round.answers.push(Answer::Duplicate { first_seen });
                 continue;
             }
-            // Times and offset are filled in when they are known for the whole batch.
+            // Version and location are set once they are known for the whole batch.
             let pending = Version::claim_at(at, spec.ttl);
             let offset = shard.put(member.key, member.hash, pending, PENDING, known);
             round.entered.push((*member, known, offset));
@@ -120,7 +121,7 @@ impl Engine {
         None
     }
 
-    /// Writes claims and extensions as one record: after an error there is none of either.
+    /// Writes claims and extensions as one record; on error, neither exists.
     fn append_batch(
         &self,
         locked: &mut LockSet<'_>,
@@ -157,7 +158,7 @@ impl Engine {
             let memtable = &mut locked.shard(member.shard).memtable;
             match offset {
                 Some(offset) => memtable.put_at(*offset, *version, lsn),
-                // Not as new: an id that is extended may be twice in the batch.
+                // Not as new: an extended id may occur twice in the batch.
                 None => _ = memtable.put(member.key, member.hash, *version, lsn),
             }
         }
@@ -169,7 +170,7 @@ impl Engine {
 }
 
 impl Round<'_> {
-    /// Takes out again what was entered before its record was written.
+    /// Takes out what was entered before its record was written.
     fn undo(&self, locked: &mut LockSet<'_>) {
         for (member, known, offset) in self.entered.iter().rev() {
             let shard = locked.shard(member.shard);

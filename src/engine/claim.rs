@@ -11,13 +11,13 @@ use crate::shard::Known;
 use crate::time::{Moment, Timestamp, Ttl};
 use std::time::Duration;
 
-/// How an id is claimed: the settings of store and namespace, and what the call says.
+/// How an id is claimed: the settings of store and namespace, with the options of the call applied.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClaimSpec {
     pub(crate) ttl: Ttl,
     pub(crate) sliding: bool,
     pub(crate) durability: Durability,
-    /// How long the call may wait; `None`: as long as the store says.
+    /// How long the call may wait; `None` uses the store's limit.
     pub(crate) wait: Option<Duration>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) enum Answer {
 }
 
 impl Engine {
-    /// Claims one id: one lock, one look, one record.
+    /// Claims one id: one lock, one lookup, one record.
     pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
         let digest = self.settings.long_ids.digest(id);
         let key = Key::of(ns.id, id, digest.as_ref())?;
@@ -49,7 +49,7 @@ impl Engine {
         Ok(answer)
     }
 
-    /// A live claim makes it a duplicate; anything else, or nothing, a first.
+    /// Decides a claim: a duplicate of a live claim, otherwise first seen.
     #[inline]
     fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Answer> {
         if let Some(known) = known
@@ -67,7 +67,7 @@ impl Engine {
         Decision::Append(Answer::FirstSeen, version, Some(spec.ttl))
     }
 
-    /// What a duplicate makes of a claim with sliding ttl; `None` if its end does not move.
+    /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
     pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
         let renewed = Version::claim_at(at, spec.ttl);
         let version = Version { first_seen: known.version.first_seen, ..renewed };
@@ -75,7 +75,7 @@ impl Engine {
         later.then(|| version.after(Some(&known.version)))
     }
 
-    /// The message for a wait that ended at its deadline (I12).
+    /// Returns the error for a wait that reached its deadline (I12).
     pub(super) fn timed_out(what: &'static str) -> Error {
         Error::Timeout { what }
     }

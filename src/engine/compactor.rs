@@ -1,7 +1,7 @@
-//! Log compaction: a segment goes when nothing in it matters. Where little in it does, that little is
-//! written again at the tail first, so that one claim of a year does not pin a year of segments.
+//! Log compaction: a segment is removed once nothing in it is live. If little is live, that is first copied to the
+//! tail, so that one year-long claim does not pin a year of segments.
 //!
-//! A copy at the tail changes no answer: records are joined, and a copy is equal to what it copies.
+//! A copy at the tail changes no answer: records are joined, and a copy equals its original.
 
 use crate::engine::Engine;
 use crate::engine::record_rewriter::RecordRewriter;
@@ -13,12 +13,12 @@ use crate::wal::{Item, NamespaceRecord, SegmentMeta};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SegmentAction {
     Keep,
-    /// Write again what is live, then remove.
+    /// Copy what is live to the tail, then remove.
     Rewrite,
     Remove,
 }
 
-/// A segment is rewritten when less than half of it is live: copying then costs less than it frees.
+/// Decides what to do with a segment. It is rewritten if less than half is live: copying then costs less than it frees.
 fn action(segment: &SegmentMeta, now: Timestamp) -> SegmentAction {
     match segment.tally.live(now) {
         0 => SegmentAction::Remove,
@@ -28,7 +28,7 @@ fn action(segment: &SegmentMeta, now: Timestamp) -> SegmentAction {
 }
 
 impl Engine {
-    /// Removes or rewrites segments whose ids are all flushed. Answers whether there was one.
+    /// Removes or rewrites segments whose ids are all flushed. Returns whether there was one.
     pub(crate) fn compact(&self) -> Result<bool> {
         let first = self.manifest.lock().body.first_segment();
         let now = self.time.now();
@@ -37,7 +37,7 @@ impl Engine {
             match action(segment, now) {
                 SegmentAction::Keep => {}
                 SegmentAction::Remove => gone.push(segment.number),
-                // One at a time: copies go to the tail, and the tail should not grow in a burst.
+                // One at a time: copies go to the tail, which should not grow in a burst.
                 SegmentAction::Rewrite if gone.is_empty() => {
                     self.rewrite(segment.number, now)?;
                     gone.push(segment.number);
@@ -49,8 +49,8 @@ impl Engine {
         if gone.is_empty() {
             return Ok(false);
         }
-        // The copies first (whoever writes a manifest syncs the log before), then the manifest without the
-        // segments, then the files: a crash in between leaves a segment too many, never one too few.
+        // Copies first (`commit` syncs the log), then the manifest without the segments, then the files: a crash in
+        // between leaves a segment too many, never one too few.
         let _nobody_reads = self.segment_gc_lock.write();
         let closed = self.log.closed();
         self.log.forget(&gone);
@@ -71,7 +71,7 @@ impl Engine {
         self.log.scan(number, |_, item| match item {
             Item::Version(_, version) if version.is_spent(now) => Ok(()),
             Item::Version(key, version) => copies.push(key, version),
-            // The settings of now: those in the record may be older.
+            // Write the current settings: those in the record may be older.
             Item::Namespace(record) => self.rewrite_namespace(&record),
         })?;
         self.counters.ids_rewritten.add(copies.finish()?);

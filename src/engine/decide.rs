@@ -1,8 +1,7 @@
-//! One way to decide an id: look it up under its shard's lock, decide, append one record, enter it.
+//! The one way to decide an id: look it up under its shard's lock, decide, append one record, enter it.
 //!
-//! What is decided is a pure function of what is known and of the time. Everything that may make the lock be released in
-//! between (a reservation, a damaged block, a full memtable) leads back to the look-up, so a decision never rests on what
-//! was seen before.
+//! The decision is a pure function of what is known and of the time. Anything that may release the lock in between (a
+//! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
 use crate::engine::backpressure::WaitBudget;
 use crate::engine::durability::RestsOn;
@@ -18,23 +17,23 @@ use crate::wal::{AppendLevel, Lsn};
 /// What to do about an id.
 #[derive(Debug)]
 pub(super) enum Decision<T> {
-    /// Answer, and write nothing. The answer rests on a record; `None` if that is on disk, or there is none.
+    /// Return this and write nothing. It depends on the given record; `None` if that is on disk or there is none.
     Answer(T, Option<Lsn>),
-    /// Append this version and enter it. With a ttl it is a claim that takes the short form of a record, if it can.
+    /// Append this version and enter it. With a ttl it is a claim, written in short form if possible.
     Append(T, Version, Option<Ttl>),
 }
 
-/// What is known of an id, or that the lock was released while a block was healed.
+/// What is known of an id, or that the lock was released to heal a block.
 enum Looked {
     Here(Option<Known>),
     Healed,
 }
 
 impl Engine {
-    /// Decides about one id. Answers with the lock still held, so that the caller can count.
+    /// Decides one id. Returns with the lock still held, so that the caller can count.
     ///
-    /// The record is in the log before the id is in the memtable and before anyone hears of it: a refused write leaves
-    /// nothing behind.
+    /// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
+    /// leaves nothing behind.
     #[inline]
     pub(super) fn decide<'a, T>(
         &self,
@@ -76,7 +75,7 @@ impl Engine {
         }
     }
 
-    /// The version of an id that counts, live or not. Reads only.
+    /// Returns the version of an id that counts, live or not. Reads only.
     pub(super) fn known(&self, key: Key<'_>) -> Result<Option<Known>> {
         let hash = self.hash(key);
         let mut wait_budget = WaitBudget::default();

@@ -1,17 +1,17 @@
-//! What background work failed with last, for those who wait for it (I12): the cause, and no silence.
+//! The last failure of background work, so that callers waiting for it get the cause instead of silence (I12).
 
 use crate::error::{Error, Result};
 use crate::sync::Mutex;
 
-/// The last failure of work that is tried again until it succeeds.
+/// The last failure of work that is retried until it succeeds.
 #[derive(Debug, Default)]
 pub(super) struct LastFailure {
-    /// With the number of attempts that have failed in a row.
+    /// The error, and how many attempts have failed in a row.
     last: Mutex<Option<(Error, u32)>>,
 }
 
 impl LastFailure {
-    /// Takes note of how an attempt has ended. Answers whether those who wait should look again.
+    /// Records the outcome of an attempt. Returns whether waiters should check again.
     pub(super) fn note<T>(&self, attempt: &Result<T>) -> bool {
         let mut last = self.last.lock();
         match attempt {
@@ -24,14 +24,14 @@ impl LastFailure {
         last.is_some()
     }
 
-    /// The error, if waiting for the next attempt is of no use. A full disk needs somebody who makes room. Of anything
-    /// else the next attempt may be free, as of a block store that is opened again after its fault: so one failure is
-    /// not told before the deadline, and two in a row are.
+    /// Returns the error if waiting for the next attempt is pointless. A full disk needs somebody to free space. Any
+    /// other failure may be gone at the next attempt, such as that of a block store reopened after a fault: so one
+    /// failure is not reported before the deadline, but two in a row are.
     pub(super) fn lasting(&self) -> Option<Error> {
         self.told(|error, failed| failed > 1 || matches!(error, Error::StorageFull { .. }))
     }
 
-    /// The error, for somebody who has waited long enough.
+    /// Returns the error, for a caller that has waited long enough.
     pub(super) fn any(&self) -> Option<Error> {
         self.told(|_, _| true)
     }

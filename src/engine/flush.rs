@@ -1,7 +1,8 @@
-//! Flushing in the background: frozen memtables become runs.
+//! Background flushing: frozen memtables become runs.
 //!
-//! Order, and what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write blocks and
-//! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Before the manifest, the records are replayed from the log as if nothing had been done.
+//! The order, chosen for what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write blocks and
+//! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Until the
+//! manifest is written, a crash has the records replayed from the log as if nothing had been done.
 
 use crate::engine::Engine;
 use crate::engine::catalog::manifest::ManifestBody;
@@ -26,7 +27,7 @@ impl Engine {
         }
     }
 
-    /// Flushes every frozen memtable. Answers whether there was one.
+    /// Flushes every frozen memtable. Returns whether there was one.
     pub(crate) fn flush_frozen(&self) -> Result<bool> {
         let frozen: Vec<(usize, FrozenMemtable)> = (self.shards.iter().enumerate())
             .filter_map(|(n, cell)| Some((n, cell.shard.lock().frozen.clone()?)))
@@ -66,7 +67,7 @@ impl Engine {
                 runs.into_iter().map(|built| (built.run, built.kept)).unzip();
             cell.shard.lock().flushed(runs);
             cell.changed.notify_all();
-            // Its memory serves the next freeze: new pages would be cleared under a claim's feet.
+            // Keep its memory for the next freeze: zeroing new pages would slow down a claim.
             if let Ok(mut set) = Arc::try_unwrap(frozen.set) {
                 set.clear();
                 cell.shard.lock().reuse(set);
@@ -76,8 +77,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// Freezes every shard that is not being flushed already; those without unflushed ids only move their
-    /// mark. Afterwards, and after a flush, opening has little to replay.
+    /// Freezes every shard that is not being flushed; one without unflushed ids only advances its flushed location.
+    /// After the flush, opening has little to replay.
     pub(crate) fn freeze_all(&self) {
         for cell in &self.shards {
             let mut shard = cell.shard.lock();
@@ -88,7 +89,7 @@ impl Engine {
         self.signals.flush.raise();
     }
 
-    /// Hands blocks over to the cache of a shard, in small portions, so that no claim waits long.
+    /// Adds blocks to a shard's cache in small portions, so that no claim waits long.
     pub(super) fn keep_blocks(&self, shard: usize, kept: KeptBlocks) {
         let mut kept = kept.into_iter().peekable();
         while kept.peek().is_some() {
@@ -96,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// Gives a run its number and notes that it is being written.
+    /// Assigns a run its number and marks it in flight.
     pub(super) fn begin_run(&self, size: RunSize) -> u64 {
         let mut manifest = self.manifest.lock();
         let id = manifest.body.next_run;
@@ -105,7 +106,7 @@ impl Engine {
         id
     }
 
-    /// The runs are in the manifest now, or given up.
+    /// Ends runs in flight: they are in the manifest now or, if not `done`, obsolete.
     pub(super) fn end_runs(&self, begun: &[u64], done: bool) {
         let mut manifest = self.manifest.lock();
         let (over, rest): (Vec<_>, Vec<_>) =
@@ -116,19 +117,19 @@ impl Engine {
         }
     }
 
-    /// Writes a new version of the manifest. Before it, the log is synced: what is flushed, copied or named is
-    /// on disk before a manifest builds on it (I6). The block store is synced, too, and carries the number
-    /// of that version, so that an older copy of it is recognised (I10).
+    /// Writes a new manifest. Syncs the log first: what is flushed, copied or named is on disk before a manifest builds
+    /// on it (I6). Syncs the block store too, which carries the epoch of that manifest, so that an older copy of it is
+    /// recognised (I10).
     pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
-        // Their records, too: a repair that has to do without this manifest finds them in the log alone.
+        // Their records are synced below, too: a repair without this manifest finds them only in the log.
         let namespaces = self.namespaces.metas();
         self.log.sync_to(self.log.end())?;
         self.blocks.set_mark(manifest.body.epoch + 1)?;
         self.blocks.sync()?;
         let before = manifest.body.clone();
         edit(&mut manifest.body);
-        // A run that the edit has listed is no longer in flight.
+        // A run listed by the edit is no longer in flight.
         let listed: Vec<u64> = manifest.body.runs.iter().map(|run| run.id).collect();
         let in_flight = manifest.in_flight.clone();
         manifest.in_flight.retain(|(id, _)| !listed.contains(id));
@@ -142,7 +143,7 @@ impl Engine {
         written
     }
 
-    /// What the manifest says of log, namespaces and time.
+    /// Fills in what the manifest says of log, namespaces and time.
     fn fill_in(&self, body: &mut ManifestBody, namespaces: Vec<NsMeta>) {
         let first = body.first_segment();
         body.durable = self.log.durable();

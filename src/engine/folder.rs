@@ -1,26 +1,26 @@
-//! Whether the folder of the store is still there and takes writes. A mapped log does not notice by itself: copying into
-//! memory goes on although nothing of it can reach a disk any more.
+//! Whether the folder of the store still exists and takes writes. A mapped log does not notice by itself: copying into
+//! memory keeps working when nothing can reach a disk any more.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sync::{AtomicU64, Ordering};
 use std::io::ErrorKind;
 
-/// How often the background looks.
+/// How often the background work checks.
 const PAUSE_MS: u64 = 1000;
 
-/// When the folder was looked at last.
+/// When the folder was last checked.
 #[derive(Debug, Default)]
 pub(super) struct Looked {
-    /// On the clock's elapsed time.
+    /// In the clock's elapsed time.
     at_ms: AtomicU64,
-    /// Where the log ended when the disk was touched.
+    /// Where the log ended when the disk was last touched.
     end: AtomicU64,
 }
 
 impl Engine {
-    /// For the background: looks once a second, and touches the disk if something was claimed since. An idle store writes
-    /// nothing.
+    /// Checks once a second, for the background work, and touches the disk if the log has grown since. An idle store
+    /// writes nothing.
     pub(super) fn check_folder(&self) -> Result<()> {
         let now = self.settings.clock.elapsed_ms();
         let before = self.looked.at_ms.load(Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Engine {
         }
     }
 
-    /// Stops the store if its folder, or its lock, is not there any more.
+    /// Stops the store if its folder or its lock file was removed or replaced.
     pub(super) fn check_folder_now(&self) -> Result<()> {
         match self.lock.lock().as_ref().map(|lock| lock.check()) {
             Some(Err(e)) => {
@@ -61,7 +61,8 @@ impl Engine {
     }
 }
 
-/// A full disk, a lack of descriptors or of permission pass, or say nothing about the log.
+/// Returns whether the error is permanent. A full disk, too few descriptors or missing permissions may pass, or say
+/// nothing about the log.
 fn is_for_good(error: &std::io::Error) -> bool {
     const IO: i32 = rustix::io::Errno::IO.raw_os_error();
     const NO_DEVICE: i32 = rustix::io::Errno::NODEV.raw_os_error();

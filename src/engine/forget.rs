@@ -1,4 +1,4 @@
-//! Forgetting: ends a claim by a tombstone.
+//! Forgetting: ends a claim with a tombstone.
 
 use crate::engine::Engine;
 use crate::engine::backpressure::WaitBudget;
@@ -11,7 +11,7 @@ use crate::shard::Known;
 use crate::time::Moment;
 
 impl Engine {
-    /// Ends the live claim of an id; answers whether there was one. The next claim is a first.
+    /// Ends the live claim of an id; returns whether there was one. The next claim is first seen.
     pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<bool> {
         let digest = self.settings.long_ids.digest(id);
         let key = Key::of(ns.id, id, digest.as_ref())?;
@@ -19,7 +19,7 @@ impl Engine {
         self.forget_key(key, spec)
     }
 
-    /// As [`Engine::forget`], of an id as it is stored.
+    /// Does the same as [`Engine::forget`] for an id in its stored form.
     pub(super) fn forget_key(&self, key: Key<'_>, spec: ClaimSpec) -> Result<bool> {
         let hash = self.hash(key);
         let level = spec.durability.append_level();

@@ -1,7 +1,7 @@
-//! Healing (I10): blocks that are missing, stale or damaged are built again from the log.
+//! Healing (I10): missing, stale or damaged blocks are rebuilt from the log.
 //!
-//! A healed block holds every record of its shard, generation and bucket that the log has, which may be
-//! more than the run had: records of one id are joined, so more copies of the truth change no answer.
+//! A healed block holds every record of its shard, generation and bucket that is in the log, perhaps more than the run
+//! had: records of one id are joined, so extra copies change no answer.
 
 use crate::blocks::{BlockFault, BlockId};
 use crate::engine::Engine;
@@ -15,24 +15,24 @@ use crate::wal::Item;
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// How long a block store that has failed is left alone.
+/// How long to leave a failed block store alone.
 const RETRY_MS: u64 = 1000;
 
-/// What came of healing.
+/// The outcome of healing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Healed {
     /// The blocks of the run are in the block store again.
     ForGood,
-    /// The block store took nothing: the one that was asked for is in memory, as long as it fits there.
+    /// The block store took nothing: the requested block is in memory, as long as it fits there.
     InMemory,
 }
 
 type Collected = HashMap<(NsId, Vec<u8>), (u32, Version)>;
 
 impl Engine {
-    /// [`heal`](Self::heal) for a call that looks again afterwards, and may find the next block damaged: where the
-    /// block store takes nothing and the cache is small, what was built for one look is gone at the next. So
-    /// not for ever (I12).
+    /// Heals as [`heal`](Self::heal) does, for a call that looks up again afterwards and may find the next block
+    /// damaged. If the block store takes nothing and the cache is small, a block built for one lookup is gone by the
+    /// next, so the wait budget bounds the retries (I12).
     pub(super) fn heal_in_time(
         &self,
         run: &RunMeta,
@@ -50,15 +50,15 @@ impl Engine {
         }
     }
 
-    /// Makes every block of a run readable. The caller holds no lock and looks again afterwards. Where the
-    /// block store takes nothing, as on a full disk, the one block that `asked` leads to is built in
-    /// memory, so that reading goes on.
+    /// Makes every block of a run readable. The caller holds no lock and looks up again afterwards. If the block store
+    /// takes nothing, as on a full disk, the one block that `asked` leads to is built in memory, so that reads
+    /// continue.
     pub(super) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<Healed> {
         let _healing = self.healing.lock();
         self.health.check()?;
         let now = self.settings.clock.elapsed_ms();
         let failed_at = self.blocks_failed_at.load(Ordering::Relaxed);
-        // A store that has just failed is not tried again for every read.
+        // Do not retry a block store that has just failed on every read.
         let fresh_failure = failed_at != 0 && now.saturating_sub(failed_at) < RETRY_MS;
         if let Some(hash) = asked
             && fresh_failure
@@ -67,11 +67,11 @@ impl Engine {
             return Ok(Healed::InMemory);
         }
         if self.damaged_buckets(run).is_empty() {
-            return Ok(Healed::ForGood); // somebody was faster
+            return Ok(Healed::ForGood); // another thread healed it
         }
         tracing::warn!(run = run.id, fault, "healing a run from the log");
         self.counters.heals.add(1);
-        // What sled says after a failure can be wrong until it is opened again: first try without.
+        // After a failure, what sled returns can be wrong until it is reopened. Try first without reopening.
         let healed = self.heal_buckets(run).or_else(|_| {
             self.reopen_blocks()?;
             self.heal_buckets(run)
@@ -90,7 +90,7 @@ impl Engine {
         }
     }
 
-    /// Builds one block from the log and keeps it in the cache of its shard. Answers whether it fits.
+    /// Builds one block from the log and keeps it in its shard's cache. Returns whether it fits.
     fn heal_in_memory(&self, run: &RunMeta, bucket: u32) -> Result<bool> {
         let id = run.block(bucket);
         let cell = &self.shards[usize::from(run.shard)];
@@ -125,17 +125,17 @@ impl Engine {
         }
     }
 
-    /// Buckets that do not read back; all of them when the block store itself fails.
+    /// Returns the buckets that do not read back; all of them if the block store itself fails.
     fn damaged_buckets(&self, run: &RunMeta) -> Vec<u32> {
         let reader = RunReader::new(&*self.blocks, run, self.seed, self.hasher);
         (0..run.buckets).filter(|bucket| reader.bucket(*bucket, |_| ()).is_err()).collect()
     }
 
-    /// Everything in the log that belongs into these buckets of the run.
+    /// Collects every record in the log that belongs in these buckets of the run.
     fn collect(&self, run: &RunMeta, buckets: Range<u32>) -> Result<Collected> {
         let mut collected = Collected::new();
-        // A block may outlive what the log loses in a power cut, and what is flushed counts as being on
-        // disk: only records that are may enter.
+        // Take only records that are on disk: a block may outlive what the log loses in a power cut, and flushed
+        // records count as on disk.
         let _nothing_is_removed = self.segment_gc_lock.read();
         let end = self.log.end();
         self.log.sync_to(end)?;
@@ -173,7 +173,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The bytes of a block, its entries in hash order.
+    /// Encodes a block with its entries in hash order.
     fn block_of(&self, id: BlockId, mut entries: Vec<(Key<'_>, Version)>) -> Vec<u8> {
         entries.sort_unstable_by_key(|(key, _)| (self.hash(*key).order(), *key));
         let mut writer = BlockWriter::default();

@@ -1,4 +1,4 @@
-//! The list of ids that are reserved now: it shows a worker that hangs.
+//! The list of ids that are reserved now, to reveal a stuck worker.
 
 use crate::engine::Engine;
 use crate::id::NsId;
@@ -11,16 +11,16 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Held {
-    /// The id; of a long id that is stored as its hash, the hash.
+    /// The id; for a long id stored as its hash, the hash.
     pub id: Vec<u8>,
     /// The name of its namespace.
     pub namespace: String,
-    /// For how long it has been reserved. Steps of the wall clock do not change it.
+    /// How long it has been reserved. Steps of the wall clock do not affect it.
     pub age: Duration,
 }
 
 impl Engine {
-    /// The ids that have been reserved longest, of one namespace or of all, the oldest first. Bounded, whatever the
+    /// Returns the ids that have been reserved longest, of one namespace or of all, oldest first. Bounded whatever the
     /// number of reservations: each shard is locked once and copies no more ids than are listed.
     pub(crate) fn held(&self, ns: Option<NsId>) -> Vec<Held> {
         if self.check_home().is_err() {

@@ -1,7 +1,7 @@
-//! Reading a store where nothing may be written: a read-only mount, a folder of another user.
+//! Reading a store where nothing may be written: a read-only mount, another user's folder.
 //!
-//! Every live claim is in the log (I10), so the log alone answers exactly. sled is not opened, for it writes
-//! whenever it is; filters and locator files are not needed.
+//! Every live claim is in the log (I10), so the log alone gives exact answers. sled is not opened, because opening it
+//! always writes; filters and locator files are not needed.
 
 use crate::disk::LockGuard;
 use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
@@ -21,36 +21,36 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A store that is only read.
+/// A store opened for reading only.
 #[derive(Debug)]
 pub(crate) struct Inspector {
     dir: PathBuf,
     settings: Settings,
     body: ManifestBody,
-    /// Keeps others from opening the store to write; `None` where there is no lock that can be read.
+    /// Keeps others from opening the store for writing; `None` if there is no readable lock file.
     _lock: Option<Box<dyn LockGuard>>,
 }
 
-/// A namespace as it was written down.
+/// A namespace as the store records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct NamespaceSummary {
     /// Its name.
     pub name: String,
-    /// How long its claims live, in milliseconds; `None` if they never end. Of the default namespace it is not
-    /// written down: it is what the program says that opens the store.
+    /// How long its claims live, in milliseconds; `None` if they never end. Not recorded for the default namespace,
+    /// whose ttl is set by the program that opens the store.
     pub ttl_ms: Option<u64>,
     /// Whether a duplicate moves the end of a claim.
     pub sliding: bool,
 }
 
-/// What a store holds, as far as its manifest and the end of its log tell.
+/// What a store holds, according to its manifest and the end of its log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct StoreSummary {
     /// The namespaces, by name.
     pub namespaces: Vec<NamespaceSummary>,
-    /// Entries in flushed runs (live or not; an id that was extended may count twice).
+    /// Entries in flushed runs (live or not; an extended id may count twice).
     pub ids_flushed: u64,
     /// Records of ids in the part of the log that is not flushed yet.
     pub records_unflushed: u64,
@@ -60,9 +60,9 @@ pub struct StoreSummary {
     pub generations: u64,
     /// Shards.
     pub shards: u64,
-    /// Segments of the log.
+    /// Log segments.
     pub log_segments: u64,
-    /// Bytes written in the log.
+    /// Bytes written to the log.
     pub log_bytes: u64,
 }
 
@@ -88,7 +88,7 @@ impl fmt::Display for StoreSummary {
 }
 
 impl Inspector {
-    /// Opens a store to read it, and writes nothing.
+    /// Opens a store for reading, and writes nothing.
     pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Self> {
         settings.check()?;
         let disk = settings.disk.hold(dir).map_err(|e| match e.kind() {
@@ -110,7 +110,7 @@ impl Inspector {
         Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
     }
 
-    /// Hands records to `visit`: all, or those that are not flushed.
+    /// Passes log records to `visit`: all, or only the unflushed part of the log.
     fn read(&self, all: bool, mut visit: impl FnMut(Item<'_>)) -> Result<LogRead> {
         let plan = ReplayPlan { rescan: all, ..self.body.plan() };
         let (disk, dir) = (&*self.settings.disk, self.dir.join(LOG_DIR));
@@ -120,22 +120,21 @@ impl Inspector {
         })
     }
 
-    /// The engine's time, which is never before a claim that was made (I5).
+    /// Returns the engine's time, which is never before a claim that was made (I5).
     fn now(&self, newest: Timestamp) -> Timestamp {
         keeper(&self.settings, self.body.time).now().max(newest)
     }
 
-    /// The number of each namespace that the manifest knows; those that are newer come with the log, before
-    /// their ids.
+    /// Returns the names of the namespaces in the manifest. Newer ones are in the log, before their ids.
     fn names(&self) -> BTreeMap<NsId, String> {
         let named = self.body.namespaces.iter().map(|ns| (ns.id, ns.name.clone()));
         std::iter::once((NsId(0), DEFAULT_NAME.to_owned())).chain(named).collect()
     }
 
-    /// The live claim of an id, found by reading the whole log.
+    /// Returns the live claim of an id, found by reading the whole log.
     pub(crate) fn get(&self, namespace: &str, id: &[u8]) -> Result<Option<SeenVersion>> {
         let digest = self.settings.long_ids.digest(id);
-        // The key in the namespace with this number.
+        // The key of the id in the namespace with this number.
         let key_in = |ns| Key::of(ns, id, digest.as_ref());
         let names = self.names();
         let known = names.iter().find(|(_, name)| *name == namespace).map(|(ns, _)| *ns);
@@ -161,7 +160,7 @@ impl Inspector {
         Ok(live.map(|v| SeenVersion { first_seen: v.first_seen, deadline: v.deadline }))
     }
 
-    /// Hands every live claim to `visit`. All ids are in memory meanwhile.
+    /// Passes every live claim to `visit`. All ids are in memory meanwhile.
     pub(crate) fn export(
         &self,
         mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
@@ -192,7 +191,7 @@ impl Inspector {
         Ok(exported)
     }
 
-    /// Reads the whole log, which is all that counts; blocks and filters are not looked at.
+    /// Reads the whole log, which is all that counts; blocks and filters are not checked.
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let read = self.read(true, |item| {
@@ -206,7 +205,7 @@ impl Inspector {
         Ok(report)
     }
 
-    /// What the store holds, without reading what is flushed.
+    /// Returns what the store holds, without reading what is flushed.
     pub(crate) fn summary(&self) -> Result<StoreSummary> {
         let mut namespaces: BTreeMap<String, (Option<u64>, bool)> = BTreeMap::new();
         for ns in &self.body.namespaces {

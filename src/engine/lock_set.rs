@@ -1,4 +1,4 @@
-//! The lock set: the shards of many ids, locked in the order of their numbers, with room in each.
+//! The lock set: the shards of many ids, locked in order of their numbers, each with enough memtable space.
 
 use crate::engine::backpressure::WaitBudget;
 use crate::engine::namespaces::NsInfo;
@@ -10,7 +10,7 @@ use crate::run::{RunMeta, Step};
 use crate::shard::Shard;
 use crate::sync::{Arc, MutexGuard};
 
-/// One id of a batch, hashed at the door.
+/// One id of a batch, with its hash and shard.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member<'a> {
     pub(super) key: Key<'a>,
@@ -18,8 +18,7 @@ pub(super) struct Member<'a> {
     pub(super) shard: usize,
 }
 
-/// The locks of the shards of some ids, taken in the order of their numbers so that two sets cannot wait for each
-/// other.
+/// The locks of the shards of some ids, taken in order of shard number so that two sets cannot deadlock.
 pub(super) struct LockSet<'a> {
     guards: Vec<Option<MutexGuard<'a, Shard>>>,
 }
@@ -29,13 +28,13 @@ impl LockSet<'_> {
         self.guards[number].as_mut().expect("the set holds the locks of its shards")
     }
 
-    /// How often the memtable of each shard was frozen; zero for shards that are not in the set.
+    /// Returns how often the memtable of each shard was frozen; zero for shards not in the set.
     pub(super) fn freezes(&self) -> Vec<u64> {
         self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
     }
 
-    /// Begins to load what `prefetch` reads for each of these members, all of it at once: one wait for memory serves the
-    /// whole group, and a batch is looked up group by group for this.
+    /// Prefetches what `prefetch` covers for all members of a group at once: one wait for memory serves the whole
+    /// group, which is why a batch is looked up group by group.
     #[inline]
     pub(super) fn prefetch(&self, group: &[Member<'_>], prefetch: impl Fn(&Shard, IdHash)) {
         for member in group {
@@ -45,10 +44,10 @@ impl LockSet<'_> {
         }
     }
 
-    /// Begins to load what looking these members up will read: first what all of them do, then the ids of those that
-    /// may be unflushed, and step by step the blocks in memory of those that may be flushed, for each step needs what the
-    /// one before it has loaded. So few waits for memory, one after the other, serve the whole group.
-    /// Answers for each the first run that may have it.
+    /// Prefetches what looking up these members will read: first what all of them read, then the ids of those that may
+    /// be unflushed, then, step by step, the cached blocks of those that may be flushed, since each step needs what the
+    /// one before it has loaded. A few successive waits for memory thus serve the whole group. Returns, for each
+    /// member, the first run that may have it.
     #[inline]
     pub(super) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
         self.prefetch(group, Shard::prefetch);
@@ -76,20 +75,20 @@ impl LockSet<'_> {
     }
 }
 
-/// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the
-/// last is still in the nearest cache.
+/// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the last
+/// is still in the nearest cache.
 pub(super) const GROUP: usize = 16;
 
-/// What keeps ids from being decided. It is removed with no lock held, and then all of them are looked up again.
+/// What keeps ids from being decided. It is removed with no lock held, and then all ids are looked up again.
 pub(super) enum Obstacle<'a> {
-    /// A block that was needed is damaged: the run, the fault, and whose block it is.
+    /// A block that was needed is damaged: the run, the fault, and the hash of the id that needed it.
     Damaged(Arc<RunMeta>, String, IdHash),
-    /// Somebody else holds this id.
+    /// Another caller holds this id.
     Reserved(Member<'a>),
 }
 
 impl Engine {
-    /// The hashes of the long ids of a batch, in order.
+    /// Returns the digests of the long ids of a batch, in order.
     pub(super) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
         ids.iter().filter_map(|id| self.settings.long_ids.digest(id.as_ref())).collect()
     }
@@ -123,7 +122,7 @@ impl Engine {
         Ok(members)
     }
 
-    /// Takes the locks of all shards of the members, with room in each of them for those.
+    /// Locks all shards of the members, each with memtable space for its members.
     pub(super) fn lock_all(
         &self,
         members: &[Member<'_>],
@@ -145,7 +144,7 @@ impl Engine {
                 let guard = cell.shard.lock();
                 let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
                 if full && guard.frozen.is_some() {
-                    // Waiting while holding the others would stop them too.
+                    // Do not wait while holding the others: it would block them too.
                     drop(guards);
                     self.wait_for_room(cell, guard, ids, bytes, wait_budget)?;
                     continue 'again;

@@ -1,4 +1,4 @@
-//! Questions about one id.
+//! Lookup of one id.
 
 use crate::engine::durability::RestsOn;
 use crate::engine::namespaces::NsInfo;
@@ -16,7 +16,7 @@ pub(crate) struct SeenVersion {
 }
 
 impl Engine {
-    /// The live claim of an id, if there is one. Reads only, so it goes on when the disk is full.
+    /// Returns the live claim of an id, if there is one. Reads only, so it works on a full disk.
     pub(crate) fn get(
         &self,
         ns: &NsInfo,

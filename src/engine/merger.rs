@@ -1,10 +1,10 @@
-//! Merging runs, so that a claim asks few filters however many ids there are.
+//! Merging runs, so that a claim probes few filters however many ids there are.
 //!
 //! Size-tiered: runs of one shard, one generation and about one size become one. Each id is rewritten once per tier, a
-//! logarithm of how often the memtable was filled. (O'Neil et al., 1996, in the form that Cassandra made common.)
-//! A filter costs a claim less than a merge costs the background: what a claim asks is loaded all at once, and what is
-//! rewritten goes through sled, which writes it several times over. So runs of some size are merged by sixteen, and by
-//! four only where they are many.
+//! logarithm of how often the memtable was filled. (O'Neil et al., 1996, in the form that Cassandra made common.) A
+//! filter costs a claim less than a merge costs the background: what a claim probes is loaded all at once, while a
+//! merge goes through sled, which writes it several times over. So runs above the lowest tier are merged by sixteen,
+//! and by four only if a shard has many.
 
 use crate::engine::Engine;
 use crate::engine::run_builder::RunPlan;
@@ -15,37 +15,37 @@ use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
 
-/// Runs of one tier that are merged together, if they are of the lowest one, where that costs little, or if a shard has
-/// many.
+/// How many runs of a tier are merged at once if it is the lowest, where merging is cheap, or if the shard has many
+/// runs.
 const FEW: usize = 4;
 
-/// Runs of one tier that are merged together otherwise.
+/// How many runs of a tier are merged at once otherwise.
 const SEVERAL: usize = 16;
 
-/// More runs in one shard than this are many.
+/// A shard with more runs than this has many.
 const MANY: usize = 32;
 
-/// Ids of a run in the lowest tier, at most.
+/// Runs with fewer ids than this are in the lowest tier.
 const TIER_IDS: u64 = 16 << 10;
 
 fn tier(ids: u64) -> u32 {
     (ids / TIER_IDS).checked_ilog(FEW as u64).map_or(0, |tier| tier + 1)
 }
 
-/// Runs that should become one.
+/// Returns the runs that should become one.
 fn candidates(runs: &[RunHandle]) -> Option<Vec<RunHandle>> {
     let mut tiers: BTreeMap<(u32, GenId), Vec<&RunHandle>> = BTreeMap::new();
     for run in runs {
         tiers.entry((tier(run.meta.ids), run.meta.generation)).or_default().push(run);
     }
     let fanout = |tier| if tier == 0 || runs.len() > MANY { FEW } else { SEVERAL };
-    // The smallest tier first: it frees most filters for least work.
+    // Smallest tier first: it saves the most filters for the least work.
     let (_, full) = tiers.into_iter().find(|((tier, _), runs)| runs.len() >= fanout(*tier))?;
     Some(full.into_iter().cloned().collect())
 }
 
 impl Engine {
-    /// Merges one group of runs. Answers whether there was one.
+    /// Merges one group of runs. Returns whether there was one.
     pub(crate) fn merge_one(&self) -> Result<bool> {
         let _structure = self.compaction_lock.lock();
         let now = self.time.now();
@@ -83,7 +83,7 @@ impl Engine {
         Ok(())
     }
 
-    /// A source that turns out damaged is healed, and the merge begins again.
+    /// Builds the merged run. After a failure, heals the sources and tries once more.
     fn build_merged(&self, plan: RunPlan, group: &[RunHandle]) -> Result<BuiltRun> {
         let attempt = || {
             let sources = group.iter().map(|run| self.source(run)).collect();

@@ -1,12 +1,12 @@
-//! The engine: owns the locks and the threads, and is the one way to the data.
+//! The engine: owns the locks and the threads, and is the only way to the data.
 //!
-//! A claim goes right and down (`claim.rs`): shard lock, look, log record, memtable, unlock, and then it
-//! waits for as much durability as was asked (`durability.rs`). Background work enters here too, so no
-//! second way to the data exists: flushing (`flush.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log
-//! compaction (`compactor.rs`), healing (`heal.rs`).
+//! A claim (`claim.rs`) takes its shard's lock, looks up, appends to the log, enters the memtable, unlocks, and then
+//! waits for as much durability as was asked (`durability.rs`). Background work enters here too, so there is no second
+//! way to the data: flushing (`flush.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log compaction
+//! (`compactor.rs`), healing (`heal.rs`).
 //!
-//! Locks, in the order in which they may be taken: shards (by number), manifest, log. Nothing waits for
-//! a condition while it holds two of them, and no code of the user runs under any of them (I9).
+//! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
+//! code runs under any of them (I9).
 
 mod backpressure;
 mod batch;
@@ -77,7 +77,7 @@ use namespaces::Registry;
 use stats::Counters;
 use std::path::PathBuf;
 
-/// A shard, its lock, and the bell for those who wait for something in it to change.
+/// A shard, its lock, and the condition variable for those waiting for something in it to change.
 #[derive(Debug)]
 pub(crate) struct ShardCell {
     pub(crate) shard: Mutex<Shard>,
@@ -95,7 +95,7 @@ pub(crate) struct Engine {
     shards: Box<[CachePadded<ShardCell>]>,
     shard_bits: u32,
     log: Log,
-    /// Reads ids where they stand in the log.
+    /// Reads ids in place in the log.
     ids: IdsInLog,
     blocks: Box<dyn BlockStore>,
     locators: LocatorFiles,
@@ -105,41 +105,42 @@ pub(crate) struct Engine {
     pub(crate) namespaces: Registry,
     counters: Counters,
     next_holder: AtomicU64,
-    /// Runs that no shard uses any more; their blocks go when nobody reads them.
+    /// Runs that no shard uses any more; their blocks are removed once nobody reads them.
     obsolete: Mutex<Vec<Arc<RunMeta>>>,
-    /// What flushing failed with, until an attempt succeeds.
+    /// The last flush failure, until an attempt succeeds.
     flush_failure: LastFailure,
-    /// What healing failed with in the block store, until an attempt succeeds.
+    /// The last failure to heal in the block store, until an attempt succeeds.
     heal_failure: LastFailure,
-    /// When the block store last refused to be healed, on the clock's elapsed time; zero: it did not.
+    /// When healing in the block store last failed, in the clock's elapsed time; zero if it has not, or has worked
+    /// since.
     blocks_failed_at: AtomicU64,
-    /// Healing reads and writes blocks that others may be about to heal.
+    /// Serialises healing, which reads and writes blocks that others may be about to heal.
     healing: Mutex<()>,
-    /// How often the block store was opened again, so that one fault that two jobs meet is mended once.
+    /// How often the block store was reopened, so that one fault met by two jobs is fixed once.
     reopened: AtomicU64,
-    /// Kept between flushes; empty while one is under way.
+    /// Kept between flushes; empty during one.
     flush_scratch: Mutex<MergeScratch>,
     looked: folder::Looked,
-    /// Segments are not removed while somebody reads the log to heal or to verify.
+    /// Keeps segments from being removed while the log is read to heal or verify.
     segment_gc_lock: RwLock<()>,
-    /// Runs are merged, swept and listed by one thread at a time.
+    /// Lets one thread at a time merge, sweep or verify runs.
     compaction_lock: Mutex<()>,
     signals: Signals,
-    /// Held as long as the store is open; gone after `close`, so that another process may open it.
+    /// Held while the store is open; released by `close`, so that another process may open it.
     lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
 
-/// Bells of the background threads.
+/// Wakeup signals of the background jobs.
 #[derive(Debug, Default)]
 struct Signals {
     flush: Signal,
     maintain: Signal,
-    /// Shared with the log, which rings it for a spare segment.
+    /// Shared with the log, which raises it when there is work: a spare segment to create, a full one to sync.
     log: Arc<Signal>,
 }
 
 impl Engine {
-    /// An error in a forked child, which must not touch anything of the store.
+    /// Returns an error in a forked child, which must not touch anything of the store.
     pub(crate) fn check_home(&self) -> Result<()> {
         if self.health.is_home() { Ok(()) } else { Err(Error::Forked) }
     }

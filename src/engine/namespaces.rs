@@ -1,4 +1,5 @@
-//! Namespaces: part of the key, not stores of their own. Ten thousand of them cost what their names cost.
+//! Namespaces: part of the key, not stores of their own. Ten thousand of them are cheap: a name, settings and counters
+//! each.
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -10,7 +11,7 @@ use crate::wal::NamespaceRecord;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Name of the namespace that calls on the store itself work in.
+/// Name of the namespace used by calls on the store itself.
 pub(crate) const DEFAULT_NAME: &str = "default";
 
 /// Claims of one namespace in one shard. Written under the shard's lock, read by anyone.
@@ -25,7 +26,7 @@ struct NsCounts {
 pub(crate) struct NsInfo {
     pub(crate) id: NsId,
     pub(crate) name: String,
-    /// Milliseconds; zero for "never ends".
+    /// In milliseconds; zero means forever.
     ttl_ms: AtomicU64,
     sliding: AtomicBool,
     counts: Box<[CachePadded<NsCounts>]>,
@@ -56,7 +57,7 @@ impl NsInfo {
         self.sliding.store(sliding, Ordering::Relaxed);
     }
 
-    /// Counts an answer. The caller holds the shard's lock, so load and store need not be one step.
+    /// Counts answers. The caller holds the shard's lock, so load and store need not be one atomic step.
     #[inline]
     pub(crate) fn count(&self, shard: usize, first_seen: bool, n: u64) {
         let counts = &self.counts[shard];
@@ -64,7 +65,7 @@ impl NsInfo {
         counter.store(counter.load(Ordering::Relaxed) + n, Ordering::Relaxed);
     }
 
-    /// First-seen and duplicate answers since the store was opened.
+    /// Returns the first-seen and duplicate counts since the store was opened.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let sum = |pick: fn(&NsCounts) -> &AtomicU64| {
             self.counts.iter().map(|c| pick(c).load(Ordering::Relaxed)).sum()
@@ -73,7 +74,7 @@ impl NsInfo {
     }
 }
 
-/// What the manifest keeps of a namespace.
+/// What the manifest records of a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NsMeta {
     pub(crate) id: NsId,
@@ -93,7 +94,7 @@ pub(crate) struct Registry {
 #[derive(Debug, Default)]
 struct Named {
     by_name: BTreeMap<String, Arc<NsInfo>>,
-    /// The greatest number that was ever given: to look for it would take longer with each new one.
+    /// The highest number ever assigned; searching for it would take longer with each new one.
     highest: u32,
 }
 
@@ -122,7 +123,7 @@ impl Registry {
         &self.default
     }
 
-    /// Takes note of a namespace found in manifest or log.
+    /// Registers a namespace found in the manifest or the log; settings found later replace earlier ones.
     pub(super) fn restore(&self, id: NsId, name: &str, ttl: Ttl, sliding: bool) {
         let mut named = self.named.write();
         match named.by_name.get(name) {
@@ -144,7 +145,7 @@ impl Registry {
         named.by_name.values().map(meta).collect()
     }
 
-    /// The namespace of this name, if there is one.
+    /// Returns the namespace of this name, if there is one.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<NsInfo>> {
         if name == DEFAULT_NAME {
             return Some(self.default_namespace());
@@ -152,7 +153,7 @@ impl Registry {
         self.named.read().by_name.get(name).cloned()
     }
 
-    /// The default namespace first, then the others by name.
+    /// Returns the default namespace first, then the others by name.
     pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
         let named = self.named.read();
         std::iter::once(&self.default).chain(named.by_name.values()).cloned().collect()
@@ -160,8 +161,8 @@ impl Registry {
 }
 
 impl Engine {
-    /// The namespace of this name. A new one is written to the log before it is used, and so are
-    /// changed settings.
+    /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
+    /// settings.
     pub(crate) fn namespace(
         &self,
         name: &str,

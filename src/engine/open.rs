@@ -1,6 +1,6 @@
-//! Opening: find out what the folder is, take the lock, read the manifest, then the unflushed tail of the
-//! log. Where the block store is not the one that the manifest speaks of, or a filter cannot be had,
-//! everything flushed is built again from the log (I10): nothing is lost but time.
+//! Opening: identify the folder, take the lock, read the manifest, then the unflushed tail of the log. If the block
+//! store is not the one that the manifest describes, or a filter can be neither read nor rebuilt, everything flushed is
+//! rebuilt from the log (I10): only time is lost.
 
 use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
 use crate::disk::{Disk, LockGuard};
@@ -27,13 +27,14 @@ use crate::wal::{At, IdsInLog, Item, Log, LogConfig, Lsn, Recovered};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Opens a store, or makes a new one.
+/// Opens a store, or creates a new one.
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     settings.check()?;
     if dir.as_os_str().is_empty() {
         return Err(Error::invalid("an empty path: a store is a folder, and needs a name"));
     }
-    // From here on by the folder, not by its name: another may come to bear that name, or mean another place by it.
+    // From here on, use the folder, not its path: another folder may take that name, or the path may come to mean
+    // another place.
     let above = Arc::clone(&settings.disk);
     let mut settings = Settings { disk: hold(dir, &settings)?, ..settings };
     let folder = identify(dir, &settings)?;
@@ -47,7 +48,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
     let lock = lock(dir, &settings)?;
     settings.fit_segments(settings.disk.free_bytes(dir));
-    // Somebody may have made or removed a store before the lock was ours.
+    // Somebody may have created or removed a store before we got the lock.
     let mut lock = Some(lock);
     if identify(dir, &settings)? == Folder::New {
         sync_above(dir, &*above)?;
@@ -55,7 +56,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
     let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
     match opened {
-        // A block that was needed to read the log is damaged, and healing needs an open store.
+        // A block needed to read the log is damaged, and healing needs an open store: rebuild everything.
         Err(Error::Io { doing: CHUNK_UNREADABLE, .. }) => {
             Opening::load(dir, settings, true)?.finish(&mut lock)
         }
@@ -63,7 +64,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     }
 }
 
-/// Holds the folder of the store, which is made where there is none.
+/// Holds the folder of the store, creating it if missing and allowed.
 fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
     let held = match settings.disk.hold(dir) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
@@ -83,14 +84,14 @@ fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
     })
 }
 
-/// The parents of the folder, too, must survive a power cut: all of them, because those that were there may be the work of
-/// somebody who was killed before he could do this.
+/// Syncs the parents of the folder, which must survive a power cut too: all of them, because existing ones may come
+/// from a process that was killed before it could sync them.
 fn sync_above(dir: &Path, disk: &dyn Disk) -> Result<()> {
     for parent in dir.ancestors().skip(1) {
-        // Of a relative path the last one is empty: the current folder.
+        // The last ancestor of a relative path is empty: the current folder.
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
         match disk.sync_dir(parent) {
-            // The second is what a file system answers that cannot sync folders.
+            // A file system that cannot sync folders returns `InvalidInput`.
             Err(e)
                 if !matches!(
                     e.kind(),
@@ -116,8 +117,8 @@ fn load_filters(
     body.runs.iter().map(|run| filters::load(disk, dir, owner(run))).collect()
 }
 
-/// Does two things at once: opening sled and reading filters take about as long. `None` if the second has
-/// panicked, or there is no thread to be had.
+/// Runs two closures at once: opening sled and reading filters take about as long. The second result is `None` if it
+/// panicked or no thread could be started.
 fn beside<A, B: Send>(
     here: impl FnOnce() -> A,
     there: impl FnOnce() -> B + Send,
@@ -128,24 +129,24 @@ fn beside<A, B: Send>(
     })
 }
 
-/// Marks the one error of replay that building everything again can mend.
+/// Marks the one replay error that rebuilding everything can fix.
 const CHUNK_UNREADABLE: &str = "read a block in";
 
-/// A store while it is opened.
+/// A store being opened.
 struct Opening {
     dir: PathBuf,
     settings: Settings,
     body: ManifestBody,
     hasher: IdHasher,
     blocks: Box<dyn BlockStore>,
-    /// Filters that were read while the block store was opened, in the order of the runs.
+    /// Filters read while the block store was being opened, in the order of the runs.
     filters: Vec<Option<Filter>>,
     locators: LocatorFiles,
     ids: IdsInLog,
     shards: Vec<Shard>,
-    /// Build everything flushed again.
+    /// Rebuild everything flushed.
     rebuild: bool,
-    /// The manifest has to be written before the store is used.
+    /// The manifest must be written before the store is used.
     changed: bool,
 }
 
@@ -161,14 +162,14 @@ impl Opening {
         let mut body = ManifestBody::new(Seed(seed), shards);
         body.time = Some(keeper(&settings, None).mark());
         let mut opening = Self::new(dir, settings, body, false)?;
-        // Its mark is set after the first manifest is on disk, so this is no creation that was interrupted.
+        // The mark is set only after the first manifest is on disk, so this is no interrupted creation.
         if let Ok(Some(_)) = opening.blocks.mark() {
             let what = "the manifest and the log are missing, but there was a store here";
             return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
         }
         opening.blocks.reset()?;
         opening.changed = true;
-        // Before the log: a log without a manifest is damage, and a crash in between must not look so.
+        // Before the log: a log without a manifest counts as damage, and a crash in between must not look like it.
         let (disk, body) = (Arc::clone(&opening.settings.disk), opening.body.clone());
         Manifest::new(disk, dir, body).write()?;
         Ok(opening)
@@ -178,11 +179,12 @@ impl Opening {
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
         let body = ManifestBody::decode(&path, &bytes)?;
-        // Its name may not be on disk yet, if who wrote it was killed; and on its word files will go.
+        // The manifest's name may not be on disk yet if its writer was killed, and files will be removed on the
+        // strength of it.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
         let log = dir.join(LOG_DIR);
         settings.disk.create_dir_all(&log).map_err(|e| Error::io("create", &log, e))?;
-        // Where something is in the way of these, filters are built at each opening, and sled is read.
+        // If these cannot be created, filters are built at each opening, and sled is read.
         for shortcuts in [filters::DIR, LOCATORS_DIR].map(|name| dir.join(name)) {
             if let Err(error) = settings.disk.create_dir_all(&shortcuts) {
                 tracing::warn!(%error, folder = %shortcuts.display(), "a folder cannot be made");
@@ -203,7 +205,7 @@ impl Opening {
         if start_over || stale || wanted != stored || !opening.load_runs() {
             opening.start_over(wanted)?;
         } else {
-            // Runs that a crash left unlisted.
+            // Remove the runs that a crash left unlisted.
             opening
                 .blocks
                 .remove_from(opening.body.next_run)
@@ -214,9 +216,9 @@ impl Opening {
         Ok(opening)
     }
 
-    /// Runs that a crash left unlisted have numbers that the manifest does not know of, and a power cut
-    /// may bring back what of them was removed: a filter or a block with a good checksum and the wrong
-    /// ids (I2). So every opening begins at numbers that none before it can have used.
+    /// Moves on to run numbers that no earlier opening can have used. Runs that a crash left unlisted have numbers
+    /// unknown to the manifest, and a power cut may bring back a removed filter or block of theirs, with a good
+    /// checksum and the wrong ids (I2).
     fn skip_run_ids(&mut self) -> Result<()> {
         let mut gap = [0; 4];
         getrandom::fill(&mut gap)
@@ -238,7 +240,7 @@ impl Opening {
                     beside(|| SledBlocks::open_in(folder, cache_bytes), filters);
                 (Box::new(Guarded::new(blocks?)), filters.unwrap_or_default())
             }
-            // One after the other, so that a fault at the n-th call is the same in every run.
+            // Sequentially, so that a fault at the n-th call is the same in every run.
             None => {
                 let memory = settings.block_memory.clone().unwrap_or_default();
                 (Box::new(Guarded::new(memory.opened())), Vec::new())
@@ -265,7 +267,7 @@ impl Opening {
         })
     }
 
-    /// Gives every run its filter. Answers whether that was possible.
+    /// Gives every run its filter. Returns whether that was possible.
     fn load_runs(&mut self) -> bool {
         let mut read = std::mem::take(&mut self.filters).into_iter();
         for meta in &self.body.runs {
@@ -289,7 +291,7 @@ impl Opening {
         true
     }
 
-    /// Forgets everything flushed; the log will be read from its beginning.
+    /// Drops everything flushed; the log will be read from its beginning.
     fn start_over(&mut self, shards: usize) -> Result<()> {
         tracing::warn!("building everything flushed again from the log");
         self.blocks.reset()?;
@@ -315,7 +317,7 @@ impl Opening {
         self.locators.retain(|path| paths.iter().any(|kept| kept == path));
     }
 
-    /// Reads the log and puts the engine together.
+    /// Replays the log and assembles the engine.
     fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Arc<Engine>> {
         let count = self.shards.len();
         let shard_bits = count.trailing_zeros();
@@ -358,14 +360,14 @@ impl Opening {
             Log::recover(config, plan, start, |at, item| replay.apply(at, item, &registry))?;
         let (newest, records) = (replay.newest, replay.records);
         if self.rebuild {
-            // Compaction has taken segments out of the log, so it cannot be read from its beginning
-            // again: everything in it is flushed now.
+            // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush
+            // everything in it now.
             (0..count).try_for_each(|number| self.flush(number, log.end()))?;
         }
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
         counters.rebuilds.add(u64::from(self.rebuild));
-        // The time until the newest record has passed on both clocks, or it would count twice.
+        // The time until the newest record has passed on both clocks; otherwise it would count twice.
         let resume = self.body.time.map(|mark| {
             let ahead = newest.saturating_sub(mark.high);
             TimeMark {
@@ -374,7 +376,7 @@ impl Opening {
                 ..mark
             }
         });
-        // After a repair without a manifest the records alone tell that a clock is behind.
+        // After a repair without a manifest, only the records show that a clock is behind.
         let behind = newest > self.settings.clock.wall().as_millis();
         let resume = resume.or_else(|| behind.then(|| TimeMark::of_record(newest)));
         let time = keeper(&self.settings, resume);
@@ -434,16 +436,16 @@ pub(super) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeepe
     )
 }
 
-/// Takes note of what the log says.
+/// Applies the log to the store being opened.
 struct Replay<'a> {
     opening: &'a mut Opening,
     shard_bits: u32,
-    /// The highest time that any record tells: the engine's time does not start before it (I5).
+    /// The highest time in any record: the engine's time does not start before it (I5).
     newest: u64,
-    /// The engine's time when the manifest was written: what is swept had ended by then.
+    /// The engine's time when the manifest was written: anything swept had expired by then.
     ended_by: Timestamp,
     records: u64,
-    /// The location after the record that is being read.
+    /// The end of the record being read.
     last: Lsn,
     /// Shards whose memtable is full.
     full: Vec<usize>,
@@ -466,10 +468,10 @@ impl Replay<'_> {
         let hash = self.opening.hasher.hash(key);
         let number = hash.shard(self.shard_bits);
         if at.record <= self.opening.body.flushed[number] {
-            return Ok(()); // in a run
+            return Ok(()); // already in a run
         }
-        // What has ended, with all that it stands before, was left out of runs and swept from them; here, too. An imported
-        // claim may have been seen before one that had ended and was forgotten by then.
+        // Skip spent records: they were left out of runs and swept from them. Replaying one could hide a claim that was
+        // imported after that with an earlier first-seen time.
         if version.is_spent(self.ended_by) {
             return Ok(());
         }
@@ -490,8 +492,8 @@ impl Replay<'_> {
         Ok(())
     }
 
-    /// Flushes what is full, between two records only: a batch is many items of one location, and what is
-    /// flushed up to that location must hold all of them.
+    /// Flushes full shards, only between two records: a batch is many items at one location, and a run flushed up to
+    /// that location must hold all of them.
     fn record_begins(&mut self, lsn: Lsn) -> Result<()> {
         if lsn == self.last {
             return Ok(());
@@ -505,8 +507,8 @@ impl Replay<'_> {
 }
 
 impl Opening {
-    /// The tail does not fit into memory, as when everything is built again: flush as it is read. The
-    /// manifest lists these runs before the store is used; a crash before that makes them strays.
+    /// Flushes a shard during replay, when the tail does not fit in memory, as when everything is rebuilt. The manifest
+    /// lists these runs before the store is used; a crash before that makes them strays.
     fn flush(&mut self, number: usize, lsn: Lsn) -> Result<()> {
         let opening = self;
         let builder = RunBuilder {
@@ -522,7 +524,7 @@ impl Opening {
         let shard = &mut opening.shards[number];
         shard.freeze(lsn);
         let Some(frozen) = shard.frozen.clone() else { return Ok(()) };
-        // Not the wall clock: it has not been checked yet. A little less may have ended by this time.
+        // Not the wall clock, which has not been checked yet. At worst, slightly less has expired by this time.
         let now = Timestamp::from_millis(opening.body.time.map_or(0, |mark| mark.high));
         let next_run = &mut opening.body.next_run;
         let runs = builder.flush_memtable(
@@ -545,9 +547,9 @@ impl Opening {
 }
 
 impl Engine {
-    /// Ends the store in order. The background threads have stopped.
+    /// Closes the store in order. The background threads have stopped.
     pub(crate) fn close(&self) -> Result<()> {
-        // What is gone is neither synced nor written to, and who closes it hears so.
+        // A folder that is gone is neither synced nor written to, and the caller gets that error.
         let checked = self.check_folder_now();
         let Some(lock) = self.lock.lock().take() else { return Ok(()) };
         let closed = checked.and_then(|()| self.health.check()).and_then(|()| {

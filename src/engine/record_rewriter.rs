@@ -1,4 +1,4 @@
-//! Writing records again, many to a record: for log compaction and for repair.
+//! Rewriting records, many ids to a record: for log compaction and for repair.
 
 use crate::error::Result;
 use crate::expiry::{GenId, Version};
@@ -7,8 +7,8 @@ use crate::limits::ID_BYTES_MAX;
 use crate::wal::{AppendLevel, Log};
 use std::collections::BTreeMap;
 
-/// Bytes of ids, and of what belongs to them, that are written as one record: enough to make its frame
-/// cheap, and little beside the smallest segment.
+/// Bytes of ids and their metadata written as one record: enough to make its frame cheap, and little next to the
+/// smallest segment.
 const RECORD_BYTES: usize = 4 << 10;
 
 /// Collects copies by generation, because a record belongs to one.
@@ -55,7 +55,7 @@ impl<'a> RecordRewriter<'a> {
         self.log.append_versions(AppendLevel::Process, generation, full.iter()).map(drop)
     }
 
-    /// Writes what is left; answers how many were copied in all.
+    /// Writes what is left; returns how many were copied in total.
     pub(super) fn finish(self) -> Result<u64> {
         for (generation, rest) in self.groups.iter().filter(|(_, rest)| !rest.entries.is_empty()) {
             self.log.append_versions(AppendLevel::Process, *generation, rest.iter())?;

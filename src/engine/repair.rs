@@ -1,9 +1,9 @@
-//! Repair (I11): saves what whole records a damaged log still holds, and says what it could not save.
+//! Repair (I11): saves the whole records that a damaged log still holds, and reports what it could not save.
 //!
-//! The old log is kept beside the new one; nothing is thrown away. Steps, so that a crash in between
-//! loses nothing either: write a new log beside, move the manifest away (from here on the store does not
-//! open, and says that it wants a repair), move the old log away, move the new one in, write a manifest
-//! without runs. Opening then builds everything flushed from the log.
+//! The old log is kept beside the new one; nothing is thrown away. The steps are ordered so that a crash in between
+//! loses nothing either: write a new log beside the old one, move the manifest away (from here on the store does not
+//! open, and asks for a repair), move the old log away, move the new one in, write a manifest without runs. Opening
+//! then rebuilds everything flushed from the log.
 
 use crate::blocks;
 use crate::disk::Disk;
@@ -31,7 +31,7 @@ mod rescue;
 pub use report::{LostBytes, MissingSegment, RepairReport};
 use rescue::Rescue;
 
-/// Repairs the store in a folder that nobody has open.
+/// Repairs a store that nobody has open.
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let not = |why: &str| Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() });
     let disk = match settings.disk.hold(dir) {
@@ -44,7 +44,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let settings = &Settings { disk, ..settings.clone() };
     let disk = &*settings.disk;
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
-    // Looked at before the lock is taken: a folder that is something else is left as it is.
+    // Check before taking the lock: a folder that is something else is left as it is.
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
         name == MANIFEST || name.starts_with(OLD_LOG_DIR)
@@ -61,7 +61,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     let source = source_dir(disk, dir, found.is_some())?;
     let seeds = wal::seeds(disk, &source)?;
     let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
-    // The log is the truth: a manifest of another store is none.
+    // The log is the truth: ignore the manifest of another store.
     let manifest = found.filter(is_of_log);
     let is_aside = manifest.is_none();
     let manifest = match manifest {
@@ -84,10 +84,10 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
         segment_bytes: settings.segment_bytes,
     };
 
-    // First only look: a sound store is left alone.
+    // Read only, at first: a sound store is left alone.
     let source_config = config(source.clone());
     let mut saved_records = 0;
-    // One that is aside may speak of another log than the one that is there.
+    // A manifest set aside may describe another log than this one.
     let known = manifest.as_ref().filter(|_| !is_aside).map(ManifestBody::plan);
     let salvaged = wal::salvage(&source_config, known.as_ref(), |item| {
         saved_records += u64::from(matches!(item, Item::Version(..)));
@@ -115,13 +115,13 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     }
     report.forgotten_may_return = !report.lost.is_empty();
 
-    // Without its folder the log is an empty one, of which all segments are missing.
+    // Without its folder, the log is an empty one with all segments missing.
     disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
     let new = dir.join(NEW_LOG_DIR);
     wal::remove_segments(disk, &new)?;
     disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
     let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
-    // What is left of the log is all that is needed, as a rule, and blocks would say it once more.
+    // As a rule, what is left of the log is all that is needed, and blocks would only repeat it.
     let blocks = manifest.as_ref().filter(|_| saved_records == 0);
     let rescue = blocks.and_then(|body| Rescue::open(dir, settings, body));
     let mut written =
@@ -132,7 +132,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     set_manifest_aside(disk, dir)?;
     let old_log = swap(disk, dir, &source, &new)?;
     let body = new_body(manifest, seed, written, settings);
-    // Filters and locator files go with the next opening: no run lists them any more.
+    // The next opening removes filters and locator files: no run lists them any more.
     let sled = dir.join(SLED_DIR);
     blocks::set_aside(disk, &sled)
         .and_then(|()| blocks::empty(disk, &sled))
@@ -142,7 +142,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     Ok(report)
 }
 
-/// A manifest, if there is one that can be read.
+/// Reads a manifest; returns `None` if there is none or it is damaged.
 fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
     match disk.read(path).map(|bytes| ManifestBody::decode(path, &bytes)) {
         Ok(Ok(body)) => Ok(Some(body)),
@@ -153,21 +153,21 @@ fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
     }
 }
 
-/// The manifest that a repair has set aside before it was cut off, or one before that. Names and numbers of
-/// namespaces, the time and the number of shards are good for ever; what it says of the log is not.
+/// Returns the manifest set aside by an interrupted or earlier repair. Its namespace names and numbers, time and number
+/// of shards stay valid; what it says of the log does not.
 fn set_aside_before(disk: &dyn Disk, dir: &Path, source: &Path) -> Result<Option<ManifestBody>> {
     let aside = read_manifest(disk, &dir.join(OLD_MANIFEST))?;
     let seed = wal::find_seed(disk, source)?;
     Ok(aside.filter(|body| seed.is_none_or(|seed| seed == body.seed)))
 }
 
-/// From here until the new manifest is written the folder has none, and does not open: a manifest over a
-/// log that is not its own could take what is there for nothing.
+/// Sets the manifest aside. Until the new one is written, the folder has none and does not open: with a manifest that
+/// is not its own, existing log records could be ignored.
 fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let manifest = dir.join(MANIFEST);
     let names = list(disk, dir)?.unwrap_or_default();
     if names.contains(&PathBuf::from(MANIFEST)) {
-        // Nothing takes the place of what the next repair may need, if this one is cut off.
+        // Do not overwrite what the next repair may need if this one is interrupted.
         let is_readable = read_manifest(disk, &manifest)?.is_some();
         let aside = if is_readable || !names.contains(&PathBuf::from(OLD_MANIFEST)) {
             dir.join(OLD_MANIFEST)
@@ -179,8 +179,8 @@ fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
     disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))
 }
 
-/// What is in a folder; `None` if there is none. An error of the disk is neither: what it hides would be
-/// taken for lost.
+/// Lists a folder; returns `None` if there is none. A disk error is returned as such: what it hides would be taken for
+/// lost.
 fn list(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     match disk.list(dir) {
         Ok(names) => Ok(Some(names)),
@@ -191,8 +191,8 @@ fn list(disk: &dyn Disk, dir: &Path) -> Result<Option<Vec<PathBuf>>> {
     }
 }
 
-/// The log to save from: the log, or, after a repair that did not end, the one moved away last. A folder with a manifest is
-/// none of those: there, an older repair left what was moved away, and the claims made since are not in it.
+/// Returns the log to save from: the current one or, after an interrupted repair, the one moved away last. With a
+/// manifest it is always the current one: what an older repair moved away lacks the claims made since.
 fn source_dir(disk: &dyn Disk, dir: &Path, has_manifest: bool) -> Result<PathBuf> {
     let log = dir.join(LOG_DIR);
     if has_manifest || list(disk, &log)?.is_some_and(|names| !names.is_empty()) {
@@ -203,10 +203,10 @@ fn source_dir(disk: &dyn Disk, dir: &Path, has_manifest: bool) -> Result<PathBuf
     Ok(moved.map_or(log, |name| dir.join(name)))
 }
 
-/// What a repair has written.
+/// What a repair wrote.
 struct Rewritten {
     namespaces: Vec<NsMeta>,
-    /// Names given to those whose own are lost.
+    /// Names given to namespaces whose own are lost.
     renamed: Vec<String>,
     /// Records that only the block store still had.
     rescued: u64,
@@ -214,8 +214,8 @@ struct Rewritten {
     durable: Lsn,
 }
 
-/// Writes a new log from what is left of the old one and of the manifest. Every number of a namespace that has claims
-/// keeps a name: the next new namespace would be given the number, and the claims with it.
+/// Writes a new log from what is left of the old one and of the manifest. Every namespace number with claims keeps a
+/// name; otherwise the next new namespace would get that number, and the claims with it.
 fn rewrite(
     old: &LogConfig,
     new: LogConfig,
@@ -256,7 +256,7 @@ fn rewrite(
     rewriter.finish()?;
     let mut names: HashSet<String> = namespaces.values().map(|meta| meta.name.clone()).collect();
     for meta in listed {
-        // Two of one name would be one: what the log says is newer.
+        // Two of one name would merge, so keep what the log says: it is newer.
         if !names.contains(&meta.name) && !namespaces.contains_key(&meta.id.0) {
             names.insert(meta.name.clone());
             namespaces.insert(meta.id.0, meta.clone());
@@ -302,9 +302,8 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
     Ok(old)
 }
 
-/// A manifest without runs over a log that begins anew. It says how far that log is on disk, or damage to it
-/// before the first flush would look like a log that was never written (I11). Numbers of runs go on where they
-/// are known.
+/// Builds a manifest without runs for the new log. It records how far that log is on disk; otherwise, damage before the
+/// first flush would look like a log that was never written (I11). Run numbers continue where they are known.
 fn new_body(
     manifest: Option<ManifestBody>,
     seed: Seed,

@@ -1,7 +1,7 @@
-//! Reservations: an id is held while its effect is made, and becomes a claim when that is done.
+//! Reservations: an id is held while its effect is carried out, and becomes a claim when that is done.
 //!
-//! Nothing is in the log before `confirm`, so a crash releases everything: the event comes again and is
-//! worked on again. While an id is held, a claim of it waits and a second reservation hears so.
+//! Nothing is in the log before `confirm`, so a crash releases everything: the event comes again and is processed
+//! again. While an id is held, a claim of it waits and a second reservation gets `InProgress`.
 
 use crate::engine::Engine;
 use crate::engine::backpressure::WaitBudget;
@@ -40,16 +40,16 @@ pub(crate) struct Hold {
 #[derive(Debug, Clone, Copy)]
 struct HeldId {
     hash: IdHash,
-    /// The number in its key: of its namespace, or of the space of hashed ids.
+    /// The namespace number in its key: of its namespace, or of the space of hashed ids.
     ns: NsId,
-    /// Its end in the bytes of all ids.
+    /// Its end in `bytes`.
     end: usize,
     /// Nothing was known of it, not even an ended claim.
     is_unknown: bool,
 }
 
 impl Hold {
-    /// The first id, or nothing.
+    /// Returns the first id, or an empty slice.
     pub(crate) fn first_id(&self) -> &[u8] {
         self.ids.first().map_or(&[], |first| &self.bytes[..first.end])
     }
@@ -73,7 +73,7 @@ impl Hold {
 }
 
 impl Engine {
-    /// Reserves those ids of the batch that are neither claimed nor held.
+    /// Reserves the ids of the batch that are neither claimed nor held.
     pub(crate) fn reserve<I: AsRef<[u8]>>(
         &self,
         ns: &NsInfo,
@@ -88,7 +88,7 @@ impl Engine {
         let mut hold = Hold { holder, bytes, ids, freezes };
         let held = self.hold_all(&members, &mut hold, WaitBudget::of(wait));
         let (answers, rests_on) = held.inspect_err(|_| {
-            // After a heal, ids may be held already.
+            // If a heal came before the failure, some ids are already held.
             self.release(&hold);
         })?;
         for (member, answer) in members.iter().zip(&answers) {
@@ -114,7 +114,7 @@ impl Engine {
                 hold.freezes = locked.freezes();
             }
             let now = self.time.now();
-            // After a heal it goes on within a group, for which nothing was asked ahead.
+            // After a heal the loop resumes within a group, for which nothing was prefetched.
             let mut runs = [0; GROUP];
             for (n, member) in members.iter().enumerate().skip(answers.len()) {
                 if n % GROUP == 0 {
@@ -152,8 +152,8 @@ impl Engine {
         }
     }
 
-    /// Makes claims of all held ids, as one record, and lets others look again. After an error the ids
-    /// are still held.
+    /// Turns all held ids into claims, as one record, and wakes waiters. If the record is not written, the ids stay
+    /// held.
     pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
         self.health.check()?;
         let members = hold.members(self);
@@ -211,7 +211,7 @@ impl Engine {
         self.await_durable(spec.durability, Some(RestsOn::own(lsn)))
     }
 
-    /// Gives the ids back without a claim. Harmless after `confirm`.
+    /// Releases the ids without a claim. Harmless after `confirm`.
     pub(crate) fn release(&self, hold: &Hold) {
         let members = hold.members(self);
         for member in &members {

@@ -1,4 +1,4 @@
-//! Building runs: from a frozen memtable, or from runs that are merged.
+//! Building runs, from a frozen memtable or from runs being merged.
 
 use crate::blocks::BlockStore;
 use crate::disk::Disk;
@@ -15,7 +15,7 @@ use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What building a run needs; exists before there is an engine, because opening may have to rebuild.
+/// What building a run needs. Exists before the engine does, because opening may have to rebuild.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunBuilder<'a> {
     pub(super) blocks: &'a dyn BlockStore,
@@ -24,13 +24,13 @@ pub(super) struct RunBuilder<'a> {
     pub(super) disk: &'a dyn Disk,
     pub(super) dir: &'a Path,
     pub(super) locators: &'a LocatorFiles,
-    /// Runs of fewer ids get no locator file.
+    /// Runs with fewer ids get no locator file.
     pub(super) locator_ids_min: u64,
-    /// Bytes of blocks of one run to hand over to the cache.
+    /// Bytes of each run's blocks to keep for the cache.
     pub(super) keep_bytes: usize,
 }
 
-/// What a run will be, before it is built.
+/// The parameters of a run to be built.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RunPlan {
     pub(super) id: u64,
@@ -41,8 +41,8 @@ pub(super) struct RunPlan {
 }
 
 impl RunBuilder<'_> {
-    /// Writes the blocks of a run, and its filter in the same pass: they cannot differ (I2). What has
-    /// ended by `now` is left out.
+    /// Writes the blocks of a run and its filter in the same pass, so they cannot differ (I2). Leaves out what is spent
+    /// by `now`.
     pub(super) fn build(
         &self,
         plan: RunPlan,
@@ -84,7 +84,7 @@ impl RunBuilder<'_> {
         });
         let filter = filter.finish();
         let owner = FilterOwner { store: self.hasher.tag(), run: id };
-        // A shortcut only: without its file the filter is built again at the next open.
+        // Only a shortcut: without its file, the filter is rebuilt at the next opening.
         if let Err(error) = filters::save(self.disk, self.dir, owner, &filter) {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
@@ -92,7 +92,7 @@ impl RunBuilder<'_> {
         Ok(BuiltRun { run, kept })
     }
 
-    /// Flushes a memtable into one run for each generation in it. `begin` gives a run its number.
+    /// Flushes a memtable into one run per generation. `begin` assigns a run its number.
     pub(super) fn flush_memtable(
         &self,
         shard: usize,
@@ -101,7 +101,7 @@ impl RunBuilder<'_> {
         scratch: &mut MergeScratch,
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {
-        // Neighbours mostly share a generation: look for another group only when it changes.
+        // Neighbours mostly share a generation: look up the group only when it changes.
         let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
         let mut current = (GenId::FOREVER, RunSize::default(), u32::MAX);
         for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
@@ -125,7 +125,7 @@ impl RunBuilder<'_> {
     }
 }
 
-/// A shortcut only: a run without it is read from the block store.
+/// Logs that a run has no locator file. Only a shortcut: without it, the run is read from the block store.
 fn without_locators(run: u64, error: &Error) {
     tracing::warn!(%error, run, "a locator file was not written");
 }

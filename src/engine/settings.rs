@@ -1,4 +1,4 @@
-//! Settings: plain, checkable numbers, apart from the components (disk, clock) that come with them.
+//! Settings: plain, checkable values, plus the components (disk, clock) that come with them.
 
 use crate::blocks::MemoryBlocks;
 use crate::disk::{Disk, RealDisk};
@@ -16,7 +16,7 @@ pub(crate) struct Settings {
     pub(crate) ttl: Ttl,
     pub(crate) sliding: bool,
     pub(crate) durability: Durability,
-    /// `None`: as the store has it, or the default for a new one.
+    /// `None`: as stored, or the default for a new store.
     pub(crate) shards: Option<usize>,
     pub(crate) memory_budget: usize,
     pub(crate) flush_interval: Duration,
@@ -29,13 +29,13 @@ pub(crate) struct Settings {
     pub(crate) disk: Arc<dyn Disk>,
     /// For tests: small segments roll often.
     pub(crate) segment_bytes: u32,
-    /// For tests: a store whose hashes are the same in every run.
+    /// For tests: a fixed seed, so that hashes are the same in every run.
     pub(crate) seed: Option<[u8; 16]>,
-    /// For tests: no threads; the test calls what they would do.
+    /// For tests: `false` starts no background work; the test runs it.
     pub(crate) background: bool,
-    /// For tests: the bound of one memtable, below what the memory budget allows.
+    /// For tests: the bound of one memtable, instead of its share of the memory budget.
     pub(crate) memtable_bytes: Option<usize>,
-    /// For tests: runs of fewer ids get no locator file.
+    /// For tests: runs with fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
     /// For tests on a simulated disk: blocks that outlive the store.
     pub(crate) block_memory: Option<MemoryBlocks>,
@@ -93,7 +93,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Smaller segments where the disk is small or nearly full, unless a size was asked for.
+    /// Picks smaller segments if the disk is small or nearly full, unless a size was set.
     pub(crate) fn fit_segments(&mut self, free: Option<u64>) {
         if let Some(free) = free
             && self.segment_bytes == limits::SEGMENT_BYTES
@@ -104,32 +104,32 @@ impl Settings {
         }
     }
 
-    /// Bytes of one shard's memtable. Two may exist per shard, one filled and one flushed, and together
-    /// they get three tenths of the budget.
+    /// Returns the bytes of one shard's memtable. A shard may have two, one filling and one being flushed; all together
+    /// get three tenths of the budget.
     pub(crate) fn memtable_bytes(&self, shards: usize) -> usize {
         let fair = (self.memory_budget / 20 * 3 / shards).clamp(32 << 10, 2 << 30);
         self.memtable_bytes.unwrap_or(fair)
     }
 
-    /// Bytes of one shard's block cache: together half. It saves more than sled's own, which it spares the
-    /// reading of sixteen blocks for one.
+    /// Returns the bytes of one shard's block cache; all together get half the budget. It saves more than sled's own
+    /// cache: a hit spares sled the reading of sixteen blocks for one.
     pub(crate) fn block_cache_bytes(&self, shards: usize) -> usize {
         self.memory_budget / 2 / shards
     }
 
-    /// sled runs well past its cache capacity, so it is told a twentieth. What is left of the budget goes
-    /// to the mapped segments of the log and to the buffers of flushing and merging.
+    /// Returns sled's cache capacity. sled runs well past it, so it gets a twentieth. The rest of the budget goes to
+    /// the mapped segments of the log and to flush and merge buffers.
     pub(crate) fn sled_cache_bytes(&self) -> u64 {
         self.memory_budget as u64 / 20
     }
 
-    /// How many segments may hold unflushed records before they are flushed for the sake of a quick open.
+    /// Returns how many segments may hold unflushed records before they are flushed to keep opening fast.
     pub(crate) fn replay_segments_max(&self) -> u32 {
         let segments = self.memory_budget as u64 / u64::from(self.segment_bytes);
         u32::try_from(segments).unwrap_or(u32::MAX).max(4)
     }
 
-    /// Entries that healing collects in one pass over the log.
+    /// Returns how many entries healing collects in one pass over the log.
     pub(crate) fn heal_ids_max(&self) -> u64 {
         (self.memory_budget as u64 / 64).max(1 << 20)
     }

@@ -1,4 +1,4 @@
-//! What a store says of itself.
+//! What a store reports about itself.
 
 use crate::engine::Engine;
 use crate::metrics::Counter;
@@ -23,30 +23,30 @@ pub(super) struct Counters {
     pub(super) rebuilds: Counter,
 }
 
-/// Answers of one namespace since the store was opened.
+/// Claim counts of one namespace since the store was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NamespaceStats {
-    /// Its name; `default` is the one that calls on the store itself work in.
+    /// Its name; `default` is the one used by calls on the store itself.
     pub name: String,
-    /// Claims that were a first.
+    /// Claims that were first seen.
     pub first_seen: u64,
-    /// Claims that were a duplicate.
+    /// Claims that were duplicates.
     pub duplicates: u64,
 }
 
-/// A picture of an open store: sizes now, and counters since it was opened.
+/// A snapshot of an open store: current sizes, and counters since it was opened.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Claims that were a first.
+    /// Claims that were first seen.
     pub first_seen: u64,
-    /// Claims that were a duplicate.
+    /// Claims that were duplicates.
     pub duplicates: u64,
     /// The same for each namespace.
     pub namespaces: Vec<NamespaceStats>,
     /// Ids in memory, not flushed yet (live or not, tombstones included).
     pub ids_unflushed: u64,
-    /// Entries in flushed runs (live or not; an id that was extended may count twice).
+    /// Entries in flushed runs (live or not; an extended id may count twice).
     pub ids_flushed: u64,
     /// Ids reserved and neither confirmed nor released.
     pub ids_reserved: u64,
@@ -56,27 +56,27 @@ pub struct Stats {
     pub runs: u64,
     /// Generations with flushed ids.
     pub generations: u64,
-    /// Bytes of memory of unflushed ids.
+    /// Memory used by unflushed ids, in bytes.
     pub memory_unflushed_bytes: u64,
-    /// Bytes of memory of blocks kept for the next duplicate.
+    /// Memory used by cached blocks, in bytes.
     pub memory_block_bytes: u64,
-    /// Bytes of memory of filters, and of what leads into the locator files beside them.
+    /// Memory used by filters and by the in-memory part of locator files, in bytes.
     pub memory_filter_bytes: u64,
-    /// Segments of the log.
+    /// Log segments.
     pub log_segments: u64,
-    /// Bytes written in the log.
+    /// Bytes written to the log.
     pub log_bytes: u64,
-    /// Bytes of the log's files, preallocated room included.
+    /// Size of the log's files, preallocated space included, in bytes.
     pub log_file_bytes: u64,
-    /// Bytes of the sled folder, as sled counts them.
+    /// Size of the sled folder as sled counts it, in bytes.
     pub sled_bytes: u64,
-    /// Filters asked by claims.
+    /// Filters probed by claims.
     pub filter_probes: u64,
     /// Blocks read, in memory or from the block store, because a filter said "maybe".
     pub block_reads: u64,
-    /// Times that a locator file and the log answered instead, because the block was not in memory.
+    /// Times a locator file and the log were read instead, because the block was not in memory.
     pub log_reads: u64,
-    /// Either of these in vain: what the filters cost.
+    /// Reads of either kind that found nothing: the cost of the filters.
     pub filter_false_positives: u64,
     /// Syncs of the log.
     pub log_syncs: u64,
@@ -84,36 +84,36 @@ pub struct Stats {
     pub runs_flushed: u64,
     /// Merges of runs.
     pub merges: u64,
-    /// Entries that went with their generation.
+    /// Entries dropped with their generation.
     pub ids_expired: u64,
-    /// Runs that went with their generation.
+    /// Runs dropped with their generation.
     pub runs_expired: u64,
     /// Log segments removed.
     pub segments_removed: u64,
-    /// Records written again at the tail so that a segment could go.
+    /// Records copied to the tail so that a segment could be removed.
     pub ids_rewritten: u64,
     /// Claims that had to wait for a flush.
     pub waits_for_flush: u64,
-    /// Times that blocks were built again from the log.
+    /// Times blocks were rebuilt from the log.
     pub heals: u64,
-    /// Blocks built again from the log.
+    /// Blocks rebuilt from the log.
     pub blocks_healed: u64,
-    /// Background steps that failed and were tried again.
+    /// Background steps that failed and were retried.
     pub background_failures: u64,
     /// Records read from the log when the store was opened.
     pub replayed_records: u64,
-    /// Bytes of a torn tail that were cut when the store was opened.
+    /// Bytes of a torn tail cut off when the store was opened.
     pub cut_bytes: u64,
-    /// Whether opening had to build everything again from the log: 0 or 1.
+    /// Whether opening had to rebuild everything from the log: 0 or 1.
     pub rebuilds: u64,
-    /// Forward jumps of the wall clock that were not believed at once (I5).
+    /// Forward jumps of the wall clock that were not followed at once (I5).
     pub clock_jumps: u64,
-    /// How far the wall clock is ahead of the engine's time, in milliseconds, while it is not believed.
+    /// How far the wall clock is ahead of the engine's time while a jump is not followed, in milliseconds.
     pub clock_held_ms: u64,
 }
 
 impl Engine {
-    /// Takes the picture. Each shard's lock is held for a moment.
+    /// Takes a snapshot. Each shard's lock is held briefly.
     pub(crate) fn stats(&self) -> Stats {
         let mut unflushed = (0, 0);
         let (mut filters, mut cached) = (0, 0);
@@ -210,7 +210,7 @@ impl fmt::Display for Stats {
     }
 }
 
-/// A number of segments, for people.
+/// Formats a number of segments for people.
 pub(super) fn segments(count: u64) -> String {
     format!("{count} segment{}", if count == 1 { "" } else { "s" })
 }

@@ -1,5 +1,5 @@
-//! Expiry: a generation dies whole. Its runs leave the shards, and their filters and blocks go, without a
-//! look at any id. Answers do not depend on it (I4): a dead claim is dead before it is swept.
+//! Expiry: a generation dies as a whole. Its runs leave the shards, and their filters and blocks are removed without
+//! reading any id. Answers do not depend on it (I4): a claim ends at its deadline, swept or not.
 
 use crate::engine::Engine;
 use crate::engine::catalog::filters;
@@ -8,7 +8,7 @@ use crate::run::RunMeta;
 use crate::sync::Arc;
 
 impl Engine {
-    /// Drops runs of which nothing is live. Answers whether there was one.
+    /// Drops runs in which nothing is live. Returns whether there was one.
     pub(crate) fn sweep(&self) -> Result<bool> {
         let _structure = self.compaction_lock.lock();
         let now = self.time.now();
@@ -35,8 +35,8 @@ impl Engine {
         Ok(true)
     }
 
-    /// Freezes memtables of which most has ended, and all of them when opening would have to replay
-    /// much: flushing leaves out what has ended.
+    /// Freezes memtables that are mostly expired, and all of them if opening would have to replay much: flushing leaves
+    /// out what has expired.
     pub(crate) fn freeze_stale(&self) {
         let now = self.time.now();
         let first = self.manifest.lock().body.first_segment();
@@ -53,7 +53,7 @@ impl Engine {
         }
     }
 
-    /// Hands over runs that no shard uses any more.
+    /// Queues runs that no shard uses any more for removal.
     pub(super) fn mark_obsolete(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
         self.obsolete.lock().extend(runs);
     }
@@ -81,8 +81,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes what the manifest says is obsolete and nobody in this process knows: leftovers of a crash
-    /// or of a failed flush.
+    /// Removes runs that the manifest lists as obsolete and nobody in this process knows: leftovers of a crash or of a
+    /// failed flush.
     pub(crate) fn bury_leftovers(&self) -> Result<()> {
         let known: Vec<u64> = self.obsolete.lock().iter().map(|meta| meta.id).collect();
         let leftovers: Vec<(u64, u32)> = {

@@ -1,6 +1,6 @@
-//! Background work: one job flushes, one merges, expires and compacts, one serves the log. The stores of a process share
-//! the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with the store, is looked at again
-//! after a pause even if nobody rings (I12), and turns a panic into a stopped store (I7).
+//! Background work: one job flushes, one merges, expires and compacts, one serves the log. The stores of a process
+//! share the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with its store, runs again
+//! after a pause even if nobody signals (I12), and turns a panic into a stopped store (I7).
 
 use crate::blocks::{self, BlockResult};
 use crate::engine::Engine;
@@ -11,23 +11,23 @@ use std::ffi::CStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
-/// How long after a failed attempt (a full disk, a failing block store) the next one is made.
+/// Delay before retrying a failed attempt (a full disk, a failing block store).
 const RETRY: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(200);
 
-/// A piece of background work.
+/// A background job.
 struct Job {
-    /// Of the thread, while it does this.
+    /// Name of the thread while it runs this job.
     name: &'static CStr,
-    /// Rung when there is something to do.
+    /// Raised when there is work.
     signal: fn(&Engine) -> &Signal,
-    /// After which it is looked at again.
+    /// Delay before it runs again without a signal.
     pause: Duration,
     step: fn(&Engine) -> Result<()>,
 }
 
 impl Job {
-    /// Does one step; answers when the next is due, `None` for never again.
+    /// Runs one step; returns when the next is due, `None` for never again.
     fn step(&self, engine: &Engine) -> Option<Duration> {
         let reopened = engine.reopened.load(Ordering::Acquire);
         match catch_unwind(AssertUnwindSafe(|| (self.step)(engine))) {
@@ -58,7 +58,7 @@ impl Threads {
         if engine.settings.background
             && let Err(error) = threads.start_all()
         {
-            // Those that did start would keep the store, and its lock.
+            // Stop those that did start: they would keep the store and its lock.
             threads.stop();
             return Err(error);
         }
@@ -94,9 +94,9 @@ impl Threads {
         })
     }
 
-    /// Ends all jobs after their current step.
+    /// Stops all jobs after their current step.
     pub(crate) fn stop(&self) {
-        // The lock is held until all have ended: who closes at the same time waits for that, too.
+        // Hold the lock until all have ended, so that a concurrent close waits for that, too.
         let mut running = self.running.lock();
         running.iter().for_each(Running::ask_to_stop);
         running.drain(..).for_each(Running::stop);
@@ -136,7 +136,7 @@ mod pooled {
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 use threaded::Running;
 
-/// Under a schedule explorer, which starts afresh each time, every job has a thread of its own.
+/// Under a schedule explorer, which starts afresh each time, every job has its own thread.
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 mod threaded {
     use super::{Arc, Engine, Job, Signal};
@@ -185,7 +185,7 @@ impl Engine {
         loop {
             let flushed = self.flush_frozen();
             if self.flush_failure.note(&flushed) {
-                // Those who wait for room in memory hear why there is none now, not at their deadline.
+                // Tell callers waiting for memtable space the cause now, not at their deadline.
                 self.wake_waiters();
             }
             if !flushed? {
@@ -202,9 +202,9 @@ impl Engine {
 
     fn log_step(&self) -> Result<()> {
         self.check_folder()?;
-        // First what `Buffered` promises (I6): on a full disk there is no spare to be had, again and again.
+        // First do what `Buffered` promises (I6): on a full disk, preparing a spare fails again and again.
         self.log.flush()?;
-        // A store that nobody writes to needs no next segment: it is a descriptor and 16 MiB.
+        // A store that nobody writes to needs no spare segment: it costs a descriptor and 16 MiB.
         if !self.log.is_written_to() {
             return self.log.sync_full();
         }
@@ -216,7 +216,7 @@ impl Engine {
         self.log.sync_full()
     }
 
-    /// One round of what keeps a store small. Answers whether something was done.
+    /// Runs one round of maintenance. Returns whether anything was swept, merged or compacted.
     pub(crate) fn maintain(&self) -> Result<bool> {
         if self.health.check().is_err() {
             return Ok(false);
@@ -231,8 +231,8 @@ impl Engine {
         Ok(swept || merged || compacted)
     }
 
-    /// Writes the time down when the last manifest tells of one that is long past (I5). Records tell it,
-    /// too, but a store may only be asked, and a jump of the clock may have been followed meanwhile.
+    /// Writes a manifest if the time in the last one is long past (I5). Records tell the time, too, but a store may
+    /// only be read, and a clock jump may have been followed meanwhile.
     fn mark_time(&self) -> Result<()> {
         let marked = self.manifest.lock().body.time.map_or(0, |mark| mark.high);
         if self.time.now().as_millis() - marked > limits::TIME_MARK_MS_MAX {
@@ -241,37 +241,37 @@ impl Engine {
         Ok(())
     }
 
-    /// For stores without threads: all that they would do, until nothing is left.
+    /// Runs all background work until none is left, for stores without threads.
     pub(crate) fn run_background(&self) -> Result<()> {
         self.log_step()?;
         loop {
             self.flush_step()?;
-            // Its last step may have frozen something.
+            // The last maintenance step may have frozen something.
             if !self.maintain()? && !self.flush_frozen()? {
                 return Ok(());
             }
         }
     }
 
-    /// Background work failed. Nothing is lost by it, and it is tried again; a block store that fails
-    /// stays so until it is opened again, so that is done here. `reopened` was read before the work began.
+    /// Handles failed background work. Nothing is lost, and it will be retried; a block store that failed stays so
+    /// until it is reopened, so that is done here. `reopened` was read before the work began.
     fn note_trouble(&self, error: &Error, reopened: u64) {
         if self.health.check().is_err() {
-            // Who waits for this work waits in vain.
+            // Callers waiting for this work wait in vain: wake them.
             return self.wake_waiters();
         }
         tracing::warn!(%error, "background work failed and will be tried again");
         self.counters.background_failures.add(1);
         if blocks::is_block_fault(error) {
             let _healing = self.healing.lock();
-            // Another job may have met the same fault. To open it once more would close it under whoever uses it.
+            // Another job may have met the same fault. Reopening once more would close the block store under its users.
             if self.reopened.load(Ordering::Acquire) == reopened {
                 self.reopen_blocks().ok();
             }
         }
     }
 
-    /// Opens the block store again. The caller holds the lock on healing.
+    /// Reopens the block store. The caller holds the `healing` lock.
     pub(super) fn reopen_blocks(&self) -> BlockResult<()> {
         self.blocks.reopen()?;
         self.reopened.fetch_add(1, Ordering::AcqRel);
@@ -287,7 +287,8 @@ mod tests {
     use crate::engine::{Settings, open};
     use std::path::Path;
 
-    /// The second job would close it under the first, whose next attempt then fails, too, and is told to callers.
+    /// A second reopen would close the block store under the first job, whose next attempt would then fail, too, and be
+    /// reported to callers.
     #[test]
     fn i12_a_fault_that_two_jobs_meet_opens_the_block_store_once() {
         let disk = Arc::new(SimDisk::new());

@@ -16,14 +16,14 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-/// A live claim as it is exported.
+/// A live claim as exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExportEntry<'a> {
     /// Name of the namespace.
     pub namespace: &'a str,
     /// The id, byte for byte.
     pub id: &'a [u8],
-    /// Whether the id was above the limit, and `id` is its BLAKE3 hash.
+    /// Whether the id exceeded the length limit, so that `id` is its BLAKE3 hash.
     pub is_hash: bool,
     /// When it was claimed.
     pub first_seen: Timestamp,
@@ -31,13 +31,13 @@ pub struct ExportEntry<'a> {
     pub deadline: Timestamp,
 }
 
-/// A claim to be imported.
+/// A claim to import.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ImportEntry {
     /// The id, byte for byte.
     pub id: Vec<u8>,
-    /// Whether `id` is the BLAKE3 hash of an id above the limit, as an export tells it.
+    /// Whether `id` is the BLAKE3 hash of an id above the limit, as in an export.
     pub is_hash: bool,
     /// When it was claimed. A time in the future counts as now.
     pub first_seen: Timestamp,
@@ -46,13 +46,13 @@ pub struct ImportEntry {
 }
 
 impl ImportEntry {
-    /// A claim of an id as it is; `deadline` is [`Timestamp::NEVER`] if it does not end.
+    /// Creates a claim of an id as it is; `deadline` is [`Timestamp::NEVER`] if it does not end.
     #[must_use]
     pub fn new(id: impl Into<Vec<u8>>, first_seen: Timestamp, deadline: Timestamp) -> Self {
         Self { id: id.into(), is_hash: false, first_seen, deadline }
     }
 
-    /// The same, of an id above the limit of which only the BLAKE3 hash is known: 32 bytes.
+    /// Marks `id` as the 32-byte BLAKE3 hash of an id above the limit, the id itself being unknown.
     #[must_use]
     pub fn hashed(self) -> Self {
         Self { is_hash: true, ..self }
@@ -60,8 +60,8 @@ impl ImportEntry {
 }
 
 impl Engine {
-    /// Hands every live claim to `visit`, in no order that means anything. No lock is held while `visit`
-    /// runs (I9); claims made meanwhile may or may not be seen.
+    /// Passes every live claim to `visit`, in no meaningful order. No lock is held while `visit` runs (I9); claims made
+    /// meanwhile may or may not be seen.
     pub(crate) fn export(
         &self,
         mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
@@ -99,7 +99,7 @@ impl Engine {
         Ok(exported)
     }
 
-    /// Forgets every id of a namespace, one by one; answers how many had a live claim.
+    /// Forgets every id of a namespace, one by one; returns how many had a live claim.
     pub(crate) fn forget_all(&self, ns: &NsInfo, spec: ClaimSpec) -> Result<u64> {
         // One sync for all of them is enough.
         let durability = match spec.durability {
@@ -110,7 +110,7 @@ impl Engine {
         let (mut forgotten, mut failed) = (0, None);
         let visited = self.export(|entry| {
             if entry.namespace == ns.name {
-                // An id above the limit is told as its hash, and so it is stored.
+                // An id above the limit is exported as its hash, which is how it is stored.
                 let key = if entry.is_hash {
                     Key::of_digest(ns.id, entry.id)
                 } else {
@@ -136,7 +136,7 @@ impl Engine {
         Ok(forgotten)
     }
 
-    /// Enters claims that are not live here; answers how many. What has ended already is left out.
+    /// Imports the claims of ids that are not live here; returns how many. Claims that have ended are left out.
     pub(crate) fn import(
         &self,
         ns: &NsInfo,
@@ -159,12 +159,12 @@ impl Engine {
             added += u64::from(new);
             last = last.max(lsn);
         }
-        // What was live here already counts as imported, so it is as safe as the rest (I6).
+        // What was live here already counts as imported, so it must be as safe as the rest (I6).
         self.await_durable(durability, last.map(RestsOn::others))?;
         Ok(added)
     }
 
-    /// Answers whether the claim is new here, and the location of its record unless that is on disk.
+    /// Imports one claim. Returns whether it is new here, and the location of its record unless that is on disk.
     fn import_one(
         &self,
         key: Key<'_>,
@@ -182,7 +182,7 @@ impl Engine {
         Ok((is_new, rests_on.map(|rests_on| rests_on.lsn)))
     }
 
-    /// What is live here stays; what has ended is left out.
+    /// Decides an import: what is live here stays, and what has ended is left out.
     fn decide_import(known: Option<&Known>, now: Timestamp, entry: &ImportEntry) -> Decision<bool> {
         if let Some(known) = known
             && known.version.is_live(now)
@@ -192,7 +192,7 @@ impl Engine {
         if entry.deadline <= now {
             return Decision::Answer(false, None);
         }
-        // Not before an earlier, ended claim or a tombstone: it would not count against them.
+        // Not before an earlier, ended claim or a tombstone: the import would rank below it.
         let first_seen = entry.first_seen.min(now);
         let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen));
         let version = Version {

@@ -1,4 +1,4 @@
-//! The integrity check: reads everything once and holds log, blocks and filters against each other.
+//! The integrity check: reads everything once and checks log, blocks and filters against each other.
 
 use crate::engine::Engine;
 use crate::engine::stats::segments;
@@ -10,7 +10,7 @@ use crate::wal::Item;
 use serde::Serialize;
 use std::fmt;
 
-/// What an integrity check has seen.
+/// What an integrity check found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[non_exhaustive]
 pub struct VerifyReport {
@@ -24,12 +24,12 @@ pub struct VerifyReport {
     pub blocks: u64,
     /// Entries read in blocks.
     pub block_entries: u64,
-    /// What is wrong, for people. Empty: the store is sound.
+    /// What is wrong, for people. Empty if the store is sound.
     pub problems: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether nothing is wrong.
+    /// Returns whether nothing is wrong.
     pub fn is_sound(&self) -> bool {
         self.problems.is_empty()
     }
@@ -48,7 +48,7 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Problems listed by name; the rest is only counted.
+/// At most this many problems are listed; further ones are dropped.
 const PROBLEMS_MAX: usize = 100;
 
 impl VerifyReport {
@@ -60,11 +60,11 @@ impl VerifyReport {
 }
 
 impl Engine {
-    /// Reads the whole store. Claims go on meanwhile. Changes nothing and heals nothing.
+    /// Reads the whole store while claims go on. Changes nothing and heals nothing.
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
         self.health.check()?;
         let mut report = VerifyReport::default();
-        // Runs must not be replaced while they are read.
+        // Keep runs from being replaced while they are read.
         let _structure = self.compaction_lock.lock();
         for cell in &self.shards {
             let runs = cell.shard.lock().runs.clone();
@@ -83,7 +83,7 @@ impl Engine {
         Ok(report)
     }
 
-    /// Every block is there and whole, every id is where its hash says, and its filter knows it (I2).
+    /// Checks that every block is there and whole, every id is where its hash says, and the filter covers it (I2).
     fn verify_run(&self, run: &RunHandle, report: &mut VerifyReport) {
         report.runs += 1;
         let meta = &run.meta;
@@ -106,7 +106,7 @@ impl Engine {
             if let Err(fault) = read {
                 report.problem(format!("{name}: {} (heals at the next read)", fault.what));
             }
-            // A healed block holds more than the run had. That is sound where the rest stands elsewhere too.
+            // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too.
             uncovered.retain(|(hash, ns, id, version)| {
                 let key = Key { ns: *ns, id };
                 let mut shard = self.cell(*hash).shard.lock();
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Every record passes its checksum, and no record says more than what the store would answer.
+    /// Checks that every record passes its checksum and that none says more than the store would answer.
     fn verify_segment(&self, number: u32, report: &mut VerifyReport) -> Result<()> {
         let now = self.time.now();
         self.log.scan(number, |_, item| {
@@ -134,14 +134,14 @@ impl Engine {
                 return Ok(());
             }
             let hash = self.hash(key);
-            // Of the blocks: that what is in the log is in the log needs no check.
+            // Look in the blocks only: comparing the log with itself proves nothing.
             let in_blocks = RunAccess { in_log: None, ..self.run_access() };
             let found = self.cell(hash).shard.lock().lookup(key, hash, in_blocks);
             match found {
                 Lookup::Known(known) if known.version.join(version) == known.version => {}
-                // Reported with its run already.
+                // Already reported with its run.
                 Lookup::Damaged(..) => {}
-                // Ended since: flushing leaves such out, and expiry drops them.
+                // Expired since: flushing leaves such records out, and expiry drops them.
                 Lookup::Known(_) | Lookup::Unknown if version.is_spent(self.time.now()) => {}
                 Lookup::Known(_) | Lookup::Unknown => {
                     report.problem(format!("a record in segment {number} is not in the set"));

@@ -1,19 +1,18 @@
-//! Generations: claims grouped by when they end, so that a group can be dropped whole.
+//! Generations: claims grouped by when they end, so that a whole group can be dropped at once.
 
 use crate::expiry::{Liveness, liveness};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// How many generations a ttl is cut into (log2). A generation is dropped when its last claim ends, so
-/// space comes back at most one generation late: a quarter of the ttl at worst, because widths are
-/// powers of two.
+/// How many generations a ttl is split into (log2). A generation is dropped when its last claim ends, so space is
+/// reclaimed at most one generation late: a quarter of the ttl at worst, because widths are powers of two.
 const SLICES_LOG2: u32 = 3;
 
-/// Shortest generation in milliseconds (log2), so that a ttl of 10 ms does not make a run per millisecond.
+/// Shortest generation in milliseconds (log2), so that a ttl of 10 ms does not create a run per millisecond.
 const WIDTH_LOG2_MIN: u32 = 10;
 
-/// How long a generation is, as a power of two of milliseconds. Follows from the ttl, so claims with
-/// short and long ttl never share a generation and the long ones never pin the space of the short.
+/// The length of a generation, as a power of two in milliseconds. It follows from the ttl, so claims with short and
+/// long ttls never share a generation, and long ones never pin the space of short ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct Class(pub(crate) u8);
 
@@ -21,20 +20,20 @@ impl Class {
     /// The class of claims that never end.
     pub(crate) const FOREVER: Self = Self(u8::MAX);
 
-    /// The class with generations twice as long; the widest is the one that never ends.
+    /// Returns the class with generations twice as long; the widest is the one that never ends.
     pub(crate) fn wider(self) -> Self {
         if self.0 < 63 { Self(self.0 + 1) } else { Self::FOREVER }
     }
 
-    /// The class of claims that live for `ttl_ms`.
+    /// Returns the class of claims that live for `ttl_ms`.
     pub(crate) fn of_ttl(ttl_ms: u64) -> Self {
         let ttl_log2 = u64::BITS - ttl_ms.saturating_sub(1).leading_zeros();
         Self(ttl_log2.saturating_sub(SLICES_LOG2).max(WIDTH_LOG2_MIN) as u8)
     }
 }
 
-/// A group of claims that is dropped when its last one has ended: those of one class with a deadline in
-/// `(end - width, end]`.
+/// A group of claims that is dropped when the last one has ended: those of one class with a deadline in `(end -
+/// width, end]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct GenId {
     class: Class,
@@ -48,7 +47,7 @@ impl GenId {
 
     #[inline]
     pub(crate) fn of(class: Class, deadline: Timestamp) -> Self {
-        // A class beyond 63 cannot come from a ttl; treating it as "never dies" keeps data (I11).
+        // No ttl gives a class beyond 63; treat it as "never ends", which keeps the data (I11).
         if deadline == Timestamp::NEVER || class.0 > 63 {
             return Self::FOREVER;
         }
@@ -57,7 +56,7 @@ impl GenId {
         Self { class, slot: (ms >> class.0) + u64::from(ms & width_mask != 0) }
     }
 
-    /// The moment from which nothing in it is live.
+    /// Returns the time from which nothing in it is live.
     pub(crate) fn end(self) -> Timestamp {
         if self.class.0 > 63 || self.slot > u64::MAX >> self.class.0 {
             return Timestamp::NEVER;

@@ -1,4 +1,4 @@
-//! Expiry: when a claim ends (I4), which of two records of one id counts, and which claims end together.
+//! Expiry: when a claim ends (I4), which of two records of an id counts, and which claims end together.
 
 mod generation;
 mod tally;
@@ -10,16 +10,16 @@ pub(crate) use version::Version;
 
 use crate::time::Timestamp;
 
-/// What the clock says of a claim.
+/// Whether a claim has ended by the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Liveness {
-    /// The claim stands: the same id is a duplicate.
+    /// The claim is live: the same id is a duplicate.
     Live,
-    /// The claim has ended: the same id is seen for the first time again.
+    /// The claim has ended: the same id is first seen again.
     Expired,
 }
 
-/// A claim is live while `now < deadline` (I4). Whether it was swept already does not matter.
+/// A claim is live while `now < deadline` (I4), whether or not it was swept.
 #[inline]
 pub(crate) fn liveness(deadline: Timestamp, now: Timestamp) -> Liveness {
     if now < deadline { Liveness::Live } else { Liveness::Expired }

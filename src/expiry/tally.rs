@@ -1,17 +1,17 @@
-//! Sums by generation: how much of something has ended, without looking at it.
+//! Sums by generation: how much of something has ended, without scanning it.
 
 use crate::expiry::{GenId, Liveness};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// A sum for each generation.
+/// One sum per generation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub(crate) struct Tally {
     sums: Vec<(GenId, u64)>,
 }
 
 impl Tally {
-    /// Claims that follow each other share a generation, so the one added to last is looked at first.
+    /// Adds to the sum of a generation. Consecutive claims mostly share one, so check the last one used first.
     #[inline]
     pub(crate) fn add(&mut self, generation: GenId, n: u64) {
         match self.sums.last_mut() {
@@ -32,20 +32,20 @@ impl Tally {
         }
     }
 
-    /// Takes back what was added.
+    /// Subtracts what was added.
     pub(crate) fn take(&mut self, generation: GenId, n: u64) {
         if let Some((_, sum)) = self.sums.iter_mut().find(|(g, _)| *g == generation) {
             *sum = sum.saturating_sub(n);
         }
     }
 
-    /// The sum over generations in which something may still be live.
+    /// Returns the sum over generations in which something may still be live.
     pub(crate) fn live(&self, now: Timestamp) -> u64 {
         let live = self.sums.iter().filter(|(g, _)| g.liveness(now) == Liveness::Live);
         live.map(|(_, n)| n).sum()
     }
 
-    /// The sum over generations that have ended.
+    /// Returns the sum over generations that have ended.
     pub(crate) fn dead(&self, now: Timestamp) -> u64 {
         self.sums.iter().map(|(_, n)| n).sum::<u64>() - self.live(now)
     }

@@ -1,69 +1,67 @@
-//! One record of one id, and the order that decides which record of it counts.
+//! A record of an id, and the order that decides which record of the id counts.
 //!
-//! Several records of an id may exist at once: an expired claim not yet swept and its successor, a claim
-//! and its extension, copies made by log compaction, a tombstone. Which one counts must not depend on
-//! where or in which order they are found, because runs are merged, healed and replayed in any order. So
-//! records of one id form a join semilattice: [`Version::join`] picks the greater one, and applying a
-//! record twice changes nothing.
+//! Several records of an id may exist at once: an expired claim not yet swept and its successor, a claim and its
+//! extension, copies made by log compaction, a tombstone. Runs are merged, healed and replayed in any order, so the
+//! choice must not depend on where or in which order records are found. Records of one id therefore form a join
+//! semilattice: [`Version::join`] picks the greater one, and applying a record twice changes nothing.
 
 use crate::expiry::{Class, GenId, Liveness, liveness};
 use crate::time::{Moment, Timestamp, Ttl};
 
-/// What one record says of one id.
+/// What one record says about an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// When the claim was made; for a tombstone, when it was cancelled.
+    /// When the claim was made; for a tombstone, when the claim was cancelled.
     pub(crate) first_seen: Timestamp,
-    /// When the claim ends; for a tombstone, until when it must be kept (the end of what it cancels).
+    /// When the claim ends; for a tombstone, until when it must be kept (the end of the claim it cancels).
     pub(crate) deadline: Timestamp,
     /// The width of its generation.
     pub(crate) class: Class,
-    /// Orders what happens to an id within one millisecond: a claim has an even number, the tombstone that
-    /// cancels it the next odd one, and so on. Time alone cannot: it would have to be invented.
+    /// Orders the events of an id within one millisecond: a claim has an even number, the tombstone that cancels it
+    /// the next odd one, and so on. Timestamps alone cannot do this without inventing times.
     pub(crate) step: u16,
 }
 
-/// The last step that another may follow.
+/// The last step that can have a successor.
 const STEP_MAX: u16 = u16::MAX - 2;
 
 impl Version {
-    /// A claim made at `at` that lives for `ttl`.
+    /// Creates a claim made at `at` that lives for `ttl`.
     #[inline]
     pub(crate) fn claim(at: Timestamp, ttl: Ttl) -> Self {
         Self::claim_at(Moment { now: at, latest: at }, ttl)
     }
 
-    /// A claim made at this moment; it lives for `ttl` from the latest time that may be right.
+    /// Creates a claim made at this moment; its ttl counts from the latest time that may be right.
     #[inline]
     pub(crate) fn claim_at(at: Moment, ttl: Ttl) -> Self {
         let class = ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
         Self { first_seen: at.now, deadline: ttl.deadline(at.latest), class, step: 0 }
     }
 
-    /// Whether the record says that the id was forgotten.
+    /// Returns whether the record says that the id was forgotten.
     #[inline]
     pub(crate) fn is_tombstone(&self) -> bool {
         self.step % 2 == 1
     }
 
-    /// Whether the id is a duplicate by this record (I4).
+    /// Returns whether the id is a duplicate according to this record (I4).
     #[inline]
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
         !self.is_tombstone() && liveness(self.deadline, now) == Liveness::Live
     }
 
-    /// Whether the record can be dropped: nothing it says can matter from `now` on. Its generation
-    /// decides, not its own deadline: it may stand before older records, which must go no later.
+    /// Returns whether the record can be dropped because nothing it says matters from `now` on. Its generation
+    /// decides, not its own deadline: it may supersede older records, which must not outlive it.
     pub(crate) fn is_spent(&self, now: Timestamp) -> bool {
         self.generation().liveness(now) == Liveness::Expired
     }
 
-    /// The same record as the successor of another one: it ranks above it, and its generation ends no
-    /// earlier.
+    /// Returns this record as the successor of `known`: it ranks higher, and its generation ends no earlier.
     ///
-    /// Dropping a record must not bring back what it stood before. A long claim that was forgotten and
-    /// claimed again for a short time would otherwise be live again once the short claim is swept. So of
-    /// two records of one id, the one that counts is kept at least as long as the other.
+    /// Dropping a record must not revive what it superseded. Otherwise a long claim that was forgotten and claimed
+    /// again for a short time would be live again once the short claim is swept. So of two records of an id, the one
+    /// that counts is kept at least as long as the other.
     pub(crate) fn after(mut self, known: Option<&Self>) -> Self {
         let Some(known) = known else { return self };
         if known.first_seen >= self.first_seen {
@@ -81,8 +79,8 @@ impl Version {
         GenId::of(self.class, self.deadline)
     }
 
-    /// The record that counts. A later claim beats an earlier one, a tombstone beats what was claimed
-    /// before it, and of two records of one claim the longer-lived (an extension) wins.
+    /// Returns the record that counts. A later claim beats an earlier one, a tombstone beats earlier claims, and of
+    /// two records of one claim the longer-lived (an extension) wins.
     pub(crate) fn join(self, other: Self) -> Self {
         if other.rank() > self.rank() { other } else { self }
     }
@@ -91,14 +89,14 @@ impl Version {
         (self.first_seen, self.step, self.deadline)
     }
 
-    /// The tombstone that cancels this claim.
+    /// Returns the tombstone that cancels this claim.
     pub(crate) fn tombstone(&self, now: Timestamp) -> Self {
         if now > self.first_seen {
             Self { first_seen: now, step: 1, ..*self }
         } else if self.step < STEP_MAX {
             Self { step: self.step + 1, ..*self }
         } else {
-            // Thirty thousand times within a millisecond: only now a moment is invented.
+            // Only after thirty thousand tombstones within one millisecond is a later time invented.
             let next = Timestamp::from_millis(self.first_seen.as_millis().saturating_add(1));
             Self { first_seen: next, step: 1, ..*self }
         }

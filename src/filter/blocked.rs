@@ -1,15 +1,15 @@
-//! A blocked Bloom filter: all bits of an id lie in one cache line.
+//! A blocked Bloom filter: all bits of an id are in one cache line.
 //!
-//! Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007), with one bit in
-//! each of the eight words of a block, as in the split-block filters of Parquet and Impala: eight
-//! independent tests on one line, which the compiler turns into vector instructions.
+//! Putze, Sanders and Singler, "Cache-, Hash- and Space-Efficient Bloom Filters" (2007), with one bit in each of the
+//! eight words of a block, as in the split-block filters of Parquet and Impala: eight independent tests on one line,
+//! which the compiler vectorises.
 
 use crate::id::IdHash;
 use crate::sync::Arc;
 
-/// Bits per id. With eight bits set in a block of 512, 20 bits per id answer "maybe" for about one new
-/// id in 2,000, at 2.5 bytes of memory. A claim asks ten filters and more, and a "maybe" in vain costs it what a hundred
-/// of them do: that is what the six bits more than for one in 300 are for.
+/// Bits per id. With eight bits set in a block of 512, 20 bits per id return "maybe" for about one new id in 2,000, at
+/// 2.5 bytes of memory. A claim probes ten or more filters, and a false "maybe" costs as much as a hundred probes,
+/// which justifies six bits more than for one in 300.
 pub(crate) const BITS_PER_ID: u64 = 20;
 
 const WORDS: usize = 8;
@@ -31,14 +31,14 @@ const SPREAD: [u32; WORDS] = [
 #[repr(align(64))]
 struct Block([u64; WORDS]);
 
-/// Which ids may be flushed in a run. A copy is a pointer to the same blocks, and the pointer stands in
-/// the value itself: asking costs one miss of the cache, not a walk to it.
+/// Which ids may be flushed in a run. A copy points to the same blocks, and the pointer is in the value itself, so a
+/// probe costs a single cache miss.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Filter {
     blocks: Arc<[Block]>,
 }
 
-/// A filter that is filled.
+/// A filter being filled.
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
     blocks: Vec<Block>,
@@ -56,7 +56,7 @@ fn mask(hash: IdHash) -> [u64; WORDS] {
 }
 
 impl FilterBuilder {
-    /// An empty filter for `ids` ids. More may be inserted: that costs speed, never an answer (I2).
+    /// Creates an empty filter for `ids` ids. Inserting more costs speed, never correctness (I2).
     pub(crate) fn for_ids(ids: u64) -> Self {
         let blocks = (ids * BITS_PER_ID).div_ceil(BLOCK_BITS).clamp(1, 1 << 24);
         Self { blocks: vec![Block([0; WORDS]); blocks as usize] }
@@ -75,7 +75,7 @@ impl FilterBuilder {
 }
 
 impl Filter {
-    /// False: surely not inserted. True: maybe.
+    /// Returns `false` if surely not inserted, `true` if maybe.
     #[inline]
     pub(crate) fn may_contain(&self, hash: IdHash) -> bool {
         let words = &self.blocks[hash.filter_block(self.blocks.len() as u32)].0;
@@ -86,13 +86,13 @@ impl Filter {
         missing == 0
     }
 
-    /// Reads a word of what [`may_contain`](Self::may_contain) would read. What it is means nothing.
+    /// Reads a word that [`may_contain`](Self::may_contain) would read. Its value means nothing.
     #[inline]
     pub(crate) fn prefetch(&self, hash: IdHash) -> u64 {
         self.blocks[hash.filter_block(self.blocks.len() as u32)].0[0]
     }
 
-    /// Bytes of memory.
+    /// Returns the bytes of memory.
     pub(crate) fn bytes(&self) -> usize {
         self.blocks.len() * size_of::<Block>()
     }
@@ -145,8 +145,8 @@ mod tests {
         assert!((10..200).contains(&false_positives), "{false_positives} in 100,000");
     }
 
-    /// The reference is the `bloomfilter` package: ours must not answer "maybe" more often at the same size than a blocked layout
-    /// is known to cost. That is several times as often where both hardly ever do.
+    /// Compared with the `bloomfilter` package: at equal size, ours must not return "maybe" more often than a blocked
+    /// layout is known to cost. Where both hardly ever do, that is several times as often.
     #[test]
     fn the_reference_filter_is_not_far_better() {
         let n = 100_000u32;

@@ -1,4 +1,4 @@
-//! The filter: answers "surely not flushed" for almost every new id, and decides nothing (I2, I3).
+//! The filter: returns "surely not flushed" for almost every new id, and decides nothing (I2, I3).
 
 #[cfg_attr(
     feature = "reference-filter",

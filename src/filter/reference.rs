@@ -1,15 +1,16 @@
-//! The package `bloomfilter` in the place of our filter, at the size at which it answers "maybe" as often: the reference
-//! that ours is held against. Only with the feature `reference-filter`, which `scripts/bench.sh --filter` sets.
+//! The `bloomfilter` package in place of our filter, sized to return "maybe" as often: the reference for comparison.
+//!
+//! Only with the feature `reference-filter`, which `scripts/bench.sh --filter` sets.
 
 use crate::id::IdHash;
 use crate::sync::Arc;
 use bloomfilter::Bloom;
 
-/// With so many it answers "maybe" for one new id in 2,000, as ours does with 20.
+/// Returns "maybe" for one new id in 2,000, as ours does with 20.
 pub(crate) const BITS_PER_ID: u64 = 16;
 
-/// The seed only separates this filter from others; ids are hashed under the store's seed before. Its halves
-/// are the keys of two hashes, and must differ: otherwise all bits of an id follow from one.
+/// The seed only separates this filter from others; ids are hashed under the store's seed before. Its halves are the
+/// keys of two hashes and must differ: otherwise all bits of an id follow from one.
 const SEED: [u8; 32] = *b"the first half, the second half.";
 
 #[derive(Clone)]
@@ -44,7 +45,7 @@ impl Filter {
         self.bloom.check(&hash.bytes())
     }
 
-    /// Where its bits lie is its own affair.
+    /// Does nothing: the package does not reveal where its bits are.
     #[inline]
     #[expect(clippy::unused_self, reason = "called as ours is")]
     pub(crate) fn prefetch(&self, _hash: IdHash) -> u64 {
@@ -55,7 +56,7 @@ impl Filter {
         (self.bloom.len() / 8) as usize
     }
 
-    /// The length in bytes, then the bytes, filled up with zeros.
+    /// Returns the length in bytes, then the bytes, padded with zeros.
     pub(super) fn words(&self) -> impl Iterator<Item = u64> + '_ {
         let bytes = self.bloom.as_slice();
         let word = |part: &[u8]| {

@@ -1,7 +1,7 @@
-//! A filter on disk. In doubt it is built again from the blocks: a damaged one must not hide an id (I2).
+//! A filter on disk. If in doubt it is rebuilt from the blocks: a damaged one must not hide an id (I2).
 //!
-//! Inside the envelope: store u64, run u64, then the words of the filter. Hashes depend on the seed of the
-//! store, so the filter of another store would say "surely not" of everything: it must not pass for ours.
+//! Inside the envelope: store u64, run u64, then the words of the filter. Hashes depend on the store's seed, so another
+//! store's filter would return "surely not" for everything and must not pass for ours.
 
 use crate::codec::envelope;
 use crate::error::{Error, Result};
@@ -11,7 +11,7 @@ use std::path::Path;
 const MAGIC: [u8; 4] = *b"FSFL";
 const VERSION: u16 = 1;
 
-/// Whose filter it is: the tag of the store ([`IdHasher::tag`](crate::id::IdHasher::tag)) and the run.
+/// Owner of a filter: the tag of the store ([`IdHasher::tag`](crate::id::IdHasher::tag)) and the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FilterOwner {
     pub(crate) store: u64,

@@ -1,7 +1,7 @@
-//! The memtable: ids not yet flushed, in memory, exact.
+//! The memtable: ids not yet flushed, held in memory and exact.
 //!
-//! Entries stand one behind the other in one block of bytes; a hash table of 32-bit offsets finds them.
-//! A first-seen id touches one line of the table and the end of the block.
+//! Entries are stored back to back in one buffer, indexed by a hash table of 32-bit offsets. Adding a first-seen id
+//! touches one cache line of the table and the end of the buffer.
 //!
 //! ```text
 //! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | step u16 | id
@@ -18,27 +18,27 @@ use crate::time::Timestamp;
 use crate::wal::Lsn;
 
 const HEAD: usize = 34;
-/// Where the flags stand in the head.
+/// Offset of the flags in the head.
 const FLAGS_AT: usize = 31;
-/// Taken out of the table again; its bytes stay until the set is emptied.
+/// Removed from the table; the bytes stay until the memtable is cleared.
 const FLAG_REMOVED: u8 = 1;
 
-/// Bytes of entries that are taken with the first.
+/// Size of the entry buffer allocated with the first entry.
 const BYTES_FIRST: usize = 32 << 10;
 
-/// Bytes of table per entry when the set is full.
+/// Bytes of table per entry when the memtable is full.
 const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 
-/// An entry as it is read.
+/// A decoded entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemtableEntry<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The location after its id, in the record that made it so.
+    /// The location just past its id in the record that set this version.
     pub(crate) lsn: Lsn,
 }
 
-/// Where an entry stands, for as long as the set is not emptied.
+/// Offset of an entry; valid until the memtable is cleared.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EntryOffset(u32);
 
@@ -46,19 +46,19 @@ pub(crate) struct EntryOffset(u32);
 #[derive(Debug)]
 pub(crate) struct Memtable {
     table: OffsetTable,
-    /// Entries up to `end`; behind it whatever there was.
+    /// Entries up to `end`; leftover bytes after it.
     bytes: Vec<u8>,
     end: usize,
     bytes_max: usize,
     hasher: IdHasher,
-    /// Entries by generation. One that was replaced stays counted: this only says when to look.
+    /// Entries by generation. Replaced versions stay counted: this only decides when to flush early.
     tally: Tally,
 }
 
 impl Memtable {
-    /// An empty set that calls itself full at about `bytes_max` bytes of memory.
+    /// Creates an empty memtable that is full at about `bytes_max` bytes of memory.
     pub(crate) fn new(hasher: IdHasher, bytes_max: usize) -> Self {
-        // The table has room for ids of 16 bytes.
+        // Size the table for 16-byte ids.
         let table = OffsetTable::with_capacity(bytes_max / (HEAD + 16 + TABLE_BYTES));
         Self { table, bytes: Vec::new(), end: 0, bytes_max, hasher, tally: Tally::default() }
     }
@@ -67,27 +67,27 @@ impl Memtable {
         self.table.len()
     }
 
-    /// Whether it takes no memory: what was removed may still do.
+    /// Returns whether it holds no bytes; removed entries may still hold some.
     pub(crate) fn is_empty(&self) -> bool {
         self.end == 0
     }
 
-    /// Bytes of memory, as far as they follow from the entries.
+    /// Returns the memory attributable to the entries, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.end + self.table.len() * TABLE_BYTES
     }
 
-    /// Bytes of all ids, those included that were taken out again.
+    /// Returns the total size of the ids in bytes, including removed ones.
     pub(crate) fn id_bytes(&self) -> usize {
         self.end.saturating_sub(self.table.len() * HEAD)
     }
 
-    /// Whether flushing now would free most of it, because most has ended.
+    /// Returns whether most entries have expired, so that a flush would free most of the memory.
     pub(crate) fn is_mostly_dead(&self, now: Timestamp) -> bool {
         self.tally.dead(now) > self.tally.live(now)
     }
 
-    /// Whether `ids` more ids of `id_bytes` bytes in all would go past the bound.
+    /// Returns whether `ids` more ids of `id_bytes` bytes in total would exceed the bound.
     #[inline]
     pub(crate) fn is_full_for(&self, ids: usize, id_bytes: usize) -> bool {
         self.memory() + ids * (HEAD + TABLE_BYTES) + id_bytes > self.bytes_max
@@ -99,28 +99,28 @@ impl Memtable {
         Some(self.entry(found))
     }
 
-    /// Reads a little of what [`get`](Self::get) would read first. What it is means nothing.
+    /// Touches the cache line that [`get`](Self::get) reads first. The value is meaningless.
     #[inline]
     pub(crate) fn prefetch(&self, hash: IdHash) -> u64 {
         self.table.prefetch(hash.table())
     }
 
-    /// Reads a byte of the id that [`get`](Self::get) would compare first, if there is one, after [`touch`](Self::touch).
+    /// Touches the id that [`get`](Self::get) compares first, if any. Call it after [`prefetch`](Self::prefetch).
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: IdHash) -> u64 {
         let entry = self.table.first(hash.table());
         entry.and_then(|at| self.bytes.get(at as usize + HEAD)).map_or(0, |byte| u64::from(*byte))
     }
 
-    /// Reads a byte of where the next entry will end: what is written there is then not waited for by whoever unlocks
-    /// the lock of the shard.
+    /// Touches the place where the next entry will end, so that the thread that unlocks the shard does not wait for
+    /// that write.
     #[inline]
     pub(crate) fn prefetch_end(&self) -> u64 {
         self.bytes.get(self.end + HEAD + 16).map_or(0, |byte| u64::from(*byte))
     }
 
-    /// Adds an id or replaces its version. The caller has looked and knows that this version counts. Answers
-    /// where it stands.
+    /// Adds an id or replaces its version and returns the entry's offset. The caller has checked that this version
+    /// counts.
     #[inline]
     pub(crate) fn put(
         &mut self,
@@ -143,7 +143,7 @@ impl Memtable {
         put_version(&mut self.bytes[at..at + HEAD], version, lsn);
     }
 
-    /// Adds an id that is known not to be in the set. Answers where it stands.
+    /// Adds an id known to be absent and returns the entry's offset.
     #[inline]
     pub(crate) fn insert_new(
         &mut self,
@@ -172,8 +172,8 @@ impl Memtable {
     #[cold]
     fn grow(&mut self, least: usize) {
         assert!(u32::try_from(least).is_ok(), "a memtable stays under 4 GB");
-        // A little for a store that is hardly used, then all that it may take: to grow step by step would be a pause for
-        // some claim each time. What was never written to of a large block is not taken yet.
+        // Allocate a little for a store that is hardly used, then the full size at once: growing in steps would stall
+        // some claim each time. Untouched pages of a large allocation cost no memory yet.
         let next = match self.bytes.len() {
             0 => BYTES_FIRST.min(self.bytes_max),
             now if now < self.bytes_max => self.bytes_max,
@@ -184,8 +184,7 @@ impl Memtable {
         self.bytes = larger;
     }
 
-    /// Takes an id out again. Of several that were added one after the other, the last goes first: then their memory
-    /// is free again.
+    /// Removes an id. Memory is freed only if it is the last entry, so undo several additions in reverse order.
     pub(crate) fn remove(&mut self, key: Key<'_>, hash: IdHash) {
         let bytes = &self.bytes;
         let Some(at) = self.table.remove(hash.table(), |at| key_in(bytes, at) == key) else {
@@ -200,8 +199,7 @@ impl Memtable {
         }
     }
 
-    /// All entries, in the order in which they came: from one end of the block to the other, which is
-    /// how memory likes to be read.
+    /// Iterates over all entries in insertion order, a sequential scan of the buffer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = MemtableEntry<'_>> {
         let mut at = 0;
         let entries = std::iter::from_fn(move || {
@@ -214,7 +212,7 @@ impl Memtable {
             .map(|(_, entry)| entry)
     }
 
-    /// Forgets all entries but keeps the memory for the next ones.
+    /// Removes all entries but keeps the allocation.
     pub(crate) fn clear(&mut self) {
         self.table.clear();
         self.end = 0;
@@ -275,7 +273,7 @@ mod tests {
         let hasher = IdHasher::new(Seed([1; 16]));
         let hash = IdHash::from_parts(7, 7);
         let mut set = Memtable::new(hasher, 1 << 20);
-        // More than stand in one line of the table.
+        // More than fit in one line of the table.
         let ids: Vec<Vec<u8>> =
             (0..40).map(|i| vec![b'a' + i % 20; 1 + usize::from(i) / 20]).collect();
         for (i, id) in ids.iter().enumerate() {

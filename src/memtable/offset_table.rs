@@ -1,27 +1,25 @@
-//! A hash table of 32-bit offsets in which the search for what is not there, and the insertion that follows
-//! it, touch one cache line.
+//! A hash table of 32-bit offsets in which an unsuccessful lookup and the insert that follows touch one cache line.
 //!
-//! Twelve offsets stand in one line together with a byte of the hash of each (F14: Bronson and Shi, "Open-sourcing
-//! F14", 2019). A table that keeps these bytes apart from its entries, such as hashbrown's, misses the cache a second
-//! time when it inserts, and whoever then unlocks a lock waits for that miss. docs/notes/speed.md says what
-//! it gave.
+//! A line holds twelve offsets together with one hash byte for each (F14: Bronson and Shi, "Open-sourcing F14",
+//! 2019). Tables that keep these bytes apart from the entries, such as hashbrown's, take a second cache miss on
+//! insert, and the unlock that follows waits for it. Measurements are in docs/notes/speed.md.
 
-/// Offsets in one line.
+/// Offsets per line.
 const SLOTS: usize = 12;
 
-/// A line of which this many of its slots are taken, on average, calls for a larger table: in eighths.
+/// Average load of a line, in eighths of its slots, at which the table grows.
 const LOAD_MAX: usize = 7;
 
-/// Slots of a line that are taken, on average, when a table holds what it was made for.
+/// Average number of used slots per line when the table holds its planned number of entries.
 const LOAD_PLANNED: usize = 9;
 
-/// Bytes of table per entry when it holds what it was made for.
+/// Bytes of table per entry at the planned number of entries.
 pub(super) const BYTES_PER_ENTRY: usize = size_of::<Line>().div_ceil(LOAD_PLANNED);
 
 #[derive(Debug, Clone, Copy)]
 #[repr(C, align(64))]
 struct Line {
-    /// A byte of the hash of each entry; zero where there is none.
+    /// One hash byte per entry; zero marks a free slot.
     tags: [u8; SLOTS],
     /// Entries that found this line full and went on to the next.
     passed: u32,
@@ -31,20 +29,20 @@ struct Line {
 const EMPTY: Line = Line { tags: [0; SLOTS], passed: 0, offsets: [0; SLOTS] };
 const _: () = assert!(size_of::<Line>() == 64, "one cache line");
 
-/// Offsets by the hash of what stands there. It does not know what that is: who asks compares.
+/// Offsets indexed by hash. The table does not know what is stored at an offset: callers compare.
 #[derive(Debug)]
 pub(super) struct OffsetTable {
     lines: Vec<Line>,
     len: usize,
-    /// Lines that it was made for.
+    /// Number of lines it was sized for.
     planned: usize,
 }
 
-/// Lines of a table in which there is little. Where every one is filled, all that were planned are taken at once: to enter
-/// some hundred offsets again takes microseconds.
+/// Initial number of lines. When those fill up, grow to the planned size at once: reinserting a few hundred offsets
+/// takes microseconds.
 const LINES_FIRST: usize = 64;
 
-/// Where an entry stands.
+/// The position of an offset in the table.
 #[derive(Debug, Clone, Copy)]
 struct Spot {
     line: usize,
@@ -52,7 +50,7 @@ struct Spot {
 }
 
 impl OffsetTable {
-    /// A table for so many entries, which takes little memory while there are few.
+    /// Creates a table sized for `entries`, which takes little memory while it holds few.
     pub(super) fn with_capacity(entries: usize) -> Self {
         let planned = entries / LOAD_PLANNED + 1;
         Self { lines: vec![EMPTY; planned.min(LINES_FIRST)], len: 0, planned }
@@ -62,13 +60,13 @@ impl OffsetTable {
         self.len
     }
 
-    /// Reads a word of the line in which a search begins. What it is means nothing.
+    /// Touches the line where a lookup starts. The value is meaningless.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) -> u64 {
         u64::from(self.lines[self.home(hash)].passed)
     }
 
-    /// The offset that a search would look at first, if there is one.
+    /// Returns the offset that a lookup would compare first, if any.
     #[inline]
     pub(super) fn first(&self, hash: u64) -> Option<u32> {
         let Line { tags, offsets, .. } = &self.lines[self.home(hash)];
@@ -76,14 +74,14 @@ impl OffsetTable {
         (equal != 0).then(|| offsets[first_slot(equal)])
     }
 
-    /// The offset with this hash of which `is_it` says so.
+    /// Returns the offset with this hash that `is_it` accepts.
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let Spot { line, slot } = self.spot(hash, is_it)?;
         Some(self.lines[line].offsets[slot])
     }
 
-    /// Adds an offset. `hash_at` answers the hash of what stands at an offset: a table that grows asks.
+    /// Adds an offset. `hash_at` returns the hash for an offset; growing needs it.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, offset: u32, hash_at: impl Fn(u32) -> u64) {
         if self.len >= self.lines.len() * SLOTS * LOAD_MAX / 8 {
@@ -92,7 +90,7 @@ impl OffsetTable {
         self.insert_at(hash, offset);
     }
 
-    /// Takes the offset with this hash out of which `is_it` says so.
+    /// Removes the offset with this hash that `is_it` accepts.
     pub(super) fn remove(&mut self, hash: u64, is_it: impl FnMut(u32) -> bool) -> Option<u32> {
         let spot = self.spot(hash, is_it)?;
         let mut line = self.home(hash);
@@ -105,7 +103,7 @@ impl OffsetTable {
         Some(self.lines[line].offsets[spot.slot])
     }
 
-    /// Forgets everything but keeps the memory.
+    /// Removes all offsets but keeps the allocation.
     pub(super) fn clear(&mut self) {
         self.lines.fill(EMPTY);
         self.len = 0;
@@ -119,7 +117,7 @@ impl OffsetTable {
             let mut equal = slots_with(tags, tag);
             while equal != 0 {
                 let slot = first_slot(equal);
-                // Of the marks only the first is sure, so the tag is compared, too.
+                // Only the first mark is exact, so compare the tag as well.
                 if tags[slot] == tag && is_it(offsets[slot]) {
                     return Some(Spot { line, slot });
                 }
@@ -166,7 +164,7 @@ impl OffsetTable {
         }
     }
 
-    /// By multiplication instead of division (Lemire, 2019), so that a table need not be a power of two.
+    /// Multiplies instead of dividing (Lemire, 2019), so the size need not be a power of two.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         ((u64::from(hash as u32) * self.lines.len() as u64) >> 32) as usize
@@ -178,14 +176,14 @@ impl OffsetTable {
     }
 }
 
-/// The byte of a hash that stands in the line; never zero.
+/// Returns the hash byte stored in the line; never zero.
 #[inline]
 fn tag_of(hash: u64) -> u8 {
     ((hash >> 56) as u8).max(1)
 }
 
-/// Marks the slots with this tag, by the top bit of a byte for each. The first mark is right; one behind it may be
-/// wrong. (Finding a zero byte in a word: Mycroft, 1987.)
+/// Marks the slots with this tag in the top bit of each byte. The first mark is exact, later ones may be false.
+/// (Finding a zero byte in a word: Mycroft, 1987.)
 #[inline]
 fn slots_with(tags: &[u8; SLOTS], tag: u8) -> u128 {
     const ONES: u128 = 0x0101_0101_0101_0101_0101_0101;
@@ -205,7 +203,7 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Few different hashes, so that lines run over; removed and grown as it goes.
+    /// Few distinct hashes, so that lines overflow, with removals and growth.
     #[test]
     fn it_answers_as_a_map_does() {
         let rounds = if cfg!(miri) { 400 } else { 40_000 };

@@ -1,6 +1,6 @@
-//! A block: the ids of one bucket of one run, a few kilobytes, kept as one value of the block store.
+//! A block: the ids of one bucket of one run, a few kilobytes, stored as one value in the block store.
 //!
-//! Head and columns as `columns.rs` has them, then the ids, one behind the other.
+//! Layout: the head and columns of `columns.rs`, then the ids back to back.
 
 use crate::blocks::BlockId;
 use crate::expiry::{Class, Version};
@@ -26,7 +26,7 @@ impl BlockWriter {
         self.entries.push(key, version);
     }
 
-    /// The block, and what is kept of its entries beside their ids, until [`clear`](Self::clear).
+    /// Returns the encoded block and the non-id part of its entries, which stays valid until [`clear`](Self::clear).
     pub(super) fn block(&self, id: BlockId, seed: Seed) -> (Vec<u8>, &Entries) {
         let mut out = self.entries.encode(id, None, self.ids.len());
         out.extend_from_slice(&self.ids);
@@ -39,7 +39,7 @@ impl BlockWriter {
         self.entries.clear();
     }
 
-    /// Writes the block and starts the next.
+    /// Encodes the block and starts the next one.
     pub(crate) fn finish(&mut self, id: BlockId, seed: Seed) -> Vec<u8> {
         let (out, _) = self.block(id, seed);
         self.clear();
@@ -47,7 +47,7 @@ impl BlockWriter {
     }
 }
 
-/// Where in the bytes of a block an id of this length stands, more or less, if all have one length. For asking ahead.
+/// Returns a guess at the byte offset of an id in a block, assuming all ids have this length. Used for prefetching.
 #[inline]
 pub(super) fn likely_at(block: &[u8], position: u32, id_bytes: usize) -> usize {
     let count = count_of(block);
@@ -55,7 +55,7 @@ pub(super) fn likely_at(block: &[u8], position: u32, id_bytes: usize) -> usize {
     ids + expected(position, count) * id_bytes
 }
 
-/// A block that has passed every check.
+/// A validated block.
 #[derive(Debug, Clone)]
 pub(crate) struct BlockReader<'a> {
     columns: Columns<'a>,
@@ -63,7 +63,7 @@ pub(crate) struct BlockReader<'a> {
 }
 
 impl<'a> BlockReader<'a> {
-    /// Checks the bytes found under `id`. `class` is that of the run's generation.
+    /// Validates the bytes stored under `id`. `class` is that of the run's generation.
     pub(crate) fn open(
         bytes: &'a [u8],
         id: BlockId,
@@ -73,7 +73,7 @@ impl<'a> BlockReader<'a> {
         Self::of(Columns::open(bytes, Kind::Block, id, class, seed)?)
     }
 
-    /// Reads bytes that [`open`](Self::open) has accepted before.
+    /// Opens bytes that [`open`](Self::open) has already validated.
     #[inline]
     pub(crate) fn open_checked(
         bytes: &'a [u8],
@@ -86,7 +86,7 @@ impl<'a> BlockReader<'a> {
 
     fn of(columns: Columns<'a>) -> Result<Self, BlockDamage> {
         let one_length = columns.one_length();
-        // No id is empty, and without this a count of billions would stand on no bytes at all.
+        // Reject ids of length zero: no id is empty, and otherwise a count of billions would need no bytes at all.
         let is_endless = one_length == Some(0) && columns.count > 0;
         if is_endless || columns.id_bytes() != Some(columns.rest.len()) {
             return Err(BlockDamage("its columns do not fit its length"));
@@ -94,15 +94,15 @@ impl<'a> BlockReader<'a> {
         Ok(Self { columns, one_length })
     }
 
-    /// Compares byte for byte (I3). The search begins at the `position` that the hash gives the id in the block, in 1/2^32
-    /// of its length.
+    /// Finds an id, comparing byte for byte (I3). The search starts at `position`, the hash's estimate of where the
+    /// id lies in the block, in units of 1/2^32 of its length.
     pub(crate) fn find(&self, key: Key<'_>, position: u32) -> Option<Version> {
         let (columns, ids) = (&self.columns, self.columns.rest);
         let i = match self.one_length {
             Some(len) if len != key.id.len() => return None,
             Some(len) => {
-                // The last bytes as one number: a comparison of registers instead of a call for each of
-                // two hundred ids. The last and not the first, because prefixes are often shared.
+                // Compare the last eight bytes as one integer: a register comparison rather than a call for each of
+                // two hundred ids. The last bytes rather than the first, because ids often share a prefix.
                 let tail = tail(key.id);
                 let at = expected(position, columns.count);
                 outward(at, columns.count).find(|i| {
@@ -122,12 +122,12 @@ impl<'a> BlockReader<'a> {
         Some(columns.version_at(i))
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub(super) fn count(&self) -> usize {
         self.columns.count
     }
 
-    /// All entries, in hash order.
+    /// Iterates over all entries in hash order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<'a>, Version)> + '_ {
         let mut at = 0;
         (0..self.columns.count).map(move |i| {
@@ -138,13 +138,13 @@ impl<'a> BlockReader<'a> {
     }
 }
 
-/// The last eight bytes of an id as a number; zero for shorter ids.
+/// Returns the last eight bytes of an id as an integer, or zero if it is shorter.
 #[inline]
 fn tail(id: &[u8]) -> u64 {
     id.last_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// A door for the fuzzer: reads bytes as a block, once as they are and once with a good checksum.
+/// Fuzzing entry point: decodes bytes as a block, once as given and once with a valid checksum.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_block(data: &[u8]) {
     let (id, seed) = (BlockId { run: 0, bucket: 0 }, Seed([7; 16]));
@@ -156,7 +156,7 @@ pub(crate) fn fuzz_block(data: &[u8]) {
     for bytes in [data, &good] {
         if let Ok(reader) = BlockReader::open(bytes, id, Class(20), seed) {
             for (key, version) in reader.iter() {
-                // No id is empty; a lookup need not find one.
+                // No id is empty, so a lookup need not find an empty one.
                 for position in [0, u32::MAX / 3, u32::MAX] {
                     let found = key.id.is_empty() || reader.find(key, position).is_some();
                     assert!(found, "what is listed is found");
@@ -191,7 +191,7 @@ mod tests {
         let back: Vec<_> = reader.iter().map(|(k, v)| (k.ns.0, k.id, v)).collect();
         assert_eq!(back, entries);
         for (ns, id, version) in entries {
-            // The position says where to begin, and never what is found.
+            // The position affects only where the search starts, never the result.
             for position in [0, 1 << 31, u32::MAX] {
                 assert_eq!(reader.find(Key { ns: NsId(*ns), id }, position), Some(*version));
                 assert_eq!(reader.find(Key { ns: NsId(ns + 1), id }, position), None);
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Whatever the bytes behind a good checksum: an answer or a refusal, never a panic.
+    /// Arbitrary bytes under a valid checksum give a result or an error, never a panic.
     #[test]
     fn i10_hostile_columns_do_not_panic() {
         let version = Version::claim(Timestamp::from_millis(5), Ttl::from_millis(9));

@@ -1,15 +1,14 @@
-//! Blocks kept in memory: read once, checked once.
+//! Blocks cached in memory: read once, validated once.
 //!
-//! sled holds sixteen of our values in one page and reads them all to hand out one, so a read of it that
-//! misses its cache costs microseconds. Blocks never change, so a checked copy stays good for as long as
-//! its run exists. Eviction is CLOCK (Corbato, 1968): a hand goes round and spares what was used since
-//! it last passed.
+//! sled packs sixteen of our values into one page and reads the whole page to return one, so a read that misses
+//! sled's cache costs microseconds. Blocks are immutable, so a validated copy stays good as long as its run exists.
+//! Eviction is CLOCK (Corbato, 1968): the hand sweeps the slots and spares those used since its last pass.
 
 use crate::blocks::BlockId;
 use crate::run::block::likely_at;
 use hashbrown::HashTable;
 
-/// A bounded set of blocks. One per shard, under the shard's lock.
+/// A bounded block cache. One per shard, under the shard's lock.
 #[derive(Debug)]
 pub(crate) struct BlockCache {
     table: HashTable<u32>,
@@ -26,10 +25,10 @@ struct Slot {
     used: bool,
 }
 
-/// What a slot takes besides the block.
+/// Memory overhead of a slot, block excluded.
 const SLOT_BYTES: usize = size_of::<Slot>() + 8;
 
-/// The steps from a slot to an id.
+/// The prefetch steps from a slot to an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
     Slot,
@@ -51,12 +50,12 @@ impl BlockCache {
         Self { table: HashTable::new(), slots: Vec::new(), hand: 0, bytes: 0, bytes_max }
     }
 
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The block, if it is here; it has passed its checks when it came in.
+    /// Returns the block if it is cached. It was validated before it was inserted.
     #[inline]
     pub(crate) fn get(&mut self, id: BlockId) -> Option<&[u8]> {
         let at = *self.table.find(hash(id), |at| self.slots[*at as usize].id == id)?;
@@ -65,14 +64,14 @@ impl BlockCache {
         Some(&slot.bytes)
     }
 
-    /// Where the block may stand, if it is here: a guess, for [`touch`](Self::touch).
+    /// Returns the slot that probably holds the block, as a hint for [`prefetch`](Self::prefetch).
     #[inline]
     pub(crate) fn spot(&self, id: BlockId) -> Option<u32> {
         self.table.find(hash(id), |_| true).copied()
     }
 
-    /// Reads a little of what finding an id in the block at `spot` reads, one step deeper than the step before. Each
-    /// step needs what the one before it has loaded. `position` is that of the id in the block, in 1/2^32 of its length.
+    /// Touches a byte that a lookup in the block at `spot` will read. Each step goes one level deeper and needs what
+    /// the previous one loaded. `position` is that of the id in the block, in units of 1/2^32 of its length.
     #[inline]
     pub(crate) fn prefetch(&self, step: Step, spot: u32, position: u32, id_bytes: usize) -> u64 {
         let bytes = &self.slots[spot as usize].bytes;
@@ -84,7 +83,7 @@ impl BlockCache {
         }
     }
 
-    /// Keeps a checked block; others go to make room.
+    /// Caches a validated block, evicting others as needed.
     pub(crate) fn insert(&mut self, id: BlockId, bytes: impl Into<Box<[u8]>> + AsRef<[u8]>) {
         let need = bytes.as_ref().len() + SLOT_BYTES;
         if need > self.bytes_max || self.get(id).is_some() {
@@ -106,7 +105,7 @@ impl BlockCache {
         self.table.insert_unique(hash(id), at, |at| hash(slots[*at as usize].id));
     }
 
-    /// Drops the blocks of runs that are no more.
+    /// Drops the blocks of obsolete runs.
     pub(crate) fn retain_runs(&mut self, keep: impl Fn(u64) -> bool) {
         let mut at = 0;
         while at < self.slots.len() {
@@ -118,7 +117,7 @@ impl BlockCache {
         }
     }
 
-    /// Takes a slot out; the last one moves into its place.
+    /// Removes a slot; the last one takes its place.
     fn remove(&mut self, at: usize) {
         let last = self.slots.len() - 1;
         let last_id = self.slots[last].id;

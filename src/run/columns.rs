@@ -1,9 +1,9 @@
-//! What blocks and locators have in common: a head, and columns of what is kept of each entry beside its id.
+//! What blocks and locators share: a head, and columns with everything about an entry except its id.
 //!
 //! ```text
 //! crc      u32   CRC32C of the rest, started from the store's salt
 //! version  u8
-//! flags    u8    1: ids have one length; 2: a namespace column; 4: a step column; 8: the ids stand in the log
+//! flags    u8    1: all ids have one length; 2: a namespace column; 4: a step column; 8: the ids are in the log
 //! widths   u8    bytes per entry of first seen (low four bits) and of deadline (high four)
 //! width    u8    bytes per location; zero in a block
 //! run      u64
@@ -13,11 +13,11 @@
 //! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, steps (u16 each)
 //! ```
 //!
-//! Columns have fixed widths, so finding an entry reads one value of each. A deadline is stored plus one, and zero
-//! stands for "never". Entries stand in hash order.
+//! Columns have fixed widths, so reading an entry takes one value from each. A deadline is stored plus one; zero
+//! means "never". Entries are in hash order.
 //!
-//! Run, bucket and count are under the checksum, and the checksum starts from the store's seed: one that is missing,
-//! stale, damaged, misplaced or another store's is noticed at the read that needs it (I10).
+//! The checksum starts from the store's seed and covers run, bucket and count, so a block that is missing, stale,
+//! damaged, misplaced or from another store is detected by the read that needs it (I10).
 
 use crate::blocks::BlockId;
 use crate::codec::Reader;
@@ -29,7 +29,7 @@ const VERSION: u8 = 1;
 const ONE_LENGTH: u8 = 1;
 const HAS_NS: u8 = 2;
 const HAS_STEPS: u8 = 4;
-/// No ids follow the columns, but where they stand in the log.
+/// The ids are not stored here: they are in the log.
 const IN_LOG: u8 = 8;
 pub(super) const HEAD: usize = 32;
 const COUNT_AT: usize = 20;
@@ -42,13 +42,13 @@ pub(super) fn crc(seed: Seed, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&seed.0), bytes)
 }
 
-/// Writes the checksum into its place.
+/// Fills in the checksum.
 pub(super) fn put_checksum(seed: Seed, out: &mut [u8]) {
     let crc = crc(seed, &out[4..]);
     out[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Collects what is kept of each entry beside its id.
+/// Collects everything about the entries except their ids.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     lens: Vec<u16>,
@@ -73,8 +73,8 @@ impl Entries {
         self.versions.clear();
     }
 
-    /// Head and columns, without the checksum. `location_width` is that of a locator; a block has none. `more` bytes
-    /// will follow.
+    /// Encodes head and columns, leaving the checksum zero. `location_width` is `None` for a block. `more` is the
+    /// number of bytes that will follow.
     pub(super) fn encode(&self, id: BlockId, location_width: Option<u8>, more: usize) -> Vec<u8> {
         let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
         let has_ns = self.ns.iter().any(|ns| *ns != 0);
@@ -119,7 +119,7 @@ impl Entries {
         out
     }
 
-    /// Deadlines as they are stored: plus one, zero for "never".
+    /// Returns the deadlines as stored: plus one, zero for "never".
     fn deadlines(&self) -> impl Iterator<Item = u64> + '_ {
         self.versions
             .iter()
@@ -127,12 +127,12 @@ impl Entries {
     }
 }
 
-/// Bytes that a number takes.
+/// Returns how many bytes a number takes.
 pub(super) fn width(max: u64) -> usize {
     (64 - max.leading_zeros() as usize).div_ceil(8)
 }
 
-/// Columns that have passed every check, but for what follows them.
+/// Validated columns; what follows them is not validated.
 #[derive(Debug, Clone)]
 pub(super) struct Columns<'a> {
     pub(super) count: usize,
@@ -153,13 +153,13 @@ pub(super) struct Columns<'a> {
     pub(super) rest: &'a [u8],
 }
 
-/// How many entries a head tells of, unchecked.
+/// Reads the entry count from an unvalidated head.
 #[inline]
 pub(super) fn count_of(bytes: &[u8]) -> usize {
     bytes.get(COUNT_AT..COUNT_AT + 4).map_or(0, |count| uint(count) as usize)
 }
 
-/// Which of the two is expected.
+/// What the caller expects to decode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Block,
@@ -167,7 +167,7 @@ pub(super) enum Kind {
 }
 
 impl<'a> Columns<'a> {
-    /// Checks the bytes found under `id`. `class` is that of the run's generation.
+    /// Validates the bytes stored under `id`. `class` is that of the run's generation.
     pub(super) fn open(
         bytes: &'a [u8],
         kind: Kind,
@@ -182,7 +182,7 @@ impl<'a> Columns<'a> {
         Self::parse(rest, kind, id, class)
     }
 
-    /// Reads what follows the checksum.
+    /// Parses what follows the checksum.
     pub(super) fn parse(
         bytes: &'a [u8],
         kind: Kind,
@@ -242,7 +242,7 @@ impl<'a> Columns<'a> {
         }))
     }
 
-    /// The length of all ids, if they have one.
+    /// Returns the length of the ids if they all have the same one.
     pub(super) fn one_length(&self) -> Option<usize> {
         self.has_one_length.then(|| uint(self.lens) as usize)
     }
@@ -253,7 +253,7 @@ impl<'a> Columns<'a> {
         usize::from(u16::from_le_bytes([self.lens[at], self.lens[at + 1]]))
     }
 
-    /// Bytes of all ids; `None` if that is more than there can be.
+    /// Returns the total size of the ids in bytes, or `None` on overflow.
     pub(super) fn id_bytes(&self) -> Option<usize> {
         match self.one_length() {
             Some(len) => len.checked_mul(self.count),
@@ -282,8 +282,8 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// All numbers below `count`, those nearest to `at` first. Entries stand in hash order and hashes are spread evenly, so
-/// an entry is near the position that its hash gives it: a search begins there and goes outward. (Interpolation
+/// Iterates over all numbers below `count`, those nearest to `at` first. Entries are in hash order and hashes are
+/// uniform, so an entry lies near the position its hash predicts: start there and search outward. (Interpolation
 /// search: Peterson, 1957.)
 #[inline]
 pub(super) fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
@@ -300,7 +300,7 @@ pub(super) fn outward(at: usize, count: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Where among `count` entries one is to be expected whose hash gives it this `position`, in 1/2^32.
+/// Returns the expected index among `count` entries for a hash `position` in units of 1/2^32.
 #[inline]
 pub(super) fn expected(position: u32, count: usize) -> usize {
     ((u64::from(position) * count as u64) >> 32) as usize

@@ -1,20 +1,20 @@
-//! A locator: the entries of one block without their ids, and where in the log each id stands instead.
+//! A locator: the entries of one block without their ids, each with the location of its id in the log instead.
 //!
-//! Less than half the size of the block, and beside it in everything: same run, same bucket, same entries in the same
-//! order, written in the same pass. So a duplicate is recognised, byte for byte (I3), where its id was stored first, and
-//! an id whose tag is not among the entries is not in the block.
+//! Less than half the size of its block and parallel to it: same run, same bucket, same entries in the same order,
+//! written in the same pass. A duplicate is recognised by comparing byte for byte (I3) with the id in the log, and an
+//! id whose tag is not among the entries is not in the block.
 //!
-//! Bytes of the log are read here without the checksum of their record, which may cover a whole batch. So a tag holds a
-//! checksum of the id: one that has rotted into another id does not pass for that. And where a tag is found and the id is
-//! not, nothing is concluded: the block says what it was.
+//! The log bytes are read without verifying the record's checksum, which may cover a whole batch. A tag therefore
+//! includes a checksum of the id, so an id that rotted into another one is not accepted. A tag that matches while the
+//! id does not proves nothing: read the block.
 //!
-//! Head and columns as `columns.rs` has them, then:
+//! Layout: the head and columns of `columns.rs`, then:
 //!
 //! ```text
 //! block    u32   the checksum of the block
-//! segment  u32   the first one that a location names
+//! segment  u32   the first segment that a location names
 //! tags     u16 each, a checksum of the id and eight bits of its hash
-//! locations of the width in the head: segment minus the first, times 2^24, plus offset, plus one; zero: not known
+//! locations of the width in the head: segment minus the first, times 2^24, plus offset, plus one; zero: unknown
 //! ```
 
 use crate::blocks::BlockId;
@@ -31,7 +31,7 @@ use crate::wal::{IdsInLog, Lsn};
 const OFFSET_BITS: u32 = 24;
 const _: () = assert!(SEGMENT_BYTES as usize <= 1 << OFFSET_BITS, "an offset has its bits");
 
-/// Collects locations beside the [`BlockWriter`](crate::run::BlockWriter), which has the rest.
+/// Collects locations; [`BlockWriter`](crate::run::BlockWriter) collects the rest.
 #[derive(Debug, Default)]
 pub(super) struct LocatorWriter {
     tags: Vec<u16>,
@@ -44,7 +44,7 @@ impl LocatorWriter {
         self.locations.push(location.filter(|location| location.offset() < 1 << OFFSET_BITS));
     }
 
-    /// Writes the locator of these entries, and starts the next. `block` is the block of the same entries.
+    /// Encodes the locator of these entries and starts the next one. `block` is the block with the same entries.
     pub(super) fn finish(
         &mut self,
         entries: &Entries,
@@ -75,12 +75,12 @@ impl LocatorWriter {
     }
 }
 
-/// Tells the ids of a locator apart, and an id from what a few flipped bits make of it.
+/// Tells the ids of a locator apart, and an id from copies of it with a few flipped bits.
 fn tag(key: Key<'_>, hash: IdHash) -> u16 {
     u16::from_le_bytes([crc8(key.id), hash.tag()])
 }
 
-/// CRC-8 with the polynomial 0x2f: notices one flipped bit in any id, and three in up to 14 bytes. (Koopman and
+/// CRC-8 with the polynomial 0x2f: detects one flipped bit in any id, and three in up to 14 bytes. (Koopman and
 /// Chakravarty, 2004.)
 fn crc8(bytes: &[u8]) -> u8 {
     bytes.iter().fold(0xff, |crc, byte| CRC8[usize::from(crc ^ byte)])
@@ -101,18 +101,18 @@ const CRC8: [u8; 256] = {
     table
 };
 
-/// What a locator knows of an id.
+/// The result of looking up an id in a locator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Probe {
-    /// It is in the run.
+    /// The id is in the run.
     Found(Version),
-    /// It is not.
+    /// The id is not in the run.
     Absent,
-    /// What may be it is not in the log any more, or damaged there: ask the block.
+    /// A candidate is no longer in the log, or is damaged there: read the block.
     Unknown,
 }
 
-/// A locator that has passed every check.
+/// A validated locator.
 #[derive(Debug)]
 pub(super) struct LocatorReader<'a> {
     columns: Columns<'a>,
@@ -123,7 +123,7 @@ pub(super) struct LocatorReader<'a> {
 }
 
 impl<'a> LocatorReader<'a> {
-    /// Checks the bytes found under `id`. `class` is that of the run's generation.
+    /// Validates the bytes stored under `id`. `class` is that of the run's generation.
     pub(super) fn open(
         bytes: &'a [u8],
         id: BlockId,
@@ -149,7 +149,7 @@ impl<'a> LocatorReader<'a> {
         })
     }
 
-    /// Whether it was written together with this block: one that was healed since may hold other entries.
+    /// Returns whether it was written together with this block: a block healed since then may have other entries.
     pub(super) fn is_of(&self, block: &[u8]) -> bool {
         block.get(..4) == Some(&self.block.to_le_bytes()[..])
     }
@@ -158,7 +158,7 @@ impl<'a> LocatorReader<'a> {
         self.columns.count
     }
 
-    /// Looks an id up. The search begins at the `position` that the hash gives it, in 1/2^32 of the length.
+    /// Looks up an id. The search starts at `position`, the hash's estimate in units of 1/2^32 of the length.
     pub(super) fn find(&self, key: Key<'_>, hash: IdHash, position: u32, ids: &IdsInLog) -> Probe {
         let (columns, tag) = (&self.columns, tag(key, hash).to_le_bytes());
         let at = expected(position, columns.count);
@@ -185,7 +185,7 @@ impl<'a> LocatorReader<'a> {
     }
 }
 
-/// A door for the fuzzer: reads bytes as a locator, once as they are and once with a good checksum.
+/// Fuzzing entry point: decodes bytes as a locator, once as given and once with a valid checksum.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_locator(data: &[u8]) {
     use crate::disk::sim::SimDisk;
@@ -194,7 +194,7 @@ pub(crate) fn fuzz_locator(data: &[u8]) {
     if good.len() >= 4 {
         put_checksum(seed, &mut good);
     }
-    // There is nothing in this log: an id is absent, or it is not known.
+    // The log is empty, so an id is either absent or unknown.
     let ids = IdsInLog::new(crate::sync::Arc::new(SimDisk::new()), "/log".into());
     let key = Key { ns: crate::id::NsId(0), id: b"fuzzed-id-of-16b" };
     let hash = crate::id::IdHasher::new(seed).hash(key);
@@ -224,7 +224,7 @@ mod tests {
     const ID: BlockId = BlockId { run: 5, bucket: 0 };
     const SEED: Seed = Seed([4; 16]);
 
-    /// A locator of ids, and the log that it speaks of: each segment holds a few, one behind the other.
+    /// A locator and the log it refers to; each segment holds a few ids.
     struct Scene {
         disk: SimDisk,
         ids: IdsInLog,
@@ -323,7 +323,7 @@ mod tests {
         let scene = Scene::new(if cfg!(miri) { 6 } else { 60 }, 1);
         for (n, (ns, id)) in scene.keys.iter().enumerate() {
             let Some(location) = scene.locations[n] else { continue };
-            // A bit of the id has rotted: it is not found, and what it became is not found either.
+            // After a bit flip in the log neither the id nor what it became is found.
             let file = scene.disk.open(&segment(location.segment())).expect("is there");
             for bit in 0..id.len() * 8 {
                 let mut rotten = id.clone();
@@ -340,7 +340,7 @@ mod tests {
             }
             assert_eq!(scene.find(*ns, id), Probe::Found(scene.versions[n]));
         }
-        // Of a long id the last byte.
+        // In a long id, flip a bit of the last byte.
         let long = Scene::new(40, 40);
         for (n, (ns, id)) in long.keys.iter().enumerate() {
             let Some(location) = long.locations[n] else { continue };
@@ -376,7 +376,7 @@ mod tests {
         }
     }
 
-    /// Whatever the bytes behind a good checksum: an answer or a refusal, never a panic.
+    /// Arbitrary bytes under a valid checksum give a result or an error, never a panic.
     #[test]
     fn i10_hostile_locators_do_not_panic() {
         let scene = Scene::new(4, 2);

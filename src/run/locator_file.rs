@@ -1,10 +1,10 @@
-//! Locator files: `places/<run>.plc`, the locators of a run, one after another.
+//! Locator files: `places/<run>.plc`, the locators of a run, back to back.
 //!
-//! A shortcut, as a filter is (I2): without its file, or where the file is not to be trusted, a run is read from the block
-//! store. The file is never synced; each locator has a checksum of its own, and so has the head.
+//! An optimization, as filters are (I2): if the file is missing or not trusted, the run is read from the block store.
+//! The file is never synced; the head and each locator have their own checksum.
 //!
 //! ```text
-//! envelope FSPL, version 1: tag of the store u64, run u64, where each locator begins u32 each, and where the last one ends
+//! envelope FSPL, version 1: tag of the store u64, run u64, start of each locator u32 each, end of the last u32
 //! locators (`locator.rs`)
 //! ```
 
@@ -18,18 +18,19 @@ use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"FSPL";
 const VERSION: u16 = 1;
-/// Bytes that are written at once.
+/// Write buffer size in bytes.
 const WRITE_BYTES: usize = 256 << 10;
-/// Bytes of one locator, at most: far more than any block needs. A head that tells of more is
-/// none of ours, and memory for it is not asked for.
+/// Largest accepted locator in bytes, far more than any block needs. Reject a head that claims more rather than
+/// allocate for it.
 const LOCATOR_BYTES_MAX: u32 = 16 << 20;
 
-/// The folder of locator files.
+/// The directory of locator files.
 #[derive(Debug)]
 pub(crate) struct LocatorFiles {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
-    /// Tells the files of this store from those of others ([`IdHasher::tag`](crate::id::IdHasher::tag)).
+    /// Identifies the store, so that another store's files are rejected
+    /// ([`IdHasher::tag`](crate::id::IdHasher::tag)).
     store: u64,
     files: Handles,
 }
@@ -43,7 +44,7 @@ impl LocatorFiles {
         self.dir.join(format!("{run:016}.plc"))
     }
 
-    /// Begins the file of a run with so many blocks.
+    /// Creates the locator file of a run with `buckets` blocks.
     pub(crate) fn create(&self, run: u64, buckets: u32) -> Result<LocatorFileWriter> {
         self.remove(run)?;
         let path = self.path(run);
@@ -55,7 +56,7 @@ impl LocatorFiles {
         Ok(LocatorFileWriter { file, path, store, run, starts, buffer, written, failed: None })
     }
 
-    /// The file of a run; `None` if there is none that can be trusted.
+    /// Opens the locator file of a run; returns `None` if it is missing or not trusted.
     pub(crate) fn open(&self, run: u64, buckets: u32) -> Option<LocatorFile> {
         let path = self.path(run);
         let mut head = vec![0; HEAD_BYTES + 16 + 4 * (buckets as usize + 1)];
@@ -71,7 +72,7 @@ impl LocatorFiles {
         is_ours.then_some(LocatorFile { run, starts })
     }
 
-    /// Reads the locator of a block into `locator`; `false` if it cannot.
+    /// Reads the locator of a block into `locator`; returns `false` if it cannot.
     pub(crate) fn read(&self, file: &LocatorFile, bucket: u32, locator: &mut Vec<u8>) -> bool {
         let at = bucket as usize;
         let (Some(start), Some(end)) = (file.starts.get(at), file.starts.get(at + 1)) else {
@@ -98,7 +99,7 @@ impl LocatorFiles {
         }
     }
 
-    /// Whether a file with this name is a locator file: the number of a run, in sixteen digits or more, and the ending.
+    /// Returns whether this is the name of a locator file: a run number of sixteen digits or more, and the extension.
     pub(crate) fn is_ours(name: &Path) -> bool {
         let stem = name.file_stem().unwrap_or_default().to_string_lossy();
         name.extension().is_some_and(|ending| ending == "plc")
@@ -106,7 +107,7 @@ impl LocatorFiles {
             && stem.bytes().all(|b| b.is_ascii_digit())
     }
 
-    /// Removes all locator files but those of the runs that `keep` names.
+    /// Removes all locator files except those for which `keep` returns true.
     pub(crate) fn retain(&self, keep: impl Fn(&Path) -> bool) {
         for name in self.disk.list(&self.dir).unwrap_or_default() {
             let path = self.dir.join(&name);
@@ -124,7 +125,7 @@ fn owner_bytes(store: u64, run: u64) -> [u8; 16] {
     bytes
 }
 
-/// Where the locators of a run are in its file.
+/// The offsets of a run's locators within its file.
 #[derive(Debug)]
 pub(crate) struct LocatorFile {
     run: u64,
@@ -132,13 +133,13 @@ pub(crate) struct LocatorFile {
 }
 
 impl LocatorFile {
-    /// Bytes of memory.
+    /// Returns the memory used, in bytes.
     pub(crate) fn bytes(&self) -> usize {
         size_of_val(&*self.starts)
     }
 }
 
-/// Writes the file of a run. A failure is kept until the end: the run is whole without its file.
+/// Writes the locator file of a run. An error is reported only at the end: the run is complete without this file.
 #[derive(Debug)]
 pub(crate) struct LocatorFileWriter {
     file: Arc<dyn DiskFile>,
@@ -152,7 +153,7 @@ pub(crate) struct LocatorFileWriter {
 }
 
 impl LocatorFileWriter {
-    /// Adds the locator of the next block.
+    /// Appends the locator of the next block.
     pub(super) fn put(&mut self, id: BlockId, locator: &[u8]) {
         debug_assert_eq!((id.run, id.bucket as usize), (self.run, self.starts.len()), "in order");
         self.note_start();
@@ -178,7 +179,7 @@ impl LocatorFileWriter {
         self.buffer.clear();
     }
 
-    /// Writes the rest, and the head last: without it the file is none.
+    /// Writes the rest, then the head: a file without a valid head is not trusted.
     pub(crate) fn finish(mut self) -> Result<LocatorFile> {
         self.note_start();
         self.write();
@@ -223,7 +224,7 @@ mod tests {
     fn locators_come_back_from_a_file_that_is_whole_and_ours() {
         let disk = SimDisk::new();
         disk.create_dir_all(Path::new("/places")).expect("makes a folder");
-        // More than is written at once, and one of them empty.
+        // More than one write buffer, with one empty locator among them.
         let locators: Vec<Vec<u8>> = (0..40u8).map(|n| vec![n; usize::from(n) * 400]).collect();
         let ours = files(&disk, 7);
         let file = written(&ours, 3, &locators);

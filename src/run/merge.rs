@@ -1,5 +1,5 @@
-//! Merging: several sources in hash order become one, and of the records of one id the one that counts
-//! is kept. Serves flushing (one source), merging runs, and export.
+//! Merging: combines several sources in hash order into one and keeps, for each id, the record that counts. Used for
+//! flushing (one source), for merging runs, and for export.
 
 use crate::blocks::BlockFault;
 use crate::expiry::Version;
@@ -9,22 +9,22 @@ use crate::run::RunReader;
 use crate::wal::Lsn;
 use std::ops::{Deref, DerefMut};
 
-/// Entries in memory, one part of a source at a time.
+/// Entries in memory: one part of a source at a time.
 #[derive(Debug, Default)]
 struct Part {
     bytes: Vec<u8>,
     entries: Vec<PartEntry>,
-    /// Positions in hash order, and which entry stands there.
+    /// Position in hash order and index of the entry, sorted.
     sorted: Vec<(u32, u32)>,
     next: usize,
-    /// Entries before this one, in hash order, are on their way to the processor.
+    /// Entries before this index, in hash order, have been prefetched.
     touched: usize,
 }
 
-/// Entries that are waited for together. In hash order each lies elsewhere.
+/// Entries prefetched together. In hash order they are scattered in memory.
 const GROUP: usize = 16;
 
-/// One line of the processor's cache.
+/// An entry of one cache line.
 #[derive(Debug, Clone, Copy)]
 #[repr(align(64))]
 struct PartEntry {
@@ -33,28 +33,28 @@ struct PartEntry {
     at: u32,
     len: u16,
     version: Version,
-    /// No id ends where a segment begins, so zero means that the location is not known.
+    /// Zero means that the location is unknown: no id ends at the start of a segment.
     location: Lsn,
 }
 
 const NOWHERE: Lsn = Lsn(0);
 const _: () = assert!(size_of::<PartEntry>() == 64, "one cache line");
 
-/// An entry as it is handed over.
+/// An entry as passed to the visitor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Merged<'a> {
     pub(crate) hash: IdHash,
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The location after the id in the log, if it is known.
+    /// The location just past the id in the log, if known.
     pub(crate) location: Option<Lsn>,
 }
 
-/// Memory for one memtable, kept from one flush to the next: fresh pages would cost a fault each.
+/// Buffers for copying one memtable, reused across flushes: fresh pages would cost a page fault each.
 #[derive(Debug, Default)]
 pub(crate) struct MergeScratch(Part);
 
-/// The part of a source: its own, or memory that was lent to it.
+/// The part of a source, owned or borrowed.
 #[derive(Debug)]
 enum PartMemory<'a> {
     Own(Part),
@@ -119,8 +119,8 @@ impl Part {
         Key { ns: entry.ns, id: &self.bytes[at..at + usize::from(entry.len)] }
     }
 
-    /// Sorts small pairs, not entries. Of keys at one position in hash order, which is rare, the lesser
-    /// one comes first, so that equal ones of several sources meet.
+    /// Sorts small pairs rather than entries. Keys at the same position in hash order, which are rare, are sorted by
+    /// key, so that equal keys of several sources meet.
     fn sort(&mut self) {
         let mut sorted = std::mem::take(&mut self.sorted);
         sorted.sort_unstable();
@@ -142,8 +142,8 @@ impl Part {
         Some(Merged { hash, key: self.key(entry), version, location })
     }
 
-    /// Begins to load the next entries, and then their ids, a group at a time. A memtable of megabytes is in no
-    /// near cache, and to wait for each entry and each id alone took two fifths of flushing.
+    /// Prefetches the next entries and then their ids, a group at a time. A memtable of megabytes does not fit the
+    /// near caches; waiting for each entry and each id separately took two fifths of the flush.
     #[inline]
     fn prefetch_ahead(&mut self) {
         if self.next < self.touched {
@@ -157,7 +157,7 @@ impl Part {
         }
         let byte = |at: &u32| self.bytes.get(*at as usize).copied().unwrap_or_default();
         let ids = starts[..group.len()].iter().fold(0, |sum, at| sum ^ byte(at));
-        // It means nothing, but unless it is used the compiler leaves the reading out.
+        // Use the value, or the compiler drops the loads.
         std::hint::black_box(ids);
         self.touched = end;
     }
@@ -176,14 +176,14 @@ impl<'a> Source<'a> {
         Self { run: Some(run), bucket: 0, part: PartMemory::Own(Part::default()) }
     }
 
-    /// The entries of a memtable. They are copied: a lock need not be held.
+    /// Copies the entries of a memtable, so no lock need be held.
     pub(crate) fn memtable(set: &Memtable, hasher: IdHasher) -> Self {
         let mut part = Part::default();
         part.copy(set, hasher, |_| true);
         Self { run: None, bucket: 0, part: PartMemory::Own(part) }
     }
 
-    /// The entries of a memtable for which `keep` says so, copied into `scratch`.
+    /// Copies the entries of a memtable that `keep` accepts into `scratch`.
     pub(crate) fn memtable_in(
         scratch: &'a mut MergeScratch,
         set: &Memtable,
@@ -205,14 +205,14 @@ impl<'a> Source<'a> {
             let part = &mut *self.part;
             run.bucket(self.bucket, |entry| part.push(entry))?;
             self.bucket += 1;
-            // Written in this order; sorted again because a healed block need not be.
+            // Blocks are written in this order; sort again because a healed block may not be.
             self.part.sort();
         }
         Ok(())
     }
 }
 
-/// Walks several sources as one.
+/// Iterates over several sources as one.
 #[derive(Debug)]
 pub(crate) struct MergeCursor<'a> {
     sources: Vec<Source<'a>>,
@@ -223,7 +223,7 @@ impl<'a> MergeCursor<'a> {
         Self { sources }
     }
 
-    /// Hands each id once, in hash order, with the record that counts.
+    /// Visits each id once, in hash order, with the record that counts.
     pub(crate) fn for_each<E: From<BlockFault>>(
         mut self,
         mut visit: impl FnMut(Merged<'_>) -> Result<(), E>,
@@ -238,7 +238,7 @@ impl<'a> MergeCursor<'a> {
             let mut at_least = orders.enumerate().filter(|(_, o)| *o == Some(least));
             let first = at_least.next().map_or(0, |(i, _)| i);
             if at_least.next().is_none() {
-                // Almost always: one source, and so no other record of this id.
+                // The common case: a single source has this position, so no other source has a record of this id.
                 self.visit_one(first, &mut visit)?;
                 continue;
             }
@@ -265,8 +265,8 @@ impl<'a> MergeCursor<'a> {
         }
     }
 
-    /// Hands over the next entry of one source, and all that follow it in memory before the next one of
-    /// any other source.
+    /// Visits the next entry of one source, then its other entries in memory that precede the next entry of any other
+    /// source.
     fn visit_one<E>(
         &mut self,
         source: usize,

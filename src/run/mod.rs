@@ -1,6 +1,5 @@
-//! A run: the ids of one shard and one generation that were flushed together, in hash order, cut into
-//! blocks. A run never changes. Its number is never used again, and every bucket of it exists, so a
-//! block that is not there was lost (I10).
+//! A run: ids of one shard and one generation that were flushed together, in hash order, split into blocks. A run is
+//! immutable. Run numbers are never reused and every bucket is written, so a missing block is a lost block (I10).
 
 mod block;
 mod block_cache;
@@ -29,18 +28,18 @@ use crate::run::locator_file::LocatorFileWriter;
 use crate::wal::IdsInLog;
 use serde::{Deserialize, Serialize};
 
-/// What the manifest keeps of a run.
+/// Metadata of a run, as stored in the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunMeta {
     pub(crate) id: u64,
     pub(crate) shard: u16,
     pub(crate) generation: GenId,
-    /// Blocks; all of them exist.
+    /// Number of blocks; all of them exist.
     pub(crate) buckets: u32,
     pub(crate) ids: u64,
     /// Bytes of ids and their times.
     pub(crate) bytes: u64,
-    /// No record of its ids stands in a segment before this one: where healing begins to read.
+    /// Healing reads the log from this segment on: no earlier one has a record of the run's ids.
     pub(crate) from_segment: u32,
 }
 
@@ -50,7 +49,7 @@ impl RunMeta {
     }
 }
 
-/// How much goes into a run: decides how many blocks it is cut into.
+/// How much goes into a run; determines its number of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct RunSize {
     pub(crate) ids: u64,
@@ -58,7 +57,7 @@ pub(crate) struct RunSize {
 }
 
 impl RunSize {
-    /// The size of a run in which all of these are merged, at most.
+    /// Returns an upper bound for the size of the run that these are merged into.
     pub(crate) fn of_runs<'a>(runs: impl Iterator<Item = &'a RunMeta>) -> Self {
         runs.fold(Self::default(), |sum, run| Self {
             ids: sum.ids + run.ids,
@@ -71,46 +70,46 @@ impl RunSize {
         self.bytes += key.id.len() as u64 + 4;
     }
 
-    /// Into how many blocks a run of this size is cut.
+    /// Returns the number of blocks for a run of this size.
     pub(crate) fn buckets(self) -> u32 {
         let buckets = self.bytes.div_ceil(limits::CHUNK_BYTES).clamp(1, self.ids.max(1));
         u32::try_from(buckets).unwrap_or(u32::MAX).min(limits::RUN_CHUNKS_MAX)
     }
 }
 
-/// What reading flushed ids needs, for every run the same.
+/// What reading flushed ids needs, the same for every run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunAccess<'a> {
     pub(crate) store: &'a dyn BlockStore,
     pub(crate) seed: Seed,
-    /// Where there is a log, and locator files that lead into it.
+    /// `None` if there is no log, or no locator files that point into it.
     pub(crate) in_log: Option<InLog<'a>>,
 }
 
-/// Where locators are read, and the ids that they speak of.
+/// The locator files, and the log that they point into.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct InLog<'a> {
     pub(crate) files: &'a LocatorFiles,
     pub(crate) ids: &'a IdsInLog,
 }
 
-/// One run, as it is read.
+/// One run to read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RunIds<'a> {
     pub(crate) meta: &'a RunMeta,
-    /// Small runs have none.
+    /// `None` for small runs.
     pub(crate) locators: Option<&'a LocatorFile>,
 }
 
-/// An answer, and whether it took a block.
+/// A lookup result, and whether it came from the log rather than from a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FoundInRun {
     pub(crate) version: Option<Version>,
     pub(crate) in_log: bool,
 }
 
-/// Looks an id up in one run: in one block that is in memory, or else in a locator and in the log, or else in one
-/// block of the block store. A fault says that the block must be healed first. `block` is memory to be used again.
+/// Looks up an id in one run: in a cached block, else in a locator and the log, else in a block from the block store.
+/// A fault means that the block must be healed first. `locator` is a reusable buffer.
 pub(crate) fn find_in_run(
     access: RunAccess<'_>,
     cache: &mut BlockCache,
@@ -151,7 +150,7 @@ pub(crate) fn find_in_run(
     answer
 }
 
-/// Writes a run, in hash order.
+/// Writes a run in hash order.
 #[derive(Debug)]
 pub(crate) struct RunWriter<'a> {
     blocks: &'a dyn BlockStore,
@@ -165,10 +164,10 @@ pub(crate) struct RunWriter<'a> {
     keep_bytes: usize,
 }
 
-/// The first blocks of a run that was just written, for the cache: the next duplicates would read them.
+/// The first blocks of a freshly written run, for the cache: the next duplicates would read them.
 pub(crate) type KeptBlocks = Vec<(BlockId, Box<[u8]>)>;
 
-/// A run that was written.
+/// A freshly written run.
 #[derive(Debug)]
 pub(crate) struct WrittenRun {
     pub(crate) meta: RunMeta,
@@ -177,7 +176,7 @@ pub(crate) struct WrittenRun {
 }
 
 impl<'a> RunWriter<'a> {
-    /// `size` may be more than will come. Blocks of up to `keep_bytes` in all are kept.
+    /// `size` may be an overestimate. Keeps up to `keep_bytes` of blocks in total.
     #[expect(clippy::too_many_arguments, reason = "each is a part of what a run is")]
     pub(crate) fn new(
         blocks: &'a dyn BlockStore,
@@ -204,7 +203,7 @@ impl<'a> RunWriter<'a> {
         Self { blocks, seed, meta, writer, locators, locator_file, bucket, kept, keep_bytes }
     }
 
-    /// Writes locators, too.
+    /// Writes locators as well.
     pub(crate) fn with_locators(self, locator_file: Option<LocatorFileWriter>) -> Self {
         Self { locator_file, ..self }
     }
@@ -222,7 +221,7 @@ impl<'a> RunWriter<'a> {
         Ok(())
     }
 
-    /// Writes the buckets before `bucket`, empty ones too.
+    /// Writes the buckets before `bucket`, including empty ones.
     fn finish_buckets(&mut self, bucket: u32) -> Result<(), BlockFault> {
         while self.bucket < bucket {
             let id = self.meta.block(self.bucket);
@@ -247,7 +246,7 @@ impl<'a> RunWriter<'a> {
     }
 }
 
-/// Reads a run from end to end, in hash order, holding one block at a time.
+/// Reads a whole run in hash order, holding one block at a time.
 #[derive(Debug)]
 pub(crate) struct RunReader<'a> {
     blocks: &'a dyn BlockStore,
@@ -267,7 +266,7 @@ impl<'a> RunReader<'a> {
         Self { blocks, meta, seed, hasher, locators: None }
     }
 
-    /// Reads locators, too.
+    /// Reads locators as well.
     pub(crate) fn with_locators(
         self,
         files: &'a LocatorFiles,
@@ -280,7 +279,7 @@ impl<'a> RunReader<'a> {
         self.meta.buckets
     }
 
-    /// Hands every entry of one block to `visit`.
+    /// Passes every entry of one block to `visit`.
     pub(crate) fn bucket(
         &self,
         bucket: u32,
@@ -297,7 +296,7 @@ impl<'a> RunReader<'a> {
             answer = match BlockReader::open(bytes, id, class, self.seed) {
                 Ok(block) => {
                     let reader = reader.as_ref().and_then(Option::as_ref);
-                    // A block that was healed may hold other entries than the locator does.
+                    // A healed block may hold other entries than the locator.
                     let is_beside = |reader: &&LocatorReader<'_>| {
                         reader.is_of(bytes) && reader.count() == block.count()
                     };

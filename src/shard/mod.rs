@@ -1,7 +1,7 @@
-//! A shard: memtable, filters and runs of the ids whose hash leads here.
+//! A shard: the memtable, filters and runs for its share of the hash space.
 //!
-//! A plain struct: it knows nothing of threads, and the engine owns its lock. It is the only place that
-//! sees both filters and runs, and keeps them in step (I2): a run enters together with its filter.
+//! A plain struct with no threading of its own: the engine owns its lock. It is the only place that sees both filters
+//! and runs, and it keeps them consistent (I2): a run is added together with its filter.
 
 mod reserved;
 
@@ -19,7 +19,7 @@ use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 
-/// A run, its filter, and where its ids stand in the log.
+/// A run with its filter and its locators, if any.
 #[derive(Debug, Clone)]
 pub(crate) struct RunHandle {
     pub(crate) meta: Arc<RunMeta>,
@@ -27,7 +27,7 @@ pub(crate) struct RunHandle {
     pub(crate) locators: Option<Arc<LocatorFile>>,
 }
 
-/// A run that was just built, and blocks of it to keep in memory.
+/// A freshly built run, and blocks of it to cache.
 #[derive(Debug)]
 pub(crate) struct BuiltRun {
     pub(crate) run: RunHandle,
@@ -38,29 +38,29 @@ pub(crate) struct BuiltRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Known {
     pub(crate) version: Version,
-    /// The location after the id in its record; `None` for a flushed one, whose record is on disk already.
+    /// The location just past the id in its record; `None` if it is flushed, since its record is on disk then.
     pub(crate) lsn: Option<Lsn>,
-    /// Whether it stands in the memtable, so that a new version goes in its place.
+    /// Whether it is in the memtable, where a new version replaces it.
     pub(crate) in_open: bool,
 }
 
-/// The answer of [`Shard::lookup`].
+/// The result of [`Shard::lookup`].
 #[derive(Debug)]
 pub(crate) enum Lookup {
     Unknown,
     Known(Known),
-    /// A block that had to be read is missing or damaged: heal the run and look again (I10).
+    /// A block that had to be read is missing or damaged: heal the run and look up again (I10).
     Damaged(Arc<RunMeta>, String),
 }
 
-/// Counters that prove the filter earns its place. Plain numbers: the shard's lock guards them.
+/// Counters that show whether the filters pay off. Plain numbers, guarded by the shard's lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ShardCounts {
-    /// Filters asked.
+    /// Filters probed.
     pub(crate) probes: u64,
     /// Blocks read because a filter said "maybe".
     pub(crate) block_reads: u64,
-    /// Ids compared in the log instead, where a locator led to.
+    /// Lookups served by a locator and the log instead of a block.
     pub(crate) log_reads: u64,
     /// Blocks or locators read in vain.
     pub(crate) false_positives: u64,
@@ -69,17 +69,17 @@ pub(crate) struct ShardCounts {
 #[derive(Debug)]
 pub(crate) struct Shard {
     pub(crate) memtable: Memtable,
-    /// The set before, while it is flushed in the background; it is read, never written.
+    /// The previous memtable while it is flushed in the background; read-only.
     pub(crate) frozen: Option<FrozenMemtable>,
     pub(crate) runs: Vec<RunHandle>,
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: BlockCache,
-    /// Memory for the locator that a look-up reads.
+    /// Reusable buffer for the locator that a lookup reads.
     locator: Vec<u8>,
-    /// How often the memtable was frozen.
+    /// How many times the memtable was frozen.
     freezes: u64,
-    /// An empty set with its memory, for the next freeze.
+    /// An empty memtable with its allocation, for the next freeze.
     spare: Option<Memtable>,
     hasher: IdHasher,
     open_bytes_max: usize,
@@ -112,16 +112,16 @@ impl Shard {
 
     /// Finds the record that counts.
     ///
-    /// What is in the memtable was put there by somebody who had looked at everything below, so it is
-    /// never older than what is flushed, and the search can end there. Among runs the order is not
-    /// known, and the records are joined.
+    /// Every memtable entry was written after a lookup of everything below it, so it is never older than what is
+    /// flushed, and the search can stop there. Runs have no such order, so their records are joined.
     #[inline]
     pub(crate) fn lookup(&mut self, key: Key<'_>, hash: IdHash, access: RunAccess<'_>) -> Lookup {
         self.prefetch(hash);
         self.lookup_prefetched(key, hash, access, 0)
     }
 
-    /// [`lookup`](Self::lookup) after [`prefetch`](Self::prefetch). The filters of the runs before `first` have said no.
+    /// Does a [`lookup`](Self::lookup) after [`prefetch`](Self::prefetch). The filters of the runs before `first`
+    /// have already said no.
     #[inline]
     pub(crate) fn lookup_prefetched(
         &mut self,
@@ -143,33 +143,34 @@ impl Shard {
         self.lookup_in_runs(key, hash, access, first)
     }
 
-    /// Begins to load what [`lookup`](Self::lookup) will read for an id that is new, all of it at once: then it waits
-    /// for memory once, and not for each filter in turn.
+    /// Prefetches everything that [`lookup`](Self::lookup) reads for a new id, so that it waits for memory once
+    /// rather than once per filter.
     #[inline]
     pub(crate) fn prefetch(&self, hash: IdHash) {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch(hash));
         let unflushed = self.memtable.prefetch(hash) ^ self.memtable.prefetch_end() ^ frozen;
         let prefetched =
             self.runs.iter().fold(unflushed, |sum, run| sum ^ run.filter.prefetch(hash));
-        // It means nothing, but unless it is used the compiler leaves the reading out.
+        // Use the value, or the compiler drops the loads.
         std::hint::black_box(prefetched);
     }
 
-    /// Begins to load the id that a look-up would compare first in each memtable, after [`prefetch`](Self::prefetch).
+    /// Prefetches the id that a lookup compares first in each memtable. Call it after [`prefetch`](Self::prefetch).
     #[inline]
     pub(crate) fn prefetch_entry(&self, hash: IdHash) {
         let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch_entry(hash));
         std::hint::black_box(self.memtable.prefetch_entry(hash) ^ frozen);
     }
 
-    /// The first run whose filter says "maybe", or as many as there are: for [`lookup_prefetched`](Self::lookup_prefetched).
+    /// Returns the first run whose filter says "maybe", or the number of runs if none does. For
+    /// [`lookup_prefetched`](Self::lookup_prefetched).
     #[inline]
     pub(crate) fn first_run(&self, hash: IdHash) -> usize {
         let first = self.runs.iter().position(|run| run.filter.may_contain(hash));
         first.unwrap_or(self.runs.len())
     }
 
-    /// Where among the blocks in memory that of this run may stand, and where in it the id: for
+    /// Returns the likely cache slot of the run's block for this id, and the id's position in that block. For
     /// [`prefetch_block`](Self::prefetch_block).
     #[inline]
     pub(crate) fn block_spot(&self, hash: IdHash, run: usize) -> Option<(u32, u32)> {
@@ -178,20 +179,20 @@ impl Shard {
         Some((spot, hash.position_in_block(meta.buckets)))
     }
 
-    /// Begins to load one step of what a block in memory takes.
+    /// Prefetches one step of a lookup in a cached block.
     #[inline]
     pub(crate) fn prefetch_block(&self, step: Step, (spot, position): (u32, u32), id_bytes: usize) {
         std::hint::black_box(self.cache.prefetch(step, spot, position, id_bytes));
     }
 
-    /// Begins to load what [`lookup_again`](Self::lookup_again) will read.
+    /// Prefetches what [`lookup_again`](Self::lookup_again) reads.
     #[inline]
     pub(crate) fn prefetch_memtable(&self, hash: IdHash) {
         std::hint::black_box(self.memtable.prefetch(hash));
     }
 
-    /// As [`lookup`](Self::lookup), for an id of which nothing was known when there had been so many freezes. What has
-    /// come since then stands in the memtable, unless that was frozen in between.
+    /// Repeats a [`lookup`](Self::lookup) that found nothing when the freeze count was `freezes`. Anything added
+    /// since is in the memtable, unless that was frozen meanwhile.
     pub(crate) fn lookup_again(
         &mut self,
         key: Key<'_>,
@@ -243,8 +244,8 @@ impl Shard {
         }
     }
 
-    /// Puts a version that counts. `known` is what [`lookup`](Self::lookup) has just answered. Answers where in the
-    /// memtable it stands.
+    /// Stores a version that counts and returns its offset in the memtable. `known` is the result of a
+    /// [`lookup`](Self::lookup) just made.
     #[inline]
     pub(crate) fn put(
         &mut self,
@@ -261,8 +262,8 @@ impl Shard {
         }
     }
 
-    /// Takes note of a record found in the log. In whatever order and however often records come, the
-    /// state is the same: a record that does not count more than what is known changes nothing.
+    /// Applies a record read from the log. Order and repetition do not matter: a record that does not outrank what is
+    /// known changes nothing.
     pub(crate) fn apply(
         &mut self,
         key: Key<'_>,
@@ -282,7 +283,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Freezes the memtable for flushing and starts a new one. Only when no other is being flushed.
+    /// Freezes the memtable for flushing and starts a new one. Allowed only when no other is being flushed.
     pub(crate) fn freeze(&mut self, upto: Lsn) {
         debug_assert!(self.frozen.is_none(), "one set is flushed at a time");
         let fresh = self.spare.take();
@@ -292,37 +293,37 @@ impl Shard {
         self.freezes += 1;
     }
 
-    /// How often the memtable was frozen, for [`lookup_again`](Self::lookup_again).
+    /// Returns how many times the memtable was frozen, for [`lookup_again`](Self::lookup_again).
     pub(crate) fn freezes(&self) -> u64 {
         self.freezes
     }
 
-    /// The frozen set is in these runs now.
+    /// Replaces the frozen memtable by the runs that it was flushed to.
     pub(crate) fn flushed(&mut self, runs: Vec<RunHandle>) {
         self.runs.extend(runs);
         self.frozen = None;
     }
 
-    /// Takes back a set that is flushed and that nobody reads any more.
+    /// Takes back a flushed memtable that has no readers left.
     pub(crate) fn reuse(&mut self, set: Memtable) {
         debug_assert!(set.is_empty(), "emptying it takes time, and here a lock is held");
         self.spare = Some(set);
     }
 
-    /// Replaces runs by what they were merged into, or drops them.
+    /// Removes obsolete runs and adds the run they were merged into, if any.
     pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<RunHandle>) {
         self.runs.retain(|run| !gone.contains(&run.meta.id));
         self.cache.retain_runs(|run| !gone.contains(&run));
         self.runs.extend(new);
     }
 
-    /// Runs of which nothing is live any more.
+    /// Returns the runs in which nothing is live any more.
     pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
         let dead = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Expired;
         self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
     }
 
-    /// Keeps blocks that were just written. A few at a time: the lock is held.
+    /// Caches freshly written blocks. Pass a few at a time: the lock is held.
     pub(crate) fn keep_blocks(&mut self, blocks: impl Iterator<Item = (BlockId, Box<[u8]>)>) {
         for (id, bytes) in blocks {
             if self.runs.iter().any(|run| run.meta.id == id.run) {
@@ -331,17 +332,17 @@ impl Shard {
         }
     }
 
-    /// Whether a block is in memory.
+    /// Returns whether a block is cached.
     pub(crate) fn has_block(&mut self, id: BlockId) -> bool {
         self.cache.get(id).is_some()
     }
 
-    /// Bytes of blocks kept in memory.
+    /// Returns the size of the cached blocks in bytes.
     pub(crate) fn cached_bytes(&self) -> usize {
         self.cache.bytes()
     }
 
-    /// Ids in memory, frozen ones included, and the bytes that they take.
+    /// Returns the number of unflushed ids, frozen ones included, and the memory they use in bytes.
     pub(crate) fn unflushed(&self) -> (usize, usize) {
         let frozen = self.frozen.as_ref().map(|s| (s.set.len(), s.set.memory()));
         let (ids, bytes) = frozen.unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Ids that somebody works on: reserved, not yet claimed. In memory only; a crash releases them all.
+//! Reserved ids: held by a caller but not yet claimed. In memory only; a crash releases them all.
 //!
-//! Entries stand one behind the other in one block of bytes, found by a table of offsets: reservations
-//! come and go by the thousand, and an allocation for each would cost more than the rest.
+//! Entries are stored back to back in one buffer, indexed by a table of offsets: reservations come and go by the
+//! thousand, and one allocation for each would cost more than everything else.
 //!
 //! ```text
 //! holder u64 | since u64 | namespace u32 | id length u16 | id
@@ -13,13 +13,13 @@ use std::collections::BinaryHeap;
 
 const HEAD: usize = 22;
 
-/// Bytes of released entries that are left in place before the block is written anew.
+/// Bytes of released entries tolerated before the buffer is rewritten.
 const GARBAGE_BYTES: usize = 64 << 10;
 
-/// A reserved id, for a list of them. The order is that of age, the oldest first.
+/// A listed reservation. Ordered by age, the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HeldKey {
-    /// When it was reserved, on the clock's elapsed time.
+    /// When it was reserved, in milliseconds of the clock's elapsed time.
     pub(crate) since_ms: u64,
     pub(crate) ns: NsId,
     pub(crate) id: Vec<u8>,
@@ -59,7 +59,7 @@ impl ReservedSet {
         self.table.len()
     }
 
-    /// Who holds the id.
+    /// Returns the holder of the id, if any.
     #[inline]
     pub(crate) fn holder(&self, key: Key<'_>, hash: IdHash) -> Option<u64> {
         if self.table.is_empty() {
@@ -105,8 +105,8 @@ impl ReservedSet {
         }
     }
 
-    /// The ids that have been reserved longest, of one namespace or of all: as many as asked, in no order. The lock
-    /// of the shard is held meanwhile, so only those are copied; the others cost a look.
+    /// Returns up to `count` of the oldest reservations, in no order, of one namespace or of all. The shard is locked
+    /// meanwhile, so only these are copied; the others are merely inspected.
     pub(crate) fn oldest(&self, count: usize, ns: Option<NsId>) -> Vec<HeldKey> {
         let mut oldest = BinaryHeap::new();
         for at in &self.table {
@@ -114,7 +114,7 @@ impl ReservedSet {
             if ns.is_some_and(|ns| key_in(&self.bytes, *at).ns.listed() != ns) {
                 continue;
             }
-            // The youngest of those that are kept is on top.
+            // The heap's top is the youngest of those kept.
             if oldest.len() == count {
                 if oldest.peek().is_none_or(|(youngest, _)| since >= *youngest) {
                     continue;

@@ -1,4 +1,4 @@
-//! The shard against a plain map, without threads.
+//! Tests the shard against a plain map, single-threaded.
 
 use super::*;
 use crate::blocks::MemoryBlocks;
@@ -38,7 +38,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
     let mut model: HashMap<u64, u64> = HashMap::new();
     let mut x = 1u64;
-    // Miri takes a thousand times as long for each.
+    // Each step takes a thousand times as long under Miri.
     let (steps, ids) = if cfg!(miri) { (400, 120) } else { (20_000, 6_000) };
     for step in 0..steps {
         x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -64,7 +64,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
     assert!(shard.runs.len() > 10 && shard.counts.block_reads > 0);
 }
 
-/// What a confirmation relies on: whatever was put since the id was reserved is found, wherever it has got to.
+/// What `confirm` relies on: anything put since the id was reserved is found, wherever it has moved.
 #[test]
 fn i1_what_came_since_an_id_was_reserved_is_found() {
     let hasher = IdHasher::new(SEED);

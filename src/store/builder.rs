@@ -10,7 +10,7 @@ use crate::time::{Clock, Ttl};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Settings of a store that is about to be opened. Numbers are checked by [`open`](Self::open).
+/// Settings for opening a store. [`open`](Self::open) checks their bounds.
 #[derive(Debug, Clone)]
 #[must_use = "a builder does nothing until `open` is called"]
 pub struct Builder {
@@ -28,132 +28,131 @@ impl Builder {
         self
     }
 
-    /// How long claims live from now on: [`days(7)`](crate::days), a [`Duration`], or [`Ttl::FOREVER`],
-    /// the default. Every claim keeps the end that it was given.
+    /// Sets how long new claims live: [`days(7)`](crate::days), a [`Duration`], or [`Ttl::FOREVER`], the default.
+    /// Existing claims keep their end.
     pub fn ttl(self, ttl: impl Into<Ttl>) -> Self {
         let ttl = ttl.into();
         self.set(|s| s.ttl = ttl)
     }
 
-    /// Whether a duplicate moves the end of the claim to a full ttl from then. Off by default: a steady
-    /// trickle of duplicates would keep an id for ever. When on, every duplicate writes a record.
+    /// Sets whether a duplicate moves the end of the claim to a full ttl from then. Off by default, because a steady
+    /// trickle of duplicates would keep an id forever. When on, every duplicate writes a record.
     pub fn sliding(self, sliding: bool) -> Self {
         self.set(|s| s.sliding = sliding)
     }
 
-    /// What an answer promises when it is heard. [`Durability::Process`] by default.
+    /// Sets what a returned answer guarantees. [`Durability::Process`] by default.
     pub fn durability(self, durability: Durability) -> Self {
         self.set(|s| s.durability = durability)
     }
 
-    /// Number of shards, a power of two up to 256; 8 for a new store. An existing store that has another
-    /// number is built again from its log, which takes time.
+    /// Sets the number of shards, a power of two up to 256; 8 for a new store. An existing store with another number
+    /// is rebuilt from its log, which takes time.
     pub fn shards(self, shards: usize) -> Self {
         self.set(|s| s.shards = Some(shards))
     }
 
-    /// Bytes of memory for unflushed ids and for blocks that are kept for the next duplicate; 256 MiB by default, 4 MiB at
-    /// least. Nothing of it is taken before it is used.
+    /// Sets the memory in bytes for unflushed ids and for blocks cached for later duplicates; 256 MiB by default, 4
+    /// MiB at least. Nothing is allocated before it is used.
     ///
-    /// It is no bound on what the process takes. On top come filters, 2.5 bytes for each flushed id; what sled keeps beyond
-    /// its share and what flushing, merging and the allocator need, some 60 to 80 MB with a small budget and more with many ids;
-    /// and pages of the log that are mapped, which the system can take back.
+    /// This does not bound the process's memory. Not included are filters, 2.5 bytes for each flushed id; what sled
+    /// keeps beyond its share and what flushing, merging and the allocator need, some 60 to 80 MB with a small budget
+    /// and more with many ids; and mapped pages of the log, which the operating system can reclaim.
     pub fn memory_budget(self, bytes: usize) -> Self {
         self.set(|s| s.memory_budget = bytes)
     }
 
-    /// How much time of claims at [`Durability::Buffered`] may be lost when the process dies; 100 ms by
-    /// default.
+    /// Sets how much time of claims at [`Durability::Buffered`] may be lost when the process dies; 100 ms by default.
     pub fn flush_interval(self, interval: Duration) -> Self {
         self.set(|s| s.flush_interval = interval)
     }
 
-    /// How long a call waits for a reservation of somebody else or for room in memory before it says
-    /// [`Retry`](crate::ErrorKind::Retry); 30 s by default. [`ClaimOptions::wait`](crate::ClaimOptions::wait) sets it
-    /// for one call. Where there is no room because the background cannot write, the call says why, and sooner.
+    /// Sets how long a call waits for another caller's reservation or for memory before it fails with
+    /// [`Retry`](crate::ErrorKind::Retry); 30 s by default. [`ClaimOptions::wait`](crate::ClaimOptions::wait)
+    /// overrides it for one call. If memory is full because flushing fails, the call returns that error, and sooner.
     pub fn wait_max(self, wait: Duration) -> Self {
         self.set(|s| s.wait_max = wait)
     }
 
-    /// How far the wall clock may jump forward and be believed at once, in one step or in several within a
-    /// day; one hour by default. A greater jump is followed after [`clock_settle`](Self::clock_settle), if the
-    /// clock stays there (I5). Until then new deadlines count from the later of the two times.
+    /// Sets how far the wall clock may jump forward and be trusted at once, in one step or in several within a day;
+    /// one hour by default. A greater jump is followed after [`clock_settle`](Self::clock_settle), if the clock stays
+    /// there (I5). Until then new deadlines count from the later of the two times.
     pub fn clock_jump_max(self, jump: Duration) -> Self {
         self.set(|s| s.clock_jump_max = jump)
     }
 
-    /// How long a clock that has jumped must stay where it is before it is followed; 60 s by default.
+    /// Sets how long a clock that has jumped must stay there before it is followed; 60 s by default.
     pub fn clock_settle(self, settle: Duration) -> Self {
         self.set(|s| s.clock_settle = settle)
     }
 
-    /// Where the time comes from. The system's clock by default; a test gives a
-    /// [`ManualClock`](crate::ManualClock).
+    /// Sets the clock. The system clock by default; tests use a [`ManualClock`](crate::ManualClock).
     pub fn clock(self, clock: impl Clock + 'static) -> Self {
         self.set(|s| s.clock = Arc::new(clock))
     }
 
-    /// Where the files are. The real disk by default; a test gives a
-    /// [`SimDisk`](crate::disk::sim::SimDisk), which can lose and tear writes.
+    /// Sets the disk. The real one by default; tests use a [`SimDisk`](crate::disk::sim::SimDisk), which can lose and
+    /// tear writes.
     pub fn disk(self, disk: impl Disk + 'static) -> Self {
         self.set(|s| s.disk = Arc::new(disk))
     }
 
-    /// Whether a store is made where there is none. On by default; when off, that is an error.
+    /// Sets whether a missing store is created. On by default; when off, a missing store is an error.
     pub fn create(self, create: bool) -> Self {
         self.set(|s| s.create = create)
     }
 
-    /// Whether ids above [`ID_BYTES_MAX`](crate::limits::ID_BYTES_MAX) (1,024 bytes) are taken, too. Off by default: such
-    /// an id is refused.
+    /// Sets whether ids longer than [`ID_BYTES_MAX`](crate::limits::ID_BYTES_MAX) (1,024 bytes) are accepted. Off by
+    /// default: such ids are rejected.
     ///
-    /// When on, the store keeps the BLAKE3 hash (256 bits) of a long id in its place, apart from all ids that are stored
-    /// as they are. This is the one place where ids are not compared byte for byte: two long ids with the same hash
-    /// would be one. Nobody knows how to find two. A batch may be given ids of any length; their hashes count towards its
-    /// bytes. Claims of long ids stay when a store is opened without this, but cannot be asked for.
+    /// When on, the store keeps the BLAKE3 hash (256 bits) of a long id instead, separate from all ids stored as they
+    /// are. This is the one case in which ids are not compared byte for byte: two long ids with the same hash would
+    /// be one id. Nobody knows how to find two. Ids in a batch may then have any length; only their hashes count
+    /// towards its bytes. When the store is opened without this setting, claims of long ids are kept but cannot be
+    /// queried.
     pub fn hash_long_ids(self, hash: bool) -> Self {
         let long_ids = if hash { LongIds::Hashed } else { LongIds::Refused };
         self.set(|s| s.long_ids = long_ids)
     }
 
-    /// For tests: the size of log segments in bytes. Small ones are full often.
+    /// Sets the size of log segments in bytes, for tests. Small ones fill up often.
     #[doc(hidden)]
     pub fn segment_bytes(self, bytes: u32) -> Self {
         self.set(|s| s.segment_bytes = bytes)
     }
 
-    /// For tests: the seed of a new store, instead of a random one.
+    /// Sets the seed of a new store, for tests, instead of a random one.
     #[doc(hidden)]
     pub fn seed(self, seed: [u8; 16]) -> Self {
         self.set(|s| s.seed = Some(seed))
     }
 
-    /// For tests: no background threads; [`Store::run_background`] does their work when it is called.
+    /// Turns background threads off, for tests; [`Store::run_background`] then does their work.
     #[doc(hidden)]
     pub fn background(self, background: bool) -> Self {
         self.set(|s| s.background = background)
     }
 
-    /// For tests: the bound of one memtable in bytes. Small ones are flushed often.
+    /// Sets the bound of one memtable in bytes, for tests. Small ones are flushed often.
     #[doc(hidden)]
     pub fn memtable_bytes(self, bytes: usize) -> Self {
         self.set(|s| s.memtable_bytes = Some(bytes))
     }
 
-    /// For tests: the ids from which a run gets a locator file on.
+    /// Sets the smallest number of ids for which a run gets a locator file, for tests.
     #[doc(hidden)]
     pub fn locator_ids_min(self, ids: u64) -> Self {
         self.set(|s| s.locator_ids_min = ids)
     }
 
-    /// For tests on a simulated disk: the blocks that stand for the sled folder.
+    /// Sets the blocks that replace the sled folder, for tests on a simulated disk.
     #[doc(hidden)]
     pub fn block_memory(self, blocks: &MemoryBlocks) -> Self {
         let blocks = blocks.clone();
         self.set(|s| s.block_memory = Some(blocks))
     }
 
-    /// Opens the store, or makes a new one.
+    /// Opens the store, creating it if it is missing.
     ///
     /// # Errors
     ///
@@ -162,13 +161,13 @@ impl Builder {
         Store::start(&self.path, self.settings)
     }
 
-    /// Opens the store to read it only: nothing is written to its folder, so it may be on a read-only mount or belong
-    /// to another user. Settings that are about claims mean nothing here.
+    /// Opens the store read-only: nothing is written to its folder, so it may be on a read-only mount or belong to
+    /// another user. Settings about claims have no effect.
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::ErrorKind::Locked) while somebody has it open to write, as far as the lock can be read;
-    /// otherwise as [`Store::open`].
+    /// [`Locked`](crate::ErrorKind::Locked) while another process has it open for writing, as far as the lock can be
+    /// read; otherwise as [`Store::open`].
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;

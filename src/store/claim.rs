@@ -1,4 +1,4 @@
-//! Answers and options of a claim.
+//! The answers and options of a claim.
 
 use crate::engine::{Answer, Durability, SeenVersion};
 use crate::time::{Timestamp, Ttl};
@@ -8,22 +8,22 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use = "whether the event is new is the point of asking"]
 pub enum Claim {
-    /// The id is seen for the first time, and the claim is this caller's.
+    /// The id is first seen: the claim is this caller's.
     FirstSeen,
-    /// The id was claimed before and its claim is live.
+    /// The id already has a live claim.
     Duplicate {
-        /// When it was claimed.
+        /// When that claim was made.
         first_seen: Timestamp,
     },
 }
 
 impl Claim {
-    /// Whether this is [`Claim::FirstSeen`].
+    /// Returns whether this is [`Claim::FirstSeen`].
     pub fn is_first_seen(self) -> bool {
         self == Self::FirstSeen
     }
 
-    /// Whether this is [`Claim::Duplicate`].
+    /// Returns whether this is [`Claim::Duplicate`].
     pub fn is_duplicate(self) -> bool {
         !self.is_first_seen()
     }
@@ -43,8 +43,8 @@ impl From<Answer> for Claim {
 pub struct Seen {
     /// When it was made.
     pub first_seen: Timestamp,
-    /// When it ends: the id is a duplicate while the engine's time is before this. [`Timestamp::NEVER`]
-    /// for a claim without ttl.
+    /// When it ends: the id is a duplicate while the store's time is before this. [`Timestamp::NEVER`] for a claim
+    /// without a ttl.
     pub deadline: Timestamp,
 }
 
@@ -54,7 +54,7 @@ impl From<SeenVersion> for Seen {
     }
 }
 
-/// Settings for one call: a claim, a reservation, or the end of a claim. What is not set is as in namespace and store.
+/// Settings for one call: a claim, a reservation or a forget. Unset ones come from the namespace and then the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClaimOptions {
     pub(super) ttl: Option<Ttl>,
@@ -64,35 +64,36 @@ pub struct ClaimOptions {
 }
 
 impl ClaimOptions {
-    /// Nothing set.
+    /// Creates options with nothing set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long the claim lives, if it is a first.
+    /// Sets how long the claim lives if the id is first seen.
     #[must_use]
     pub fn ttl(self, ttl: impl Into<Ttl>) -> Self {
         Self { ttl: Some(ttl.into()), ..self }
     }
 
-    /// What the answer promises when it is heard.
+    /// Sets what the returned answer guarantees.
     #[must_use]
     pub fn durability(self, durability: Durability) -> Self {
         Self { durability: Some(durability), ..self }
     }
 
-    /// Whether the claim of a duplicate is moved to end a full ttl from now.
+    /// Sets whether a duplicate moves the end of its claim to a full ttl from now.
     #[must_use]
     pub fn sliding(self, sliding: bool) -> Self {
         Self { sliding: Some(sliding), ..self }
     }
 
-    /// How long the call may wait for a reservation of somebody else or for room in memory, instead of the
-    /// store's [`wait_max`](crate::Builder::wait_max). Then it ends with [`Retry`](crate::ErrorKind::Retry),
-    /// or, if the wait was for memory and flushing has failed, with that error. Nothing was claimed. Zero means not to wait: for callers that must not block, such as async tasks.
+    /// Sets how long the call may wait for another caller's reservation or for memory, instead of the store's
+    /// [`wait_max`](crate::Builder::wait_max). After that it fails with [`Retry`](crate::ErrorKind::Retry) or, if it
+    /// waited for memory and flushing has failed, with that error. Nothing was claimed. Zero never waits: use it
+    /// where blocking is not allowed, such as in async tasks.
     ///
-    /// Reads and writes of files are no waits in this sense, and neither is the sync at
-    /// [`Durability::Disk`]. Of a reservation, it is the wait of `reserve` itself and of each `confirm`.
+    /// File reads and writes do not count as waits, and neither does the sync at [`Durability::Disk`]. For a
+    /// reservation, this applies to `reserve` itself and to each `confirm`.
     ///
     /// ```
     /// use firstseen::{ClaimOptions, ErrorKind, Reserve};

@@ -1,4 +1,4 @@
-//! The public face: handles that are cheap to copy and safe to share.
+//! The public API: handles that are cheap to clone and safe to share.
 
 mod builder;
 mod claim;
@@ -21,14 +21,14 @@ use crate::sync::{Arc, GiveBack, keep_large_blocks_apart, may_open};
 use std::io;
 use std::path::Path;
 
-/// A dedup store: says of an event id whether it is seen for the first time, atomically and for good.
+/// A dedup store: decides atomically and durably whether an event id is seen for the first time.
 ///
-/// A handle is cheap to clone and may be used from any number of threads. Calls on the store itself work
-/// in its default namespace; see [`Store::namespace`] for others.
+/// A handle is cheap to clone and can be used from any number of threads. Calls on the store itself work in its
+/// default namespace; see [`Store::namespace`] for others.
 ///
-/// A store belongs to the process that opened it. In a child that was forked from it every call is an error
-/// ([`FixCall`](crate::ErrorKind::FixCall)) and dropping does nothing, and no other store can be opened there:
-/// fork first, then open. A child that runs another program (`exec`) is free.
+/// A store belongs to the process that opened it. In a forked child every call fails with
+/// [`FixCall`](crate::ErrorKind::FixCall), dropping does nothing, and no other store can be opened: fork first, then
+/// open. A child that runs another program (`exec`) is not affected.
 ///
 /// ```
 /// use firstseen::{Claim, Store};
@@ -44,11 +44,11 @@ pub struct Store {
     owner: Arc<Owner>,
 }
 
-/// Ends threads and engine with the last handle.
+/// Stops the threads and the engine when the last handle is dropped.
 #[derive(Debug)]
 struct Owner {
     engine: Arc<Engine>,
-    /// `None` only while it is dropped.
+    /// `None` only while it is being dropped.
     threads: Option<Threads>,
     /// Dropped last. `None` on a simulated disk, where tests open stores by the thousand.
     _memory: Option<GiveBack>,
@@ -65,8 +65,8 @@ impl Owner {
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.engine.check_home().is_err() {
-            // A forked child: files, lock and threads are the parent's, and sled's destructor would wait for threads that
-            // are not here. Nothing of it is touched, and its memory goes with the process.
+            // A forked child: files, lock and threads are the parent's, and sled's destructor would wait for threads
+            // that do not exist here. Touch nothing; its memory is freed when the process exits.
             std::mem::forget((Arc::clone(&self.engine), self.threads.take()));
             return;
         }
@@ -76,12 +76,12 @@ impl Drop for Owner {
     }
 }
 
-/// Whether the store is on a real disk, with a real sled.
+/// Returns whether the store is on a real disk, and so uses a real sled.
 fn is_real(path: &Path, settings: &Settings) -> bool {
     settings.disk.real_path(path).is_ok_and(|path| path.is_some())
 }
 
-/// Whether a store may be opened in this process, which is made ready for sled; simulated ones have none.
+/// Checks that this process may open a store, and prepares it for sled. Simulated stores need neither.
 fn check_process(path: &Path, settings: &Settings) -> Result<()> {
     if !is_real(path, settings) {
         return Ok(());
@@ -91,28 +91,29 @@ fn check_process(path: &Path, settings: &Settings) -> Result<()> {
 }
 
 impl Store {
-    /// Opens the store in a folder, or makes a new one there, with default settings: claims never end,
+    /// Opens the store in a folder, creating it if it is missing, with default settings: claims never end,
     /// [`Durability::Process`](crate::Durability::Process), 256 MiB of memory.
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::ErrorKind::Locked) if another process has it open,
-    /// [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store, a newer release wrote it, or in a forked child,
-    /// [`StorageFull`](crate::ErrorKind::StorageFull) if the disk has no room for what opening writes,
-    /// [`Repair`](crate::ErrorKind::Repair) if its log or manifest is damaged,
-    /// [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written, or the process may open
-    /// no more files or start no more threads; the message says which.
+    /// - [`Locked`](crate::ErrorKind::Locked) if another process has it open.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) if the folder is not a store, a newer release wrote it, or in a
+    ///   forked child.
+    /// - [`StorageFull`](crate::ErrorKind::StorageFull) if the disk has no space for what opening writes.
+    /// - [`Repair`](crate::ErrorKind::Repair) if its log or manifest is damaged.
+    /// - [`Environment`](crate::ErrorKind::Environment) if the folder cannot be read or written, or the process may
+    ///   not open more files or start more threads; the message says which.
     ///
     /// # Panic = "abort"
     ///
-    /// Damage in the expendable `sled/` folder can make sled panic. The store catches that and builds anew what was
+    /// Damage in the expendable `sled/` folder can make sled panic. The store catches that and rebuilds what was
     /// damaged. In a program with `panic = "abort"` it cannot, and such damage may end the process, here or in a
-    /// later call; deleting `sled/` while the store is closed loses nothing.
+    /// later call. Deleting `sled/` while the store is closed loses nothing.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::builder(path).open()
     }
 
-    /// Starts to open a store with settings of one's own.
+    /// Returns a builder for opening a store with other settings.
     ///
     /// ```
     /// use firstseen::{Durability, Store, days};
@@ -138,15 +139,15 @@ impl Store {
         &self.owner.engine
     }
 
-    /// The namespace that calls on the store itself work in.
+    /// Returns the namespace used by calls on the store itself.
     pub fn default_namespace(&self) -> Namespace {
         Namespace::new(self.clone(), self.engine().namespaces.default_namespace())
     }
 
-    /// The namespace of this name, with the settings it was given; a new one gets those of the store.
+    /// Returns the namespace of this name with its own settings; a new one gets the store's.
     ///
-    /// Equal ids in different namespaces have nothing to do with each other. Namespaces share files,
-    /// memory and commits: ten thousand of them cost what their names cost.
+    /// Equal ids in different namespaces are unrelated. Namespaces share files, memory and commits: ten thousand of
+    /// them cost no more than their names.
     ///
     /// # Errors
     ///
@@ -165,21 +166,21 @@ impl Store {
         Ok(Namespace::new(self.clone(), info))
     }
 
-    /// The namespace of this name, if it was ever used. Unlike [`namespace`](Self::namespace) it makes
-    /// none: a question with a misspelt name leaves no trace.
+    /// Returns the namespace of this name if it was ever used. Unlike [`namespace`](Self::namespace) it never creates
+    /// one, so a query with a misspelt name leaves no trace.
     pub fn find_namespace(&self, name: &str) -> Option<Namespace> {
         self.engine().check_home().ok()?;
         let info = self.engine().namespaces.find(name)?;
         Some(Namespace::new(self.clone(), info))
     }
 
-    /// The namespace of this name, with these settings from now on. They are kept with the store. Claims
-    /// that were made before keep their end.
+    /// Returns the namespace of this name and gives it these settings from now on. They are stored. Existing claims
+    /// keep their end.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) if the name or the ttl is out of bounds, or if it is the
-    /// default namespace, whose settings are those of the builder.
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the name or the ttl is out of bounds, or for the default namespace,
+    /// whose settings are the builder's.
     pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
         let ttl = options.ttl.unwrap_or(self.engine().settings.ttl);
         let sliding = options.sliding.unwrap_or(self.engine().settings.sliding);
@@ -187,33 +188,34 @@ impl Store {
         Ok(Namespace::new(self.clone(), info))
     }
 
-    /// Claims an id: [`FirstSeen`](Claim::FirstSeen) for one caller within the life of the claim,
-    /// [`Duplicate`](Claim::Duplicate) for every other, whatever the number of threads (I1).
+    /// Claims an id: returns [`FirstSeen`](Claim::FirstSeen) to exactly one caller during the life of the claim, and
+    /// [`Duplicate`](Claim::Duplicate) to all others, whatever the number of threads (I1).
     ///
-    /// When the answer is heard, the claim is as safe as the store's durability says; so is, for a
-    /// duplicate, the claim that made it one (I6).
+    /// When the call returns, the claim is as durable as the store's setting says. For a duplicate, so is the claim
+    /// that made it one (I6).
     ///
     /// # Blocking
     ///
-    /// **While somebody has the id reserved, the call blocks its thread** until the reservation is confirmed or
-    /// dropped, or for [`wait_max`](Builder::wait_max) (30 s), which ends with [`Retry`](crate::ErrorKind::Retry). So
-    /// it does while there is no room in memory.
+    /// **While another caller has the id reserved, the call blocks its thread** until the reservation is confirmed or
+    /// dropped, or until [`wait_max`](Builder::wait_max) (30 s) ends it with [`Retry`](crate::ErrorKind::Retry). It
+    /// also blocks while memory is full.
     ///
-    /// In an async task this stops a worker of the runtime. A task that holds a reservation over an `.await`
-    /// may then never get its turn: on a runtime with one thread, everything stands still until `wait_max`.
-    /// Where ids are reserved, async callers use [`reserve`](Self::reserve) in the place of `claim`: it answers
-    /// [`InProgress`](Reserve::InProgress) at once. Or they do not wait:
-    /// [`claim_with`](Self::claim_with) with [`ClaimOptions::wait`] of zero.
+    /// In an async task this blocks a worker of the runtime. A task that holds a reservation across an `.await` may
+    /// then never be polled: on a single-threaded runtime everything stalls until `wait_max`. Where ids are reserved,
+    /// async callers use [`reserve`](Self::reserve) instead of `claim`: it returns
+    /// [`InProgress`](Reserve::InProgress) at once. Alternatively, call [`claim_with`](Self::claim_with) with a
+    /// [`ClaimOptions::wait`] of zero.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (unless
-    /// [`Builder::hash_long_ids`]), or in a forked child,
-    /// [`StorageFull`](crate::ErrorKind::StorageFull) when there is no room (nothing was claimed),
-    /// [`Environment`](crate::ErrorKind::Environment) when memory is full and flushing cannot write (nothing was claimed),
-    /// [`Retry`](crate::ErrorKind::Retry) when a wait took too long,
-    /// [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync: whether this very call left a
-    /// claim is then known after reopening.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (unless
+    ///   [`Builder::hash_long_ids`]), or in a forked child.
+    /// - [`StorageFull`](crate::ErrorKind::StorageFull) if the disk is full (nothing was claimed).
+    /// - [`Environment`](crate::ErrorKind::Environment) if memory is full and flushing cannot write (nothing was
+    ///   claimed).
+    /// - [`Retry`](crate::ErrorKind::Retry) if a wait timed out.
+    /// - [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync: whether this call left a claim is known
+    ///   only after reopening.
     pub fn claim(&self, id: impl AsRef<[u8]>) -> Result<Claim> {
         let ns = self.engine().namespaces.default_info();
         namespace::claim(self.engine(), ns, id.as_ref(), ClaimOptions::new())
@@ -233,21 +235,20 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a ttl of zero or beyond
-    /// two million years.
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a ttl of zero or beyond two million
+    /// years.
     pub fn claim_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Claim> {
         let ns = self.engine().namespaces.default_info();
         namespace::claim(self.engine(), ns, id.as_ref(), options)
     }
 
-    /// Claims many ids at once: one answer for each, in order. Faster than one by one, and one wait for
-    /// durability. A copy of an id within the batch is a duplicate of the first. The batch is one record:
-    /// after an error none of it was claimed. Blocks as [`claim`](Self::claim) does while any of the ids is reserved.
+    /// Claims many ids at once: returns one answer for each, in order. Faster than one by one, with a single wait for
+    /// durability. A repeated id is a duplicate of its first occurrence in the batch. The batch is one record: after
+    /// an error none of it was claimed. Blocks as [`claim`](Self::claim) does while any of the ids is reserved.
     ///
     /// # Errors
     ///
-    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for more than 65,536 ids or
-    /// 4 MiB.
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for more than 65,536 ids or 4 MiB.
     ///
     /// ```
     /// # let dir = tempfile::tempdir()?;
@@ -273,21 +274,20 @@ impl Store {
         self.default_namespace().claim_batch_with(ids, options)
     }
 
-    /// Reserves an id: its effect can be made now and the claim confirmed afterwards. See [`Reservation`].
+    /// Reserves an id: perform the effect, then confirm the claim. See [`Reservation`].
     ///
     /// # In async code
     ///
-    /// This is the call for async tasks: an id that somebody else holds is
-    /// [`InProgress`](Reserve::InProgress) at once, where [`claim`](Self::claim) and [`forget`](Self::forget) block
-    /// their thread. It waits only for room in memory, which is rare; [`reserve_with`](Self::reserve_with) and a
-    /// [`wait`](ClaimOptions::wait) of zero rule that out too.
+    /// Use this call in async tasks: if another caller holds the id it returns [`InProgress`](Reserve::InProgress) at
+    /// once, where [`claim`](Self::claim) and [`forget`](Self::forget) block their thread. It waits only for memory,
+    /// which is rare; [`reserve_with`](Self::reserve_with) and a [`wait`](ClaimOptions::wait) of zero rule that out
+    /// too.
     ///
-    /// A reservation may be held over an `.await` as long as every other task asks for the id by `reserve` as
-    /// well. One that calls `claim` or `forget` on it blocks its worker until the reservation ends; on a runtime with
-    /// one thread the holder is then never polled, and everything stands still until
-    /// [`wait_max`](Builder::wait_max). The way out: `reserve` everywhere, a `wait` of zero, or such calls in
-    /// `spawn_blocking`. [`sync`](Self::sync) waits for the disk and belongs there in any case:
-    /// `examples/tokio_consumer.rs` shows it.
+    /// A reservation may be held across an `.await` as long as every other task uses `reserve` for the id as well. A
+    /// task that calls `claim` or `forget` on it blocks its worker until the reservation ends; on a single-threaded
+    /// runtime the holder is then never polled, and everything stalls until [`wait_max`](Builder::wait_max). To avoid
+    /// this, use `reserve` everywhere, a `wait` of zero, or make such calls in `spawn_blocking`. [`sync`](Self::sync)
+    /// waits for the disk and belongs there in any case: `examples/tokio_consumer.rs` shows it.
     ///
     /// # Errors
     ///
@@ -296,7 +296,7 @@ impl Store {
         self.default_namespace().reserve(id)
     }
 
-    /// Reserves an id with settings for this call and the claim that `confirm` makes.
+    /// Reserves an id with settings for this call and for the claim that `confirm` makes.
     ///
     /// ```
     /// use firstseen::{ClaimOptions, Reserve, hours};
@@ -326,7 +326,7 @@ impl Store {
         self.default_namespace().reserve_batch(ids)
     }
 
-    /// Reserves many ids at once; the settings are those of this call and of the claims that `confirm` makes.
+    /// Reserves many ids at once, with settings for this call and for the claims that `confirm` makes.
     ///
     /// # Errors
     ///
@@ -339,9 +339,8 @@ impl Store {
         self.default_namespace().reserve_batch_with(ids, options)
     }
 
-    /// The ids that are reserved now and for how long, the oldest first, [`HELD_LISTED_MAX`] at most;
-    /// [`Stats::ids_reserved`] counts them all. A reservation does not expire, so one with a great age is a worker
-    /// that hangs or has forgotten it.
+    /// Lists the reserved ids with their age, the oldest first, [`HELD_LISTED_MAX`] at most; [`Stats::ids_reserved`]
+    /// counts them all. A reservation does not expire, so an old one means that a worker hangs or has forgotten it.
     ///
     /// [`HELD_LISTED_MAX`]: crate::limits::HELD_LISTED_MAX
     ///
@@ -359,17 +358,18 @@ impl Store {
         self.engine().held(None)
     }
 
-    /// Whether the id has a live claim. Claims nothing and writes nothing.
+    /// Returns whether the id has a live claim. Claims nothing and writes nothing.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) for an id that cannot be one,
-    /// [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for an invalid id.
+    /// - [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync.
     pub fn contains(&self, id: impl AsRef<[u8]>) -> Result<bool> {
         Ok(self.get(id)?.is_some())
     }
 
-    /// The live claim of an id: when it was made and when it ends.
+    /// Returns the live claim of an id, if there is one: when it was made and when it ends. A claim that is returned
+    /// is as durable as the store's setting says.
     ///
     /// # Errors
     ///
@@ -387,8 +387,8 @@ impl Store {
         self.default_namespace().get(id)
     }
 
-    /// Ends the live claim of an id, so that the next claim of it is a first. Answers whether there was
-    /// one. As durable as a claim. Blocks as [`claim`](Self::claim) does while the id is reserved.
+    /// Ends the live claim of an id, so that its next claim is first seen. Returns whether there was one. As durable
+    /// as a claim. Blocks as [`claim`](Self::claim) does while the id is reserved.
     ///
     /// # Errors
     ///
@@ -397,7 +397,7 @@ impl Store {
         self.default_namespace().forget(id)
     }
 
-    /// Ends the live claim of an id with settings for this call: the durability and the wait. A ttl means nothing here.
+    /// Ends the live claim of an id with settings for this call: durability and wait. A ttl has no effect.
     ///
     /// # Errors
     ///
@@ -406,8 +406,8 @@ impl Store {
         self.default_namespace().forget_with(id, options)
     }
 
-    /// Makes everything that was answered before this call survive a power cut. The pattern for a
-    /// consumer: claim many, do the work, `sync` once, then acknowledge to the broker.
+    /// Makes everything answered before this call survive a power cut. A consumer claims many ids, does the work,
+    /// calls `sync` once, then acknowledges to the broker.
     ///
     /// # Errors
     ///
@@ -416,13 +416,13 @@ impl Store {
         self.engine().sync()
     }
 
-    /// Sizes and counters. All zero in a forked child, to which the store does not belong.
+    /// Returns sizes and counters. All are zero in a forked child, which does not own the store.
     pub fn stats(&self) -> Stats {
         if self.engine().check_home().is_ok() { self.engine().stats() } else { Stats::default() }
     }
 
-    /// Reads everything once and holds log, blocks and filters against each other. Claims go on
-    /// meanwhile. Finding damage is not an error: it stands in the report.
+    /// Reads everything once and checks log, blocks and filters against each other. Claims continue meanwhile. Damage
+    /// is not an error: it is listed in the report.
     ///
     /// # Errors
     ///
@@ -431,40 +431,41 @@ impl Store {
         self.engine().verify()
     }
 
-    /// Hands every live claim of every namespace to `visit`; answers how many. Claims that others make
-    /// meanwhile may or may not be among them.
+    /// Passes every live claim of every namespace to `visit` and returns how many there were. Claims made meanwhile
+    /// may or may not be included.
     ///
     /// # Errors
     ///
-    /// What `visit` answers, or as [`verify`](Self::verify).
+    /// An error from `visit` becomes [`Environment`](crate::ErrorKind::Environment), or
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if it means a full disk. Otherwise as [`verify`](Self::verify).
     pub fn export(&self, visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>) -> Result<u64> {
         self.engine().export(visit)
     }
 
-    /// Enters claims made elsewhere; answers how many were new here. One that is live here already stays
-    /// as it is, and one that has ended is left out.
+    /// Imports claims made elsewhere and returns how many were new here. An id with a live claim here keeps it, and
+    /// claims that have ended are skipped.
     ///
     /// # Errors
     ///
-    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a claim that ends before
-    /// it begins; the entries before it have been entered then.
+    /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a claim that ends before it begins;
+    /// the entries before it have then been imported.
     pub fn import(&self, namespace: &str, entries: &[ImportEntry]) -> Result<u64> {
         let info = self.engine().namespace(namespace, None)?;
         self.engine().import(&info, entries, self.engine().settings.durability)
     }
 
-    /// For tests of stores without background threads: does what they would do, until nothing is left.
+    /// Does all pending background work, for tests of stores without background threads.
     ///
     /// # Errors
     ///
-    /// What the background work would have tried again later.
+    /// Errors that the background threads would have retried later.
     #[doc(hidden)]
     pub fn run_background(&self) -> Result<()> {
         self.engine().check_home()?;
         self.engine().run_background()
     }
 
-    /// For tests: freezes every memtable, so that the next [`run_background`](Self::run_background) flushes it.
+    /// Freezes every memtable, for tests, so that the next [`run_background`](Self::run_background) flushes it.
     #[doc(hidden)]
     pub fn freeze(&self) {
         if self.engine().check_home().is_ok() {
@@ -472,25 +473,25 @@ impl Store {
         }
     }
 
-    /// Ends the store in order: everything on disk, files and lock given back. Other handles hear
-    /// [`Reopen`](crate::ErrorKind::Reopen) from then on. Dropping the last handle does the same, but
-    /// cannot say what went wrong.
+    /// Closes the store: writes everything to disk, closes its files and releases its lock. Other handles get
+    /// [`Reopen`](crate::ErrorKind::Reopen) from then on. Dropping the last handle does the same but cannot report an
+    /// error.
     ///
     /// # Errors
     ///
-    /// [`Environment`](crate::ErrorKind::Environment) or [`StorageFull`](crate::ErrorKind::StorageFull) if
-    /// the last write fails. Nothing acknowledged is lost by that: opening replays the log.
+    /// [`Environment`](crate::ErrorKind::Environment) or [`StorageFull`](crate::ErrorKind::StorageFull) if the last
+    /// write fails. Nothing acknowledged is lost: opening replays the log.
     pub fn close(self) -> Result<()> {
         self.owner.close()
     }
 
-    /// Repairs a store that does not open because it is damaged: saves every record that is still whole
-    /// and says what could not be saved. The damaged log is kept beside the new one.
+    /// Repairs a store that does not open because it is damaged: saves every record that is still intact and reports
+    /// what could not be saved. The damaged log is kept next to the new one.
     ///
     /// # Errors
     ///
-    /// [`Locked`](crate::ErrorKind::Locked) while it is open, [`FixCall`](crate::ErrorKind::FixCall) if it
-    /// is no store or nothing of it can be read.
+    /// - [`Locked`](crate::ErrorKind::Locked) while it is open.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) if it is not a store or nothing in it can be read.
     pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport> {
         Self::builder(path).repair()
     }

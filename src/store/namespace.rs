@@ -1,4 +1,4 @@
-//! A namespace: the calls of a store, for ids of their own.
+//! A namespace: the calls of a store, on a separate set of ids.
 
 use crate::engine::{ClaimSpec, Engine, Held, NsInfo};
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::store::{
 use crate::sync::Arc;
 use crate::time::Ttl;
 
-/// Settings of a namespace; what is not set is as in the store.
+/// Settings of a namespace; unset ones come from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct NamespaceOptions {
     pub(super) ttl: Option<Ttl>,
@@ -16,26 +16,25 @@ pub struct NamespaceOptions {
 }
 
 impl NamespaceOptions {
-    /// Nothing set.
+    /// Creates options with nothing set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How long claims live.
+    /// Sets how long claims live.
     #[must_use]
     pub fn ttl(self, ttl: impl Into<Ttl>) -> Self {
         Self { ttl: Some(ttl.into()), ..self }
     }
 
-    /// Whether a duplicate moves the end of the claim.
+    /// Sets whether a duplicate moves the end of its claim.
     #[must_use]
     pub fn sliding(self, sliding: bool) -> Self {
         Self { sliding: Some(sliding), ..self }
     }
 }
 
-/// A namespace of a store. A handle like [`Store`]: cheap to clone, safe to share, and it keeps the
-/// store open.
+/// A namespace of a store. A handle like [`Store`]: cheap to clone, safe to share, and it keeps the store open.
 #[derive(Debug, Clone)]
 pub struct Namespace {
     store: Store,
@@ -77,17 +76,17 @@ impl Namespace {
         &self.info
     }
 
-    /// Its name.
+    /// Returns its name.
     pub fn name(&self) -> &str {
         &self.info.name
     }
 
-    /// The store it belongs to.
+    /// Returns the store it belongs to.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// As [`Store::claim`].
+    /// Claims an id; see [`Store::claim`].
     ///
     /// # Errors
     ///
@@ -96,7 +95,7 @@ impl Namespace {
         claim(self.engine(), &self.info, id.as_ref(), ClaimOptions::new())
     }
 
-    /// As [`Store::claim_with`].
+    /// Claims an id with settings for this call; see [`Store::claim_with`].
     ///
     /// # Errors
     ///
@@ -105,7 +104,7 @@ impl Namespace {
         claim(self.engine(), &self.info, id.as_ref(), options)
     }
 
-    /// As [`Store::claim_batch`].
+    /// Claims many ids at once; see [`Store::claim_batch`].
     ///
     /// # Errors
     ///
@@ -114,7 +113,7 @@ impl Namespace {
         self.claim_batch_with(ids, ClaimOptions::new())
     }
 
-    /// As [`Store::claim_batch_with`].
+    /// Claims many ids at once, with settings for this call; see [`Store::claim_batch_with`].
     ///
     /// # Errors
     ///
@@ -129,7 +128,7 @@ impl Namespace {
         Ok(answers.into_iter().map(Claim::from).collect())
     }
 
-    /// As [`Store::reserve`].
+    /// Reserves an id; see [`Store::reserve`].
     ///
     /// # Errors
     ///
@@ -138,7 +137,7 @@ impl Namespace {
         self.reserve_with(id, ClaimOptions::new())
     }
 
-    /// As [`Store::reserve_with`].
+    /// Reserves an id with settings for this call; see [`Store::reserve_with`].
     ///
     /// # Errors
     ///
@@ -154,7 +153,7 @@ impl Namespace {
         })
     }
 
-    /// As [`Store::reserve_batch`].
+    /// Reserves many ids at once; see [`Store::reserve_batch`].
     ///
     /// # Errors
     ///
@@ -163,7 +162,7 @@ impl Namespace {
         self.reserve_batch_with(ids, ClaimOptions::new())
     }
 
-    /// As [`Store::reserve_batch_with`].
+    /// Reserves many ids at once, with settings for this call; see [`Store::reserve_batch_with`].
     ///
     /// # Errors
     ///
@@ -175,13 +174,13 @@ impl Namespace {
     ) -> Result<BatchReservation> {
         let spec = spec(self.engine(), &self.info, options)?;
         let (hold, answers, rests_on) = self.engine().reserve(&self.info, ids, spec.wait)?;
-        // Made before the wait: if that fails, dropping it releases the ids.
+        // Create this before waiting: if the wait fails, dropping it releases the ids.
         let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
         self.engine().await_durable(spec.durability, rests_on)?;
         Ok(reservation)
     }
 
-    /// As [`Store::contains`].
+    /// Returns whether the id has a live claim; see [`Store::contains`].
     ///
     /// # Errors
     ///
@@ -190,7 +189,7 @@ impl Namespace {
         Ok(self.get(id)?.is_some())
     }
 
-    /// As [`Store::get`].
+    /// Returns the live claim of an id, if there is one; see [`Store::get`].
     ///
     /// # Errors
     ///
@@ -201,9 +200,9 @@ impl Namespace {
         Ok(seen.map(Seen::from))
     }
 
-    /// Forgets every id of this namespace that has a live claim, one after the other; answers how many. Not one
-    /// step: after an error or a crash some are forgotten, and calling again does the rest. Claims that are made
-    /// meanwhile may stay. The whole store is read for it.
+    /// Forgets every id of this namespace that has a live claim, one by one, and returns how many. Not atomic: after
+    /// an error or a crash some are forgotten, and calling again does the rest. Claims made meanwhile may remain.
+    /// Reads the whole store.
     ///
     /// # Errors
     ///
@@ -213,7 +212,7 @@ impl Namespace {
         self.engine().forget_all(&self.info, spec)
     }
 
-    /// As [`Store::forget`].
+    /// Ends the live claim of an id; see [`Store::forget`].
     ///
     /// # Errors
     ///
@@ -222,7 +221,7 @@ impl Namespace {
         self.forget_with(id, ClaimOptions::new())
     }
 
-    /// As [`Store::forget_with`].
+    /// Ends the live claim of an id with settings for this call; see [`Store::forget_with`].
     ///
     /// # Errors
     ///
@@ -232,7 +231,7 @@ impl Namespace {
         self.engine().forget(&self.info, id.as_ref(), spec)
     }
 
-    /// As [`Store::held`], for the ids of this namespace.
+    /// Lists the reserved ids of this namespace; see [`Store::held`].
     pub fn held(&self) -> Vec<Held> {
         self.engine().held(Some(self.info.id))
     }

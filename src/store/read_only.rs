@@ -1,16 +1,15 @@
-//! A store that is only read.
+//! A read-only store.
 
 use crate::engine::{ExportEntry, Inspector, StoreSummary, VerifyReport};
 use crate::error::Result;
 use crate::store::Seen;
 use std::io;
 
-/// A store that is only read, such as one on a read-only mount; see
+/// A store opened read-only, such as one on a read-only mount; see
 /// [`Builder::open_read_only`](crate::Builder::open_read_only).
 ///
-/// Nothing is written to its folder, and no thread is started. Answers are exact and come from the log, so each
-/// reads as much of it as it needs: [`get`](Self::get), [`export`](Self::export) and
-/// [`verify`](Self::verify) all of it.
+/// Writes nothing to its folder and starts no threads. Answers are exact and come from the log, so each call reads as
+/// much of it as it needs: [`get`](Self::get), [`export`](Self::export) and [`verify`](Self::verify) read all of it.
 #[derive(Debug)]
 pub struct ReadOnly {
     inspector: Inspector,
@@ -21,29 +20,31 @@ impl ReadOnly {
         Self { inspector }
     }
 
-    /// The live claim of an id in a namespace (`default` is that of the store itself); `None` also if there is no
-    /// such namespace.
+    /// Returns the live claim of an id in a namespace (`default` is that of the store itself), or `None` if there is
+    /// no such claim or no such namespace.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) for an id that cannot be one,
-    /// [`Repair`](crate::ErrorKind::Repair) if the log is damaged,
-    /// [`Environment`](crate::ErrorKind::Environment) if it cannot be read.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for an invalid id.
+    /// - [`Repair`](crate::ErrorKind::Repair) if the log is damaged.
+    /// - [`Environment`](crate::ErrorKind::Environment) if it cannot be read.
     pub fn get(&self, namespace: &str, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
         Ok(self.inspector.get(namespace, id.as_ref())?.map(Seen::from))
     }
 
-    /// Hands every live claim of every namespace to `visit`; answers how many. All ids are in memory meanwhile.
+    /// Passes every live claim of every namespace to `visit` and returns how many there were. Holds all ids in memory
+    /// meanwhile.
     ///
     /// # Errors
     ///
-    /// What `visit` answers, or as [`get`](Self::get).
+    /// An error from `visit` becomes [`Environment`](crate::ErrorKind::Environment), or
+    /// [`StorageFull`](crate::ErrorKind::StorageFull) if it means a full disk. Otherwise as [`get`](Self::get).
     pub fn export(&self, visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>) -> Result<u64> {
         self.inspector.export(visit)
     }
 
-    /// Reads the whole log. Damage is not an error: it stands in the report. Blocks and filters, which can be built
-    /// again, are not looked at.
+    /// Reads the whole log. Damage is not an error: it is listed in the report. Blocks and filters are not checked,
+    /// since they can be rebuilt.
     ///
     /// # Errors
     ///
@@ -52,7 +53,7 @@ impl ReadOnly {
         self.inspector.verify()
     }
 
-    /// What the store holds. Of the log, what is flushed is not read.
+    /// Returns what the store holds. Skips the flushed part of the log.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Reservations: hold ids while their effects are made.
+//! Reservations: hold ids while their effects are performed.
 
 use crate::engine::{ClaimSpec, Hold, HoldAnswer};
 use crate::error::Result;
@@ -9,23 +9,23 @@ use crate::time::Timestamp;
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped is released"]
 pub enum Reserve {
-    /// The id is new and held by this caller.
+    /// The id is new and this caller holds it.
     FirstSeen(Reservation),
-    /// The id was claimed before and its claim is live.
+    /// The id already has a live claim.
     Duplicate {
-        /// When it was claimed.
+        /// When that claim was made.
         first_seen: Timestamp,
     },
-    /// Somebody else holds the id and has neither confirmed nor released it.
+    /// Another caller holds the id and has neither confirmed nor released it.
     InProgress,
 }
 
-/// A held id. [`confirm`](Self::confirm) makes it a claim; dropping it releases it, and so does a crash.
+/// A held id. [`confirm`](Self::confirm) turns it into a claim; dropping it releases it, and so does a crash.
 ///
-/// Make the effect, then confirm. A crash in between means that the event is worked on again when it
-/// comes again: at least once, with a second effect only around a crash. Nothing is in the log before
-/// `confirm`. While the id is held, [`claim`](crate::Store::claim) of it blocks, and
-/// [`reserve`](crate::Store::reserve) says `InProgress`. In async code, read there before you hold it over an `.await`.
+/// Perform the effect, then confirm. After a crash in between, the event is processed again when it is redelivered:
+/// at least once, with a second effect only around a crash. Nothing is logged before `confirm`. While the id is held,
+/// [`claim`](crate::Store::claim) on it blocks, and [`reserve`](crate::Store::reserve) returns `InProgress`. In async
+/// code, read the notes there before holding it across an `.await`.
 ///
 /// ```
 /// use firstseen::Reserve;
@@ -49,13 +49,14 @@ impl Reservation {
         Self { batch }
     }
 
-    /// The id that is held, or was until [`confirm`](Self::confirm). For a long id that is stored as its hash: the hash.
+    /// Returns the held id, or after [`confirm`](Self::confirm) the id that was held. For a long id stored as its
+    /// hash: the hash.
     pub fn id(&self) -> &[u8] {
         self.batch.hold.first_id()
     }
 
-    /// Makes the id a claim, as durable as was asked. After an error the id is still held, and the call
-    /// may be repeated.
+    /// Turns the id into a claim, as durable as requested. After an error the id is still held, and the call may be
+    /// repeated.
     ///
     /// # Errors
     ///
@@ -68,20 +69,20 @@ impl Reservation {
 /// The answer for one id of a [`BatchReservation`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reserved {
-    /// The id is new and held by this reservation.
+    /// The id is new and this reservation holds it.
     FirstSeen,
-    /// The id was claimed before and its claim is live.
+    /// The id already has a live claim.
     Duplicate {
-        /// When it was claimed.
+        /// When that claim was made.
         first_seen: Timestamp,
     },
-    /// The id stands earlier in this batch and is held for that place.
+    /// The id occurs earlier in this batch and is held there.
     SameBatch,
-    /// Somebody else holds the id.
+    /// Another caller holds the id.
     InProgress,
 }
 
-/// Many held ids, confirmed together as one record. Works as [`Reservation`].
+/// Many held ids, confirmed together as one record. Otherwise like [`Reservation`].
 ///
 /// ```
 /// use firstseen::Reserved;
@@ -119,13 +120,13 @@ impl BatchReservation {
         Self { namespace, hold, is_held: true, answers, spec }
     }
 
-    /// One answer for each id, in the order of the call.
+    /// Returns one answer for each id, in the order of the call.
     pub fn answers(&self) -> &[Reserved] {
         &self.answers
     }
 
-    /// Makes every id that was [`Reserved::FirstSeen`] a claim: all of them or, after an error, none.
-    /// After an error they are still held, and the call may be repeated. A second call does nothing.
+    /// Turns every id answered with [`Reserved::FirstSeen`] into a claim: all of them or, after an error, none. After
+    /// an error they are still held, and the call may be repeated. Calling it again after success does nothing.
     ///
     /// # Errors
     ///
@@ -142,7 +143,7 @@ impl BatchReservation {
 
 impl Drop for BatchReservation {
     fn drop(&mut self) {
-        // In a forked child the ids are held by the parent, and a shard may be locked for ever.
+        // In a forked child the parent holds the ids, and a shard may be locked forever.
         if self.is_held && self.namespace.engine().check_home().is_ok() {
             self.namespace.engine().release(&self.hold);
         }

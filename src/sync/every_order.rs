@@ -1,12 +1,12 @@
-//! The bell of a background thread under every order of its steps. Every wait here must be woken: loom reports
-//! a deadlock otherwise.
+//! The wake-up of a background thread under every interleaving. Every wait here must be woken, or loom reports a
+//! deadlock.
 
 use super::{Arc, AtomicBool, AtomicU64, Ordering, Signal, thread};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
 
-/// Two threads hand over work and ring; the third does what it finds. None of it is left lying.
+/// Two threads submit work and ring; the third does what it finds. No work is left undone.
 #[test]
 fn loom_i12_work_that_was_rung_for_is_done() {
     let orders = explored(None, || {
@@ -33,7 +33,7 @@ fn loom_i12_work_that_was_rung_for_is_done() {
     report(orders, "work that was rung for is done");
 }
 
-/// The loop of a background thread (src/engine/threads.rs) ends when it is told to, whatever it is about.
+/// The loop of a background thread (src/engine/threads.rs) ends when told to, whatever it is doing.
 #[test]
 fn loom_i12_a_thread_that_is_told_to_stop_stops() {
     let orders = explored(None, || {
@@ -60,8 +60,7 @@ fn loom_i12_a_thread_that_is_told_to_stop_stops() {
     report(orders, "a thread that is told to stop stops");
 }
 
-/// Runs a model under every order of its steps, or under those in which at most so many times a thread is stopped
-/// that could go on. Answers how many there are.
+/// Runs a model under every interleaving and returns their number; `stops` limits the preemptions in each.
 pub(crate) fn explored(stops: Option<usize>, model: impl Fn() + Sync + Send + 'static) -> u64 {
     let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let counted = std::sync::Arc::clone(&orders);

@@ -1,10 +1,9 @@
-//! The locks of a schedule explorer in the shape of those that they stand for. Only for tests: outside of
-//! an exploration they panic.
+//! A schedule explorer's locks in the shape of those they replace. Only for tests: outside an exploration they panic.
 //!
-//! **Waits with a deadline.** Nothing measures time here. A wait of [`PATIENCE`] or more never ends by
-//! itself: if nobody wakes it, the explorer reports a deadlock, and so a lost wake-up is found and not
-//! papered over by the deadline (I12). A shorter one ends when it is woken or when the explorer chooses, one
-//! of zero at once. Under loom, which cannot choose, every wait must be woken.
+//! **Waits with a deadline.** Nothing measures time here. A wait of [`PATIENCE`] or more never ends by itself: if
+//! nothing wakes it, the explorer reports a deadlock, so a lost wake-up is found instead of being hidden by the
+//! deadline (I12). A shorter wait ends when it is woken or when the explorer chooses, one of zero at once. Under loom,
+//! which cannot choose, every wait must be woken.
 
 #[cfg(all(feature = "loom", not(feature = "shuttle")))]
 use loom as explorer;
@@ -19,10 +18,10 @@ use std::ops::{Deref, DerefMut};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
-/// A wait that is at least this long ends only when it is woken. Half an hour.
+/// A wait of at least this long ends only when woken. Half an hour.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
-/// Like those of `parking_lot`, these locks know nothing of panics.
+/// Ignores poisoning: like those of `parking_lot`, these locks ignore panics.
 fn unpoisoned<T>(locked: Result<T, PoisonError<T>>) -> T {
     locked.unwrap_or_else(PoisonError::into_inner)
 }
@@ -48,7 +47,7 @@ impl<T> fmt::Debug for Mutex<T> {
 
 pub(crate) struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// `None` only while somebody waits or has unlocked it for a while.
+    /// `None` only while waiting or temporarily unlocked.
     held: Option<explorer::sync::MutexGuard<'a, T>>,
 }
 
@@ -84,11 +83,11 @@ impl<T> fmt::Debug for MutexGuard<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Condvar {
     inner: explorer::sync::Condvar,
-    /// How often it was rung. Not one of the explorer's atomics: looking here is no choice of its own.
+    /// Number of notifications. Not one of the explorer's atomics: reading it must not be a scheduling choice.
     rung: std::sync::atomic::AtomicU64,
 }
 
-/// Whether a wait has ended by itself.
+/// Whether a wait timed out.
 pub(crate) struct Waited {
     timed_out: bool,
 }
@@ -137,7 +136,7 @@ impl Condvar {
     }
 }
 
-/// One of the choices that the explorer makes, and repeats when it replays a schedule.
+/// Makes a choice of the explorer, repeated when it replays a schedule.
 #[cfg(feature = "shuttle")]
 fn ends_by_itself() -> bool {
     use shuttle::rand::Rng;

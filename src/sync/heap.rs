@@ -1,25 +1,27 @@
-//! Memory of the heap that nobody uses goes back to the system.
+//! Returns unused heap memory to the system.
 //!
-//! sled takes four and two megabytes at once for each store, of which it touches a few pages. glibc maps such blocks for
-//! themselves, until one of them is freed: from then on it cuts blocks of that size out of its arenas, clears them by
-//! writing to them, and keeps what is freed between blocks that are in use. A hundred idle stores took 600 MB that way, and
-//! forty that were opened and dropped again and again two gigabytes.
+//! sled allocates four and two megabytes at once for each store and touches a few pages of them. glibc maps such blocks
+//! individually until one of them is freed; from then on it carves that size out of its arenas, clears it by writing to
+//! it, and keeps what is freed between blocks in use. That way a hundred idle stores took 600 MB, and forty that were
+//! opened and dropped again and again two gigabytes.
 #![allow(unsafe_code)]
 
-/// Blocks of at least this size are mapped for themselves, whatever was freed before. A host notices it only by blocks that
-/// are as large; one that has chosen a bound of its own, in the environment, keeps it.
+/// Blocks of at least this size are mapped individually, whatever was freed before. A host notices only with blocks as
+/// large; a threshold it set in the environment is kept.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 const LARGE_BYTES: libc::c_int = 2 << 20;
 
-/// Whether the heap of this process is glibc's. Where another allocator has taken the place of `malloc` (preloaded, or that
-/// of a sanitizer), glibc's own was never set up, and `malloc_trim` would crash.
+/// Returns whether this process uses glibc's heap.
+///
+/// If another allocator has replaced `malloc` (preloaded, or a sanitizer's), glibc's own was never set up, and
+/// `malloc_trim` would crash.
 #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
 fn is_of_glibc() -> bool {
     static ANSWER: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
     let object = |function: *const libc::c_void| {
         // SAFETY: plain data, for which zeros are valid.
         let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
-        // SAFETY: fills `info`, which lives longer than the call; any address may be asked for.
+        // SAFETY: fills `info`, which outlives the call; any address may be passed.
         let is_known = unsafe { libc::dladdr(function, &raw mut info) } != 0;
         is_known.then_some(info.dli_fbase)
     };
@@ -29,7 +31,7 @@ fn is_of_glibc() -> bool {
     })
 }
 
-/// Keeps large blocks out of the arenas of glibc, from the first store of the process on.
+/// Keeps large blocks out of glibc's arenas, from the first store of the process on.
 pub(crate) fn keep_large_blocks_apart() {
     #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
     {
@@ -42,7 +44,7 @@ pub(crate) fn keep_large_blocks_apart() {
                 // SAFETY: takes the heap's lock and sets two numbers.
                 unsafe {
                     libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
-                    // As glibc does when it moves the first by itself; or it would give back too eagerly.
+                    // As glibc does when it adjusts the first itself; otherwise it would trim too eagerly.
                     libc::mallopt(libc::M_TRIM_THRESHOLD, 2 * LARGE_BYTES);
                 }
             }
@@ -50,7 +52,7 @@ pub(crate) fn keep_large_blocks_apart() {
     }
 }
 
-/// Gives free pages of the heap back when it is dropped. A host with another allocator is not touched.
+/// Returns free heap pages to the system when dropped. Does nothing under another allocator.
 #[derive(Debug)]
 pub(crate) struct GiveBack;
 
@@ -58,7 +60,7 @@ impl Drop for GiveBack {
     fn drop(&mut self) {
         #[cfg(all(target_os = "linux", target_env = "gnu", not(miri)))]
         if is_of_glibc() {
-            // SAFETY: thread-safe by its documentation, and glibc's heap is in use (see above); what is in use is not touched.
+            // SAFETY: documented as thread-safe, and glibc's heap is in use (see above); memory in use is not touched.
             unsafe {
                 libc::malloc_trim(0);
             }

@@ -1,21 +1,21 @@
-//! Tells the process that made something from a child that was forked from it.
+//! Tells the process that created something from a child forked from it.
 //!
-//! A child gets a copy of everything but the threads: it shares our files, our lock and the mapped log, and would write
-//! over what the parent writes. So a store is bound to the process that opened it, and every call asks. The answer may
-//! not cost a system call: a page of memory that the kernel clears in a child (`MADV_WIPEONFORK`, Linux 4.14) holds a one,
-//! and a child reads zero. Where there is no such page, the number of the process is compared instead.
+//! A child gets a copy of everything but the threads: it shares our files, our lock and the mapped log, and would
+//! overwrite what the parent writes. So a store is bound to the process that opened it, and every call checks. The
+//! check may not cost a system call: a page of memory that the kernel clears in a child (`MADV_WIPEONFORK`, Linux 4.14)
+//! holds a one, and a child reads zero. Without such a page, process ids are compared instead.
 //!
 //! # Why this is sound
 //!
-//! The page is private memory that `self` keeps mapped, nobody else has a pointer to it, and it is only ever written
-//! before it is shared and read as an atomic after that. Advice for a fork changes no byte in this process.
+//! The page is private memory that `self` keeps mapped and no one else has a pointer to. It is only written before it
+//! is shared, and read as an atomic after that. The fork advice changes no byte in this process.
 #![allow(unsafe_code)]
 
 use memmap2::MmapRaw;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// The process in which this was made.
+/// The process in which this was created.
 #[derive(Debug)]
 pub(crate) struct HomeProcess {
     mark: Option<MmapRaw>,
@@ -29,7 +29,7 @@ impl Default for HomeProcess {
 }
 
 impl HomeProcess {
-    /// Whether we are in it, and not in a child that was forked from it.
+    /// Returns whether we are in that process rather than a child forked from it.
     #[inline]
     pub(crate) fn is_here(&self) -> bool {
         match &self.mark {
@@ -48,8 +48,8 @@ fn marked_page() -> Option<MmapRaw> {
     page[0] = 1;
     let raw = MmapRaw::from(page);
     let advice = rustix::mm::Advice::LinuxWipeOnFork;
-    // SAFETY: the address and length of a mapping of ours, private and anonymous, which no reference points into. The
-    // kernel takes whole pages; the mapping is made of them.
+    // SAFETY: address and length of our own mapping, private and anonymous, with no references into it. The kernel
+    // takes whole pages, which the mapping consists of.
     unsafe { rustix::mm::madvise(raw.as_mut_ptr().cast(), raw.len(), advice) }.ok()?;
     Some(raw)
 }
@@ -59,8 +59,9 @@ fn marked_page() -> Option<MmapRaw> {
     None
 }
 
-/// Whether this process may open a store on disk: not after a fork from one that has done so. sled has threads for the whole
-/// process, which a child does not have and does not know to be missing.
+/// Returns whether this process may open a store on disk: not after a fork from one that has.
+///
+/// sled has process-wide threads, which a child lacks without knowing it.
 pub(crate) fn may_open() -> bool {
     static FIRST: OnceLock<HomeProcess> = OnceLock::new();
     FIRST.get_or_init(HomeProcess::default).is_here()

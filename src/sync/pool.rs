@@ -1,9 +1,8 @@
 //! Background threads, shared by all stores of a process.
 //!
-//! A job is a step that is run again and again: when its pause is over, or as soon as somebody rings for it. One worker
-//! keeps the time; before it runs a step itself it calls another to keep the time meanwhile. So a step that takes long, or
-//! hangs in a bad disk, holds up no other job, and there are never more workers than jobs. Those that have had nothing
-//! to do for a while end.
+//! A job is a step that is run repeatedly: when its pause is over, or as soon as it is rung. One worker keeps the time;
+//! before running a step itself it wakes another to take over. So a step that is slow, or hangs in a bad disk, delays
+//! no other job, and there are never more workers than jobs. Workers that have been idle for a while exit.
 
 use parking_lot::{Condvar, Mutex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,13 +11,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long a worker without work stays.
+/// How long an idle worker stays.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Workers that wait to be called, at most: as many as one store has jobs, but for the one that keeps the time.
+/// Maximum idle helpers: the number of jobs of one store, minus the worker that keeps the time.
 const HELPERS_MAX: usize = 2;
 
-/// Answers how long to wait before the next one; `None` ends the job. It must not panic.
+/// Returns the pause before the next run; `None` ends the job. Must not panic.
 type Step = dyn Fn() -> Option<Duration> + Send + Sync;
 
 /// The pool of this process.
@@ -27,18 +26,18 @@ static POOL: Pool = Pool::new();
 #[derive(Debug)]
 struct Pool {
     state: Mutex<State>,
-    /// For the worker that keeps the time.
+    /// Wakes the worker that keeps the time.
     keeper: Condvar,
-    /// For those who wait to be called.
+    /// Wakes idle helpers.
     helpers: Condvar,
-    /// For those who wait for a job to end.
+    /// Wakes callers that wait for a job to end.
     ended: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
     jobs: BTreeMap<u64, Job>,
-    /// Jobs that do not run, by when they are due.
+    /// Jobs not running, by due time.
     due: BTreeSet<(Instant, u64)>,
     next_id: u64,
     workers: usize,
@@ -51,7 +50,7 @@ struct Job {
     step: Arc<Step>,
     /// `None` while it runs.
     due: Option<Instant>,
-    /// Somebody rang while it was running.
+    /// It was rung while running.
     is_rung: bool,
     is_over: bool,
 }
@@ -62,7 +61,7 @@ impl std::fmt::Debug for Job {
     }
 }
 
-/// A job that is run until it is stopped.
+/// A job that runs until it is stopped.
 #[derive(Debug, Clone)]
 pub(crate) struct JobHandle {
     pool: &'static Pool,
@@ -70,7 +69,7 @@ pub(crate) struct JobHandle {
 }
 
 impl JobHandle {
-    /// Starts a job in the pool of this process. `name` is that of the thread while it runs a step.
+    /// Starts a job in this process's pool. `name` is the thread's name while it runs a step.
     pub(crate) fn start(
         name: &'static CStr,
         step: impl Fn() -> Option<Duration> + Send + Sync + 'static,
@@ -78,12 +77,12 @@ impl JobHandle {
         POOL.start(name, Arc::new(step))
     }
 
-    /// Has the next step run now, or right after the one that runs.
+    /// Makes the next step run now, or right after the current one.
     pub(crate) fn ring(&self) {
         self.pool.ring(self.id);
     }
 
-    /// Ends the job; returns when no step of it runs any more.
+    /// Ends the job; returns once none of its steps runs.
     pub(crate) fn stop(&self) {
         self.pool.stop(self.id);
     }
@@ -119,14 +118,14 @@ impl Pool {
         drop(state);
         let handle = JobHandle { pool: self, id };
         if is_needed && let Err(error) = self.spawn() {
-            // Others may run it, but nobody can say when.
+            // Other workers may run it, but it is unknown when.
             handle.stop();
             return Err(error);
         }
         Ok(handle)
     }
 
-    /// Sees to it that somebody looks at what is due. Answers whether that takes a new worker, which is counted already.
+    /// Ensures that a worker checks what is due. Returns whether that takes a new worker, which is already counted.
     fn call_somebody(&self, state: &mut State) -> bool {
         if state.keeper_waits {
             self.keeper.notify_one();
@@ -161,7 +160,7 @@ impl Pool {
                     let is_needed = state.jobs.len() > 1 && self.call_somebody(&mut state);
                     drop(state);
                     if is_needed {
-                        // Without another one the others wait for the end of this step.
+                        // If this fails, the other jobs wait for this step to end.
                         self.spawn().ok();
                     }
                     call_thread(name);
@@ -170,13 +169,13 @@ impl Pool {
                     call_thread(c"firstseen");
                     state = self.state.lock();
                     if let Some(job) = self.end_step(&mut state, id, pause) {
-                        // What it holds may be the last of a store: not under the lock.
+                        // It may hold the last reference to a store: do not drop it under the lock.
                         drop(state);
                         drop(job);
                         state = self.state.lock();
                     }
                 }
-                // They are woken in turn, so none would ever be idle for long enough.
+                // Helpers are woken in turn, so none would ever be idle long enough to exit.
                 _ if state.keeper_waits && state.helpers_waiting >= HELPERS_MAX => break,
                 _ if state.keeper_waits => {
                     state.helpers_waiting += 1;
@@ -197,7 +196,7 @@ impl Pool {
         state.workers -= 1;
     }
 
-    /// Answers the job if that was its last step.
+    /// Returns the job if that was its last step.
     fn end_step(&self, state: &mut State, id: u64, pause: Option<Duration>) -> Option<Job> {
         let job = state.jobs.get_mut(&id)?;
         match pause {
@@ -205,7 +204,7 @@ impl Pool {
                 let at = if job.is_rung { now() } else { now() + pause };
                 job.due = Some(at);
                 if state.due.first().is_none_or(|(first, _)| at < *first) {
-                    // Whoever keeps the time waits for a later one.
+                    // The worker that keeps the time is waiting for a later one.
                     self.keeper.notify_one();
                 }
                 state.due.insert((at, id));
@@ -236,7 +235,7 @@ impl Pool {
         job.due = Some(at);
         state.due.remove(&(before, id));
         state.due.insert((at, id));
-        // If neither waits, somebody was called and has not looked yet.
+        // If neither waits, a worker was woken and has not looked yet.
         if state.keeper_waits {
             self.keeper.notify_one();
         } else {
@@ -261,7 +260,7 @@ impl Pool {
     }
 }
 
-/// Names the thread after what it does: seen in `top -H` and by profilers.
+/// Names the thread after its work, for `top -H` and profilers.
 #[cfg(all(target_os = "linux", not(miri)))]
 fn call_thread(name: &CStr) {
     rustix::thread::set_name(name).ok();
@@ -280,7 +279,7 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
     const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 });
 
-    /// Pools live for ever. Kept where Miri finds them, or they would count as leaks.
+    /// Pools live forever. Kept where Miri finds them, or they would count as leaks.
     static POOLS: Mutex<Vec<&'static Pool>> = Mutex::new(Vec::new());
 
     fn pool() -> &'static Pool {
@@ -321,7 +320,7 @@ mod tests {
         [often, seldom].iter().for_each(JobHandle::stop);
     }
 
-    /// A ring that is lost while a step runs would leave what it rang for undone until the pause is over.
+    /// If a ring during a step were lost, its work would wait until the pause is over.
     #[test]
     fn a_ring_during_a_step_is_heard_after_it() {
         let pool = pool();
@@ -346,7 +345,7 @@ mod tests {
     fn a_step_that_hangs_holds_up_no_other_job_and_is_waited_for_when_it_is_stopped() {
         let pool = pool();
         let (enter, entered) = channel();
-        // More than there are workers without work: each hangs when it is run a second time.
+        // More than the idle workers: each hangs on its second run.
         let hanging = 2 * (HELPERS_MAX + 1);
         let (leave, hung): (Vec<_>, Vec<JobHandle>) = (0..hanging)
             .map(|_| {
@@ -405,7 +404,7 @@ mod tests {
         jobs.iter().for_each(JobHandle::stop);
         assert!(pool.state.lock().jobs.is_empty() && pool.state.lock().due.is_empty());
         until("the last has ended", || pool.state.lock().workers == 0);
-        // And it begins again.
+        // It starts again.
         let (job, hears) = told(pool, NEVER);
         hears.recv_timeout(PATIENCE).expect("is run");
         job.stop();

@@ -1,33 +1,32 @@
-//! Where the engine's own time is kept (I5). The wall clock is weighed against `elapsed_ms`, which
-//! nobody can set.
+//! The engine's own time (I5). The wall clock is weighed against `elapsed_ms`, which no one can set.
 //!
-//! - Ahead by more than `jump_ms_max`: the wall is *held*. Time goes on with `elapsed` until the wall
-//!   comes back, or has kept to its new course for `settle_ms` and is followed.
-//! - Ahead by less, but more often than the budget (`REFILL`) allows: held as well. Small steps would add up.
-//! - Behind by up to `jump_ms_max`: time stands still until the wall has caught up, so never for
-//!   longer than that. A claim then lives a little longer, which is the harmless side.
-//! - Behind by more: time *coasts* on `elapsed`, so that ttls go on ending, until the wall is near.
+//! - Ahead by more than `jump_ms_max`: the wall is *held*. Time advances with `elapsed` until the wall comes back, or
+//!   has kept its new course for `settle_ms` and is followed.
+//! - Ahead by less, but more often than the budget (`REFILL`) allows: also held. Small steps would add up.
+//! - Behind by up to `jump_ms_max`: time stands still until the wall has caught up, so never for longer than that. A
+//!   claim then lives a little longer, which is the harmless side.
+//! - Behind by more: time *coasts* on `elapsed`, so that ttls keep expiring, until the wall is near.
 //!
-//! While the wall is held nobody knows which of the two times is right, so a deadline counts from the later
-//! one ([`Moment`]): whatever is decided afterwards, no claim ends early.
+//! While the wall is held it is unknown which of the two times is right, so a deadline counts from the later one
+//! ([`Moment`]): whatever is decided later, no claim ends early.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Clock, Moment, Timestamp};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
-/// Longest step that is believed without a look at `elapsed`.
+/// Longest step believed without checking `elapsed`.
 const STEP_MS_MAX: u64 = 1_000;
-/// Engine time is weighed anew at each multiple of this power of two (about a minute), however busy
-/// the store: small steps then cannot add up against an old anchor.
+/// Engine time is weighed again at each multiple of this power of two (about a minute), however busy the store, so that
+/// small steps cannot add up against an old anchor.
 const REVIEW_BITS: u32 = 16;
-/// After a boot nobody knows how long the machine was off; a day is believed without asking.
+/// After a boot it is unknown how long the machine was off; a day is believed without question.
 const OFF_MS_MAX: u64 = 24 * 3_600 * 1_000;
-/// Forward steps of `jump_ms_max` in all are believed, and this budget refills within a day. A day is long
-/// enough that steps cannot make time run noticeably fast, and short enough that slewing by a time daemon
-/// (at most 43 s a day) never uses it up.
+/// Forward steps are believed up to `jump_ms_max` in total, a budget that refills within a day. A day is long enough
+/// that steps cannot make time run noticeably fast, and short enough that slewing by a time daemon (at most 43 s a day)
+/// never uses it up.
 const REFILL: u64 = 24;
-/// What is left of the budget when a store is opened while a jump is held: the mark has no room to say.
+/// Budget left when a store is opened while a jump is held: the mark has no field for it.
 const LEFT_WHEN_HELD_MS: u64 = 60_000;
 /// Engine time ends here, far below `Timestamp::NEVER`, which must stay in the future.
 const ENGINE_MS_MAX: u64 = 1 << 56;
@@ -37,7 +36,7 @@ const FOLLOWING: u64 = 0;
 const HELD: u64 = 1;
 const COASTING: u64 = 2;
 
-/// What a store writes down about time, for its next opening.
+/// What a store records about time for its next opening.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimeMark {
     /// The highest engine time, in milliseconds since the epoch.
@@ -45,15 +44,15 @@ pub(crate) struct TimeMark {
     /// `elapsed_ms` of boot `boot` at that time.
     pub(crate) elapsed: u64,
     pub(crate) boot: u128,
-    /// The wall clock at the first sighting of a jump that is not followed yet, else 0.
+    /// The wall clock when a jump not yet followed was first seen, else 0.
     pub(crate) suspect: u64,
-    /// `elapsed_ms` at that sighting: short runs (cron) add up to one settling. Without a jump: the
+    /// `elapsed_ms` at that sighting, so that short runs (cron) add up to one settling. Without a jump: the
     /// `elapsed_ms` at which the budget of forward steps is full again, else 0.
     pub(crate) suspect_elapsed: u64,
 }
 
 impl TimeMark {
-    /// What a record tells: its moment, in a boot that nobody knows.
+    /// Returns the mark of a record: its time, in an unknown boot.
     pub(crate) fn of_record(high: u64) -> Self {
         Self { high, elapsed: 0, boot: 0, suspect: 0, suspect_elapsed: 0 }
     }
@@ -66,13 +65,13 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// Elapsed time in which the whole budget of forward steps refills.
+    /// Returns the elapsed time in which the whole budget of forward steps refills.
     fn refill_ms(self) -> u64 {
         self.jump_ms_max.saturating_mul(REFILL)
     }
 }
 
-/// One look at the clocks, and what was known before it. Milliseconds.
+/// One reading of the clocks, and what was known before it. Milliseconds.
 #[derive(Debug, Clone, Copy)]
 struct Look {
     wall: u64,
@@ -81,16 +80,16 @@ struct Look {
     last: u64,
     /// Engine time by `elapsed` alone; at least `last`.
     expected: u64,
-    /// Wall and elapsed at the first sighting of a jump.
+    /// Wall and elapsed when a jump was first seen.
     suspect: Option<(u64, u64)>,
-    /// Engine time of the last verdict, gone on by `elapsed`: what is beyond it is a forward step.
+    /// Engine time of the last verdict, advanced by `elapsed`; anything beyond it is a forward step.
     due: u64,
-    /// How long the budget of forward steps takes to be full again.
+    /// Time until the budget of forward steps is full again.
     refill_ms: u64,
 }
 
 impl Look {
-    /// What is left to refill when engine time goes on to `ms`.
+    /// Returns what is left to refill when engine time advances to `ms`.
     fn refill_after(&self, ms: u64) -> u64 {
         self.refill_ms.saturating_add(ms.saturating_sub(self.due).saturating_mul(REFILL))
     }
@@ -106,7 +105,7 @@ enum ClockJudgement {
     Jumped,
     /// Still on the course of the jump, not yet for long enough.
     Held,
-    /// On that course for long enough: it is the right time, and followed.
+    /// On that course for long enough: it is right, and followed.
     Settled,
 }
 
@@ -130,7 +129,7 @@ fn judge(look: &Look, bounds: Bounds) -> ClockJudgement {
     }
 }
 
-/// Judges the wall clock at an opening by what the last closing (or the last record) wrote down.
+/// Judges the wall clock at an opening by what the last closing (or the last record) recorded.
 fn judge_resume(
     mark: TimeMark,
     clocks: (u64, u64, u128),
@@ -143,10 +142,10 @@ fn judge_resume(
     } else {
         bounds.jump_ms_max.saturating_sub(LEFT_WHEN_HELD_MS).saturating_mul(REFILL)
     };
-    // How long ago the mark was made in another boot nobody knows.
+    // The age of a mark made in another boot is unknown.
     let since = if boot == mark.boot { elapsed.saturating_sub(mark.elapsed) } else { 0 };
     let refill_ms = refill_ms.saturating_sub(since);
-    // After a boot the time that the machine was off is no step.
+    // After a boot, the time the machine was off is not a step.
     let mut look =
         Look { wall, elapsed, last, expected: last, suspect: None, due: wall, refill_ms };
     let judgement = if boot == mark.boot {
@@ -162,7 +161,7 @@ fn judge_resume(
     (look, judgement)
 }
 
-/// The engine's time: monotone over all threads and openings. Lock-free, except where its mode changes.
+/// The engine's time: monotone over all threads and openings. Lock-free, except when its mode changes.
 #[derive(Debug)]
 pub(crate) struct TimeKeeper {
     clock: Arc<dyn Clock>,
@@ -175,12 +174,12 @@ pub(crate) struct TimeKeeper {
     offset: AtomicU64,
     suspect_wall: AtomicU64,
     suspect_elapsed: AtomicU64,
-    /// Like `offset`, for `Look::due`: of the highest engine time, not of a wall that is waited for.
+    /// Like `offset`, for `Look::due`: from the highest engine time, not from a wall that is waited for.
     due_offset: AtomicU64,
     /// `elapsed` at which the budget of forward steps is full again.
     full_at: AtomicU64,
     jumps: AtomicU64,
-    /// Held by whoever changes `mode`, the offsets, the suspect or the budget.
+    /// Held to change `mode`, the offsets, the suspect or the budget.
     turn: Mutex<()>,
 }
 
@@ -230,12 +229,12 @@ impl TimeKeeper {
         keeper
     }
 
-    /// The engine's time; never less than any thread has been told before.
+    /// Returns the engine's time, never less than any thread was given before.
     pub(crate) fn now(&self) -> Timestamp {
         self.moment().now
     }
 
-    /// The engine's time, and the time from which a deadline counts.
+    /// Returns the engine's time, and the time from which a deadline counts.
     #[inline]
     pub(crate) fn moment(&self) -> Moment {
         let wall = self.wall();
@@ -257,7 +256,7 @@ impl TimeKeeper {
         Moment { now, latest: now }
     }
 
-    /// What to write down for the next opening.
+    /// Returns what to record for the next opening.
     pub(crate) fn mark(&self) -> TimeMark {
         let high = self.now().as_millis();
         let _turn = self.turn.lock();
@@ -272,12 +271,12 @@ impl TimeKeeper {
         }
     }
 
-    /// Forward jumps of the wall clock that were not followed at once.
+    /// Returns the number of forward jumps of the wall clock that were not followed at once.
     pub(crate) fn jumps(&self) -> u64 {
         self.jumps.load(Relaxed)
     }
 
-    /// How far a held wall clock is ahead of engine time, else 0.
+    /// Returns how far a held wall clock is ahead of engine time, else 0.
     pub(crate) fn held_ms(&self) -> u64 {
         let now = self.now().as_millis();
         let held = self.mode.load(Acquire) == HELD;
@@ -292,8 +291,9 @@ impl TimeKeeper {
         self.last.fetch_max(ms, Relaxed).max(ms)
     }
 
-    /// The path of a call that cannot believe the wall by itself. A hold may last a minute and a coast
-    /// for years, so going on with either takes no lock.
+    /// Returns the time when the wall cannot be believed as is.
+    ///
+    /// A hold may last a minute and a coast years, so continuing either takes no lock.
     #[cold]
     fn weigh(&self) -> Moment {
         let mode = self.mode.load(Acquire);
@@ -314,7 +314,7 @@ impl TimeKeeper {
         self.carry_out(judge(&look, self.bounds), &look)
     }
 
-    /// `held` is a wall clock that may be right.
+    /// Returns the moment; `held` is a wall clock that may be right.
     fn told(now: u64, held: u64) -> Moment {
         let at = Timestamp::from_millis;
         Moment { now: at(now), latest: at(now.max(held)) }
@@ -334,7 +334,7 @@ impl TimeKeeper {
         Look { wall, elapsed, last, expected, suspect, due, refill_ms }
     }
 
-    /// Does what the verdict says and returns the time. The caller holds the turn (or is `new`).
+    /// Applies the verdict and returns the time. The caller holds the turn (or is `new`).
     fn carry_out(&self, judgement: ClockJudgement, look: &Look) -> Moment {
         let (mode, engine, suspect) = match judgement {
             ClockJudgement::Believe | ClockJudgement::Settled => (FOLLOWING, look.wall, None),
@@ -358,7 +358,7 @@ impl TimeKeeper {
         self.suspect_wall.store(suspect_wall, Relaxed);
         self.suspect_elapsed.store(suspect_elapsed, Relaxed);
         let now = self.raise(engine);
-        // What has settled is no step: the wall clock was seen to be right.
+        // Settling is not a step: the wall clock was seen to be right.
         let due = if judgement == ClockJudgement::Settled { look.due } else { now };
         self.full_at.store(look.elapsed.saturating_add(look.refill_after(due)), Relaxed);
         self.due_offset.store(now.wrapping_sub(look.elapsed), Relaxed);

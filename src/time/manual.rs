@@ -1,13 +1,13 @@
-//! A clock that a test winds by hand.
+//! A clock that tests move by hand.
 
 use std::time::Duration;
 
 use super::{Clock, Timestamp};
 use crate::sync::{Arc, Mutex};
 
-/// A clock that stands still until it is told to move: with it a test owns the time of a store.
+/// A clock that stands still until told to move, so that a test controls a store's time.
 ///
-/// Clones share their hands: keep one, give the other to the store.
+/// Clones share their time: keep one, give the other to the store.
 ///
 /// ```
 /// use firstseen::{Claim, ManualClock, Store, days};
@@ -27,9 +27,8 @@ use crate::sync::{Arc, Mutex};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
-/// Time that passes ([`advance`](Self::advance)) and a clock that somebody sets
-/// ([`jump_to`](Self::jump_to)) are different things: the store believes the first at once and the
-/// second only after a while.
+/// Passing time ([`advance`](Self::advance)) and setting the clock ([`jump_to`](Self::jump_to)) differ: the store
+/// believes the first at once and the second only after a while.
 #[derive(Debug, Clone)]
 pub struct ManualClock {
     hands: Arc<Mutex<Hands>>,
@@ -43,13 +42,13 @@ struct Hands {
 }
 
 impl ManualClock {
-    /// A clock that shows `now`, on a machine that has just booted.
+    /// Creates a clock that shows `now`, on a machine that has just booted.
     pub fn new(now: Timestamp) -> Self {
         let hands = Hands { wall_ms: now.as_millis(), elapsed_ms: 0, boot_id: 1 };
         Self { hands: Arc::new(Mutex::new(hands)) }
     }
 
-    /// A clock that shows `ms` milliseconds since the Unix epoch.
+    /// Creates a clock that shows `ms` milliseconds since the Unix epoch.
     pub fn at_millis(ms: u64) -> Self {
         Self::new(Timestamp::from_millis(ms))
     }
@@ -67,9 +66,9 @@ impl ManualClock {
         self.hands.lock().wall_ms = wall.as_millis();
     }
 
-    /// Boots the machine anew: elapsed time starts from nothing and cannot be compared with before.
+    /// Reboots the machine: elapsed time restarts at zero and cannot be compared with before.
     ///
-    /// A real machine has no process that lives through this: close the store first.
+    /// On a real machine no process lives through this: close the store first.
     pub fn reboot(&self) {
         let mut hands = self.hands.lock();
         hands.elapsed_ms = 0;

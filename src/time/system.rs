@@ -1,11 +1,11 @@
-//! The machine's clocks: the one file that reads the system time (I5).
+//! The machine's clocks: the only file that reads the system time (I5).
 
 use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Clock, Timestamp};
 
-/// The clocks of this machine; what a store uses unless it is given another.
+/// This machine's clocks, which a store uses by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct SystemClock;
 
@@ -27,8 +27,10 @@ impl Clock for SystemClock {
     }
 }
 
-/// Milliseconds since boot. `Boottime` and not `Monotonic`, which stops while the machine sleeps: after
-/// a night's sleep the wall clock would look as if somebody had set it.
+/// Returns milliseconds since boot.
+///
+/// `Boottime` rather than `Monotonic`, which stops while the machine sleeps: after a night's sleep the wall clock would
+/// look as if it had been set.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn elapsed_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
@@ -37,7 +39,7 @@ fn elapsed_ms() -> u64 {
     seconds.saturating_mul(1_000).saturating_add(nanos / 1_000_000)
 }
 
-/// Milliseconds since the first call of this process.
+/// Returns milliseconds since the first call in this process.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 #[expect(clippy::disallowed_methods, reason = "elapsed time where the boot clock is not at hand")]
 fn elapsed_ms() -> u64 {
@@ -46,7 +48,7 @@ fn elapsed_ms() -> u64 {
     u64::try_from(START.get_or_init(Instant::now).elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The kernel's name for this boot; `None` where there is no such thing, or no clock that spans it.
+/// Returns the kernel's id of this boot; `None` if there is none, or no clock that spans the boot.
 fn read_boot_id() -> Option<u128> {
     if cfg!(any(target_os = "linux", target_os = "android")) {
         parse_boot_id(&std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?)
@@ -55,14 +57,14 @@ fn read_boot_id() -> Option<u128> {
     }
 }
 
-/// Reads a UUID: 32 hexadecimal digits with hyphens between them.
+/// Parses a UUID: 32 hexadecimal digits with hyphens between them.
 fn parse_boot_id(text: &str) -> Option<u128> {
     let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
     let well_formed = digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     well_formed.then(|| u128::from_str_radix(&digits, 16).ok()).flatten()
 }
 
-/// Stands in for the boot id: a process then never compares elapsed times with an earlier one.
+/// Stands in for the boot id, so that a process never compares elapsed times with an earlier one.
 fn process_id() -> u128 {
     let mut bytes = [0; 16];
     match getrandom::fill(&mut bytes) {

@@ -15,8 +15,8 @@ const DAY_MS: u64 = 24 * HOUR_MS;
 const WEEK_MS: u64 = 7 * DAY_MS;
 const YEAR_MS: u64 = 365 * DAY_MS;
 
-/// Units as they are written, longest first. Printing takes the first that divides evenly; weeks and years are
-/// only read, because "14d" says more to most people than "2w", and a year here is always 365 days.
+/// Units as written, longest first. Printing uses the first that divides evenly; weeks and years are only parsed,
+/// because "14d" says more to most people than "2w", and a year here is always 365 days.
 const UNITS: [(&str, u64); 7] = [
     ("y", YEAR_MS),
     ("w", WEEK_MS),
@@ -26,10 +26,10 @@ const UNITS: [(&str, u64); 7] = [
     ("s", SECOND_MS),
     ("ms", 1),
 ];
-/// The first unit that is printed.
+/// Index of the first unit that is printed.
 const PRINTED_FROM: usize = 2;
 
-/// How long a claim is remembered, from the moment of the claim. The default is forever.
+/// How long a claim is remembered, from the time of the claim. The default is forever.
 ///
 /// ```
 /// use firstseen::{Ttl, days};
@@ -42,14 +42,13 @@ const PRINTED_FROM: usize = 2;
 /// # Ok::<(), firstseen::Error>(())
 /// ```
 ///
-/// Written, it is whole numbers with units, the longest unit first and each at most once: `y` (365 days), `w`,
-/// `d`, `h`, `m` (minutes), `s`, `ms`; or `forever`.
+/// The text form is whole numbers with units, the longest unit first and each at most once: `y` (365 days), `w`, `d`,
+/// `h`, `m` (minutes), `s`, `ms`; or `forever`.
 ///
-/// Arithmetic saturates: a lifetime that is too long is refused by the call that uses it, and never
-/// wraps into a short one.
+/// Arithmetic saturates: too long a lifetime is refused by the call that uses it, and never wraps into a short one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Ttl {
-    /// `None` is forever, so that no number of milliseconds, however long, can be mistaken for it.
+    /// `None` is forever, so that no number of milliseconds, however large, can be mistaken for it.
     ms: Option<u64>,
 }
 
@@ -57,17 +56,17 @@ impl Ttl {
     /// The claim never expires.
     pub const FOREVER: Self = Self { ms: None };
 
-    /// From milliseconds.
+    /// Creates a lifetime of `ms` milliseconds.
     pub const fn from_millis(ms: u64) -> Self {
         Self { ms: Some(ms) }
     }
 
-    /// Milliseconds, or `None` for a claim that never expires.
+    /// Returns the milliseconds, or `None` for a claim that never expires.
     pub const fn as_millis(self) -> Option<u64> {
         self.ms
     }
 
-    /// Refuses a lifetime of nothing, and one so long that a deadline would overflow.
+    /// Refuses a zero lifetime, and one so long that a deadline would overflow.
     pub(crate) fn check(self) -> Result<()> {
         match self.ms {
             Some(0) => Err(Error::invalid(
@@ -80,39 +79,39 @@ impl Ttl {
         }
     }
 
-    /// The first moment at which a claim made `now` is no longer live (I4).
+    /// Returns the first time at which a claim made `now` is no longer live (I4).
     pub(crate) fn deadline(self, now: Timestamp) -> Timestamp {
         let never = Timestamp::NEVER.as_millis();
         match self.ms {
             None => Timestamp::NEVER,
-            // A deadline that is far away is still a deadline: only forever is NEVER.
+            // A distant deadline is still a deadline: only forever is NEVER.
             Some(ms) => Timestamp::from_millis(now.as_millis().saturating_add(ms).min(never - 1)),
         }
     }
 }
 
-/// A lifetime of whole days (of 24 hours).
+/// Returns a lifetime of whole days (of 24 hours).
 pub const fn days(count: u64) -> Ttl {
     Ttl::from_millis(count.saturating_mul(DAY_MS))
 }
 
-/// A lifetime of whole hours.
+/// Returns a lifetime of whole hours.
 pub const fn hours(count: u64) -> Ttl {
     Ttl::from_millis(count.saturating_mul(HOUR_MS))
 }
 
-/// A lifetime of whole minutes.
+/// Returns a lifetime of whole minutes.
 pub const fn minutes(count: u64) -> Ttl {
     Ttl::from_millis(count.saturating_mul(MINUTE_MS))
 }
 
-/// A lifetime of whole seconds.
+/// Returns a lifetime of whole seconds.
 pub const fn seconds(count: u64) -> Ttl {
     Ttl::from_millis(count.saturating_mul(SECOND_MS))
 }
 
 impl From<Duration> for Ttl {
-    /// Rounds up to whole milliseconds: a claim is never forgotten earlier than asked.
+    /// Rounds up to whole milliseconds, so that a claim is never forgotten early.
     fn from(duration: Duration) -> Self {
         let ms = duration.as_nanos().div_ceil(1_000_000);
         Self::from_millis(u64::try_from(ms).unwrap_or(u64::MAX))
@@ -155,7 +154,7 @@ impl FromStr for Ttl {
     }
 }
 
-/// Cuts a text after the first characters of one sort.
+/// Splits a text after its leading characters of one kind.
 fn split_after(text: &str, is_first: impl Fn(char) -> bool) -> (&str, &str) {
     text.split_at(text.find(|c| !is_first(c)).unwrap_or(text.len()))
 }

@@ -1,4 +1,4 @@
-//! Doors for the fuzzer: bytes that nobody here wrote, with checksums made good so that it gets past them.
+//! Fuzzer entry points: arbitrary bytes under valid checksums, so that fuzzing gets past them.
 
 use crate::id::Seed;
 use crate::time::Timestamp;
@@ -12,8 +12,9 @@ fn header() -> Header {
     Header { number: 1, base: Timestamp::from_millis(1_700_000_000_000), seed: SEED }
 }
 
-/// A segment file with these bytes behind its header. Every record that `data` frames (length, then kind
-/// and payload) gets the checksum that it needs at its place.
+/// Returns a segment file with `data` after its header.
+///
+/// Each record that `data` frames (length, then kind and payload) gets the checksum valid at its offset.
 pub(crate) fn segment(data: &[u8]) -> Vec<u8> {
     let mut file = header().encode();
     file.resize(DATA_START as usize, 0);
@@ -27,7 +28,7 @@ pub(crate) fn segment(data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Reads a segment in both ways that there are: in order, and on after damage.
+/// Reads a segment both ways: in order, then by searching past damage.
 pub(crate) fn read(file: Vec<u8>) {
     let bytes = SegmentBytes::from_file(header(), file);
     let mut offset = DATA_START;

@@ -1,7 +1,7 @@
-//! Group commit: one sync for all callers that wait.
+//! Group commit: one sync for all waiting callers.
 //!
-//! The first caller who finds nobody syncing becomes the leader and syncs everything appended so far;
-//! the others wait, and the next of them leads for all that came meanwhile. (DeWitt et al., 1984.)
+//! A caller that finds no sync running becomes the leader and syncs everything appended so far; the others wait, and
+//! one of them leads the next sync for all that arrived meanwhile. (DeWitt et al., 1984.)
 
 use crate::error::{Error, Result};
 use crate::sync::{
@@ -18,23 +18,23 @@ pub(crate) struct GroupCommit {
     leading: Mutex<bool>,
     done: Condvar,
     syncs: AtomicU64,
-    /// Callers that came to wait so far, and those when the last sync began.
+    /// Callers that have come to wait so far, and as of the start of the last sync.
     arrivals: AtomicU64,
     arrivals_before: AtomicU64,
-    /// The number of the sync from which on leaders look for others again, and how many that leaves out.
+    /// Sync number from which leaders gather again, and how many syncs the next backoff skips.
     gather_after_sync: AtomicU64,
     busy_syncs: AtomicU64,
-    /// Whether a caller has asked for the disk since the last spare was filled.
+    /// Whether a caller has waited for a sync since the last spare was filled.
     asked: AtomicBool,
 }
 
-/// How often a leader looks, and sees nobody come, before it goes on.
+/// Consecutive looks without a new arrival after which the leader proceeds.
 const LOOKS: u32 = 3;
-/// How long it looks at most (I12): longer than hundreds of threads take to come, and shorter than a thread of somebody
-/// else keeps the processor that was given away.
+/// Gathering limit (I12): longer than hundreds of threads take to arrive, shorter than the time slice for which an
+/// unrelated thread keeps the yielded CPU.
 const GATHER_MAX: Duration = Duration::from_millis(1);
-/// Syncs without looking after one for which it looked too long: then other work keeps the processors busy. Twice as many
-/// each time that it happens again, for a look may cost as much as ten syncs.
+/// Syncs that skip gathering after one that hit [`GATHER_MAX`], a sign that other work keeps the CPUs busy. Doubles on
+/// each repeat, as one gathering may cost as much as ten syncs.
 const BUSY_SYNCS_MIN: u64 = 32;
 const BUSY_SYNCS_MAX: u64 = 8_192;
 
@@ -59,19 +59,20 @@ impl GroupCommit {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
-    /// Everything before this location is on disk.
+    /// Records that everything before this location is on disk.
     fn reached(&self, lsn: Lsn) {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
-    /// Whether a caller has asked for the disk since this was called last.
+    /// Returns whether a caller has waited for a sync since the last call.
     pub(super) fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
     }
 
-    /// Lets those append who were woken by the last sync, so that the next one covers them, too: the first of them would
-    /// lead for itself alone otherwise. Goes on when nobody comes any more; one who came alone does not
-    /// wait. (A group commit that waits for its group: Helland et al., 1987.)
+    /// Yields so that callers woken by the last sync can append and be covered by the next one.
+    ///
+    /// Otherwise the first of them would lead for itself alone. Stops once no more arrive; a lone caller does not wait.
+    /// (A group commit that waits for its group: Helland et al., 1987.)
     fn gather(&self, mut give_way: impl FnMut(), is_late: impl Fn() -> bool) {
         let mut arrivals = self.arrivals.load(Ordering::Relaxed);
         let is_crowd = arrivals - self.arrivals_before.load(Ordering::Relaxed) > 1;
@@ -95,16 +96,17 @@ impl GroupCommit {
         self.arrivals_before.store(arrivals, Ordering::Relaxed);
     }
 
-    /// Returns when everything before `lsn` is on disk: by the work of somebody else, or by `lead`, which
-    /// one caller at a time runs and which says how far it has [`reached`](Self::reached). `check` says
-    /// whether there is still something to wait for.
+    /// Returns once everything before `lsn` is on disk, synced by another caller or by `lead`.
+    ///
+    /// One caller at a time runs `lead`, which reports its progress through [`reached`](Self::reached). `check` fails
+    /// if there is nothing left to wait for.
     fn wait_for(
         &self,
         lsn: Lsn,
         check: impl Fn() -> Result<()>,
         lead: impl FnOnce() -> Result<()>,
     ) -> Result<()> {
-        // Who need not wait is not counted: a leader would take those for a crowd that still comes.
+        // Do not count callers that are already durable; the leader would mistake them for arrivals.
         if self.durable() >= lsn {
             return Ok(());
         }
@@ -127,7 +129,7 @@ impl GroupCommit {
         })
     }
 
-    /// Runs `work` while nobody leads and nobody begins to.
+    /// Runs `work` while no one leads or starts to.
     pub(super) fn alone<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut leading = self.leading.lock();
         while *leading {
@@ -147,26 +149,28 @@ impl GroupCommit {
 }
 
 impl Log {
-    /// Up to where the log is on disk.
+    /// Returns the location up to which the log is on disk.
     #[inline]
     pub(crate) fn durable(&self) -> Lsn {
         self.commit.durable()
     }
 
-    /// How many syncs were made so far.
+    /// Returns the number of syncs so far.
     pub(crate) fn syncs(&self) -> u64 {
         self.commit.syncs.load(Ordering::Relaxed)
     }
 
-    /// Returns when everything before `lsn` is on disk. A wait ends with the sync that is waited for
-    /// (I12); after a failed sync every waiter hears so, and the store has stopped (I7).
+    /// Returns once everything before `lsn` is on disk.
+    ///
+    /// A wait ends with the sync it waits for (I12); after a failed sync every waiter gets an error and the store has
+    /// stopped (I7).
     pub(crate) fn sync_to(&self, lsn: Lsn) -> Result<()> {
         self.commit.wait_for(lsn, || self.config.health.check(), || self.lead())
     }
 
-    /// [`sync_to`](Self::sync_to) for a caller who waits for the answer, not for work in the background.
+    /// As [`sync_to`](Self::sync_to), for a caller waiting for a result rather than background work.
     pub(crate) fn sync_for_caller(&self, lsn: Lsn) -> Result<()> {
-        // Looked at first, because to write would take the line from every other caller.
+        // Read first: a store would take the cache line from every other caller.
         if !self.commit.asked.load(Ordering::Relaxed) {
             self.commit.asked.store(true, Ordering::Relaxed);
         }
@@ -180,16 +184,16 @@ impl Log {
             flushed.map_err(|e| self.stop_on(e))?;
             (tail.end(), Arc::clone(&tail.active), tail.unsynced.clone())
         };
-        // A full segment is read by others through its own handle, and nobody writes to it any more: the mapping has done
-        // its work, and a sync is several times cheaper without it.
+        // Full segments are read through separate handles and never written again. Without a mapping their sync is
+        // several times cheaper.
         full.iter().for_each(|segment| segment.file.unmap());
         for segment in full.iter().chain([&active]) {
             let synced = segment.file.sync_data();
-            // The kernel may have dropped the pages it could not write, and a second sync would lie:
-            // a failed one is final. (Rebello et al., "Can Applications Recover from fsync Failures?")
+            // The kernel may drop the pages it could not write, and a second sync would succeed falsely: a failure is
+            // final. (Rebello et al., "Can Applications Recover from fsync Failures?")
             synced.map_err(|e| self.stop_on(Error::io("sync", &segment.path, e)))?;
         }
-        // A failure is told to one of those who sync a file, and not to all.
+        // Linux reports a writeback error to only one of the callers that fsync a file.
         let is_synced = |number| full.iter().chain([&active]).any(|s| s.header.number == number);
         self.spare_sync.wait_for(is_synced);
         self.config.health.check()?;
@@ -201,13 +205,13 @@ impl Log {
         Ok(())
     }
 
-    /// Syncs full segments, if there are any, so that a later sync has less to do. In the background.
+    /// Syncs full segments, if any, so that a later sync has less to do. Called in the background.
     pub(crate) fn sync_full(&self) -> Result<()> {
         let end = self.tail.lock().unsynced.last().map(|full| Lsn::new(full.header.number + 1, 0));
         end.map_or(Ok(()), |end| self.sync_to(end))
     }
 
-    /// Takes note of what recovery found on disk or has put there.
+    /// Records what recovery found on disk or put there.
     pub(crate) fn set_durable(&self, lsn: Lsn) {
         self.commit.reached(lsn);
     }
@@ -220,7 +224,8 @@ mod every_order;
 mod tests {
     use super::*;
 
-    /// How often a leader gives way when somebody comes the first `coming` times, and it is late after a hundred.
+    /// Returns how often a leader yields if a caller arrives at each of the first `coming` yields and it is late after
+    /// a hundred.
     fn looks(commit: &GroupCommit, arrivals: u64, coming: u64) -> u64 {
         commit.arrivals.fetch_add(arrivals, Ordering::Relaxed);
         let looks = std::cell::Cell::new(0);
@@ -247,7 +252,7 @@ mod tests {
         );
     }
 
-    /// Others may come faster than a leader looks, or keep the processor.
+    /// Callers may arrive faster than the leader looks, or hold the CPU.
     #[test]
     fn i12_a_leader_does_not_wait_for_ever_while_others_come() {
         let commit = GroupCommit::new(Lsn(0));

@@ -1,8 +1,7 @@
-//! Ids as they stand in the log: whether the bytes before a location are those of an id.
+//! Ids in the log: whether the bytes before a location are those of an id.
 //!
-//! Every record that holds an id holds it as it came, so an id can be compared byte for byte where it is stored first
-//! (I3), and needs no second copy to be recognised. (The idea is that of Bitcask's hint files, Sheehy and Smith, 2010:
-//! keep where a key stands, not the key.)
+//! Every record stores its ids verbatim, so an id can be compared byte for byte where it was first stored (I3), without
+//! a second copy. (As in Bitcask, Sheehy and Smith, 2010: keep where a key is stored, not the key.)
 
 use crate::disk::{Disk, Handles};
 use crate::sync::Arc;
@@ -10,7 +9,7 @@ use crate::wal::Lsn;
 use crate::wal::segment::Segment;
 use std::path::PathBuf;
 
-/// Reads ids where they stand.
+/// Reads ids in place.
 #[derive(Debug)]
 pub(crate) struct IdsInLog {
     disk: Arc<dyn Disk>,
@@ -18,7 +17,7 @@ pub(crate) struct IdsInLog {
     segments: Handles,
 }
 
-/// Ids up to this length are read without asking for memory.
+/// Ids up to this length are read without allocating.
 const SHORT: usize = 64;
 
 impl IdsInLog {
@@ -26,8 +25,8 @@ impl IdsInLog {
         Self { disk, dir, segments: Handles::default() }
     }
 
-    /// Whether the bytes before `location` are `id`; `None` if they cannot be read, as when compaction has removed the
-    /// segment.
+    /// Returns whether the bytes before `location` are `id`; `None` if they cannot be read, as when compaction has
+    /// removed the segment.
     pub(crate) fn stands_before(&self, location: Lsn, id: &[u8]) -> Option<bool> {
         let mut short = [0; SHORT];
         let mut long = Vec::new();
@@ -46,7 +45,7 @@ impl IdsInLog {
         Some(found == id)
     }
 
-    /// Lets go of a segment whose file was removed.
+    /// Closes a segment whose file was removed.
     pub(crate) fn forget(&self, number: u32) {
         self.segments.forget(u64::from(number));
     }

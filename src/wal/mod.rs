@@ -1,7 +1,7 @@
-//! The log: the truth. Everything else in the folder of a store can be rebuilt from it.
+//! The write-ahead log: the source of truth, from which everything else in a store's folder can be rebuilt.
 //!
-//! The log is a row of segments, files of a fixed preallocated size. A record is checksummed and is in
-//! the log before anyone hears "first seen". Bytes on disk: `segment.rs` and `record.rs`.
+//! A sequence of segments, files of a fixed preallocated size. Every record is checksummed and is in the log before any
+//! caller is told "first seen". On-disk format: `segment.rs` and `record.rs`.
 
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
@@ -27,14 +27,14 @@ pub(crate) use writer::{AppendLevel, Log, LogConfig};
 
 use serde::{Deserialize, Serialize};
 
-/// Where something in a record stands: the location after the record, and the location after the item itself.
+/// Location of an item in a record: the end of the record and the end of the item itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct At {
     pub(crate) record: Lsn,
     pub(crate) item: Lsn,
 }
 
-/// A location in the log: the number of a segment and an offset in it. Locations order records.
+/// A location in the log: segment number and offset within it. Locations order records.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

@@ -1,5 +1,6 @@
-//! Reading the log where nothing may be written: the same records as recovery reads, and the same errors, but
-//! a torn tail is left as it is. One segment is in memory at a time.
+//! Reading the log without write access: same records and errors as recovery, but a torn tail is left in place.
+//!
+//! Holds one segment in memory at a time.
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -20,8 +21,9 @@ pub(crate) struct LogRead {
     pub(crate) bytes: u64,
 }
 
-/// Hands every record of the store with this seed to `visit`: of the whole log if the plan says `rescan`, otherwise from the first unflushed
-/// segment on.
+/// Calls `visit` for every record of the store with this seed.
+///
+/// Reads the whole log if the plan says `rescan`, otherwise from the first unflushed segment on.
 pub(crate) fn read_only(
     disk: &dyn Disk,
     dir: &Path,
@@ -59,7 +61,7 @@ pub(crate) fn read_only(
     };
     loop {
         let (path, bytes, _) = match load(disk, dir, seed, number) {
-            // The very first segment, torn in its header: nothing was ever written after it.
+            // The very first segment with a torn header: nothing was written after it.
             Err(Error::Corrupt { .. }) if durable == Lsn(0) && read.segments == 0 => {
                 return Ok(read);
             }
@@ -80,7 +82,7 @@ pub(crate) fn read_only(
     }
 }
 
-/// Reads a segment, and the note of how much of the log was on disk.
+/// Reads a segment and its watermark.
 fn load(
     disk: &dyn Disk,
     dir: &Path,

@@ -1,4 +1,4 @@
-//! Records: what one looks like on disk, and what it says.
+//! Records: on-disk format and contents.
 //!
 //! ```text
 //! crc      u32     CRC32C of the rest, started from the segment's salt and the record's offset
@@ -7,20 +7,20 @@
 //! payload
 //! ```
 //!
-//! The checksum covers the location of the record as well as its bytes: a stale record of an older file, or
-//! one that has slipped by a byte, does not pass.
+//! The checksum covers the record's location as well as its bytes, so a stale record of an older file fails it, and so
+//! does one shifted by a byte.
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 1 claim | [ns] [ttl ms] age, id to the end |
-//! | 2 claims | [ns] [ttl ms] age, then (length, id) to the end |
+//! | 1 claim | `[ns]` `[ttl ms]` age, id to the end |
+//! | 2 claims | `[ns]` `[ttl ms]` age, then (length, id) to the end |
 //! | 3 versions | (ns, first seen, deadline + 1 or 0 for never, class u8, step, length, id) to the end |
 //! | 4 namespace | ns, ttl ms + 1 or 0 for never, flags u8, name to the end |
-//! | 15 end | number of the segment that goes on |
-//! | 5 to 14 | kept for transactions, rows, prepared commits and marks |
+//! | 15 end | number of the next segment |
+//! | 5 to 14 | reserved for transactions, rows, prepared commits and marks |
 //!
-//! All integers are varints unless said otherwise. `age` is the time of the claim minus the base time of
-//! the segment: two or three bytes instead of six. A claim without ttl never ends.
+//! All integers are varints unless noted. `age` is the claim's time minus the segment's base time: two or three bytes
+//! instead of six. A claim without ttl never ends.
 
 use crate::codec::{Reader, put_varint, varint_len};
 use crate::expiry::{Class, GenId, Version};
@@ -51,7 +51,7 @@ pub(crate) struct NamespaceRecord<'a> {
     pub(crate) name: &'a [u8],
 }
 
-/// One thing that a record says.
+/// One item of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
     /// An id has this version.
@@ -61,7 +61,7 @@ pub(crate) enum Item<'a> {
 }
 
 impl Item<'_> {
-    /// How long what is said can matter.
+    /// Returns how long the item can matter.
     pub(crate) fn generation(&self) -> GenId {
         match self {
             Self::Version(_, version) => version.generation(),
@@ -77,7 +77,7 @@ pub(crate) enum Found<'a> {
     Record(RawRecord<'a>),
     /// Zeros: nothing was written here.
     Nothing,
-    /// Bytes that are no record.
+    /// Bytes that are not a record.
     Damage,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct RawRecord<'a> {
     pub(crate) len: usize,
 }
 
-/// Where a record stands; part of its checksum, and the base of its times.
+/// Location of a record, which enters its checksum, and the base of its times.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RecordContext {
     pub(crate) salt: u32,
@@ -103,8 +103,8 @@ impl RecordContext {
     }
 }
 
-/// Encodes one claim. `None` if its time lies before the segment's base (its time was read before the
-/// segment began): the caller then writes it as a version, which carries full times.
+/// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
+/// then writes it as a version, which has full times.
 #[inline]
 pub(crate) fn claim(
     out: &mut Vec<u8>,
@@ -123,7 +123,7 @@ pub(crate) fn claim(
     Some(())
 }
 
-/// Encodes a batch of claims of one namespace, moment and ttl as one record. Where each id ends goes to `ends`.
+/// Encodes a batch of claims with one namespace, time and ttl as one record; pushes the end of each id to `ends`.
 pub(crate) fn claims<'a>(
     out: &mut Vec<u8>,
     context: RecordContext,
@@ -147,8 +147,8 @@ pub(crate) fn claims<'a>(
     Some(())
 }
 
-/// Encodes versions with their full times: extensions, tombstones, imports, and copies by compaction. Where each id
-/// ends goes to `ends`.
+/// Encodes versions with full times: extensions, tombstones, imports, and copies by compaction; pushes the end of each
+/// id to `ends`.
 pub(crate) fn versions<'a>(
     out: &mut Vec<u8>,
     context: RecordContext,
@@ -160,7 +160,7 @@ pub(crate) fn versions<'a>(
     for (key, version) in versions {
         put_varint(&mut body, u64::from(key.ns.0));
         put_varint(&mut body, version.first_seen.as_millis());
-        // Plus one, so that "never" (the greatest number) takes one byte and not ten.
+        // Plus one, so that "never" (the greatest number) takes one byte instead of ten.
         put_varint(&mut body, version.deadline.as_millis().wrapping_add(1));
         body.push(version.class.0);
         put_varint(&mut body, u64::from(version.step));
@@ -186,14 +186,14 @@ pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &Name
     finish(out, context);
 }
 
-/// Encodes the mark that ends a full segment and names the one that goes on.
+/// Encodes the end mark of a full segment, which names the next one.
 pub(crate) fn end(out: &mut Vec<u8>, context: RecordContext, next: u32) {
     begin(out, END, 1 + varint_len(u64::from(next)));
     put_varint(out, u64::from(next));
     finish(out, context);
 }
 
-/// Room that [`end`] may take; every segment keeps it free.
+/// Maximum size of [`end`]; every segment reserves it.
 pub(crate) const END_BYTES: usize = CRC_BYTES + 2 + 5;
 
 fn flags(ns: NsId, ttl: Ttl) -> u8 {
@@ -228,7 +228,7 @@ fn finish(out: &mut [u8], context: RecordContext) {
     out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// Adds a record of these bytes with a good checksum, whatever they say.
+/// Appends a record with this body, whatever it holds, and a valid checksum.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &[u8]) {
     let mut framed = vec![0; CRC_BYTES];
@@ -238,18 +238,19 @@ pub(super) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &[u8]) {
     out.extend_from_slice(&framed);
 }
 
-/// Reads the record at the front of `bytes`. Never panics, whatever the bytes.
+/// Decodes the record at the start of `bytes`. Never panics, whatever the bytes.
 pub(crate) fn decode(bytes: &[u8], context: RecordContext) -> Found<'_> {
     match try_decode(bytes, context) {
         Some(record) => Found::Record(record),
-        // Zeros up to the longest possible frame: a record never looks like this.
+        // Zeros up to the longest possible frame: no record looks like this.
         None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
         None => Found::Damage,
     }
 }
 
-/// Whether a record of a known kind may begin here: a cheap look before a checksum over as many bytes
-/// as whatever stands here says. Only for the search behind damage.
+/// Returns whether a record of a known kind may begin here.
+///
+/// A cheap test before a checksum over the length claimed here. Only for the search past damage.
 pub(crate) fn may_begin(bytes: &[u8]) -> bool {
     let mut r = Reader::new(bytes.get(CRC_BYTES..).unwrap_or(&[]));
     let len = r.varint();
@@ -278,13 +279,15 @@ fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
 }
 
 impl<'a> RawRecord<'a> {
-    /// For the mark that ends a segment: the number of the segment that goes on.
+    /// Returns the number of the next segment if this is an end mark.
     pub(crate) fn end_mark(&self) -> Option<u32> {
         (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
     }
 
-    /// Hands every item to `visit`, with the number of bytes of the record that come after it. `None` if the payload is not what the writer writes: with a good
-    /// checksum that means a newer release or a bug, never a torn write.
+    /// Calls `visit` for each item with the bytes remaining after it.
+    ///
+    /// `None`: the checksum is valid but the payload is unknown, which means a newer release or a bug, never a torn
+    /// write.
     pub(crate) fn items<E>(
         &self,
         base: Timestamp,
@@ -373,7 +376,7 @@ mod tests {
         out
     }
 
-    /// No id is empty, and no block can hold one that is.
+    /// Ids are never empty, and blocks cannot hold an empty id.
     #[test]
     fn i11_a_record_with_an_empty_id_is_damage_whatever_its_checksum() {
         let bodies: [&[u8]; 3] =
@@ -397,7 +400,7 @@ mod tests {
         }
     }
 
-    /// The writer and the reader say the same of where the ids end.
+    /// Checks that writer and reader agree on where the ids end.
     fn check_ends(bytes: &[u8], ends: &[usize]) {
         let Found::Record(record) = decode(bytes, CONTEXT) else { panic!("no record") };
         let mut read = Vec::new();

@@ -1,5 +1,5 @@
-//! Reading the log back: at open (the unflushed tail only), to heal and to compact (one segment), and to
-//! repair (whatever is left).
+//! Reading the log back: at open (the unflushed tail), to heal and compact (one segment), and to repair (all that is
+//! left).
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -17,30 +17,31 @@ use std::path::{Path, PathBuf};
 /// What the manifest knows of the log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ReplayPlan {
-    /// The first segment to read. Those before it are known and their ids are flushed.
+    /// The first segment to read. Earlier ones are known and their ids flushed.
     pub(crate) first: u32,
     /// The segments before `first`.
     pub(crate) known: Vec<SegmentMeta>,
-    /// Up to where the log was on disk when the manifest was written.
+    /// Location up to which the log was on disk when the manifest was written.
     pub(crate) durable: Lsn,
-    /// Read the known segments too: everything flushed is built again.
+    /// Also read the known segments, to rebuild everything flushed.
     pub(crate) rescan: bool,
-    /// Numbers from here on were not in use when the manifest was written.
+    /// Numbers from here on were unused when the manifest was written.
     pub(crate) next_number: u32,
 }
 
-/// A log that is open again.
+/// A reopened log.
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) log: Log,
-    /// Bytes cut from a torn tail, at most: what a crash left half written.
+    /// Upper bound of the bytes cut from a torn tail, left half written by a crash.
     pub(crate) cut_bytes: u64,
 }
 
 impl Log {
-    /// Opens the log: reads every record from the first unflushed segment on, hands it to `visit` with where
-    /// it stands, and cuts a torn tail at the last whole record. Damage before a location that is known
-    /// to have been on disk is an error that names file and offset, never a cut (I11).
+    /// Opens the log, calling `visit` for every record from the first unflushed segment on.
+    ///
+    /// Cuts a torn tail at the last whole record. Damage before a location known to have been on disk is an error that
+    /// names file and offset, never a cut (I11).
     pub(crate) fn recover(
         config: LogConfig,
         plan: ReplayPlan,
@@ -68,7 +69,7 @@ impl Log {
             }
             _ => {
                 remove_others(&config, &numbers, &closed, None)?;
-                // Where the manifest says that the log goes on, so that the next open finds it.
+                // Continue where the manifest says, so that the next open finds it.
                 let log = Log::start(config, None, closed, plan.first.max(1), now)?;
                 log.set_durable(log.end());
                 return Ok(Recovered { log, cut_bytes: 0 });
@@ -78,7 +79,7 @@ impl Log {
             let path = Segment::path(&config.dir, number);
             let segment = match Segment::open_own(&*config.disk, &path, config.seed) {
                 Ok(segment) => segment,
-                // The very first segment may be torn in its header: nothing was ever written after it.
+                // The very first segment may have a torn header: nothing was written after it.
                 Err(Error::Corrupt { .. }) if durable == Lsn(0) && replayed.is_empty() => {
                     remove_others(&config, &numbers, &closed, None)?;
                     let log = Log::start(config, None, closed, number, now)?;
@@ -125,7 +126,7 @@ impl Log {
         }
     }
 
-    /// Hands every record of one segment to `visit`, up to the end of what was appended.
+    /// Calls `visit` for every record of one segment, up to the end of what was appended.
     pub(crate) fn scan(
         &self,
         number: u32,
@@ -166,15 +167,15 @@ impl Log {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The mark that names the next segment.
+    /// The end mark, naming the next segment.
     Continued(u32),
     /// Zeros, or the end of the file.
     Ended,
-    /// Bytes that are no record.
+    /// Bytes that are not a record.
     Damaged,
 }
 
-/// Reads records until something else comes; answers where and what.
+/// Reads records until something else comes; returns where and what.
 pub(super) fn walk(
     path: &Path,
     bytes: &SegmentBytes,
@@ -190,7 +191,7 @@ pub(super) fn walk(
         };
         let after = offset + record.len as u32;
         if let Some(next) = record.end_mark() {
-            // Numbers only grow. A mark that leads back would be followed for ever (I12).
+            // Numbers only grow. Following a mark that leads back would never end (I12).
             if next <= bytes.header.number {
                 let what = "the mark at the end of the segment leads back";
                 return Err(Error::corrupt(path, u64::from(offset), what));
@@ -200,13 +201,13 @@ pub(super) fn walk(
         let lsn = Lsn::new(bytes.header.number, after);
         let mut generation: Option<GenId> = None;
         let items = record.items(bytes.header.base, |item, behind| {
-            // As the writer counted it: a record matters as long as anything in it does.
+            // As the writer counts: a record matters as long as any of its items does.
             let ends = |g: &GenId| g.end();
             generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
             let item_end = Lsn::new(bytes.header.number, after - behind as u32);
             visit(At { record: lsn, item: item_end }, item)
         });
-        // A good checksum over something we cannot read: not a torn write, so never cut.
+        // A valid checksum over an unknown payload is not a torn write, so never cut.
         let what = "a record of an unknown kind or without sense";
         let unknown = || Error::corrupt(path, u64::from(offset), what);
         items.ok_or_else(unknown)??;
@@ -217,8 +218,10 @@ pub(super) fn walk(
     }
 }
 
-/// Writes what is not known to be on disk once more, before it is synced. After a sync that failed, the
-/// kernel may hold pages that it takes for clean and will never write: a second sync alone would lie.
+/// Rewrites what is not known to be on disk, before it is synced.
+///
+/// After a failed sync the kernel may hold pages that it considers clean and will never write, so a second sync alone
+/// would succeed falsely.
 fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) -> Result<()> {
     let known = if durable.segment() == segment.header.number { durable.offset() } else { 0 };
     let from = known.max(DATA_START);
@@ -242,13 +245,13 @@ fn finish(
     now: Timestamp,
 ) -> Result<Recovered> {
     if cut_bytes > 0 {
-        // Erased, not only ignored: a stale record behind the cut must not join the new ones.
+        // Erase rather than ignore: a stale record after the cut must not join the new ones.
         let len = u64::from(end);
         segment.file.set_len(len).map_err(|e| Error::io("truncate", &segment.path, e))?;
         tracing::warn!(path = %segment.path.display(), offset = end, cut_bytes, "cut a torn tail");
     }
-    // Answers will rest on what was replayed: put it on disk before the first of them, and the names
-    // of files whose maker was killed before he could do it.
+    // Results will rest on what was replayed, so sync it first, together with the names of files whose creator was
+    // killed before it could.
     config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
     for segment in replayed.iter().chain([&segment]) {
         segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
@@ -267,7 +270,7 @@ fn missing(config: &LogConfig, number: u32) -> Error {
     Error::corrupt(&path, 0, "this segment of the log is missing")
 }
 
-/// What is in the folder. One that is missing holds nothing: repair finds out what should be there.
+/// Lists the folder. A missing one is empty: repair finds out what should be there.
 fn list_or_none(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
     match disk.list(dir) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -275,7 +278,7 @@ fn list_or_none(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
     }
 }
 
-/// Numbers of the segment files in the folder, in order.
+/// Returns the numbers of the segment files in the folder, in order.
 fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
     let list = list_or_none(&*config.disk, &config.dir)?;
     let mut numbers: Vec<u32> = list.iter().filter_map(|p| Segment::number_of(p)).collect();
@@ -283,8 +286,9 @@ fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// Every segment, before any is read, cut or removed: a manifest of another store knows nothing of what is here. Damaged
-/// headers are left to those who need them.
+/// Checks the seed of every segment before any is read, cut or removed: another store's manifest knows none of them.
+///
+/// Damaged headers are left to the later steps that need them.
 fn check_seeds(config: &LogConfig, numbers: &[u32]) -> Result<()> {
     for number in numbers {
         let path = Segment::path(&config.dir, *number);
@@ -301,7 +305,7 @@ fn check_seeds(config: &LogConfig, numbers: &[u32]) -> Result<()> {
     Ok(())
 }
 
-/// Segments that are not read at open must at least be there, and as long as they were.
+/// Checks that segments not read at open exist and are not shorter than known.
 fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
     for meta in &plan.known {
         let path = Segment::path(&config.dir, meta.number);
@@ -337,7 +341,7 @@ fn rescan(
     }
 }
 
-/// The highest location that any segment knows to have been on disk.
+/// Returns the highest location that any watermark or the plan knows to have been on disk.
 fn noted_durable(config: &LogConfig, numbers: &[u32], known: Lsn) -> Lsn {
     let noted = numbers.iter().filter_map(|number| {
         let path = Segment::path(&config.dir, *number);
@@ -346,8 +350,8 @@ fn noted_durable(config: &LogConfig, numbers: &[u32], known: Lsn) -> Lsn {
     noted.fold(known, Lsn::max)
 }
 
-/// Removes files that are no part of the log any more: unused spares, what a lost tail had continued
-/// into, and segments whose removal a crash interrupted.
+/// Removes files no longer part of the log: unused spares, segments after a lost tail, and those whose removal a crash
+/// interrupted.
 fn remove_others(
     config: &LogConfig,
     numbers: &[u32],
@@ -367,7 +371,7 @@ fn remove_others(
     Ok(())
 }
 
-/// Whether a file with this name is a segment.
+/// Returns whether a file with this name is a segment.
 pub(crate) fn is_segment(name: &Path) -> bool {
     Segment::number_of(name).is_some()
 }
@@ -385,7 +389,7 @@ pub(crate) fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A stretch of a segment that holds no whole record.
+/// A range of a segment without a whole record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ScanDamage {
     pub(crate) path: PathBuf,
@@ -397,7 +401,7 @@ pub(crate) struct ScanDamage {
 #[derive(Debug, Default)]
 pub(crate) struct Salvaged {
     pub(crate) damages: Vec<ScanDamage>,
-    /// Segments that are gone; they stand in `damages`, too.
+    /// Segments that are gone; also listed in `damages`.
     pub(crate) missing: Vec<SalvagedMissing>,
     /// Bytes of the records that were read.
     pub(crate) read_bytes: u64,
@@ -408,16 +412,16 @@ pub(crate) struct Salvaged {
 pub(crate) struct SalvagedMissing {
     pub(crate) number: u32,
     pub(crate) path: PathBuf,
-    /// Bytes of records that it held, if the plan says.
+    /// Bytes of records it held, if the plan knows.
     pub(crate) bytes: Option<u64>,
 }
 
-/// Reads whatever whole records a folder of segments still holds, for repair (I11). Goes on behind
-/// damage: a record is found again by its checksum, which covers its location. The seed of `config` is
-/// tried where a segment's own header is damaged. If its time base cannot be restored either, that of the
-/// segment before stands in for it: such claims end early, as if they were lost, and none gets in the way
-/// of an id that is new.
-/// With a plan it is also noticed which segments are missing.
+/// Reads every whole record still in a folder of segments, for repair (I11).
+///
+/// Continues after damage: the checksum covers a record's location, so the next one can be found by it. The seed of
+/// `config` is tried where a segment's own header is damaged. If its base time cannot be restored either, that of the
+/// previous segment is used: such claims expire early, as if lost, and none blocks a new id. With a plan, also reports
+/// missing segments.
 pub(crate) fn salvage(
     config: &LogConfig,
     plan: Option<&ReplayPlan>,
@@ -433,13 +437,13 @@ pub(crate) fn salvage(
     if durable >= Lsn::new(durable.segment(), DATA_START) {
         expected.push(durable.segment());
     }
-    // Nothing that is left names the first segment but the plan.
+    // Only the plan can name the first segment.
     expected.extend(plan.map(|p| p.first).filter(|n| durable >= Lsn::new(*n, DATA_START)));
     for number in numbers.iter().copied() {
         let path = Segment::path(&config.dir, number);
         let raw = config.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
         let header = match Header::decode(&path, &raw) {
-            // What it holds was claimed elsewhere.
+            // It was claimed in another store.
             Ok(header) if header.seed != config.seed => {
                 damages.push(ScanDamage { path, offset: 0, bytes: raw.len() as u64 });
                 continue;
@@ -455,7 +459,7 @@ pub(crate) fn salvage(
         };
         base = header.base;
         if (Header::BYTES..DATA_START as usize).contains(&raw.len()) {
-            // As opening sees it: the segment has lost all that it held.
+            // As at open: the segment has lost everything it held.
             damages.push(ScanDamage { path: path.clone(), offset: raw.len() as u64, bytes: 0 });
         }
         let bytes = SegmentBytes::from_file(header, raw);
@@ -476,7 +480,7 @@ pub(crate) fn salvage(
     Ok(Salvaged { damages, missing, read_bytes })
 }
 
-/// Answers the number of the next segment, if the end of this one was found, and the bytes of its records.
+/// Returns the next segment's number, if the end mark was found, and the bytes of the records read.
 fn salvage_segment(
     path: &Path,
     bytes: &SegmentBytes,
@@ -514,7 +518,7 @@ fn salvage_segment(
     Ok((None, read))
 }
 
-/// The seeds in all readable segment headers.
+/// Returns the seeds in all readable segment headers.
 pub(crate) fn seeds(disk: &dyn Disk, dir: &Path) -> Result<Vec<Seed>> {
     let list = list_or_none(disk, dir)?;
     let mut seeds = Vec::new();
@@ -525,7 +529,7 @@ pub(crate) fn seeds(disk: &dyn Disk, dir: &Path) -> Result<Vec<Seed>> {
     Ok(seeds)
 }
 
-/// The seed that most segments have: what a store without its manifest starts from.
+/// Returns the most frequent seed, for a store without its manifest.
 pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
     let seeds = seeds(disk, dir)?;
     let count = |seed: &&Seed| seeds.iter().filter(|other| other == seed).count();
@@ -543,7 +547,7 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    /// A log of one record, which has a good checksum.
+    /// Creates a log of one record with a valid checksum.
     fn written(put: impl Fn(&mut Vec<u8>, RecordContext)) -> (LogConfig, Segment) {
         let disk = SimDisk::new().without_mapping();
         let dir = PathBuf::from("/log");
@@ -565,7 +569,7 @@ mod tests {
         (config, segment)
     }
 
-    /// What opening says of it, when it was on disk.
+    /// Returns the result of opening it if it was on disk.
     fn opening(put: impl Fn(&mut Vec<u8>, RecordContext)) -> Result<Recovered> {
         let durable = Lsn::new(1, DATA_START);
         let plan = ReplayPlan { first: 1, durable, ..ReplayPlan::default() };
@@ -592,7 +596,7 @@ mod tests {
         }
     }
 
-    /// Opening said that it was damaged, and repair found nothing to do.
+    /// Open reported damage, yet repair found nothing to do.
     #[test]
     fn i11_repair_called_a_log_sound_that_could_not_be_opened() {
         for (body, expected) in [(&[1, 0][..], 1), (&[1, 0, b'x'], 0)] {

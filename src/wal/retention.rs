@@ -1,4 +1,4 @@
-//! What a segment still holds: enough to know when it can go without reading it.
+//! What a segment still holds: enough to know when it can be removed without reading it.
 
 use crate::expiry::Tally;
 use serde::{Deserialize, Serialize};
@@ -9,12 +9,12 @@ pub(crate) struct SegmentMeta {
     pub(crate) number: u32,
     /// Offset after its last record.
     pub(crate) end: u32,
-    /// Its bytes, by the generation of what they say.
+    /// Its bytes, by generation.
     pub(crate) tally: Tally,
 }
 
 impl SegmentMeta {
-    /// Bytes on disk.
+    /// Returns its size on disk.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.end)
     }

@@ -7,12 +7,11 @@
 //! offset  4096  records (record.rs), then zeros
 //! ```
 //!
-//! The watermark says up to where the log was known to be on disk when it was written. It is written
-//! after a sync and never synced itself: whenever it is there, it is true. Recovery uses it to tell a
-//! torn tail (after it: cut) from damage (before it: an error, I11). It has a sector of its own, so that
-//! tearing it cannot hurt the header.
+//! The watermark records how far the log was known to be on disk. It is written after a sync and never synced itself,
+//! so it is true whenever it is present. Recovery uses it to tell a torn tail (after it: cut) from damage (before it:
+//! an error, I11). It has its own sector, so that tearing it cannot hurt the header.
 //!
-//! The seed stands in every segment, so that the log alone is enough to rebuild a store.
+//! Every segment holds the seed, so that the log alone is enough to rebuild a store.
 
 use crate::codec::Reader;
 use crate::disk::{Disk, DiskFile};
@@ -27,13 +26,13 @@ use std::path::{Path, PathBuf};
 pub(crate) const MAGIC: [u8; 4] = *b"FSLG";
 pub(crate) const VERSION: u16 = 1;
 
-/// Where records begin.
+/// Offset of the first record.
 pub(crate) const DATA_START: u32 = 4096;
 const WATERMARK_AT: u64 = 512;
 const HEAD_BYTES: usize = 44;
 const SUFFIX: &str = "seg";
 
-/// What a segment's header says.
+/// A segment's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) number: u32,
@@ -85,9 +84,10 @@ impl Header {
         Ok(header)
     }
 
-    /// The header of a segment whose header is damaged, if the damage leaves no doubt about it: number and
-    /// seed are known from elsewhere, so what was lost is the base time, and the checksum finds that unless
-    /// both are damaged.
+    /// Restores a damaged header if the result is certain.
+    ///
+    /// Number and seed are known from elsewhere, so only the base time is lost, and the checksum finds a flipped bit in
+    /// it unless both are damaged.
     pub(crate) fn restore(number: u32, seed: Seed, damaged: &[u8]) -> Option<Self> {
         let base = u64::from_le_bytes(damaged.get(16..24)?.try_into().ok()?);
         let crc = damaged.get(HEAD_BYTES - 4..HEAD_BYTES)?;
@@ -97,7 +97,7 @@ impl Header {
         if let Some(header) = std::iter::once(base).chain(bits).map(of).find(good) {
             return Some(header);
         }
-        // All but the checksum is as it must be: then it is the checksum that is damaged.
+        // Everything but the checksum is intact, so the checksum itself is damaged.
         let whole = of(base);
         let is_whole = damaged.get(..HEAD_BYTES - 4) == whole.encode().get(..HEAD_BYTES - 4);
         let flipped = |a: &[u8], b: &[u8]| -> u32 {
@@ -106,7 +106,7 @@ impl Header {
         (is_whole && flipped(&whole.encode()[HEAD_BYTES - 4..], crc) <= 1).then_some(whole)
     }
 
-    /// Enters the checksum of every record: records of another store or segment do not pass here.
+    /// Seeds the checksum of every record, so that records of another store or segment fail it.
     fn salt(&self) -> u32 {
         let key = Key { ns: NsId(self.number), id: b"segment" };
         IdHasher::new(self.seed).hash(key).table() as u32
@@ -127,19 +127,18 @@ impl Segment {
         dir.join(format!("{number:010}.{SUFFIX}"))
     }
 
-    /// The number in the name of a segment file; `None` for other files.
+    /// Returns the number in a segment's file name; `None` for other files.
     pub(crate) fn number_of(path: &Path) -> Option<u32> {
         let stem = path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.strip_suffix('.')?;
         (stem.len() == 10).then(|| stem.parse().ok()).flatten()
     }
 
-    /// Makes a new segment with room for `bytes`, on disk with its header and its name, before anything
-    /// is written to it.
+    /// Creates a segment of `bytes`, durable with its header and name before anything else is written to it.
     pub(crate) fn create(disk: &dyn Disk, dir: &Path, header: Header, bytes: u32) -> Result<Self> {
         let path = Self::path(dir, header.number);
         let made = Self::create_at(disk, dir, &path, header, bytes);
         if made.is_err() {
-            // A half-made segment is in the way of the next attempt; what it holds is nothing.
+            // A half-made segment holds nothing and would block the next attempt.
             disk.remove(&path).ok();
         }
         made
@@ -161,7 +160,7 @@ impl Segment {
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
     }
 
-    /// Makes the room for records cheap to write to, before the first of them comes. Answers whether something was done.
+    /// Fills the space for records with zeros so that writing them is cheap; returns whether it did anything.
     pub(crate) fn fill_ahead(&self, bytes: u32) -> Result<bool> {
         let filled = self.file.fill_ahead(u64::from(DATA_START), u64::from(bytes));
         filled.map_err(|e| Error::io("write", &self.path, e))
@@ -179,7 +178,7 @@ impl Segment {
                 format!("the header says segment {}, the name says otherwise", header.number);
             return Err(Error::corrupt(path, 8, what));
         }
-        // It had its room before it was named. Cut below the watermark, it would seem never written to.
+        // Segments are preallocated before use. One truncated below its records would seem never written to.
         if len < u64::from(DATA_START) {
             return Err(Error::corrupt(path, len, "the segment ends before its records begin"));
         }
@@ -192,7 +191,8 @@ impl Segment {
         if segment.header.seed == seed { Ok(segment) } else { Err(Self::foreign(path)) }
     }
 
-    /// Copied in, or the manifest was: nothing here says which of the two is the one that does not belong.
+    /// Returns the error for a segment of another store. Either it or the manifest was copied in; nothing here tells
+    /// which.
     pub(super) fn foreign(path: &Path) -> Error {
         let manifest = path.parent().unwrap_or(path).with_file_name("MANIFEST");
         let what = format!(
@@ -207,8 +207,8 @@ impl Segment {
         RecordContext { salt: self.salt, offset, base: self.header.base }
     }
 
-    /// Notes that the log is on disk up to `lsn`. An error is of no consequence: the note is a help for
-    /// recovery, and the sync that it tells of has happened.
+    /// Writes the watermark: the log is on disk up to `lsn`. Errors do not matter: it only helps recovery, and the sync
+    /// it records has happened.
     pub(crate) fn note_durable(&self, lsn: Lsn) {
         let mut mark = [0; 12];
         mark[..8].copy_from_slice(&lsn.0.to_le_bytes());
@@ -216,7 +216,7 @@ impl Segment {
         self.file.write_all_at(&mark, WATERMARK_AT).ok();
     }
 
-    /// Reads the note; zero if there is none or it is torn.
+    /// Reads the watermark; zero if there is none or it is torn.
     pub(crate) fn durable_noted(&self) -> Lsn {
         let mut mark = [0; 12];
         if self.file.read_exact_at(&mut mark, WATERMARK_AT).is_err() {
@@ -225,7 +225,7 @@ impl Segment {
         note_of(&mark)
     }
 
-    /// Reads all records from `start` (an offset) up to `end`, or to the end of the file.
+    /// Reads all records from offset `start` up to `end`, or to the end of the file.
     pub(crate) fn read(&self, start: u32, end: Option<u32>) -> Result<SegmentBytes> {
         let failed = |e| Error::io("read", &self.path, e);
         let len = self.file.len().map_err(|e| Error::io("stat", &self.path, e))?;
@@ -244,7 +244,7 @@ fn note_of(mark: &[u8; 12]) -> Lsn {
     Lsn(u64::from_le_bytes(lsn.try_into().expect("split at eight")))
 }
 
-/// The note in a segment that was read whole; zero if there is none.
+/// Returns the watermark of a segment that was read whole; zero if there is none.
 pub(super) fn noted_in(file: &[u8]) -> Lsn {
     let rest = file.get(WATERMARK_AT as usize..).unwrap_or_default();
     rest.first_chunk().map_or(Lsn(0), note_of)
@@ -260,13 +260,13 @@ pub(crate) struct SegmentBytes {
 }
 
 impl SegmentBytes {
-    /// A whole file, read by other means, under a header that may be a guess.
+    /// Wraps a whole file read by other means, under a header that may be a guess.
     pub(crate) fn from_file(header: Header, mut bytes: Vec<u8>) -> Self {
         bytes.drain(..bytes.len().min(DATA_START as usize));
         Self { header, salt: header.salt(), start: DATA_START, bytes }
     }
 
-    /// Adds a record of this kind and payload, checksum and all, to the end of a file.
+    /// Appends a record with this kind and payload and a valid checksum to a file.
     #[cfg(feature = "fuzzing")]
     pub(super) fn put_record(&self, file: &mut Vec<u8>, body: &[u8]) {
         let context =
@@ -274,7 +274,7 @@ impl SegmentBytes {
         record::put_raw(file, context, body);
     }
 
-    /// What stands at an offset of the file.
+    /// Decodes what is at this file offset.
     pub(crate) fn at(&self, offset: u32) -> Found<'_> {
         let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
         record::decode(rest, RecordContext { salt: self.salt, offset, base: self.header.base })
@@ -284,18 +284,19 @@ impl SegmentBytes {
         self.start + self.bytes.len() as u32
     }
 
-    /// The bytes from one offset of the file to another.
+    /// Returns the bytes between two file offsets.
     pub(crate) fn part(&self, from: u32, to: u32) -> &[u8] {
         &self.bytes[(from - self.start) as usize..(to - self.start) as usize]
     }
 
-    /// The next whole record at or after `offset`, wherever it begins: for repair, after damage. Zeros
-    /// are skipped in one step, because a preallocated segment is mostly zeros.
+    /// Finds the next whole record at or after `offset`, wherever it begins, for repair.
+    ///
+    /// Skips zeros in one step, because a preallocated segment is mostly zeros.
     pub(crate) fn next_record(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {
         if let Found::Nothing = self.at(offset) {
             let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
             let zeros = rest.iter().position(|b| *b != 0)? as u32;
-            // A checksum may begin with zero bytes of its own.
+            // A checksum may itself begin with zero bytes.
             return self.search(offset + zeros.saturating_sub(4));
         }
         self.search(offset)
@@ -312,7 +313,7 @@ impl SegmentBytes {
         })
     }
 
-    /// Whether anything but zeros stands at or after `offset`.
+    /// Returns whether there is anything but zeros at or after `offset`.
     pub(crate) fn written_after(&self, offset: u32) -> bool {
         let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
         rest.iter().any(|b| *b != 0)
@@ -336,7 +337,7 @@ mod tests {
         }
     }
 
-    /// The salt enters the checksum of each record, so no record of another segment or store passes here.
+    /// The salt seeds each record's checksum, so a record of another segment or store fails it.
     #[test]
     fn i11_each_segment_of_each_store_has_a_salt_of_its_own() {
         let base = Timestamp::from_millis(5);

@@ -1,8 +1,8 @@
-//! The next segment, made ahead of need so that no claim waits for it, and made cheap to write to before it is needed.
+//! The next segment, created and zero-filled ahead of need so that no claim waits for it.
 //!
-//! A write into room that was allocated and never written to costs the claim that makes it a page, and the sync of it a
-//! note of the file system that the room is written now. Both are paid here instead, in the background, for as many bytes
-//! of zeros as the log will write. PostgreSQL does the same (`wal_init_zero`). docs/notes/speed.md says what it gave.
+//! First writes to allocated but unwritten blocks cost a page fault and, at sync, an unwritten-extent conversion.
+//! Filling the spare with zeros in the background pays for both here, at the price of as many zero bytes as the log
+//! will write. PostgreSQL does the same (`wal_init_zero`). For the gain see docs/notes/speed.md.
 
 use crate::error::{Error, Result};
 use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
@@ -10,23 +10,23 @@ use crate::time::Timestamp;
 use crate::wal::segment::Segment;
 use crate::wal::writer::{Log, create};
 
-/// The next segment, made ahead of need.
+/// The next segment, created ahead of need.
 #[derive(Debug)]
 pub(super) struct Spare {
     pub(super) segment: Arc<Segment>,
     is_filled: bool,
 }
 
-/// The sync of a spare, which may come into use while it is under way.
+/// Tracks the sync of a spare, which may become the active segment meanwhile.
 #[derive(Debug, Default)]
 pub(super) struct SpareSync {
     under_way: Mutex<()>,
-    /// The number of the segment; zero for none.
+    /// Number of the segment being synced; zero if none.
     number: AtomicU64,
 }
 
 impl SpareSync {
-    /// Returns when the sync of a spare that `is_synced` names is over, and the log has stopped if it failed.
+    /// Returns once no sync of a spare matching `is_synced` is running; if that sync failed, the log has stopped.
     pub(super) fn wait_for(&self, is_synced: impl Fn(u32) -> bool) {
         if is_synced(self.number.load(Ordering::Acquire) as u32) {
             drop(self.under_way.lock());
@@ -34,18 +34,18 @@ impl SpareSync {
     }
 }
 
-/// The part of a segment, one of so many, after which the next one is filled with zeros. That takes some ten
-/// milliseconds, and it is looked after every flush interval.
+/// The spare is filled once 1/8 of the active segment has been written. Filling takes some ten milliseconds; the need
+/// for it is checked every flush interval.
 const FILL_PART: u32 = 8;
 
 impl Log {
-    /// Whether this process has added something to the log, or has gone on in another segment.
+    /// Returns whether this process has appended to the log or rolled over to another segment.
     pub(crate) fn is_written_to(&self) -> bool {
         let tail = self.tail.lock();
         tail.offset > tail.began || tail.spare.is_some()
     }
 
-    /// Makes the next segment ahead of need, so that no claim waits for it. Called in the background.
+    /// Creates the next segment ahead of need, so that no claim waits for it. Called in the background.
     pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
         let number = {
             let mut tail = self.tail.lock();
@@ -55,31 +55,31 @@ impl Log {
             tail.next_number += 1;
             tail.next_number - 1
         };
-        // Made without the lock: making a file takes milliseconds.
+        // Without the lock: creating a file takes milliseconds.
         let segment = Arc::new(create(&self.config, number, now, self.config.segment_bytes)?);
         self.keep_spare(Spare { segment, is_filled: false }).map(drop)
     }
 
-    /// Makes the spare cheap to write to when it will soon be needed: a store that is opened to be asked does without.
-    /// Called in the background.
+    /// Fills the spare with zeros if it will soon be needed; a store opened only to be queried skips this. Called in
+    /// the background.
     pub(crate) fn fill_spare(&self) -> Result<()> {
         let spare = {
             let mut tail = self.tail.lock();
             let is_soon = tail.offset - tail.began > tail.limit / FILL_PART;
             match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
-                // Out of reach while it is filled: a claim that cannot wait makes one for itself.
+                // Unreachable while being filled: a claim that cannot wait creates its own.
                 Some(spare) => spare.segment,
                 None => return Ok(()),
             }
         };
         let filled = spare.fill_ahead(self.config.segment_bytes);
-        // Wherever filling has ended, there are zeros, and the room is there: it serves as it is.
+        // Usable wherever filling stopped: the rest is allocated and reads as zeros.
         let kept = self.keep_spare(Spare { segment: Arc::clone(&spare), is_filled: true })?;
         let is_asked = self.commit.take_asked();
         if filled? && kept && is_asked { self.sync_spare(&spare) } else { Ok(()) }
     }
 
-    /// Puts the zeros of a spare on disk, for a sync of its first records would have to. It may come into use meanwhile.
+    /// Syncs the spare's zeros; otherwise the first sync of its records would have to. It may become active meanwhile.
     fn sync_spare(&self, spare: &Segment) -> Result<()> {
         let _under_way = self.spare_sync.under_way.lock();
         let number = spare.header.number;
@@ -94,7 +94,7 @@ impl Log {
                     self.discard(&unused.segment).ok();
                     error
                 }
-                // It is told once, and the next sync may not hear of it any more (I7).
+                // The kernel reports the error once; the next sync may succeed regardless (I7).
                 None => self.stop_on(error),
             }
         });
@@ -102,20 +102,20 @@ impl Log {
         answer
     }
 
-    /// Answers whether it can be used.
+    /// Installs the spare; returns whether it can be used.
     fn keep_spare(&self, spare: Spare) -> Result<bool> {
         let mut tail = self.tail.lock();
         if spare.segment.header.number > tail.active.header.number {
             tail.spare = Some(spare);
             return Ok(true);
         }
-        // A claim could not wait and has made a later one: locations must not go backwards.
+        // A claim that could not wait has created a later segment; locations must not go backwards.
         drop(tail);
         self.discard(&spare.segment)?;
         Ok(false)
     }
 
-    /// Removes a segment that nothing was written to.
+    /// Removes a segment that was never written to.
     pub(super) fn discard(&self, segment: &Segment) -> Result<()> {
         segment.file.unmap();
         let removed = self.config.disk.remove(&segment.path);
@@ -131,7 +131,7 @@ mod tests {
     use crate::wal::writer::tests::{NOW, append, ids_in, log_on_disk, recovered};
     use std::path::{Path, PathBuf};
 
-    /// What was done to files since `set_trace`, by its first word.
+    /// Returns the file operations since `set_trace`, as the first word of each.
     fn done(disk: &SimDisk) -> Vec<String> {
         let steps = disk.trace().into_iter();
         steps.map(|step| step.what.split(' ').next().unwrap_or_default().to_owned()).collect()
@@ -145,7 +145,7 @@ mod tests {
         numbers.iter().map(|number| PathBuf::from(format!("{number:010}.seg"))).collect()
     }
 
-    /// Of the first segment a quarter is full.
+    /// Returns a log whose first segment is a quarter full.
     fn log_in_use() -> (Log, SimDisk) {
         let (log, disk) = log_on_disk();
         append(&log, 400).expect("there is room");
@@ -178,7 +178,7 @@ mod tests {
         }
     }
 
-    /// A store that is opened, asked and closed writes no megabytes of zeros, wherever its log ends.
+    /// A store that is opened, queried and closed writes no megabytes of zeros, wherever its log ends.
     #[test]
     fn a_spare_of_a_log_that_is_only_read_is_not_filled() {
         let (log, disk) = log_in_use();
@@ -193,7 +193,7 @@ mod tests {
         assert!(done(&disk).contains(&"fill".to_owned()));
     }
 
-    /// A spare that was in reach while it is filled would lose the records that came meanwhile.
+    /// A spare still reachable while being filled would lose the records appended meanwhile.
     #[test]
     fn i1_a_spare_that_is_being_filled_is_out_of_reach_and_goes_when_it_comes_too_late() {
         let (log, disk) = log_in_use();
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(segments(&disk), named(&[1, 3]), "the spare is gone");
     }
 
-    /// Its sync takes longer, and claims do not wait for it.
+    /// The sync takes longer than the fill, and claims do not wait for it.
     #[test]
     fn a_spare_is_in_reach_while_its_zeros_are_synced() {
         let (log, disk) = log_in_use();
@@ -261,8 +261,8 @@ mod tests {
         assert!(matches!(refused, Error::Stopped { .. }), "{refused}");
     }
 
-    /// The kernel tells of a failed write to one of two who sync a file at once. When it was told to the one in the
-    /// background, a caller whose record was lost heard that it was on disk.
+    /// Linux reports a writeback error to only one of two concurrent syncs of a file. When the background sync got it,
+    /// a caller whose record was lost was told that it was on disk.
     #[test]
     fn i6_i7_a_caller_is_not_answered_before_the_sync_of_the_spare_that_he_writes_to_has_ended() {
         let (log, disk) = log_in_use();
@@ -279,7 +279,7 @@ mod tests {
                 told.send(other.sync_for_caller(other.end())).expect("is heard");
                 done.send(()).expect("is waited for");
             });
-            // Time enough for an answer that comes too early.
+            // Long enough for a premature result to arrive.
             is_done.recv_timeout(std::time::Duration::from_millis(200)).ok();
         });
         disk.fail_at(disk.ops() + 1, Fault::Error(std::io::ErrorKind::Other), false);

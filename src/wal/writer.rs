@@ -1,9 +1,8 @@
-//! The end of the log, where records are added.
+//! The end of the log, where records are appended.
 //!
-//! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped,
-//! so at [`AppendLevel::Process`] no system call is made for a record of a few ids. Where a mapping is not
-//! safe, bytes are written through a buffer: before the answer at `Process`, or within the flush interval
-//! at `Buffered`.
+//! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped, so at
+//! [`AppendLevel::Process`] a record of a few ids needs no system call. Where a mapping is not safe, bytes go through a
+//! buffer: written before `append` returns at `Process`, or within the flush interval at `Buffered`.
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
@@ -27,18 +26,18 @@ use std::path::PathBuf;
 pub(crate) enum AppendLevel {
     /// At the next flush.
     Buffered,
-    /// Before `append` returns: it survives the death of the process.
+    /// Before `append` returns, so that it survives a process crash.
     Process,
 }
 
-/// What a log is made of.
+/// Configuration of a log.
 #[derive(Debug, Clone)]
 pub(crate) struct LogConfig {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) dir: PathBuf,
     pub(crate) seed: Seed,
     pub(crate) health: Arc<Health>,
-    /// Told when there is background work: a spare segment to make, a full one to sync.
+    /// Raised when there is background work: a spare segment to create, a full one to sync.
     pub(crate) work: Arc<Signal>,
     pub(crate) segment_bytes: u32,
 }
@@ -50,8 +49,7 @@ pub(crate) struct Log {
     pub(super) tail: Mutex<LogWriter>,
     pub(super) commit: GroupCommit,
     pub(super) spare_sync: SpareSync,
-    /// Whether records reach the operating system with their append. Follows what the tail says, for those who ask
-    /// without its lock.
+    /// Whether appends reach the operating system at once. Mirrors the tail, for readers without its lock.
     is_mapped: AtomicBool,
 }
 
@@ -59,39 +57,39 @@ pub(crate) struct Log {
 pub(super) struct LogWriter {
     pub(super) active: Arc<Segment>,
     pub(super) offset: u32,
-    /// Where this process began to write to the segment.
+    /// Offset at which this process began to write to the segment.
     pub(super) began: u32,
     pub(super) limit: u32,
     tally: Tally,
-    /// Where bytes before `offset` have been handed to the file.
+    /// Bytes before this offset have been written to the file.
     written: u32,
-    /// Bytes from `written` to `offset`; stays empty where the segment is mapped.
+    /// Bytes from `written` to `offset`; stays empty if the segment is mapped.
     buffer: Vec<u8>,
     mapped: bool,
-    /// From where on the mapping still holds what was written.
+    /// Written bytes from this offset on are still mapped.
     mapped_from: u32,
     pub(super) spare: Option<Spare>,
     pub(super) next_number: u32,
-    /// Full segments that hold records which are not known to be on disk.
+    /// Full segments with records not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
     scratch: Vec<u8>,
 }
 
-/// What a record takes beside the ids and what belongs to each of them, at most.
+/// Maximum size of a record without its ids and their per-id fields.
 const RECORD_HEAD_MAX: usize = 40;
 
-/// What one id takes in a record of versions, beside its own bytes, at most.
+/// Maximum size of one id's fields in a record of versions, without the id itself.
 const VERSION_BYTES_MAX: usize = 32;
 
-/// A segment that is made for one large record is a multiple of this.
+/// A segment created for one large record is a multiple of this.
 const LARGER_BY: usize = 64 << 10;
 
-/// Largest number of bytes kept in the buffer of an unmapped log.
+/// Maximum bytes buffered by an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// The part of a segment, one of so many, that the mapping holds at most after it was written. To let go of a mebibyte
-/// takes some ten microseconds.
+/// Fraction (1/16) of a segment kept mapped behind the write position. Unmapping a mebibyte takes some ten
+/// microseconds.
 const MAPPED_PART: u32 = 16;
 
 impl LogWriter {
@@ -103,7 +101,7 @@ impl LogWriter {
         self.active.context(self.offset)
     }
 
-    /// Hands buffered bytes to the file.
+    /// Writes buffered bytes to the file.
     pub(super) fn flush(&mut self) -> Result<()> {
         if !self.buffer.is_empty() {
             let at = u64::from(self.written);
@@ -115,14 +113,14 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Lets go of the mapping of what was written.
+    /// Releases the mapped pages that were written.
     #[cold]
     fn release_pages(&mut self) {
         self.active.file.release_pages(self.mapped_from.into(), self.offset.into());
         self.mapped_from = self.offset;
     }
 
-    /// Puts the record in `scratch` at the end.
+    /// Appends the record in `scratch`.
     #[inline]
     fn put(&mut self, level: AppendLevel) -> Result<()> {
         let len = self.scratch.len() as u32;
@@ -146,7 +144,7 @@ impl LogWriter {
 }
 
 impl Log {
-    /// A log that goes on at `offset` of `active`, or in a new first segment.
+    /// Starts a log at `offset` of `active`, or in a new first segment.
     pub(super) fn start(
         config: LogConfig,
         at: Option<(Segment, u32, Tally)>,
@@ -161,7 +159,7 @@ impl Log {
                 (segment, DATA_START, Tally::default(), next_number + 1)
             }
         };
-        // One that was made larger keeps room for the mark at its end.
+        // An oversized segment also needs space for its end mark.
         let segment_bytes = config.segment_bytes.max(offset + END_BYTES as u32);
         let bytes = u64::from(segment_bytes);
         active.file.allocate(bytes).map_err(|e| Error::io("allocate", &active.path, e))?;
@@ -187,7 +185,7 @@ impl Log {
         Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
     }
 
-    /// Adds a claim. The answer is the location after it: on disk once the log is synced up to there.
+    /// Appends a claim and returns the location after it: on disk once the log is synced up to there.
     #[inline]
     pub(crate) fn append_claim(
         &self,
@@ -198,7 +196,7 @@ impl Log {
         version: Version,
     ) -> Result<Lsn> {
         let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
-        // One that must outlive what came before it does not follow from its ttl alone.
+        // A claim that must outlive an earlier one does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
         self.append(level, room, version.generation(), |out, context| {
             if !plain || record::claim(out, context, at, ttl, key).is_none() {
@@ -207,8 +205,10 @@ impl Log {
         })
     }
 
-    /// Adds a batch of claims of one moment as one record: all of them or none. The location after each id goes to
-    /// `lsns`. The short form of a record holds ids of one namespace only.
+    /// Appends a batch of claims of one time as one record, all or none, and pushes the location after each id to
+    /// `lsns`.
+    ///
+    /// The short record form holds ids of one namespace only.
     pub(crate) fn append_claims<'a>(
         &self,
         level: AppendLevel,
@@ -223,7 +223,7 @@ impl Log {
         let longest = versions.clone().map(|(_, version)| version.generation());
         let longest = longest.max_by_key(|generation| generation.end());
         let ids = versions.clone().map(|(key, _)| key.id);
-        // Full times take more room, and only the segment that it goes to says whether they are needed.
+        // Full times take more space, and only the target segment tells whether they are needed.
         let room = |base: Timestamp| {
             let each = if plain && at >= base { 2 } else { VERSION_BYTES_MAX };
             RECORD_HEAD_MAX + ids.clone().map(|id| id.len() + each).sum::<usize>()
@@ -243,7 +243,7 @@ impl Log {
         Ok(after)
     }
 
-    /// Adds versions with their full times, all of one generation.
+    /// Appends versions with full times, all of one generation.
     pub(crate) fn append_versions<'a>(
         &self,
         level: AppendLevel,
@@ -263,17 +263,17 @@ impl Log {
         )
     }
 
-    /// Room that a record of so many versions may take.
+    /// Returns the maximum size of a record of this many versions.
     pub(crate) fn versions_room(ids: usize, bytes: usize) -> usize {
         RECORD_HEAD_MAX + ids * VERSION_BYTES_MAX + bytes
     }
 
-    /// Room for records in an empty segment.
+    /// Returns the space for records in an empty segment.
     pub(crate) fn record_room(&self) -> usize {
         self.config.segment_bytes as usize - DATA_START as usize - END_BYTES
     }
 
-    /// Adds a namespace. Such a record always matters, so it counts as one that never ends.
+    /// Appends a namespace. Such a record always matters, so it counts as one that never ends.
     pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
         let room = new.name.len() + RECORD_HEAD_MAX;
         self.append(
@@ -286,8 +286,10 @@ impl Log {
         )
     }
 
-    /// A full disk is found here, before anything is written (I7): a segment either has room for the
-    /// record, or a new one is made first. `room` bounds the record in a segment with the given base.
+    /// Reserves space, then encodes and appends a record.
+    ///
+    /// A full disk is found here, before anything is written (I7): either the segment has space for the record, or a
+    /// new one is created first. `room` bounds the record's size in a segment with the given base.
     #[inline]
     fn append(
         &self,
@@ -313,7 +315,7 @@ impl Log {
         Ok(tail.end())
     }
 
-    /// Goes on in a new segment. Fails without a trace when there is no room for one.
+    /// Rolls over to a new segment. Fails without side effects if there is no space for one.
     #[cold]
     fn roll(&self, tail: &mut MutexGuard<'_, LogWriter>, room: usize) -> Result<()> {
         let bytes = self.bytes_for(room)?;
@@ -323,7 +325,7 @@ impl Log {
             None => self.create_next(tail, bytes)?,
         };
         if let Some(passed) = tail.spare.take() {
-            // Its number is lower than that of the next one now: locations must not go backwards.
+            // Its number is now lower than the next segment's; locations must not go backwards.
             self.discard(&passed.segment).ok();
         }
         let tail = &mut **tail;
@@ -347,8 +349,8 @@ impl Log {
         Ok(())
     }
 
-    /// Size of a segment in which a record of this size has room: where segments are small, that of a large batch may be
-    /// larger than they are.
+    /// Returns the size of a segment that fits a record of this size: with small segments, a large batch may need a
+    /// larger one.
     fn bytes_for(&self, room: usize) -> Result<u32> {
         let least = DATA_START as usize + room + END_BYTES;
         let usual = self.config.segment_bytes;
@@ -364,17 +366,18 @@ impl Log {
     }
 
     fn create_next(&self, tail: &mut LogWriter, bytes: u32) -> Result<Arc<Segment>> {
-        // A number is used up by the attempt: what a failed one may leave must not be in the way of the
-        // next, and the mark at the end of a segment names its successor, so gaps do not matter.
+        // Every attempt uses up a number: leftovers of a failed one must not block the next, and gaps do not matter
+        // because the end mark names the successor.
         let number = tail.next_number;
         tail.next_number += 1;
-        // The base time is that of the segment before: an earlier base only makes ages longer, a later
-        // one would turn claims whose time was read just before into long records.
+        // Reuse the previous segment's base time: an earlier base only makes ages longer, while a later one would turn
+        // claims whose time was just read into long records.
         create(&self.config, number, tail.active.header.base, bytes).map(Arc::new)
     }
 
-    /// A failed write or sync stops the store (I7): what reached the file is unknown. So the answer says
-    /// that, and not what the operating system said: "the disk is full" would promise that nothing was
+    /// Stops the store after a failed write or sync (I7), since what reached the file is unknown.
+    ///
+    /// The error says that and not what the operating system said: "the disk is full" would promise that nothing was
     /// claimed.
     pub(super) fn stop_on(&self, error: Error) -> Error {
         let why = error.to_string();
@@ -382,13 +385,12 @@ impl Log {
         Error::Stopped { why }
     }
 
-    /// The location after the last record.
+    /// Returns the location after the last record.
     pub(crate) fn end(&self) -> Lsn {
         self.tail.lock().end()
     }
 
-    /// Hands buffered bytes to the operating system: after that, what was appended survives the death
-    /// of the process.
+    /// Writes buffered bytes to the operating system, after which everything appended survives a process crash.
     pub(crate) fn flush(&self) -> Result<()> {
         self.config.health.check()?;
         let mut tail = self.tail.lock();
@@ -396,37 +398,39 @@ impl Log {
         flushed.map_err(|e| self.stop_on(e))
     }
 
-    /// Whether appended bytes have left this process with their append. Every duplicate that is not flushed asks, so
-    /// without the lock that appends wait for.
+    /// Returns whether appended bytes leave this process with their append.
+    ///
+    /// Checked for every unflushed duplicate, so without the append lock.
     #[inline]
     pub(crate) fn is_mapped(&self) -> bool {
         self.is_mapped.load(Ordering::Acquire)
     }
 
-    /// Segments that take no more records, oldest first.
+    /// Returns the segments that take no more records, oldest first.
     pub(crate) fn closed(&self) -> Vec<SegmentMeta> {
         self.tail.lock().closed.clone()
     }
 
-    /// Numbers of all segments, oldest first, as they are at one moment: the last one takes records now. To ask for those
-    /// that are full and then for that one could miss a segment that fills in between.
+    /// Returns the numbers of all segments at one moment, oldest first; the last one is active.
+    ///
+    /// Querying the full segments and then the active one could miss a segment that fills in between.
     pub(crate) fn segments(&self) -> Vec<u32> {
         let tail = self.tail.lock();
         let closed = tail.closed.iter().map(|meta| meta.number);
         closed.chain([tail.active.header.number]).collect()
     }
 
-    /// Number of the segment that takes records now.
+    /// Returns the number of the active segment.
     pub(crate) fn active(&self) -> u32 {
         self.tail.lock().active.header.number
     }
 
-    /// Leaves segments out of what `closed` answers, before the manifest is written without them.
+    /// Drops segments from `closed`, before the manifest is written without them.
     pub(crate) fn forget(&self, gone: &[u32]) {
         self.tail.lock().closed.retain(|meta| !gone.contains(&meta.number));
     }
 
-    /// Takes `forget` back: the manifest could not be written.
+    /// Undoes `forget` when the manifest could not be written.
     pub(crate) fn remember(&self, closed: &[SegmentMeta]) {
         let mut tail = self.tail.lock();
         for meta in closed {
@@ -437,7 +441,7 @@ impl Log {
         tail.closed.sort_by_key(|meta| meta.number);
     }
 
-    /// Removes the file of a forgotten segment. The caller has made sure that nothing in it matters.
+    /// Removes the file of a forgotten segment. The caller ensures that nothing in it matters.
     pub(crate) fn remove_file(&self, number: u32) -> Result<()> {
         let path = Segment::path(&self.config.dir, number);
         match self.config.disk.remove(&path) {
@@ -448,17 +452,17 @@ impl Log {
         }
     }
 
-    /// Ends the log in order: everything on disk, the unused room given back.
+    /// Closes the log cleanly: everything synced, unused space released.
     pub(crate) fn close(&self) -> Result<()> {
         self.sync_to(self.end())?;
-        // Not beside a leader: a failure is told to one of two who sync a file, and not to both.
+        // Not beside a leader: Linux reports a writeback error to only one of two callers that fsync a file.
         self.commit.alone(|| self.close_alone())
     }
 
     fn close_alone(&self) -> Result<()> {
         let mut tail = self.tail.lock();
-        // Under the lock under which records are added: from here on there are none. What others have
-        // added since the sync is put on disk with the rest.
+        // Under the append lock, so no records are added from here on. Those added since the sync are synced with the
+        // rest.
         self.config.health.close();
         tail.flush()?;
         for full in std::mem::take(&mut tail.unsynced) {
@@ -481,7 +485,7 @@ impl Log {
         Ok(())
     }
 
-    /// Bytes of all segments on disk, and of what in them was written.
+    /// Returns the bytes of all segments on disk, and how many of them were written.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let tail = self.tail.lock();
         let closed: u64 = tail.closed.iter().map(SegmentMeta::bytes).sum();
@@ -512,7 +516,7 @@ pub(super) mod tests {
 
     pub(in crate::wal) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
-    /// An empty log, and ready for it a second segment with a later base.
+    /// Returns an empty log with a spare whose base is later.
     fn log() -> Log {
         log_on_disk().0
     }
@@ -555,8 +559,8 @@ pub(super) mod tests {
         ids
     }
 
-    /// Somebody reads the time, and before he appends his batch a segment with a later base is made. There the
-    /// record needs full times, and more room than in the segment before.
+    /// A caller reads the time, and before it appends its batch a segment with a later base is created. There the
+    /// record needs full times, and more space than in the previous segment.
     #[test]
     fn i9_a_batch_that_is_older_than_the_segment_it_goes_to_has_room_there() {
         let small = log();
@@ -573,7 +577,7 @@ pub(super) mod tests {
         assert_eq!((ids_in(&large, 1), ids_in(&large, second)), (1000, 1001));
     }
 
-    /// Every duplicate that is not flushed asks, while others append.
+    /// Checked for every unflushed duplicate while others append.
     #[test]
     fn whether_the_log_is_mapped_is_asked_without_its_lock() {
         let log = Arc::new(log());

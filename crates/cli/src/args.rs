@@ -1,5 +1,4 @@
-//! The command line as it is written. What an option means, and whether options go together, is
-//! decided where they are used.
+//! The command line as written. What an option means, and whether options go together, is decided where they are used.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -464,13 +463,13 @@ pub(crate) struct BenchArgs {
     pub(crate) json: bool,
 }
 
-/// Reads the length of an id. Shorter ones than this would soon all have been seen.
+/// Parses the length of an id. Shorter ones would soon all have been seen.
 fn parse_id_bytes(text: &str) -> Result<usize, String> {
     let bytes = text.parse().ok().filter(|bytes| (8..=ID_BYTES_MAX).contains(bytes));
     bytes.ok_or_else(|| format!("a length from 8 to {ID_BYTES_MAX}"))
 }
 
-/// Reads a lifetime. One of nothing is refused here, before it costs anybody a store.
+/// Parses a ttl. Rejects zero here, before a store is created for it.
 fn parse_ttl(text: &str) -> Result<Ttl, String> {
     let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
     if ttl.as_millis() == Some(0) {
@@ -479,7 +478,7 @@ fn parse_ttl(text: &str) -> Result<Ttl, String> {
     Ok(ttl)
 }
 
-/// Reads how long to wait: as a lifetime is written, and 0 for not at all.
+/// Parses how long to wait: like a ttl, with 0 for not at all.
 fn parse_wait(text: &str) -> Result<Duration, String> {
     if text == "0" || text == "0s" {
         return Ok(Duration::ZERO);
@@ -490,7 +489,7 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
     Ok(ttl.as_millis().map_or(Duration::MAX, Duration::from_millis))
 }
 
-/// Reads a number of bytes: digits, and K, M, G or T for powers of 1024.
+/// Parses a number of bytes: digits, and K, M, G or T for powers of 1024.
 fn parse_size(text: &str) -> Result<usize, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

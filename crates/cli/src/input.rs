@@ -1,7 +1,7 @@
-//! Where lines come from: one big buffer over a file or a pipe, cut into records where they end.
+//! Where lines come from: one big buffer over a file or a pipe, cut into records at their ends.
 //!
-//! A read never waits for the buffer to fill: what has arrived is cut into records and answered, and only
-//! then is more asked for. That is what makes `tail -f` work.
+//! A read never waits for the buffer to fill: what has arrived is cut into records and processed before more is
+//! requested. That is what makes `tail -f` work.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -16,19 +16,19 @@ use crate::output::{self, Failure};
 /// Size of the buffer while every record fits.
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// Longest record that is read at all: beyond it the input is not made of lines.
+/// Longest record that is read at all: beyond it, the input is not made of lines.
 const RECORD_BYTES_MAX: usize = 256 << 20;
 
 /// The mark that some programs put in front of UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Bytes in which the first line feed of a text is expected, where it has carriage returns.
+/// Bytes within which the first line feed of a text with carriage returns is expected.
 const FIRST_LINE_BYTES: usize = 64 << 10;
 
-/// Bytes by which UTF-16 without a mark is told from text.
+/// Bytes examined to tell UTF-16 without a mark from text.
 const SAMPLE_BYTES: usize = 64;
 
-/// Names an input on the command line.
+/// An input named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
     /// Standard input: `-`, or no file at all.
@@ -38,7 +38,7 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The inputs that a command line names, or standard input if it names none.
+    /// Returns the inputs named on the command line, or standard input if there are none.
     pub(crate) fn all(files: Vec<PathBuf>) -> Vec<Self> {
         if files.is_empty() {
             return vec![Self::Stdin];
@@ -48,7 +48,7 @@ impl Source {
         files.into_iter().map(source).collect()
     }
 
-    /// Its name in messages.
+    /// Returns its name for messages.
     pub(crate) fn name(&self) -> String {
         match self {
             Self::Stdin => "(standard input)".to_owned(),
@@ -56,8 +56,8 @@ impl Source {
         }
     }
 
-    /// Looks whether the input can be there, before any work is done: nobody wants to hear after an hour
-    /// that the second file was misspelt. Says its size where it has one.
+    /// Checks that the input exists before any work is done: nobody wants to learn after an hour that the second file
+    /// was misspelt. Returns its size, if it has one.
     pub(crate) fn check(&self) -> Result<Option<u64>, Failure> {
         let Self::File(path) = self else { return Ok(None) };
         let held = path.metadata().map_err(|error| self.cannot_open(&error))?;
@@ -86,11 +86,11 @@ impl Source {
 /// Where a record ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Ending {
-    /// At this byte and nothing else: `\n`, or `\0`. A `\r` in front of it is part of the line.
+    /// At this byte and nothing else: `\n` or `\0`. A `\r` before it is part of the line.
     Byte(u8),
-    /// At a `\n` outside of quotes; a quote opens only at the start of a field, as RFC 4180 has it.
+    /// At a `\n` outside quotes; a quote opens only at the start of a field, as in RFC 4180.
     Csv {
-        /// What stands between two fields.
+        /// The field separator.
         delimiter: u8,
     },
 }
@@ -98,13 +98,13 @@ pub(crate) enum Ending {
 /// One record in the buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    /// Where it stands in [`Input::bytes`], with its line end.
+    /// Its range in [`Input::bytes`], with its line end.
     pub(crate) range: Range<usize>,
-    /// Where its text begins there: behind the byte order mark of the input, if it has one.
+    /// Where its text begins there: after the byte order mark of the input, if it has one.
     pub(crate) text: usize,
     /// The line it begins on, counted from 1.
     pub(crate) line: u64,
-    /// The input ended inside of its quotes.
+    /// Whether the input ended inside its quotes.
     pub(crate) unclosed: bool,
 }
 
@@ -117,15 +117,15 @@ pub(crate) struct Input {
     buffer: Vec<u8>,
     /// The first byte that belongs to no record yet.
     start: usize,
-    /// The first byte that was not looked at yet: a record that arrives in parts is looked at once.
+    /// The first byte not scanned yet: a record that arrives in parts is scanned once.
     scanned: usize,
-    /// One past the last byte that was read.
+    /// One past the last byte read.
     filled: usize,
-    /// Length of the byte order mark in front of the next record.
+    /// Length of the byte order mark before the next record.
     mark: usize,
-    /// The beginning was looked at.
+    /// Whether the beginning was checked.
     checked: bool,
-    /// The byte at `scanned` stands inside of quotes.
+    /// Whether the byte at `scanned` is inside quotes.
     quoted: bool,
     at_end: bool,
     line: u64,
@@ -150,17 +150,17 @@ impl Input {
         })
     }
 
-    /// Its name in messages.
+    /// Returns its name for messages.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// The buffer. Ranges into it hold until the next [`Input::read_more`].
+    /// Returns the buffer. Ranges into it are valid until the next [`Input::read_more`].
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.buffer
     }
 
-    /// The next record that has arrived whole; never waits.
+    /// Returns the next record that has arrived whole; never waits.
     #[inline]
     pub(crate) fn next_piece(&mut self) -> Result<Option<Piece>, Failure> {
         if !self.checked && !self.check_beginning()? {
@@ -192,15 +192,15 @@ impl Input {
         Some(piece)
     }
 
-    /// Looks at the beginning of a text, once: where it is no text that can be read line by line, this is said
-    /// before anything is claimed. Says whether enough of it has arrived.
+    /// Checks the beginning of a text, once, so that a text that cannot be read line by line is reported before
+    /// anything is claimed. Returns whether enough of it has arrived.
     #[cold]
     fn check_beginning(&mut self) -> Result<bool, Failure> {
         let bytes = &self.buffer[..self.filled];
         if let Ending::Byte(byte) = self.ending
             && byte != b'\n'
         {
-            // Any bytes may stand between NUL bytes, but a mark is no part of the first of them.
+            // There may be any bytes between NUL bytes, but a mark is not part of the first record.
             let could_be_mark = bytes.len() < BYTE_ORDER_MARK.len()
                 && BYTE_ORDER_MARK.starts_with(bytes)
                 && !self.at_end;
@@ -278,7 +278,7 @@ impl Input {
                 continue;
             }
             match bytes.get(at + 1) {
-                Some(b'"') => self.scanned = at + 2, // a doubled quote stands for itself
+                Some(b'"') => self.scanned = at + 2, // a doubled quote is a literal one
                 None if !self.at_end => {
                     self.scanned = at; // the next byte decides, and it has not arrived
                     return None;
@@ -292,7 +292,7 @@ impl Input {
         None
     }
 
-    /// Waits for the next bytes and reads what is there; says whether [`Input::next_piece`] may have more.
+    /// Waits for the next bytes and reads what is there; returns whether [`Input::next_piece`] may have more.
     pub(crate) fn read_more(&mut self) -> Result<bool, Failure> {
         if self.at_end {
             return Ok(false);
@@ -313,7 +313,7 @@ impl Input {
         }
     }
 
-    /// Moves the record that is still arriving to the front, and grows the buffer if it fills it.
+    /// Moves the incomplete record to the front, and grows the buffer if the record fills it.
     fn make_room(&mut self) -> Result<(), Failure> {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.filled, 0);
@@ -339,8 +339,8 @@ impl Input {
     }
 }
 
-/// Says whether text looks like UTF-16, and in which byte order: by its mark, or by a NUL in each pair of bytes, as
-/// letters of most languages' markup have it.
+/// Returns the byte order if text looks like UTF-16: by its mark, or by a NUL in each pair of bytes, as with Latin
+/// letters.
 fn utf16(sample: &[u8]) -> Option<&'static str> {
     match sample {
         [0xff, 0xfe, ..] => return Some("LE"),
@@ -361,8 +361,8 @@ fn utf16(sample: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Says the byte order of UTF-16 without a mark and without Latin letters: each line feed has a NUL beside it, always on the
-/// same side, and begins at an even place.
+/// Returns the byte order of UTF-16 without a mark and without Latin letters: each line feed has a NUL beside it,
+/// always on the same side, and begins at an even offset.
 fn utf16_lines(bytes: &[u8]) -> Option<&'static str> {
     let mut orders = memchr_iter(b'\n', bytes).filter_map(|at| {
         let before = at.checked_sub(1).and_then(|before| bytes.get(before)) == Some(&0);
@@ -380,7 +380,8 @@ fn utf16_lines(bytes: &[u8]) -> Option<&'static str> {
     orders.all(|order| order == Some(first)).then_some(first)
 }
 
-/// Three of four bytes are NUL in UTF-32, in nearly all that is written.
+/// Returns whether text looks like UTF-32: by its mark, or because two of every four bytes are NUL and a third is
+/// small, as in nearly all text.
 fn is_utf32(sample: &[u8]) -> bool {
     let (fours, _) = sample.as_chunks::<4>();
     let little = |four: &[u8; 4]| four[0] != 0 && four[3] == 0 && four[2] == 0 && four[1] < 0x20;

@@ -1,7 +1,7 @@
 //! The `firstseen` command: the engine for people who work in a shell.
 //!
-//! Data goes to standard output, talk to standard error, and the exit code has a meaning
-//! ([`output::Exit`]). The binary uses the public interface of the crate and nothing else.
+//! Data goes to standard output, messages to standard error, and the exit code has a meaning ([`output::Exit`]). The
+//! binary uses only the public interface of the crate.
 
 mod args;
 mod cmd;
@@ -18,6 +18,6 @@ use clap::Parser as _;
 use args::Args;
 
 fn main() -> ExitCode {
-    // A wrong call ends inside `parse`: clap says what is wrong and leaves with 2, as we promise.
+    // A wrong call ends inside `parse`: clap reports it and exits with 2, as documented.
     output::ended(cmd::run(Args::parse().command)).into()
 }

@@ -1,5 +1,5 @@
-//! What the binary says and how it ends: the only file that prints talk and the only one that knows
-//! what an exit code means.
+//! What the binary prints and how it ends: the only file that prints messages, and the only one that knows what an exit
+//! code means.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
@@ -11,7 +11,7 @@ use serde::Serialize;
 /// How the process ends. Scripts branch on these numbers, so they never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// Done, or: the id was seen.
+    /// Done, or the id was seen.
     Done = 0,
     /// The id was not seen.
     NotSeen = 1,
@@ -19,17 +19,17 @@ pub(crate) enum Exit {
     Call = 2,
     /// The data, the disk or the machine is at fault; the call is right.
     Data = 3,
-    /// The reader of standard output went away before the end. The number that a shell shows for a program
-    /// that SIGPIPE has killed, as it kills most others in this place.
+    /// The reader of standard output went away before the end. The number that a shell shows for a program killed by
+    /// SIGPIPE, as most others are in this case.
     Closed = 141,
-    /// SIGINT has ended the run, in order. The number that a shell shows for a program that it has killed.
+    /// SIGINT ended the run, in order. The number that a shell shows for a program killed by it.
     Interrupted = 130,
-    /// SIGTERM has ended the run, in order.
+    /// SIGTERM ended the run, in order.
     Terminated = 143,
 }
 
 impl Exit {
-    /// Of `claim`: an id was a duplicate.
+    /// An id was a duplicate (`claim`).
     pub(crate) const DUPLICATE: Self = Self::NotSeen;
 }
 
@@ -42,45 +42,45 @@ impl From<Exit> for ExitCode {
 /// Why a command stopped early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The reader of standard output has gone away.
+    /// The reader of standard output went away.
     Closed,
-    /// A signal has ended the run in order.
+    /// A signal ended the run, in order.
     Stopped(Exit),
-    /// A fault, with the one line that says so.
+    /// A fault, with its one-line message.
     Told {
         /// How the process ends.
         exit: Exit,
-        /// What went wrong, for a person, without the name of the program in front.
+        /// What went wrong, for a person, without the program name in front.
         message: String,
     },
 }
 
-/// Whether a process has as many files open as it may (EMFILE).
+/// Returns whether the process has as many files open as it may (EMFILE).
 pub(crate) fn is_short_of_files(error: &io::Error) -> bool {
     error.raw_os_error() == Some(24)
 }
 
 impl Failure {
-    /// The operating system refuses something; where the process has too many files open, how to allow more.
+    /// Reports a refusal by the operating system and, if too many files are open, how to allow more.
     pub(crate) fn of_system(doing: &str, error: &io::Error) -> Self {
         let more = "; raise the limit on open files of this process (`ulimit -n`)";
         let hint = if is_short_of_files(error) { more } else { "" };
         Self::data(format!("cannot {doing}: {error}{hint}"))
     }
 
-    /// The call is wrong.
+    /// Reports a wrong call.
     pub(crate) fn call(message: impl Into<String>) -> Self {
         Self::Told { exit: Exit::Call, message: message.into() }
     }
 
-    /// The data or the disk is wrong.
+    /// Reports a fault of the data or the disk.
     pub(crate) fn data(message: impl Into<String>) -> Self {
         Self::Told { exit: Exit::Data, message: message.into() }
     }
 }
 
 impl From<firstseen::Error> for Failure {
-    /// The one place where an error of the engine becomes an exit code.
+    /// Converts an engine error; the one place where it becomes an exit code.
     fn from(error: firstseen::Error) -> Self {
         let mut message = error.to_string();
         if let firstseen::Error::Io { doing, source, .. } = &error
@@ -97,17 +97,17 @@ impl From<firstseen::Error> for Failure {
         }
         match error.kind() {
             ErrorKind::FixCall => Self::call(message),
-            // Another process in the store, a full disk, damage, a stopped store: the call was right.
+            // A store in use, a full disk, damage, a stopped store: the call was right.
             _ => Self::data(message),
         }
     }
 }
 
-/// How the process ends; says what went wrong.
+/// Returns how the process ends, and prints what went wrong.
 pub(crate) fn ended(result: Result<Exit, Failure>) -> Exit {
     match result {
         Ok(exit) | Err(Failure::Stopped(exit)) => exit,
-        // Whoever read our output has heard enough: no fault, so nothing is said, but not all was done either.
+        // The reader of our output wanted no more: no fault, so print nothing, but not everything was done either.
         Err(Failure::Closed) => Exit::Closed,
         Err(Failure::Told { exit, message }) => {
             complain(&message);
@@ -116,15 +116,15 @@ pub(crate) fn ended(result: Result<Exit, Failure>) -> Exit {
     }
 }
 
-/// Says one line on standard error.
+/// Prints one line on standard error.
 ///
-/// Nothing is left to tell if standard error is gone, so a failure to write is not one of ours.
+/// A failed write is ignored: if standard error is gone, there is nobody left to tell.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Says what went wrong, in one line whatever the message holds: file names and ids are foreign text,
-/// and a control character in them must not reach the terminal.
+/// Prints what went wrong, in one line whatever the message holds: file names and ids are foreign text, and a control
+/// character in them must not reach the terminal.
 pub(crate) fn complain(message: &str) {
     let mut line = String::with_capacity(message.len() + 16);
     line.push_str("firstseen: ");
@@ -142,7 +142,7 @@ pub(crate) fn complain(message: &str) {
 
 /// Prints a short answer and a line end on standard output.
 ///
-/// A reader that has gone away is no failure here: the answer is in the exit code, too.
+/// A reader that has gone away is no failure here: the exit code carries the answer, too.
 pub(crate) fn print(answer: impl Display) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{answer}")
@@ -154,23 +154,23 @@ pub(crate) fn print(answer: impl Display) -> Result<(), Failure> {
     }
 }
 
-/// Prints an answer for a program: one JSON object on a line of its own.
+/// Prints an answer for a program: one JSON object on its own line.
 pub(crate) fn print_json(answer: &impl Serialize) -> Result<(), Failure> {
     print(json(answer)?)
 }
 
-/// Prints an answer for a person, or with `--json` for a program.
+/// Prints an answer for a person or, with `--json`, for a program.
 pub(crate) fn report<T: Display + Serialize>(answer: &T, as_json: bool) -> Result<(), Failure> {
     if as_json { print_json(answer) } else { print(answer) }
 }
 
-/// The JSON text of an answer.
+/// Returns the JSON text of an answer.
 pub(crate) fn json(answer: &impl Serialize) -> Result<String, Failure> {
     serde_json::to_string(answer)
         .map_err(|error| Failure::data(format!("cannot write JSON: {error}")))
 }
 
-/// A failed write to standard output: quiet if its reader went away.
+/// Returns the failure for a failed write to standard output: a quiet one if its reader went away.
 pub(crate) fn stdout_failure(error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::BrokenPipe {
         Failure::Closed
@@ -179,13 +179,13 @@ pub(crate) fn stdout_failure(error: &io::Error) -> Failure {
     }
 }
 
-/// A number and what is counted, in the plural where it is not one.
+/// Formats a number and what is counted, in the plural unless it is one.
 pub(crate) fn counted(number: u64, what: &str) -> String {
     let s = if number == 1 { "" } else { "s" };
     format!("{} {what}{s}", grouped(number))
 }
 
-/// A number with its thousands set apart, for people.
+/// Formats a number with its thousands separated, for people.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() * 4 / 3 + 1);

@@ -1,5 +1,4 @@
-//! Where lines go: standard output or a file, buffered by us and handed over before anything is
-//! claimed.
+//! Where lines go: standard output or a file, buffered by us and flushed before anything is claimed.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -10,24 +9,24 @@ use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::output::{self, Failure, stdout_failure};
 
-/// Bytes kept back at most between two flushes.
+/// Maximum bytes buffered between two flushes.
 const BUFFER_BYTES: usize = 256 << 10;
 
 /// An output of whole lines.
 #[derive(Debug)]
 pub(crate) struct Sink {
-    /// `None` is standard output.
+    /// `None` for standard output.
     path: Option<PathBuf>,
     file: BufWriter<File>,
     terminator: u8,
-    /// What was written last has no line end, so the next line must not be glued to it.
+    /// Whether what was written last has no line end, so that the next line must not be glued to it.
     open_line: bool,
-    /// The output is a file to which this run only adds.
+    /// Whether the output is a file that had content before this run.
     resumed: bool,
 }
 
 impl Sink {
-    /// Standard output, past the line buffer of the standard library (it would cost a system call a
+    /// Opens standard output, bypassing the line buffer of the standard library (which would cost a system call per
     /// line on a terminal and a scan for line ends everywhere else).
     pub(crate) fn stdout(terminator: u8) -> Result<Self, Failure> {
         let stdout = io::stdout();
@@ -35,12 +34,12 @@ impl Sink {
             stdout.as_fd().try_clone_to_owned().map_err(|error| stdout_failure(&error))?,
         );
         let appends = fcntl_getfl(&file).is_ok_and(|flags| flags.contains(OFlags::APPEND));
-        // Standard output is write-only as a rule; its name under /dev/fd opens it for reading.
+        // Standard output is usually write-only; its name under /dev/fd opens it for reading.
         let tail = if appends { last_byte(&file, Path::new("/dev/fd/1")) } else { None };
         Ok(Self::new(None, file, terminator, tail))
     }
 
-    /// A file to which lines are added; it is created if it is not there.
+    /// Opens a file for appending lines; creates it if missing.
     pub(crate) fn append(path: &Path, terminator: u8) -> Result<Self, Failure> {
         let file = File::options().append(true).create(true).open(path).map_err(|error| {
             let doing = format!("open {} for writing", path.display());
@@ -53,7 +52,7 @@ impl Sink {
         Ok(Self::new(Some(path.to_owned()), file, terminator, tail))
     }
 
-    /// `tail` is the last byte of a file that already holds something. If that is not a line end, an
+    /// Creates a sink. `tail` is the last byte of a file that already has content. If that is not a line end, an
     /// earlier run was killed in the middle of a line: ours must not be glued to the torn one.
     fn new(path: Option<PathBuf>, file: File, terminator: u8, tail: Option<u8>) -> Self {
         Self {
@@ -65,13 +64,13 @@ impl Sink {
         }
     }
 
-    /// Whether lines are added to a file that held some before.
+    /// Returns whether lines are appended to a file that had content before.
     pub(crate) fn resumed(&self) -> bool {
         self.resumed
     }
 
-    /// Adds whole lines. Only the last line of an input may lack its line end; it stays as it stood, and
-    /// gets one only if another line follows.
+    /// Appends whole lines. Only the last line of an input may lack its line end; it is written as it is, and gets one
+    /// only if another line follows.
     pub(crate) fn put(&mut self, lines: &[u8]) -> Result<(), Failure> {
         let Some(&last) = lines.last() else { return Ok(()) };
         if self.open_line {
@@ -81,7 +80,7 @@ impl Sink {
         self.file.write_all(lines).map_err(|error| self.failure(&error))
     }
 
-    /// Hands everything to the operating system: from here on a kill of this process loses none of it.
+    /// Flushes everything to the operating system: from here on, killing this process loses none of it.
     pub(crate) fn flush(&mut self) -> Result<(), Failure> {
         self.file.flush().map_err(|error| self.failure(&error))
     }
@@ -94,7 +93,7 @@ impl Sink {
     }
 }
 
-/// The last byte of a regular file, read through `path`; nothing for an empty file or another kind.
+/// Returns the last byte of a regular file, read through `path`; `None` for an empty file or another kind.
 fn last_byte(file: &File, path: &Path) -> Option<u8> {
     let held = file.metadata().ok()?;
     if !held.is_file() || held.len() == 0 {

@@ -1,5 +1,5 @@
-//! The three standard streams, looked at before any work is done: whether they are open at all, and whether
-//! an output is also an input.
+//! The standard streams, checked before any work is done: whether they are open at all, and whether an output is also
+//! an input.
 
 use std::fs::Metadata;
 use std::io;
@@ -14,9 +14,9 @@ use crate::output::Failure;
 static STDIN_CLOSED: AtomicBool = AtomicBool::new(false);
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Looks at the streams before `main`: by then the standard library has opened `/dev/null` in the place of
-/// those that are closed, and what is written there is lost without an error. Afterwards that cannot be told
-/// from a caller's own `/dev/null`, which many programs open for reading and writing, too.
+/// Checks the streams before `main`: by then, the standard library has opened `/dev/null` in place of closed ones, and
+/// what is written there is lost without an error. Afterwards they cannot be told from a caller's own `/dev/null`,
+/// which many programs open for reading and writing, too.
 #[ctor::ctor]
 fn look_before_main() {
     let closed = |fd: rustix::fd::BorrowedFd<'_>| {
@@ -26,7 +26,7 @@ fn look_before_main() {
     STDOUT_CLOSED.store(closed(io::stdout().as_fd()), Ordering::Relaxed);
 }
 
-/// Refuses a closed standard output (`>&-`): what is printed would be lost.
+/// Rejects a closed standard output (`>&-`): what is printed would be lost.
 pub(crate) fn check_stdout() -> Result<(), Failure> {
     if STDOUT_CLOSED.load(Ordering::Relaxed) {
         return Err(Failure::call(
@@ -36,7 +36,7 @@ pub(crate) fn check_stdout() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses a closed standard input (`<&-`) where it is to be read: it is not the same as an empty one.
+/// Rejects a closed standard input (`<&-`) if it is to be read: it is not the same as an empty one.
 pub(crate) fn check_stdin(sources: &[Source]) -> Result<(), Failure> {
     if sources.contains(&Source::Stdin) && STDIN_CLOSED.load(Ordering::Relaxed) {
         return Err(Failure::call("standard input is closed; name a file, or use </dev/null"));
@@ -44,11 +44,11 @@ pub(crate) fn check_stdin(sources: &[Source]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses a regular file that is an input and an output at once: each line written would be read again,
-/// until the disk is full. Two outputs to one file would overwrite each other.
+/// Rejects a regular file that is both an input and an output: each line written would be read again, until the disk is
+/// full. Two outputs to one file would overwrite each other.
 pub(crate) fn check_apart(sources: &[Source], duplicates: Option<&Path>) -> Result<(), Failure> {
     let stdout = file_of(io::stdout());
-    // One that is not there yet cannot be an input.
+    // A file that does not exist yet cannot be an input.
     let duplicates = duplicates.and_then(|path| Some((path, regular(&path.metadata().ok()?)?)));
     for source in sources {
         let input = match source {
@@ -75,7 +75,7 @@ pub(crate) fn check_apart(sources: &[Source], duplicates: Option<&Path>) -> Resu
     }
 }
 
-/// Device and inode of a regular file; nothing for another kind, which can be both ends of a pipe.
+/// Returns the device and inode of a regular file; `None` for another kind, which can be both ends of a pipe.
 fn regular(held: &Metadata) -> Option<(u64, u64)> {
     held.is_file().then(|| (held.dev(), held.ino()))
 }

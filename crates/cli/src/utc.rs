@@ -1,10 +1,10 @@
-//! A moment as people write it.
+//! A time as people write it.
 
 use firstseen::Timestamp;
 
 const DAY_MS: u64 = 86_400_000;
 
-/// A moment as RFC 3339 text in UTC, to the millisecond.
+/// Formats a time as RFC 3339 text in UTC, to the millisecond.
 pub(crate) fn text(moment: Timestamp) -> String {
     let ms = moment.as_millis();
     let (year, month, day) = civil(ms / DAY_MS);
@@ -13,10 +13,10 @@ pub(crate) fn text(moment: Timestamp) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// Year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
+/// Returns the year, month and day of a day counted from 1970-01-01, in the Gregorian calendar.
 ///
-/// The year is taken to begin in March, so that the leap day is its last and a month's first day is a
-/// straight line: (153 m + 2) / 5.
+/// The year begins in March here, so that the leap day is its last and the first days of the months are on a straight
+/// line: (153 m + 2) / 5.
 fn civil(days_since_1970: u64) -> (u64, u64, u64) {
     let days = days_since_1970 + 719_468; // since 0000-03-01
     let (era, of_era) = (days / 146_097, days % 146_097); // 400 years have 146,097 days

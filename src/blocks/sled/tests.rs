@@ -1,4 +1,4 @@
-//! What sled may do to a caller, and does not.
+//! What sled must not do to a caller.
 
 use super::*;
 use std::sync::mpsc::{Receiver, channel, sync_channel};
@@ -6,7 +6,7 @@ use std::{fs, io};
 
 const ID: BlockId = BlockId { run: 1, bucket: 0 };
 
-/// Runs it beside this thread, and fails where it does not end.
+/// Runs `call` on another thread and fails if it does not end.
 fn ends<T: Send + 'static>(what: &str, call: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, answer): (_, Receiver<T>) = channel();
     std::thread::spawn(move || done.send(call()).ok());
@@ -40,7 +40,7 @@ fn i12_a_call_that_hangs_in_sled_stops_neither_others_nor_the_reopening() {
     assert!(blocks.get(ID, &mut |_| ()).unwrap(), "the end of the old one changes nothing");
 }
 
-/// Bytes of the file, and bytes that it has room for.
+/// Returns the length of the file and its allocated bytes.
 #[cfg(target_os = "linux")]
 fn len_and_room(file: &File) -> (u64, u64) {
     use std::os::unix::fs::MetadataExt;
@@ -53,7 +53,7 @@ fn len_and_room(file: &File) -> (u64, u64) {
 fn i12_sled_spun_for_ever_on_a_full_disk_so_there_is_room_before_it_writes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sled");
-    // One that never asks has used up what was reserved at the opening long before the end.
+    // Writes that never reserve would use up the reservation made at open long before the end.
     let writes: [fn(&SledBlocks, BlockId) -> BlockResult<()>; 2] = [
         |blocks, id| blocks.put(id, &[7; 3000]),
         |blocks, id| blocks.put_in_time(id, vec![7; 3000]),
@@ -62,7 +62,7 @@ fn i12_sled_spun_for_ever_on_a_full_disk_so_there_is_room_before_it_writes() {
         let blocks = SledBlocks::open(&path, 1 << 20).unwrap();
         let file = File::open(path.join(FILE)).unwrap();
         for bucket in 0..4000 {
-            // Right after a look sled may give back the end of its file; the next write asks again.
+            // Right after the check sled may release the end of its file; the next write reserves again.
             let has_room = |_| {
                 write(&blocks, BlockId { bucket, ..ID }).unwrap();
                 let (len, room) = len_and_room(&file);
@@ -116,7 +116,7 @@ fn i12_nobody_goes_into_a_sled_that_failed_until_it_is_opened_again() {
     assert!(get().unwrap());
 }
 
-/// Found by attack: a run was removed on one look at the room, and sled writes while it removes.
+/// Found by attack: a run was removed after a single space check, although sled writes while removing.
 #[cfg(target_os = "linux")]
 #[test]
 fn i12_a_large_run_is_removed_on_a_disk_that_is_nearly_full() {
@@ -146,7 +146,7 @@ fn i12_a_large_run_is_removed_on_a_disk_that_is_nearly_full() {
         }
     }
     blocks.sync().unwrap();
-    // What was reserved is gone, and others have taken all but a little.
+    // The reservation is gone, and others have taken all but a little.
     let file = File::options().write(true).open(path.join(FILE)).unwrap();
     file.set_len(file.metadata().unwrap().len()).unwrap();
     let mut others = File::create(disk.0.join("others")).unwrap();
@@ -156,7 +156,7 @@ fn i12_a_large_run_is_removed_on_a_disk_that_is_nearly_full() {
         Ok(()) => {}
         Err(fault) => assert!(fault.is_no_room(), "{fault}"),
     }
-    // Done or refused, sled itself has met no full disk: it goes on answering.
+    // Done or refused, sled itself never saw a full disk: it keeps working.
     assert!(blocks.get(BlockId { run: 2, bucket: 7 }, &mut |_| ()).unwrap());
     others.set_len(0).unwrap();
     blocks.remove_run(1).unwrap();
@@ -182,7 +182,7 @@ fn i10_a_lock_that_sled_lets_go_late_does_not_mean_to_build_everything_again() {
     late.join().unwrap();
 }
 
-/// What sled's destructor does where its last sync fails.
+/// What sled's destructor does if its last sync fails.
 #[derive(Debug, Default)]
 pub(super) struct AtEnd {
     panics: bool,
@@ -194,7 +194,7 @@ impl Drop for AtEnd {
     }
 }
 
-/// It reached the caller of `Store::open`, when opening failed while syncs did.
+/// The panic reached the caller of `Store::open` when opening failed because syncs did.
 #[test]
 fn i10_a_panic_of_sleds_destructor_comes_out_of_nothing() {
     type Way = fn(SledBlocks);
@@ -221,7 +221,7 @@ fn i10_a_panic_of_sleds_destructor_comes_out_of_nothing() {
     assert!(std::panic::catch_unwind(|| end(AtEnd { panics: true })).is_ok());
 }
 
-/// An answer that comes too late is dropped by the thread that made it, whatever that does.
+/// A late result is dropped by the thread that made it, whatever that does.
 #[test]
 fn i12_opening_that_never_ends_is_given_up() {
     let (release, wait) = channel::<()>();
@@ -237,7 +237,7 @@ fn i12_opening_that_never_ends_is_given_up() {
     ended.recv_timeout(Duration::from_secs(20)).unwrap();
 }
 
-/// What stands in the folder is not to blame for a shortage, and is not given up for it.
+/// The folder's contents are not to blame for a shortage and must survive it.
 #[test]
 fn i10_a_shortage_of_the_process_does_not_cost_what_sled_holds() {
     use std::io::Error;

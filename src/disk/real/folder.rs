@@ -1,5 +1,7 @@
-//! A folder that is held by a descriptor. Names are looked up in it, not from the root or the working folder, so that what
-//! is opened, renamed or removed is always in the folder that was opened, whatever became of its name.
+//! A folder held by a descriptor.
+//!
+//! Names are looked up in it rather than from the root or working folder, so that whatever is opened, renamed or
+//! removed is always in the folder that was opened, whatever happened to its name.
 
 use super::RealDisk;
 use crate::disk::{Disk, DiskFile, LockGuard};
@@ -13,10 +15,10 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-/// How often a lock file is opened anew that was replaced before it was locked.
+/// Retries for a lock file that was replaced before it was locked.
 const LOCK_TRIES: usize = 16;
 
-/// A folder, and the path under which it was opened: what comes in begins with that path.
+/// A folder and the path it was opened by; paths passed in start with that path.
 #[derive(Debug)]
 pub(super) struct HeldFolder {
     held: Arc<Held>,
@@ -27,11 +29,11 @@ pub(super) struct HeldFolder {
 struct Held {
     folder: OwnedFd,
     path: PathBuf,
-    /// Where it was when it was opened, for those who need a path.
+    /// Where the folder was when opened, for callers that need a path.
     absolute: PathBuf,
 }
 
-/// Where a name is looked up.
+/// The folder in which a name is looked up.
 enum Parent<'a> {
     Held(BorrowedFd<'a>),
     Below(OwnedFd),
@@ -50,7 +52,7 @@ fn is_same(a: &Stat, b: &Stat) -> bool {
     (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino)
 }
 
-/// Says what a refused symbolic link is called by the system: too many of them.
+/// Explains a refused symbolic link, which the system reports as too many links.
 fn explain(error: Errno) -> io::Error {
     if error == Errno::LOOP {
         return io::Error::other("it is a symbolic link, which is not followed here");
@@ -63,7 +65,7 @@ fn open_folder(parent: impl AsFd, name: &Path) -> io::Result<OwnedFd> {
     rustix::fs::openat(parent, name, flags, Mode::empty()).map_err(explain)
 }
 
-/// Names in a folder, sorted.
+/// Returns the names in a folder, sorted.
 fn names_in(folder: impl AsFd) -> io::Result<Vec<PathBuf>> {
     use std::os::unix::ffi::OsStrExt;
 
@@ -83,7 +85,7 @@ fn remove_folder(parent: BorrowedFd<'_>, name: &Path) -> io::Result<()> {
     let folder = open_folder(parent, name)?;
     for inner in names_in(&folder)? {
         match rustix::fs::unlinkat(&folder, &inner, AtFlags::empty()) {
-            // Linux says the first of a folder, other systems the second.
+            // Unlinking a folder gives the first on Linux, the second on other systems.
             Err(Errno::ISDIR | Errno::PERM) => remove_folder(folder.as_fd(), &inner)?,
             Err(Errno::NOENT) => {}
             other => other?,
@@ -104,7 +106,7 @@ impl Held {
         };
         let mut parent = Parent::Held(self.folder.as_fd());
         let Some(name) = inside.file_name() else { return Ok((parent, Path::new("."))) };
-        // One by one: only for the last name of a path a symbolic link can be refused.
+        // One by one: symbolic links can only be refused for the last component of a path.
         for folder in inside.parent().into_iter().flat_map(Path::iter) {
             parent = Parent::Below(open_folder(&parent, Path::new(folder))?);
         }
@@ -116,7 +118,7 @@ impl Held {
         open_folder(parent, name)
     }
 
-    /// Opens a regular file. Nothing else is waited for, as the other end of a pipe would be.
+    /// Opens a regular file. Never blocks on anything else, such as a pipe waiting for its other end.
     fn open_file(&self, path: &Path, flags: OFlags) -> io::Result<File> {
         let (parent, name) = self.parent_of(path)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
@@ -129,7 +131,7 @@ impl Held {
         }
     }
 
-    /// What is there under a name.
+    /// Returns the metadata of what has this name.
     fn stat(&self, path: &Path) -> io::Result<Stat> {
         let (parent, name) = self.parent_of(path)?;
         Ok(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?)
@@ -215,7 +217,8 @@ impl Disk for HeldFolder {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         match rustix::fs::fsync(self.held.open_folder(dir)?) {
-            // Some file systems in user space have no such call for folders. What it would have promised is theirs to keep.
+            // Some user-space file systems do not support syncing folders; what it would have promised is theirs to
+            // keep.
             Err(Errno::INVAL) => Ok(()),
             other => Ok(other?),
         }
@@ -230,15 +233,15 @@ impl Disk for HeldFolder {
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             let lock = RealLock { held: Arc::clone(&self.held), path: path.to_owned(), file };
-            // Somebody may have removed it between its opening and its locking, and the next one will lock another.
+            // It may have been removed between open and lock; the next process would lock another file.
             if lock.check().is_err() {
                 continue;
             }
-            // The folder, too: a lock file that is taken for stale and deleted keeps nobody out.
+            // Lock the folder, too: a lock file mistaken for stale and deleted keeps no one out.
             let operation = FlockOperation::NonBlockingLockExclusive;
             return match rustix::fs::flock(&self.held.folder, operation) {
                 Err(Errno::WOULDBLOCK) => Err(io::ErrorKind::WouldBlock.into()),
-                // A file system that locks no folders: then the file has to do.
+                // Some file systems cannot lock folders; the file lock has to do.
                 _ => Ok(Box::new(lock)),
             };
         }
@@ -300,7 +303,7 @@ impl LockGuard for RealLock {
     }
 
     fn touch(&self) -> io::Result<()> {
-        // A write could go to the page cache and be refused later; a change of the inode needs the file system now.
+        // A write could go to the page cache and be refused later; an inode change needs the file system now.
         let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
         let times = Timestamps { last_access: now, last_modification: now };
         Ok(rustix::fs::futimens(&self.file, &times)?)
@@ -309,20 +312,20 @@ impl LockGuard for RealLock {
 
 impl Drop for RealLock {
     fn drop(&mut self) {
-        // Said aloud, because a child process that was forked meanwhile shares the open files, and then
-        // closing ours would not release them. A failure leaves it to the closing.
+        // Unlock explicitly: a child process forked meanwhile shares the open files, and then closing ours would not
+        // release them. If this fails, closing has to do.
         let _ = rustix::fs::flock(&self.held.folder, FlockOperation::Unlock);
         let _ = self.file.unlock();
     }
 }
 
-/// Keeps writers away while a store is read; closing the file lets go of it.
+/// Keeps writers away while a store is read; released when the file is closed.
 #[derive(Debug)]
 struct SharedLock {
     _file: File,
 }
 
-/// A reader writes nothing, so it has nothing to look after.
+/// Readers write nothing, so there is nothing to check.
 impl LockGuard for SharedLock {
     fn check(&self) -> io::Result<()> {
         Ok(())

@@ -15,7 +15,7 @@ fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
-/// Says whether a mapping is expected here; computed apart from the code under test.
+/// Returns whether a mapping is expected here, computed independently of the code under test.
 fn mappable(dir: &Path) -> bool {
     let out = Command::new("stat").args(["-f", "-c", "%T"]).arg(dir).output();
     let kind = out.map(|out| String::from_utf8_lossy(&out.stdout).trim().to_owned());
@@ -54,8 +54,8 @@ fn a_second_lock_would_block_until_the_first_is_dropped() {
     RealDisk::default().lock(&path).unwrap();
 }
 
-/// What a folder of names lost without its sync is seen at a power cut only. But there are folders that
-/// refuse to be synced, and to hear of that one must have asked.
+/// Names lost for want of a folder sync only show at a power cut. But some folders refuse to be synced, which shows
+/// that the system was called.
 #[cfg(target_os = "linux")]
 #[test]
 fn i6_the_sync_of_a_folder_is_asked_of_the_system() {
@@ -71,7 +71,7 @@ fn what_a_mapping_lets_go_of_is_there_as_before_and_can_be_written_again() {
     file.allocate(2 * MIB).unwrap();
     assert_eq!(file.map(2 * MIB).unwrap(), mappable(dir.path()));
     let mut expected = vec![0; 2 << 20];
-    // Pieces that are copied and pieces that are not, one behind the other.
+    // Adjacent pieces, some copied and some not.
     let mut at = 0;
     for n in 1..=255_u8 {
         let piece = vec![n; if n % 5 == 0 { COPIED_MAX + 1 } else { 4_000 }];
@@ -118,9 +118,9 @@ fn what_is_filled_ahead_reads_as_zeros_and_nothing_else_is_touched() {
     }
 }
 
-/// Bytes of extents that have room and were never written, as `filefrag` of e2fsprogs tells; `None` where it cannot.
+/// Returns the bytes in unwritten extents, as reported by `filefrag` of e2fsprogs; `None` if it is not available.
 fn unwritten_bytes(path: &Path) -> Option<u64> {
-    // Where ordinary users do not have it on their path.
+    // Second path: ordinary users may not have it on theirs.
     let asked = |program| Command::new(program).args(["-v", "-b4096"]).arg(path).output();
     let out = asked("filefrag").or_else(|_| asked("/usr/sbin/filefrag")).ok()?;
     let text = String::from_utf8(out.stdout).ok().filter(|_| out.status.success())?;
@@ -195,7 +195,7 @@ fn zeros_are_written_after_the_end_where_the_file_system_cannot_allocate() {
     assert_eq!(read_back(&file, 0, 8), b"head\0\0\0\0");
 }
 
-/// Writes the same script to one file; the bytes must not depend on the mapping.
+/// Writes the same script to a file; the bytes must not depend on the mapping.
 fn script(disk: &RealDisk, path: &Path, map: bool) -> Vec<u8> {
     let file = disk.create_new(path).unwrap();
     file.allocate(MIB).unwrap();
@@ -204,7 +204,7 @@ fn script(disk: &RealDisk, path: &Path, map: bool) -> Vec<u8> {
         file.write_all_at(&at.to_le_bytes(), at * 24).unwrap();
         assert_eq!(read_back(&*file, at * 24, 8), at.to_le_bytes());
     }
-    // Over the end of the mapping, then wholly behind it.
+    // Across the end of the mapping, then wholly after it.
     file.write_all_at(b"across", MIB - 3).unwrap();
     file.write_all_at(b"behind", MIB + 3).unwrap();
     file.sync_data().unwrap();
@@ -280,7 +280,7 @@ fn writers_and_readers_stay_right_while_the_mapping_comes_and_goes() {
 struct SmallTmpfs(TempDir);
 
 impl SmallTmpfs {
-    /// `None` where the user may not mount.
+    /// Mounts it; `None` where the user may not mount.
     fn mount() -> Option<Self> {
         let dir = tempdir().unwrap();
         let mut mount = Command::new("mount");
@@ -309,7 +309,7 @@ fn a_full_tmpfs_says_storage_full_if_root_may_mount_one() {
     let other = disk.create_new(&full.0.path().join("other")).unwrap();
     let error = other.write_all_at(&vec![1; MIB as usize], 0).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    // The disk is full to the last page, and what was allocated can still be written.
+    // The disk is full to the last page, yet allocated space can still be written.
     file.write_all_at(&vec![2; MIB as usize / 2], 0).unwrap();
     file.sync_data().unwrap();
     assert!(read_back(&*file, 0, MIB as usize / 2).iter().all(|byte| *byte == 2));

@@ -13,9 +13,9 @@ pub(super) struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) node: u64,
     pub(super) path: PathBuf,
-    /// Length of the mapping, zero without one. Changed under the lock of the disk only.
+    /// Length of the mapping, zero without one. Changed only under the disk's lock.
     pub(super) mapped: AtomicU64,
-    /// What the mapping may have let go of.
+    /// Ranges that the mapping may have released.
     pub(super) released: Mutex<Vec<Range<u64>>>,
 }
 
@@ -35,7 +35,7 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state.lock();
         let fault = state
             .begin(true, || format!("write {} +{offset} {}", self.path.display(), buf.len()))?;
-        // A copy into memory has nobody who could refuse it.
+        // A memory copy cannot be refused.
         let in_memory = buf.len() <= COPIED_MAX && end <= self.mapped.load(Ordering::Relaxed);
         if in_memory {
             let released = self.released.lock();
@@ -53,7 +53,7 @@ impl DiskFile for SimFile {
             Some(Fault::CrashInWrite) => (buf.len() / 2, Err(dead())),
             _ => (buf.len(), Ok(())),
         };
-        // Never strikes inside a mapping, which has all its room.
+        // Never fails within a mapping, which is fully allocated.
         let fitting = state.fitting(self.node, offset, kept)?;
         if fitting < kept {
             (kept, answer) = (fitting, Err(io::ErrorKind::StorageFull.into()));
@@ -148,7 +148,7 @@ impl DiskFile for SimFile {
         }
     }
 
-    /// Zeros over zeros change nothing, whatever becomes of them; but it may fail, and the power may go.
+    /// Zeros over zeros change nothing, whatever becomes of them; but the call may fail, and the power may go.
     fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
         let call = self.disk.state.lock().before_fill.take();
         if let Some(call) = call {
@@ -190,12 +190,12 @@ impl Drop for SimFile {
 }
 
 impl State {
-    /// Free bytes below the capacity.
+    /// Returns the free bytes below the capacity.
     pub(super) fn free(&self) -> u64 {
         self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.tree.space()))
     }
 
-    /// How many of `len` bytes at `offset` find room, counted from the first.
+    /// Returns how many of `len` bytes at `offset` fit, counted from the first.
     fn fitting(&self, node: u64, offset: u64, len: usize) -> io::Result<usize> {
         if self.capacity.is_none() {
             return Ok(len);
@@ -222,7 +222,7 @@ pub(super) struct SimLock {
     pub(super) node: u64,
 }
 
-/// No operations: what they look at is changed by the test itself, and not by a fault.
+/// Not counted as operations: tests, not faults, change what these check.
 impl LockGuard for SimLock {
     fn check(&self) -> io::Result<()> {
         let there = self.disk.state.lock().tree.find(self.disk.way(&self.path)?)?;

@@ -1,4 +1,4 @@
-//! One file: what the process sees, what is on the platter, and what is on its way there.
+//! One file: what the process sees, what is durable, and what is on its way there.
 
 use super::Loss;
 use super::pages::{PAGE, Pages, pieces};
@@ -13,7 +13,7 @@ pub(super) struct Inode {
     pub(super) cache: Arc<Pages>,
     durable: Arc<Pages>,
     unsynced: Vec<Unsynced>,
-    /// Handles that are open, of which `mapped` have a mapping.
+    /// Open handles, of which `mapped` have a mapping.
     pub(super) open: u32,
     pub(super) mapped: u32,
     /// Names that the process sees; an open file without one still takes space.
@@ -36,9 +36,9 @@ enum Change {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Pending,
-    /// A sync that covered it failed. Linux then takes the page for clean: no later sync writes it.
+    /// A sync that covered it failed. Linux then considers the page clean: no later sync writes it.
     Doomed,
-    /// Durable, but it follows something doomed and keeps its place in the order.
+    /// Durable, but it follows a doomed change and keeps its place in the order.
     Synced,
 }
 
@@ -101,17 +101,17 @@ impl Inode {
         }
     }
 
-    /// Says whether the first `len` bytes exist and have room.
+    /// Returns whether the first `len` bytes exist and are allocated.
     pub(super) fn is_allocated(&self, len: u64) -> bool {
         len <= self.cache.len() && (0..len.div_ceil(PAGE)).all(|page| self.cache.has_room(page))
     }
 
-    /// The file after the death of the process: nothing is lost, but nothing became durable either.
+    /// Returns the file after a process crash: nothing is lost, but nothing became durable either.
     pub(super) fn kill(&self) -> Self {
         Self { open: 0, mapped: 0, ..self.clone() }
     }
 
-    /// The file after a power cut.
+    /// Returns the file after a power cut.
     pub(super) fn crash(&self, loss: Loss, stream: u64) -> Self {
         let pages = if self.unsynced.is_empty() {
             Arc::clone(&self.durable)
@@ -154,7 +154,7 @@ impl Inode {
         }
     }
 
-    /// Keeps all before `torn`, and of `torn` itself the sectors up to some border.
+    /// Keeps everything before `torn`, and of `torn` itself the sectors up to some boundary.
     fn keep_torn(&self, pages: &mut Pages, torn: usize, rng: &mut Rng) {
         for (index, unsynced) in self.unsynced.iter().enumerate() {
             if unsynced.fate == Fate::Synced || index < torn {
@@ -174,8 +174,7 @@ impl Inode {
         }
     }
 
-    /// Lets every sector, and the length, stop at a moment of its own: what a page cache that is written
-    /// back in any order leaves behind.
+    /// Stops every sector, and the length, at its own moment, as a page cache written back in any order does.
     fn keep_sectors(&self, pages: &mut Pages, rng: &mut Rng) {
         let salt = rng.next();
         let moments = self.unsynced.len() as u64 + 1;

@@ -1,22 +1,21 @@
-//! A simulated disk for tests: it loses, tears and reorders what was not synced, fails the n-th call and
-//! fills up, all from a seed.
+//! A simulated disk for tests: it loses, tears and reorders unsynced writes, fails the n-th call and fills up, all from
+//! a seed.
 //!
-//! A testing tool, public so that users can crash their own programs on it; nothing of the engine uses it.
+//! A testing tool, public so that users can crash their own programs on it; the engine does not use it.
 //!
-//! - A write is seen at once and durable after `sync_data` of its file. A name is durable after `sync_dir`
-//!   of its folder, and a folder is itself a name in its parent.
-//! - [`SimDisk::kill`] ends the process and keeps all that was written. [`SimDisk::crash`] cuts the power:
-//!   of the unsynced writes of each file it keeps none, all, a prefix, any subset, a prefix with a torn
-//!   end, or lets every 512-byte sector stop at a moment of its own. Names keep their order within a
-//!   folder, as journals do ([`SimDisk::without_name_order`] has none), but folders do not wait for one another.
-//! - A `sync_data` that failed has dropped its writes: a later one that succeeds does not bring them back
-//!   (that is what Linux does). They stay visible until the power is cut.
+//! - A write is visible at once and durable after `sync_data` of its file. A name is durable after `sync_dir` of its
+//!   folder, and a folder is itself a name in its parent.
+//! - [`SimDisk::kill`] ends the process and keeps everything written. [`SimDisk::crash`] cuts the power: of each file's
+//!   unsynced writes it keeps none, all, a prefix, any subset, a prefix with a torn end, or lets every 512-byte sector
+//!   stop at its own moment. Names keep their order within a folder, as in journals ([`SimDisk::without_name_order`]
+//!   has none), but folders do not wait for one another.
+//! - A failed `sync_data` has dropped its writes: a later successful one does not bring them back (as on Linux). They
+//!   stay visible until the power is cut.
 //! - A write inside a mapping is an unsynced write that cannot be refused, unless it is too long to be copied
-//!   ([`COPIED_MAX`](super::COPIED_MAX)). Where a mapping was told that nothing more will be written, a copy is an
-//!   error.
+//!   ([`COPIED_MAX`](super::COPIED_MAX)). A copy into a range that was released is an error.
 //!
-//! Relative and absolute paths start at the same root. `rename` works within a folder only: a move between
-//! folders is not atomic on every disk, and the engine does not use one.
+//! Relative and absolute paths start at the same root. `rename` works within a folder only: a move between folders is
+//! not atomic on every disk, and the engine does not use one.
 //!
 //! ```
 //! use firstseen::disk::{Disk, sim::SimDisk};
@@ -48,36 +47,36 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// A disk in memory that behaves as badly as a disk may. Clones are the same disk.
+/// An in-memory disk that behaves as badly as a disk may. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
-    /// The folder that paths lead into, and the path that stands for it; without one, the root.
+    /// The folder that paths lead into, and the path naming it; the root if `None`.
     held: Option<(u64, PathBuf)>,
 }
 
 /// What goes wrong at an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The operation does nothing and answers this kind of error. A failed `sync_data` loses its writes.
+    /// The operation does nothing and fails with this kind. A failed `sync_data` loses its writes.
     Error(io::ErrorKind),
     /// Half of the bytes are written before the error. Operations that write none just fail.
     ShortWrite,
-    /// The process dies before the operation: it and all later ones fail, whatever the handle.
+    /// The process dies before the operation: it and all later ones fail, on any handle.
     Crash,
-    /// The process dies in the middle of a write: half of the bytes are there. Otherwise as `Crash`.
+    /// The process dies in the middle of a write, with half of the bytes written. Otherwise as `Crash`.
     CrashInWrite,
 }
 
-/// One operation, as [`SimDisk::trace`] lists it.
+/// One operation, as listed by [`SimDisk::trace`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// Its number, the one that [`SimDisk::fail_at`] takes.
+    /// Its number, as [`SimDisk::fail_at`] takes it.
     pub number: u64,
-    /// Whether it can change what a crash leaves behind. A crash at another operation is like one at the
-    /// next that does.
+    /// Whether it can change what a crash leaves behind. A crash at an operation that cannot is like one at the next
+    /// that can.
     pub changes: bool,
-    /// What was done, for a person to read.
+    /// Human-readable description.
     pub what: String,
 }
 
@@ -99,7 +98,7 @@ struct State {
     before_fill: Option<Call>,
 }
 
-/// What [`SimDisk::after_next_sync`] and its neighbours will run.
+/// The callback of [`SimDisk::after_next_sync`] and the like.
 struct Call(Box<dyn FnOnce() + Send>);
 
 impl std::fmt::Debug for Call {
@@ -115,85 +114,88 @@ struct Planned {
     sticky: bool,
 }
 
-/// How a power cut treats what was not synced.
+/// What a power cut does to unsynced changes.
 #[derive(Clone, Copy, Debug)]
 enum Loss {
     All,
     Seeded(u64),
-    /// Names, too, in any order.
+    /// As `Seeded`, with names in any order, too.
     OutOfOrder(u64),
 }
 
 impl SimDisk {
-    /// Makes an empty disk: unlimited, with mappings, without faults.
+    /// Creates an empty disk: unlimited, with mappings, without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Answers `false` to every later `map`, as a file system without safe mappings does.
+    /// Makes every later `map` return `false`, as on a file system without safe mappings.
     #[must_use]
     pub fn without_mapping(self) -> Self {
         self.state.lock().mapping = false;
         self
     }
 
-    /// From now on a power cut keeps any of the names made, renamed and removed in a folder since its last
-    /// sync, and not only the first so many: a rename may be on disk, and an earlier one of another name not.
+    /// Lets power cuts keep any of a folder's unsynced name changes instead of a prefix.
+    ///
+    /// A rename may then be on disk while an earlier one of another name is not.
     #[must_use]
     pub fn without_name_order(self) -> Self {
         self.state.lock().name_order = false;
         self
     }
 
-    /// Counts the operations so far. The first has number 0, so this is the number of the next one.
+    /// Counts the operations so far. The first is number 0, so this is the number of the next one.
     pub fn ops(&self) -> u64 {
         self.state.lock().ops
     }
 
-    /// Plans a fault for operation number `number`; if `sticky`, for all after it too.
+    /// Plans a fault for operation `number`; if `sticky`, for all after it, too.
     ///
-    /// Every call of `Disk` and `DiskFile` is one operation, but for `unmap` and `real_path`, which cannot
-    /// fail, and `create_dir_all` and `remove_dir_all`, which are one for each name that they touch. A
-    /// write inside a mapping can only be struck by the two crashes. The fault planned first wins.
+    /// Every call of `Disk` and `DiskFile` is one operation, except `unmap` and `real_path`, which cannot fail, and
+    /// `create_dir_all` and `remove_dir_all`, which are one for each name they touch. Only the two crashes can hit a
+    /// write inside a mapping. The fault planned first wins.
     pub fn fail_at(&self, number: u64, fault: Fault, sticky: bool) {
         self.state.lock().faults.push(Planned { at: number, fault, sticky });
     }
 
-    /// Forgets all planned faults. What they have done stays done.
+    /// Clears all planned faults. Their effects remain.
     pub fn clear_faults(&self) {
         self.state.lock().faults.clear();
     }
 
-    /// Runs `call` once: after the next sync of a file has taken effect, and before who asked for it hears so.
-    /// What `call` writes came while that sync was under way, and is not covered by it.
+    /// Runs `call` once, after the next sync of a file has taken effect and before it returns.
+    ///
+    /// What `call` writes arrived while that sync was running and is not covered by it.
     pub fn after_next_sync(&self, call: impl FnOnce() + Send + 'static) {
         self.state.lock().after_sync = Some(Call(Box::new(call)));
     }
 
-    /// Runs `call` once: after the next sync of a file has failed, and before who asked for it hears so.
+    /// Runs `call` once, after the next sync of a file has failed and before it returns.
     pub fn after_next_failed_sync(&self, call: impl FnOnce() + Send + 'static) {
         self.state.lock().after_failed_sync = Some(Call(Box::new(call)));
     }
 
-    /// Runs `call` once: before the next [`fill_ahead`](super::DiskFile::fill_ahead) of a file does anything.
+    /// Runs `call` once, before the next [`fill_ahead`](super::DiskFile::fill_ahead) of a file does anything.
     pub fn before_next_fill(&self, call: impl FnOnce() + Send + 'static) {
         self.state.lock().before_fill = Some(Call(Box::new(call)));
     }
 
     /// Limits the disk: what needs more bytes, in pages of 4 KiB, fails with `StorageFull`.
     ///
-    /// Allocated room counts as used and can always be written. A write that fits in part is done in part.
+    /// Allocated space counts as used and can always be written. A write that fits in part is done in part.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state.lock().capacity = bytes;
     }
 
-    /// From now on everything that changes something on the disk fails with `ReadOnlyFilesystem`, but for writes inside
-    /// mappings: they stay in memory, as they do on a file system that its kernel has made read-only after an error.
+    /// Makes every later change fail with `ReadOnlyFilesystem`, except writes inside mappings.
+    ///
+    /// Those stay in memory, as on a file system that the kernel made read-only after an error.
     pub fn make_read_only(&self) {
         self.state.lock().read_only = true;
     }
 
-    /// Counts the bytes that files take, in pages of 4 KiB, allocated room included.
+    /// Counts the bytes that files take, in pages of 4 KiB, including allocated space.
     pub fn used(&self) -> u64 {
         self.state.lock().tree.space()
     }
@@ -203,21 +205,21 @@ impl SimDisk {
         self.state.lock().trace = on.then(Vec::new);
     }
 
-    /// Lists the operations since tracing began.
+    /// Returns the operations since tracing began.
     pub fn trace(&self) -> Vec<Step> {
         self.state.lock().trace.clone().unwrap_or_default()
     }
 
-    /// Says whether the process has died, by a fault, [`Self::kill`] or [`Self::crash`].
+    /// Returns whether the process has died, by a fault, [`Self::kill`] or [`Self::crash`].
     pub fn is_dead(&self) -> bool {
         self.state.lock().dead
     }
 
-    /// Cuts the power, and answers the disk as the next start finds it: one of the states that the
-    /// unsynced operations allow, chosen by the seed.
+    /// Cuts the power and returns the disk as the next start finds it.
     ///
-    /// This instance and its handles are dead from now on, but may be crashed again: each call answers
-    /// another independent disk, without faults and trace, with the same capacity and mapping.
+    /// That is one of the states that the unsynced operations allow, chosen by the seed. This instance and its handles
+    /// are dead from now on but may be crashed again: each call returns another independent disk, without faults or
+    /// trace, with the same capacity and mapping.
     #[must_use]
     pub fn crash(&self, seed: u64) -> Self {
         let ordered = self.state.lock().name_order;
@@ -225,14 +227,15 @@ impl SimDisk {
         self.successor(|tree| tree.crash(loss))
     }
 
-    /// Cuts the power like [`Self::crash`], and loses everything that was not synced.
+    /// Cuts the power like [`Self::crash`], losing everything unsynced.
     #[must_use]
     pub fn lose_unsynced(&self) -> Self {
         self.successor(|tree| tree.crash(Loss::All))
     }
 
-    /// Ends the process like [`Self::crash`], but keeps the power: all that was written is there, and
-    /// what was not synced is still not durable.
+    /// Ends the process like [`Self::crash`], but keeps the power.
+    ///
+    /// Everything written is there, and what was not synced is still not durable.
     #[must_use]
     pub fn kill(&self) -> Self {
         self.successor(Tree::kill)
@@ -247,7 +250,7 @@ impl SimDisk {
         Self { state: Arc::new(Mutex::new(next)), held: None }
     }
 
-    /// Where a path starts and leads.
+    /// Resolves where a path starts and leads.
     fn way<'a>(&self, path: &'a Path) -> io::Result<Way<'a>> {
         let Some((from, held)) = &self.held else { return Ok(Way { from: ROOT, path }) };
         match path.strip_prefix(held) {
@@ -290,7 +293,7 @@ impl Default for State {
 }
 
 impl State {
-    /// Counts an operation and answers the fault that strikes it.
+    /// Counts an operation and returns the fault that hits it.
     fn begin(&mut self, changes: bool, what: impl FnOnce() -> String) -> io::Result<Option<Fault>> {
         if self.dead {
             return Err(dead());
@@ -309,7 +312,7 @@ impl State {
         Ok(fault)
     }
 
-    /// Counts an operation that happens whole or, struck by any fault, not at all.
+    /// Counts an operation that happens whole or, hit by any fault, not at all.
     fn check(&mut self, changes: bool, what: impl FnOnce() -> String) -> io::Result<()> {
         self.begin(changes, what)?.map_or(Ok(()), |fault| Err(fault.into()))
     }

@@ -1,6 +1,6 @@
-//! What a file holds: sparse pages, shared until written.
+//! File contents: sparse pages, copied on write.
 //!
-//! A preallocated segment of 16 MiB that holds three records costs one page, and a copy of it one pointer.
+//! A preallocated segment of 16 MiB with three records costs one page, and a copy of it one pointer.
 
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ type Page = [u8; PAGE as usize];
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pages {
     len: u64,
-    /// Bytes from the start that have room on the disk, written or not.
+    /// Bytes from the start with allocated space, written or not.
     room: u64,
     written: BTreeMap<u64, Arc<Page>>,
 }
@@ -22,7 +22,7 @@ impl Pages {
         self.len
     }
 
-    /// Fills `buf`, or answers `false` if the file ends before.
+    /// Fills `buf`; returns `false` if the file ends before.
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> bool {
         if offset.checked_add(buf.len() as u64).is_none_or(|end| end > self.len) {
             return false;
@@ -37,7 +37,7 @@ impl Pages {
         true
     }
 
-    /// Says whether all between reads as zeros and lies before the end.
+    /// Returns whether the range reads as zeros and lies before the end.
     pub(super) fn is_zero(&self, from: u64, to: u64) -> bool {
         let mut pages = self.written.range(from / PAGE..to.div_ceil(PAGE));
         let is_zero = |(number, page): (&u64, &Arc<Page>)| {
@@ -77,7 +77,7 @@ impl Pages {
         self.trim();
     }
 
-    /// Forgets what lies behind the end, so that it reads as zeros when the file grows again.
+    /// Drops what lies after the end, so that it reads as zeros when the file grows again.
     pub(super) fn trim(&mut self) {
         self.written.split_off(&self.len.div_ceil(PAGE));
         let within = (self.len % PAGE) as usize;
@@ -89,7 +89,7 @@ impl Pages {
         }
     }
 
-    /// Takes over the pages that a write of `len` bytes at `offset` has touched.
+    /// Adopts the pages that a write of `len` bytes at `offset` has touched.
     pub(super) fn adopt(&mut self, from: &Self, offset: u64, len: usize) {
         for piece in pieces(offset, len, PAGE) {
             if let Some(page) = from.written.get(&piece.block) {
@@ -99,12 +99,12 @@ impl Pages {
         self.len = from.len;
     }
 
-    /// Says whether page number `page` has its place on the disk.
+    /// Returns whether page number `page` is allocated.
     pub(super) fn has_room(&self, page: u64) -> bool {
         page * PAGE < self.room || self.written.contains_key(&page)
     }
 
-    /// Bytes on the disk, in whole pages.
+    /// Returns the bytes on disk, in whole pages.
     pub(super) fn space(&self) -> u64 {
         let allocated = self.room.div_ceil(PAGE);
         (allocated + self.written.range(allocated..).count() as u64) * PAGE
@@ -114,14 +114,14 @@ impl Pages {
 /// The part of a range that lies in one block.
 pub(super) struct Piece {
     pub(super) block: u64,
-    /// Where the part begins in its block.
+    /// Start of the part in its block.
     pub(super) within: usize,
-    /// Where the part begins and ends in the range.
+    /// Start and end of the part in the range.
     pub(super) start: usize,
     pub(super) end: usize,
 }
 
-/// Cuts a range of `len` bytes at `offset` along the borders of blocks.
+/// Splits a range of `len` bytes at `offset` at block boundaries.
 pub(super) fn pieces(offset: u64, len: usize, block: u64) -> impl Iterator<Item = Piece> {
     let mut start = 0;
     std::iter::from_fn(move || {

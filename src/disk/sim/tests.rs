@@ -6,7 +6,7 @@ fn path(name: &str) -> &Path {
     Path::new(name)
 }
 
-/// A disk with one durable file `f` that holds `bytes`.
+/// Returns a disk with one durable file `f` that holds `bytes`.
 fn disk_with(bytes: &[u8]) -> (SimDisk, Arc<dyn DiskFile>) {
     let disk = SimDisk::new();
     let file = disk.create_new(path("f")).unwrap();
@@ -16,7 +16,7 @@ fn disk_with(bytes: &[u8]) -> (SimDisk, Arc<dyn DiskFile>) {
     (disk, file)
 }
 
-/// What `f` holds after each of the first thousand crashes.
+/// Returns the contents of `f` after each of the first thousand crashes.
 fn crashes(disk: &SimDisk) -> BTreeSet<Vec<u8>> {
     (0..1000).map(|seed| disk.crash(seed).read(path("f")).unwrap()).collect()
 }
@@ -111,7 +111,7 @@ fn names_need_a_sync_of_their_folder_and_keep_their_order() {
     }
     assert_eq!(disk.list(path("/s/log")).unwrap(), ["1", "2", "3"].map(PathBuf::from));
     disk.sync_dir(path("/s/log")).unwrap();
-    // The folder `log` is itself a name in `s` that nobody synced.
+    // The folder `log` is itself an unsynced name in `s`.
     assert!(disk.lose_unsynced().list(path("/s")).unwrap().is_empty());
     assert_eq!(kind(disk.kill().list(path("/s/nothing"))), io::ErrorKind::NotFound);
 
@@ -140,7 +140,7 @@ fn without_name_order_every_name_is_lost_or_kept_by_itself() {
     let disk = disk.kill();
     let seen: BTreeSet<_> =
         (0..1000).map(|seed| disk.crash(seed).list(path("/s")).unwrap()).collect();
-    // What moves into the place of a folder rests on that one having moved away.
+    // A move to a folder's old name depends on that folder having moved away.
     let folders = [["log", "new"], ["log.old", "new"], ["log", "log.old"]];
     let states = folders.into_iter().flat_map(|two| {
         ["m", "m.old"].map(|m| {
@@ -152,7 +152,7 @@ fn without_name_order_every_name_is_lost_or_kept_by_itself() {
     assert_eq!(seen, states.collect());
 }
 
-/// Replaces `m` by way of `m.tmp`, and answers at which step the process died, if it did.
+/// Replaces `m` by way of `m.tmp`; fails if the process dies on the way.
 fn replace(disk: &SimDisk, bytes: &[u8], sync: bool) -> io::Result<()> {
     let file = disk.create_new(path("/s/m.tmp"))?;
     file.write_all_at(bytes, 0)?;
@@ -183,7 +183,7 @@ fn write_sync_rename_sync_leaves_the_old_or_the_new_file() {
     let both = BTreeSet::from([vec![1; 3000], vec![2; 5000]]);
     assert_eq!(replaced(true, |seed| Some(seed % 5)), both);
     assert_eq!(replaced(true, |_| None), BTreeSet::from([vec![2; 5000]]));
-    // Without the sync of the file, the new name may lead to anything.
+    // If the file was not synced, its new name may lead to anything.
     assert!(replaced(false, |seed| Some(seed % 4)).len() > 2);
 }
 
@@ -316,7 +316,7 @@ fn a_full_disk_refuses_what_needs_room_and_nothing_else() {
     file.write_all_at(&[4; 8192], 0).unwrap();
     assert_eq!(kind(file.write_all_at(&[5], 8192)), io::ErrorKind::StorageFull);
 
-    // Room comes back when the last name and the last handle are gone.
+    // Space is freed when the last name and the last handle are gone.
     disk.remove(path("other")).unwrap();
     assert_eq!(disk.used(), 3 * 4096);
     drop(other);
@@ -416,7 +416,7 @@ fn the_same_seed_gives_the_same_disk() {
     assert!(states.len() > 50, "seeds differ: {}", states.len());
 }
 
-/// What holds for every crash whatever the strategy: a byte is a value it once had since the last sync.
+/// Holds for every crash, whatever the strategy: a byte has a value that it had since the last sync.
 #[test]
 fn no_crash_invents_a_byte() {
     for seed in 0..300 {

@@ -29,11 +29,11 @@ struct Folder {
     cache: Entries,
     durable: Entries,
     unsynced: Vec<Move>,
-    /// Whoever holds it can still look at it, but nothing new is made in it.
+    /// Holders can still list it, but nothing new can be created in it.
     removed: bool,
 }
 
-/// A path, and the folder that it starts in.
+/// A path and the folder it starts in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Way<'a> {
     pub(super) from: u64,
@@ -48,7 +48,7 @@ enum Move {
 }
 
 impl Move {
-    /// Carries the move out; answers the node that lost its name by it.
+    /// Applies the move; returns the node that lost its name.
     fn apply(&self, entries: &mut Entries) -> Option<u64> {
         match self {
             Self::Link(name, node) => entries.insert(name.clone(), *node),
@@ -78,8 +78,7 @@ impl Folder {
         Self { cache: entries.clone(), durable: entries, ..Self::default() }
     }
 
-    /// Keeps any moves, but for those that rest on one that is lost: of a name that is not there, or to the
-    /// place of a folder that is still there.
+    /// Keeps any moves except those depending on a lost one: of a missing name, or to the name of a folder still there.
     fn keep_some(&self, entries: &mut Entries, mut rng: Rng, is_folder: impl Fn(u64) -> bool) {
         let mut seen = self.durable.clone();
         for step in &self.unsynced {
@@ -98,7 +97,7 @@ impl Folder {
         }
     }
 
-    /// Every node that this folder names, would name after some crash, or will name once synced.
+    /// Returns every node that this folder names, would name after some crash, or will name once synced.
     fn names(&self) -> impl Iterator<Item = u64> {
         let moved = self.unsynced.iter().filter_map(|step| match step {
             Move::Link(_, node) => Some(*node),
@@ -158,7 +157,7 @@ impl Tree {
         self.walk(way.from, names_of(way.path))
     }
 
-    /// The folder that holds what is at the end of the way, which need not exist, and the name in it.
+    /// Returns the parent folder and name of what is at the end of the way, which need not exist.
     fn parent_of(&self, way: Way<'_>) -> io::Result<(u64, OsString)> {
         let mut names = names_of(way.path);
         let name = names.pop().ok_or(io::ErrorKind::InvalidInput)?;
@@ -260,7 +259,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Frees what no name and no handle can reach any more, not even after a crash.
+    /// Frees what no name or handle can reach any more, even after a crash.
     fn sweep(&mut self) {
         let mut named = BTreeSet::from([ROOT]);
         for node in self.nodes.values() {
@@ -273,7 +272,7 @@ impl Tree {
         });
     }
 
-    /// Bytes that the files take on the disk.
+    /// Returns the bytes that files take on the disk.
     pub(super) fn space(&self) -> u64 {
         let file = |node: &Node| match node {
             Node::File(file) if file.links > 0 || file.open > 0 => file.cache.space(),
@@ -282,7 +281,7 @@ impl Tree {
         self.nodes.values().map(file).sum()
     }
 
-    /// The tree after the death of the process.
+    /// Returns the tree after a process crash.
     pub(super) fn kill(&self) -> Self {
         let alive = |(number, node): (&u64, &Node)| {
             let node = match node {
@@ -294,7 +293,7 @@ impl Tree {
         Self { nodes: self.nodes.iter().map(alive).collect(), next: self.next }
     }
 
-    /// The tree after a power cut: what the surviving names lead to.
+    /// Returns the tree after a power cut: what the surviving names lead to.
     pub(super) fn crash(&self, loss: Loss) -> Self {
         let mut nodes = BTreeMap::new();
         let mut todo = vec![ROOT];
@@ -315,7 +314,7 @@ impl Tree {
     }
 }
 
-/// The names on the way from the root. Relative paths start there too: the disk has no working folder.
+/// Returns the names on the way from the root. Relative paths start there too: the disk has no working folder.
 fn names_of(path: &Path) -> Vec<&OsStr> {
     let mut names = Vec::new();
     for part in path.components() {

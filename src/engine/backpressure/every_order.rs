@@ -1,4 +1,4 @@
-//! Waiting for the end of a reservation under every order of the steps of those who hold, wait and close.
+//! Waiting for a reservation to end, under every interleaving of holding, waiting and closing.
 
 use crate::engine::ShardCell;
 use crate::error::Error;
@@ -18,7 +18,7 @@ struct Model {
 }
 
 impl Model {
-    /// A shard in which holder 1 has an id.
+    /// Creates a shard in which holder 1 holds an id.
     fn new() -> Arc<Self> {
         let hasher = IdHasher::new(Seed([7; 16]));
         let hash = hasher.hash(KEY);
@@ -28,7 +28,7 @@ impl Model {
         Arc::new(Self { cell, health: Health::default(), hash })
     }
 
-    /// As a claim does: look, and wait while the id is held.
+    /// Checks and waits while the id is held, as a claim does.
     fn wait(&self) -> Result<(), Error> {
         let mut shard = self.cell.shard.lock();
         self.health.check()?;
@@ -41,13 +41,13 @@ impl Model {
         waited
     }
 
-    /// As `Engine::release` does.
+    /// Releases the id, as `Engine::release` does.
     fn release(&self) {
         self.cell.shard.lock().reserved.remove(KEY, self.hash, 1);
         self.cell.changed.notify_all();
     }
 
-    /// As `Engine::close` does.
+    /// Closes the store, as `Engine::close` does.
     fn close(&self) {
         self.health.close();
         self.cell.wake();

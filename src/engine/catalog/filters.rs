@@ -1,4 +1,4 @@
-//! Filter files: `filters/<run>.flt`. In doubt a filter is built again from the blocks of its run (I2).
+//! Filter files: `filters/<run>.flt`. A filter that cannot be trusted is rebuilt from the blocks of its run (I2).
 
 use crate::blocks::{BlockFault, BlockStore};
 use crate::disk::Disk;
@@ -15,7 +15,7 @@ pub(in crate::engine) fn path(dir: &Path, run: u64) -> PathBuf {
     dir.join(DIR).join(format!("{run:016}.flt"))
 }
 
-/// Whether a file with this name is a filter: the number of a run, in sixteen digits or more, and the ending.
+/// Returns whether a file name is that of a filter: a run number of at least sixteen digits and the extension.
 pub(in crate::engine) fn is_ours(name: &Path) -> bool {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
     name.extension().is_some_and(|ending| ending == "flt")
@@ -23,7 +23,7 @@ pub(in crate::engine) fn is_ours(name: &Path) -> bool {
         && stem.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Saves a filter. Not synced: what a power cut leaves of it fails its checksum and is built again.
+/// Saves a filter. Not synced: whatever a power cut leaves of it fails its checksum and is rebuilt.
 pub(in crate::engine) fn save(
     disk: &dyn Disk,
     dir: &Path,
@@ -50,14 +50,14 @@ pub(in crate::engine) fn remove(disk: &dyn Disk, dir: &Path, run: u64) -> Result
     }
 }
 
-/// Reads a filter; `None` if there is none that can be trusted.
+/// Reads a filter; returns `None` if there is none that can be trusted.
 pub(in crate::engine) fn load(disk: &dyn Disk, dir: &Path, owner: FilterOwner) -> Option<Filter> {
     let path = path(dir, owner.run);
     let bytes = disk.read(&path).ok()?;
     filter::decode(&path, owner, &bytes).ok()
 }
 
-/// Builds the filter of a run from its blocks.
+/// Rebuilds the filter of a run from its blocks.
 pub(in crate::engine) fn rebuild(
     blocks: &dyn BlockStore,
     meta: &RunMeta,

@@ -1,4 +1,4 @@
-//! The folder of a store: names of what is in it, and what a folder is by what it holds.
+//! The folder of a store: the names in it, and how its contents identify it.
 
 use crate::blocks::{self, Whose};
 use crate::disk::{Disk, LockGuard};
@@ -18,13 +18,13 @@ pub(in crate::engine) const LOCK: &str = "LOCK";
 pub(in crate::engine) const NEW_LOG_DIR: &str = "log.repaired";
 pub(in crate::engine) const OLD_LOG_DIR: &str = "log.damaged";
 pub(in crate::engine) const OLD_MANIFEST: &str = "MANIFEST.damaged";
-/// One that cannot be read, where a readable one is aside already.
+/// An unreadable manifest, set aside when a readable one already has been.
 pub(in crate::engine) const UNREADABLE_MANIFEST: &str = "MANIFEST.unreadable";
 
 /// What a folder turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) enum Folder {
-    /// Nothing there, or what an interrupted creation left.
+    /// Nothing, or the leftovers of an interrupted creation.
     New,
     Store,
 }
@@ -62,7 +62,7 @@ pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Fol
     let inner = |name| files_in(&*settings.disk, &dir.join(name));
     let log = inner(LOG_DIR)?;
     if log.iter().any(|name| is_segment(name)) {
-        // The manifest is written before the log, so it is there by now if another process is making this store.
+        // The manifest is written before the log, so it exists by now if another process is creating this store.
         if settings
             .disk
             .list(dir)
@@ -73,7 +73,7 @@ pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Fol
         let what = "the manifest is missing, but there is a log";
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
-    // Folders with these names may be those of somebody else, who also names them so.
+    // Somebody else's folders may have the same names.
     let foreign = |folder: &str, names: Vec<PathBuf>, is_ours: fn(&Path) -> bool| {
         let name = names.into_iter().find(|name| !is_ours(name))?;
         Some(Path::new(folder).join(name))
@@ -94,7 +94,7 @@ pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Fol
     }
 }
 
-/// Names in a folder inside of the store's; of something else in its place, that.
+/// Lists a folder inside the store. A missing folder is empty; a file in its place is listed as one empty name.
 pub(in crate::engine) fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
     match disk.list(dir) {
         Ok(names) => Ok(names),
@@ -104,7 +104,7 @@ pub(in crate::engine) fn files_in(disk: &dyn Disk, dir: &Path) -> Result<Vec<Pat
     }
 }
 
-/// Whether a name in the folder of a store is there because of a repair, ended or not.
+/// Returns whether a name in the store's folder comes from a repair, finished or not.
 pub(in crate::engine) fn is_of_repair(name: &Path) -> bool {
     let name = name.to_string_lossy();
     name == NEW_LOG_DIR

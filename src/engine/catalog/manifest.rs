@@ -1,8 +1,8 @@
-//! The manifest: what is flushed, up to where, in which runs. One small file, replaced as a whole:
-//! written beside, synced, renamed over, and the folder synced.
+//! The manifest: what is flushed, up to where, in which runs. One small file, replaced as a whole: write a new one,
+//! sync it, rename it over the old one, sync the folder.
 //!
-//! It is ahead of nothing: the log is synced up to every location that it names before it is written, and
-//! runs are in the block store (as far as that can be trusted) before it lists them.
+//! It is never ahead of the data: before it is written, the log is synced up to every location it names, and the runs
+//! it lists are in the block store (as far as that can be trusted).
 
 use crate::codec::envelope;
 use crate::disk::Disk;
@@ -22,7 +22,7 @@ pub(crate) const VERSION: u16 = 1;
 pub(in crate::engine) const FILE: &str = "MANIFEST";
 const FILE_NEW: &str = "MANIFEST.new";
 
-/// What decoding may take, far more than any manifest has: a run takes some thirty bytes.
+/// Decoding limit, far above any real manifest: a run takes about thirty bytes.
 const MANIFEST_BYTES_MAX: usize = 1 << 28;
 
 /// The body of the manifest.
@@ -30,14 +30,14 @@ const MANIFEST_BYTES_MAX: usize = 1 << 28;
 pub(crate) struct ManifestBody {
     pub(crate) seed: Seed,
     pub(crate) shards: u16,
-    /// Grows with every version of the manifest; the block store carries a copy (I10).
+    /// Incremented by every write of the manifest; the block store carries a copy (I10).
     pub(crate) epoch: u64,
-    /// Numbers of runs from here on were never used.
+    /// Run numbers from here on were never used.
     pub(crate) next_run: u64,
-    /// For each shard: every record of it before this location is in a run.
+    /// Per shard: every record up to this location is in a run.
     pub(crate) flushed: Vec<Lsn>,
     pub(crate) runs: Vec<RunMeta>,
-    /// Runs that are no more, whose blocks may still be there: number and buckets.
+    /// Obsolete runs whose blocks may still exist: number and buckets.
     pub(crate) obsolete: Vec<(u64, u32)>,
     pub(crate) durable: Lsn,
     /// Segments before the first unflushed record.
@@ -65,7 +65,7 @@ impl ManifestBody {
         }
     }
 
-    /// The segment that holds the first unflushed record.
+    /// Returns the segment that holds the first unflushed record.
     pub(in crate::engine) fn first_segment(&self) -> u32 {
         self.flushed.iter().map(|lsn| lsn.segment()).min().unwrap_or(1)
     }
@@ -82,10 +82,10 @@ impl ManifestBody {
 
     pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
         let body = envelope::open(path, MAGIC, VERSION, bytes)?;
-        // Without a limit a string that claims to be endless is a panic and not an error.
+        // Without a limit, a string that claims to be endless panics instead of returning an error.
         let config = bincode::config::standard().with_limit::<MANIFEST_BYTES_MAX>();
         let at = envelope::HEAD_BYTES as u64;
-        // The checksum was good, so what does not decode was written by something else: still reported.
+        // The checksum passed, so a body that does not decode was written by something else. Report it all the same.
         let (body, read): (Self, usize) = bincode::serde::decode_from_slice(body, config)
             .map_err(|e| Error::corrupt(path, at, format!("the manifest does not decode: {e}")))?;
         let shards = usize::from(body.shards);
@@ -114,8 +114,7 @@ impl ManifestBody {
 #[derive(Debug)]
 pub(crate) struct Manifest {
     pub(in crate::engine) body: ManifestBody,
-    /// Runs that are being written: number and buckets. On disk they stand among the obsolete, so that a
-    /// crash leaves nothing behind.
+    /// Runs being written: number and buckets. The file lists them as obsolete, so that a crash leaves nothing behind.
     pub(in crate::engine) in_flight: Vec<(u64, u32)>,
     dir: PathBuf,
     disk: Arc<dyn Disk>,
@@ -126,7 +125,7 @@ impl Manifest {
         Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk }
     }
 
-    /// Writes the body as it stands.
+    /// Writes the body with the next epoch.
     pub(in crate::engine) fn write(&mut self) -> Result<()> {
         self.body.epoch += 1;
         let mut body = self.body.clone();
@@ -151,7 +150,7 @@ impl Manifest {
     }
 }
 
-/// A door for the fuzzer: what decodes must also encode.
+/// Fuzzer entry point: what decodes must also encode.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_decode(bytes: &[u8]) {
     if let Ok(body) = ManifestBody::decode(Path::new(FILE), bytes) {

@@ -1,4 +1,4 @@
-//! What is on disk: the layout of the folder, the manifest, the files of filters.
+//! What is on disk: the folder layout, the manifest, the filter files.
 
 pub(in crate::engine) mod filters;
 pub(in crate::engine) mod layout;

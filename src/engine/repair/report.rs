@@ -1,4 +1,4 @@
-//! What a repair says.
+//! What a repair reports.
 
 use crate::engine::catalog::manifest::ManifestBody;
 use crate::wal::{SalvagedMissing, SegmentMeta};
@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Bytes that a claim of 16 bytes takes in the log: stands in where nothing is left to count.
+/// Bytes that a claim of a 16-byte id takes in the log: used if nothing is left to count.
 const BYTES_PER_ID: u64 = 24;
 
 /// A stretch of a file that could not be read.
@@ -16,21 +16,21 @@ pub struct LostBytes {
     pub file: PathBuf,
     /// Where the stretch begins.
     pub offset: u64,
-    /// How long it is. Zero where a file is missing or ends too early, and how much it held is not known.
+    /// How long it is. Zero if a file is missing or ends too early, and how much it held is not known.
     pub bytes: u64,
 }
 
-/// A segment of the log whose file is gone.
+/// A log segment whose file is gone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MissingSegment {
-    /// Its number, as in its name.
+    /// Its number, as in its file name.
     pub number: u32,
     /// The file.
     pub file: PathBuf,
     /// Bytes of records that it held, if the manifest says.
     pub bytes: Option<u64>,
-    /// How many ids these were, estimated from what an id takes on average.
+    /// How many ids that was, estimated from what an id takes on average.
     pub ids_estimate: Option<u64>,
 }
 
@@ -46,7 +46,8 @@ impl MissingSegment {
     }
 }
 
-/// What an id takes in the log on average: by the records that are left, or by what the manifest says was flushed.
+/// Returns what an id takes in the log on average, from the records that are left or else from what was flushed
+/// according to the manifest.
 pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestBody>) -> u64 {
     let flushed = manifest.map_or((0, 0), |body| {
         let ids: u64 = body.runs.iter().map(|run| run.ids).sum();
@@ -63,19 +64,19 @@ pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestB
 pub struct RepairReport {
     /// Records of ids that were saved.
     pub saved_records: u64,
-    /// Records that only the block store still had. It is asked where the log holds none at all.
+    /// Records that only the block store still had. It is read only if the log holds none at all.
     pub rescued_records: u64,
     /// Bytes in which no record could be found. A torn tail counts, though it held nothing acknowledged.
     pub lost_bytes: u64,
     /// Where they are.
     pub lost: Vec<LostBytes>,
-    /// Segments of the log whose files are gone. They stand in `lost`, too.
+    /// Log segments whose files are gone. They are listed in `lost`, too.
     pub missing_segments: Vec<MissingSegment>,
-    /// An id that was forgotten may be a duplicate again: the record that forgot it may be among what is lost.
+    /// Whether a forgotten id may be a duplicate again: its tombstone may be among what is lost.
     pub forgotten_may_return: bool,
-    /// Whether the manifest had to be written anew.
+    /// Whether the manifest had to be rebuilt.
     pub manifest_rebuilt: bool,
-    /// Namespaces whose names were lost, by the names that they were given: `recovered-7` is what had the number 7.
+    /// New names of the namespaces whose names were lost: `recovered-7` is the one with number 7.
     pub renamed_namespaces: Vec<String>,
     /// Where the old log is kept; `None` if nothing was wrong and nothing was changed.
     pub old_log: Option<PathBuf>,

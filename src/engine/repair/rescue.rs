@@ -1,6 +1,5 @@
-//! What the block store still holds of a log that is gone. The block store is expendable and is not needed
-//! for any answer, but where nothing else is left, what it has is true: each block is checked, and belongs to a run
-//! that the manifest names.
+//! What the block store still holds of a log that is gone. The block store is expendable and no answer needs it, but if
+//! nothing else is left, its contents are true: each block is checked and belongs to a run that the manifest names.
 
 use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
 use crate::engine::Settings;
@@ -20,7 +19,7 @@ pub(super) struct Rescue<'a> {
 }
 
 impl<'a> Rescue<'a> {
-    /// `None` if there is nothing to rescue from.
+    /// Opens the block store; returns `None` if there is nothing to rescue from.
     pub(super) fn open(dir: &Path, settings: &Settings, body: &'a ManifestBody) -> Option<Self> {
         if body.runs.is_empty() {
             return None;
@@ -40,7 +39,7 @@ impl<'a> Rescue<'a> {
         Some(Self { blocks, body })
     }
 
-    /// Hands over every record in a block that is whole.
+    /// Passes every record in an intact block to `visit`.
     pub(super) fn for_each(
         &self,
         mut visit: impl FnMut(Key<'_>, Version) -> Result<()>,

@@ -23,7 +23,7 @@ fn pass(clock: &ManualClock, ms: u64) {
     clock.advance(Duration::from_millis(ms));
 }
 
-/// Somebody sets the wall clock; no time passes.
+/// Sets the wall clock; no time passes.
 fn forward(clock: &ManualClock, ms: u64) {
     clock.jump_to(Timestamp::from_millis(clock.wall().as_millis() + ms));
 }
@@ -32,7 +32,7 @@ fn back(clock: &ManualClock, ms: u64) {
     clock.jump_to(Timestamp::from_millis(clock.wall().as_millis() - ms));
 }
 
-/// Engine time since START.
+/// Returns the engine time since START.
 fn at(keeper: &TimeKeeper) -> u64 {
     keeper.now().as_millis() - START
 }
@@ -194,7 +194,7 @@ fn steps_below_a_second_add_up() {
         forward(&clock, SECOND);
         keeper.now();
     }
-    // Between two reviews a minute may slip through.
+    // A minute may slip through between two reviews.
     assert!(at(&keeper) <= HOUR + 66 * SECOND, "{}", at(&keeper));
 }
 

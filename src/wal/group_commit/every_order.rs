@@ -1,5 +1,4 @@
-//! Group commit under every order of its steps. The disk is a number, and only as much of it is on the platter
-//! as a sync has put there.
+//! Group commit under every interleaving. The disk is a number; only a sync makes more of it durable.
 
 use super::GroupCommit;
 use crate::error::{Error, Result};
@@ -11,7 +10,7 @@ use crate::wal::Lsn;
 struct Model {
     commit: GroupCommit,
     health: Health,
-    /// Where the log ends, what of it is on disk, and how many syncs will fail.
+    /// End of the log, end of its durable part, and how many syncs will fail.
     disk: Mutex<(u64, u64, u32)>,
 }
 
@@ -21,7 +20,7 @@ impl Model {
         Arc::new(Self { commit: GroupCommit::new(Lsn(0)), health: Health::default(), disk })
     }
 
-    /// Appends one record and returns when it is on disk, or not at all.
+    /// Appends one record; returns once it is on disk, or an error.
     fn append(&self) -> Result<()> {
         let lsn = {
             let mut disk = self.disk.lock();
@@ -35,7 +34,7 @@ impl Model {
 
     fn lead(&self) -> Result<()> {
         let target = self.disk.lock().0;
-        // Others append meanwhile, and a sync covers what was there when it began.
+        // A sync covers what was there when it began; others append meanwhile.
         let mut disk = self.disk.lock();
         if disk.2 > 0 {
             disk.2 -= 1;
@@ -49,7 +48,7 @@ impl Model {
     }
 }
 
-/// So many threads append one record each. Answers how many were acknowledged.
+/// Has this many threads append one record each; returns how many were acknowledged.
 fn append_at_once(model: &Arc<Model>, threads: usize) -> usize {
     let others: Vec<_> = (1..threads)
         .map(|_| {
@@ -62,7 +61,7 @@ fn append_at_once(model: &Arc<Model>, threads: usize) -> usize {
     others.chain([own]).filter(|acknowledged| *acknowledged).count()
 }
 
-/// Two callers in every order. With three there are too many: those in which threads are stopped at most three times.
+/// Two callers in every interleaving. Three have too many: at most three preemptions.
 const SIZES: [(usize, Option<usize>); 2] = [(2, None), (3, Some(3))];
 
 #[test]

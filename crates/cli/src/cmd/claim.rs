@@ -7,7 +7,7 @@ use crate::args::ClaimArgs;
 use crate::output::{self, Exit, Failure};
 use crate::utc;
 
-/// The answer for a program, one for each id.
+/// The JSON output, one for each id.
 #[derive(Debug, Serialize)]
 struct Answer {
     claimed: bool,

@@ -13,7 +13,7 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     print(&text)
 }
 
-/// The page of the whole command, or of one of its subcommands.
+/// Prints the page of the whole command, or of one of its subcommands.
 pub(super) fn man(subcommand: Option<&str>) -> Result<Exit, Failure> {
     let mut command = Args::command();
     command.build();

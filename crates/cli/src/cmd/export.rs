@@ -23,7 +23,7 @@ pub(super) fn run(args: &ExportArgs) -> Result<Exit, Failure> {
             return Ok(());
         }
         record::write(&entry, &mut line)?;
-        // Our own failure is kept aside: the engine would report it as one of its files.
+        // Keep our own failure aside: the engine would report it as an error in one of its files.
         out.put(&line).map_err(|failure| {
             failed = Some(failure);
             io::ErrorKind::Other.into()

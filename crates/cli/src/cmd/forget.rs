@@ -1,17 +1,17 @@
-//! `firstseen forget`: an id becomes unseen, or all ids of a namespace.
+//! `firstseen forget`: makes an id, or all ids of a namespace, unseen.
 
 use serde::Serialize;
 
 use crate::args::{ForgetArgs, IdArgs};
 use crate::output::{self, Exit, Failure, grouped};
 
-/// The answer for a program.
+/// The JSON output.
 #[derive(Debug, Serialize)]
 struct Answer {
     forgotten: bool,
 }
 
-/// The answer for a program that forgets a whole namespace.
+/// The JSON output for a whole namespace.
 #[derive(Debug, Serialize)]
 struct All {
     forgotten: u64,

@@ -9,7 +9,7 @@ use crate::utc;
 
 use super::{DEFAULT, Opened};
 
-/// The answer for a program. Times that do not exist are null.
+/// The JSON output. Missing times are null.
 #[derive(Debug, Serialize)]
 struct Answer {
     seen: bool,

@@ -1,4 +1,4 @@
-//! `firstseen import`: claims from the lines that `export` has printed, or from a plain list of ids.
+//! `firstseen import`: claims from lines printed by `export`, or from a plain list of ids.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::streams;
 
 use super::{list, record};
 
-/// Claims added in one go.
+/// Claims added at once.
 const BATCH_CLAIMS: usize = 4096;
 
 /// The summary.
@@ -89,9 +89,9 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
 
 /// Which namespace a line belongs to.
 struct Naming<'a> {
-    /// What the command line says goes before what the line says.
+    /// The namespace on the command line; it takes precedence over that of the line.
     forced: Option<&'a str>,
-    /// Where a line belongs that says nothing.
+    /// The namespace of a line that names none.
     unnamed: &'a str,
 }
 
@@ -109,12 +109,12 @@ impl<'a> Naming<'a> {
 struct Batch {
     lines: usize,
     claims: BTreeMap<String, Vec<ImportEntry>>,
-    /// The line after these lines is wrong.
+    /// What is wrong with the line after these.
     bad: Option<Failure>,
 }
 
 impl Batch {
-    /// Reads what has arrived, but never too much; nothing at the end of the input.
+    /// Reads what has arrived, but never too much; returns `None` at the end of the input.
     fn read(
         input: &mut Input,
         of_line: &Naming<'_>,
@@ -155,7 +155,7 @@ impl Batch {
         }
     }
 
-    /// Adds the claims; the lines before a bad one count.
+    /// Imports the claims. The lines before a bad one count.
     fn import(self, store: &Store, tally: &mut Tally) -> Result<(), Failure> {
         for (namespace, claims) in &self.claims {
             let lines = claims.len() as u64;

@@ -1,4 +1,4 @@
-//! `firstseen import --lines`: claims from a plain list of ids, one on each line.
+//! `firstseen import --lines`: claims from a plain list of ids, one per line.
 
 use std::ops::Range;
 
@@ -7,14 +7,14 @@ use firstseen::{Claim, ClaimOptions, Namespace};
 use crate::input::Input;
 use crate::output::Failure;
 
-/// Ids claimed in one go.
+/// Ids claimed at once.
 const BATCH_IDS: usize = 4096;
 
-/// Bytes after which a batch is not added to: with one more id it stays within what the engine takes.
+/// Bytes after which no id is added to a batch: with one more id it stays within the engine's batch limit.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Claims the ids that an input lists, and calls `done` after each batch with its number of ids and of those
-/// that were new. Ids in front of a line without one are claimed.
+/// Claims the ids listed in an input, and calls `done` after each batch with the number of ids and of new ones. Ids
+/// before a bad line are claimed.
 pub(super) fn claim_all(
     namespace: &Namespace,
     options: ClaimOptions,
@@ -40,7 +40,7 @@ pub(super) fn claim_all(
     }
 }
 
-/// Where the ids stand that have arrived, up to a line that holds none, and what is wrong with that line.
+/// Returns the ranges of the ids that have arrived, up to a bad line, and what is wrong with that line.
 fn read(
     input: &mut Input,
     skips_empty: bool,
@@ -67,7 +67,8 @@ fn read(
     Ok((ranges, None))
 }
 
-/// A list is made of lines and not of bytes, so a carriage return in front of a line feed is not part of an id.
+/// Strips the line end. A list is made of lines, not bytes, so a carriage return before the line feed is not part of an
+/// id.
 fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

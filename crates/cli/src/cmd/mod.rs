@@ -29,7 +29,7 @@ use crate::args::{Command, IdArgs, WaitArgs};
 use crate::output::{Exit, Failure};
 use crate::streams;
 
-/// Does what the command line says.
+/// Runs a command.
 pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     // Before anything is claimed or forgotten. Only `import` prints nothing there.
     if !matches!(command, Command::Import(_)) {
@@ -51,29 +51,29 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
     }
 }
 
-/// How this program opens a store, whatever it does with it: lines are of any length, and so are ids.
+/// Returns the builder used by every command: lines may be of any length, and so may ids.
 fn builder(path: &Path) -> Builder {
     Store::builder(path).hash_long_ids(true)
 }
 
-/// Opens a store that must be there: a question about a misspelt folder must not create one.
+/// Opens a store that must exist: a query of a misspelt folder must not create one.
 fn open_existing(path: &Path, wait: WaitArgs) -> Result<Store, Failure> {
     Ok(waiting(wait, || builder(path).create(false).open())?)
 }
 
-/// Opens a store that must be there, to read it only.
+/// Opens a store that must exist, for reading only.
 fn open_read_only(path: &Path, wait: WaitArgs) -> Result<ReadOnly, Failure> {
     Ok(waiting(wait, || builder(path).create(false).open_read_only())?)
 }
 
-/// Name of the namespace that a store itself works in.
+/// Name of the default namespace.
 const DEFAULT: &str = "default";
 
-/// A store that is asked something.
+/// A store opened for queries.
 enum Opened {
-    /// With all that makes it fast.
+    /// Opened normally, with all that makes it fast.
     Whole(Store),
-    /// Its folder cannot be written to, or the disk is full.
+    /// Opened read-only: its folder cannot be written to, or the disk is full.
     ReadOnly(Box<ReadOnly>),
 }
 
@@ -88,7 +88,7 @@ impl Opened {
             {
                 Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
             }
-            // To bring claims to another disk is the way out of a full one.
+            // Moving claims to another disk is the way out of a full one.
             Err(error) if error.kind() == ErrorKind::StorageFull => {
                 Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
             }
@@ -96,7 +96,7 @@ impl Opened {
         }
     }
 
-    /// Refuses a namespace that is not there.
+    /// Rejects a namespace that does not exist.
     fn check_namespace(&self, name: &str) -> Result<(), Failure> {
         match self {
             Self::Whole(store) => known_namespace(store, Some(name)).map(drop),
@@ -111,10 +111,10 @@ impl Opened {
     }
 }
 
-/// Longest pause between two tries to open a store that is in use.
+/// Longest pause between two attempts to open a store that is in use.
 const TRY_AGAIN_MS: u64 = 200;
 
-/// Opens something; while another process has it, tries again until the time given for that is over.
+/// Opens something; while another process has it open, retries until the wait time is over.
 fn waiting<T>(
     wait: WaitArgs,
     mut open: impl FnMut() -> firstseen::Result<T>,
@@ -134,7 +134,7 @@ fn waiting<T>(
     }
 }
 
-/// The namespace that the command line names, or the default one.
+/// Returns the namespace named on the command line, or the default one.
 fn namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
     match name {
         Some(name) => Ok(store.namespace(name)?),
@@ -142,7 +142,8 @@ fn namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
     }
 }
 
-/// Says what is wrong with an id. The engine would refuse an empty one, too, but not say on which line it stands.
+/// Returns an error if an id cannot be used. The engine would reject an empty one, too, but not say on which line it
+/// is.
 fn check_id(id: &[u8], bytes_max: usize) -> Result<(), String> {
     match id.len() {
         0 => Err("the id is empty".to_owned()),
@@ -153,7 +154,7 @@ fn check_id(id: &[u8], bytes_max: usize) -> Result<(), String> {
     }
 }
 
-/// The bytes of an id from the command line.
+/// Returns the bytes of an id from the command line.
 fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
     let bytes = id.into_vec();
     if !is_hex {
@@ -163,8 +164,8 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
         .ok_or_else(|| Failure::call("the id is not hexadecimal: two digits for each byte"))
 }
 
-/// The namespace that the command line names, which must be there: a misspelt one would answer "not seen" to
-/// everything.
+/// Returns the namespace named on the command line, which must exist: with a misspelt one, everything would be "not
+/// seen".
 fn known_namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failure> {
     let Some(name) = name else { return Ok(store.default_namespace()) };
     store.find_namespace(name).ok_or_else(|| {
@@ -172,7 +173,7 @@ fn known_namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failu
     })
 }
 
-/// Most names of namespaces in a message.
+/// Maximum number of namespace names in a message.
 const NAMES_MAX: usize = 10;
 
 fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -> Failure {
@@ -182,22 +183,22 @@ fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -
     Failure::call(format!("there is no namespace {name:?}; there are: {known}{more}"))
 }
 
-/// What is wrong with a line that holds nothing, and the way out.
+/// What is wrong with an empty line, and the way out.
 const EMPTY_LINE: &str = "the line is empty; --skip-empty leaves such lines out";
 
-/// Options of a claim, with the ttl of the command line if there is one.
+/// Returns the options of a claim, with the ttl of the command line if there is one.
 pub(super) fn claim_options(ttl: Option<Ttl>) -> ClaimOptions {
     ttl.map_or_else(ClaimOptions::new, |ttl| ClaimOptions::new().ttl(ttl))
 }
 
-/// The bytes of an id from the command line, which can be one.
+/// Returns the bytes of an id from the command line, after checking it.
 fn checked_id(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
     let id = id_bytes(id, is_hex)?;
     check_id(&id, usize::MAX).map_err(Failure::call)?;
     Ok(id)
 }
 
-/// Opens the store and namespace of a question about one id.
+/// Opens the store and the namespace for a command on one id.
 fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
     let id = checked_id(args.id, args.hex)?;
     let store = open_existing(&args.store, args.wait)?;
@@ -205,7 +206,7 @@ fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
     Ok((store, namespace, id))
 }
 
-/// What is wrong with a JSON text that holds one value on one line: the column says where.
+/// Describes what is wrong with a JSON text of one line: the column says where.
 fn json_fault(error: &serde_json::Error) -> String {
     let text = error.to_string();
     match text.rsplit_once(" at line ") {

@@ -7,17 +7,17 @@ use firstseen::limits::DIGEST_BYTES;
 use firstseen::{ExportEntry, ImportEntry, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// The line. Unknown fields are refused: a misspelt deadline would otherwise mean forever.
+/// The line. Unknown fields are rejected: a misspelt deadline would otherwise mean forever.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line<'a> {
-    /// The default namespace if it is missing.
+    /// The namespace; the default one if missing.
     #[serde(borrow, default)]
     namespace: Option<Cow<'a, str>>,
     /// The id, if it is UTF-8.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     id: Option<Cow<'a, str>>,
-    /// The id in hexadecimal digits, if it is not.
+    /// The id in hexadecimal digits, if it is not UTF-8.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     id_hex: Option<Cow<'a, str>>,
     /// The BLAKE3 hash of an id above the limit, in hexadecimal digits.
@@ -25,12 +25,12 @@ struct Line<'a> {
     id_blake3: Option<Cow<'a, str>>,
     /// Milliseconds since the epoch.
     first_seen: u64,
-    /// Milliseconds since the epoch; null, or missing, is never.
+    /// Milliseconds since the epoch; null or missing means never.
     #[serde(default)]
     deadline: Option<u64>,
 }
 
-/// Writes a claim as a line, with its line end, over what `line` held.
+/// Writes a claim as a line, with its line end, replacing what `line` held.
 pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::Result<()> {
     let text = std::str::from_utf8(entry.id).ok().filter(|_| !entry.is_hash);
     let digits = || Some(Cow::Owned(to_hex(entry.id)));
@@ -48,10 +48,10 @@ pub(super) fn write(entry: &ExportEntry<'_>, line: &mut Vec<u8>) -> serde_json::
     Ok(())
 }
 
-/// A claim that was read from a line, and its namespace if the line names one.
+/// A claim read from a line, and its namespace if the line names one.
 pub(super) type Read<'a> = (Option<Cow<'a, str>>, ImportEntry);
 
-/// Reads a line; says what is wrong with it if it holds no claim.
+/// Reads a line; returns what is wrong with it if it holds no claim.
 pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
     if line.is_empty() {
         return Err(super::EMPTY_LINE.to_owned());
@@ -90,7 +90,7 @@ fn to_hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The bytes that hexadecimal digits of either case stand for.
+/// Decodes hexadecimal digits of either case.
 pub(super) fn from_hex(digits: &[u8]) -> Option<Vec<u8>> {
     let value = |digit: u8| char::from(digit).to_digit(16);
     let (pairs, rest) = digits.as_chunks::<2>();

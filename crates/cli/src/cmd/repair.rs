@@ -1,4 +1,4 @@
-//! `firstseen repair`: save what can be saved (I11).
+//! `firstseen repair`: saves what can be saved (I11).
 
 use firstseen::Store;
 

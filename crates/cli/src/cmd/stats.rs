@@ -1,4 +1,4 @@
-//! `firstseen stats`: what a store holds. A status question, so the store is only read.
+//! `firstseen stats`: what a store holds. The store is only read.
 
 use crate::args::StoreReportArgs;
 use crate::output::{self, Exit, Failure};

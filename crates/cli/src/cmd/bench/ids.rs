@@ -1,4 +1,4 @@
-//! Where the ids of a trial come from: random ones, or the lines of a file of the user's.
+//! Where the ids of a trial come from: random ones, or the lines of the user's file.
 
 use std::path::Path;
 
@@ -6,15 +6,15 @@ use firstseen::limits::ID_BYTES_MAX;
 
 use crate::output::Failure;
 
-/// Bytes of a file that are read: enough for some ten million ids, and they stay in memory.
+/// How much of a file is read: enough for some ten million ids, which stay in memory.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
-/// Ids for a trial. Any number of threads may draw from one.
+/// Ids for a trial. Any number of threads may draw from them.
 #[derive(Debug)]
 pub(super) enum Ids {
     /// Random ids of one length, some of them repeated.
     Random { bytes: usize, duplicates_percent: u8 },
-    /// Lines, in their order.
+    /// Lines, in order.
     Lines { text: Vec<u8>, ends: Vec<(usize, usize)> },
 }
 
@@ -39,7 +39,7 @@ impl Ids {
         Ok(Self::Lines { text, ends })
     }
 
-    /// What they are, for a person.
+    /// Describes the ids for a person.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Random { bytes, duplicates_percent } => {
@@ -49,7 +49,7 @@ impl Ids {
         }
     }
 
-    /// The ids of one of several threads.
+    /// Returns the ids for one of several threads.
     pub(super) fn draw(&self, thread: u64, threads: u64) -> Draw<'_> {
         Draw {
             ids: self,
@@ -62,7 +62,7 @@ impl Ids {
     }
 }
 
-/// One thread's way through the ids.
+/// One thread's pass over the ids.
 #[derive(Debug)]
 pub(super) struct Draw<'a> {
     ids: &'a Ids,
@@ -74,7 +74,7 @@ pub(super) struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// The next id, or nothing when a file is at its end. `buf` may be used to make it in.
+    /// Returns the next id, or `None` at the end of a file. `buf` may be used to build it.
     pub(super) fn next<'b>(&'b mut self, buf: &'b mut [u8; ID_BYTES_MAX]) -> Option<&'b [u8]> {
         match self.ids {
             Ids::Lines { text, ends } => {
@@ -107,7 +107,7 @@ impl Draw<'_> {
     }
 }
 
-/// The finisher of splitmix64: different numbers stay different.
+/// Applies the finalizer of splitmix64: different numbers stay different.
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -1,7 +1,7 @@
-//! `firstseen bench`: how many claims a second, and what an id costs, on this disk and with these ids.
+//! `firstseen bench`: claims per second and the cost of an id, on this disk and with these ids.
 //!
-//! Every trial works in a namespace of its own of one store, so the same ids are new to each of them while
-//! the store grows beneath. The store is removed at the end.
+//! Every trial uses its own namespace in one store, so the same ids are new to each while the store grows underneath.
+//! The store is removed at the end.
 
 mod ids;
 mod report;
@@ -21,7 +21,7 @@ use report::{Report, Row};
 
 /// Ids in a batch, as a consumer would take them from a broker.
 const BATCH_IDS: usize = 1_000;
-/// The part of the time that the limit gets.
+/// Share of the time spent on measuring the limit.
 const LIMIT_PART: f64 = 0.07;
 /// Callers that share a sync.
 const SYNCERS: u64 = 64;
@@ -31,7 +31,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// One trial: how it claims, and which part of the time it gets.
+/// One trial: how it claims, and its share of the time.
 struct Trial {
     what: String,
     part: f64,
@@ -40,7 +40,7 @@ struct Trial {
     is_batch: bool,
 }
 
-/// What one thread of a trial has done.
+/// What one thread of a trial did.
 struct Done {
     claims: u64,
     first_seen: u64,
@@ -67,7 +67,7 @@ fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A folder for the trial that goes when the trial ends, however it ends.
+/// A folder for the trials, removed when they end, however they end.
 struct Place(PathBuf);
 
 impl Drop for Place {
@@ -160,13 +160,13 @@ fn measure(store: &Store, ids: &Ids, trial: &Trial, time: Duration) -> Result<Ro
         let done = done?;
         sum.claims += done.claims;
         sum.first_seen += done.first_seen;
-        // The same bounds on both sides, so it cannot fail.
+        // Both have the same bounds, so this cannot fail.
         let _ = sum.calls.add(&done.calls);
     }
     Ok(Row::new(&trial.what, sum.claims, sum.first_seen, seconds, &sum.calls))
 }
 
-/// From a nanosecond to a minute and a half, to three digits.
+/// Creates a histogram from one nanosecond to 100 seconds, with three digits.
 fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("these bounds are right")
 }
@@ -180,7 +180,7 @@ fn one_by_one(
     let mut done = Done { claims: 0, first_seen: 0, calls: histogram() };
     let mut buf = [0; ID_BYTES_MAX];
     let options = firstseen::ClaimOptions::new().durability(durability);
-    // The end of one call is the beginning of the next: reading the clock costs a part of a claim.
+    // The end of one call is the start of the next: reading the clock costs a fraction of a claim.
     let mut before = now();
     while before < until {
         let Some(id) = draw.next(&mut buf) else { break };
@@ -221,7 +221,7 @@ fn in_batches(
     }
 }
 
-/// The limit of what any store could do: nothing but a hash set, and a file that is only appended to.
+/// Measures the limit of what any store could do: just a hash set, and a file that is only appended to.
 fn limit(ids: &Ids, path: &std::path::Path, time: Duration) -> Result<Row, Failure> {
     use std::io::Write as _;
     let fault = |e: std::io::Error| Failure::data(format!("cannot write {}: {e}", path.display()));

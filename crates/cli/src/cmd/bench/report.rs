@@ -1,4 +1,4 @@
-//! What a trial has measured, as a table for people or JSON for programs.
+//! What the trials measured, as a table for people or JSON for programs.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ pub(super) struct Row {
     pub(super) claims: u64,
     pub(super) first_seen: u64,
     pub(super) claims_per_second: u64,
-    /// Of one call: for a batch, of the whole batch. In nanoseconds.
+    /// Latency of one call (for a batch, of the whole batch), in nanoseconds.
     pub(super) p50_ns: u64,
     pub(super) p99_ns: u64,
     pub(super) p999_ns: u64,
@@ -47,7 +47,7 @@ fn per_second(count: u64, seconds: f64) -> u64 {
     (count as f64 / seconds.max(1e-9)) as u64
 }
 
-/// Everything that a trial has measured.
+/// Everything that was measured.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     pub(super) ids: String,
@@ -61,7 +61,7 @@ pub(super) struct Report {
     pub(super) open_seconds: f64,
 }
 
-/// A duration as short as it can be read.
+/// Formats a duration as briefly as is readable.
 fn time(ns: u64) -> String {
     let ns = ns as f64;
     match ns {

@@ -1,4 +1,4 @@
-//! A batch: the lines that have arrived and are answered together.
+//! A batch: lines that have arrived and are decided together.
 
 use firstseen::Reserved;
 
@@ -10,45 +10,44 @@ use crate::sink::Sink;
 use super::id::{Bad, Finder, Found};
 use super::summary::Tally;
 
-/// Most lines in a batch: enough that its fixed costs vanish, and few enough that what a kill may print
-/// twice stays small.
+/// Maximum lines in a batch: enough that its fixed costs vanish, few enough that a kill prints little twice.
 const LINES_MAX: usize = 8192;
 
-/// Bytes of input after which a batch is not added to. The ids of a batch are no longer than its lines,
-/// so with one more line they stay within what the engine takes at once.
+/// Bytes of input after which no line is added to a batch. Its ids are no longer than its lines, so with one more line
+/// they stay within the engine's batch limit.
 const BYTES_MAX: usize = 1 << 20;
 
-/// What is to be done with one line.
+/// What to do with one line.
 #[derive(Debug, Clone, Copy)]
 enum Part {
-    /// Ask about the id at these bytes of the input's buffer.
+    /// Look up the id at these bytes of the input's buffer.
     AskInput { start: u32, bytes: u32 },
-    /// Ask about the id at these bytes of the arena.
+    /// Look up the id at these bytes of the arena.
     AskArena { start: u32, bytes: u32 },
-    /// Print it without asking.
+    /// Print it without a lookup.
     Pass,
     /// Leave it out.
     Drop,
 }
 
-/// One line. Lines of a batch stand one behind the other, so an end is all it takes.
+/// One line. The lines of a batch are contiguous, so its end is enough.
 #[derive(Debug, Clone, Copy)]
 struct Line {
     end: u32,
     part: Part,
 }
 
-/// Lines of one input, in its order.
+/// Lines of one input, in order.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     start: usize,
     lines: Vec<Line>,
-    /// Ids that do not stand in the input as they are.
+    /// Ids that the input does not contain verbatim.
     arena: Vec<u8>,
     bad: u64,
     skipped: u64,
     first_bad: Option<String>,
-    /// The line behind the last one is bad, and the run is to stop there.
+    /// Set if the next line is bad and the run is to stop there.
     stop: Option<Failure>,
 }
 
@@ -59,15 +58,15 @@ pub(super) struct Reading<'p> {
     pub(super) on_bad_input: BadInput,
     pub(super) id_bytes_max: usize,
     pub(super) terminator: u8,
-    /// The byte order mark of this input is printed.
+    /// Whether the byte order mark of this input is printed.
     pub(super) keeps_mark: bool,
-    /// Lines of nothing but blanks are left out.
+    /// Whether blank lines are left out.
     pub(super) skips_empty: bool,
 }
 
 impl Batch {
-    /// Fills the batch with what has arrived, and waits only if that is nothing. Says whether there is
-    /// anything to answer; if not, the input has ended.
+    /// Fills the batch with what has arrived, waiting only if that is nothing. Returns whether there is anything to
+    /// decide; if not, the input has ended.
     pub(super) fn fill(&mut self, input: &mut Input, how: &Reading<'_>) -> Result<bool, Failure> {
         self.clear();
         loop {
@@ -76,7 +75,7 @@ impl Batch {
                 let record = &input.bytes()[piece.text..piece.range.end];
                 let line = record.strip_suffix(&[how.terminator]).unwrap_or(record);
                 if self.lines.is_empty() {
-                    // A mark belongs at the beginning of the output, not somewhere in it.
+                    // A mark belongs at the start of the output, not in the middle.
                     self.start = if how.keeps_mark { piece.range.start } else { piece.text };
                 }
                 if how.skips_empty && line.trim_ascii().is_empty() {
@@ -144,7 +143,7 @@ impl Batch {
         self.lines.last().map_or(self.start, |line| line.end as usize)
     }
 
-    /// The ids to ask about, in the order of their lines.
+    /// Returns the ids to look up, in line order.
     pub(super) fn ids<'a>(&'a self, input: &'a [u8]) -> Vec<&'a [u8]> {
         let mut ids = Vec::with_capacity(self.lines.len());
         ids.extend(self.lines.iter().filter_map(|line| match line.part {
@@ -157,7 +156,7 @@ impl Batch {
         ids
     }
 
-    /// The lines whose ids are asked about, with their line ends.
+    /// Returns the lines whose ids are looked up, with their line ends.
     pub(super) fn asked<'a>(&'a self, input: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         let mut from = self.start;
         self.lines.iter().filter_map(move |line| {
@@ -167,8 +166,8 @@ impl Batch {
         })
     }
 
-    /// Writes each line to where its answer sends it, and hands it all to the operating system. Lines
-    /// that go the same way are written in one go.
+    /// Writes each line where its answer sends it, and flushes to the operating system. Adjacent lines with the same
+    /// destination are written together.
     pub(super) fn write(
         &self,
         input: &[u8],
@@ -200,7 +199,7 @@ impl Batch {
                     let seen = matches!(
                         answers.next(),
                         Some(
-                            Reserved::Duplicate { .. } | Reserved::SameBatch | Reserved::InProgress // held by this run, which counts
+                            Reserved::Duplicate { .. } | Reserved::SameBatch | Reserved::InProgress // held by --count
                         )
                     );
                     tally.duplicates += u64::from(seen);
@@ -225,13 +224,13 @@ impl Batch {
         Ok(tally)
     }
 
-    /// The failure with which the run ends after this batch, if it does.
+    /// Takes the failure that ends the run after this batch, if there is one.
     pub(super) fn take_stop(&mut self) -> Option<Failure> {
         self.stop.take()
     }
 }
 
-/// Where lines go whose id is new, and those whose id was seen.
+/// Where lines go whose id is new, and those whose id was seen before.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ways {
     pub(super) first: Way,

@@ -1,5 +1,5 @@
-//! `--count`: how often each id came in this run. All of them are kept in memory, lines included, because
-//! the count of the first is known only at the end; until then they are held and not claimed.
+//! `--count`: how often each id occurred in this run. All ids and their lines are kept in memory, because the count of
+//! the first is known only at the end; until then the ids are held, not claimed.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,9 @@ use crate::sink::Sink;
 
 #[derive(Debug, Default)]
 pub(super) struct Counted {
-    /// Where the line of an id stands.
+    /// The index in `lines` of each id.
     places: HashMap<Box<[u8]>, usize>,
-    /// The first line of each id and how often the id came, in the order of the input.
+    /// How often each id occurred, and its first line, in input order.
     lines: Vec<(u64, Box<[u8]>)>,
     held: Vec<BatchReservation>,
 }
@@ -36,12 +36,12 @@ impl Counted {
         }
     }
 
-    /// Keeps the ids of a batch until their lines are printed.
+    /// Keeps the ids of a batch reserved until their lines are printed.
     pub(super) fn hold(&mut self, reservation: Option<BatchReservation>) {
         self.held.extend(reservation);
     }
 
-    /// Prints all lines behind their counts, and claims the ids after that.
+    /// Prints all lines, each after its count, and then claims the ids.
     pub(super) fn print(self, out: &mut Sink) -> Result<(), Failure> {
         let mut text = Vec::new();
         for (count, line) in &self.lines {

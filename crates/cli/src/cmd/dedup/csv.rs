@@ -1,22 +1,22 @@
 //! The fields of one CSV record (RFC 4180, and leniently what programs really write).
 //!
-//! A quote opens only at the start of a field. Text behind a closing quote belongs to the field. The `csv`
-//! crate is not used: it does not tell where a record stood byte for byte, and skips empty lines.
+//! A quote opens only at the start of a field. Text after a closing quote belongs to the field. The `csv` crate is not
+//! used: it does not report the exact bytes of a record, and skips empty lines.
 
 use memchr::memchr;
 
 use crate::output::Failure;
 
-/// The fields of a record as they stand, quotes included.
+/// The fields of a record as written, quotes included.
 #[derive(Debug, Clone)]
 pub(super) struct Fields<'a> {
-    /// `None` behind the last field.
+    /// `None` after the last field.
     rest: Option<&'a [u8]>,
     delimiter: u8,
 }
 
 impl<'a> Fields<'a> {
-    /// `record` comes without its line feed; a carriage return at its end belongs to the line end.
+    /// Creates the iterator. `record` has no line feed; a carriage return at its end belongs to the line end.
     pub(super) fn new(record: &'a [u8], delimiter: u8) -> Self {
         Self { rest: Some(record.strip_suffix(b"\r").unwrap_or(record)), delimiter }
     }
@@ -38,7 +38,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// What is wrong with a record that holds a carriage return outside of quotes: most likely several records.
+/// Returns what is wrong with a record that has a carriage return outside quotes: most likely it is several records.
 pub(super) fn lone_return(record: &[u8], delimiter: u8) -> Option<&'static str> {
     memchr(b'\r', record.strip_suffix(b"\r").unwrap_or(record))?;
     let is_outside =
@@ -48,7 +48,7 @@ pub(super) fn lone_return(record: &[u8], delimiter: u8) -> Option<&'static str> 
     )
 }
 
-/// Where the quote ends with which `text` begins; its end if it does not end. Nothing if there is none.
+/// Returns where the quote at the start of `text` closes, or the end of `text` if it does not; `None` without a quote.
 fn closing_quote(text: &[u8]) -> Option<usize> {
     let inner = text.strip_prefix(b"\"")?;
     let mut at = 0;
@@ -62,7 +62,7 @@ fn closing_quote(text: &[u8]) -> Option<usize> {
     Some(text.len())
 }
 
-/// Adds the value of a field to `out`: without its quotes, a doubled quote as one.
+/// Appends the value of a field to `out`: without its quotes, and a doubled quote as one.
 pub(super) fn unquote(field: &[u8], out: &mut Vec<u8>) {
     let Some(close) = closing_quote(field) else {
         out.extend_from_slice(field);
@@ -77,7 +77,7 @@ pub(super) fn unquote(field: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(field.get(close + 1..).unwrap_or_default());
 }
 
-/// Finds a column in the header line: by its name, or else by its number counted from 1. Says its index.
+/// Returns the index of a column in the header line, found by name or else by number, counted from 1.
 pub(super) fn column_index(
     column: &str,
     header: &[u8],

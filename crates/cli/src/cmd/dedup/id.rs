@@ -24,10 +24,10 @@ impl fmt::Display for Bad {
     }
 }
 
-/// How to find the id of a line of one input. What has several parts is joined, see [`join`].
+/// How to find the id of a line of one input. Several parts are joined, see [`join`].
 #[derive(Debug)]
 pub(super) enum Finder<'p> {
-    /// The whole line; with `trims` without a carriage return at its end.
+    /// The whole line; with `trims`, without a carriage return at its end.
     Line {
         trims: bool,
     },
@@ -42,12 +42,12 @@ pub(super) enum Finder<'p> {
     },
 }
 
-/// What stands between the fields of a line.
+/// What separates the fields of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
     /// One byte; two in a row have an empty field between them.
     At(u8),
-    /// A run of blanks and tabs; one in front of the line does not count.
+    /// A run of blanks and tabs; one at the start of the line does not count.
     Blanks,
 }
 
@@ -56,12 +56,12 @@ pub(super) enum Split {
 pub(super) enum Found {
     /// In the line, at these bytes.
     InLine(Range<usize>),
-    /// It was written differently there (escaped, quoted) and stands at the end of the arena, from here.
+    /// At the end of the arena, from this offset: the line has it in another form (escaped, quoted, in parts).
     InArena(usize),
 }
 
 impl Finder<'_> {
-    /// Finds the id of `line`, which comes without its line end, and refuses one of more than `bytes_max`.
+    /// Finds the id of `line`, given without its line end, and rejects one of more than `bytes_max`.
     #[inline]
     pub(super) fn find(
         &self,
@@ -116,13 +116,13 @@ impl Finder<'_> {
     }
 }
 
-/// Between the parts of an id that has several: the unit separator of ASCII.
+/// Separates the parts of an id that has several: the unit separator of ASCII.
 const SEPARATOR: u8 = 0x1f;
-/// In front of a separator or an escape that belongs to a part: the escape of ASCII.
+/// Precedes a separator or an escape inside a part: the escape of ASCII.
 const ESCAPE: u8 = 0x1b;
 
-/// Adds the parts of an id to the arena. One part stands as it is. Several are separated, and what looks like a
-/// separator in them is escaped, so that `a` and `bc` never make the id of `ab` and `c`.
+/// Appends the parts of an id to the arena. A single part is left as it is. Several are separated, and separators
+/// inside them are escaped, so that `a` and `bc` never make the same id as `ab` and `c`.
 fn join<P>(
     arena: &mut Vec<u8>,
     parts: &[P],
@@ -150,17 +150,17 @@ fn join<P>(
         }
     }
     if is_empty {
-        arena.truncate(start); // no id, rather than one that all such lines share
+        arena.truncate(start); // no id, rather than one shared by all such lines
     }
     Ok(())
 }
 
-/// A line without a carriage return at its end, which belongs to the line end.
+/// Strips a carriage return at the end of a line, which belongs to the line end.
 fn bare(line: &[u8]) -> &[u8] {
     line.strip_suffix(b"\r").unwrap_or(line)
 }
 
-/// The bytes of a field, counted from 0.
+/// Returns the bytes of a field, counted from 0.
 fn field(line: &[u8], index: usize, split: Split) -> Result<Range<usize>, Bad> {
     let delimiter = match split {
         Split::At(delimiter) => delimiter,
@@ -228,7 +228,7 @@ mod tests {
         assert!(find("  a \t b  ", 2).contains("there is no field 3, the line has 2 fields"));
     }
 
-    /// Whatever the parts hold, other parts never make the same id.
+    /// Whatever the parts are, different parts never make the same id.
     #[test]
     fn joined_parts_can_be_told_apart() {
         let mut seen = std::collections::HashSet::new();

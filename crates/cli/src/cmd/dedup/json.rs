@@ -1,7 +1,7 @@
-//! The id of a line that is a JSON value: what a JSON pointer (RFC 6901) names.
+//! The id of a JSON line: the value named by a JSON pointer (RFC 6901).
 //!
-//! The line is walked once and nothing of it is kept but the value asked for, as the text it was written
-//! in: `1.0` and `1.00` are two ids, and a number too big for any type is still one.
+//! The line is walked once and only the requested value is kept, as it was written: `1.0` and `1.00` are two ids, and a
+//! number too big for any type is still one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -39,7 +39,7 @@ impl Pointer {
         Ok(Self { text: text.to_owned(), tokens })
     }
 
-    /// Adds the id that `line` holds to `arena`.
+    /// Appends the id in `line` to `arena`.
     pub(super) fn find(&self, line: &[u8], arena: &mut Vec<u8>) -> Result<(), Bad> {
         let mut json = serde_json::Deserializer::from_slice(line);
         let raw = Walk { tokens: &self.tokens }
@@ -71,9 +71,9 @@ impl Pointer {
     }
 }
 
-/// Walks one value towards what the tokens name; nothing if it is not there.
+/// Walks one value to what the tokens name; returns `None` if it is not there.
 ///
-/// If a name stands twice in an object the last one counts, as in most readers of JSON.
+/// If an object has a name twice, the last one counts, as in most JSON readers.
 #[derive(Clone, Copy)]
 struct Walk<'t> {
     tokens: &'t [String],
@@ -153,7 +153,7 @@ impl<'de> Visitor<'de> for Walk<'_> {
     }
 }
 
-/// Reads the name of a member and says whether it is the one looked for.
+/// Reads the name of a member and returns whether it is the wanted one.
 struct Is<'t> {
     name: &'t str,
 }

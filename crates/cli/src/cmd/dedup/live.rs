@@ -1,5 +1,5 @@
-//! What a run holds while it is under way. Whoever ends the run, at the end of the input or at a signal,
-//! takes it as a whole, and always between two batches.
+//! The state of a run in progress. Whoever ends the run, at the end of the input or on a signal, takes it as a whole,
+//! and always between two batches.
 
 use std::collections::HashSet;
 use std::io;
@@ -18,14 +18,14 @@ use super::progress::Progress;
 use super::summary::{self, Stopwatch, Tally, Voice};
 use super::{RESERVE_PAUSE, RESERVE_TRIES};
 
-/// A run under way.
+/// A run in progress.
 pub(super) struct Live {
-    /// `None` in a dry run on a store that is not there yet.
+    /// `None` in a dry run if the store does not exist yet.
     store: Option<Store>,
-    /// `None` in a dry run on a namespace that is not there yet.
+    /// `None` in a dry run if the namespace does not exist yet.
     namespace: Option<Namespace>,
     options: ClaimOptions,
-    /// Duplicates move the end of their claims.
+    /// Whether duplicates extend their claims.
     sliding: bool,
     pub(super) out: Sink,
     pub(super) duplicates: Option<Sink>,
@@ -40,7 +40,7 @@ pub(super) struct Live {
 }
 
 impl Live {
-    /// Opens what a run needs; nothing is made before all that can be checked was checked.
+    /// Opens what a run needs; nothing is created before everything that can be checked has been.
     pub(super) fn open(plan: &Plan, watch: Stopwatch) -> Result<Self, Failure> {
         let mut total_bytes = Some(0);
         for source in &plan.sources {
@@ -82,7 +82,7 @@ impl Live {
         })
     }
 
-    /// Writes the lines of a batch that are new, and claims them after that.
+    /// Writes the new lines of a batch, and then claims them.
     pub(super) fn answer(&mut self, batch: &Batch, input: &[u8]) -> Result<(), Failure> {
         let ids = batch.ids(input);
         let reservation =
@@ -98,7 +98,7 @@ impl Live {
         } else if let Some(mut reservation) = reservation {
             reservation.confirm()?;
         }
-        // A reservation leaves duplicates as they are; a claim of one moves its end.
+        // A reservation leaves duplicates as they are; a claim of one extends it.
         if let Some(namespace) = &self.namespace
             && !again.is_empty()
         {
@@ -109,7 +109,7 @@ impl Live {
         Ok(())
     }
 
-    /// In a dry run: what the answers would be.
+    /// Returns what the answers would be, in a dry run.
     fn look(&mut self, ids: &[&[u8]]) -> Result<Vec<Reserved>, Failure> {
         let Some(dry) = &mut self.dry else { return Ok(Vec::new()) };
         let mut answers = Vec::with_capacity(ids.len());
@@ -130,8 +130,8 @@ impl Live {
         Ok(answers)
     }
 
-    /// Reserves ids. A process has its store for itself, so whatever is held is held by this run, which is
-    /// so with `--count` only. If that changes, this waits until they are let go, and not forever (I12).
+    /// Reserves ids. A process has its store to itself, so an id in progress is held by this run, which happens only
+    /// with `--count`. If that changes, this waits for their release, and not forever (I12).
     fn reserve(&self, ids: &[&[u8]]) -> Result<BatchReservation, Failure> {
         let Some(namespace) = &self.namespace else {
             return Err(Failure::data("there is no namespace to claim in"));
@@ -148,7 +148,7 @@ impl Live {
         Err(Failure::data("timed out waiting for ids that are reserved elsewhere"))
     }
 
-    /// Ends the run and says how it went. What was claimed before a failure is claimed, and lands on disk like
+    /// Ends the run and reports how it went. What was claimed before a failure stays claimed, and goes to disk like
     /// everything else.
     pub(super) fn end(mut self, mut result: Result<(), Failure>) -> Result<Exit, Failure> {
         drop(self.progress);
@@ -167,7 +167,7 @@ impl Live {
     }
 }
 
-/// The ids whose claims were there before.
+/// Returns the ids that were claimed before.
 fn duplicates<'a>(ids: &[&'a [u8]], answers: &[Reserved]) -> Vec<&'a [u8]> {
     let both = ids.iter().zip(answers);
     let seen = both.filter(|(_, answer)| matches!(answer, Reserved::Duplicate { .. }));
@@ -180,7 +180,7 @@ fn is_missing_or_empty(folder: &Path) -> bool {
 }
 
 fn open_store(plan: &Plan) -> Result<Option<Store>, Failure> {
-    // A dry run makes no store; where none is, or an empty folder, nothing was seen.
+    // A dry run creates no store; if the folder is missing or empty, nothing was seen.
     if plan.dry_run && is_missing_or_empty(&plan.store) {
         return Ok(None);
     }

@@ -1,8 +1,8 @@
 //! `firstseen dedup`: prints each line the first time it is seen.
 //!
-//! **A line is never swallowed.** Each batch goes through four steps, and the order is the promise: reserve
-//! its ids, write the lines that are new, hand them to the operating system, confirm. A process that dies
-//! before the last step has claimed nothing of the batch, and the next run prints it (again).
+//! **A line is never swallowed.** Each batch goes through four steps, and their order is the guarantee: reserve its
+//! ids, write the new lines, flush them to the operating system, confirm. A process that dies before the last step has
+//! claimed nothing of the batch, and the next run prints it (again).
 
 mod batch;
 mod counted;
@@ -31,7 +31,7 @@ use plan::{IdRule, Plan};
 use stop::Shared;
 use summary::{Stopwatch, Tally, Voice};
 
-/// How often, and for how long in between, a batch waits for ids that somebody else has reserved.
+/// How often a batch tries ids that somebody else has reserved, and the pause between tries.
 const RESERVE_TRIES: u32 = 3_000;
 const RESERVE_PAUSE: Duration = Duration::from_millis(10);
 
@@ -65,7 +65,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Answers all lines of one input; a byte order mark is printed of the first only.
+    /// Processes all lines of one input; only the first input has its byte order mark printed.
     fn read(&mut self, mut input: Input, is_first: bool) -> Result<(), Failure> {
         let plan = self.plan;
         let finder = match &plan.id {
@@ -100,8 +100,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Reads the header line of a CSV input, prints it if it is the first, and says which column holds
-    /// the id. Nothing if the input is empty.
+    /// Reads the header line of a CSV input, prints it if it is the first, and returns the columns that hold the id;
+    /// `None` if the input is empty.
     fn header(
         &mut self,
         input: &mut Input,
@@ -139,7 +139,7 @@ impl Run<'_> {
             }
             None => {
                 self.header = Some(bare.to_vec());
-                // A run that adds to the output of an earlier one finds the header there.
+                // A run that appends to the output of an earlier one finds the header there.
                 stop::with(self.live, |live| {
                     for out in std::iter::once(&mut live.out).chain(&mut live.duplicates) {
                         if !out.resumed() {

@@ -1,4 +1,4 @@
-//! What a run of `dedup` is to do: the command line, checked as a whole.
+//! What a run of `dedup` will do: the command line, checked as a whole.
 
 use std::path::PathBuf;
 
@@ -32,10 +32,10 @@ pub(super) struct Plan {
     pub(super) sliding: bool,
     pub(super) dry_run: bool,
     pub(super) voice: Voice,
-    /// A carriage return at the end of a line is not part of its id.
+    /// Whether a carriage return at the end of a line is left out of its id.
     pub(super) trim: bool,
     pub(super) skip_empty: bool,
-    /// Longest id that is taken.
+    /// Longest id accepted, in bytes.
     pub(super) id_bytes_max: usize,
 }
 
@@ -47,7 +47,7 @@ pub(super) enum Show {
     Counts,
 }
 
-/// Where the id of a line stands.
+/// Where in a line its id is.
 #[derive(Debug)]
 pub(super) enum IdRule {
     /// The line is the id.
@@ -58,9 +58,9 @@ pub(super) enum IdRule {
     Field { columns: Vec<usize>, split: Split },
     /// Columns of a CSV file.
     Csv {
-        /// As they were written: only the header line can say whether one is a name or a number.
+        /// As written: only the header line can tell whether one is a name or a number.
         columns: Vec<String>,
-        /// Counted from 0, where there is no header line.
+        /// Counted from 0, if there is no header line.
         indices: Option<Vec<usize>>,
         delimiter: u8,
     },
@@ -126,7 +126,7 @@ impl Plan {
         })
     }
 
-    /// What ends a record of the input.
+    /// Returns what ends a record of the input.
     pub(super) fn ending(&self) -> Ending {
         match self.id {
             IdRule::Csv { delimiter, .. } => Ending::Csv { delimiter },
@@ -135,7 +135,7 @@ impl Plan {
     }
 }
 
-/// The index of a column that is given by its number.
+/// Parses the number of a column into its index.
 fn column_number(column: &str) -> Result<usize, Failure> {
     let number = column.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
     number.ok_or_else(|| {
@@ -143,7 +143,7 @@ fn column_number(column: &str) -> Result<usize, Failure> {
     })
 }
 
-/// A delimiter: one byte, or one of the escapes that a shell makes hard to type.
+/// Parses a delimiter: one byte, or an escape for one that is hard to type in a shell.
 fn one_byte(text: &str) -> Result<u8, Failure> {
     match text.as_bytes() {
         [byte] => Ok(*byte),

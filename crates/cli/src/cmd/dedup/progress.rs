@@ -8,10 +8,10 @@ use crate::output::grouped;
 
 use super::summary::{Stopwatch, Tally};
 
-/// Milliseconds between two looks at the bar.
+/// Milliseconds between two updates of the bar.
 const EVERY_MS: u64 = 100;
 
-/// A bar on standard error, or nothing at all.
+/// A bar on standard error, or nothing.
 #[derive(Debug)]
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
@@ -20,7 +20,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// A bar if somebody can see it. Not if lines go to the same screen, which it would tear apart.
+    /// Creates a bar if somebody can see it, unless lines go to the same screen, where the two would garble each other.
     pub(super) fn new(total_bytes: Option<u64>, as_json: bool, watch: Stopwatch) -> Self {
         let visible = io::stderr().is_terminal() && !io::stdout().is_terminal() && !as_json;
         let bar = visible.then(|| {
@@ -39,7 +39,7 @@ impl Progress {
         Self { bar, watch, next_ms: EVERY_MS }
     }
 
-    /// Shows how far the run has come, if it is time to.
+    /// Updates the bar, if it is due.
     pub(super) fn show(&mut self, tally: &Tally) {
         let Some(bar) = &self.bar else { return };
         let now_ms = self.watch.ms();
@@ -53,7 +53,7 @@ impl Progress {
 }
 
 impl Drop for Progress {
-    /// Leaves the line to the summary, or to an error.
+    /// Clears the line for the summary or an error.
     fn drop(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,7 +1,7 @@
-//! SIGINT and SIGTERM: the batch in hand is finished, the claims are synced, the summary is said.
+//! SIGINT and SIGTERM: finish the current batch, sync the claims, print the summary.
 //!
-//! A thread waits for the signal, because the main thread may be waiting for input. A second signal
-//! ends the process as if nobody had caught it, which loses no line either.
+//! A thread waits for the signal, because the main thread may be waiting for input. A second signal ends the process as
+//! if nobody had caught it, which loses no line either.
 
 use std::process;
 use std::sync::Arc;
@@ -18,13 +18,13 @@ use crate::output::{self, Exit, Failure};
 
 use super::live::Live;
 
-/// How long the batch in hand may take: the reader of a pipe may have stopped reading.
+/// How long the current batch may take: the reader of a pipe may have stopped reading.
 const BATCH_WAIT: Duration = Duration::from_secs(10);
 
-/// The run under way, until somebody ends it.
+/// The run in progress, until somebody ends it.
 pub(super) type Shared = Arc<Mutex<Option<Live>>>;
 
-/// Ends the run at a signal.
+/// Starts a thread that ends the run on a signal.
 pub(super) fn watch(shared: &Shared) -> Result<(), Failure> {
     let failed = |error: std::io::Error| Failure::of_system("wait for signals", &error);
     let signals: Vec<i32> = [SIGINT, SIGTERM].into_iter().filter(|s| !is_ignored(*s)).collect();
@@ -42,13 +42,13 @@ pub(super) fn watch(shared: &Shared) -> Result<(), Failure> {
         let Some(mut live) = shared.try_lock_for(BATCH_WAIT) else { process::exit(exit as i32) };
         if let Some(live) = live.take() {
             process::exit(output::ended(live.end(Err(Failure::Stopped(exit)))) as i32);
-        } // else the run is ending already
+        } // otherwise the run is already ending
     };
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(failed)?;
     Ok(())
 }
 
-/// Takes the run to end it; does not come back if a signal was faster.
+/// Takes the run to end it; does not return if a signal was faster.
 pub(super) fn take(shared: &Shared) -> Live {
     loop {
         let taken = shared.lock().take();
@@ -59,7 +59,7 @@ pub(super) fn take(shared: &Shared) -> Live {
     }
 }
 
-/// Does something with the run; does not come back if a signal has ended it.
+/// Calls `act` with the run; does not return if a signal has ended it.
 pub(super) fn with<T>(shared: &Shared, act: impl FnOnce(&mut Live) -> T) -> T {
     let mut live = shared.lock();
     if let Some(live) = live.as_mut() {
@@ -71,7 +71,7 @@ pub(super) fn with<T>(shared: &Shared, act: impl FnOnce(&mut Live) -> T) -> T {
     }
 }
 
-/// Whether the caller wants this signal ignored, as a shell does for SIGINT in jobs in the background.
+/// Returns whether the caller wants this signal ignored, as a shell does with SIGINT for background jobs.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

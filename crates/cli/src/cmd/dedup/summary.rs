@@ -1,4 +1,4 @@
-//! What a run of `dedup` says at its end.
+//! What a run of `dedup` reports at its end.
 
 use firstseen::{Clock as _, SystemClock};
 use serde::Serialize;
@@ -13,14 +13,14 @@ pub(super) struct Tally {
     pub(super) first_seen: u64,
     pub(super) duplicates: u64,
     pub(super) bad: u64,
-    /// Empty lines that were left out on request.
+    /// Empty lines left out on request.
     pub(super) skipped: u64,
     pub(super) bytes: u64,
     pub(super) first_bad: Option<String>,
 }
 
 impl Tally {
-    /// Adds what a batch did.
+    /// Adds the tally of a batch.
     pub(super) fn add(&mut self, batch: Self) {
         self.lines += batch.lines;
         self.first_seen += batch.first_seen;
@@ -50,7 +50,7 @@ impl Stopwatch {
     }
 }
 
-/// The summary for a program.
+/// The summary as JSON.
 #[derive(Debug, Serialize)]
 struct Summary<'a> {
     lines: u64,
@@ -61,7 +61,7 @@ struct Summary<'a> {
     bytes: u64,
     seconds: f64,
     lines_per_second: u64,
-    /// The reader of standard output went away before the end.
+    /// Whether the reader of standard output went away before the end.
     output_closed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     stopped_by: Option<&'a str>,
@@ -71,14 +71,14 @@ struct Summary<'a> {
     error: Option<&'a str>,
 }
 
-/// How a run speaks at its end.
+/// How a run reports at its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Voice {
     /// A sentence.
     Sentence,
     /// One JSON object.
     Json,
-    /// Nothing but errors.
+    /// Errors only.
     Quiet,
 }
 
@@ -91,14 +91,14 @@ impl Voice {
         }
     }
 
-    /// Whether there is somebody to see a progress bar.
+    /// Returns whether there is somebody to see a progress bar.
     pub(super) fn is_for_people(self) -> bool {
         self == Self::Sentence
     }
 }
 
-/// Says how a run ended: for a person the summary and then the error, if there was one; with `--json`
-/// one object that holds both.
+/// Reports how a run ended: for a person the summary and then the error, if there was one; with `--json` one object
+/// that holds both.
 pub(super) fn finish(
     tally: &Tally,
     watch: Stopwatch,
@@ -115,7 +115,7 @@ pub(super) fn finish(
             Err(Failure::Closed) => false,
         };
         if voice == Voice::Sentence && worth_it {
-            // The error that ends the run is said once.
+            // Print the error that ends the run only once.
             let is_error = |bad: &&String| matches!(&result, Err(Failure::Told { message, .. }) if message == *bad);
             let first_bad = tally.first_bad.as_ref().filter(|bad| !is_error(bad));
             output::say(&sentence(tally, first_bad, ms, lines_per_second));
