@@ -42,7 +42,7 @@ pub(crate) const MEMORY_BUDGET_DEFAULT: usize = 256 << 20;
 pub(crate) const MEMORY_BUDGET_MIN: usize = 4 << 20;
 
 /// Target size in bytes of a flushed block: one read per filter hit, and a value size that suits sled.
-pub(crate) const CHUNK_BYTES: u64 = 3_600;
+pub(crate) const BLOCK_BYTES: u64 = 3_600;
 
 /// Smallest number of ids for which a run gets a locator file. Smaller runs are recent: most of their ids are still
 /// in memory, and they are soon merged.
@@ -50,7 +50,7 @@ pub(crate) const LOCATOR_IDS_MIN: u64 = 2 << 10;
 
 /// Most blocks of one run: 15 GB of ids. A larger run has larger blocks. Reject larger counts: they can only come
 /// from a corrupt manifest, and trusting one would mean looking for billions of blocks (I12).
-pub(crate) const RUN_CHUNKS_MAX: u32 = 1 << 22;
+pub(crate) const RUN_BLOCKS_MAX: u32 = 1 << 22;
 
 /// Longest ttl in milliseconds: beyond it a deadline would overflow.
 pub(crate) const TTL_MS_MAX: u64 = 1 << 56;

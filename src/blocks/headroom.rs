@@ -10,7 +10,7 @@ use std::io;
 
 /// Several times what sled was seen to write for one insertion, including its rewriting and page splits by reads: four
 /// of its segments.
-pub(super) const FOR_CHUNKS: u64 = 2 << 20;
+pub(super) const FOR_BLOCKS: u64 = 2 << 20;
 /// Removing or marking may use the last space: that is how space is freed.
 pub(super) const FOR_REMOVING: u64 = 1 << 20;
 /// Reserved at a time, to make calls rare.

@@ -81,7 +81,7 @@ impl SledBlocks {
         let (path, file) = call_sled("open", || {
             let path = self.folder.prepare()?;
             let file = private_file().open(path.join(FILE))?;
-            headroom::reserve(&file, headroom::FOR_CHUNKS)?;
+            headroom::reserve(&file, headroom::FOR_BLOCKS)?;
             Ok((path, file))
         })?;
         let config = sled::Config::new()
@@ -418,11 +418,11 @@ impl BlockStore for SledBlocks {
     }
 
     fn put(&self, id: BlockId, bytes: &[u8]) -> BlockResult<()> {
-        self.write("insert", headroom::FOR_CHUNKS, |db| db.insert(key_of(id), bytes)).map(drop)
+        self.write("insert", headroom::FOR_BLOCKS, |db| db.insert(key_of(id), bytes)).map(drop)
     }
 
     fn put_in_time(&self, id: BlockId, bytes: Vec<u8>) -> BlockResult<()> {
-        self.make_room("insert", headroom::FOR_CHUNKS)?;
+        self.make_room("insert", headroom::FOR_BLOCKS)?;
         self.in_time("insert", PATIENCE_AFTER_FAULT, move |db| {
             db.insert(key_of(id), bytes).map(drop)
         })
@@ -465,7 +465,7 @@ impl BlockStore for SledBlocks {
         // A full disk is not sled's fault: an open sled stays open.
         if let Ok(open) = self.get_open("reopen") {
             release(open);
-            let room = self.make_room("reopen", headroom::FOR_CHUNKS);
+            let room = self.make_room("reopen", headroom::FOR_BLOCKS);
             if room.as_ref().is_err_and(|fault| fault.cause != Cause::Store) {
                 return room;
             }

@@ -175,7 +175,7 @@ impl Round<'_> {
         for (member, known, offset) in self.entered.iter().rev() {
             let shard = locked.shard(member.shard);
             match known {
-                Some(known) if known.in_open => {
+                Some(known) if known.in_memtable => {
                     let lsn = known.lsn.unwrap_or_default();
                     shard.memtable.put_at(*offset, known.version, lsn);
                 }

@@ -57,7 +57,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
     match opened {
         // A block needed to read the log is damaged, and healing needs an open store: rebuild everything.
-        Err(Error::Io { doing: CHUNK_UNREADABLE, .. }) => {
+        Err(Error::Io { doing: BLOCK_UNREADABLE, .. }) => {
             Opening::load(dir, settings, true)?.finish(&mut lock)
         }
         other => other,
@@ -130,7 +130,7 @@ fn beside<A, B: Send>(
 }
 
 /// Marks the one replay error that rebuilding everything can fix.
-const CHUNK_UNREADABLE: &str = "read a block in";
+const BLOCK_UNREADABLE: &str = "read a block in";
 
 /// A store being opened.
 struct Opening {
@@ -484,7 +484,7 @@ impl Replay<'_> {
         let shard = &mut opening.shards[number];
         shard.apply(key, hash, version, at.item, access).map_err(|fault| {
             let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
-            Error::Io { doing: CHUNK_UNREADABLE, path, source }
+            Error::Io { doing: BLOCK_UNREADABLE, path, source }
         })?;
         if shard.memtable.is_full_for(0, 0) && !self.full.contains(&number) {
             self.full.push(number);

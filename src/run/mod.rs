@@ -72,8 +72,8 @@ impl RunSize {
 
     /// Returns the number of blocks for a run of this size.
     pub(crate) fn buckets(self) -> u32 {
-        let buckets = self.bytes.div_ceil(limits::CHUNK_BYTES).clamp(1, self.ids.max(1));
-        u32::try_from(buckets).unwrap_or(u32::MAX).min(limits::RUN_CHUNKS_MAX)
+        let buckets = self.bytes.div_ceil(limits::BLOCK_BYTES).clamp(1, self.ids.max(1));
+        u32::try_from(buckets).unwrap_or(u32::MAX).min(limits::RUN_BLOCKS_MAX)
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Known {
     /// The location just past the id in its record; `None` if it is flushed, since its record is on disk then.
     pub(crate) lsn: Option<Lsn>,
     /// Whether it is in the memtable, where a new version replaces it.
-    pub(crate) in_open: bool,
+    pub(crate) in_memtable: bool,
 }
 
 /// The result of [`Shard::lookup`].
@@ -82,7 +82,7 @@ pub(crate) struct Shard {
     /// An empty memtable with its allocation, for the next freeze.
     spare: Option<Memtable>,
     hasher: IdHasher,
-    open_bytes_max: usize,
+    memtable_bytes_max: usize,
 }
 
 /// A frozen memtable.
@@ -94,9 +94,9 @@ pub(crate) struct FrozenMemtable {
 }
 
 impl Shard {
-    pub(crate) fn new(hasher: IdHasher, open_bytes_max: usize, cache_bytes_max: usize) -> Self {
+    pub(crate) fn new(hasher: IdHasher, memtable_bytes_max: usize, cache_bytes_max: usize) -> Self {
         Self {
-            memtable: Memtable::new(hasher, open_bytes_max),
+            memtable: Memtable::new(hasher, memtable_bytes_max),
             frozen: None,
             runs: Vec::new(),
             reserved: ReservedSet::default(),
@@ -106,7 +106,7 @@ impl Shard {
             freezes: 0,
             spare: None,
             hasher,
-            open_bytes_max,
+            memtable_bytes_max,
         }
     }
 
@@ -132,13 +132,13 @@ impl Shard {
     ) -> Lookup {
         if let Some(entry) = self.memtable.get(key, hash) {
             let lsn = Some(entry.lsn);
-            return Lookup::Known(Known { version: entry.version, lsn, in_open: true });
+            return Lookup::Known(Known { version: entry.version, lsn, in_memtable: true });
         }
         if let Some(frozen) = &self.frozen
             && let Some(entry) = frozen.set.get(key, hash)
         {
             let lsn = Some(entry.lsn);
-            return Lookup::Known(Known { version: entry.version, lsn, in_open: false });
+            return Lookup::Known(Known { version: entry.version, lsn, in_memtable: false });
         }
         self.lookup_in_runs(key, hash, access, first)
     }
@@ -206,7 +206,7 @@ impl Shard {
         let known = |entry: MemtableEntry<'_>| Known {
             version: entry.version,
             lsn: Some(entry.lsn),
-            in_open: true,
+            in_memtable: true,
         };
         self.memtable.get(key, hash).map(known).map_or(Lookup::Unknown, Lookup::Known)
     }
@@ -239,7 +239,7 @@ impl Shard {
             }
         }
         match found {
-            Some(version) => Lookup::Known(Known { version, lsn: None, in_open: false }),
+            Some(version) => Lookup::Known(Known { version, lsn: None, in_memtable: false }),
             None => Lookup::Unknown,
         }
     }
@@ -255,7 +255,7 @@ impl Shard {
         lsn: Lsn,
         known: Option<Known>,
     ) -> EntryOffset {
-        if known.is_some_and(|known| known.in_open) {
+        if known.is_some_and(|known| known.in_memtable) {
             self.memtable.put(key, hash, version, lsn)
         } else {
             self.memtable.insert_new(key, hash, version, lsn)
@@ -287,7 +287,7 @@ impl Shard {
     pub(crate) fn freeze(&mut self, upto: Lsn) {
         debug_assert!(self.frozen.is_none(), "one set is flushed at a time");
         let fresh = self.spare.take();
-        let fresh = fresh.unwrap_or_else(|| Memtable::new(self.hasher, self.open_bytes_max));
+        let fresh = fresh.unwrap_or_else(|| Memtable::new(self.hasher, self.memtable_bytes_max));
         let set = Arc::new(std::mem::replace(&mut self.memtable, fresh));
         self.frozen = Some(FrozenMemtable { set, upto });
         self.freezes += 1;

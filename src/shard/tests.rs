@@ -85,7 +85,7 @@ fn i1_what_came_since_an_id_was_reserved_is_found() {
         }
         match shard.lookup_again(key, hash, freezes, access) {
             Lookup::Known(known) => {
-                assert_eq!((known.version, known.in_open), (version, moves == 0));
+                assert_eq!((known.version, known.in_memtable), (version, moves == 0));
             }
             other => panic!("{other:?} after {moves} moves"),
         }

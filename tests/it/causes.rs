@@ -43,7 +43,7 @@ fn claims_again(store: &Store, n: u64) -> bool {
 }
 
 #[test]
-fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
+fn i12_a_claim_that_waits_for_a_flush_hears_what_the_flush_fails_with() {
     for failing in ["put", "set_mark", "sync"] {
         let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
         let builder = sim_with(&disk, &clock(), &blocks).background(true).memtable_bytes(16 << 10);
@@ -61,7 +61,7 @@ fn i12_a_claim_that_waits_for_sealing_hears_what_sealing_fails_with() {
 }
 
 #[test]
-fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
+fn i12_a_claim_that_waits_for_a_flush_hears_which_file_cannot_be_written() {
     let (_dir, path) = place();
     let builder = || Store::builder(&path).memory_budget(4 << 20).memtable_bytes(64 << 10);
     let store = builder().open().unwrap();
@@ -78,7 +78,7 @@ fn i12_a_claim_that_waits_for_sealing_hears_which_file_cannot_be_written() {
 
 /// A fault that the next attempt mends is no error of a claim that can wait for it.
 #[test]
-fn i12_one_failure_of_sealing_is_waited_over_and_told_at_the_deadline() {
+fn i12_one_failed_flush_is_waited_over_and_told_at_the_deadline() {
     for wait_max in [Duration::from_secs(30), Duration::ZERO] {
         let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
         let builder = sim_with(&disk, &clock(), &blocks).shards(1).memtable_bytes(16 << 10);

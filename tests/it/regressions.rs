@@ -333,7 +333,7 @@ fn i1_i5_claim_and_forget_in_one_millisecond_invented_time() {
 
 /// The folder of filters was removed from a live store, and flushing failed for ever after.
 #[test]
-fn i10_a_removed_filter_folder_stopped_sealing() {
+fn i10_a_removed_filter_folder_stopped_flushing() {
     let (_dir, path) = place();
     let builder = || small(Store::builder(&path));
     let store = builder().open().unwrap();

@@ -32,12 +32,12 @@ pub(crate) fn cut_once(
     disk: &Ext4,
     oracle: &mut Oracle,
     job: &Job,
-    in_opening: bool,
+    in_memtableing: bool,
 ) -> Verdict<String> {
     let mut dice = Dice::new(job.seed);
     let mut child = Running::start(job);
     child.until_note(oracle, "opening")?;
-    if in_opening {
+    if in_memtableing {
         pause(dice.below(12_000));
     } else {
         child.until_note(oracle, "open")?;

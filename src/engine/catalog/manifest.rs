@@ -91,7 +91,7 @@ impl ManifestBody {
         let shards = usize::from(body.shards);
         let sound = shards.is_power_of_two() && shards <= limits::SHARDS_MAX;
         let whole = read + envelope::HEAD_BYTES == bytes.len();
-        let can_be = |run: &RunMeta| (1..=limits::RUN_CHUNKS_MAX).contains(&run.buckets);
+        let can_be = |run: &RunMeta| (1..=limits::RUN_BLOCKS_MAX).contains(&run.buckets);
         if !sound
             || !whole
             || body.flushed.len() != shards
