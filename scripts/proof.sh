@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 35 minutes on two cores, after
+# The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
 # scripts/test.sh, whose builds it goes on with.
 #
 #   scripts/proof.sh            of the planted faults a seventh, another one each day of a week, and of mutants a few, of what changed,

@@ -112,7 +112,7 @@ impl From<BlockFault> for crate::Error {
 
 pub(crate) type BlockResult<T> = std::result::Result<T, BlockFault>;
 
-/// A map of blocks. Claims may read it; only background threads write.
+/// A map of blocks. Claims read it; background threads write it, and so does a claim that heals a block it needs.
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync {
     /// Calls `read` with the bytes of a block; returns whether the block exists.
     fn get(&self, id: BlockId, read: &mut dyn FnMut(&[u8])) -> BlockResult<bool>;

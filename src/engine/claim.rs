@@ -36,13 +36,10 @@ impl Engine {
         self.health.check()?;
         let hash = self.hash(key);
         let level = spec.durability.append_level();
-        let (answer, rests_on, shard) = self.decide(
-            self.cell(hash),
-            (key, hash),
-            level,
-            WaitBudget::of(spec.wait),
-            |known, at| Self::decide_claim(known, at, spec),
-        )?;
+        let (answer, rests_on, shard) =
+            self.decide(key, hash, level, WaitBudget::of(spec.wait), |known, at| {
+                Self::decide_claim(known, at, spec)
+            })?;
         ns.count(hash.shard(self.shard_bits), answer == Answer::FirstSeen, 1);
         drop(shard);
         self.await_durable(spec.durability, rests_on)?;

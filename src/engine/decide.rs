@@ -3,9 +3,9 @@
 //! The decision is a pure function of what is known and of the time. Anything that may release the lock in between (a
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
+use crate::engine::Engine;
 use crate::engine::backpressure::WaitBudget;
 use crate::engine::durability::RestsOn;
-use crate::engine::{Engine, ShardCell};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
@@ -35,14 +35,15 @@ impl Engine {
     /// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
     /// leaves nothing behind.
     #[inline]
-    pub(super) fn decide<'a, T>(
+    pub(super) fn decide<T>(
         &self,
-        cell: &'a ShardCell,
-        (key, hash): (Key<'_>, IdHash),
+        key: Key<'_>,
+        hash: IdHash,
         level: AppendLevel,
         mut wait_budget: WaitBudget,
         decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
-    ) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
+    ) -> Result<(T, Option<RestsOn>, MutexGuard<'_, Shard>)> {
+        let cell = self.cell(hash);
         let mut shard = cell.shard.lock();
         loop {
             if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {

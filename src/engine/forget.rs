@@ -25,7 +25,7 @@ impl Engine {
         let level = spec.durability.append_level();
         let budget = WaitBudget::of(spec.wait);
         let (was_live, rests_on, shard) =
-            self.decide(self.cell(hash), (key, hash), level, budget, Self::decide_forget)?;
+            self.decide(key, hash, level, budget, Self::decide_forget)?;
         drop(shard);
         self.await_durable(spec.durability, rests_on)?;
         Ok(was_live)

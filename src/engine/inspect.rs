@@ -96,7 +96,7 @@ impl Inspector {
             _ => Error::io("open", dir, e),
         })?;
         let settings = Settings { disk, ..settings };
-        if identify(dir, &settings)? == Folder::New {
+        if identify(dir, &*settings.disk)? == Folder::New {
             return Err(nothing_there(dir));
         }
         let path = dir.join(LOCK);

@@ -37,7 +37,7 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     // another place.
     let above = Arc::clone(&settings.disk);
     let mut settings = Settings { disk: hold(dir, &settings)?, ..settings };
-    let folder = identify(dir, &settings)?;
+    let folder = identify(dir, &*settings.disk)?;
     if folder == Folder::New && !settings.create {
         return Err(nothing_there(dir));
     }
@@ -46,11 +46,11 @@ pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
             settings.disk.create_dir_all(&dir).map_err(|e| Error::io("create", &dir, e))?;
         }
     }
-    let lock = lock(dir, &settings)?;
+    let lock = lock(dir, &*settings.disk)?;
     settings.fit_segments(settings.disk.free_bytes(dir));
     // Somebody may have created or removed a store before we got the lock.
     let mut lock = Some(lock);
-    if identify(dir, &settings)? == Folder::New {
+    if identify(dir, &*settings.disk)? == Folder::New {
         sync_above(dir, &*above)?;
         return Opening::create(dir, settings)?.finish(&mut lock);
     }

@@ -56,7 +56,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
                    back a copy of the store, or remove the folder to begin anew";
         return not(why);
     }
-    let _lock = lock(dir, settings)?;
+    let _lock = lock(dir, disk)?;
     let found = read_manifest(disk, &dir.join(MANIFEST))?;
     let source = source_dir(disk, dir, found.is_some())?;
     let seeds = wal::seeds(disk, &source)?;

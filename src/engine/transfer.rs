@@ -173,8 +173,8 @@ impl Engine {
     ) -> Result<(bool, Option<Lsn>)> {
         let hash = self.hash(key);
         let (is_new, rests_on, _) = self.decide(
-            self.cell(hash),
-            (key, hash),
+            key,
+            hash,
             durability.append_level(),
             WaitBudget::default(),
             |known, at| Self::decide_import(known, at.now, entry),

@@ -2,7 +2,6 @@
 
 use crate::blocks::{self, Whose};
 use crate::disk::{Disk, LockGuard};
-use crate::engine::Settings;
 use crate::engine::catalog::filters;
 use crate::engine::catalog::manifest::FILE as MANIFEST;
 use crate::error::{Error, Result};
@@ -34,17 +33,17 @@ pub(in crate::engine) fn nothing_there(dir: &Path) -> Error {
     Error::NotAStore { path: dir.to_owned(), why }
 }
 
-pub(in crate::engine) fn lock(dir: &Path, settings: &Settings) -> Result<Box<dyn LockGuard>> {
+pub(in crate::engine) fn lock(dir: &Path, disk: &dyn Disk) -> Result<Box<dyn LockGuard>> {
     let path = dir.join(LOCK);
-    settings.disk.lock(&path).map_err(|e| match e.kind() {
+    disk.lock(&path).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => Error::Locked { path: dir.to_owned() },
         _ => Error::io("lock", &path, e),
     })
 }
 
-pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Folder> {
+pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder> {
     let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
-    let names = settings.disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
+    let names = disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
     if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
         return Ok(Folder::Store);
     }
@@ -59,12 +58,11 @@ pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Fol
     if let Some(other) = names.iter().find(|name| !is_ours(name)) {
         return not(format!("it contains something else ({})", other.display()));
     }
-    let inner = |name| files_in(&*settings.disk, &dir.join(name));
+    let inner = |name| files_in(disk, &dir.join(name));
     let log = inner(LOG_DIR)?;
     if log.iter().any(|name| is_segment(name)) {
         // The manifest is written before the log, so it exists by now if another process is creating this store.
-        if settings
-            .disk
+        if disk
             .list(dir)
             .is_ok_and(|names| names.iter().any(|n| n.as_path() == Path::new(MANIFEST)))
         {
@@ -86,7 +84,7 @@ pub(in crate::engine) fn identify(dir: &Path, settings: &Settings) -> Result<Fol
         return not(format!("it holds other things ({})", other.display()));
     }
     let sled = dir.join(SLED_DIR);
-    match blocks::whose(&*settings.disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
+    match blocks::whose(disk, &sled).map_err(|e| Error::io("list", &sled, e))? {
         Whose::Nobody | Whose::Ours => Ok(Folder::New),
         Whose::Foreign(_) => {
             not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
