@@ -59,25 +59,33 @@ fn open_during_a_repair(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict
     job.repair = true;
     let mut child = Running::start(&job);
     let mut refused = 0;
+    // Whether an open of ours may have held the lock when the child came back to open what it had repaired.
+    let mut in_the_way = false;
     while !matches!(child.note.as_str(), "repaired" | "opening" | "open") {
         child.listen(oracle, 500, |child, _| child.note == "repairing")?;
         // Not before the repair has taken the lock: an open that comes first would keep it out.
         if child.note == "repairing" && store.join("log.repaired").exists() {
             match open(store)? {
-                Err(Refusal::Locked(_) | Refusal::Damaged(_)) => refused += 1,
+                Err(Refusal::Locked(_)) => refused += 1,
+                Err(Refusal::Damaged(_)) => {
+                    refused += 1;
+                    in_the_way = true;
+                }
                 Err(other) => return Err(format!("open during a repair: {other}")),
                 // The repair may have ended in between, and its process not have opened it yet.
-                Ok(subject) => drop(subject),
+                Ok(subject) => {
+                    drop(subject);
+                    in_the_way = true;
+                }
             }
         }
         if child.note.starts_with("refused") {
-            return Err(format!("repair: {}", child.note));
+            break;
         }
     }
     let note = child.kill(oracle, End::Kill)?;
-    // An open of ours may have come between its repair and its open.
-    if note.starts_with("refused") && !note.contains("locked") {
-        return Err(note);
+    if note.starts_with("refused") && !(in_the_way && note.contains("locked")) {
+        return Err(format!("repair: {note}"));
     }
     all_there(store, oracle)?;
     Ok(refused)
