@@ -124,14 +124,28 @@ impl Running {
     }
 
     /// Kills it and hears what it had said before. It must not have ended by itself.
-    pub(crate) fn kill(mut self, oracle: &mut Oracle, end: End) -> Verdict<String> {
+    pub(crate) fn kill(self, oracle: &mut Oracle, end: End) -> Verdict<String> {
+        self.stop(oracle, end, |_| false)
+    }
+
+    /// Like `kill`, for a child that may have been refused at the same moment: such a child ends by itself.
+    pub(crate) fn kill_unless_refused(self, oracle: &mut Oracle) -> Verdict<String> {
+        self.stop(oracle, End::Kill, |note| note.starts_with("refused"))
+    }
+
+    fn stop(
+        mut self,
+        oracle: &mut Oracle,
+        end: End,
+        may_end_itself: impl Fn(&str) -> bool,
+    ) -> Verdict<String> {
         self.child.kill().map_err(|e| format!("SIGKILL: {e}"))?;
         while self.listen(oracle, 1_000_000, |_, _| false)? != Heard::End {}
         let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
         oracle.ended(end, now_us());
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         // A power cut may end it before: its pages cannot be read any more.
-        if signal == Some(9) || end == End::PowerCut {
+        if signal == Some(9) || end == End::PowerCut || may_end_itself(&self.note) {
             return Ok(std::mem::take(&mut self.note));
         }
         Err(format!("the child ended by itself: {status}, after {:?}", self.note))

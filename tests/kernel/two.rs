@@ -83,7 +83,7 @@ fn open_during_a_repair(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict
             break;
         }
     }
-    let note = child.kill(oracle, End::Kill)?;
+    let note = child.kill_unless_refused(oracle)?;
     if note.starts_with("refused") && !(in_the_way && note.contains("locked")) {
         return Err(format!("repair: {note}"));
     }
