@@ -1,66 +1,44 @@
 //! The engine: owns the locks and the threads, and is the only way to the data.
 //!
-//! A claim (`claim.rs`) takes its shard's lock, looks up, appends to the log, enters the memtable, unlocks, and then
-//! waits for as much durability as was asked (`durability.rs`). Background work enters here too, so there is no second
-//! way to the data: flushing (`flush.rs`), merging (`merger.rs`), expiry (`sweeper.rs`), log compaction
-//! (`compactor.rs`), healing (`heal.rs`).
+//! A claim (`write/claim.rs`) takes its shard's lock, looks up, appends to the log, enters the memtable, unlocks, and
+//! then waits for as much durability as was asked (`write/durability.rs`). Background work enters here too, so there is
+//! no second way to the data.
 //!
 //! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
 //! code runs under any of them (I9).
 
-mod backpressure;
-mod batch;
 mod catalog;
-mod claim;
-mod compactor;
-mod decide;
-mod durability;
-mod failure;
-mod flush;
-mod folder;
-mod forget;
-mod heal;
-mod held;
-mod inspect;
-mod lock_set;
-mod lookup;
-mod merger;
-mod namespaces;
-mod open;
-mod record_rewriter;
-mod repair;
-mod reserve;
-mod run_builder;
-mod settings;
-mod stats;
-mod sweeper;
+mod core;
+mod recovery;
 mod threads;
-mod transfer;
-mod verify;
+mod upkeep;
+mod write;
 
-pub use durability::Durability;
-pub use held::Held;
-pub use inspect::{NamespaceSummary, StoreSummary};
-pub use repair::{LostBytes, MissingSegment, RepairReport};
-pub use stats::{NamespaceStats, Stats};
-pub use transfer::{ExportEntry, ImportEntry};
-pub use verify::VerifyReport;
+pub use self::core::stats::{NamespaceStats, Stats};
+pub use recovery::inspect::{NamespaceSummary, StoreSummary};
+pub use recovery::repair::{LostBytes, MissingSegment, RepairReport};
+pub use recovery::verify::VerifyReport;
+pub use write::durability::Durability;
+pub use write::held::Held;
+pub use write::import::{ExportEntry, ImportEntry};
 
+pub(crate) use self::core::settings::Settings;
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{
     MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,
 };
-pub(crate) use claim::{Answer, ClaimSpec};
-pub(crate) use inspect::Inspector;
-pub(crate) use lookup::SeenVersion;
-pub(crate) use namespaces::NsInfo;
-pub(crate) use open::open;
-pub(crate) use repair::repair;
-pub(crate) use reserve::{Hold, HoldAnswer};
-pub(crate) use settings::Settings;
+pub(crate) use catalog::namespaces::NsInfo;
+pub(crate) use recovery::inspect::Inspector;
+pub(crate) use recovery::open::open;
+pub(crate) use recovery::repair::repair;
 pub(crate) use threads::Threads;
+pub(crate) use write::claim::{Answer, ClaimSpec};
+pub(crate) use write::lookup::SeenVersion;
+pub(crate) use write::reserve::{Hold, HoldAnswer};
 
+use self::core::failure::LastFailure;
+use self::core::stats::Counters;
 use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};
 use crate::error::{Error, Result};
@@ -72,9 +50,7 @@ use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
 use crate::time::TimeKeeper;
 use crate::wal::{IdsInLog, Log};
 use catalog::manifest::Manifest;
-use failure::LastFailure;
-use namespaces::Registry;
-use stats::Counters;
+use catalog::namespaces::Registry;
 use std::path::PathBuf;
 
 /// A shard, its lock, and the condition variable for those waiting for something in it to change.
@@ -120,7 +96,7 @@ pub(crate) struct Engine {
     reopened: AtomicU64,
     /// Kept between flushes; empty during one.
     flush_scratch: Mutex<MergeScratch>,
-    looked: folder::Looked,
+    looked: upkeep::folder::Looked,
     /// Keeps segments from being removed while the log is read to heal or verify.
     segment_gc_lock: RwLock<()>,
     /// Lets one thread at a time merge, sweep or verify runs.

@@ -9,6 +9,7 @@ mod group_commit;
 mod ids;
 mod read_only;
 mod record;
+mod record_rewriter;
 mod recover;
 mod retention;
 mod segment;
@@ -18,6 +19,7 @@ mod writer;
 pub(crate) use ids::IdsInLog;
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record::{Item, NamespaceRecord};
+pub(crate) use record_rewriter::RecordRewriter;
 pub(crate) use recover::{
     Recovered, ReplayPlan, Salvaged, SalvagedMissing, find_seed, is_segment, remove_segments,
     salvage, seeds,

@@ -6,7 +6,7 @@
 
 use crate::codec::envelope;
 use crate::disk::Disk;
-use crate::engine::namespaces::NsMeta;
+use crate::engine::catalog::namespaces::NsMeta;
 use crate::error::{Error, Result};
 use crate::id::Seed;
 use crate::limits;

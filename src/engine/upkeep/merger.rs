@@ -7,7 +7,7 @@
 //! and by four only if a shard has many.
 
 use crate::engine::Engine;
-use crate::engine::run_builder::RunPlan;
+use crate::engine::catalog::run_builder::RunPlan;
 use crate::error::Result;
 use crate::expiry::{GenId, Liveness};
 use crate::run::{MergeCursor, RunReader, RunSize, Source};
@@ -98,7 +98,7 @@ impl Engine {
         })
     }
 
-    pub(super) fn source<'a>(&'a self, run: &'a RunHandle) -> Source<'a> {
+    pub(in crate::engine) fn source<'a>(&'a self, run: &'a RunHandle) -> Source<'a> {
         let reader = RunReader::new(&*self.blocks, &run.meta, self.seed, self.hasher);
         Source::run(reader.with_locators(&self.locators, run.locators.as_deref()))
     }

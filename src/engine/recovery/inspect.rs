@@ -6,9 +6,9 @@
 use crate::disk::LockGuard;
 use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
 use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
-use crate::engine::namespaces::DEFAULT_NAME;
-use crate::engine::open::keeper;
-use crate::engine::stats::segments;
+use crate::engine::catalog::namespaces::DEFAULT_NAME;
+use crate::engine::core::stats::segments;
+use crate::engine::recovery::open::keeper;
 use crate::engine::{ExportEntry, SeenVersion, Settings, VerifyReport};
 use crate::error::{Error, Result};
 use crate::expiry::Version;

@@ -1,10 +1,10 @@
 //! Forgetting: ends a claim with a tombstone.
 
 use crate::engine::Engine;
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::claim::ClaimSpec;
-use crate::engine::decide::Decision;
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::claim::ClaimSpec;
+use crate::engine::write::decide::Decision;
 use crate::error::Result;
 use crate::id::Key;
 use crate::shard::Known;
@@ -20,7 +20,7 @@ impl Engine {
     }
 
     /// Does the same as [`Engine::forget`] for an id in its stored form.
-    pub(super) fn forget_key(&self, key: Key<'_>, spec: ClaimSpec) -> Result<bool> {
+    pub(in crate::engine) fn forget_key(&self, key: Key<'_>, spec: ClaimSpec) -> Result<bool> {
         let hash = self.hash(key);
         let level = spec.durability.append_level();
         let budget = WaitBudget::of(spec.wait);

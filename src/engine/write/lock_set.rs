@@ -1,7 +1,7 @@
 //! The lock set: the shards of many ids, locked in order of their numbers, each with enough memtable space.
 
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::{Engine, ShardCell};
 use crate::error::{Error, Result};
 use crate::id::{Digest, IdHash, Key};
@@ -12,31 +12,35 @@ use crate::sync::{Arc, MutexGuard};
 
 /// One id of a batch, with its hash and shard.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Member<'a> {
-    pub(super) key: Key<'a>,
-    pub(super) hash: IdHash,
-    pub(super) shard: usize,
+pub(in crate::engine) struct Member<'a> {
+    pub(in crate::engine) key: Key<'a>,
+    pub(in crate::engine) hash: IdHash,
+    pub(in crate::engine) shard: usize,
 }
 
 /// The locks of the shards of some ids, taken in order of shard number so that two sets cannot deadlock.
-pub(super) struct LockSet<'a> {
+pub(in crate::engine) struct LockSet<'a> {
     guards: Vec<Option<MutexGuard<'a, Shard>>>,
 }
 
 impl LockSet<'_> {
-    pub(super) fn shard(&mut self, number: usize) -> &mut Shard {
+    pub(in crate::engine) fn shard(&mut self, number: usize) -> &mut Shard {
         self.guards[number].as_mut().expect("the set holds the locks of its shards")
     }
 
     /// Returns how often the memtable of each shard was frozen; zero for shards not in the set.
-    pub(super) fn freezes(&self) -> Vec<u64> {
+    pub(in crate::engine) fn freezes(&self) -> Vec<u64> {
         self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
     }
 
     /// Prefetches what `prefetch` covers for all members of a group at once: one wait for memory serves the whole
     /// group, which is why a batch is looked up group by group.
     #[inline]
-    pub(super) fn prefetch(&self, group: &[Member<'_>], prefetch: impl Fn(&Shard, IdHash)) {
+    pub(in crate::engine) fn prefetch(
+        &self,
+        group: &[Member<'_>],
+        prefetch: impl Fn(&Shard, IdHash),
+    ) {
         for member in group {
             if let Some(shard) = &self.guards[member.shard] {
                 prefetch(shard, member.hash);
@@ -49,7 +53,7 @@ impl LockSet<'_> {
     /// one before it has loaded. A few successive waits for memory thus serve the whole group. Returns, for each
     /// member, the first run that may have it.
     #[inline]
-    pub(super) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
+    pub(in crate::engine) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
         self.prefetch(group, Shard::prefetch);
         self.prefetch(group, Shard::prefetch_entry);
         let mut runs = [0; GROUP];
@@ -77,10 +81,10 @@ impl LockSet<'_> {
 
 /// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the last
 /// is still in the nearest cache.
-pub(super) const GROUP: usize = 16;
+pub(in crate::engine) const GROUP: usize = 16;
 
 /// What keeps ids from being decided. It is removed with no lock held, and then all ids are looked up again.
-pub(super) enum Obstacle<'a> {
+pub(in crate::engine) enum Obstacle<'a> {
     /// A block that was needed is damaged: the run, the fault, and the hash of the id that needed it.
     Damaged(Arc<RunMeta>, String, IdHash),
     /// Another caller holds this id.
@@ -89,12 +93,12 @@ pub(super) enum Obstacle<'a> {
 
 impl Engine {
     /// Returns the digests of the long ids of a batch, in order.
-    pub(super) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
+    pub(in crate::engine) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
         ids.iter().filter_map(|id| self.settings.long_ids.digest(id.as_ref())).collect()
     }
 
     /// Checks and hashes the ids of a batch; `digests` are those of its long ids.
-    pub(super) fn members<'a, I: AsRef<[u8]>>(
+    pub(in crate::engine) fn members<'a, I: AsRef<[u8]>>(
         &self,
         ns: &NsInfo,
         ids: &'a [I],
@@ -123,7 +127,7 @@ impl Engine {
     }
 
     /// Locks all shards of the members, each with memtable space for its members.
-    pub(super) fn lock_all(
+    pub(in crate::engine) fn lock_all(
         &self,
         members: &[Member<'_>],
         wait_budget: &mut WaitBudget,
@@ -177,7 +181,7 @@ impl Engine {
     }
 
     /// Heals, or waits for a reservation to end. The caller has released its locks.
-    pub(super) fn remove_obstacle(
+    pub(in crate::engine) fn remove_obstacle(
         &self,
         obstacle: Obstacle<'_>,
         wait_budget: &mut WaitBudget,

@@ -4,8 +4,8 @@
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
 use crate::engine::Engine;
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::durability::RestsOn;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::durability::RestsOn;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
@@ -16,7 +16,7 @@ use crate::wal::{AppendLevel, Lsn};
 
 /// What to do about an id.
 #[derive(Debug)]
-pub(super) enum Decision<T> {
+pub(in crate::engine) enum Decision<T> {
     /// Return this and write nothing. It depends on the given record; `None` if that is on disk or there is none.
     Answer(T, Option<Lsn>),
     /// Append this version and enter it. With a ttl it is a claim, written in short form if possible.
@@ -35,7 +35,7 @@ impl Engine {
     /// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
     /// leaves nothing behind.
     #[inline]
-    pub(super) fn decide<T>(
+    pub(in crate::engine) fn decide<T>(
         &self,
         key: Key<'_>,
         hash: IdHash,
@@ -77,7 +77,7 @@ impl Engine {
     }
 
     /// Returns the version of an id that counts, live or not. Reads only.
-    pub(super) fn known(&self, key: Key<'_>) -> Result<Option<Known>> {
+    pub(in crate::engine) fn known(&self, key: Key<'_>) -> Result<Option<Known>> {
         let hash = self.hash(key);
         let mut wait_budget = WaitBudget::default();
         let mut shard = self.cell(hash).shard.lock();

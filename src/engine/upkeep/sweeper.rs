@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Queues runs that no shard uses any more for removal.
-    pub(super) fn mark_obsolete(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
+    pub(in crate::engine) fn mark_obsolete(&self, runs: impl Iterator<Item = Arc<RunMeta>>) {
         self.obsolete.lock().extend(runs);
     }
 

@@ -5,7 +5,7 @@
 
 use crate::blocks::{BlockFault, BlockId};
 use crate::engine::Engine;
-use crate::engine::backpressure::WaitBudget;
+use crate::engine::write::backpressure::WaitBudget;
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
@@ -20,7 +20,7 @@ const RETRY_MS: u64 = 1000;
 
 /// The outcome of healing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Healed {
+pub(in crate::engine) enum Healed {
     /// The blocks of the run are in the block store again.
     ForGood,
     /// The block store took nothing: the requested block is in memory, as long as it fits there.
@@ -33,7 +33,7 @@ impl Engine {
     /// Heals as [`heal`](Self::heal) does, for a call that looks up again afterwards and may find the next block
     /// damaged. If the block store takes nothing and the cache is small, a block built for one lookup is gone by the
     /// next, so the wait budget bounds the retries (I12).
-    pub(super) fn heal_in_time(
+    pub(in crate::engine) fn heal_in_time(
         &self,
         run: &RunMeta,
         fault: &str,
@@ -53,7 +53,12 @@ impl Engine {
     /// Makes every block of a run readable. The caller holds no lock and looks up again afterwards. If the block store
     /// takes nothing, as on a full disk, the one block that `asked` leads to is built in memory, so that reads
     /// continue.
-    pub(super) fn heal(&self, run: &RunMeta, fault: &str, asked: Option<IdHash>) -> Result<Healed> {
+    pub(in crate::engine) fn heal(
+        &self,
+        run: &RunMeta,
+        fault: &str,
+        asked: Option<IdHash>,
+    ) -> Result<Healed> {
         let _healing = self.healing.lock();
         self.health.check()?;
         let now = self.settings.clock.elapsed_ms();

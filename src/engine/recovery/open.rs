@@ -9,10 +9,10 @@ use crate::engine::catalog::layout::{
     Folder, LOCATORS_DIR, LOG_DIR, SLED_DIR, identify, lock, nothing_there,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
-use crate::engine::failure::LastFailure;
-use crate::engine::namespaces::Registry;
-use crate::engine::run_builder::RunBuilder;
-use crate::engine::stats::Counters;
+use crate::engine::catalog::namespaces::Registry;
+use crate::engine::catalog::run_builder::RunBuilder;
+use crate::engine::core::failure::LastFailure;
+use crate::engine::core::stats::Counters;
 use crate::engine::{Engine, Settings, ShardCell, Signals};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, FilterOwner};
@@ -408,7 +408,7 @@ impl Opening {
             healing: Mutex::default(),
             reopened: 0.into(),
             flush_scratch: Mutex::default(),
-            looked: super::folder::Looked::default(),
+            looked: crate::engine::upkeep::folder::Looked::default(),
             compaction_lock: Mutex::default(),
             segment_gc_lock: RwLock::default(),
             signals,
@@ -427,7 +427,7 @@ fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shar
     (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
 }
 
-pub(super) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
+pub(in crate::engine) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
     TimeKeeper::new(
         Arc::clone(&settings.clock),
         resume,

@@ -6,15 +6,15 @@
 
 use crate::engine::Engine;
 use crate::engine::catalog::manifest::ManifestBody;
-use crate::engine::namespaces::NsMeta;
-use crate::engine::run_builder::RunBuilder;
+use crate::engine::catalog::namespaces::NsMeta;
+use crate::engine::catalog::run_builder::RunBuilder;
 use crate::error::Result;
 use crate::run::{KeptBlocks, RunSize};
 use crate::shard::{BuiltRun, FrozenMemtable};
 use crate::sync::Arc;
 
 impl Engine {
-    pub(super) fn builder(&self) -> RunBuilder<'_> {
+    pub(in crate::engine) fn builder(&self) -> RunBuilder<'_> {
         RunBuilder {
             blocks: &*self.blocks,
             seed: self.seed,
@@ -90,7 +90,7 @@ impl Engine {
     }
 
     /// Adds blocks to a shard's cache in small portions, so that no claim waits long.
-    pub(super) fn keep_blocks(&self, shard: usize, kept: KeptBlocks) {
+    pub(in crate::engine) fn keep_blocks(&self, shard: usize, kept: KeptBlocks) {
         let mut kept = kept.into_iter().peekable();
         while kept.peek().is_some() {
             self.shards[shard].shard.lock().keep_blocks(kept.by_ref().take(32));
@@ -98,7 +98,7 @@ impl Engine {
     }
 
     /// Assigns a run its number and marks it in flight.
-    pub(super) fn begin_run(&self, size: RunSize) -> u64 {
+    pub(in crate::engine) fn begin_run(&self, size: RunSize) -> u64 {
         let mut manifest = self.manifest.lock();
         let id = manifest.body.next_run;
         manifest.body.next_run += 1;
@@ -107,7 +107,7 @@ impl Engine {
     }
 
     /// Ends runs in flight: they are in the manifest now or, if not `done`, obsolete.
-    pub(super) fn end_runs(&self, begun: &[u64], done: bool) {
+    pub(in crate::engine) fn end_runs(&self, begun: &[u64], done: bool) {
         let mut manifest = self.manifest.lock();
         let (over, rest): (Vec<_>, Vec<_>) =
             manifest.in_flight.drain(..).partition(|(id, _)| begun.contains(id));
@@ -120,7 +120,7 @@ impl Engine {
     /// Writes a new manifest. Syncs the log first: what is flushed, copied or named is on disk before a manifest builds
     /// on it (I6). Syncs the block store too, which carries the epoch of that manifest, so that an older copy of it is
     /// recognised (I10).
-    pub(super) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
+    pub(in crate::engine) fn commit(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
         // Their records are synced below, too: a repair without this manifest finds them only in the log.
         let namespaces = self.namespaces.metas();

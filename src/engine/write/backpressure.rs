@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// How long one call may wait in total, over all its waits (I12): other callers may take the space or the id before it
 /// gets its turn.
 #[derive(Debug, Default)]
-pub(super) struct WaitBudget {
+pub(in crate::engine) struct WaitBudget {
     /// The limit set by the call; `None` uses the store's `wait_max`.
     wait: Option<Duration>,
     /// Set by the first wait. Most calls never wait and never read the clock.
@@ -20,7 +20,7 @@ pub(super) struct WaitBudget {
 }
 
 impl WaitBudget {
-    pub(super) fn of(wait: Option<Duration>) -> Self {
+    pub(in crate::engine) fn of(wait: Option<Duration>) -> Self {
         Self { wait, until: None }
     }
 
@@ -31,7 +31,7 @@ impl WaitBudget {
 
     /// Returns whether the budget is used up. The first call starts the budget and returns `false`: a call that may not
     /// wait still uses what it has just healed.
-    pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
+    pub(in crate::engine) fn is_over(&mut self, wait_max: Duration) -> bool {
         let has_begun = self.until.is_some();
         let until = self.until(wait_max);
         has_begun && until < deadline(Duration::ZERO)
@@ -42,7 +42,7 @@ impl Engine {
     /// Ensures memtable space for `ids` more ids of `bytes` bytes in total. Returns `false` if the lock was released
     /// meanwhile, so earlier lookups are stale.
     #[inline]
-    pub(super) fn room_for(
+    pub(in crate::engine) fn room_for(
         &self,
         cell: &ShardCell,
         shard: &mut MutexGuard<'_, Shard>,
@@ -101,7 +101,7 @@ impl Engine {
     }
 
     /// Waits until the current holder gives up the id. The caller looks up again.
-    pub(super) fn wait_for_release(
+    pub(in crate::engine) fn wait_for_release(
         &self,
         cell: &ShardCell,
         shard: &mut MutexGuard<'_, Shard>,
@@ -117,7 +117,7 @@ impl Engine {
     }
 
     /// Wakes every waiter to check again: the store was closed or stopped, or flushing failed.
-    pub(super) fn wake_waiters(&self) {
+    pub(in crate::engine) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
     }
 }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
 use crate::limits::ID_BYTES_MAX;
-use crate::wal::{AppendLevel, Log};
+use crate::wal::writer::{AppendLevel, Log};
 use std::collections::BTreeMap;
 
 /// Bytes of ids and their metadata written as one record: enough to make its frame cheap, and little next to the
@@ -13,7 +13,7 @@ const RECORD_BYTES: usize = 4 << 10;
 
 /// Collects copies by generation, because a record belongs to one.
 #[derive(Debug)]
-pub(super) struct RecordRewriter<'a> {
+pub(crate) struct RecordRewriter<'a> {
     log: &'a Log,
     groups: BTreeMap<GenId, Group>,
     copied: u64,
@@ -36,11 +36,11 @@ impl Group {
 }
 
 impl<'a> RecordRewriter<'a> {
-    pub(super) fn new(log: &'a Log) -> Self {
+    pub(crate) fn new(log: &'a Log) -> Self {
         Self { log, groups: BTreeMap::new(), copied: 0 }
     }
 
-    pub(super) fn push(&mut self, key: Key<'_>, version: Version) -> Result<()> {
+    pub(crate) fn push(&mut self, key: Key<'_>, version: Version) -> Result<()> {
         let generation = version.generation();
         let group = self.groups.entry(generation).or_default();
         group.bytes.extend_from_slice(key.id);
@@ -56,7 +56,7 @@ impl<'a> RecordRewriter<'a> {
     }
 
     /// Writes what is left; returns how many were copied in total.
-    pub(super) fn finish(self) -> Result<u64> {
+    pub(crate) fn finish(self) -> Result<u64> {
         for (generation, rest) in self.groups.iter().filter(|(_, rest)| !rest.entries.is_empty()) {
             self.log.append_versions(AppendLevel::Process, *generation, rest.iter())?;
         }

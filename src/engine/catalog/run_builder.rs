@@ -17,33 +17,33 @@ use std::path::Path;
 
 /// What building a run needs. Exists before the engine does, because opening may have to rebuild.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RunBuilder<'a> {
-    pub(super) blocks: &'a dyn BlockStore,
-    pub(super) seed: Seed,
-    pub(super) hasher: IdHasher,
-    pub(super) disk: &'a dyn Disk,
-    pub(super) dir: &'a Path,
-    pub(super) locators: &'a LocatorFiles,
+pub(in crate::engine) struct RunBuilder<'a> {
+    pub(in crate::engine) blocks: &'a dyn BlockStore,
+    pub(in crate::engine) seed: Seed,
+    pub(in crate::engine) hasher: IdHasher,
+    pub(in crate::engine) disk: &'a dyn Disk,
+    pub(in crate::engine) dir: &'a Path,
+    pub(in crate::engine) locators: &'a LocatorFiles,
     /// Runs with fewer ids get no locator file.
-    pub(super) locator_ids_min: u64,
+    pub(in crate::engine) locator_ids_min: u64,
     /// Bytes of each run's blocks to keep for the cache.
-    pub(super) keep_bytes: usize,
+    pub(in crate::engine) keep_bytes: usize,
 }
 
 /// The parameters of a run to be built.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct RunPlan {
-    pub(super) id: u64,
-    pub(super) shard: usize,
-    pub(super) generation: GenId,
-    pub(super) size: RunSize,
-    pub(super) from_segment: u32,
+pub(in crate::engine) struct RunPlan {
+    pub(in crate::engine) id: u64,
+    pub(in crate::engine) shard: usize,
+    pub(in crate::engine) generation: GenId,
+    pub(in crate::engine) size: RunSize,
+    pub(in crate::engine) from_segment: u32,
 }
 
 impl RunBuilder<'_> {
     /// Writes the blocks of a run and its filter in the same pass, so they cannot differ (I2). Leaves out what is spent
     /// by `now`.
-    pub(super) fn build(
+    pub(in crate::engine) fn build(
         &self,
         plan: RunPlan,
         entries: MergeCursor<'_>,
@@ -93,7 +93,7 @@ impl RunBuilder<'_> {
     }
 
     /// Flushes a memtable into one run per generation. `begin` assigns a run its number.
-    pub(super) fn flush_memtable(
+    pub(in crate::engine) fn flush_memtable(
         &self,
         shard: usize,
         set: &Memtable,

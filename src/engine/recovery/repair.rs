@@ -12,14 +12,14 @@ use crate::engine::catalog::layout::{
     LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
-use crate::engine::namespaces::NsMeta;
-use crate::engine::record_rewriter::RecordRewriter;
+use crate::engine::catalog::namespaces::NsMeta;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{NsId, Seed};
 use crate::limits;
 use crate::sync::{Arc, Signal};
 use crate::time::Ttl;
+use crate::wal::RecordRewriter;
 use crate::wal::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;

@@ -7,20 +7,20 @@ use std::fmt;
 
 /// Counters of an open store.
 #[derive(Debug, Default)]
-pub(super) struct Counters {
-    pub(super) runs_flushed: Counter,
-    pub(super) runs_expired: Counter,
-    pub(super) ids_expired: Counter,
-    pub(super) merges: Counter,
-    pub(super) heals: Counter,
-    pub(super) blocks_healed: Counter,
-    pub(super) segments_removed: Counter,
-    pub(super) ids_rewritten: Counter,
-    pub(super) waits_for_flush: Counter,
-    pub(super) background_failures: Counter,
-    pub(super) replayed_records: Counter,
-    pub(super) cut_bytes: Counter,
-    pub(super) rebuilds: Counter,
+pub(in crate::engine) struct Counters {
+    pub(in crate::engine) runs_flushed: Counter,
+    pub(in crate::engine) runs_expired: Counter,
+    pub(in crate::engine) ids_expired: Counter,
+    pub(in crate::engine) merges: Counter,
+    pub(in crate::engine) heals: Counter,
+    pub(in crate::engine) blocks_healed: Counter,
+    pub(in crate::engine) segments_removed: Counter,
+    pub(in crate::engine) ids_rewritten: Counter,
+    pub(in crate::engine) waits_for_flush: Counter,
+    pub(in crate::engine) background_failures: Counter,
+    pub(in crate::engine) replayed_records: Counter,
+    pub(in crate::engine) cut_bytes: Counter,
+    pub(in crate::engine) rebuilds: Counter,
 }
 
 /// Claim counts of one namespace since the store was opened.
@@ -211,6 +211,6 @@ impl fmt::Display for Stats {
 }
 
 /// Formats a number of segments for people.
-pub(super) fn segments(count: u64) -> String {
+pub(in crate::engine) fn segments(count: u64) -> String {
     format!("{count} segment{}", if count == 1 { "" } else { "s" })
 }

@@ -11,7 +11,7 @@ const PAUSE_MS: u64 = 1000;
 
 /// When the folder was last checked.
 #[derive(Debug, Default)]
-pub(super) struct Looked {
+pub(in crate::engine) struct Looked {
     /// In the clock's elapsed time.
     at_ms: AtomicU64,
     /// Where the log ended when the disk was last touched.
@@ -21,7 +21,7 @@ pub(super) struct Looked {
 impl Engine {
     /// Checks once a second, for the background work, and touches the disk if the log has grown since. An idle store
     /// writes nothing.
-    pub(super) fn check_folder(&self) -> Result<()> {
+    pub(in crate::engine) fn check_folder(&self) -> Result<()> {
         let now = self.settings.clock.elapsed_ms();
         let before = self.looked.at_ms.load(Ordering::Relaxed);
         if before != 0 && now.saturating_sub(before) < PAUSE_MS {
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     /// Stops the store if its folder or its lock file was removed or replaced.
-    pub(super) fn check_folder_now(&self) -> Result<()> {
+    pub(in crate::engine) fn check_folder_now(&self) -> Result<()> {
         match self.lock.lock().as_ref().map(|lock| lock.check()) {
             Some(Err(e)) => {
                 let dir = self.dir.display();

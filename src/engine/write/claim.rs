@@ -1,8 +1,8 @@
 //! The claim: one id, one winner (I1).
 
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::decide::Decision;
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::decide::Decision;
 use crate::engine::{Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::Version;
@@ -65,7 +65,11 @@ impl Engine {
     }
 
     /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
-    pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
+    pub(in crate::engine) fn extended(
+        known: &Known,
+        at: Moment,
+        spec: ClaimSpec,
+    ) -> Option<Version> {
         let renewed = Version::claim_at(at, spec.ttl);
         let version = Version { first_seen: known.version.first_seen, ..renewed };
         let later = renewed.deadline > known.version.deadline;
@@ -73,7 +77,7 @@ impl Engine {
     }
 
     /// Returns the error for a wait that reached its deadline (I12).
-    pub(super) fn timed_out(what: &'static str) -> Error {
+    pub(in crate::engine) fn timed_out(what: &'static str) -> Error {
         Error::Timeout { what }
     }
 }

@@ -13,14 +13,18 @@ use std::path::Path;
 
 /// The runs of a store whose log is gone.
 #[derive(Debug)]
-pub(super) struct Rescue<'a> {
+pub(in crate::engine) struct Rescue<'a> {
     blocks: Box<dyn BlockStore>,
     body: &'a ManifestBody,
 }
 
 impl<'a> Rescue<'a> {
     /// Opens the block store; returns `None` if there is nothing to rescue from.
-    pub(super) fn open(dir: &Path, settings: &Settings, body: &'a ManifestBody) -> Option<Self> {
+    pub(in crate::engine) fn open(
+        dir: &Path,
+        settings: &Settings,
+        body: &'a ManifestBody,
+    ) -> Option<Self> {
         if body.runs.is_empty() {
             return None;
         }
@@ -40,7 +44,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// Passes every record in an intact block to `visit`.
-    pub(super) fn for_each(
+    pub(in crate::engine) fn for_each(
         &self,
         mut visit: impl FnMut(Key<'_>, Version) -> Result<()>,
     ) -> Result<()> {

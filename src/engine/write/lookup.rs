@@ -1,7 +1,7 @@
 //! Lookup of one id.
 
-use crate::engine::durability::RestsOn;
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::durability::RestsOn;
 use crate::engine::{Durability, Engine};
 use crate::error::Result;
 use crate::expiry::Version;

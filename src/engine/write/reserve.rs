@@ -4,11 +4,11 @@
 //! again. While an id is held, a claim of it waits and a second reservation gets `InProgress`.
 
 use crate::engine::Engine;
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::claim::ClaimSpec;
-use crate::engine::durability::RestsOn;
-use crate::engine::lock_set::{GROUP, Member, Obstacle};
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::claim::ClaimSpec;
+use crate::engine::write::durability::RestsOn;
+use crate::engine::write::lock_set::{GROUP, Member, Obstacle};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};

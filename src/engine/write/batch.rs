@@ -1,11 +1,11 @@
 //! Batches: many ids, one lock set, one log record, all or nothing.
 
 use crate::engine::Engine;
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::claim::{Answer, ClaimSpec};
-use crate::engine::durability::RestsOn;
-use crate::engine::lock_set::{GROUP, LockSet, Member, Obstacle};
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::claim::{Answer, ClaimSpec};
+use crate::engine::write::durability::RestsOn;
+use crate::engine::write::lock_set::{GROUP, LockSet, Member, Obstacle};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::memtable::EntryOffset;

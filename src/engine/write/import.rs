@@ -1,9 +1,9 @@
 //! Export and import: live claims, one by one, with their times.
 
-use crate::engine::backpressure::WaitBudget;
-use crate::engine::decide::Decision;
-use crate::engine::durability::RestsOn;
-use crate::engine::namespaces::NsInfo;
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::write::decide::Decision;
+use crate::engine::write::durability::RestsOn;
 use crate::engine::{ClaimSpec, Durability, Engine};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Version};

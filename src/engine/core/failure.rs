@@ -5,14 +5,14 @@ use crate::sync::Mutex;
 
 /// The last failure of work that is retried until it succeeds.
 #[derive(Debug, Default)]
-pub(super) struct LastFailure {
+pub(in crate::engine) struct LastFailure {
     /// The error, and how many attempts have failed in a row.
     last: Mutex<Option<(Error, u32)>>,
 }
 
 impl LastFailure {
     /// Records the outcome of an attempt. Returns whether waiters should check again.
-    pub(super) fn note<T>(&self, attempt: &Result<T>) -> bool {
+    pub(in crate::engine) fn note<T>(&self, attempt: &Result<T>) -> bool {
         let mut last = self.last.lock();
         match attempt {
             Ok(_) => *last = None,
@@ -27,12 +27,12 @@ impl LastFailure {
     /// Returns the error if waiting for the next attempt is pointless. A full disk needs somebody to free space. Any
     /// other failure may be gone at the next attempt, such as that of a block store reopened after a fault: so one
     /// failure is not reported before the deadline, but two in a row are.
-    pub(super) fn lasting(&self) -> Option<Error> {
+    pub(in crate::engine) fn lasting(&self) -> Option<Error> {
         self.told(|error, failed| failed > 1 || matches!(error, Error::StorageFull { .. }))
     }
 
     /// Returns the error, for a caller that has waited long enough.
-    pub(super) fn any(&self) -> Option<Error> {
+    pub(in crate::engine) fn any(&self) -> Option<Error> {
         self.told(|_, _| true)
     }
 

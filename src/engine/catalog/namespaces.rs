@@ -108,7 +108,7 @@ impl Named {
 }
 
 impl Registry {
-    pub(super) fn new(shards: usize, ttl: Ttl, sliding: bool) -> Self {
+    pub(in crate::engine) fn new(shards: usize, ttl: Ttl, sliding: bool) -> Self {
         let name = DEFAULT_NAME.to_owned();
         let default = Arc::new(NsInfo::new(NsId(0), name, ttl, sliding, shards));
         Self { default, named: RwLock::default(), shards }
@@ -124,7 +124,7 @@ impl Registry {
     }
 
     /// Registers a namespace found in the manifest or the log; settings found later replace earlier ones.
-    pub(super) fn restore(&self, id: NsId, name: &str, ttl: Ttl, sliding: bool) {
+    pub(in crate::engine) fn restore(&self, id: NsId, name: &str, ttl: Ttl, sliding: bool) {
         let mut named = self.named.write();
         match named.by_name.get(name) {
             Some(info) => info.set(ttl, sliding),
@@ -134,7 +134,7 @@ impl Registry {
         }
     }
 
-    pub(super) fn metas(&self) -> Vec<NsMeta> {
+    pub(in crate::engine) fn metas(&self) -> Vec<NsMeta> {
         let named = self.named.read();
         let meta = |info: &Arc<NsInfo>| NsMeta {
             id: info.id,

@@ -1,7 +1,7 @@
 //! The integrity check: reads everything once and checks log, blocks and filters against each other.
 
 use crate::engine::Engine;
-use crate::engine::stats::segments;
+use crate::engine::core::stats::segments;
 use crate::error::{Error, Result};
 use crate::id::Key;
 use crate::run::{Merged, RunAccess, RunReader};

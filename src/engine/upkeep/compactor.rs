@@ -4,9 +4,9 @@
 //! A copy at the tail changes no answer: records are joined, and a copy equals its original.
 
 use crate::engine::Engine;
-use crate::engine::record_rewriter::RecordRewriter;
 use crate::error::Result;
 use crate::time::Timestamp;
+use crate::wal::RecordRewriter;
 use crate::wal::{Item, NamespaceRecord, SegmentMeta};
 
 /// What to do with a segment.
