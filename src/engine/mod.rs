@@ -1,11 +1,12 @@
-//! The engine: owns the locks and the threads, and is the only way to the data.
+//! The engine: the only way to the data. It owns the core and what upkeep keeps, and passes each call to its room.
 //!
-//! A claim (`write/claim.rs`) takes its shard's lock, looks up, appends to the log, enters the memtable, unlocks, and
-//! then waits for as much durability as was asked (`write/durability.rs`). Background work enters here too, so there is
-//! no second way to the data.
-//!
-//! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
-//! code runs under any of them (I9).
+//! | room | what it does | may import |
+//! |---|---|---|
+//! | `write` | turns a decision into one record | `core`, `catalog` |
+//! | `upkeep` | background work that saves space | `core`, `catalog` |
+//! | `recovery` | turns a folder into a store | `core`, `catalog` |
+//! | `core` | locks, handles, shared state | `catalog` |
+//! | `catalog` | what is on disk | nothing |
 
 mod catalog;
 mod core;
@@ -14,126 +15,226 @@ mod threads;
 mod upkeep;
 mod write;
 
-pub use self::core::stats::{NamespaceStats, Stats};
-pub use recovery::inspect::{NamespaceSummary, StoreSummary};
-pub use recovery::repair::{LostBytes, MissingSegment, RepairReport};
-pub use recovery::verify::VerifyReport;
-pub use write::durability::Durability;
-pub use write::held::Held;
-pub use write::import::{ExportEntry, ImportEntry};
+pub use self::core::{Durability, NamespaceStats, Stats};
+pub use recovery::{
+    ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
+    VerifyReport,
+};
+pub use write::{Held, ImportEntry};
 
-pub(crate) use self::core::settings::Settings;
+pub(crate) use self::core::{SeenVersion, Settings};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{
     MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,
 };
 pub(crate) use catalog::namespaces::NsInfo;
-pub(crate) use recovery::inspect::Inspector;
-pub(crate) use recovery::open::open;
-pub(crate) use recovery::repair::repair;
+pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
-pub(crate) use write::claim::{Answer, ClaimSpec};
-pub(crate) use write::lookup::SeenVersion;
-pub(crate) use write::reserve::{Hold, HoldAnswer};
+pub(crate) use write::{Answer, ClaimSpec, Hold, HoldAnswer};
 
-use self::core::failure::LastFailure;
-use self::core::stats::Counters;
-use crate::blocks::BlockStore;
-use crate::disk::{Disk, LockGuard};
-use crate::error::{Error, Result};
-use crate::health::Health;
-use crate::id::{IdHash, IdHasher, Key, Seed};
-use crate::run::{InLog, LocatorFiles, MergeScratch, RunAccess, RunMeta};
-use crate::shard::Shard;
-use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
-use crate::time::TimeKeeper;
-use crate::wal::{IdsInLog, Log};
-use catalog::manifest::Manifest;
+use self::core::Core;
+use crate::error::Result;
+use crate::id::{Key, NsId};
+use crate::sync::Arc;
+use crate::time::Ttl;
 use catalog::namespaces::Registry;
-use std::path::PathBuf;
-
-/// A shard, its lock, and the condition variable for those waiting for something in it to change.
-#[derive(Debug)]
-pub(crate) struct ShardCell {
-    pub(crate) shard: Mutex<Shard>,
-    pub(crate) changed: Condvar,
-}
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+use upkeep::Upkeep;
+use write::{BatchAnswer, RestsOn};
 
 /// An open store.
 #[derive(Debug)]
 pub(crate) struct Engine {
-    pub(crate) dir: PathBuf,
-    pub(crate) settings: Settings,
-    disk: Arc<dyn Disk>,
-    seed: Seed,
-    hasher: IdHasher,
-    shards: Box<[CachePadded<ShardCell>]>,
-    shard_bits: u32,
-    log: Log,
-    /// Reads ids in place in the log.
-    ids: IdsInLog,
-    blocks: Box<dyn BlockStore>,
-    locators: LocatorFiles,
-    time: TimeKeeper,
-    health: Arc<Health>,
-    manifest: Mutex<Manifest>,
-    pub(crate) namespaces: Registry,
-    counters: Counters,
-    next_holder: AtomicU64,
-    /// Runs that no shard uses any more; their blocks are removed once nobody reads them.
-    obsolete: Mutex<Vec<Arc<RunMeta>>>,
-    /// The last flush failure, until an attempt succeeds.
-    flush_failure: LastFailure,
-    /// The last failure to heal in the block store, until an attempt succeeds.
-    heal_failure: LastFailure,
-    /// When healing in the block store last failed, in the clock's elapsed time; zero if it has not, or has worked
-    /// since.
-    blocks_failed_at: AtomicU64,
-    /// Serialises healing, which reads and writes blocks that others may be about to heal.
-    healing: Mutex<()>,
-    /// How often the block store was reopened, so that one fault met by two jobs is fixed once.
-    reopened: AtomicU64,
-    /// Kept between flushes; empty during one.
-    flush_scratch: Mutex<MergeScratch>,
-    looked: upkeep::folder::Looked,
-    /// Keeps segments from being removed while the log is read to heal or verify.
-    segment_gc_lock: RwLock<()>,
-    /// Lets one thread at a time merge, sweep or verify runs.
-    compaction_lock: Mutex<()>,
-    signals: Signals,
-    /// Held while the store is open; released by `close`, so that another process may open it.
-    lock: Mutex<Option<Box<dyn LockGuard>>>,
+    core: Core,
+    upkeep: Upkeep,
 }
 
-/// Wakeup signals of the background jobs.
-#[derive(Debug, Default)]
-struct Signals {
-    flush: Signal,
-    maintain: Signal,
-    /// Shared with the log, which raises it when there is work: a spare segment to create, a full one to sync.
-    log: Arc<Signal>,
+/// Opens a store, or creates a new one.
+pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
+    let core = recovery::open(dir, settings)?;
+    Ok(Arc::new(Engine { core, upkeep: Upkeep::default() }))
 }
 
 impl Engine {
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.core.settings
+    }
+
+    pub(crate) fn namespaces(&self) -> &Registry {
+        &self.core.namespaces
+    }
+
     /// Returns an error in a forked child, which must not touch anything of the store.
     pub(crate) fn check_home(&self) -> Result<()> {
-        if self.health.is_home() { Ok(()) } else { Err(Error::Forked) }
+        self.core.check_home()
     }
 
-    #[inline]
-    fn cell(&self, hash: IdHash) -> &ShardCell {
-        &self.shards[hash.shard(self.shard_bits)]
+    /// Closes the store in order. The background threads have stopped.
+    pub(crate) fn close(&self) -> Result<()> {
+        self.core.close()
     }
 
-    #[inline]
-    fn hash(&self, key: Key<'_>) -> IdHash {
-        self.hasher.hash(key)
+    /// Takes a snapshot. Each shard's lock is held briefly.
+    pub(crate) fn stats(&self) -> Stats {
+        self.core.stats()
     }
 
+    /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
+    /// settings.
+    pub(crate) fn namespace(
+        &self,
+        name: &str,
+        settings: Option<(Ttl, bool)>,
+    ) -> Result<Arc<NsInfo>> {
+        self.core.health.check()?;
+        self.core.namespaces.open(&self.core.log, name, settings)
+    }
+}
+
+/// Calls that write, or that look up what was written.
+impl Engine {
+    /// Claims one id.
     #[inline]
-    fn run_access(&self) -> RunAccess<'_> {
-        let in_log = InLog { files: &self.locators, ids: &self.ids };
-        RunAccess { store: &*self.blocks, seed: self.seed, in_log: Some(in_log) }
+    pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
+        write::claim(&self.core, ns, id, spec)
+    }
+
+    /// Claims all ids as one record, or none.
+    pub(crate) fn claim_batch<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+        spec: ClaimSpec,
+    ) -> Result<BatchAnswer> {
+        write::claim_batch(&self.core, ns, ids, spec)
+    }
+
+    /// Reserves the ids of the batch that are neither claimed nor held.
+    pub(crate) fn reserve<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+        wait: Option<Duration>,
+    ) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
+        write::reserve(&self.core, ns, ids, wait)
+    }
+
+    /// Turns all held ids into claims, as one record.
+    pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
+        write::confirm(&self.core, ns, hold, spec)
+    }
+
+    /// Releases the ids without a claim. Harmless after `confirm`.
+    pub(crate) fn release(&self, hold: &Hold) {
+        write::release(&self.core, hold);
+    }
+
+    /// Returns the ids that have been reserved longest, of one namespace or of all.
+    pub(crate) fn held(&self, ns: Option<NsId>) -> Vec<Held> {
+        write::held(&self.core, ns)
+    }
+
+    /// Returns the live claim of an id, if there is one.
+    pub(crate) fn get(
+        &self,
+        ns: &NsInfo,
+        id: &[u8],
+        durability: Durability,
+    ) -> Result<Option<SeenVersion>> {
+        write::get(&self.core, ns, id, durability)
+    }
+
+    /// Ends the live claim of an id; returns whether there was one.
+    pub(crate) fn forget(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<bool> {
+        write::forget(&self.core, ns, id, spec)
+    }
+
+    /// Imports the claims of ids that are not live here; returns how many.
+    pub(crate) fn import(
+        &self,
+        ns: &NsInfo,
+        entries: &[ImportEntry],
+        durability: Durability,
+    ) -> Result<u64> {
+        write::import(&self.core, ns, entries, durability)
+    }
+
+    /// Waits until the record that an answer depends on is as durable as asked.
+    pub(crate) fn await_durable(&self, level: Durability, rests_on: Option<RestsOn>) -> Result<()> {
+        write::await_durable(&self.core, level, rests_on)
+    }
+
+    /// Raises everything before this call to [`Durability::Disk`].
+    pub(crate) fn sync(&self) -> Result<()> {
+        write::sync(&self.core)
+    }
+}
+
+/// Calls that read the whole store.
+impl Engine {
+    /// Passes every live claim to `visit`, in no meaningful order.
+    pub(crate) fn export(
+        &self,
+        visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
+    ) -> Result<u64> {
+        recovery::export(&self.core, visit)
+    }
+
+    /// Reads the whole store while claims go on. Changes nothing and heals nothing.
+    pub(crate) fn verify(&self) -> Result<VerifyReport> {
+        recovery::verify(&self.core)
+    }
+
+    /// Forgets every id of a namespace, one by one; returns how many had a live claim.
+    pub(crate) fn forget_all(&self, ns: &NsInfo, spec: ClaimSpec) -> Result<u64> {
+        // One sync for all of them is enough.
+        let durability = match spec.durability {
+            Durability::Disk => Durability::Process,
+            other => other,
+        };
+        let one = ClaimSpec { durability, ..spec };
+        let (mut forgotten, mut failed) = (0, None);
+        let visited = self.export(|entry| {
+            if entry.namespace == ns.name {
+                // An id above the limit is exported as its hash, which is how it is stored.
+                let key = if entry.is_hash {
+                    Key::of_digest(ns.id, entry.id)
+                } else {
+                    Key::of(ns.id, entry.id, None)
+                };
+                match key.and_then(|key| write::forget_key(&self.core, key, one)) {
+                    Ok(was_live) => forgotten += u64::from(was_live),
+                    Err(error) => {
+                        failed = Some(error);
+                        return Err(io::ErrorKind::Other.into());
+                    }
+                }
+            }
+            Ok(())
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        visited?;
+        if spec.durability == Durability::Disk {
+            self.sync()?;
+        }
+        Ok(forgotten)
+    }
+}
+
+/// Background work, for stores without threads.
+impl Engine {
+    /// Runs all background work until none is left.
+    pub(crate) fn run_background(&self) -> Result<()> {
+        self.upkeep.run_background(&self.core)
+    }
+
+    /// Freezes every shard that is not being flushed.
+    pub(crate) fn freeze_all(&self) {
+        upkeep::freeze_all(&self.core);
     }
 }

@@ -141,7 +141,7 @@ impl Store {
 
     /// Returns the namespace used by calls on the store itself.
     pub fn default_namespace(&self) -> Namespace {
-        Namespace::new(self.clone(), self.engine().namespaces.default_namespace())
+        Namespace::new(self.clone(), self.engine().namespaces().default_namespace())
     }
 
     /// Returns the namespace of this name with its own settings; a new one gets the store's.
@@ -170,7 +170,7 @@ impl Store {
     /// one, so a query with a misspelt name leaves no trace.
     pub fn find_namespace(&self, name: &str) -> Option<Namespace> {
         self.engine().check_home().ok()?;
-        let info = self.engine().namespaces.find(name)?;
+        let info = self.engine().namespaces().find(name)?;
         Some(Namespace::new(self.clone(), info))
     }
 
@@ -182,8 +182,8 @@ impl Store {
     /// [`FixCall`](crate::ErrorKind::FixCall) if the name or the ttl is out of bounds, or for the default namespace,
     /// whose settings are the builder's.
     pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
-        let ttl = options.ttl.unwrap_or(self.engine().settings.ttl);
-        let sliding = options.sliding.unwrap_or(self.engine().settings.sliding);
+        let ttl = options.ttl.unwrap_or(self.engine().settings().ttl);
+        let sliding = options.sliding.unwrap_or(self.engine().settings().sliding);
         let info = self.engine().namespace(name, Some((ttl, sliding)))?;
         Ok(Namespace::new(self.clone(), info))
     }
@@ -217,7 +217,7 @@ impl Store {
     /// - [`Reopen`](crate::ErrorKind::Reopen) after a failed write or sync: whether this call left a claim is known
     ///   only after reopening.
     pub fn claim(&self, id: impl AsRef<[u8]>) -> Result<Claim> {
-        let ns = self.engine().namespaces.default_info();
+        let ns = self.engine().namespaces().default_info();
         namespace::claim(self.engine(), ns, id.as_ref(), ClaimOptions::new())
     }
 
@@ -238,7 +238,7 @@ impl Store {
     /// As [`claim`](Self::claim), and [`FixCall`](crate::ErrorKind::FixCall) for a ttl of zero or beyond two million
     /// years.
     pub fn claim_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Claim> {
-        let ns = self.engine().namespaces.default_info();
+        let ns = self.engine().namespaces().default_info();
         namespace::claim(self.engine(), ns, id.as_ref(), options)
     }
 
@@ -451,7 +451,7 @@ impl Store {
     /// the entries before it have then been imported.
     pub fn import(&self, namespace: &str, entries: &[ImportEntry]) -> Result<u64> {
         let info = self.engine().namespace(namespace, None)?;
-        self.engine().import(&info, entries, self.engine().settings.durability)
+        self.engine().import(&info, entries, self.engine().settings().durability)
     }
 
     /// Does all pending background work, for tests of stores without background threads.

@@ -48,7 +48,7 @@ pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Resul
     Ok(ClaimSpec {
         ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
         sliding: options.sliding.unwrap_or_else(|| ns.sliding()),
-        durability: options.durability.unwrap_or(engine.settings.durability),
+        durability: options.durability.unwrap_or(engine.settings().durability),
         wait: options.wait,
     })
 }
@@ -196,7 +196,7 @@ impl Namespace {
     /// As [`Store::get`].
     pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
         let engine = self.engine();
-        let seen = engine.get(&self.info, id.as_ref(), engine.settings.durability)?;
+        let seen = engine.get(&self.info, id.as_ref(), engine.settings().durability)?;
         Ok(seen.map(Seen::from))
     }
 

@@ -1,13 +1,12 @@
 //! Namespaces: part of the key, not stores of their own. Ten thousand of them are cheap: a name, settings and counters
 //! each.
 
-use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::id::NsId;
 use crate::limits;
 use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Ordering, RwLock};
 use crate::time::Ttl;
-use crate::wal::NamespaceRecord;
+use crate::wal::{Log, NamespaceRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -153,22 +152,14 @@ impl Registry {
         self.named.read().by_name.get(name).cloned()
     }
 
-    /// Returns the default namespace first, then the others by name.
-    pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
-        let named = self.named.read();
-        std::iter::once(&self.default).chain(named.by_name.values()).cloned().collect()
-    }
-}
-
-impl Engine {
     /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
     /// settings.
-    pub(crate) fn namespace(
+    pub(crate) fn open(
         &self,
+        log: &Log,
         name: &str,
         settings: Option<(Ttl, bool)>,
     ) -> Result<Arc<NsInfo>> {
-        self.health.check()?;
         if name.is_empty() || name.len() > limits::NAMESPACE_BYTES_MAX {
             return Err(Error::invalid(format!(
                 "a namespace with a name of {} bytes: a name has 1 to {} bytes",
@@ -179,39 +170,39 @@ impl Engine {
         if let Some((ttl, _)) = settings {
             ttl.check()?;
         }
-        let registry = &self.namespaces;
         if name == DEFAULT_NAME {
             if settings.is_some() {
                 return Err(Error::invalid(
                     "the settings of the default namespace are those of the store: set them in the builder",
                 ));
             }
-            return Ok(registry.default_namespace());
+            return Ok(self.default_namespace());
         }
-        if let Some(info) = registry.named.read().by_name.get(name)
+        if let Some(info) = self.named.read().by_name.get(name)
             && settings.is_none_or(|wanted| wanted == (info.ttl(), info.sliding()))
         {
             return Ok(Arc::clone(info));
         }
-        let mut named = registry.named.write();
+        let mut named = self.named.write();
         let known = named.by_name.get(name).cloned();
         let (ttl, sliding) = settings
             .or(known.as_ref().map(|info| (info.ttl(), info.sliding())))
-            .unwrap_or((self.settings.ttl, self.settings.sliding));
+            .unwrap_or((self.default.ttl(), self.default.sliding()));
         let id = match &known {
             Some(info) => info.id,
             None => NsId(named.highest + 1),
         };
-        self.log.append_namespace(&NamespaceRecord {
-            ns: id,
-            ttl,
-            sliding,
-            name: name.as_bytes(),
-        })?;
+        log.append_namespace(&NamespaceRecord { ns: id, ttl, sliding, name: name.as_bytes() })?;
         if let Some(info) = known {
             info.set(ttl, sliding);
             return Ok(info);
         }
-        Ok(named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, registry.shards)))
+        Ok(named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, self.shards)))
+    }
+
+    /// Returns the default namespace first, then the others by name.
+    pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
+        let named = self.named.read();
+        std::iter::once(&self.default).chain(named.by_name.values()).cloned().collect()
     }
 }

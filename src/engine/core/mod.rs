@@ -1,5 +1,186 @@
-//! What all rooms share.
+//! What all rooms share: the locks, the handles, and what one room leaves for another.
+//!
+//! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
+//! code runs under any of them (I9).
 
-pub(in crate::engine) mod failure;
-pub(in crate::engine) mod settings;
-pub(in crate::engine) mod stats;
+mod counters;
+mod durability;
+mod failure;
+mod folder;
+mod publish;
+mod seen;
+mod settings;
+mod stats;
+
+pub use durability::Durability;
+pub use stats::{NamespaceStats, Stats};
+
+pub(in crate::engine) use counters::Counters;
+pub(in crate::engine) use failure::LastFailure;
+pub(crate) use seen::SeenVersion;
+pub(crate) use settings::Settings;
+pub(in crate::engine) use stats::segments;
+
+use crate::blocks::BlockStore;
+use crate::disk::{Disk, LockGuard};
+use crate::engine::catalog::manifest::Manifest;
+use crate::engine::catalog::namespaces::Registry;
+use crate::error::{Error, Result};
+use crate::health::Health;
+use crate::id::{IdHash, IdHasher, Key, Seed};
+use crate::run::{InLog, LocatorFiles, RunAccess, RunMeta, RunReader, Source};
+use crate::shard::{RunHandle, Shard};
+use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
+use crate::time::TimeKeeper;
+use crate::wal::{IdsInLog, Log};
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+/// A shard, its lock, and the condition variable for those waiting for something in it to change.
+#[derive(Debug)]
+pub(crate) struct ShardCell {
+    pub(crate) shard: Mutex<Shard>,
+    pub(crate) changed: Condvar,
+}
+
+impl ShardCell {
+    /// Notifies waiters of a change that the lock does not guard, such as a stopped store. Takes the lock first:
+    /// whoever checked before the change is waiting by then, so no wakeup is lost (I12).
+    pub(in crate::engine) fn wake(&self) {
+        drop(self.shard.lock());
+        self.changed.notify_all();
+    }
+}
+
+/// An open store: what all rooms share.
+#[derive(Debug)]
+pub(in crate::engine) struct Core {
+    pub(in crate::engine) dir: PathBuf,
+    pub(in crate::engine) settings: Settings,
+    pub(in crate::engine) disk: Arc<dyn Disk>,
+    pub(in crate::engine) seed: Seed,
+    pub(in crate::engine) hasher: IdHasher,
+    pub(in crate::engine) shards: Box<[CachePadded<ShardCell>]>,
+    pub(in crate::engine) shard_bits: u32,
+    pub(in crate::engine) log: Log,
+    /// Reads ids in place in the log.
+    pub(in crate::engine) ids: IdsInLog,
+    pub(in crate::engine) blocks: Box<dyn BlockStore>,
+    pub(in crate::engine) locators: LocatorFiles,
+    pub(in crate::engine) time: TimeKeeper,
+    pub(in crate::engine) health: Arc<Health>,
+    pub(in crate::engine) manifest: Mutex<Manifest>,
+    pub(in crate::engine) namespaces: Registry,
+    pub(in crate::engine) counters: Counters,
+    pub(in crate::engine) next_holder: AtomicU64,
+    /// The last flush failure, until an attempt succeeds.
+    pub(in crate::engine) flush_failure: LastFailure,
+    /// What recovery gave the others to call when a block is damaged.
+    pub(in crate::engine) healer: Box<dyn Healer>,
+    /// Keeps segments from being removed while the log is read to heal or verify.
+    pub(in crate::engine) segment_gc_lock: RwLock<()>,
+    /// Lets one thread at a time merge, sweep or verify runs.
+    pub(in crate::engine) compaction_lock: Mutex<()>,
+    pub(in crate::engine) signals: Signals,
+    /// Held while the store is open; released by `close`, so that another process may open it.
+    pub(in crate::engine) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+/// Wakeup signals of the background jobs.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Signals {
+    pub(in crate::engine) flush: Signal,
+    pub(in crate::engine) maintain: Signal,
+    /// Shared with the log, which raises it when there is work: a spare segment to create, a full one to sync.
+    pub(in crate::engine) log: Arc<Signal>,
+}
+
+/// The outcome of healing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Healed {
+    /// The blocks of the run are in the block store again.
+    ForGood,
+    /// The block store took nothing: the requested block is in memory, as long as it fits there.
+    InMemory,
+}
+
+/// Makes the damaged blocks of a run readable again. Recovery implements it; the other rooms only call it.
+pub(in crate::engine) trait Healer: Debug + Send + Sync {
+    fn heal(
+        &self,
+        core: &Core,
+        run: &RunMeta,
+        fault: &str,
+        asked: Option<IdHash>,
+    ) -> Result<Healed>;
+
+    /// Returns the last failure to heal in the block store; `None` if an attempt has succeeded since.
+    fn failure(&self) -> Option<Error>;
+
+    /// Returns how often the block store was reopened.
+    fn reopened(&self) -> u64;
+
+    /// Reopens the block store, unless that was done since [`reopened`](Self::reopened) returned this number.
+    fn reopen_since(&self, core: &Core, reopened: u64);
+}
+
+impl Core {
+    /// Returns an error in a forked child, which must not touch anything of the store.
+    pub(crate) fn check_home(&self) -> Result<()> {
+        if self.health.is_home() { Ok(()) } else { Err(Error::Forked) }
+    }
+
+    #[inline]
+    pub(in crate::engine) fn cell(&self, hash: IdHash) -> &ShardCell {
+        &self.shards[hash.shard(self.shard_bits)]
+    }
+
+    #[inline]
+    pub(in crate::engine) fn hash(&self, key: Key<'_>) -> IdHash {
+        self.hasher.hash(key)
+    }
+
+    #[inline]
+    pub(in crate::engine) fn run_access(&self) -> RunAccess<'_> {
+        let in_log = InLog { files: &self.locators, ids: &self.ids };
+        RunAccess { store: &*self.blocks, seed: self.seed, in_log: Some(in_log) }
+    }
+
+    /// Reads a run from its beginning to its end.
+    pub(in crate::engine) fn source<'a>(&'a self, run: &'a RunHandle) -> Source<'a> {
+        let reader = RunReader::new(&*self.blocks, &run.meta, self.seed, self.hasher);
+        Source::run(reader.with_locators(&self.locators, run.locators.as_deref()))
+    }
+
+    /// Makes the blocks of a run readable. The caller holds no lock and looks up again afterwards. `asked` is the id that
+    /// met the damage, if one did.
+    pub(in crate::engine) fn heal(
+        &self,
+        run: &RunMeta,
+        fault: &str,
+        asked: Option<IdHash>,
+    ) -> Result<Healed> {
+        self.healer.heal(self, run, fault, asked)
+    }
+
+    /// Wakes every waiter to check again: the store was closed or stopped, or flushing failed.
+    pub(in crate::engine) fn wake_waiters(&self) {
+        self.shards.iter().for_each(|cell| cell.wake());
+    }
+
+    /// Closes the store in order. The background threads have stopped.
+    pub(crate) fn close(&self) -> Result<()> {
+        // A folder that is gone is neither synced nor written to, and the caller gets that error.
+        let checked = self.check_folder_now();
+        let Some(lock) = self.lock.lock().take() else { return Ok(()) };
+        let closed = checked.and_then(|()| self.health.check()).and_then(|()| {
+            self.log.close()?;
+            self.publish_manifest(|_| ())
+        });
+        self.health.close();
+        self.wake_waiters();
+        self.blocks.close();
+        drop(lock);
+        closed
+    }
+}

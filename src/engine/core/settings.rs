@@ -2,7 +2,7 @@
 
 use crate::blocks::MemoryBlocks;
 use crate::disk::{Disk, RealDisk};
-use crate::engine::Durability;
+use crate::engine::core::durability::Durability;
 use crate::error::{Error, Result};
 use crate::id::LongIds;
 use crate::limits;

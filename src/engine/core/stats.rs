@@ -1,27 +1,8 @@
 //! What a store reports about itself.
 
-use crate::engine::Engine;
-use crate::metrics::Counter;
+use crate::engine::core::Core;
 use serde::Serialize;
 use std::fmt;
-
-/// Counters of an open store.
-#[derive(Debug, Default)]
-pub(in crate::engine) struct Counters {
-    pub(in crate::engine) runs_flushed: Counter,
-    pub(in crate::engine) runs_expired: Counter,
-    pub(in crate::engine) ids_expired: Counter,
-    pub(in crate::engine) merges: Counter,
-    pub(in crate::engine) heals: Counter,
-    pub(in crate::engine) blocks_healed: Counter,
-    pub(in crate::engine) segments_removed: Counter,
-    pub(in crate::engine) ids_rewritten: Counter,
-    pub(in crate::engine) waits_for_flush: Counter,
-    pub(in crate::engine) background_failures: Counter,
-    pub(in crate::engine) replayed_records: Counter,
-    pub(in crate::engine) cut_bytes: Counter,
-    pub(in crate::engine) rebuilds: Counter,
-}
 
 /// Claim counts of one namespace since the store was opened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -112,7 +93,7 @@ pub struct Stats {
     pub clock_held_ms: u64,
 }
 
-impl Engine {
+impl Core {
     /// Takes a snapshot. Each shard's lock is held briefly.
     pub(crate) fn stats(&self) -> Stats {
         let mut unflushed = (0, 0);

@@ -1,7 +1,20 @@
-//! Turns a folder into a store: open, replay, heal, verify, repair.
+//! Turns a folder into a store: open, replay, heal, verify, repair; and reads one without opening it.
 
-pub(in crate::engine) mod heal;
-pub(in crate::engine) mod inspect;
-pub(in crate::engine) mod open;
-pub(in crate::engine) mod repair;
-pub(in crate::engine) mod verify;
+mod export;
+mod heal;
+mod inspect;
+mod open;
+mod repair;
+mod verify;
+
+pub use export::ExportEntry;
+pub use inspect::{NamespaceSummary, StoreSummary};
+pub use repair::{LostBytes, MissingSegment, RepairReport};
+pub use verify::VerifyReport;
+
+pub(crate) use inspect::Inspector;
+pub(crate) use repair::repair;
+
+pub(in crate::engine) use export::export;
+pub(in crate::engine) use open::open;
+pub(in crate::engine) use verify::verify;

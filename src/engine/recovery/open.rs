@@ -11,9 +11,8 @@ use crate::engine::catalog::layout::{
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::catalog::run_builder::RunBuilder;
-use crate::engine::core::failure::LastFailure;
-use crate::engine::core::stats::Counters;
-use crate::engine::{Engine, Settings, ShardCell, Signals};
+use crate::engine::core::{Core, Counters, LastFailure, Settings, ShardCell, Signals};
+use crate::engine::recovery::heal::LogHealer;
 use crate::error::{Error, Result};
 use crate::filter::{Filter, FilterOwner};
 use crate::health::Health;
@@ -28,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Opens a store, or creates a new one.
-pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
+pub(in crate::engine) fn open(dir: &Path, settings: Settings) -> Result<Core> {
     settings.check()?;
     if dir.as_os_str().is_empty() {
         return Err(Error::invalid("an empty path: a store is a folder, and needs a name"));
@@ -317,8 +316,8 @@ impl Opening {
         self.locators.retain(|path| paths.iter().any(|kept| kept == path));
     }
 
-    /// Replays the log and assembles the engine.
-    fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Arc<Engine>> {
+    /// Replays the log and assembles the core.
+    fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Core> {
         let count = self.shards.len();
         let shard_bits = count.trailing_zeros();
         let registry = Registry::new(count, self.settings.ttl, self.settings.sliding);
@@ -384,7 +383,7 @@ impl Opening {
             CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
         };
         let manifest = Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
-        let engine = Engine {
+        let core = Core {
             dir: self.dir,
             disk: Arc::clone(&self.settings.disk),
             seed: manifest.body.seed,
@@ -401,14 +400,8 @@ impl Opening {
             namespaces: registry,
             counters,
             next_holder: 1.into(),
-            obsolete: Mutex::default(),
             flush_failure: LastFailure::default(),
-            heal_failure: LastFailure::default(),
-            blocks_failed_at: 0.into(),
-            healing: Mutex::default(),
-            reopened: 0.into(),
-            flush_scratch: Mutex::default(),
-            looked: crate::engine::upkeep::folder::Looked::default(),
+            healer: Box::<LogHealer>::default(),
             compaction_lock: Mutex::default(),
             segment_gc_lock: RwLock::default(),
             signals,
@@ -416,9 +409,9 @@ impl Opening {
             settings: self.settings,
         };
         if self.changed {
-            engine.commit(|_| ())?;
+            core.publish_manifest(|_| ())?;
         }
-        Ok(Arc::new(engine))
+        Ok(core)
     }
 }
 
@@ -427,7 +420,7 @@ fn empty_shards(hasher: IdHasher, settings: &Settings, count: usize) -> Vec<Shar
     (0..count).map(|_| Shard::new(hasher, open, cache)).collect()
 }
 
-pub(in crate::engine) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
+pub(super) fn keeper(settings: &Settings, resume: Option<TimeMark>) -> TimeKeeper {
     TimeKeeper::new(
         Arc::clone(&settings.clock),
         resume,
@@ -543,23 +536,5 @@ impl Opening {
         opening.changed = true;
         shard.flushed(runs);
         Ok(())
-    }
-}
-
-impl Engine {
-    /// Closes the store in order. The background threads have stopped.
-    pub(crate) fn close(&self) -> Result<()> {
-        // A folder that is gone is neither synced nor written to, and the caller gets that error.
-        let checked = self.check_folder_now();
-        let Some(lock) = self.lock.lock().take() else { return Ok(()) };
-        let closed = checked.and_then(|()| self.health.check()).and_then(|()| {
-            self.log.close()?;
-            self.commit(|_| ())
-        });
-        self.health.close();
-        self.wake_waiters();
-        self.blocks.close();
-        drop(lock);
-        closed
     }
 }

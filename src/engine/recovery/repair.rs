@@ -7,12 +7,12 @@
 
 use crate::blocks;
 use crate::disk::Disk;
-use crate::engine::Settings;
 use crate::engine::catalog::layout::{
     LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::catalog::namespaces::NsMeta;
+use crate::engine::core::Settings;
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::{NsId, Seed};

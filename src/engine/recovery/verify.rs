@@ -1,7 +1,6 @@
 //! The integrity check: reads everything once and checks log, blocks and filters against each other.
 
-use crate::engine::Engine;
-use crate::engine::core::stats::segments;
+use crate::engine::core::{Core, segments};
 use crate::error::{Error, Result};
 use crate::id::Key;
 use crate::run::{Merged, RunAccess, RunReader};
@@ -59,95 +58,92 @@ impl VerifyReport {
     }
 }
 
-impl Engine {
-    /// Reads the whole store while claims go on. Changes nothing and heals nothing.
-    pub(crate) fn verify(&self) -> Result<VerifyReport> {
-        self.health.check()?;
-        let mut report = VerifyReport::default();
-        // Keep runs from being replaced while they are read.
-        let _structure = self.compaction_lock.lock();
-        for cell in &self.shards {
-            let runs = cell.shard.lock().runs.clone();
-            for run in &runs {
-                self.verify_run(run, &mut report);
-            }
+/// Reads the whole store while claims go on. Changes nothing and heals nothing.
+pub(in crate::engine) fn verify(core: &Core) -> Result<VerifyReport> {
+    core.health.check()?;
+    let mut report = VerifyReport::default();
+    // Keep runs from being replaced while they are read.
+    let _structure = core.compaction_lock.lock();
+    for cell in &core.shards {
+        let runs = cell.shard.lock().runs.clone();
+        for run in &runs {
+            verify_run(core, run, &mut report);
         }
-        let _nothing_is_removed = self.segment_gc_lock.read();
-        for number in self.log.segments() {
-            report.segments += 1;
-            match self.verify_segment(number, &mut report) {
-                Err(e @ Error::Corrupt { .. }) => report.problem(e.to_string()),
-                other => other?,
-            }
-        }
-        Ok(report)
     }
+    let _nothing_is_removed = core.segment_gc_lock.read();
+    for number in core.log.segments() {
+        report.segments += 1;
+        match verify_segment(core, number, &mut report) {
+            Err(e @ Error::Corrupt { .. }) => report.problem(e.to_string()),
+            other => other?,
+        }
+    }
+    Ok(report)
+}
 
-    /// Checks that every block is there and whole, every id is where its hash says, and the filter covers it (I2).
-    fn verify_run(&self, run: &RunHandle, report: &mut VerifyReport) {
-        report.runs += 1;
-        let meta = &run.meta;
-        let reader = RunReader::new(&*self.blocks, meta, self.seed, self.hasher);
-        for bucket in 0..meta.buckets {
-            report.blocks += 1;
-            let (mut entries, mut astray) = (0, 0);
-            let mut uncovered = Vec::new();
-            let read = reader.bucket(bucket, |Merged { hash, key, version, .. }| {
-                entries += 1;
-                let here = hash.shard(self.shard_bits) == usize::from(meta.shard)
-                    && hash.bucket(meta.buckets) == bucket;
-                astray += u64::from(!here);
-                if !run.filter.may_contain(hash) {
-                    uncovered.push((hash, key.ns, key.id.to_vec(), version));
-                }
-            });
-            report.block_entries += entries;
-            let name = format!("block {bucket} of run {}", meta.id);
-            if let Err(fault) = read {
-                report.problem(format!("{name}: {} (heals at the next read)", fault.what));
+/// Checks that every block is there and whole, every id is where its hash says, and the filter covers it (I2).
+fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) {
+    report.runs += 1;
+    let meta = &run.meta;
+    let reader = RunReader::new(&*core.blocks, meta, core.seed, core.hasher);
+    for bucket in 0..meta.buckets {
+        report.blocks += 1;
+        let (mut entries, mut astray) = (0, 0);
+        let mut uncovered = Vec::new();
+        let read = reader.bucket(bucket, |Merged { hash, key, version, .. }| {
+            entries += 1;
+            let here = hash.shard(core.shard_bits) == usize::from(meta.shard)
+                && hash.bucket(meta.buckets) == bucket;
+            astray += u64::from(!here);
+            if !run.filter.may_contain(hash) {
+                uncovered.push((hash, key.ns, key.id.to_vec(), version));
             }
-            // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too.
-            uncovered.retain(|(hash, ns, id, version)| {
-                let key = Key { ns: *ns, id };
-                let mut shard = self.cell(*hash).shard.lock();
-                match shard.lookup(key, *hash, self.run_access()) {
-                    Lookup::Known(known) => known.version.join(*version) != known.version,
-                    Lookup::Unknown => true,
-                    Lookup::Damaged(..) => false,
-                }
-            });
-            let uncovered = uncovered.len() as u64;
-            if astray + uncovered > 0 {
-                report
-                    .problem(format!("{name}: {astray} ids astray, {uncovered} not in the filter"));
+        });
+        report.block_entries += entries;
+        let name = format!("block {bucket} of run {}", meta.id);
+        if let Err(fault) = read {
+            report.problem(format!("{name}: {} (heals at the next read)", fault.what));
+        }
+        // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too.
+        uncovered.retain(|(hash, ns, id, version)| {
+            let key = Key { ns: *ns, id };
+            let mut shard = core.cell(*hash).shard.lock();
+            match shard.lookup(key, *hash, core.run_access()) {
+                Lookup::Known(known) => known.version.join(*version) != known.version,
+                Lookup::Unknown => true,
+                Lookup::Damaged(..) => false,
             }
+        });
+        let uncovered = uncovered.len() as u64;
+        if astray + uncovered > 0 {
+            report.problem(format!("{name}: {astray} ids astray, {uncovered} not in the filter"));
         }
     }
+}
 
-    /// Checks that every record passes its checksum and that none says more than the store would answer.
-    fn verify_segment(&self, number: u32, report: &mut VerifyReport) -> Result<()> {
-        let now = self.time.now();
-        self.log.scan(number, |_, item| {
-            let Item::Version(key, version) = item else { return Ok(()) };
-            report.log_records += 1;
-            if version.is_spent(now) {
-                return Ok(());
+/// Checks that every record passes its checksum and that none says more than the store would answer.
+fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result<()> {
+    let now = core.time.now();
+    core.log.scan(number, |_, item| {
+        let Item::Version(key, version) = item else { return Ok(()) };
+        report.log_records += 1;
+        if version.is_spent(now) {
+            return Ok(());
+        }
+        let hash = core.hash(key);
+        // Look in the blocks only: comparing the log with itself proves nothing.
+        let in_blocks = RunAccess { in_log: None, ..core.run_access() };
+        let found = core.cell(hash).shard.lock().lookup(key, hash, in_blocks);
+        match found {
+            Lookup::Known(known) if known.version.join(version) == known.version => {}
+            // Already reported with its run.
+            Lookup::Damaged(..) => {}
+            // Expired since: flushing leaves such records out, and expiry drops them.
+            Lookup::Known(_) | Lookup::Unknown if version.is_spent(core.time.now()) => {}
+            Lookup::Known(_) | Lookup::Unknown => {
+                report.problem(format!("a record in segment {number} is not in the set"));
             }
-            let hash = self.hash(key);
-            // Look in the blocks only: comparing the log with itself proves nothing.
-            let in_blocks = RunAccess { in_log: None, ..self.run_access() };
-            let found = self.cell(hash).shard.lock().lookup(key, hash, in_blocks);
-            match found {
-                Lookup::Known(known) if known.version.join(version) == known.version => {}
-                // Already reported with its run.
-                Lookup::Damaged(..) => {}
-                // Expired since: flushing leaves such records out, and expiry drops them.
-                Lookup::Known(_) | Lookup::Unknown if version.is_spent(self.time.now()) => {}
-                Lookup::Known(_) | Lookup::Unknown => {
-                    report.problem(format!("a record in segment {number} is not in the set"));
-                }
-            }
-            Ok(())
-        })
-    }
+        }
+        Ok(())
+    })
 }

@@ -3,7 +3,7 @@
 //!
 //! A copy at the tail changes no answer: records are joined, and a copy equals its original.
 
-use crate::engine::Engine;
+use crate::engine::core::Core;
 use crate::error::Result;
 use crate::time::Timestamp;
 use crate::wal::RecordRewriter;
@@ -27,66 +27,64 @@ fn action(segment: &SegmentMeta, now: Timestamp) -> SegmentAction {
     }
 }
 
-impl Engine {
-    /// Removes or rewrites segments whose ids are all flushed. Returns whether there was one.
-    pub(crate) fn compact(&self) -> Result<bool> {
-        let first = self.manifest.lock().body.first_segment();
-        let now = self.time.now();
-        let mut gone = Vec::new();
-        for segment in self.log.closed().iter().filter(|segment| segment.number < first) {
-            match action(segment, now) {
-                SegmentAction::Keep => {}
-                SegmentAction::Remove => gone.push(segment.number),
-                // One at a time: copies go to the tail, which should not grow in a burst.
-                SegmentAction::Rewrite if gone.is_empty() => {
-                    self.rewrite(segment.number, now)?;
-                    gone.push(segment.number);
-                    break;
-                }
-                SegmentAction::Rewrite => break,
+/// Removes or rewrites segments whose ids are all flushed. Returns whether there was one.
+pub(super) fn compact(core: &Core) -> Result<bool> {
+    let first = core.manifest.lock().body.first_segment();
+    let now = core.time.now();
+    let mut gone = Vec::new();
+    for segment in core.log.closed().iter().filter(|segment| segment.number < first) {
+        match action(segment, now) {
+            SegmentAction::Keep => {}
+            SegmentAction::Remove => gone.push(segment.number),
+            // One at a time: copies go to the tail, which should not grow in a burst.
+            SegmentAction::Rewrite if gone.is_empty() => {
+                rewrite(core, segment.number, now)?;
+                gone.push(segment.number);
+                break;
             }
+            SegmentAction::Rewrite => break,
         }
-        if gone.is_empty() {
-            return Ok(false);
-        }
-        // Copies first (`commit` syncs the log), then the manifest without the segments, then the files: a crash in
-        // between leaves a segment too many, never one too few.
-        let _nobody_reads = self.segment_gc_lock.write();
-        let closed = self.log.closed();
-        self.log.forget(&gone);
-        if let Err(e) = self.commit(|_| ()) {
-            self.log.remember(&closed);
-            return Err(e);
-        }
-        for number in &gone {
-            self.log.remove_file(*number)?;
-            self.ids.forget(*number);
-        }
-        self.counters.segments_removed.add(gone.len() as u64);
-        Ok(true)
     }
+    if gone.is_empty() {
+        return Ok(false);
+    }
+    // Copies first (`publish_manifest` syncs the log), then the manifest without the segments, then the files: a crash in
+    // between leaves a segment too many, never one too few.
+    let _nobody_reads = core.segment_gc_lock.write();
+    let closed = core.log.closed();
+    core.log.forget(&gone);
+    if let Err(e) = core.publish_manifest(|_| ()) {
+        core.log.remember(&closed);
+        return Err(e);
+    }
+    for number in &gone {
+        core.log.remove_file(*number)?;
+        core.ids.forget(*number);
+    }
+    core.counters.segments_removed.add(gone.len() as u64);
+    Ok(true)
+}
 
-    fn rewrite(&self, number: u32, now: Timestamp) -> Result<()> {
-        let mut copies = RecordRewriter::new(&self.log);
-        self.log.scan(number, |_, item| match item {
-            Item::Version(_, version) if version.is_spent(now) => Ok(()),
-            Item::Version(key, version) => copies.push(key, version),
-            // Write the current settings: those in the record may be older.
-            Item::Namespace(record) => self.rewrite_namespace(&record),
-        })?;
-        self.counters.ids_rewritten.add(copies.finish()?);
-        Ok(())
-    }
+fn rewrite(core: &Core, number: u32, now: Timestamp) -> Result<()> {
+    let mut copies = RecordRewriter::new(&core.log);
+    core.log.scan(number, |_, item| match item {
+        Item::Version(_, version) if version.is_spent(now) => Ok(()),
+        Item::Version(key, version) => copies.push(key, version),
+        // Write the current settings: those in the record may be older.
+        Item::Namespace(record) => rewrite_namespace(core, &record),
+    })?;
+    core.counters.ids_rewritten.add(copies.finish()?);
+    Ok(())
+}
 
-    fn rewrite_namespace(&self, record: &NamespaceRecord<'_>) -> Result<()> {
-        let current = self.namespaces.all().into_iter().find(|info| info.id == record.ns);
-        let Some(info) = current else { return Ok(()) };
-        let record = NamespaceRecord {
-            ns: info.id,
-            ttl: info.ttl(),
-            sliding: info.sliding(),
-            name: info.name.as_bytes(),
-        };
-        self.log.append_namespace(&record).map(drop)
-    }
+fn rewrite_namespace(core: &Core, record: &NamespaceRecord<'_>) -> Result<()> {
+    let current = core.namespaces.all().into_iter().find(|info| info.id == record.ns);
+    let Some(info) = current else { return Ok(()) };
+    let record = NamespaceRecord {
+        ns: info.id,
+        ttl: info.ttl(),
+        sliding: info.sliding(),
+        name: info.name.as_bytes(),
+    };
+    core.log.append_namespace(&record).map(drop)
 }

@@ -6,11 +6,13 @@
 //! merge goes through sled, which writes it several times over. So runs above the lowest tier are merged by sixteen,
 //! and by four only if a shard has many.
 
-use crate::engine::Engine;
 use crate::engine::catalog::run_builder::RunPlan;
+use crate::engine::core::Core;
+use crate::engine::upkeep::flush::{begin_run, builder, end_runs, keep_blocks};
+use crate::engine::upkeep::garbage::Garbage;
 use crate::error::Result;
 use crate::expiry::{GenId, Liveness};
-use crate::run::{MergeCursor, RunReader, RunSize, Source};
+use crate::run::{MergeCursor, RunSize};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -44,64 +46,57 @@ fn candidates(runs: &[RunHandle]) -> Option<Vec<RunHandle>> {
     Some(full.into_iter().cloned().collect())
 }
 
-impl Engine {
-    /// Merges one group of runs. Returns whether there was one.
-    pub(crate) fn merge_one(&self) -> Result<bool> {
-        let _structure = self.compaction_lock.lock();
-        let now = self.time.now();
-        for (number, cell) in self.shards.iter().enumerate() {
-            let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
-            let runs: Vec<_> = cell.shard.lock().runs.iter().filter(live).cloned().collect();
-            if let Some(group) = candidates(&runs) {
-                self.merge(number, &group)?;
-                return Ok(true);
-            }
+/// Merges one group of runs. Returns whether there was one.
+pub(super) fn merge_one(core: &Core, garbage: &Garbage) -> Result<bool> {
+    let _structure = core.compaction_lock.lock();
+    let now = core.time.now();
+    for (number, cell) in core.shards.iter().enumerate() {
+        let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
+        let runs: Vec<_> = cell.shard.lock().runs.iter().filter(live).cloned().collect();
+        if let Some(group) = candidates(&runs) {
+            merge(core, garbage, number, &group)?;
+            return Ok(true);
         }
-        Ok(false)
     }
+    Ok(false)
+}
 
-    fn merge(&self, shard: usize, group: &[RunHandle]) -> Result<()> {
-        let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
-        let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
-        let id = self.begin_run(size);
-        let plan = RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
-        let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
-        let merged = self.build_merged(plan, group).and_then(|built| {
-            self.commit(|body| {
-                body.runs.retain(|meta| !gone.contains(&meta.id));
-                body.runs.push((*built.run.meta).clone());
-                body.obsolete.extend(group.iter().map(|run| (run.meta.id, run.meta.buckets)));
-            })?;
-            Ok(built)
-        });
-        self.end_runs(&[id], merged.is_ok());
-        let BuiltRun { run, kept } = merged?;
-        self.shards[shard].shard.lock().replace_runs(&gone, Some(run));
-        self.keep_blocks(shard, kept);
-        self.mark_obsolete(group.iter().map(|run| Arc::clone(&run.meta)));
-        self.counters.merges.add(1);
-        Ok(())
-    }
+fn merge(core: &Core, garbage: &Garbage, shard: usize, group: &[RunHandle]) -> Result<()> {
+    let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
+    let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
+    let id = begin_run(core, size);
+    let plan = RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
+    let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
+    let merged = build_merged(core, plan, group).and_then(|built| {
+        core.publish_manifest(|body| {
+            body.runs.retain(|meta| !gone.contains(&meta.id));
+            body.runs.push((*built.run.meta).clone());
+            body.obsolete.extend(group.iter().map(|run| (run.meta.id, run.meta.buckets)));
+        })?;
+        Ok(built)
+    });
+    end_runs(core, &[id], merged.is_ok());
+    let BuiltRun { run, kept } = merged?;
+    core.shards[shard].shard.lock().replace_runs(&gone, Some(run));
+    keep_blocks(core, shard, kept);
+    garbage.mark_obsolete(group.iter().map(|run| Arc::clone(&run.meta)));
+    core.counters.merges.add(1);
+    Ok(())
+}
 
-    /// Builds the merged run. After a failure, heals the sources and tries once more.
-    fn build_merged(&self, plan: RunPlan, group: &[RunHandle]) -> Result<BuiltRun> {
-        let attempt = || {
-            let sources = group.iter().map(|run| self.source(run)).collect();
-            let entries = MergeCursor::new(sources);
-            self.builder().build(plan, entries, self.time.now())
-        };
-        attempt().or_else(|fault| {
-            for run in group {
-                self.heal(&run.meta, &fault.to_string(), None)?;
-            }
-            attempt()
-        })
-    }
-
-    pub(in crate::engine) fn source<'a>(&'a self, run: &'a RunHandle) -> Source<'a> {
-        let reader = RunReader::new(&*self.blocks, &run.meta, self.seed, self.hasher);
-        Source::run(reader.with_locators(&self.locators, run.locators.as_deref()))
-    }
+/// Builds the merged run. After a failure, heals the sources and tries once more.
+fn build_merged(core: &Core, plan: RunPlan, group: &[RunHandle]) -> Result<BuiltRun> {
+    let attempt = || {
+        let sources = group.iter().map(|run| core.source(run)).collect();
+        let entries = MergeCursor::new(sources);
+        builder(core).build(plan, entries, core.time.now())
+    };
+    attempt().or_else(|fault| {
+        for run in group {
+            core.heal(&run.meta, &fault.to_string(), None)?;
+        }
+        attempt()
+    })
 }
 
 #[cfg(test)]

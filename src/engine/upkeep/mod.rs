@@ -1,7 +1,14 @@
-//! Background work that saves space: flush, merge, expire, compact.
+//! Background work that saves space: flush, merge, expire, compact, remove.
+//!
+//! It learns that there is work from the signals of the core, and runs again after a pause without any.
 
-pub(in crate::engine) mod compactor;
-pub(in crate::engine) mod flush;
-pub(in crate::engine) mod folder;
-pub(in crate::engine) mod merger;
-pub(in crate::engine) mod sweeper;
+mod compactor;
+mod flush;
+mod folder;
+mod garbage;
+mod merger;
+mod steps;
+mod sweeper;
+
+pub(in crate::engine) use flush::freeze_all;
+pub(in crate::engine) use steps::{Upkeep, note_trouble};

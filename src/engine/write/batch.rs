@@ -1,11 +1,13 @@
 //! Batches: many ids, one lock set, one log record, all or nothing.
 
-use crate::engine::Engine;
 use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::{Answer, ClaimSpec};
-use crate::engine::write::durability::RestsOn;
-use crate::engine::write::lock_set::{GROUP, LockSet, Member, Obstacle};
+use crate::engine::write::claim::{Answer, ClaimSpec, extended};
+use crate::engine::write::durability::{RestsOn, await_durable};
+use crate::engine::write::lock_set::{
+    GROUP, LockSet, Member, Obstacle, digests, lock_all, members, remove_obstacle,
+};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::memtable::EntryOffset;
@@ -35,138 +37,134 @@ struct Round<'a> {
     rests_on: Option<Lsn>,
 }
 
-impl Engine {
-    /// Claims all ids of a batch as one record: either all first-seen ids become claims or, if the record is not
-    /// written, none. A copy of an id within the batch is a duplicate of the first.
-    pub(crate) fn claim_batch<I: AsRef<[u8]>>(
-        &self,
-        ns: &NsInfo,
-        ids: &[I],
-        spec: ClaimSpec,
-    ) -> Result<BatchAnswer> {
-        self.health.check()?;
-        let digests = self.digests(ids);
-        let members = self.members(ns, ids, &digests)?;
-        let mut wait_budget = WaitBudget::of(spec.wait);
-        let (answers, rests_on) = loop {
-            let mut locked = self.lock_all(&members, &mut wait_budget)?;
-            let at = self.time.moment();
-            let mut round = Round::default();
-            if let Some(obstacle) = self.look_at_batch(&mut locked, &members, spec, at, &mut round)
-            {
-                round.undo(&mut locked);
-                drop(locked);
-                self.remove_obstacle(obstacle, &mut wait_budget)?;
-                continue;
-            }
-            let rests_on = self.append_batch(&mut locked, spec, at, &mut round)?;
-            for (member, answer) in members.iter().zip(&round.answers) {
-                ns.count(member.shard, *answer == Answer::FirstSeen, 1);
-            }
-            break (round.answers, rests_on);
-        };
-        self.await_durable(spec.durability, rests_on)?;
-        Ok(answers)
-    }
-
-    /// Looks up all ids and enters the new ones; returns the first obstacle that keeps one from being decided.
-    fn look_at_batch<'a>(
-        &self,
-        locked: &mut LockSet<'_>,
-        members: &[Member<'a>],
-        spec: ClaimSpec,
-        at: Moment,
-        round: &mut Round<'a>,
-    ) -> Option<Obstacle<'a>> {
-        round.answers.reserve(members.len());
-        let mut runs = [0; GROUP];
-        for (n, member) in members.iter().enumerate() {
-            if n % GROUP == 0 {
-                runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
-            }
-            let first = runs[n % GROUP];
-            let shard = locked.shard(member.shard);
-            if shard.reserved.holder(member.key, member.hash).is_some() {
-                return Some(Obstacle::Reserved(*member));
-            }
-            let access = self.run_access();
-            let known = match shard.lookup_prefetched(member.key, member.hash, access, first) {
-                Lookup::Unknown => None,
-                Lookup::Known(known) => Some(known),
-                Lookup::Damaged(run, fault) => {
-                    return Some(Obstacle::Damaged(run, fault, member.hash));
-                }
-            };
-            if let Some(known) = known
-                && known.version.is_live(at.now)
-            {
-                if known.lsn == Some(PENDING) {
-                    round.copies.push(round.answers.len());
-                } else {
-                    round.rests_on = round.rests_on.max(known.lsn);
-                    if spec.sliding {
-                        round.extend.push((*member, known));
-                    }
-                }
-                let first_seen = known.version.first_seen;
-                round.answers.push(Answer::Duplicate { first_seen });
-                continue;
-            }
-            // Version and location are set once they are known for the whole batch.
-            let pending = Version::claim_at(at, spec.ttl);
-            let offset = shard.put(member.key, member.hash, pending, PENDING, known);
-            round.entered.push((*member, known, offset));
-            round.answers.push(Answer::FirstSeen);
+/// Claims all ids of a batch as one record: either all first-seen ids become claims or, if the record is not
+/// written, none. A copy of an id within the batch is a duplicate of the first.
+pub(in crate::engine) fn claim_batch<I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &[I],
+    spec: ClaimSpec,
+) -> Result<BatchAnswer> {
+    core.health.check()?;
+    let digests = digests(core, ids);
+    let members = members(core, ns, ids, &digests)?;
+    let mut wait_budget = WaitBudget::of(spec.wait);
+    let (answers, rests_on) = loop {
+        let mut locked = lock_all(core, &members, &mut wait_budget)?;
+        let at = core.time.moment();
+        let mut round = Round::default();
+        if let Some(obstacle) = look_at_batch(core, &mut locked, &members, spec, at, &mut round) {
+            round.undo(&mut locked);
+            drop(locked);
+            remove_obstacle(core, obstacle, &mut wait_budget)?;
+            continue;
         }
-        None
-    }
-
-    /// Writes claims and extensions as one record; on error, neither exists.
-    fn append_batch(
-        &self,
-        locked: &mut LockSet<'_>,
-        spec: ClaimSpec,
-        at: Moment,
-        round: &mut Round<'_>,
-    ) -> Result<Option<RestsOn>> {
-        let claim = Version::claim_at(at, spec.ttl);
-        let claims = round.entered.iter().map(|(member, known, offset)| {
-            let version = claim.after(known.as_ref().map(|known| &known.version));
-            (*member, version, Some(*offset))
-        });
-        let extended = round
-            .extend
-            .iter()
-            .filter_map(|(member, known)| Some((*member, Self::extended(known, at, spec)?, None)));
-        let changes: Vec<(Member<'_>, Version, Option<EntryOffset>)> =
-            claims.chain(extended).collect();
-        if changes.is_empty() {
-            return Ok(round.rests_on.map(RestsOn::others));
+        let rests_on = append_batch(core, &mut locked, spec, at, &mut round)?;
+        for (member, answer) in members.iter().zip(&round.answers) {
+            ns.count(member.shard, *answer == Answer::FirstSeen, 1);
         }
-        let versions = changes.iter().map(|(member, version, _)| (member.key, *version));
-        let level = spec.durability.append_level();
-        let mut lsns = Vec::new();
-        let log = &self.log;
-        let lsn = match log.append_claims(level, at.now, spec.ttl, versions, &mut lsns) {
-            Ok(lsn) => lsn,
-            Err(e) => {
-                round.undo(locked);
-                return Err(e);
+        break (round.answers, rests_on);
+    };
+    await_durable(core, spec.durability, rests_on)?;
+    Ok(answers)
+}
+
+/// Looks up all ids and enters the new ones; returns the first obstacle that keeps one from being decided.
+fn look_at_batch<'a>(
+    core: &Core,
+    locked: &mut LockSet<'_>,
+    members: &[Member<'a>],
+    spec: ClaimSpec,
+    at: Moment,
+    round: &mut Round<'a>,
+) -> Option<Obstacle<'a>> {
+    round.answers.reserve(members.len());
+    let mut runs = [0; GROUP];
+    for (n, member) in members.iter().enumerate() {
+        if n % GROUP == 0 {
+            runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
+        }
+        let first = runs[n % GROUP];
+        let shard = locked.shard(member.shard);
+        if shard.reserved.holder(member.key, member.hash).is_some() {
+            return Some(Obstacle::Reserved(*member));
+        }
+        let access = core.run_access();
+        let known = match shard.lookup_prefetched(member.key, member.hash, access, first) {
+            Lookup::Unknown => None,
+            Lookup::Known(known) => Some(known),
+            Lookup::Damaged(run, fault) => {
+                return Some(Obstacle::Damaged(run, fault, member.hash));
             }
         };
-        for ((member, version, offset), lsn) in changes.iter().zip(lsns) {
-            let memtable = &mut locked.shard(member.shard).memtable;
-            match offset {
-                Some(offset) => memtable.put_at(*offset, *version, lsn),
-                // Not as new: an extended id may occur twice in the batch.
-                None => _ = memtable.put(member.key, member.hash, *version, lsn),
+        if let Some(known) = known
+            && known.version.is_live(at.now)
+        {
+            if known.lsn == Some(PENDING) {
+                round.copies.push(round.answers.len());
+            } else {
+                round.rests_on = round.rests_on.max(known.lsn);
+                if spec.sliding {
+                    round.extend.push((*member, known));
+                }
             }
+            let first_seen = known.version.first_seen;
+            round.answers.push(Answer::Duplicate { first_seen });
+            continue;
         }
-        for copy in &round.copies {
-            round.answers[*copy] = Answer::Duplicate { first_seen: at.now };
-        }
-        Ok(Some(RestsOn::own(lsn)))
+        // Version and location are set once they are known for the whole batch.
+        let pending = Version::claim_at(at, spec.ttl);
+        let offset = shard.put(member.key, member.hash, pending, PENDING, known);
+        round.entered.push((*member, known, offset));
+        round.answers.push(Answer::FirstSeen);
     }
+    None
+}
+
+/// Writes claims and extensions as one record; on error, neither exists.
+fn append_batch(
+    core: &Core,
+    locked: &mut LockSet<'_>,
+    spec: ClaimSpec,
+    at: Moment,
+    round: &mut Round<'_>,
+) -> Result<Option<RestsOn>> {
+    let claim = Version::claim_at(at, spec.ttl);
+    let claims = round.entered.iter().map(|(member, known, offset)| {
+        let version = claim.after(known.as_ref().map(|known| &known.version));
+        (*member, version, Some(*offset))
+    });
+    let extended = round
+        .extend
+        .iter()
+        .filter_map(|(member, known)| Some((*member, extended(known, at, spec)?, None)));
+    let changes: Vec<(Member<'_>, Version, Option<EntryOffset>)> = claims.chain(extended).collect();
+    if changes.is_empty() {
+        return Ok(round.rests_on.map(RestsOn::others));
+    }
+    let versions = changes.iter().map(|(member, version, _)| (member.key, *version));
+    let level = spec.durability.append_level();
+    let mut lsns = Vec::new();
+    let log = &core.log;
+    let lsn = match log.append_claims(level, at.now, spec.ttl, versions, &mut lsns) {
+        Ok(lsn) => lsn,
+        Err(e) => {
+            round.undo(locked);
+            return Err(e);
+        }
+    };
+    for ((member, version, offset), lsn) in changes.iter().zip(lsns) {
+        let memtable = &mut locked.shard(member.shard).memtable;
+        match offset {
+            Some(offset) => memtable.put_at(*offset, *version, lsn),
+            // Not as new: an extended id may occur twice in the batch.
+            None => _ = memtable.put(member.key, member.hash, *version, lsn),
+        }
+    }
+    for copy in &round.copies {
+        round.answers[*copy] = Answer::Duplicate { first_seen: at.now };
+    }
+    Ok(Some(RestsOn::own(lsn)))
 }
 
 impl Round<'_> {

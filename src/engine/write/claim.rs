@@ -1,10 +1,11 @@
 //! The claim: one id, one winner (I1).
 
 use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::core::{Core, Durability};
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::decide::Decision;
-use crate::engine::{Durability, Engine};
-use crate::error::{Error, Result};
+use crate::engine::write::decide::{Decision, decide};
+use crate::engine::write::durability::await_durable;
+use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::Key;
 use crate::shard::Known;
@@ -28,56 +29,50 @@ pub(crate) enum Answer {
     Duplicate { first_seen: Timestamp },
 }
 
-impl Engine {
-    /// Claims one id: one lock, one lookup, one record.
-    pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
-        let digest = self.settings.long_ids.digest(id);
-        let key = Key::of(ns.id, id, digest.as_ref())?;
-        self.health.check()?;
-        let hash = self.hash(key);
-        let level = spec.durability.append_level();
-        let (answer, rests_on, shard) =
-            self.decide(key, hash, level, WaitBudget::of(spec.wait), |known, at| {
-                Self::decide_claim(known, at, spec)
-            })?;
-        ns.count(hash.shard(self.shard_bits), answer == Answer::FirstSeen, 1);
-        drop(shard);
-        self.await_durable(spec.durability, rests_on)?;
-        Ok(answer)
-    }
+/// Claims one id: one lock, one lookup, one record.
+pub(in crate::engine) fn claim(
+    core: &Core,
+    ns: &NsInfo,
+    id: &[u8],
+    spec: ClaimSpec,
+) -> Result<Answer> {
+    let digest = core.settings.long_ids.digest(id);
+    let key = Key::of(ns.id, id, digest.as_ref())?;
+    core.health.check()?;
+    let hash = core.hash(key);
+    let level = spec.durability.append_level();
+    let (answer, rests_on, shard) =
+        decide(core, key, hash, level, WaitBudget::of(spec.wait), |known, at| {
+            decide_claim(known, at, spec)
+        })?;
+    ns.count(hash.shard(core.shard_bits), answer == Answer::FirstSeen, 1);
+    drop(shard);
+    await_durable(core, spec.durability, rests_on)?;
+    Ok(answer)
+}
 
-    /// Decides a claim: a duplicate of a live claim, otherwise first seen.
-    #[inline]
-    fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Answer> {
-        if let Some(known) = known
-            && known.version.is_live(at.now)
-        {
-            let answer = Answer::Duplicate { first_seen: known.version.first_seen };
-            let extended = if spec.sliding { Self::extended(known, at, spec) } else { None };
-            return match extended {
-                Some(version) => Decision::Append(answer, version, None),
-                None => Decision::Answer(answer, known.lsn),
-            };
-        }
-        let before = known.map(|known| &known.version);
-        let version = Version::claim_at(at, spec.ttl).after(before);
-        Decision::Append(Answer::FirstSeen, version, Some(spec.ttl))
+/// Decides a claim: a duplicate of a live claim, otherwise first seen.
+#[inline]
+fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Answer> {
+    if let Some(known) = known
+        && known.version.is_live(at.now)
+    {
+        let answer = Answer::Duplicate { first_seen: known.version.first_seen };
+        let extended = if spec.sliding { extended(known, at, spec) } else { None };
+        return match extended {
+            Some(version) => Decision::Append(answer, version, None),
+            None => Decision::Answer(answer, known.lsn),
+        };
     }
+    let before = known.map(|known| &known.version);
+    let version = Version::claim_at(at, spec.ttl).after(before);
+    Decision::Append(Answer::FirstSeen, version, Some(spec.ttl))
+}
 
-    /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
-    pub(in crate::engine) fn extended(
-        known: &Known,
-        at: Moment,
-        spec: ClaimSpec,
-    ) -> Option<Version> {
-        let renewed = Version::claim_at(at, spec.ttl);
-        let version = Version { first_seen: known.version.first_seen, ..renewed };
-        let later = renewed.deadline > known.version.deadline;
-        later.then(|| version.after(Some(&known.version)))
-    }
-
-    /// Returns the error for a wait that reached its deadline (I12).
-    pub(in crate::engine) fn timed_out(what: &'static str) -> Error {
-        Error::Timeout { what }
-    }
+/// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
+pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
+    let renewed = Version::claim_at(at, spec.ttl);
+    let version = Version { first_seen: known.version.first_seen, ..renewed };
+    let later = renewed.deadline > known.version.deadline;
+    later.then(|| version.after(Some(&known.version)))
 }

@@ -3,8 +3,8 @@
 //! The decision is a pure function of what is known and of the time. Anything that may release the lock in between (a
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
-use crate::engine::Engine;
-use crate::engine::write::backpressure::WaitBudget;
+use crate::engine::core::Core;
+use crate::engine::write::backpressure::{WaitBudget, heal_in_time, room_for, wait_for_release};
 use crate::engine::write::durability::RestsOn;
 use crate::error::Result;
 use crate::expiry::Version;
@@ -16,7 +16,7 @@ use crate::wal::{AppendLevel, Lsn};
 
 /// What to do about an id.
 #[derive(Debug)]
-pub(in crate::engine) enum Decision<T> {
+pub(super) enum Decision<T> {
     /// Return this and write nothing. It depends on the given record; `None` if that is on disk or there is none.
     Answer(T, Option<Lsn>),
     /// Append this version and enter it. With a ttl it is a claim, written in short form if possible.
@@ -29,80 +29,78 @@ enum Looked {
     Healed,
 }
 
-impl Engine {
-    /// Decides one id. Returns with the lock still held, so that the caller can count.
-    ///
-    /// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
-    /// leaves nothing behind.
-    #[inline]
-    pub(in crate::engine) fn decide<T>(
-        &self,
-        key: Key<'_>,
-        hash: IdHash,
-        level: AppendLevel,
-        mut wait_budget: WaitBudget,
-        decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
-    ) -> Result<(T, Option<RestsOn>, MutexGuard<'_, Shard>)> {
-        let cell = self.cell(hash);
-        let mut shard = cell.shard.lock();
-        loop {
-            if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
-                self.wait_for_release(cell, &mut shard, key, hash, &mut wait_budget)?;
-                continue;
+/// Decides one id. Returns with the lock still held, so that the caller can count.
+///
+/// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
+/// leaves nothing behind.
+#[inline]
+pub(super) fn decide<'a, T>(
+    core: &'a Core,
+    key: Key<'_>,
+    hash: IdHash,
+    level: AppendLevel,
+    mut wait_budget: WaitBudget,
+    decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
+) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
+    let cell = core.cell(hash);
+    let mut shard = cell.shard.lock();
+    loop {
+        if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
+            wait_for_release(core, cell, &mut shard, key, hash, &mut wait_budget)?;
+            continue;
+        }
+        let at = core.time.moment();
+        let Looked::Here(known) = look(core, &mut shard, key, hash, &mut wait_budget)? else {
+            continue;
+        };
+        let (answer, version, ttl) = match decide(known.as_ref(), at) {
+            Decision::Answer(answer, lsn) => {
+                let rests_on = lsn.map(RestsOn::others);
+                return Ok((answer, rests_on, shard));
             }
-            let at = self.time.moment();
-            let Looked::Here(known) = self.look(&mut shard, key, hash, &mut wait_budget)? else {
-                continue;
-            };
-            let (answer, version, ttl) = match decide(known.as_ref(), at) {
-                Decision::Answer(answer, lsn) => {
-                    let rests_on = lsn.map(RestsOn::others);
-                    return Ok((answer, rests_on, shard));
-                }
-                Decision::Append(answer, version, ttl) => (answer, version, ttl),
-            };
-            if !self.room_for(cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
-                continue;
+            Decision::Append(answer, version, ttl) => (answer, version, ttl),
+        };
+        if !room_for(core, cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
+            continue;
+        }
+        let lsn = match ttl {
+            Some(ttl) => core.log.append_claim(level, at.now, ttl, key, version)?,
+            None => {
+                let one = std::iter::once((key, version));
+                core.log.append_versions(level, version.generation(), one)?
             }
-            let lsn = match ttl {
-                Some(ttl) => self.log.append_claim(level, at.now, ttl, key, version)?,
-                None => {
-                    let one = std::iter::once((key, version));
-                    self.log.append_versions(level, version.generation(), one)?
-                }
-            };
-            shard.put(key, hash, version, lsn, known);
-            return Ok((answer, Some(RestsOn::own(lsn)), shard));
+        };
+        shard.put(key, hash, version, lsn, known);
+        return Ok((answer, Some(RestsOn::own(lsn)), shard));
+    }
+}
+
+/// Returns the version of an id that counts, live or not. Reads only.
+pub(super) fn known(core: &Core, key: Key<'_>) -> Result<Option<Known>> {
+    let hash = core.hash(key);
+    let mut wait_budget = WaitBudget::default();
+    let mut shard = core.cell(hash).shard.lock();
+    loop {
+        if let Looked::Here(known) = look(core, &mut shard, key, hash, &mut wait_budget)? {
+            return Ok(known);
         }
     }
+}
 
-    /// Returns the version of an id that counts, live or not. Reads only.
-    pub(in crate::engine) fn known(&self, key: Key<'_>) -> Result<Option<Known>> {
-        let hash = self.hash(key);
-        let mut wait_budget = WaitBudget::default();
-        let mut shard = self.cell(hash).shard.lock();
-        loop {
-            if let Looked::Here(known) = self.look(&mut shard, key, hash, &mut wait_budget)? {
-                return Ok(known);
-            }
-        }
-    }
-
-    #[inline]
-    fn look(
-        &self,
-        shard: &mut MutexGuard<'_, Shard>,
-        key: Key<'_>,
-        hash: IdHash,
-        wait_budget: &mut WaitBudget,
-    ) -> Result<Looked> {
-        match shard.lookup(key, hash, self.run_access()) {
-            Lookup::Unknown => Ok(Looked::Here(None)),
-            Lookup::Known(known) => Ok(Looked::Here(Some(known))),
-            Lookup::Damaged(run, fault) => {
-                MutexGuard::unlocked(shard, || self.heal_in_time(&run, &fault, hash, wait_budget))?;
-                Ok(Looked::Healed)
-            }
+#[inline]
+fn look(
+    core: &Core,
+    shard: &mut MutexGuard<'_, Shard>,
+    key: Key<'_>,
+    hash: IdHash,
+    wait_budget: &mut WaitBudget,
+) -> Result<Looked> {
+    match shard.lookup(key, hash, core.run_access()) {
+        Lookup::Unknown => Ok(Looked::Here(None)),
+        Lookup::Known(known) => Ok(Looked::Here(Some(known))),
+        Lookup::Damaged(run, fault) => {
+            MutexGuard::unlocked(shard, || heal_in_time(core, &run, &fault, hash, wait_budget))?;
+            Ok(Looked::Healed)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The list of ids that are reserved now, to reveal a stuck worker.
 
-use crate::engine::Engine;
+use crate::engine::core::Core;
 use crate::id::NsId;
 use crate::limits;
 use crate::shard::HeldKey;
@@ -19,28 +19,26 @@ pub struct Held {
     pub age: Duration,
 }
 
-impl Engine {
-    /// Returns the ids that have been reserved longest, of one namespace or of all, oldest first. Bounded whatever the
-    /// number of reservations: each shard is locked once and copies no more ids than are listed.
-    pub(crate) fn held(&self, ns: Option<NsId>) -> Vec<Held> {
-        if self.check_home().is_err() {
-            return Vec::new(); // a forked child holds nothing
-        }
-        let mut oldest: Vec<HeldKey> = Vec::new();
-        for cell in &self.shards {
-            let here = cell.shard.lock().reserved.oldest(limits::HELD_LISTED_MAX, ns);
-            oldest.extend(here);
-            oldest.sort_unstable();
-            oldest.truncate(limits::HELD_LISTED_MAX);
-        }
-        let now = self.settings.clock.elapsed_ms();
-        let infos = self.namespaces.all();
-        let names: HashMap<NsId, &str> = infos.iter().map(|i| (i.id, i.name.as_str())).collect();
-        let held = |held: HeldKey| Held {
-            id: held.id,
-            namespace: names.get(&held.ns.listed()).copied().unwrap_or_default().to_owned(),
-            age: Duration::from_millis(now.saturating_sub(held.since_ms)),
-        };
-        oldest.into_iter().map(held).collect()
+/// Returns the ids that have been reserved longest, of one namespace or of all, oldest first. Bounded whatever the
+/// number of reservations: each shard is locked once and copies no more ids than are listed.
+pub(in crate::engine) fn held(core: &Core, ns: Option<NsId>) -> Vec<Held> {
+    if core.check_home().is_err() {
+        return Vec::new(); // a forked child holds nothing
     }
+    let mut oldest: Vec<HeldKey> = Vec::new();
+    for cell in &core.shards {
+        let here = cell.shard.lock().reserved.oldest(limits::HELD_LISTED_MAX, ns);
+        oldest.extend(here);
+        oldest.sort_unstable();
+        oldest.truncate(limits::HELD_LISTED_MAX);
+    }
+    let now = core.settings.clock.elapsed_ms();
+    let infos = core.namespaces.all();
+    let names: HashMap<NsId, &str> = infos.iter().map(|i| (i.id, i.name.as_str())).collect();
+    let held = |held: HeldKey| Held {
+        id: held.id,
+        namespace: names.get(&held.ns.listed()).copied().unwrap_or_default().to_owned(),
+        age: Duration::from_millis(now.saturating_sub(held.since_ms)),
+    };
+    oldest.into_iter().map(held).collect()
 }

@@ -1,8 +1,8 @@
 //! The lock set: the shards of many ids, locked in order of their numbers, each with enough memtable space.
 
 use crate::engine::catalog::namespaces::NsInfo;
-use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::{Engine, ShardCell};
+use crate::engine::core::{Core, ShardCell};
+use crate::engine::write::backpressure::{WaitBudget, heal_in_time, room_for, wait_for_release};
 use crate::error::{Error, Result};
 use crate::id::{Digest, IdHash, Key};
 use crate::limits;
@@ -12,35 +12,31 @@ use crate::sync::{Arc, MutexGuard};
 
 /// One id of a batch, with its hash and shard.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::engine) struct Member<'a> {
-    pub(in crate::engine) key: Key<'a>,
-    pub(in crate::engine) hash: IdHash,
-    pub(in crate::engine) shard: usize,
+pub(super) struct Member<'a> {
+    pub(super) key: Key<'a>,
+    pub(super) hash: IdHash,
+    pub(super) shard: usize,
 }
 
 /// The locks of the shards of some ids, taken in order of shard number so that two sets cannot deadlock.
-pub(in crate::engine) struct LockSet<'a> {
+pub(super) struct LockSet<'a> {
     guards: Vec<Option<MutexGuard<'a, Shard>>>,
 }
 
 impl LockSet<'_> {
-    pub(in crate::engine) fn shard(&mut self, number: usize) -> &mut Shard {
+    pub(super) fn shard(&mut self, number: usize) -> &mut Shard {
         self.guards[number].as_mut().expect("the set holds the locks of its shards")
     }
 
     /// Returns how often the memtable of each shard was frozen; zero for shards not in the set.
-    pub(in crate::engine) fn freezes(&self) -> Vec<u64> {
+    pub(super) fn freezes(&self) -> Vec<u64> {
         self.guards.iter().map(|guard| guard.as_ref().map_or(0, |shard| shard.freezes())).collect()
     }
 
     /// Prefetches what `prefetch` covers for all members of a group at once: one wait for memory serves the whole
     /// group, which is why a batch is looked up group by group.
     #[inline]
-    pub(in crate::engine) fn prefetch(
-        &self,
-        group: &[Member<'_>],
-        prefetch: impl Fn(&Shard, IdHash),
-    ) {
+    pub(super) fn prefetch(&self, group: &[Member<'_>], prefetch: impl Fn(&Shard, IdHash)) {
         for member in group {
             if let Some(shard) = &self.guards[member.shard] {
                 prefetch(shard, member.hash);
@@ -53,7 +49,7 @@ impl LockSet<'_> {
     /// one before it has loaded. A few successive waits for memory thus serve the whole group. Returns, for each
     /// member, the first run that may have it.
     #[inline]
-    pub(in crate::engine) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
+    pub(super) fn prefetch_all(&self, group: &[Member<'_>]) -> [usize; GROUP] {
         self.prefetch(group, Shard::prefetch);
         self.prefetch(group, Shard::prefetch_entry);
         let mut runs = [0; GROUP];
@@ -81,120 +77,116 @@ impl LockSet<'_> {
 
 /// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the last
 /// is still in the nearest cache.
-pub(in crate::engine) const GROUP: usize = 16;
+pub(super) const GROUP: usize = 16;
 
 /// What keeps ids from being decided. It is removed with no lock held, and then all ids are looked up again.
-pub(in crate::engine) enum Obstacle<'a> {
+pub(super) enum Obstacle<'a> {
     /// A block that was needed is damaged: the run, the fault, and the hash of the id that needed it.
     Damaged(Arc<RunMeta>, String, IdHash),
     /// Another caller holds this id.
     Reserved(Member<'a>),
 }
 
-impl Engine {
-    /// Returns the digests of the long ids of a batch, in order.
-    pub(in crate::engine) fn digests<I: AsRef<[u8]>>(&self, ids: &[I]) -> Vec<Digest> {
-        ids.iter().filter_map(|id| self.settings.long_ids.digest(id.as_ref())).collect()
-    }
+/// Returns the digests of the long ids of a batch, in order.
+pub(super) fn digests<I: AsRef<[u8]>>(core: &Core, ids: &[I]) -> Vec<Digest> {
+    ids.iter().filter_map(|id| core.settings.long_ids.digest(id.as_ref())).collect()
+}
 
-    /// Checks and hashes the ids of a batch; `digests` are those of its long ids.
-    pub(in crate::engine) fn members<'a, I: AsRef<[u8]>>(
-        &self,
-        ns: &NsInfo,
-        ids: &'a [I],
-        digests: &'a [Digest],
-    ) -> Result<Vec<Member<'a>>> {
-        let mut digests = digests.iter();
-        let mut bytes = 0;
-        let mut members = Vec::with_capacity(ids.len());
-        for id in ids {
-            let id = id.as_ref();
-            let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
-            let key = Key::of(ns.id, id, digest)?;
-            bytes += key.id.len();
-            let hash = self.hash(key);
-            members.push(Member { key, hash, shard: hash.shard(self.shard_bits) });
-        }
-        if ids.len() > limits::BATCH_IDS_MAX || bytes > limits::BATCH_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "a batch of {} ids and {bytes} bytes: a batch has at most {} ids and {} bytes; split it",
-                ids.len(),
-                limits::BATCH_IDS_MAX,
-                limits::BATCH_BYTES_MAX
-            )));
-        }
-        Ok(members)
+/// Checks and hashes the ids of a batch; `digests` are those of its long ids.
+pub(super) fn members<'a, I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &'a [I],
+    digests: &'a [Digest],
+) -> Result<Vec<Member<'a>>> {
+    let mut digests = digests.iter();
+    let mut bytes = 0;
+    let mut members = Vec::with_capacity(ids.len());
+    for id in ids {
+        let id = id.as_ref();
+        let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
+        let key = Key::of(ns.id, id, digest)?;
+        bytes += key.id.len();
+        let hash = core.hash(key);
+        members.push(Member { key, hash, shard: hash.shard(core.shard_bits) });
     }
+    if ids.len() > limits::BATCH_IDS_MAX || bytes > limits::BATCH_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "a batch of {} ids and {bytes} bytes: a batch has at most {} ids and {} bytes; split it",
+            ids.len(),
+            limits::BATCH_IDS_MAX,
+            limits::BATCH_BYTES_MAX
+        )));
+    }
+    Ok(members)
+}
 
-    /// Locks all shards of the members, each with memtable space for its members.
-    pub(in crate::engine) fn lock_all(
-        &self,
-        members: &[Member<'_>],
-        wait_budget: &mut WaitBudget,
-    ) -> Result<LockSet<'_>> {
-        let mut need = vec![(0usize, 0usize); self.shards.len()];
-        for member in members {
-            need[member.shard].0 += 1;
-            need[member.shard].1 += member.key.id.len();
-        }
-        'again: loop {
-            let mut guards: Vec<Option<MutexGuard<'_, Shard>>> = Vec::new();
-            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
-                if ids == 0 {
-                    guards.push(None);
-                    continue;
-                }
-                let cell = &self.shards[number];
-                let guard = cell.shard.lock();
-                let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
-                if full && guard.frozen.is_some() {
-                    // Do not wait while holding the others: it would block them too.
-                    drop(guards);
-                    self.wait_for_room(cell, guard, ids, bytes, wait_budget)?;
-                    continue 'again;
-                }
-                guards.push(Some(guard));
+/// Locks all shards of the members, each with memtable space for its members.
+pub(super) fn lock_all<'a>(
+    core: &'a Core,
+    members: &[Member<'_>],
+    wait_budget: &mut WaitBudget,
+) -> Result<LockSet<'a>> {
+    let mut need = vec![(0usize, 0usize); core.shards.len()];
+    for member in members {
+        need[member.shard].0 += 1;
+        need[member.shard].1 += member.key.id.len();
+    }
+    'again: loop {
+        let mut guards: Vec<Option<MutexGuard<'_, Shard>>> = Vec::new();
+        for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+            if ids == 0 {
+                guards.push(None);
+                continue;
             }
-            let mut locked = LockSet { guards };
-            for (number, (ids, bytes)) in need.iter().copied().enumerate() {
-                if ids > 0 {
-                    let shard = locked.shard(number);
-                    if shard.memtable.is_full_for(ids, bytes) && !shard.memtable.is_empty() {
-                        shard.freeze(self.log.end());
-                        self.signals.flush.raise();
-                    }
+            let cell = &core.shards[number];
+            let guard = cell.shard.lock();
+            let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
+            if full && guard.frozen.is_some() {
+                // Do not wait while holding the others: it would block them too.
+                drop(guards);
+                wait_for_room(core, cell, guard, ids, bytes, wait_budget)?;
+                continue 'again;
+            }
+            guards.push(Some(guard));
+        }
+        let mut locked = LockSet { guards };
+        for (number, (ids, bytes)) in need.iter().copied().enumerate() {
+            if ids > 0 {
+                let shard = locked.shard(number);
+                if shard.memtable.is_full_for(ids, bytes) && !shard.memtable.is_empty() {
+                    shard.freeze(core.log.end());
+                    core.signals.flush.raise();
                 }
             }
-            return Ok(locked);
         }
+        return Ok(locked);
     }
+}
 
-    fn wait_for_room(
-        &self,
-        cell: &ShardCell,
-        mut guard: MutexGuard<'_, Shard>,
-        ids: usize,
-        bytes: usize,
-        wait_budget: &mut WaitBudget,
-    ) -> Result<()> {
-        self.room_for(cell, &mut guard, ids, bytes, wait_budget).map(drop)
-    }
+fn wait_for_room(
+    core: &Core,
+    cell: &ShardCell,
+    mut guard: MutexGuard<'_, Shard>,
+    ids: usize,
+    bytes: usize,
+    wait_budget: &mut WaitBudget,
+) -> Result<()> {
+    room_for(core, cell, &mut guard, ids, bytes, wait_budget).map(drop)
+}
 
-    /// Heals, or waits for a reservation to end. The caller has released its locks.
-    pub(in crate::engine) fn remove_obstacle(
-        &self,
-        obstacle: Obstacle<'_>,
-        wait_budget: &mut WaitBudget,
-    ) -> Result<()> {
-        match obstacle {
-            Obstacle::Damaged(run, fault, hash) => {
-                self.heal_in_time(&run, &fault, hash, wait_budget)
-            }
-            Obstacle::Reserved(Member { key, hash, shard }) => {
-                let cell = &self.shards[shard];
-                let mut shard = cell.shard.lock();
-                self.wait_for_release(cell, &mut shard, key, hash, wait_budget)
-            }
+/// Heals, or waits for a reservation to end. The caller has released its locks.
+pub(super) fn remove_obstacle(
+    core: &Core,
+    obstacle: Obstacle<'_>,
+    wait_budget: &mut WaitBudget,
+) -> Result<()> {
+    match obstacle {
+        Obstacle::Damaged(run, fault, hash) => heal_in_time(core, &run, &fault, hash, wait_budget),
+        Obstacle::Reserved(Member { key, hash, shard }) => {
+            let cell = &core.shards[shard];
+            let mut shard = cell.shard.lock();
+            wait_for_release(core, cell, &mut shard, key, hash, wait_budget)
         }
     }
 }

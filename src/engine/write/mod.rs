@@ -1,13 +1,34 @@
-//! Turns a decision into one record.
+//! Turns a decision into one record: lock the shard, look the id up, decide, append, enter, and then wait for as much
+//! durability as was asked.
+//!
+//! Functions over the core. A damaged block is healed through [`Healer`](crate::engine::core::Healer), and work for the
+//! background is left by raising a signal, so nothing here knows recovery or upkeep.
 
-pub(in crate::engine) mod backpressure;
-pub(in crate::engine) mod batch;
-pub(in crate::engine) mod claim;
-pub(in crate::engine) mod decide;
-pub(in crate::engine) mod durability;
-pub(in crate::engine) mod forget;
-pub(in crate::engine) mod held;
-pub(in crate::engine) mod import;
-pub(in crate::engine) mod lock_set;
-pub(in crate::engine) mod lookup;
-pub(in crate::engine) mod reserve;
+mod backpressure;
+mod batch;
+mod claim;
+mod decide;
+mod durability;
+mod forget;
+mod held;
+mod import;
+mod lock_set;
+mod lookup;
+mod reserve;
+
+pub use held::Held;
+pub use import::ImportEntry;
+
+pub(crate) use batch::BatchAnswer;
+pub(crate) use claim::{Answer, ClaimSpec};
+pub(crate) use durability::RestsOn;
+pub(crate) use reserve::{Hold, HoldAnswer};
+
+pub(in crate::engine) use batch::claim_batch;
+pub(in crate::engine) use claim::claim;
+pub(in crate::engine) use durability::{await_durable, sync};
+pub(in crate::engine) use forget::{forget, forget_key};
+pub(in crate::engine) use held::held;
+pub(in crate::engine) use import::import;
+pub(in crate::engine) use lookup::get;
+pub(in crate::engine) use reserve::{confirm, release, reserve};

@@ -3,12 +3,14 @@
 //! Nothing is in the log before `confirm`, so a crash releases everything: the event comes again and is processed
 //! again. While an id is held, a claim of it waits and a second reservation gets `InProgress`.
 
-use crate::engine::Engine;
 use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::claim::ClaimSpec;
-use crate::engine::write::durability::RestsOn;
-use crate::engine::write::lock_set::{GROUP, Member, Obstacle};
+use crate::engine::write::durability::{RestsOn, await_durable};
+use crate::engine::write::lock_set::{
+    GROUP, Member, Obstacle, digests, lock_all, members, remove_obstacle,
+};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
@@ -60,173 +62,174 @@ impl Hold {
         self.ids.push(HeldId { hash: member.hash, ns, end, is_unknown });
     }
 
-    fn members(&self, engine: &Engine) -> Vec<Member<'_>> {
+    fn members(&self, core: &Core) -> Vec<Member<'_>> {
         let mut from = 0;
         let member = |held: &HeldId| {
             let id = &self.bytes[from..held.end];
             from = held.end;
             let key = Key { ns: held.ns, id };
-            Member { key, hash: held.hash, shard: held.hash.shard(engine.shard_bits) }
+            Member { key, hash: held.hash, shard: held.hash.shard(core.shard_bits) }
         };
         self.ids.iter().map(member).collect()
     }
 }
 
-impl Engine {
-    /// Reserves the ids of the batch that are neither claimed nor held.
-    pub(crate) fn reserve<I: AsRef<[u8]>>(
-        &self,
-        ns: &NsInfo,
-        ids: &[I],
-        wait: Option<Duration>,
-    ) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
-        self.health.check()?;
-        let digests = self.digests(ids);
-        let members = self.members(ns, ids, &digests)?;
-        let holder = self.next_holder.fetch_add(1, Ordering::Relaxed);
-        let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut hold = Hold { holder, bytes, ids, freezes };
-        let held = self.hold_all(&members, &mut hold, WaitBudget::of(wait));
-        let (answers, rests_on) = held.inspect_err(|_| {
-            // If a heal came before the failure, some ids are already held.
-            self.release(&hold);
-        })?;
-        for (member, answer) in members.iter().zip(&answers) {
-            if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
-                ns.count(member.shard, false, 1);
-            }
-        }
-        Ok((hold, answers, rests_on.map(RestsOn::others)))
-    }
-
-    fn hold_all(
-        &self,
-        members: &[Member<'_>],
-        hold: &mut Hold,
-        mut wait_budget: WaitBudget,
-    ) -> Result<(Vec<HoldAnswer>, Option<Lsn>)> {
-        let mut answers = Vec::with_capacity(members.len());
-        let mut rests_on: Option<Lsn> = None;
-        let since_ms = self.settings.clock.elapsed_ms();
-        'again: loop {
-            let mut locked = self.lock_all(members, &mut wait_budget)?;
-            if hold.freezes.is_empty() {
-                hold.freezes = locked.freezes();
-            }
-            let now = self.time.now();
-            // After a heal the loop resumes within a group, for which nothing was prefetched.
-            let mut runs = [0; GROUP];
-            for (n, member) in members.iter().enumerate().skip(answers.len()) {
-                if n % GROUP == 0 {
-                    runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
-                }
-                let first = runs[n % GROUP];
-                let shard = locked.shard(member.shard);
-                if let Some(holder) = shard.reserved.holder(member.key, member.hash) {
-                    let is_ours = holder == hold.holder;
-                    let (ours, others) = (HoldAnswer::SameBatch, HoldAnswer::InProgress);
-                    answers.push(if is_ours { ours } else { others });
-                    continue;
-                }
-                let access = self.run_access();
-                match shard.lookup_prefetched(member.key, member.hash, access, first) {
-                    Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
-                        rests_on = rests_on.max(lsn);
-                        answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
-                    }
-                    Lookup::Damaged(run, fault) => {
-                        drop(locked);
-                        let damage = Obstacle::Damaged(run, fault, member.hash);
-                        self.remove_obstacle(damage, &mut wait_budget)?;
-                        continue 'again;
-                    }
-                    ended @ (Lookup::Known(_) | Lookup::Unknown) => {
-                        let (key, hash) = (member.key, member.hash);
-                        shard.reserved.insert(key, hash, hold.holder, since_ms, &self.hasher);
-                        hold.push(member, matches!(ended, Lookup::Unknown));
-                        answers.push(HoldAnswer::FirstSeen);
-                    }
-                }
-            }
-            return Ok((answers, rests_on));
+/// Reserves the ids of the batch that are neither claimed nor held.
+pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &[I],
+    wait: Option<Duration>,
+) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
+    core.health.check()?;
+    let digests = digests(core, ids);
+    let members = members(core, ns, ids, &digests)?;
+    let holder = core.next_holder.fetch_add(1, Ordering::Relaxed);
+    let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut hold = Hold { holder, bytes, ids, freezes };
+    let held = hold_all(core, &members, &mut hold, WaitBudget::of(wait));
+    let (answers, rests_on) = held.inspect_err(|_| {
+        // If a heal came before the failure, some ids are already held.
+        release(core, &hold);
+    })?;
+    for (member, answer) in members.iter().zip(&answers) {
+        if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
+            ns.count(member.shard, false, 1);
         }
     }
+    Ok((hold, answers, rests_on.map(RestsOn::others)))
+}
 
-    /// Turns all held ids into claims, as one record, and wakes waiters. If the record is not written, the ids stay
-    /// held.
-    pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
-        self.health.check()?;
-        let members = hold.members(self);
-        if members.is_empty() {
-            return Ok(());
+fn hold_all(
+    core: &Core,
+    members: &[Member<'_>],
+    hold: &mut Hold,
+    mut wait_budget: WaitBudget,
+) -> Result<(Vec<HoldAnswer>, Option<Lsn>)> {
+    let mut answers = Vec::with_capacity(members.len());
+    let mut rests_on: Option<Lsn> = None;
+    let since_ms = core.settings.clock.elapsed_ms();
+    'again: loop {
+        let mut locked = lock_all(core, members, &mut wait_budget)?;
+        if hold.freezes.is_empty() {
+            hold.freezes = locked.freezes();
         }
-        let mut wait_budget = WaitBudget::of(spec.wait);
-        let lsn = 'again: loop {
-            let mut locked = self.lock_all(&members, &mut wait_budget)?;
-            let at = self.time.moment();
-            let mut known = Vec::with_capacity(members.len());
-            for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
-                if n % GROUP == 0 {
-                    locked.prefetch(
-                        &members[n..members.len().min(n + GROUP)],
-                        Shard::prefetch_memtable,
-                    );
+        let now = core.time.now();
+        // After a heal the loop resumes within a group, for which nothing was prefetched.
+        let mut runs = [0; GROUP];
+        for (n, member) in members.iter().enumerate().skip(answers.len()) {
+            if n % GROUP == 0 {
+                runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
+            }
+            let first = runs[n % GROUP];
+            let shard = locked.shard(member.shard);
+            if let Some(holder) = shard.reserved.holder(member.key, member.hash) {
+                let is_ours = holder == hold.holder;
+                let (ours, others) = (HoldAnswer::SameBatch, HoldAnswer::InProgress);
+                answers.push(if is_ours { ours } else { others });
+                continue;
+            }
+            let access = core.run_access();
+            match shard.lookup_prefetched(member.key, member.hash, access, first) {
+                Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
+                    rests_on = rests_on.max(lsn);
+                    answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
                 }
-                let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
-                let lookup = if held.is_unknown {
-                    shard.lookup_again(key, hash, hold.freezes[member.shard], self.run_access())
-                } else {
-                    shard.lookup(key, hash, self.run_access())
-                };
-                match lookup {
-                    Lookup::Unknown => known.push(None),
-                    Lookup::Known(k) => known.push(Some(k)),
-                    Lookup::Damaged(run, fault) => {
-                        drop(locked);
-                        let damage = Obstacle::Damaged(run, fault, member.hash);
-                        self.remove_obstacle(damage, &mut wait_budget)?;
-                        continue 'again;
-                    }
+                Lookup::Damaged(run, fault) => {
+                    drop(locked);
+                    let damage = Obstacle::Damaged(run, fault, member.hash);
+                    remove_obstacle(core, damage, &mut wait_budget)?;
+                    continue 'again;
+                }
+                ended @ (Lookup::Known(_) | Lookup::Unknown) => {
+                    let (key, hash) = (member.key, member.hash);
+                    shard.reserved.insert(key, hash, hold.holder, since_ms, &core.hasher);
+                    hold.push(member, matches!(ended, Lookup::Unknown));
+                    answers.push(HoldAnswer::FirstSeen);
                 }
             }
-            let claim = Version::claim_at(at, spec.ttl);
-            let versions = members.iter().zip(&known).map(|(member, known)| {
-                (member.key, claim.after(known.as_ref().map(|known| &known.version)))
-            });
-            let level = spec.durability.append_level();
-            let (log, mut lsns) = (&self.log, Vec::new());
-            let all = versions.clone();
-            let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut lsns)?;
-            let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
-            let members = members.iter().zip(known);
-            for ((member, known), (version, lsn)) in members.zip(versions.into_iter().zip(lsns)) {
-                let shard = locked.shard(member.shard);
-                shard.put(member.key, member.hash, version, lsn, known);
-                shard.reserved.remove(member.key, member.hash, hold.holder);
-                ns.count(member.shard, true, 1);
-            }
-            break lsn;
-        };
-        self.ring(&members);
-        self.await_durable(spec.durability, Some(RestsOn::own(lsn)))
+        }
+        return Ok((answers, rests_on));
     }
+}
 
-    /// Releases the ids without a claim. Harmless after `confirm`.
-    pub(crate) fn release(&self, hold: &Hold) {
-        let members = hold.members(self);
-        for member in &members {
-            let mut shard = self.shards[member.shard].shard.lock();
+/// Turns all held ids into claims, as one record, and wakes waiters. If the record is not written, the ids stay
+/// held.
+pub(in crate::engine) fn confirm(
+    core: &Core,
+    ns: &NsInfo,
+    hold: &Hold,
+    spec: ClaimSpec,
+) -> Result<()> {
+    core.health.check()?;
+    let members = hold.members(core);
+    if members.is_empty() {
+        return Ok(());
+    }
+    let mut wait_budget = WaitBudget::of(spec.wait);
+    let lsn = 'again: loop {
+        let mut locked = lock_all(core, &members, &mut wait_budget)?;
+        let at = core.time.moment();
+        let mut known = Vec::with_capacity(members.len());
+        for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
+            if n % GROUP == 0 {
+                locked
+                    .prefetch(&members[n..members.len().min(n + GROUP)], Shard::prefetch_memtable);
+            }
+            let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
+            let lookup = if held.is_unknown {
+                shard.lookup_again(key, hash, hold.freezes[member.shard], core.run_access())
+            } else {
+                shard.lookup(key, hash, core.run_access())
+            };
+            match lookup {
+                Lookup::Unknown => known.push(None),
+                Lookup::Known(k) => known.push(Some(k)),
+                Lookup::Damaged(run, fault) => {
+                    drop(locked);
+                    let damage = Obstacle::Damaged(run, fault, member.hash);
+                    remove_obstacle(core, damage, &mut wait_budget)?;
+                    continue 'again;
+                }
+            }
+        }
+        let claim = Version::claim_at(at, spec.ttl);
+        let versions = members.iter().zip(&known).map(|(member, known)| {
+            (member.key, claim.after(known.as_ref().map(|known| &known.version)))
+        });
+        let level = spec.durability.append_level();
+        let (log, mut lsns) = (&core.log, Vec::new());
+        let all = versions.clone();
+        let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut lsns)?;
+        let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
+        let members = members.iter().zip(known);
+        for ((member, known), (version, lsn)) in members.zip(versions.into_iter().zip(lsns)) {
+            let shard = locked.shard(member.shard);
+            shard.put(member.key, member.hash, version, lsn, known);
             shard.reserved.remove(member.key, member.hash, hold.holder);
+            ns.count(member.shard, true, 1);
         }
-        self.ring(&members);
-    }
+        break lsn;
+    };
+    ring(core, &members);
+    await_durable(core, spec.durability, Some(RestsOn::own(lsn)))
+}
 
-    fn ring(&self, members: &[Member<'_>]) {
-        let mut rung = vec![false; self.shards.len()];
-        for member in members {
-            if !std::mem::replace(&mut rung[member.shard], true) {
-                self.shards[member.shard].changed.notify_all();
-            }
+/// Releases the ids without a claim. Harmless after `confirm`.
+pub(in crate::engine) fn release(core: &Core, hold: &Hold) {
+    let members = hold.members(core);
+    for member in &members {
+        let mut shard = core.shards[member.shard].shard.lock();
+        shard.reserved.remove(member.key, member.hash, hold.holder);
+    }
+    ring(core, &members);
+}
+
+fn ring(core: &Core, members: &[Member<'_>]) {
+    let mut rung = vec![false; core.shards.len()];
+    for member in members {
+        if !std::mem::replace(&mut rung[member.shard], true) {
+            core.shards[member.shard].changed.notify_all();
         }
     }
 }

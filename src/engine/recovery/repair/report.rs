@@ -35,7 +35,7 @@ pub struct MissingSegment {
 }
 
 impl MissingSegment {
-    pub(in crate::engine) fn all(missing: Vec<SalvagedMissing>, bytes_per_id: u64) -> Vec<Self> {
+    pub(super) fn all(missing: Vec<SalvagedMissing>, bytes_per_id: u64) -> Vec<Self> {
         let told = |SalvagedMissing { number, path, bytes }| Self {
             number,
             file: path,
@@ -48,11 +48,7 @@ impl MissingSegment {
 
 /// Returns what an id takes in the log on average, from the records that are left or else from what was flushed
 /// according to the manifest.
-pub(in crate::engine) fn bytes_per_id(
-    records: u64,
-    bytes: u64,
-    manifest: Option<&ManifestBody>,
-) -> u64 {
+pub(super) fn bytes_per_id(records: u64, bytes: u64, manifest: Option<&ManifestBody>) -> u64 {
     let flushed = manifest.map_or((0, 0), |body| {
         let ids: u64 = body.runs.iter().map(|run| run.ids).sum();
         (ids, body.full_segments.iter().map(SegmentMeta::bytes).sum())

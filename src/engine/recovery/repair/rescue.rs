@@ -2,9 +2,9 @@
 //! nothing else is left, its contents are true: each block is checked and belongs to a run that the manifest names.
 
 use crate::blocks::{BlockStore, Guarded, SledBlocks, SledFolder};
-use crate::engine::Settings;
 use crate::engine::catalog::layout::SLED_DIR;
 use crate::engine::catalog::manifest::ManifestBody;
+use crate::engine::core::Settings;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHasher, Key};
@@ -13,18 +13,14 @@ use std::path::Path;
 
 /// The runs of a store whose log is gone.
 #[derive(Debug)]
-pub(in crate::engine) struct Rescue<'a> {
+pub(super) struct Rescue<'a> {
     blocks: Box<dyn BlockStore>,
     body: &'a ManifestBody,
 }
 
 impl<'a> Rescue<'a> {
     /// Opens the block store; returns `None` if there is nothing to rescue from.
-    pub(in crate::engine) fn open(
-        dir: &Path,
-        settings: &Settings,
-        body: &'a ManifestBody,
-    ) -> Option<Self> {
+    pub(super) fn open(dir: &Path, settings: &Settings, body: &'a ManifestBody) -> Option<Self> {
         if body.runs.is_empty() {
             return None;
         }
@@ -44,7 +40,7 @@ impl<'a> Rescue<'a> {
     }
 
     /// Passes every record in an intact block to `visit`.
-    pub(in crate::engine) fn for_each(
+    pub(super) fn for_each(
         &self,
         mut visit: impl FnMut(Key<'_>, Version) -> Result<()>,
     ) -> Result<()> {

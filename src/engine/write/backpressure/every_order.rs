@@ -1,6 +1,6 @@
 //! Waiting for a reservation to end, under every interleaving of holding, waiting and closing.
 
-use crate::engine::ShardCell;
+use crate::engine::core::ShardCell;
 use crate::error::Error;
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, NsId, Seed};
@@ -41,13 +41,13 @@ impl Model {
         waited
     }
 
-    /// Releases the id, as `Engine::release` does.
+    /// Releases the id, as `release` does.
     fn release(&self) {
         self.cell.shard.lock().reserved.remove(KEY, self.hash, 1);
         self.cell.changed.notify_all();
     }
 
-    /// Closes the store, as `Engine::close` does.
+    /// Closes the store, as `Core::close` does.
     fn close(&self) {
         self.health.close();
         self.cell.wake();

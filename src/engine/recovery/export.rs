@@ -1,0 +1,65 @@
+//! Export: live claims, one by one, with their times.
+
+use crate::engine::core::Core;
+use crate::error::{Error, Result};
+use crate::expiry::Version;
+use crate::id::NsId;
+use crate::run::{MergeCursor, Merged, Source};
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+/// A live claim as exported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExportEntry<'a> {
+    /// Name of the namespace.
+    pub namespace: &'a str,
+    /// The id, byte for byte.
+    pub id: &'a [u8],
+    /// Whether the id exceeded the length limit, so that `id` is its BLAKE3 hash.
+    pub is_hash: bool,
+    /// When it was claimed.
+    pub first_seen: Timestamp,
+    /// When the claim ends; [`Timestamp::NEVER`] if it does not.
+    pub deadline: Timestamp,
+}
+
+/// Passes every live claim to `visit`, in no meaningful order. No lock is held while `visit` runs (I9); claims made
+/// meanwhile may or may not be seen.
+pub(in crate::engine) fn export(
+    core: &Core,
+    mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
+) -> Result<u64> {
+    core.health.check()?;
+    let mut exported = 0;
+    let names: BTreeMap<NsId, String> =
+        core.namespaces.all().iter().map(|info| (info.id, info.name.clone())).collect();
+    for cell in &core.shards {
+        let (runs, mut sources) = {
+            let shard = cell.shard.lock();
+            let mut sources = vec![Source::memtable(&shard.memtable, core.hasher)];
+            if let Some(frozen) = &shard.frozen {
+                sources.push(Source::memtable(&frozen.set, core.hasher));
+            }
+            (shard.runs.clone(), sources)
+        };
+        for run in &runs {
+            core.heal(&run.meta, "export reads everything", None)?;
+        }
+        sources.extend(runs.iter().map(|run| core.source(run)));
+        let now = core.time.now();
+        MergeCursor::new(sources).for_each(|Merged { key, version, .. }| -> Result<()> {
+            if !version.is_live(now) {
+                return Ok(());
+            }
+            exported += 1;
+            let Version { first_seen, deadline, .. } = version;
+            let namespace = names.get(&key.ns.listed()).map_or("", String::as_str);
+            let (id, is_hash) = (key.id, key.ns.is_hashed());
+            visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
+                .map_err(|e| Error::io("write the export of", Path::new(&core.dir), e))
+        })?;
+    }
+    Ok(exported)
+}
