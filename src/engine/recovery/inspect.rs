@@ -9,7 +9,7 @@ use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::catalog::namespaces::DEFAULT_NAME;
 use crate::engine::core::{SeenVersion, Settings, segments};
 use crate::engine::recovery::export::ExportEntry;
-use crate::engine::recovery::open::keeper;
+use crate::engine::recovery::opening::keeper;
 use crate::engine::recovery::verify::VerifyReport;
 use crate::error::{Error, Result};
 use crate::expiry::Version;

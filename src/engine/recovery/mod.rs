@@ -1,10 +1,13 @@
 //! Turns a folder into a store: open, replay, heal, verify, repair; and reads one without opening it.
 
+mod assemble;
 mod export;
 mod heal;
 mod inspect;
 mod open;
+mod opening;
 mod repair;
+mod replay;
 mod verify;
 
 pub use export::ExportEntry;

@@ -11,40 +11,58 @@ use crate::engine::catalog::layout::{
     LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
-use crate::engine::catalog::namespaces::NsMeta;
 use crate::engine::core::Settings;
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::id::{NsId, Seed};
+use crate::id::Seed;
 use crate::limits;
 use crate::sync::{Arc, Signal};
-use crate::time::Ttl;
-use crate::wal::RecordRewriter;
-use crate::wal::{self, Item, Log, LogConfig, Lsn, NamespaceRecord, ReplayPlan, Salvaged};
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use crate::wal::{self, Item, LogConfig};
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod report;
 mod rescue;
+mod rewrite;
 
 pub use report::{LostBytes, MissingSegment, RepairReport};
 use rescue::Rescue;
+use rewrite::{Rewritten, rewrite};
 
 /// Repairs a store that nobody has open.
 pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
-    let not = |why: &str| Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() });
-    let disk = match settings.disk.hold(dir) {
-        Ok(disk) => disk,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return not("there is no such folder");
-        }
-        Err(e) => return Err(Error::io("open", dir, e)),
-    };
-    let settings = &Settings { disk, ..settings.clone() };
+    let settings = &Settings { disk: hold(dir, settings)?, ..settings.clone() };
     let disk = &*settings.disk;
-    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
     // Check before taking the lock: a folder that is something else is left as it is.
+    check_is_store(disk, dir)?;
+    let _lock = lock(dir, disk)?;
+    let found = Found::look(disk, dir)?;
+    // Read only, at first: a sound store is left alone.
+    let mut report = found.examine(settings)?;
+    if report.lost.is_empty() && !report.manifest_rebuilt && found.source == dir.join(LOG_DIR) {
+        return Ok(report);
+    }
+    report.forgotten_may_return = !report.lost.is_empty();
+    found.replace(dir, settings, &mut report)?;
+    Ok(report)
+}
+
+fn not_a_store(dir: &Path, why: &str) -> Error {
+    Error::NotAStore { path: dir.to_owned(), why: why.to_owned() }
+}
+
+/// Holds the folder, so that its path cannot come to mean another one.
+fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
+    settings.disk.hold(dir).map_err(|e| match e.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            not_a_store(dir, "there is no such folder")
+        }
+        _ => Error::io("open", dir, e),
+    })
+}
+
+fn check_is_store(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
         name == MANIFEST || name.starts_with(OLD_LOG_DIR)
@@ -54,92 +72,112 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     if !names.iter().any(ours) && !has_log()? {
         let why = "it holds neither a manifest nor a log, and nothing can be saved without either; put \
                    back a copy of the store, or remove the folder to begin anew";
-        return not(why);
+        return Err(not_a_store(dir, why));
     }
-    let _lock = lock(dir, disk)?;
-    let found = read_manifest(disk, &dir.join(MANIFEST))?;
-    let source = source_dir(disk, dir, found.is_some())?;
-    let seeds = wal::seeds(disk, &source)?;
-    let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
-    // The log is the truth: ignore the manifest of another store.
-    let manifest = found.filter(is_of_log);
-    let is_aside = manifest.is_none();
-    let manifest = match manifest {
-        Some(body) => Some(body),
-        None => set_aside_before(disk, dir, &source)?,
-    };
-    let seed = match &manifest {
-        Some(body) => Some(body.seed),
-        None => wal::find_seed(disk, &source)?,
-    };
-    let Some(seed) = seed else {
-        return not("neither its manifest nor any segment of its log can be read");
-    };
-    let config = |dir: PathBuf| LogConfig {
-        disk: Arc::clone(&settings.disk),
-        dir,
-        seed,
-        health: Arc::new(Health::default()),
-        work: Arc::new(Signal::default()),
-        segment_bytes: settings.segment_bytes,
-    };
+    Ok(())
+}
 
-    // Read only, at first: a sound store is left alone.
-    let source_config = config(source.clone());
-    let mut saved_records = 0;
-    // A manifest set aside may describe another log than this one.
-    let known = manifest.as_ref().filter(|_| !is_aside).map(ManifestBody::plan);
-    let salvaged = wal::salvage(&source_config, known.as_ref(), |item| {
-        saved_records += u64::from(matches!(item, Item::Version(..)));
-        Ok(())
-    })?;
-    let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
-        .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
-        .collect();
-    let mut report = RepairReport {
-        saved_records,
-        rescued_records: 0,
-        lost_bytes: lost.iter().map(|lost| lost.bytes).sum(),
-        lost,
-        missing_segments: MissingSegment::all(
-            salvaged.missing,
-            report::bytes_per_id(saved_records, salvaged.read_bytes, manifest.as_ref()),
-        ),
-        forgotten_may_return: false,
-        manifest_rebuilt: is_aside,
-        renamed_namespaces: Vec::new(),
-        old_log: None,
-    };
-    if report.lost.is_empty() && !report.manifest_rebuilt && source == dir.join(LOG_DIR) {
-        return Ok(report);
+/// What there is to repair.
+struct Found {
+    /// The log to save from.
+    source: PathBuf,
+    manifest: Option<ManifestBody>,
+    /// The manifest, if any, was set aside by an earlier repair: it may describe another log than this one.
+    is_aside: bool,
+    seed: Seed,
+}
+
+impl Found {
+    fn look(disk: &dyn Disk, dir: &Path) -> Result<Self> {
+        let found = read_manifest(disk, &dir.join(MANIFEST))?;
+        let source = source_dir(disk, dir, found.is_some())?;
+        let seeds = wal::seeds(disk, &source)?;
+        let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
+        // The log is the truth: ignore the manifest of another store.
+        let manifest = found.filter(is_of_log);
+        let is_aside = manifest.is_none();
+        let manifest = match manifest {
+            Some(body) => Some(body),
+            None => set_aside_before(disk, dir, &source)?,
+        };
+        let seed = match &manifest {
+            Some(body) => Some(body.seed),
+            None => wal::find_seed(disk, &source)?,
+        };
+        let Some(seed) = seed else {
+            let why = "neither its manifest nor any segment of its log can be read";
+            return Err(not_a_store(dir, why));
+        };
+        Ok(Self { source, manifest, is_aside, seed })
     }
-    report.forgotten_may_return = !report.lost.is_empty();
 
-    // Without its folder, the log is an empty one with all segments missing.
-    disk.create_dir_all(&source).map_err(|e| Error::io("create", &source, e))?;
-    let new = dir.join(NEW_LOG_DIR);
-    wal::remove_segments(disk, &new)?;
-    disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
-    let listed = manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
-    // As a rule, what is left of the log is all that is needed, and blocks would only repeat it.
-    let blocks = manifest.as_ref().filter(|_| saved_records == 0);
-    let rescue = blocks.and_then(|body| Rescue::open(dir, settings, body));
-    let mut written =
-        rewrite(&source_config, config(new.clone()), settings, listed, rescue.as_ref())?;
-    drop(rescue);
-    report.rescued_records = written.rescued;
-    report.renamed_namespaces.append(&mut written.renamed);
-    set_manifest_aside(disk, dir)?;
-    let old_log = swap(disk, dir, &source, &new)?;
-    let body = new_body(manifest, seed, written, settings);
-    // The next opening removes filters and locator files: no run lists them any more.
-    let sled = dir.join(SLED_DIR);
-    blocks::set_aside(disk, &sled)
-        .and_then(|()| blocks::empty(disk, &sled))
-        .map_err(|e| Error::io("empty", &sled, e))?;
-    Manifest::new(Arc::clone(&settings.disk), dir, body).write()?;
-    report.old_log = Some(old_log);
-    Ok(report)
+    fn log_in(&self, dir: PathBuf, settings: &Settings) -> LogConfig {
+        LogConfig {
+            disk: Arc::clone(&settings.disk),
+            dir,
+            seed: self.seed,
+            health: Arc::new(Health::default()),
+            work: Arc::new(Signal::default()),
+            segment_bytes: settings.segment_bytes,
+        }
+    }
+
+    /// Reads what is left of the log, and writes nothing.
+    fn examine(&self, settings: &Settings) -> Result<RepairReport> {
+        let mut saved_records = 0;
+        let known = self.manifest.as_ref().filter(|_| !self.is_aside).map(ManifestBody::plan);
+        let source = self.log_in(self.source.clone(), settings);
+        let salvaged = wal::salvage(&source, known.as_ref(), |item| {
+            saved_records += u64::from(matches!(item, Item::Version(..)));
+            Ok(())
+        })?;
+        let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
+            .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
+            .collect();
+        Ok(RepairReport {
+            saved_records,
+            rescued_records: 0,
+            lost_bytes: lost.iter().map(|lost| lost.bytes).sum(),
+            lost,
+            missing_segments: MissingSegment::all(
+                salvaged.missing,
+                report::bytes_per_id(saved_records, salvaged.read_bytes, self.manifest.as_ref()),
+            ),
+            forgotten_may_return: false,
+            manifest_rebuilt: self.is_aside,
+            renamed_namespaces: Vec::new(),
+            old_log: None,
+        })
+    }
+
+    /// Puts a new log and a new manifest in the place of what is damaged, and adds to the report what that took.
+    fn replace(self, dir: &Path, settings: &Settings, report: &mut RepairReport) -> Result<()> {
+        let disk = &*settings.disk;
+        // Without its folder, the log is an empty one with all segments missing.
+        disk.create_dir_all(&self.source).map_err(|e| Error::io("create", &self.source, e))?;
+        let new = dir.join(NEW_LOG_DIR);
+        wal::remove_segments(disk, &new)?;
+        disk.create_dir_all(&new).map_err(|e| Error::io("create", &new, e))?;
+        let old_config = self.log_in(self.source.clone(), settings);
+        let new_config = self.log_in(new.clone(), settings);
+        let listed = self.manifest.as_ref().map_or(&[][..], |body| &body.namespaces);
+        // As a rule, what is left of the log is all that is needed, and blocks would only repeat it.
+        let blocks = self.manifest.as_ref().filter(|_| report.saved_records == 0);
+        let rescue = blocks.and_then(|body| Rescue::open(dir, settings, body));
+        let mut written = rewrite(&old_config, new_config, settings, listed, rescue.as_ref())?;
+        drop(rescue);
+        report.rescued_records = written.rescued;
+        report.renamed_namespaces.append(&mut written.renamed);
+        set_manifest_aside(disk, dir)?;
+        report.old_log = Some(swap(disk, dir, &self.source, &new)?);
+        let body = new_body(self.manifest, self.seed, written, settings);
+        // The next opening removes filters and locator files: no run lists them any more.
+        let sled = dir.join(SLED_DIR);
+        blocks::set_aside(disk, &sled)
+            .and_then(|()| blocks::empty(disk, &sled))
+            .map_err(|e| Error::io("empty", &sled, e))?;
+        Manifest::new(Arc::clone(&settings.disk), dir, body).write()
+    }
 }
 
 /// Reads a manifest; returns `None` if there is none or it is damaged.
@@ -201,87 +239,6 @@ fn source_dir(disk: &dyn Disk, dir: &Path, has_manifest: bool) -> Result<PathBuf
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
     let moved = names.iter().filter(|n| n.to_string_lossy().starts_with(OLD_LOG_DIR)).max();
     Ok(moved.map_or(log, |name| dir.join(name)))
-}
-
-/// What a repair wrote.
-struct Rewritten {
-    namespaces: Vec<NsMeta>,
-    /// Names given to namespaces whose own are lost.
-    renamed: Vec<String>,
-    /// Records that only the block store still had.
-    rescued: u64,
-    /// The new log is on disk up to here.
-    durable: Lsn,
-}
-
-/// Writes a new log from what is left of the old one and of the manifest. Every namespace number with claims keeps a
-/// name; otherwise the next new namespace would get that number, and the claims with it.
-fn rewrite(
-    old: &LogConfig,
-    new: LogConfig,
-    settings: &Settings,
-    listed: &[NsMeta],
-    rescue: Option<&Rescue<'_>>,
-) -> Result<Rewritten> {
-    let now = settings.clock.wall();
-    let recovered =
-        Log::recover(new, ReplayPlan { first: 1, ..ReplayPlan::default() }, now, |_, _| Ok(()))?;
-    let mut rewriter = RecordRewriter::new(&recovered.log);
-    let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
-    let mut used = BTreeSet::new();
-    let _: Salvaged = wal::salvage(old, None, |item| match item {
-        Item::Version(key, version) => {
-            used.insert(key.ns.listed().0);
-            rewriter.push(key, version)
-        }
-        Item::Namespace(record) => {
-            let meta = NsMeta {
-                id: record.ns,
-                name: String::from_utf8_lossy(record.name).into_owned(),
-                ttl_ms: record.ttl.as_millis().unwrap_or(0),
-                sliding: record.sliding,
-            };
-            namespaces.insert(meta.id.0, meta);
-            Ok(())
-        }
-    })?;
-    let mut rescued = 0;
-    if let Some(rescue) = rescue {
-        rescue.for_each(|key, version| {
-            used.insert(key.ns.0);
-            rescued += 1;
-            rewriter.push(key, version)
-        })?;
-    }
-    rewriter.finish()?;
-    let mut names: HashSet<String> = namespaces.values().map(|meta| meta.name.clone()).collect();
-    for meta in listed {
-        // Two of one name would merge, so keep what the log says: it is newer.
-        if !names.contains(&meta.name) && !namespaces.contains_key(&meta.id.0) {
-            names.insert(meta.name.clone());
-            namespaces.insert(meta.id.0, meta.clone());
-        }
-    }
-    let mut renamed = Vec::new();
-    used.remove(&0);
-    for number in
-        used.into_iter().filter(|number| !namespaces.contains_key(number)).collect::<Vec<_>>()
-    {
-        let mut name = format!("recovered-{number}");
-        while !names.insert(name.clone()) {
-            name.push('x');
-        }
-        renamed.push(name.clone());
-        namespaces.insert(number, NsMeta { id: NsId(number), name, ttl_ms: 0, sliding: false });
-    }
-    for meta in namespaces.values() {
-        let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
-        let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
-        recovered.log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name })?;
-    }
-    recovered.log.close()?;
-    let namespaces = namespaces.into_values().collect();
-    Ok(Rewritten { namespaces, renamed, rescued, durable: recovered.log.durable() })
 }
 
 /// Moves the old log away and the new one in.

@@ -1,0 +1,99 @@
+//! Assembling the core of a store being opened.
+
+use crate::disk::LockGuard;
+use crate::engine::catalog::layout::LOG_DIR;
+use crate::engine::catalog::manifest::Manifest;
+use crate::engine::catalog::namespaces::Registry;
+use crate::engine::core::{Core, Counters, LastFailure, Settings, ShardCell, Signals};
+use crate::engine::recovery::heal::LogHealer;
+use crate::engine::recovery::opening::{Opening, keeper};
+use crate::engine::recovery::replay::Replayed;
+use crate::error::Result;
+use crate::health::Health;
+use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
+use crate::time::{TimeMark, Ttl};
+use crate::wal::LogConfig;
+
+impl Opening {
+    /// Replays the log and assembles the core.
+    pub(super) fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Core> {
+        let count = self.shards.len();
+        let registry = self.registry();
+        let health = Arc::new(Health::default());
+        let signals = Signals::default();
+        let config = LogConfig {
+            disk: Arc::clone(&self.settings.disk),
+            dir: self.dir.join(LOG_DIR),
+            seed: self.body.seed,
+            health: Arc::clone(&health),
+            work: Arc::clone(&signals.log),
+            segment_bytes: self.settings.segment_bytes,
+        };
+        let Replayed { log, cut_bytes, newest, records } = self.replay(config, &registry)?;
+        let counters = Counters::default();
+        counters.replayed_records.add(records);
+        counters.cut_bytes.add(cut_bytes);
+        counters.rebuilds.add(u64::from(self.rebuild));
+        let time = keeper(&self.settings, self.resume(newest));
+        let cell = |shard| {
+            CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
+        };
+        let manifest = Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
+        let core = Core {
+            dir: self.dir,
+            disk: Arc::clone(&self.settings.disk),
+            seed: manifest.body.seed,
+            hasher: self.hasher,
+            shards: self.shards.into_iter().map(cell).collect(),
+            shard_bits: count.trailing_zeros(),
+            log,
+            ids: self.ids,
+            blocks: self.blocks,
+            locators: self.locators,
+            time,
+            health,
+            manifest: Mutex::new(manifest),
+            namespaces: registry,
+            counters,
+            next_holder: 1.into(),
+            flush_failure: LastFailure::default(),
+            healer: Box::<LogHealer>::default(),
+            compaction_lock: Mutex::default(),
+            segment_gc_lock: RwLock::default(),
+            signals,
+            lock: Mutex::new(lock.take()),
+            settings: self.settings,
+        };
+        if self.changed {
+            core.publish_manifest(|_| ())?;
+        }
+        Ok(core)
+    }
+
+    /// Returns the namespaces of the manifest.
+    fn registry(&self) -> Registry {
+        let Settings { ttl, sliding, .. } = self.settings;
+        let registry = Registry::new(self.shards.len(), ttl, sliding);
+        for meta in &self.body.namespaces {
+            let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
+            registry.restore(meta.id, &meta.name, ttl, meta.sliding);
+        }
+        registry
+    }
+
+    /// Returns the mark from which time goes on, if the manifest or the newest record has one.
+    fn resume(&self, newest: u64) -> Option<TimeMark> {
+        // The time until the newest record has passed on both clocks; otherwise it would count twice.
+        let resume = self.body.time.map(|mark| {
+            let ahead = newest.saturating_sub(mark.high);
+            TimeMark {
+                high: mark.high + ahead,
+                elapsed: mark.elapsed.saturating_add(ahead),
+                ..mark
+            }
+        });
+        // After a repair without a manifest, only the records show that a clock is behind.
+        let behind = newest > self.settings.clock.wall().as_millis();
+        resume.or_else(|| behind.then(|| TimeMark::of_record(newest)))
+    }
+}

@@ -1,0 +1,164 @@
+//! Replaying the log into a store being opened.
+
+use crate::engine::catalog::layout::SLED_DIR;
+use crate::engine::catalog::namespaces::Registry;
+use crate::engine::catalog::run_builder::RunBuilder;
+use crate::engine::recovery::opening::{BLOCK_UNREADABLE, Opening};
+use crate::error::{Error, Result};
+use crate::run::{InLog, MergeScratch, RunAccess};
+use crate::shard::RunHandle;
+use crate::time::Timestamp;
+use crate::wal::{At, Item, Log, LogConfig, Lsn, Recovered, ReplayPlan};
+use std::io;
+
+/// What was replayed.
+pub(super) struct Replayed {
+    pub(super) log: Log,
+    /// Bytes of a torn tail that were cut off.
+    pub(super) cut_bytes: u64,
+    /// The highest time in any record, or else in the manifest.
+    pub(super) newest: u64,
+    pub(super) records: u64,
+}
+
+/// Applies the log to the store being opened.
+struct Replay<'a> {
+    opening: &'a mut Opening,
+    shard_bits: u32,
+    /// The highest time in any record: the engine's time does not start before it (I5).
+    newest: u64,
+    /// The engine's time when the manifest was written: anything swept had expired by then.
+    ended_by: Timestamp,
+    records: u64,
+    /// The end of the record being read.
+    last: Lsn,
+    /// Shards whose memtable is full.
+    full: Vec<usize>,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, at: At, item: Item<'_>, registry: &Registry) -> Result<()> {
+        self.record_begins(at.record)?;
+        self.records += 1;
+        let (key, version) = match item {
+            Item::Version(key, version) => (key, version),
+            Item::Namespace(record) => {
+                let name = String::from_utf8_lossy(record.name);
+                registry.restore(record.ns, &name, record.ttl, record.sliding);
+                self.opening.changed = true;
+                return Ok(());
+            }
+        };
+        self.newest = self.newest.max(version.first_seen.as_millis());
+        let hash = self.opening.hasher.hash(key);
+        let number = hash.shard(self.shard_bits);
+        if at.record <= self.opening.body.flushed[number] {
+            return Ok(()); // already in a run
+        }
+        // Skip spent records: they were left out of runs and swept from them. Replaying one could hide a claim that was
+        // imported after that with an earlier first-seen time.
+        if version.is_spent(self.ended_by) {
+            return Ok(());
+        }
+        let opening = &mut *self.opening;
+        let access = RunAccess {
+            store: &*opening.blocks,
+            seed: opening.body.seed,
+            in_log: Some(InLog { files: &opening.locators, ids: &opening.ids }),
+        };
+        let shard = &mut opening.shards[number];
+        shard.apply(key, hash, version, at.item, access).map_err(|fault| {
+            let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
+            Error::Io { doing: BLOCK_UNREADABLE, path, source }
+        })?;
+        if shard.memtable.is_full_for(0, 0) && !self.full.contains(&number) {
+            self.full.push(number);
+        }
+        Ok(())
+    }
+
+    /// Flushes full shards, only between two records: a batch is many items at one location, and a run flushed up to
+    /// that location must hold all of them.
+    fn record_begins(&mut self, lsn: Lsn) -> Result<()> {
+        if lsn == self.last {
+            return Ok(());
+        }
+        for number in std::mem::take(&mut self.full) {
+            self.opening.flush(number, self.last)?;
+        }
+        self.last = lsn;
+        Ok(())
+    }
+}
+
+impl Opening {
+    /// Reads the log, its unflushed part or all of it, into the shards.
+    pub(super) fn replay(&mut self, config: LogConfig, registry: &Registry) -> Result<Replayed> {
+        let count = self.shards.len();
+        let plan = ReplayPlan { rescan: self.rebuild, ..self.body.plan() };
+        if self.rebuild {
+            self.body.runs.clear();
+            self.body.obsolete.clear();
+            self.body.shards = count as u16;
+            self.body.flushed = vec![Lsn::new(1, 0); count];
+        }
+        let high = self.body.time.map_or(0, |mark| mark.high);
+        let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
+        let mut replay = Replay {
+            opening: self,
+            shard_bits: count.trailing_zeros(),
+            newest: high,
+            ended_by: Timestamp::from_millis(high),
+            records: 0,
+            last: Lsn(0),
+            full: Vec::new(),
+        };
+        let Recovered { log, cut_bytes } =
+            Log::recover(config, plan, start, |at, item| replay.apply(at, item, registry))?;
+        let (newest, records) = (replay.newest, replay.records);
+        if self.rebuild {
+            // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush
+            // everything in it now.
+            (0..count).try_for_each(|number| self.flush(number, log.end()))?;
+        }
+        Ok(Replayed { log, cut_bytes, newest, records })
+    }
+
+    /// Flushes a shard during replay, when the tail does not fit in memory, as when everything is rebuilt. The manifest
+    /// lists these runs before the store is used; a crash before that makes them strays.
+    fn flush(&mut self, number: usize, lsn: Lsn) -> Result<()> {
+        let opening = self;
+        let builder = RunBuilder {
+            blocks: &*opening.blocks,
+            seed: opening.body.seed,
+            hasher: opening.hasher,
+            disk: &*opening.settings.disk,
+            dir: &opening.dir,
+            locators: &opening.locators,
+            locator_ids_min: opening.settings.locator_ids_min,
+            keep_bytes: 0,
+        };
+        let shard = &mut opening.shards[number];
+        shard.freeze(lsn);
+        let Some(frozen) = shard.frozen.clone() else { return Ok(()) };
+        // Not the wall clock, which has not been checked yet. At worst, slightly less has expired by this time.
+        let now = Timestamp::from_millis(opening.body.time.map_or(0, |mark| mark.high));
+        let next_run = &mut opening.body.next_run;
+        let runs = builder.flush_memtable(
+            number,
+            &frozen.set,
+            now,
+            &mut MergeScratch::default(),
+            |_| {
+                *next_run += 1;
+                *next_run - 1
+            },
+        )?;
+        let runs: Vec<RunHandle> = runs.into_iter().map(|built| built.run).collect();
+        opening.body.runs.extend(runs.iter().map(|run| (*run.meta).clone()));
+        opening.body.flushed[number] = lsn;
+        opening.changed = true;
+        shard.flushed(runs);
+        Ok(())
+    }
+}
