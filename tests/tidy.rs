@@ -8,6 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/rooms.rs"]
+mod rooms;
+
 const LINES_MAX: usize = 800;
 
 const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];

@@ -1,12 +1,12 @@
 //! The engine: the only way to the data. It owns the core and what upkeep keeps, and passes each call to its room.
 //!
-//! | room | what it does | may import |
-//! |---|---|---|
-//! | `write` | turns a decision into one record | `core`, `catalog` |
-//! | `upkeep` | background work that saves space | `core`, `catalog` |
-//! | `recovery` | turns a folder into a store | `core`, `catalog` |
-//! | `core` | locks, handles, shared state | `catalog` |
-//! | `catalog` | what is on disk | nothing |
+//! - `write` turns a decision into one record.
+//! - `upkeep` saves space in the background.
+//! - `recovery` turns a folder into a store.
+//! - `core` has what they share: locks, handles, and what one room leaves for another.
+//! - `catalog` knows what is on disk.
+//!
+//! Imports point down this list, and the first three do not import each other.
 
 mod catalog;
 mod core;
