@@ -33,7 +33,7 @@ impl Garbage {
 
     /// Removes runs that the manifest lists as obsolete and nobody in this process knows: leftovers of a crash or of a
     /// failed flush.
-    pub(super) fn bury_leftovers(&self, core: &Core) -> Result<()> {
+    pub(super) fn collect_leftovers(&self, core: &Core) -> Result<()> {
         let known: Vec<u64> = self.obsolete.lock().iter().map(|meta| meta.id).collect();
         let leftovers: Vec<(u64, u32)> = {
             let manifest = core.manifest.lock();

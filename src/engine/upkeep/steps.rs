@@ -68,7 +68,7 @@ impl Upkeep {
         let merged = merge_one(core, &self.garbage)?;
         let compacted = compact(core)?;
         self.garbage.collect_garbage(core)?;
-        self.garbage.bury_leftovers(core)?;
+        self.garbage.collect_leftovers(core)?;
         mark_time(core)?;
         Ok(swept || merged || compacted)
     }
