@@ -1,9 +1,9 @@
-//! Damaged files (I11): every kind of damage to every file of a small store but sled's. What opens must
-//! answer right, what does not open must say where it is damaged, and repair must keep what is whole and
-//! say what is not.
+//! Damaged files (I11): every kind of damage to every file of a small store, except sled's. A store that opens must
+//! return correct results; one that does not must say where it is damaged; repair must keep what is intact and report
+//! what is not.
 //!
-//! `FIRSTSEEN_DAMAGES` sets how many of all damages are tried, chosen by `FIRSTSEEN_DAMAGE_SEED`; `all`
-//! tries every one. A failure prints the line that replays it: `FIRSTSEEN_DAMAGE` names one damage.
+//! `FIRSTSEEN_DAMAGES` sets how many of all damages are tried (`all` for every one), `FIRSTSEEN_DAMAGE_SEED` which. A
+//! failure prints the command that replays it, with `FIRSTSEEN_DAMAGE` naming the one damage.
 
 mod check;
 mod kinds;
@@ -20,10 +20,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-/// No damage of a few kilobytes is worth more (I12).
+/// Checking a store of a few kilobytes never takes longer, unless it hangs (I12).
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What is being tried, so that a hang has a name.
+/// The case being tried, so that a hang can be reported.
 type Watched = Mutex<Option<usize>>;
 
 #[test]
@@ -83,7 +83,7 @@ fn i11_no_damage_is_silent_and_repair_keeps_what_is_whole() {
             scope.spawn(move || work(watched, progress));
         }
         drop(progress);
-        // Ends when the last worker has, or when none has got anywhere for too long.
+        // Ends when the last worker has, or when none has made progress for too long.
         loop {
             match heard.recv_timeout(LONGEST) {
                 Ok(()) => {}
@@ -94,7 +94,7 @@ fn i11_no_damage_is_silent_and_repair_keeps_what_is_whole() {
         for number in watched.iter().filter_map(|w| *w.lock().expect("nobody panics under it")) {
             eprintln!("{}", failed(&cases[number], "it hangs"));
         }
-        // A thread cannot be ended from outside, and the scope would wait for it.
+        // A thread cannot be killed, and the scope would wait for it.
         std::process::exit(1);
     });
     if let Some(what) = failure.into_inner().expect("nobody panics under it") {
@@ -104,7 +104,7 @@ fn i11_no_damage_is_silent_and_repair_keeps_what_is_whole() {
     print(cases.len(), &counts);
 }
 
-/// A damage in one word, as `FIRSTSEEN_DAMAGE` takes it.
+/// The name of a damage, as `FIRSTSEEN_DAMAGE` takes it.
 fn name((station, _, damage): &(usize, usize, Damage)) -> String {
     let text = format!("{station} {damage:?}");
     let short = text.replace(crate::run::SIMULATED_DIR, "").replace(['"', '\'', ' '], "");

@@ -1,4 +1,4 @@
-//! Errors of the disk at every call, once and for good (I7).
+//! Disk errors at every call, one-off and permanent (I7).
 
 use crate::ops::{Harm, Op, Setup};
 use crate::oracle::End;
@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 const FAULTS: [Fault; 3] =
     [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::StorageFull), Fault::ShortWrite];
 
-/// A list of the model, and then every kind of call that there is, so that an error strikes in each.
+/// Operations of a seed, followed by calls that a random list may lack, so that errors strike in them too.
 fn everything(seed: u64) -> (Setup, Vec<Op>) {
     let (setup, mut ops) = workload(seed);
     let held = Op::Reserve { ns: 1, ids: vec![3, 4], level: None };
@@ -52,7 +52,7 @@ fn fault_at(seed: u64, number: u64, fault: Fault, sticky: bool) -> Verdict {
     world.faults = false;
     if world.stopped {
         world.drop_store();
-        // Half of the time the power goes too: what a failed sync was about may be lost by it.
+        // In half of the cases the power fails as well: it may take what the failed sync was for.
         let (next, end) = if number.is_multiple_of(2) {
             (disk.kill(), End::Kill)
         } else {

@@ -1,9 +1,8 @@
-//! Crashes of a simulated disk at every operation, and errors of the disk at every call. The operations
-//! and the oracle are those of the model test; real processes and file systems are in tests/kernel.
+//! Crashes and disk errors at every operation of a simulated disk. Operations and oracle are those of the model test;
+//! real processes and file systems are tested in tests/kernel.
 //!
-//! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_CRASH_SCHEDULES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_DAMAGES`
-//! set how much is tried, `FIRSTSEEN_CRASH_SEED` where to begin. Every failure prints the line that
-//! replays it.
+//! `FIRSTSEEN_CRASH_STATES`, `FIRSTSEEN_CRASH_SCHEDULES`, `FIRSTSEEN_FAULT_RUNS` and `FIRSTSEEN_DAMAGES` set how much
+//! is tried, `FIRSTSEEN_CRASH_SEED` the first seed. Every failure prints the command that replays it.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 #![allow(dead_code, reason = "model, crash and fuzzer each use a part of what they share")]
@@ -35,14 +34,14 @@ pub(crate) fn env(name: &str, default: u64) -> u64 {
 
 const OPS_MAX: usize = 40;
 
-/// The list of a seed without what replaces the disk: that is done from outside here.
+/// The operations of a seed, without those that replace the disk: the tests do that themselves.
 pub(crate) fn workload(seed: u64) -> (Setup, Vec<Op>) {
     let (setup, mut ops) = generate(seed, OPS_MAX);
     ops.retain(|op| !matches!(op, Op::Kill | Op::PowerCut { .. }));
     (setup, ops)
 }
 
-/// Works on seeds, on two threads, until `enough` is counted. Answers how many seeds and how much.
+/// Works through seeds on two threads until `enough` is counted. Returns the number of seeds and the count.
 pub(crate) fn many(
     name: &str,
     enough: u64,

@@ -1,4 +1,4 @@
-//! Power cuts at every operation of the simulated disk, and again while the store recovers.
+//! A power cut at every operation of the simulated disk, and again during recovery.
 
 use crate::ops::Harm;
 use crate::oracle::End;
@@ -7,7 +7,7 @@ use crate::{env, many, run_until, workload};
 use firstseen::disk::sim::Fault;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// States of the disk tried after each crash.
+/// Disk states tried after each crash.
 const CUTS: u64 = 4;
 
 fn harm(n: u64) -> Harm {
@@ -20,7 +20,7 @@ fn harm(n: u64) -> Harm {
     }
 }
 
-/// Numbers of the operations that can change what a crash leaves behind.
+/// Numbers of the disk operations that can affect what a crash leaves behind.
 fn steps(seed: u64) -> Verdict<Vec<u64>> {
     let (setup, ops) = workload(seed);
     let mut world = World::simulated(setup);
@@ -45,7 +45,7 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
         if world.open().is_ok() {
             run_until(&mut world, &ops).map_err(|what| format!("{fault:?} at {number}: {what}"))?;
         }
-        // The closing that a destructor does must not matter: the process is dead.
+        // The process is dead: a close by the destructor must have no effect.
         world.drop_store();
         let mut killed = world.after(disk.kill(), Harm::Spared);
         let named = |cut: &str, what| format!("{fault:?} at {number}, {cut}: {what}");
@@ -58,7 +58,7 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
             next.reopen(End::PowerCut).map_err(|what| named(&format!("cut {cut}"), what))?;
             states += 1;
             if n == 0 {
-                // What was answered after opening is on disk.
+                // What a reopened store has returned is on disk.
                 let lost = next.disk().lose_unsynced();
                 let mut again = next.after(lost, Harm::Spared);
                 let what = again.reopen(End::Closed);
@@ -77,7 +77,7 @@ fn crash_at_every_step(seed: u64, twice: &AtomicU64) -> Verdict<u64> {
     Ok(states)
 }
 
-/// A second crash at every operation of the recovery from the first.
+/// A second crash, at every disk operation of the recovery from the first.
 fn crash_again(world: &World, disk: &firstseen::disk::sim::SimDisk, cut: u64) -> Verdict<u64> {
     let mut states = 0;
     let mut number = 0;

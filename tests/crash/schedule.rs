@@ -1,6 +1,5 @@
-//! A schedule of crashes out of bytes: what is done, when the process dies or the power goes, what the disk
-//! keeps, what becomes of the blocks, and all of it again while the store recovers.
-//! For seeds (schedules.rs) and for the fuzzer (fuzz/fuzz_targets/crash_schedule.rs).
+//! Crash schedules decoded from bytes: operations, crashes with the disk state and block damage they leave, and crashes
+//! during recovery. Used with seeds (schedules.rs) and by the fuzzer (fuzz/fuzz_targets/crash_schedule.rs).
 
 use crate::ops::{Bytes, Harm, Op, Setup};
 use crate::oracle::End;
@@ -10,10 +9,10 @@ use firstseen::disk::sim::Fault;
 /// How one life of the store ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Crash {
-    /// Calls of the disk until then, counted from the opening of this life.
+    /// The crash comes after this many disk operations of this life.
     pub(crate) after: u64,
     pub(crate) in_write: bool,
-    /// What a power cut keeps, or `None` if only the process dies.
+    /// Seed of what a power cut keeps, or `None` if only the process is killed.
     pub(crate) cut: Option<u64>,
     pub(crate) harm: Harm,
 }
@@ -26,7 +25,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Every byte string is one: first the crashes, then the list of operations.
+    /// Decodes a schedule; every byte string is valid. The crashes come first, then the operations.
     pub(crate) fn new(bytes: &[u8]) -> Self {
         let mut bytes = Bytes::new(bytes);
         let crash = |bytes: &mut Bytes<'_>| Crash {
@@ -37,7 +36,7 @@ impl Schedule {
         };
         let crashes = (0..=bytes.below(3)).map(|_| crash(&mut bytes)).collect();
         let (setup, mut ops) = bytes.list(60);
-        // Those that put another disk in the place of this one are what the crashes do.
+        // The crashes take the place of the operations that replace the disk.
         ops.retain(|op| !matches!(op, Op::Kill | Op::PowerCut { .. }));
         Self { setup, crashes, ops }
     }
@@ -45,7 +44,7 @@ impl Schedule {
     pub(crate) fn run(&self) -> Verdict {
         let mut world = World::simulated(self.setup);
         let mut at = 0;
-        // How the lives ended whose losses the oracle has not seen yet.
+        // How the lives ended since the oracle last settled.
         let mut unseen = None;
         for (life, crash) in self.crashes.iter().enumerate() {
             let named = |what| format!("life {life}, before {crash:?}: {what}");
@@ -67,13 +66,13 @@ impl Schedule {
                 Err(e) => return Err(named(format!("open: {e}"))),
             }
             let killed = disk.kill();
-            // What a destructor does must not matter: the process is dead.
+            // The process is dead: a close by the destructor must have no effect.
             world.drop_store();
             let (next, end) = match crash.cut {
                 Some(seed) => (disk.crash(seed), End::PowerCut),
                 None => (killed, End::Kill),
             };
-            // A power cut takes more than a death, whichever of the two came first.
+            // A power cut loses more than a kill, in whichever order they came.
             unseen = if unseen == Some(End::PowerCut) { unseen } else { Some(end) };
             world = world.after(next, crash.harm);
         }
@@ -85,7 +84,7 @@ impl Schedule {
     }
 }
 
-/// Runs a list until it ends, the disk dies or the store stops. Only a broken promise is an error.
+/// Runs operations until the disk dies or the store stops; returns how many. Only a broken promise is an error.
 pub(crate) fn run_until(world: &mut World, ops: &[Op]) -> Verdict<usize> {
     let disk = world.disk();
     for (number, op) in ops.iter().enumerate() {

@@ -1,10 +1,10 @@
-//! Schedules of crashes from seeds.
+//! Crash schedules from seeds.
 
 use crate::ops::Rng;
 use crate::schedule::Schedule;
 use crate::{env, many};
 
-/// Schedules from seeds: what the fuzzer is let loose on holds for chance too.
+/// The same schedules as the fuzzer runs, from random bytes.
 #[test]
 fn schedules_of_several_crashes_lose_nothing_that_was_acknowledged() {
     let name = "schedules_of_several_crashes";

@@ -1,18 +1,17 @@
-//! The checker: is there an order of all events of one id that explains every answer?
+//! The checker: is there an order of all events of an id that explains every result?
 //!
-//! It searches for a linearization (Wing & Gong, 1993, with the memory of Lowe, 2017): an order in which no
-//! event stands before one that was answered before it was called, in which time does not run backwards, and in
-//! which every event is what a map with one live claim for the id would have answered. An event whose outcome is
-//! unknown may be left out. What is found after the next opening must be the state at one point of that order
-//! with nothing durable behind it: a crash may take an end of what was done, never something from its middle.
+//! It searches for a linearization (Wing & Gong, 1993, with the memoization of Lowe, 2017): no event precedes one that
+//! returned before it was called, time does not run backwards, and every event is what a map with one live claim per id
+//! would return. An event of unknown outcome may be left out. The state after reopening must be that at some point of
+//! the order with nothing durable after it: a crash may lose a suffix, never something from the middle.
 
 use crate::record::{End, Event, FOREVER, History, Level, Live, What};
 use std::collections::HashSet;
 
-/// Most events of one id between two openings.
+/// Maximum of events per id between two openings.
 pub(crate) const EVENTS_MAX: usize = 128;
 
-/// A claim: first seen within these bounds, and how long it lives.
+/// A claim: bounds on its first-seen time, and its ttl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Claimed {
     earliest: u64,
@@ -25,7 +24,7 @@ impl Claimed {
         if ttl == FOREVER { FOREVER } else { first_seen + ttl }
     }
 
-    /// The same, now that its first-seen is known; `None` if it cannot be that one.
+    /// Fixes the first-seen time; `None` if it is out of bounds.
     fn known(self, first_seen: u64) -> Option<Self> {
         let possible = (self.earliest..=self.latest).contains(&first_seen);
         possible.then_some(Self { earliest: first_seen, latest: first_seen, ..self })
@@ -40,17 +39,17 @@ impl Claimed {
     }
 }
 
-/// What is known of the id at one point of the order.
+/// The state of the id at one point of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct State {
     claimed: Option<Claimed>,
     holder: Option<u32>,
-    /// It is at least this late.
+    /// Lower bound on the time.
     now: u64,
 }
 
 impl State {
-    /// The state after an event, if it can come next.
+    /// The state after an event, or `None` if it cannot come next.
     fn after(mut self, event: &Event) -> Option<Self> {
         let (from, to) = event.clock;
         self.now = self.now.max(from);
@@ -103,12 +102,12 @@ impl State {
         self.holder.is_none().then_some(self)
     }
 
-    /// A claim of now, which is some time up to `to`.
+    /// A claim made between now and `to`.
     fn claim(&mut self, ttl: u64, to: u64) {
         self.claimed = Some(Claimed { earliest: self.now, latest: to.max(self.now), ttl });
     }
 
-    /// There is no claim, or it has ended by now, which says how late it is.
+    /// There is no claim, or it has expired, which bounds the time from below.
     fn nothing_lives(&mut self) -> Option<()> {
         if let Some(claimed) = self.claimed {
             let end = claimed.earliest_end();
@@ -125,7 +124,7 @@ impl State {
         (self.now < claimed.latest_end()).then_some(())
     }
 
-    /// Whether this is what a store that is opened at `at` answers with.
+    /// Whether a store opened at `at` may return this.
     fn shows(self, live: Live, at: u64) -> bool {
         match (live, self.claimed) {
             (None, None) => true,
@@ -139,9 +138,9 @@ impl State {
     }
 }
 
-/// Whether an event must be there after the history has ended.
+/// Whether an event must survive the end of the history.
 fn is_durable(event: &Event, end: End, synced: u64) -> bool {
-    // A no is no promise: what it rests on, a forgotten claim, may be lost like any other change.
+    // A negative result is no promise: the tombstone behind it may be lost like any other change.
     let promised = matches!(
         event.what,
         What::First { .. }
@@ -162,9 +161,9 @@ struct Search<'a> {
     history: &'a History,
     sure: u128,
     durable: u128,
-    /// Where the search has been: events done, state, and whether what survives was chosen.
+    /// Visited states: events done, state, and whether the surviving prefix was chosen.
     been: HashSet<(u128, State, bool)>,
-    /// The longest order found, for people.
+    /// The longest order found, for the error message.
     furthest: u128,
 }
 
@@ -208,7 +207,7 @@ fn bits(events: &[Event], which: impl Fn(&Event) -> bool) -> u128 {
     set.fold(0, |bits, (n, _)| bits | (1 << n))
 }
 
-/// Checks the history of one id; the error is for people.
+/// Checks the history of one id.
 pub(crate) fn check(history: &History) -> Result<(), String> {
     let events = &history.events;
     assert!(events.len() <= EVENTS_MAX, "{} events of one id", events.len());

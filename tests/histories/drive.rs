@@ -1,4 +1,4 @@
-//! Real threads on a store, and what they heard.
+//! Worker threads on a store, and the events they record.
 
 use crate::record::{Event, FOREVER, Id, Level, What};
 use firstseen::{
@@ -7,13 +7,12 @@ use firstseen::{
 };
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// A small generator: the seed of a history decides everything but who is faster.
+/// Random numbers from a seed (splitmix64), which decides everything but the timing.
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);
 
 impl Rng {
     pub(crate) fn next(&mut self) -> u64 {
-        // SplitMix64.
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -48,23 +47,23 @@ fn ttl_of(ms: u64) -> Ttl {
     if ms == FOREVER { Ttl::FOREVER } else { Ttl::from_millis(ms) }
 }
 
-/// What all threads of one opening share.
+/// Shared by all threads of one opening.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) store: Store,
     pub(crate) clock: ManualClock,
     pub(crate) stamps: AtomicU64,
     pub(crate) holders: AtomicU32,
-    /// When the last acknowledged sync was called.
+    /// The stamp at which the last acknowledged sync was called.
     pub(crate) synced: AtomicU64,
     pub(crate) level: Level,
     pub(crate) ttls: Vec<u64>,
     pub(crate) ids: Vec<Id>,
-    /// Whether the store may stop under the calls: it is killed or closed.
+    /// Whether the store may stop during calls, because it is killed or closed.
     pub(crate) may_stop: bool,
 }
 
-/// The moments between which a call took effect.
+/// The interval in which a call took effect.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     called: u64,
@@ -80,7 +79,6 @@ struct Held {
     level: Level,
 }
 
-/// One thread.
 pub(crate) struct Worker<'a> {
     stage: &'a Stage,
     rng: Rng,
@@ -88,7 +86,7 @@ pub(crate) struct Worker<'a> {
     events: Vec<Event>,
 }
 
-/// The store has stopped: it was killed or closed.
+/// The store was killed or closed.
 struct Stopped;
 
 impl<'a> Worker<'a> {
@@ -96,7 +94,7 @@ impl<'a> Worker<'a> {
         Self { stage, rng, held: Vec::new(), events: Vec::new() }
     }
 
-    /// Makes so many calls, or as many as the store answers. Answers what was heard.
+    /// Makes up to `calls` calls, until the store stops. Returns the events.
     pub(crate) fn work(mut self, calls: u64) -> Vec<Event> {
         for _ in 0..calls {
             if self.step().is_err() {
@@ -143,7 +141,7 @@ impl<'a> Worker<'a> {
         self.events.push(Event { id, what, called, answered, clock, sure, level });
     }
 
-    /// Notes what a call that failed may have done. "Retry" promises that it did nothing.
+    /// Records what a failed call may have done. "Retry" promises that it did nothing.
     fn failed(
         &mut self,
         span: Span,
@@ -167,7 +165,7 @@ impl<'a> Worker<'a> {
         self.rng.pick(&self.stage.ids)
     }
 
-    /// Different ids, in any order.
+    /// Distinct ids, in any order.
     fn several(&mut self, most: u64) -> Vec<Id> {
         let mut ids: Vec<Id> = (0..=self.rng.below(most)).map(|_| self.id()).collect();
         let mut known = Vec::new();
@@ -261,7 +259,7 @@ impl<'a> Worker<'a> {
         let reservation = match answer {
             Ok(reservation) => reservation,
             Err(e) => {
-                // It may have held some of them for a while.
+                // It may have reserved some of them for a while.
                 for id in ids {
                     self.note(span, id, What::Held { holder }, false, level);
                     self.note(span, id, What::Released { holder }, false, level);
@@ -303,7 +301,7 @@ impl<'a> Worker<'a> {
             Err(e) => {
                 self.held.insert(0, held);
                 let stopped = self.failed(span, &e, level, ids.into_iter().map(|id| (id, what)));
-                // After a claim that may have been made nobody may be there to be released.
+                // After a claim that may have been made, there may be no reservation left to release.
                 self.release(0, stopped.is_ok());
                 stopped
             }

@@ -1,5 +1,5 @@
-//! One history: a store is opened, used by many threads while its own threads flush, merge, sweep and compact,
-//! ends in some way, and is opened again, three times over.
+//! One history: a store is opened, used by many threads while it flushes, merges, sweeps and compacts in the
+//! background, ends in some way and is opened again, three times.
 
 use crate::check::check;
 use crate::drive::{Rng, Stage, Worker, durability, id_bytes};
@@ -15,7 +15,7 @@ use std::time::Duration;
 const START_MS: u64 = 1_700_000_000_000;
 const OPENINGS: usize = 3;
 
-/// What was done and found, to see that a harness reaches what it is for.
+/// Counts of what happened, to show that the histories reach it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) events: u64,
@@ -43,13 +43,12 @@ impl Tally {
     }
 }
 
-/// Where the store is.
 enum Place {
     Simulated { disk: SimDisk, blocks: MemoryBlocks },
     Real(PathBuf),
 }
 
-/// The choices of one history.
+/// The random parameters of one history.
 struct Setup {
     threads: u64,
     /// Calls of each thread between two openings.
@@ -57,7 +56,7 @@ struct Setup {
     shards: usize,
     segment_bytes: u32,
     memtable_bytes: usize,
-    /// Runs of fewer ids get no locator file.
+    /// Runs of fewer ids have no locator file.
     locator_ids_min: u64,
     level: Level,
     ttls: Vec<u64>,
@@ -68,7 +67,7 @@ impl Setup {
     fn new(rng: &mut Rng) -> Self {
         let threads = rng.pick(&[2, 2, 3, 4, 4, 6, 8, 16]);
         let calls = 20 + rng.below(500) / threads;
-        // A call is one event or a few; what the checker can hold of one id is bounded.
+        // A call is one event or several; the checker takes a limited number per id.
         let ids = (4 + rng.below(20)).max(threads * calls / 25);
         let ttls: [&[u64]; 4] = [&[FOREVER], &[1_500], &[FOREVER, 2_000], &[1_200, 5_000]];
         Self {
@@ -106,7 +105,7 @@ impl Setup {
     }
 }
 
-/// Runs the history of a seed and checks it. The error is for people.
+/// Runs the history of a seed and checks it.
 pub(crate) fn live(seed: u64) -> Result<Tally, String> {
     let mut rng = Rng(seed);
     let setup = Setup::new(&mut rng);
@@ -146,8 +145,8 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// Lets the threads work until they are through or the store is taken from them. Answers what they heard, and
-/// when the last acknowledged sync was called; the place is the one to open next.
+/// Runs the threads until they are done or the store is taken from them. Returns their events and the stamp of the last
+/// acknowledged sync; `place` becomes the one to open next.
 fn perform(
     store: Store,
     setup: &Setup,
@@ -159,7 +158,7 @@ fn perform(
 ) -> (Vec<Event>, u64) {
     let calls = setup.calls;
     let all = setup.threads * calls * 2;
-    // Of those that are closed, half only when all have done their work.
+    // Half of the closes come only after all threads are done.
     let in_the_middle = end != End::Closed || rng.below(2) == 0;
     let stop_at = if in_the_middle { rng.below(all) } else { u64::MAX };
     let stage = Stage {
@@ -187,14 +186,12 @@ fn perform(
                 })
             })
             .collect();
-        // Time passes.
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 clock.advance(Duration::from_millis(of_time.below(60)));
                 std::thread::park_timeout(Duration::from_micros(of_time.below(400)));
             }
         });
-        // Blocks are lost.
         if let Place::Simulated { blocks, .. } = &*place
             && of_harm.below(3) == 0
         {
@@ -230,7 +227,7 @@ fn perform(
         compactions: stats.segments_removed,
     });
     let synced = stage.synced.load(Ordering::SeqCst);
-    // The old store lets go of its files before the next one is opened.
+    // Release the files before the next store opens them.
     drop(stage);
     if let Some(next) = next {
         *place = next;
@@ -238,14 +235,14 @@ fn perform(
     (heard, synced)
 }
 
-/// Ends the process, the power or only the store, while the threads are still calling. Answers where the next
-/// one is, if that is another place.
+/// Kills the process, cuts the power or closes the store, while the threads are still calling. Returns the place of the
+/// next store, if that is another one.
 fn stop(stage: &Stage, place: &Place, end: End, rng: &mut Rng) -> Option<Place> {
     let Place::Simulated { disk, blocks } = place else {
         close(stage);
         return None;
     };
-    // The blocks of just before or just after: none of the two is what the manifest speaks of.
+    // Blocks from just before or just after the crash: either may disagree with the manifest.
     let earlier = blocks.copy();
     let disk = match end {
         End::Closed => {

@@ -1,8 +1,8 @@
-//! Histories: real threads on a real store, every answer noted with the moments between which it was made, and
-//! a checker that looks for an order which explains them all (`check.rs`).
+//! Histories: threads on a store record every result with the interval in which its call took effect, and a checker
+//! looks for an order that explains them all (`check.rs`).
 //!
-//! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CRASH_SEED` where to begin. The seed decides what the
-//! threads do, not who is faster, so a failure may need its seed many times over.
+//! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CRASH_SEED` the first seed. A seed decides what the threads do, not
+//! their timing, so it may take many runs to reproduce a failure.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
-/// A history takes a fraction of a second. One that takes so long hangs (I12).
+/// A history takes a fraction of a second. One that takes this long hangs (I12).
 const HANGS_AFTER: Duration = Duration::from_secs(120);
 
 const AT_ONCE: usize = 4;
@@ -29,7 +29,7 @@ fn env(name: &str, default: u64) -> u64 {
     }
 }
 
-/// Runs one history on a thread that can be given up.
+/// Runs one history on a thread that can be abandoned.
 fn watched(seed: u64) -> Result<Tally, String> {
     let (done, answer) = mpsc::channel();
     std::thread::spawn(move || {
@@ -63,7 +63,7 @@ fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
             }
         }
     };
-    // More than there are cores: threads of a history wait for each other much of the time.
+    // More than there are cores: the threads of a history often wait for each other.
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(body))));
     let (tally, failure) = total.into_inner().expect("no panic here");
     if let Some(what) = failure {

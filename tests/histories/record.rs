@@ -1,35 +1,34 @@
-//! What was heard: one event for each id of each call, with the moments between which it took effect.
+//! Recorded events: one for each id of each call, with the interval in which it took effect.
 
-/// An event id: its number.
 pub(crate) type Id = u32;
 
-/// A claim that never ends.
+/// The ttl and deadline of a claim that never expires.
 pub(crate) const FOREVER: u64 = u64::MAX;
 
-/// What one call did to one id, or saw of it. Times in milliseconds.
+/// What a call did to an id, or saw of it. Times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     /// A claim was the first.
     First { ttl: u64 },
-    /// A claim or a reservation met a live claim.
+    /// A claim or a reservation found a live claim.
     Duplicate { first_seen: u64 },
-    /// A question was answered with a live claim.
+    /// A lookup found a live claim.
     Seen { first_seen: u64, deadline: u64 },
-    /// A question, or a call to forget, found no live claim.
+    /// A lookup or a `forget` found no live claim.
     Unseen,
-    /// The live claim was ended.
+    /// `forget` ended the live claim.
     Forgotten,
-    /// Reserved.
+    /// The id was reserved by this call.
     Held { holder: u32 },
-    /// A reservation met one of somebody else.
+    /// The id was reserved by another caller.
     InProgress,
     /// A reservation became a claim.
     Confirmed { holder: u32, ttl: u64 },
-    /// A reservation was given back.
+    /// A reservation was released.
     Released { holder: u32 },
 }
 
-/// What an acknowledgement promises to survive.
+/// The durability of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Buffered,
@@ -37,24 +36,22 @@ pub(crate) enum Level {
     Disk,
 }
 
-/// One call's part in the history of one id.
+/// A call's part in the history of one id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) id: Id,
     pub(crate) what: What,
-    /// Stamps of one counter, taken before the call and after its answer.
+    /// Values of a shared counter, read before the call and after its return.
     pub(crate) called: u64,
     pub(crate) answered: u64,
-    /// The clock before the call and after its answer.
+    /// The clock before the call and after its return.
     pub(crate) clock: (u64, u64),
-    /// Whether it is known to have happened. A call that was answered with an error that says "reopen" may
-    /// have had its effect or not.
+    /// Whether it is known to have happened: a call that failed with "reopen" may or may not have taken effect.
     pub(crate) sure: bool,
-    /// What its answer promised.
+    /// The durability that the result promised.
     pub(crate) level: Level,
 }
 
-/// How a history ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Closed,
@@ -62,18 +59,18 @@ pub(crate) enum End {
     PowerCut,
 }
 
-/// The live claim that a store answers with: first seen and deadline.
+/// The live claim of an id: first seen and deadline.
 pub(crate) type Live = Option<(u64, u64)>;
 
-/// All that was heard of one id between two openings of the store.
+/// All events of one id between two openings of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
-    /// What the store answered when it was opened, before anything else was asked.
+    /// The state at the opening, before any event.
     pub(crate) before: Live,
     pub(crate) events: Vec<Event>,
     pub(crate) end: End,
-    /// What was answered after the next opening, and the clock then.
+    /// The state after the next opening, and the clock then.
     pub(crate) after: (Live, u64),
-    /// When the last `sync` that was acknowledged was called; zero without one.
+    /// The stamp at which the last acknowledged `sync` was called; zero without one.
     pub(crate) synced: u64,
 }

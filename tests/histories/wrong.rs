@@ -1,11 +1,11 @@
-//! The checker refuses histories that must not be, and only those.
+//! The checker refuses impossible histories, and only those.
 
 use crate::check::check;
 use crate::record::{End, Event, FOREVER, History, Level, Live, What};
 
 const NOW: u64 = 1_000_000;
 
-/// Events one after the other, at one moment, with what is there afterwards.
+/// Consecutive events at one time, and the state after them.
 fn in_turn(whats: &[What], after: Live) -> History {
     let event = |(n, what): (usize, &What)| Event {
         id: 0,
@@ -25,7 +25,7 @@ fn in_turn(whats: &[What], after: Live) -> History {
     }
 }
 
-/// All events at the same time.
+/// Makes all events concurrent.
 fn at_once(mut history: History) -> History {
     for event in &mut history.events {
         (event.called, event.answered) = (1, 99);
@@ -60,7 +60,7 @@ fn a_duplicate_has_a_first_before_it_or_beside_it() {
     refuses(&in_turn(&[DUPLICATE], LIVE));
     refuses(&in_turn(&[DUPLICATE, FIRST], LIVE));
     accepts(&at_once(in_turn(&[DUPLICATE, FIRST], LIVE)));
-    // It names a claim that nobody made.
+    // The time is that of no claim.
     refuses(&in_turn(&[FIRST, What::Duplicate { first_seen: NOW - 1 }], LIVE));
     accepts(&History { before: LIVE, ..in_turn(&[DUPLICATE], LIVE) });
 }
@@ -103,7 +103,7 @@ fn a_window_ends_at_its_deadline_and_not_before() {
     refuses(&with_clocks(&[short, DUPLICATE], &[at(0), at(50)], None));
     accepts(&with_clocks(&[short, What::Unseen], &[at(0), at(50)], None));
     refuses(&with_clocks(&[short, What::Unseen], &[at(0), at(49)], Some((NOW, NOW + 50))));
-    // The clock moved meanwhile: either answer may be right, but not in this order.
+    // The clock moved during the calls: either result may be right, but not in this order.
     let moving = (NOW, NOW + 60);
     accepts(&with_clocks(&[short, DUPLICATE, What::Unseen], &[at(0), moving, moving], None));
     refuses(&with_clocks(&[short, What::Unseen, DUPLICATE], &[at(0), moving, moving], None));
@@ -137,10 +137,10 @@ fn what_was_acknowledged_survives_at_its_level() {
     accepts(&ended(End::Killed, Level::Buffered, None));
     accepts(&ended(End::PowerCut, Level::Process, None));
     refuses(&ended(End::PowerCut, Level::Disk, None));
-    // A later sync lifts it.
+    // A later sync makes it durable.
     refuses(&History { synced: 3, ..ended(End::PowerCut, Level::Buffered, None) });
     accepts(&History { synced: 2, ..ended(End::PowerCut, Level::Buffered, None) });
-    // Nothing is there that nobody did.
+    // A claim that no event made.
     refuses(&in_turn(&[], LIVE));
 }
 
@@ -157,7 +157,7 @@ fn a_crash_takes_an_end_and_nothing_from_the_middle() {
     let (low, high) = (Level::Process, Level::Disk);
     accepts(&cut(&[FIRST, What::Forgotten], &[low, low], LIVE));
     refuses(&cut(&[FIRST, What::Forgotten], &[low, high], LIVE));
-    // A duplicate that was promised at `Disk` puts the claim there.
+    // A duplicate acknowledged at `Disk` puts the claim there.
     refuses(&cut(&[FIRST, DUPLICATE], &[low, high], None));
     accepts(&cut(&[FIRST, DUPLICATE], &[low, low], None));
 }
@@ -177,7 +177,7 @@ fn what_is_unknown_happened_or_not() {
     let mut heard = in_turn(&[FIRST, DUPLICATE], LIVE);
     heard.events[0].sure = false;
     accepts(&heard);
-    // But it is no excuse for two.
+    // But that does not excuse two.
     let mut two = at_once(in_turn(&[FIRST, FIRST, FIRST], LIVE));
     two.events[0].sure = false;
     refuses(&two);

@@ -1,7 +1,7 @@
-//! The model test: random lists of operations on a simulated disk, every answer held against an oracle.
+//! The model test: runs random operations on a simulated disk and compares every result with an oracle.
 //!
-//! `FIRSTSEEN_MODEL_CASES` sets how many lists, `FIRSTSEEN_MODEL_SEED` where to begin. A failure prints
-//! its seed, the line that replays it and the shortest list that still fails.
+//! `FIRSTSEEN_MODEL_CASES` sets the number of cases, `FIRSTSEEN_MODEL_SEED` the first seed. A failure prints its seed,
+//! the command that replays it and the shortest list of operations that still fails.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 #![allow(dead_code, reason = "model, crash and fuzzer each use a part of what they share")]
@@ -24,7 +24,7 @@ pub(crate) fn env(name: &str, default: u64) -> u64 {
 
 const OPS_MAX: usize = 60;
 
-/// Fails with everything that is needed to look at it again.
+/// The failure message: seed, replay command and the shrunk list of operations.
 fn report(seed: u64, setup: Setup, ops: &[Op], what: &str) -> String {
     let short = shrink(ops, |ops| run_caught(|| World::simulated(setup), ops).is_err());
     let still = run_caught(|| World::simulated(setup), &short).err().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! One operation list for the model test, the crash simulation and the fuzzer. A list is decoded from
-//! bytes, so that a seed and a fuzzer's input mean the same kind of thing; every byte string is one.
+//! The operations of the model test, the crash simulation and the fuzzer. Lists are decoded from bytes, so that seeds
+//! and fuzzer inputs share one format; every byte string is a valid list.
 
-/// How safe an answer was asked to be.
+/// The durability of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Level {
     Buffered,
@@ -9,23 +9,20 @@ pub(crate) enum Level {
     Disk,
 }
 
-/// A key by its numbers: namespace (0 is the default one) and id.
+/// A key: number of the namespace (0 is the default one) and of the id.
 pub(crate) type KeyNo = (u8, u8);
 
-/// What becomes of the block store while nobody is looking, or while somebody is.
+/// What happens to the block store, at a restart or under an open store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
-    /// Nothing.
     Spared,
-    /// Everything is gone.
+    /// Every block is lost.
     Dropped,
-    /// What was there some openings ago.
+    /// The blocks are those of an earlier opening.
     Stale(u64),
-    /// Some blocks are missing.
     Missing(u64),
-    /// Some blocks have flipped bits.
     Flipped(u64),
-    /// Some blocks are cut short.
+    /// Some blocks are truncated.
     Cut(u64),
 }
 
@@ -60,11 +57,11 @@ pub(crate) enum Op {
         key: KeyNo,
     },
     Sync,
-    /// What the background threads would do now.
+    /// One round of background work.
     Background,
-    /// Freezes the memtables, without flushing them.
+    /// Freezes the memtables without flushing them.
     Freeze,
-    /// Freezes and flushes.
+    /// Freezes and flushes the memtables.
     Flush,
     Advance {
         ms: u64,
@@ -81,43 +78,43 @@ pub(crate) enum Op {
         seed: u64,
         harm: Harm,
     },
-    /// The block store is harmed while the store is open.
+    /// Damages the block store under the open store.
     Harm(Harm),
     Verify,
     Export,
-    /// The wall clock is set far off, or right again.
+    /// Sets the wall clock far off, or right again.
     Sway(Sway),
-    /// What was exported last is imported again; the number says what was done to its times.
+    /// Imports the last export again; `skew` says how its times are changed.
     Import {
         ns: u8,
         skew: u8,
     },
-    /// What was exported last is imported into another store.
+    /// Imports the last export into another store.
     Carry,
     Settings {
         ns: u8,
         ttl: u64,
         sliding: bool,
     },
-    /// Closed in order, repaired, and opened again.
+    /// Closes, repairs and reopens the store.
     Repair {
         lose_manifest: bool,
     },
-    /// Closed in order while reservations are held, and opened again.
+    /// Closes the store while reservations are held, then reopens it.
     CloseHeld,
 }
 
-/// How far the wall clock is set.
+/// A jump of the wall clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sway {
-    /// Further than is believed at once.
+    /// Too far to be believed at once.
     Ahead,
     LittleAhead,
-    /// Further than is waited for.
+    /// Too far to wait for.
     Back,
 }
 
-/// How a store of a sequence is set up.
+/// The configuration of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Setup {
     pub(crate) level: Level,
@@ -125,17 +122,17 @@ pub(crate) struct Setup {
     pub(crate) shards: usize,
     pub(crate) segment_bytes: u32,
     pub(crate) memtable_bytes: usize,
-    /// Whether all runs have locator files, or none does.
+    /// All runs have locator files, or none does.
     pub(crate) has_locators: bool,
 }
 
-/// No end.
+/// The ttl and deadline of a claim that never expires.
 pub(crate) const FOREVER: u64 = u64::MAX;
 
 pub(crate) const NAMESPACES: u8 = 3;
 pub(crate) const IDS: u8 = 24;
 
-/// The bytes of an id: lengths from 1 to some hundred, some ids prefixes of others, some not UTF-8.
+/// The bytes of an id: up to 49 of them, some ids prefixes of others, some not UTF-8.
 pub(crate) fn id_bytes(no: u8) -> Vec<u8> {
     match no % 6 {
         0 => vec![no],
@@ -147,7 +144,7 @@ pub(crate) fn id_bytes(no: u8) -> Vec<u8> {
     }
 }
 
-/// Bytes that are read one by one; zeros after the end.
+/// Reads bytes one at a time; zeros after the end.
 #[derive(Debug)]
 pub(crate) struct Bytes<'a> {
     rest: &'a [u8],
@@ -269,14 +266,14 @@ impl<'a> Bytes<'a> {
         }
     }
 
-    /// Reads a whole list: the setup, then operations until the bytes end, `max` at most.
+    /// Decodes a list: the setup, then operations until the bytes end, at most `max`.
     pub(crate) fn list(mut self, max: usize) -> (Setup, Vec<Op>) {
         let level = match self.below(4) {
             0 => Level::Buffered,
             3 => Level::Disk,
             _ => Level::Process,
         };
-        // One byte for both, so that lists of bytes that were kept mean what they meant.
+        // One byte for both, so that stored corpora and seeds keep their meaning.
         let both = self.below(4);
         let setup = Setup {
             level,
@@ -294,7 +291,7 @@ impl<'a> Bytes<'a> {
     }
 }
 
-/// Numbers from a seed: splitmix64.
+/// Random numbers from a seed (splitmix64).
 #[derive(Debug, Clone)]
 pub(crate) struct Rng(pub(crate) u64);
 
@@ -311,7 +308,7 @@ impl Rng {
     }
 }
 
-/// The list of a seed.
+/// The operations of a seed.
 pub(crate) fn generate(seed: u64, ops_max: usize) -> (Setup, Vec<Op>) {
     let mut rng = Rng(seed);
     let len = 16 + rng.below(ops_max as u64 * 5) as usize;

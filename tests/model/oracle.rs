@@ -1,60 +1,59 @@
-//! The oracle: what a dedup store must answer, kept in plain maps outside of it.
+//! The oracle: a model of the store in plain maps.
 //!
-//! Every change that a call may have made is one entry of a history, in the order of the calls. After a
-//! kill the store must be in the state after some prefix of the history that is no shorter than what was
-//! acknowledged at `Process`; after a power cut, no shorter than what was acknowledged at `Disk` or before
-//! a `sync`. A refused call enters nothing; a call that failed on the way (in flight) enters its change
-//! without acknowledging it.
+//! The history holds every change that may have been made, in call order. After a kill, the store must match some
+//! prefix of it that includes all that was acknowledged at `Process`; after a power cut, all that was acknowledged at
+//! `Disk` or before a `sync`. A refused call adds nothing. A call that failed in flight adds its change without
+//! acknowledging it.
 
 use crate::ops::{FOREVER, KeyNo, Level};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The newest that is known of an id.
+/// The latest version of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fact {
     pub(crate) first_seen: u64,
     pub(crate) deadline: u64,
-    /// It was forgotten.
+    /// It is a tombstone.
     pub(crate) grave: bool,
 }
 
 impl Fact {
-    /// A claim made at `at`, whose deadline counts from `latest`: the later of the engine's time and that of a
-    /// wall clock that is in doubt (I5).
+    /// A claim made at `at`. Its deadline counts from `latest`, the later of the engine's time and a wall clock in
+    /// doubt (I5).
     pub(crate) fn claim(at: u64, latest: u64, ttl: u64) -> Self {
         let deadline = if ttl == FOREVER { FOREVER } else { latest + ttl };
         Self { first_seen: at, deadline, grave: false }
     }
 }
 
-/// What a reader sees of an id: first seen and deadline of a live claim.
+/// What a reader sees of a live claim: first seen and deadline.
 pub(crate) type Seen = Option<(u64, u64)>;
 
 pub(crate) fn visible(fact: Option<&Fact>, now: u64) -> Seen {
     fact.filter(|f| !f.grave && now < f.deadline).map(|f| (f.first_seen, f.deadline))
 }
 
-/// One record: what it says lands whole or not at all.
+/// One record: applied whole or not at all.
 pub(crate) type Change = Vec<(KeyNo, Fact)>;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Oracle {
-    /// The state that nothing can take away any more.
+    /// The state that can no longer be lost.
     base: BTreeMap<KeyNo, Fact>,
     history: Vec<Change>,
-    /// Acknowledged prefix of the history, by what it survives.
+    /// Lengths of the prefixes of the history that survive a kill and a power cut.
     kill_safe: usize,
     cut_safe: usize,
     /// The state after the whole history.
     now_is: BTreeMap<KeyNo, Fact>,
-    /// Ends of the history up to which the last change of a key reaches.
+    /// For each key, the length of the history up to and including its last change.
     last: BTreeMap<KeyNo, usize>,
     pub(crate) touched: BTreeSet<KeyNo>,
-    /// Ids held by reservations: who holds them.
+    /// Reserved ids and their holders.
     pub(crate) held: BTreeMap<KeyNo, u64>,
 }
 
-/// What ended the process.
+/// How the process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Closed,
@@ -71,17 +70,17 @@ impl Oracle {
         visible(self.fact(key), now)
     }
 
-    /// The latest moment that any fact names.
+    /// The latest first-seen time.
     pub(crate) fn newest(&self) -> u64 {
         self.now_is.values().map(|fact| fact.first_seen).max().unwrap_or(0)
     }
 
-    /// Everything that is live now.
+    /// All live claims.
     pub(crate) fn live(&self, now: u64) -> BTreeMap<KeyNo, (u64, u64)> {
         self.now_is.iter().filter_map(|(k, f)| Some((*k, visible(Some(f), now)?))).collect()
     }
 
-    /// Enters a change that may have been made.
+    /// Adds a change that may have been made.
     pub(crate) fn enter(&mut self, change: Change) {
         for (key, fact) in &change {
             self.now_is.insert(*key, *fact);
@@ -100,19 +99,19 @@ impl Oracle {
         }
     }
 
-    /// The last change was acknowledged at this level.
+    /// The whole history is acknowledged at this level.
     pub(crate) fn acknowledge(&mut self, level: Level) {
         self.acknowledge_to(self.history.len(), level);
     }
 
-    /// A duplicate, or a live answer of `get`, was acknowledged at this level (I6).
+    /// The last change of a key is acknowledged at this level, by a duplicate or by a `get` that found it (I6).
     pub(crate) fn acknowledge_key(&mut self, key: KeyNo, level: Level) {
         let end = self.last.get(&key).copied().unwrap_or(0);
         self.acknowledge_to(end, level);
     }
 
-    /// The process has ended and the store was opened again; `observed` is what it answers for every key
-    /// touched so far. Settles on the state it must be in, or says what is wrong.
+    /// Checks a reopened store: `observed` is what it returns for every key touched so far. Adopts the state it must be
+    /// in, or says what is wrong.
     pub(crate) fn reopened(
         &mut self,
         end: End,
@@ -129,7 +128,7 @@ impl Oracle {
         Ok(())
     }
 
-    /// The same without settling: answers the state that the store must be in.
+    /// As [`reopened`](Self::reopened), but only returns the state that the store must be in.
     pub(crate) fn check(
         &self,
         end: End,

@@ -1,4 +1,4 @@
-//! Named regressions: each was a fault once. Where a list of the model test found it, the list is here.
+//! Regressions: former bugs, with the operations that exposed them where the model test found them.
 
 use crate::ops::{FOREVER, Harm, Level, Op, Setup, Sway};
 use crate::run::{World, run};
@@ -20,7 +20,7 @@ fn claim(key: (u8, u8), ttl: Option<u64>) -> Op {
     Op::Claim { key, ttl, level: None }
 }
 
-/// Only the folder right above the store was synced when it was made.
+/// Only the parent folder of a new store was synced, not those above.
 #[test]
 fn a_power_cut_does_not_take_the_folders_above_a_new_store() {
     for seed in 0..50 {
@@ -29,7 +29,7 @@ fn a_power_cut_does_not_take_the_folders_above_a_new_store() {
     }
 }
 
-/// The short claim, and with it the tombstone in its place, was dropped before the long one.
+/// The short claim, and with it the tombstone below it, was dropped before the long one.
 #[test]
 fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_is_swept() {
     for end in [
@@ -57,7 +57,7 @@ fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_is_swept()
     check(SETUP, &[ops, tail].concat());
 }
 
-/// Flushing during replay took the place of the batch for its end while the batch was still being read.
+/// Replay flushed the memtable in the middle of a batch, and the end of the batch was lost.
 #[test]
 fn a_batch_that_fills_the_open_set_while_it_is_replayed_is_flushed_whole() {
     let setup = Setup { memtable_bytes: 600, ..SETUP };
@@ -67,7 +67,7 @@ fn a_batch_that_fills_the_open_set_while_it_is_replayed_is_flushed_whole() {
     check(setup, &[batch((0..12).collect()), batch((8..24).collect()), drop]);
 }
 
-/// An id twice in a batch was extended twice, and stood twice in the memtable.
+/// An id twice in a batch was extended twice and was twice in the memtable.
 #[test]
 fn an_id_twice_in_a_sliding_batch_is_extended_once() {
     let batch = |ids, ttl| Op::Batch { ns: 2, ids, ttl: Some(ttl), level: None };
@@ -75,7 +75,7 @@ fn an_id_twice_in_a_sliding_batch_is_extended_once() {
     check(SETUP, &[batch(vec![13, 5], 1_000), Op::Flush, batch(vec![13, 6, 13], FOREVER), forget]);
 }
 
-/// Dated in the old time, it ended when the new one was believed.
+/// Such a claim was dated in the old time and expired when the new time was believed.
 #[test]
 fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
     let confirm = || [Op::Reserve { ns: 1, ids: vec![7, 8], level: None }, Op::Confirm { slot: 0 }];

@@ -1,4 +1,4 @@
-//! Runs a list of operations on a store and on the oracle, and compares every answer.
+//! Runs operations on a store and on the oracle, and compares every result.
 
 #[path = "run/course.rs"]
 mod course;
@@ -19,18 +19,18 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What is wrong with the store; the text is for people.
+/// The error describes what is wrong with the store.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
-/// Where a store lies on a simulated disk.
+/// Path of the store on a simulated disk.
 pub(crate) const SIMULATED_DIR: &str = "/a/store.db";
 
 const START_MS: u64 = 1_700_000_000_000;
 const YEAR_S: u64 = 365 * 86_400;
-/// The wall clock is never further behind than this, so that the engine waits for it (I5).
+/// `JumpBack` puts the wall clock at most this far behind, little enough that the engine waits for it (I5).
 const BEHIND_MS_MAX: u64 = 1_800_000;
 
-/// What namespaces begin with: ttl, and whether it slides.
+/// The initial ttl of each namespace, and whether it slides.
 const SETTINGS: [(u64, bool); 3] = [(FOREVER, false), (5_000, false), (20_000, true)];
 
 fn ttl_of(ms: u64) -> Ttl {
@@ -45,7 +45,6 @@ fn durability(level: Level) -> Durability {
     }
 }
 
-/// Where the store is.
 #[derive(Debug)]
 pub(crate) enum Place {
     Simulated { disk: SimDisk, blocks: MemoryBlocks, copies: Vec<MemoryBlocks> },
@@ -62,7 +61,7 @@ struct Held {
     reservation: BatchReservation,
 }
 
-/// A store, its oracle and what both stand on.
+/// A store, its oracle, its clock and its disk.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about what was done")]
 #[derive(Debug)]
 pub(crate) struct World {
@@ -70,37 +69,36 @@ pub(crate) struct World {
     pub(crate) setup: Setup,
     pub(crate) clock: ManualClock,
     pub(crate) oracle: Oracle,
-    /// Errors of the disk are part of the plan.
+    /// Disk errors are expected.
     pub(crate) faults: bool,
-    /// A call has failed in a way that only reopening mends.
+    /// A call has failed in a way that only reopening cures.
     pub(crate) stopped: bool,
     store: Option<Store>,
     spaces: Vec<Namespace>,
     slots: [Option<Held>; 3],
     next_holder: u64,
-    /// The engine's time, as it must be.
+    /// Model of the engine's time.
     course: Course,
-    /// Clocks so far.
+    /// Number of clocks so far.
     lives: u64,
-    /// Settings in force, and those of the builder at the next opening.
+    /// The current settings, and those of the builder at the next opening.
     spaces_are: [(u64, bool); 3],
     next_default: (u64, bool),
-    /// The store was closed in order, so it must know the settings of its namespaces itself.
+    /// The store was closed cleanly, so it must remember the settings of its namespaces.
     settings_are_kept: bool,
-    /// A repair has begun; until it has ended the store need not open.
+    /// A repair has started; the store may refuse to open until it has finished.
     repairing: bool,
-    /// What the last export has shown: key, first seen, deadline.
+    /// The last export: key, first seen, deadline.
     exported: Vec<(KeyNo, u64, u64)>,
-    /// Blocks were harmed since everything was last built, so `verify` may complain of them.
+    /// Blocks were damaged since the last rebuild, so `verify` may report them.
     harmed: bool,
     shards: usize,
 }
 
-/// How a call failed.
 enum Fault {
-    /// It changed nothing.
+    /// The call changed nothing.
     Refused,
-    /// Whether it changed anything is open.
+    /// The call may have changed something.
     InFlight,
 }
 
@@ -139,7 +137,7 @@ impl World {
         }
     }
 
-    /// The simulated disk. Only for worlds that have one.
+    /// The simulated disk; panics on a real one.
     pub(crate) fn disk(&self) -> SimDisk {
         match &self.place {
             Place::Simulated { disk, .. } => disk.clone(),
@@ -147,7 +145,7 @@ impl World {
         }
     }
 
-    /// Another world after this one's process has died: the same oracle and time, another disk.
+    /// The world of the next process: same oracle and time, another disk.
     pub(crate) fn after(&self, disk: SimDisk, harm: Harm) -> Self {
         let Place::Simulated { blocks, copies, .. } = &self.place else {
             panic!("this world stands on a real disk")
@@ -162,7 +160,7 @@ impl World {
         world.exported.clone_from(&self.exported);
         world.start_clock(self.course.time());
         world.oracle = self.oracle.clone();
-        // Where the log answers, a block may stay damaged for longer than a life.
+        // Locators spare reads of the block, so a damaged one may go unnoticed for longer than a life.
         world.harmed = self.harmed && self.setup.has_locators;
         world.harm(harm);
         world
@@ -172,9 +170,9 @@ impl World {
         self.course.time()
     }
 
-    /// A clock that has been right all the time, a little after the last moment that was seen.
+    /// Starts a clock that is right and a little past `last`.
     fn start_clock(&mut self, last: u64) {
-        // Long after: where the last clock stood is not for this one to say.
+        // A year past any mark the store has kept, so that the mark does not bound the wall clock.
         self.lives += 1;
         self.clock = ManualClock::at_millis(START_MS);
         self.clock.advance(Duration::from_secs(self.lives * YEAR_S));
@@ -182,7 +180,7 @@ impl World {
         self.course = Course::at(last + 5);
     }
 
-    /// Closes the store in order; the next operation must open it.
+    /// Closes the store cleanly; the next operation must open it.
     pub(crate) fn close(&mut self) -> Verdict {
         self.slots = [None, None, None];
         self.spaces.clear();
@@ -197,7 +195,7 @@ impl World {
         Ok(())
     }
 
-    /// How the store is opened, and repaired.
+    /// The builder to open or repair the store with.
     pub(crate) fn builder(&self) -> Builder {
         let setup = self.setup;
         let path = match &self.place {
@@ -225,7 +223,7 @@ impl World {
         }
     }
 
-    /// Opens the store; namespaces with their settings.
+    /// Opens the store and its namespaces.
     pub(crate) fn open(&mut self) -> firstseen::Result<()> {
         if let Place::Simulated { blocks, copies, .. } = &mut self.place {
             copies.push(blocks.copy());
@@ -254,7 +252,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets go of every handle. Whatever the store does in its destructor happens here.
+    /// Drops every handle, which runs the store's destructor.
     pub(crate) fn drop_store(&mut self) {
         self.slots = [None, None, None];
         self.spaces.clear();
@@ -269,7 +267,7 @@ impl World {
         &self.spaces[usize::from(ns)]
     }
 
-    /// What the store answers for every id that was ever named; `None` if the disk fails as planned.
+    /// What the store returns for every id touched so far; `None` if the disk fails as planned.
     pub(crate) fn observe(&mut self) -> Verdict<Option<BTreeMap<KeyNo, Seen>>> {
         let keys: Vec<KeyNo> = self.oracle.touched.iter().copied().collect();
         let mut observed = BTreeMap::new();
@@ -291,13 +289,13 @@ impl World {
         Ok(seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis())))
     }
 
-    /// Opens after the process has ended, and holds what is there against the oracle.
+    /// Reopens the store after the process has ended, and compares it with the oracle.
     pub(crate) fn reopen(&mut self, end: End) -> Verdict {
         self.open().map_err(|e| format!("open after {end:?}: {e}"))?;
         self.settle(end)
     }
 
-    /// Holds an open store against the oracle.
+    /// Compares an open store with the oracle.
     pub(crate) fn settle(&mut self, end: End) -> Verdict {
         let now = self.now();
         match self.observe()? {
@@ -306,7 +304,7 @@ impl World {
         }
     }
 
-    /// Sorts an error of a call that changes something.
+    /// Classifies the error of a call that changes something.
     fn fault(&mut self, error: &firstseen::Error, held: bool) -> Verdict<Fault> {
         match error.kind() {
             ErrorKind::Retry if held => Ok(Fault::Refused),
@@ -320,7 +318,7 @@ impl World {
         }
     }
 
-    /// Takes an error of a call that would have made `changes`, and what can be known of them.
+    /// Handles the error of a call that would have made `changes`: enters those that may have been made.
     fn failed(&mut self, error: &firstseen::Error, held: bool, changes: Vec<Change>) -> Verdict {
         let fault = self.fault(error, held)?;
         let keys: Vec<KeyNo> = changes.iter().flatten().map(|(key, _)| *key).collect();
@@ -354,7 +352,7 @@ impl World {
                         Some([first, rest @ ..]) if rest.iter().any(|other| other != first) => {
                             return Err(format!("a part of {change:?} landed: {error}"));
                         }
-                        // Not stopped, and not there: it will never be.
+                        // The store has not stopped and the change is not there: it never will be.
                         Some([false, ..]) => {}
                         _ => self.oracle.enter(change),
                     }
@@ -364,7 +362,7 @@ impl World {
         }
     }
 
-    /// Runs a call, and once more after making room, as background threads would have.
+    /// Makes a call, and retries it once after background work has made space.
     fn call<T>(
         &mut self,
         held: bool,
@@ -395,7 +393,7 @@ impl World {
         options
     }
 
-    /// What claiming these ids as one batch must answer, and the changes that it makes.
+    /// The expected results of claiming these ids as one batch, and the changes it makes.
     fn expect(&mut self, ns: u8, ids: &[u8], ttl: Option<u64>) -> (Vec<Claim>, Vec<Change>) {
         let now = self.now();
         let ttl = ttl.unwrap_or(self.spaces_are[usize::from(ns)].0);
@@ -643,7 +641,6 @@ impl World {
         self.reopen_closed(harm)
     }
 
-    /// One operation.
     pub(crate) fn step(&mut self, op: &Op) -> Verdict {
         match op {
             Op::Claim { key, ttl, level } => self.claim(key.0, &[key.1], *ttl, *level, true),
@@ -704,7 +701,7 @@ impl World {
         }
     }
 
-    /// What must hold at any moment: every id answers what the oracle says, and so does claiming it.
+    /// Checks every id against the oracle, and claims it once more.
     pub(crate) fn finish(&mut self) -> Verdict {
         self.slots = [None, None, None];
         self.oracle.held.clear();
@@ -721,7 +718,7 @@ impl World {
     }
 }
 
-/// Runs a list from the beginning. The error names the operation that failed.
+/// Runs operations on a new world. The error names the operation that failed.
 pub(crate) fn run(mut world: World, ops: &[Op]) -> Verdict {
     world.open().map_err(|e| format!("first open: {e}"))?;
     for (number, op) in ops.iter().enumerate() {
@@ -730,7 +727,7 @@ pub(crate) fn run(mut world: World, ops: &[Op]) -> Verdict {
     world.finish().map_err(|what| format!("at the end: {what}"))
 }
 
-/// Runs a list; a panic is a failure like any other.
+/// As [`run`], with a panic turned into an error.
 pub(crate) fn run_caught(world: impl FnOnce() -> World, ops: &[Op]) -> Verdict {
     let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(world(), ops)));
     ran.unwrap_or_else(|panic| {
@@ -740,7 +737,7 @@ pub(crate) fn run_caught(world: impl FnOnce() -> World, ops: &[Op]) -> Verdict {
     })
 }
 
-/// Leaves out whatever is not needed for `fails` to hold: halves first, then ever smaller parts.
+/// Drops operations while `fails` still holds: halves first, then ever smaller parts.
 pub(crate) fn shrink(ops: &[Op], fails: impl Fn(&[Op]) -> bool) -> Vec<Op> {
     let mut ops = ops.to_vec();
     let mut part = ops.len().div_ceil(2).max(1);

@@ -1,11 +1,11 @@
-//! The sled folder of a real store, harmed on purpose while it is closed (I10): no answer may change.
+//! Damages the sled folder of a closed store on a real disk (I10): no result may change.
 
 use crate::ops::{Harm, Op, Rng, generate};
 use crate::run::{Verdict, World};
 use crate::{OPS_MAX, env};
 use std::path::{Path, PathBuf};
 
-/// Everything below a folder.
+/// All files below a folder.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let Ok(list) = std::fs::read_dir(dir) else { return Vec::new() };
     let mut all = Vec::new();
@@ -16,7 +16,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Deletes the folder, cuts a file of it, zeroes or flips some of it, or removes one file.
+/// Deletes the folder or a file, or truncates, zeroes or flips part of a file.
 fn vandalise(sled: &Path, rng: &mut Rng) -> std::io::Result<()> {
     let all = files(sled);
     if all.is_empty() || rng.below(5) == 0 {
@@ -32,7 +32,7 @@ fn vandalise(sled: &Path, rng: &mut Rng) -> std::io::Result<()> {
             let end = bytes.len().min(at + 4096);
             bytes[at..end].fill(0);
         }
-        // Where something is written: most of a file of sled's is zeros.
+        // Flip a byte that is in use; most of sled's file is zeros.
         _ => {
             let written = bytes.iter().skip(at).position(|byte| *byte != 0).map(|n| n + at);
             if let Some(byte) = written.and_then(|at| bytes.get_mut(at)) {
@@ -52,7 +52,7 @@ fn one(seed: u64) -> Verdict<u64> {
     world.open().map_err(|e| format!("first open: {e}"))?;
     for (number, op) in ops.iter().enumerate() {
         if matches!(op, Op::Kill | Op::PowerCut { .. } | Op::Reopen { .. }) {
-            // A flushed run first, so that there is something to harm.
+            // Flush first, so that there is a run to damage.
             world.step(&Op::Flush)?;
             world.close()?;
             vandalise(&dir.path().join("store.db/sled"), &mut rng).map_err(|e| e.to_string())?;

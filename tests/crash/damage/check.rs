@@ -1,5 +1,5 @@
-//! Judges what a damaged store does: it answers as if nothing had happened, or it says what is wrong, or
-//! what nobody was promised is gone. Anything else is a silent loss.
+//! Judges a damaged store: its results are correct, or it reports the damage, or only unsynced claims are gone.
+//! Anything else is a silent loss.
 
 use super::kinds::Damage;
 use super::layout::{Record, SEGMENT_HEAD};
@@ -11,24 +11,22 @@ use firstseen::{Error, RepairReport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// What became of a damage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Outcome {
-    /// The store did not open, and said which file is damaged where. Repair was checked too.
+    /// The store did not open and named the damaged file and offset; repair was checked too.
     Noticed,
-    /// It answered right; `verify` named the damage, and repair was checked.
+    /// Results were correct; `verify` named the damage, and repair was checked.
     ByVerify,
-    /// It answered right, but without its blocks, which hid the damage, it says what is damaged.
+    /// Results were correct; a rebuild without the blocks, which hid the damage, reports it.
     ByRebuild,
-    /// It answered right, with and without its blocks.
+    /// Results were correct, with and without blocks.
     Harmless,
-    /// Claims behind the last sync are gone, as after a power cut; all before it are there.
+    /// Unsynced claims are gone, as after a power cut; all synced ones are there.
     TornTail,
 }
 
 type Changed = BTreeMap<PathBuf, Option<Vec<u8>>>;
 
-/// One damage of one store.
 struct Case<'a> {
     station: &'a Station,
     damage: &'a Damage,
@@ -47,7 +45,7 @@ pub(super) fn check(station: &Station, damage: &Damage) -> Verdict<Outcome> {
     let tail = case.answers(&mut world)?;
     let report = world.store().verify().map_err(|e| format!("verify: {e}"))?;
     world.drop_store();
-    // The same from the log alone: a damage that the blocks hid must not be believed when they are gone.
+    // Again from the log alone: damage that the blocks hid must not pass unnoticed once they are gone.
     let mut bare = station.with(&case.changed, Harm::Dropped);
     let bare_noticed = match bare.open() {
         Err(e) => case.names_the_damage(&e).map(|()| true)?,
@@ -65,7 +63,7 @@ pub(super) fn check(station: &Station, damage: &Damage) -> Verdict<Outcome> {
 }
 
 impl Case<'_> {
-    /// The last byte of a file that is not as it was; where it ends now, if its length has changed.
+    /// Offset of the last changed byte; if the length has changed, the shorter of both lengths.
     fn changed_at(&self, file: &Path) -> Option<usize> {
         let new = self.changed.get(file)?.as_deref().unwrap_or(&[]);
         let old = self.station.files.get(file).map_or(&[][..], Vec::as_slice);
@@ -77,14 +75,14 @@ impl Case<'_> {
         }
     }
 
-    /// A manifest that is whole but old names segments that have been removed since. That it is old cannot
-    /// be seen; that they are not there can.
+    /// An intact but outdated manifest names segments that have since been deleted. That it is outdated cannot be
+    /// detected; that they are missing can.
     fn is_missed(&self, file: &Path) -> bool {
         let manifest = self.changed.iter().any(|(f, new)| f.ends_with("MANIFEST") && new.is_some());
         manifest && Station::segment_no(file).is_some() && !self.station.files.contains_key(file)
     }
 
-    /// An error that blames a file and a place that is not behind the damage.
+    /// The error must blame a changed file, at or before its last change.
     fn names_the_damage(&self, error: &Error) -> Verdict {
         let Error::Corrupt { path, offset, .. } = error else {
             return Err(format!("not an error of damage: {error}"));
@@ -101,7 +99,7 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Whether the damage reaches bytes that nobody was promised.
+    /// Whether the damage reaches bytes that were never acknowledged as durable.
     fn reaches_the_tail(&self) -> bool {
         self.station.end != End::Closed
             && self.changed.iter().any(|(file, new)| {
@@ -114,7 +112,7 @@ impl Case<'_> {
             })
     }
 
-    /// Holds all answers against the oracle. Tells whether a tail is gone.
+    /// Compares all results with the oracle; returns whether an unsynced tail is gone.
     fn answers(&self, world: &mut World) -> Verdict<bool> {
         let now = world.now();
         let observed = world.observe()?.ok_or("a disk that fails")?;
@@ -128,7 +126,7 @@ impl Case<'_> {
         Ok(true)
     }
 
-    /// Repairs, and holds what is left against what must be left: every record that is whole.
+    /// Repairs the store and checks that every intact record is still there.
     fn repaired(&self) -> Verdict {
         let world = self.station.with(&self.changed, Harm::Spared);
         let report = world.builder().repair().map_err(|e| format!("repair: {e}"))?;
@@ -146,7 +144,7 @@ impl Case<'_> {
             let could_be = |seen: &Seen| {
                 seen.is_none() || facts.iter().any(|fact| visible(Some(fact), now) == *seen)
             };
-            // Without its base a claim may seem older than it is, never newer.
+            // Without its base time, a claim may appear older than it is, never newer.
             let older = |seen: &Seen| {
                 let Some((first_seen, deadline)) = *seen else { return true };
                 let before = |fact: &Fact| {
@@ -178,7 +176,6 @@ impl Case<'_> {
         if once { Ok(()) } else { Err(format!("a second repair finds: {again}")) }
     }
 
-    /// Records that are not whole any more.
     fn broken(&self) -> impl Iterator<Item = &Record> {
         self.station.records.iter().filter(|record| !self.is_intact(record))
     }
@@ -188,8 +185,7 @@ impl Case<'_> {
         Damage::is_intact(&self.changed, self.station, file, *at..*end)
     }
 
-    /// Records that are whole, but for the time that theirs counts from: more than one bit of the header
-    /// of their segment is not as it was.
+    /// Records that are intact but have lost their base time: more than one bit of their segment's header has changed.
     fn baseless(&self) -> impl Iterator<Item = &Record> {
         let restored = matches!(self.damage, Damage::Flip { .. });
         self.station.records.iter().filter(move |record| {
@@ -199,7 +195,7 @@ impl Case<'_> {
         })
     }
 
-    /// What repair says is lost is what is broken: all of it, and nothing else.
+    /// Repair reports exactly the broken records as lost.
     fn reported(&self, report: &RepairReport) -> Verdict {
         let damaged_manifest = self.changed.keys().any(|file| file.ends_with("MANIFEST"));
         if report.lost.is_empty() && !report.manifest_rebuilt && !damaged_manifest {

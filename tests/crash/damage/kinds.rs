@@ -1,4 +1,4 @@
-//! What can happen to files: the list of all damages of a store, and what each makes of its files.
+//! Every damage that can be done to the files of a store.
 
 use super::layout::{ENVELOPE_HEAD, SEGMENT_HEAD, WATERMARK};
 use super::station::Station;
@@ -7,7 +7,7 @@ use crate::oracle::End;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// One damage. Versions are numbered from the oldest.
+/// One damage. Version 0 of a file is the oldest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Damage {
     Flip {
@@ -23,7 +23,7 @@ pub(super) enum Damage {
         at: usize,
         len: usize,
     },
-    /// A block as it was some time ago.
+    /// A block of the file reverts to an older version.
     StaleBlock {
         file: PathBuf,
         at: usize,
@@ -38,7 +38,7 @@ pub(super) enum Damage {
         one: PathBuf,
         other: PathBuf,
     },
-    /// The file stands a second time, under another name, in the place of whatever was there.
+    /// A copy of the file under another name, replacing any file of that name.
     Copy {
         from: PathBuf,
         to: PathBuf,
@@ -48,7 +48,7 @@ pub(super) enum Damage {
     },
 }
 
-/// Names of the kinds, as [`all`] sorts them.
+/// Names of the kinds, in the order of [`all`].
 pub(super) const KINDS: [&str; 9] = [
     "bits of headers",
     "bits of records",
@@ -63,13 +63,12 @@ pub(super) const KINDS: [&str; 9] = [
 
 const BLOCKS: [usize; 2] = [512, 4096];
 
-/// Bits of what says what a file is: magic, version, numbers, checksums. Of the manifest, all.
+/// Bits of headers: magic, version, numbers, checksums; of the manifest, every bit.
 fn header_bits(station: &Station, file: &Path, len: usize) -> Vec<usize> {
     let bits = |bytes: std::ops::Range<usize>| bytes.start * 8..bytes.end.min(len) * 8;
     if Station::segment_no(file).is_some() {
         let mut all: Vec<usize> = bits(0..SEGMENT_HEAD).chain(bits(WATERMARK)).collect();
         for record in station.records.iter().filter(|record| record.file == file) {
-            // Checksum, length and kind.
             all.extend(bits(record.at..record.body + 1));
         }
         all
@@ -81,7 +80,7 @@ fn header_bits(station: &Station, file: &Path, len: usize) -> Vec<usize> {
     }
 }
 
-/// One bit of each byte that no header holds: payloads, words of filters, what stands between.
+/// One bit of each byte of a segment, or of every 16th byte of another file, except header bits.
 fn other_bits(station: &Station, file: &Path, bytes: &[u8]) -> Vec<usize> {
     let header = header_bits(station, file, bytes.len());
     let step = if Station::segment_no(file).is_some() { 1 } else { 16 };
@@ -94,7 +93,7 @@ fn blocks(len: usize) -> impl Iterator<Item = (usize, usize)> {
     BLOCKS.into_iter().flat_map(of)
 }
 
-/// The files that may stand in for one another: of one folder and one kind.
+/// Files that could be mistaken for this one: same folder, same extension.
 fn siblings<'a>(station: &'a Station, file: &'a Path) -> impl Iterator<Item = &'a PathBuf> {
     let like = move |other: &&PathBuf| {
         other.as_path() != file
@@ -104,7 +103,7 @@ fn siblings<'a>(station: &'a Station, file: &'a Path) -> impl Iterator<Item = &'
     station.files.keys().filter(like)
 }
 
-/// The next name of this kind that is free.
+/// The next free name of this kind.
 fn free_name(station: &Station, file: &Path) -> PathBuf {
     let number = |path: &Path| -> Option<u64> { path.file_stem()?.to_str()?.parse().ok() };
     let Some(ending) = file.extension().and_then(|ending| ending.to_str()) else {
@@ -116,13 +115,13 @@ fn free_name(station: &Station, file: &Path) -> PathBuf {
     file.with_file_name(format!("{next:0digits$}.{ending}"))
 }
 
-/// Whether an older copy of the whole file differs from what a crash leaves. That of a segment which a
-/// killed process was writing does not: its note of what is on disk is as old as the rest of it.
+/// Whether an older copy of the file can be told from what a crash leaves. A segment that a killed process was still
+/// writing cannot: its durable mark is as old as the rest of it.
 fn can_be_told(station: &Station, file: &Path) -> bool {
     Station::segment_no(file).is_none() || station.end == End::Closed
 }
 
-/// Every damage of a store, by kind.
+/// Every damage to a store, by kind.
 pub(super) fn all(station: &Station) -> Vec<Vec<Damage>> {
     let mut kinds = vec![Vec::new(); KINDS.len()];
     for (file, bytes) in &station.files {
@@ -154,7 +153,7 @@ pub(super) fn all(station: &Station) -> Vec<Vec<Damage>> {
     kinds
 }
 
-/// `n` of all damages of all stores, from a seed: of each kind as many, or all that there are.
+/// Picks `n` damages of all stores from a seed, in turn from each store and kind.
 pub(super) fn sample(stations: &[Station], n: usize, seed: u64) -> Vec<(usize, usize, Damage)> {
     let mut rng = Rng(seed);
     let mut piles = Vec::new();
@@ -178,7 +177,7 @@ pub(super) fn sample(stations: &[Station], n: usize, seed: u64) -> Vec<(usize, u
 }
 
 impl Damage {
-    /// The files that are not as they were, as they are now. Empty if the damage changes nothing.
+    /// The new contents of the files that the damage changes; empty if it changes nothing.
     pub(super) fn changed(&self, station: &Station) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         let bytes = |file: &PathBuf| station.files[file].clone();
         let one = |file: &PathBuf, bytes| BTreeMap::from([(file.clone(), bytes)]);
@@ -196,7 +195,7 @@ impl Damage {
             }
             Self::StaleBlock { file, at, len, version } => {
                 let (mut bytes, old) = (bytes(file), &station.versions[file][*version]);
-                // What the file did not have then was nothing.
+                // Beyond the end of the older version: zeros.
                 for (n, byte) in bytes[*at..at + len].iter_mut().enumerate() {
                     *byte = old.get(at + n).copied().unwrap_or(0);
                 }
@@ -215,7 +214,7 @@ impl Damage {
         changed
     }
 
-    /// Whether a stretch of a file is as it was.
+    /// Whether this range of a file is unchanged.
     pub(super) fn is_intact(
         changed: &BTreeMap<PathBuf, Option<Vec<u8>>>,
         station: &Station,

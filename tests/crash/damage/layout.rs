@@ -1,28 +1,27 @@
-//! Reads the log's format, as docs/DESIGN.md section 3 gives it, on its own: which bytes of a segment are
-//! which record, and which ids it speaks of. A judge that asked the engine would believe its mistakes.
+//! An independent reader of the log format of docs/DESIGN.md, section 3: which bytes of a segment hold which record and
+//! ids. Reusing the engine's reader would hide its bugs.
 
 use crate::ops::{IDS, KeyNo, id_bytes};
 use std::path::{Path, PathBuf};
 
-/// Where records begin in a segment.
+/// Offset of the first record of a segment.
 pub(super) const DATA_START: usize = 4096;
-/// Length of a segment's header.
 pub(super) const SEGMENT_HEAD: usize = 44;
-/// The note of how far the log is on disk.
+/// The durable mark.
 pub(super) const WATERMARK: std::ops::Range<usize> = 512..524;
-/// Length of the envelope around manifest and filter files.
+/// Length of the envelope of manifest, filter and locator files.
 pub(super) const ENVELOPE_HEAD: usize = 24;
 
-/// A whole record and where it stands.
+/// An intact record and its location.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
     pub(super) file: PathBuf,
     pub(super) at: usize,
-    /// Where kind and payload begin: before it are checksum and length.
+    /// Offset of kind and payload, after checksum and length.
     pub(super) body: usize,
     pub(super) end: usize,
     pub(super) keys: Vec<KeyNo>,
-    /// Its times are counted from the base in the segment's header.
+    /// Its times are relative to the base in the segment's header.
     pub(super) needs_base: bool,
 }
 
@@ -83,7 +82,7 @@ fn keys(kind: u8, payload: &[u8]) -> (Vec<KeyNo>, bool) {
     }
 }
 
-/// The records of an undamaged segment. The first zeros end it.
+/// The records of an undamaged segment; zeros end it.
 pub(super) fn records(file: &Path, bytes: &[u8]) -> Vec<Record> {
     let mut found = Vec::new();
     let mut at = DATA_START;
@@ -98,7 +97,7 @@ pub(super) fn records(file: &Path, bytes: &[u8]) -> Vec<Record> {
     found
 }
 
-/// The place up to which a segment says that the log is on disk: number of a segment, offset.
+/// The durable mark of a segment: segment number and offset up to which the log is on disk.
 pub(super) fn watermark(bytes: &[u8]) -> (u32, u32) {
     let mark = bytes.get(WATERMARK).unwrap_or(&[0; 12]);
     let lsn = u64::from_le_bytes(mark[..8].try_into().expect("eight bytes"));

@@ -1,4 +1,4 @@
-//! Where the damages strike: a small store as some process left it, with everything that is known of it.
+//! The stores to damage: small ones, as a process left them, with all that is known about them.
 
 use super::layout::{self, Record};
 use crate::ops::{FOREVER, Harm, KeyNo, Level, Op, Rng, Setup};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A store nobody has open.
+/// A store that no process has open.
 #[derive(Debug)]
 pub(super) struct Station {
     pub(super) name: &'static str,
@@ -18,12 +18,12 @@ pub(super) struct Station {
     pub(super) disk: SimDisk,
     pub(super) end: End,
     pub(super) files: Files,
-    /// What each file has held before, oldest first.
+    /// Earlier contents of each file, oldest first.
     pub(super) versions: BTreeMap<PathBuf, Vec<Vec<u8>>>,
     pub(super) records: Vec<Record>,
-    /// Everything that was ever true of an id.
+    /// Every version an id has ever had.
     pub(super) facts: BTreeMap<KeyNo, Vec<Fact>>,
-    /// The log is on disk up to here: segment and offset.
+    /// The log is on disk up to this segment and offset.
     pub(super) durable: (u32, u32),
 }
 
@@ -31,13 +31,13 @@ const SETUP: Setup = Setup {
     level: Level::Process,
     mapping: true,
     shards: 2,
-    // Smaller ones would be rewritten as soon as they are flushed: their headers count as room that is lost.
+    // Smaller segments would be compacted as soon as they are flushed: their headers count as garbage.
     segment_bytes: 12_288,
     memtable_bytes: 1_500,
     has_locators: true,
 };
 
-/// Some claims, batches, extensions and tombstones, in all namespaces.
+/// Random claims, batches and tombstones, in all namespaces.
 fn some(rng: &mut Rng, n: usize) -> Vec<Op> {
     let mut ops = Vec::new();
     for _ in 0..n {
@@ -66,7 +66,7 @@ fn life(rng: &mut Rng, synced_tail: usize, unsynced_tail: usize) -> Vec<Op> {
             ops.extend([Op::Advance { ms: 200_000 }, Op::Flush]);
         }
     }
-    // A shard whose set was full is still being flushed at the first, and moves its mark at the second.
+    // A shard whose memtable was full finishes that flush in the first and advances its mark in the second.
     ops.extend([Op::Flush, Op::Flush]);
     ops.extend(some(rng, synced_tail));
     ops.push(Op::Sync);
@@ -74,7 +74,7 @@ fn life(rng: &mut Rng, synced_tail: usize, unsynced_tail: usize) -> Vec<Op> {
     ops
 }
 
-/// The files that damages strike: sled's are left to others.
+/// The files to damage; sled's are tested elsewhere.
 fn files_of(disk: &SimDisk) -> Files {
     let dir = Path::new(SIMULATED_DIR);
     let mut files = Files::new();
@@ -82,7 +82,7 @@ fn files_of(disk: &SimDisk) -> Files {
     for folder in std::iter::once(dir.to_owned()).chain(inner) {
         for name in disk.list(&folder).unwrap_or_default() {
             let path = folder.join(name);
-            // Folders cannot be read, and the lock is empty.
+            // Skips folders, which cannot be read, and the lock file, which is empty.
             if let Ok(bytes) = disk.read(&path)
                 && !bytes.is_empty()
             {
@@ -144,8 +144,8 @@ impl Station {
         Ok(station)
     }
 
-    /// The same store after it has lost its manifest and was repaired, and nobody has opened it since: a new
-    /// log, of which no manifest lists a segment.
+    /// The same store after it lost its manifest and was repaired, not opened since: no manifest lists a segment of its
+    /// new log.
     fn repaired(self) -> Verdict<Self> {
         let disk = self.disk.kill();
         disk.remove(&Path::new(SIMULATED_DIR).join("MANIFEST")).map_err(|e| e.to_string())?;
@@ -162,7 +162,8 @@ impl Station {
         Ok(Self { name: "repaired", world, disk, files, versions, records, ..self })
     }
 
-    /// Several segments, flushed and not, runs with filters and locator files, records on both sides of what is on disk.
+    /// Checks that there is enough to damage: several segments, some flushed, runs with filters and locator files, and
+    /// records on both sides of the durable mark.
     fn check_that_it_is_worth_it(&self) -> Verdict {
         let count = |ending: &str| {
             self.files.keys().filter(|path| path.to_string_lossy().ends_with(ending)).count()
@@ -172,7 +173,7 @@ impl Station {
         let mut whole = self.with(&BTreeMap::new(), Harm::Spared);
         whole.open().map_err(|e| format!("{}: {e}", self.name))?;
         let stats = whole.store().stats();
-        // Some segments are flushed, so that opening does not read them.
+        // Flushed segments are not replayed at opening.
         let ids: usize = self.records.iter().map(|record| record.keys.len()).sum();
         let unread = stats.rebuilds == 0 && stats.replayed_records < ids as u64;
         if unread
@@ -195,7 +196,7 @@ impl Station {
         ))
     }
 
-    /// The number in the name of a segment.
+    /// The segment number in a file name.
     pub(super) fn segment_no(path: &Path) -> Option<u32> {
         path.file_name()?.to_str()?.strip_suffix(".seg")?.parse().ok()
     }
@@ -205,7 +206,7 @@ impl Station {
         (number, record.end as u32) <= self.durable
     }
 
-    /// The same store under other files; `None` stands for a file that is gone.
+    /// The same store with these files changed; `None` removes one.
     pub(super) fn with(&self, changed: &BTreeMap<PathBuf, Option<Vec<u8>>>, harm: Harm) -> World {
         let disk = self.disk.kill();
         for (path, bytes) in changed {
@@ -221,8 +222,8 @@ impl Station {
     }
 }
 
-/// A store that was closed, one that was killed, one that was killed when its tail had gone over several
-/// segments since the last sync, and one that was repaired.
+/// A store that was closed, one that was killed, one that was killed with an unsynced tail over several segments, and
+/// one that was repaired.
 pub(super) fn stations(seed: u64) -> Verdict<Vec<Station>> {
     let mut rng = Rng(seed);
     Ok(vec![

@@ -1,30 +1,28 @@
-//! What the engine's time must be, told from what was done to the clock (I5): it follows the wall clock,
-//! waits for one that is a little behind, goes on by itself beside one that is far off, and follows one
-//! that has stayed far ahead for a minute.
+//! Model of the engine's time (I5). It follows the wall clock, waits for one slightly behind, runs on by itself if the
+//! wall clock is far off, and follows one that has stayed far ahead for a minute.
 
-/// How far ahead a clock may be set and be believed at once.
+/// A jump ahead of up to this much is believed at once.
 const BELIEVED_MS: u64 = 3_600_000;
-/// How long a clock that is further ahead must stay there.
+/// A longer jump is believed after this long.
 const SETTLE_MS: u64 = 60_000;
-/// What is believed at once refills this much more slowly than time passes.
+/// The budget for jumps refills this many times more slowly than time passes.
 const REFILL: u64 = 24;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wall {
     Followed,
-    /// Too far ahead, for so long.
+    /// Too far ahead, for this long.
     Ahead(u64),
-    /// Too far behind.
     Behind,
 }
 
-/// The engine's time and its view of the wall clock. It looks after everything that happens to the clock.
+/// The engine's time and its view of the wall clock. The engine is taken to look after every change of the clock.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Course {
     time: u64,
     wall_ms: u64,
     wall: Wall,
-    /// How long it takes until as much as ever is believed at once.
+    /// Time until the budget for jumps is full again.
     refill_ms: u64,
 }
 
@@ -41,18 +39,18 @@ impl Course {
         self.wall_ms
     }
 
-    /// How far a wall clock that is not followed yet is ahead.
+    /// How far a wall clock that is not yet followed is ahead.
     pub(crate) fn held_ms(&self) -> u64 {
         if let Wall::Ahead(_) = self.wall { self.wall_ms - self.time } else { 0 }
     }
 
-    /// The later of the engine's time and that of a wall clock that is held: deadlines count from here.
+    /// The later of the engine's time and a wall clock that is held back: deadlines count from here.
     pub(crate) fn latest(&self) -> u64 {
         self.time + self.held_ms()
     }
 
-    /// The store was closed and is opened again. While a jump is held its mark cannot say how much is left to
-    /// believe: a minute.
+    /// The store was reopened. The mark of a held jump does not tell how much of the budget is left: a minute is
+    /// assumed.
     pub(crate) fn reopened(&mut self) {
         if let Wall::Ahead(_) = self.wall {
             self.refill_ms = (BELIEVED_MS - 60_000) * REFILL;
@@ -64,7 +62,7 @@ impl Course {
         self.refill_ms = 0;
     }
 
-    /// The wall clock is followed and not waited for.
+    /// The wall clock is followed and not behind.
     pub(crate) fn is_right(&self) -> bool {
         self.wall == Wall::Followed && self.wall_ms >= self.time
     }
@@ -73,7 +71,6 @@ impl Course {
         self.wall == Wall::Followed
     }
 
-    /// Time passes.
     pub(crate) fn pass(&mut self, ms: u64) {
         self.wall_ms += ms;
         self.refill_ms = self.refill_ms.saturating_sub(ms);
@@ -85,7 +82,7 @@ impl Course {
         }
         match &mut self.wall {
             Wall::Followed => {}
-            // Nobody has looked meanwhile, and it is not behind what was seen last any more.
+            // The engine looks only now, and the clock is no longer far behind the time it saw last.
             Wall::Behind if self.wall_ms + BELIEVED_MS >= self.time => self.wall = Wall::Followed,
             Wall::Behind => self.time += ms,
             Wall::Ahead(since) => {
@@ -99,7 +96,7 @@ impl Course {
         self.follow();
     }
 
-    /// Somebody sets the wall clock.
+    /// Sets the wall clock.
     pub(crate) fn set(&mut self, wall_ms: u64) {
         self.wall_ms = wall_ms;
         self.wall = if wall_ms > self.time && !self.is_believed(wall_ms, self.time) {
@@ -118,7 +115,7 @@ impl Course {
         ahead <= BELIEVED_MS && self.refill_ms + ahead * REFILL <= BELIEVED_MS * REFILL
     }
 
-    /// The wall clock is believed, and so is how far it is ahead.
+    /// Believes the wall clock and charges its jump to the budget.
     fn step(&mut self) {
         self.refill_ms += self.wall_ms.saturating_sub(self.time) * REFILL;
         self.wall = Wall::Followed;

@@ -1,4 +1,4 @@
-//! How a process ends, and what becomes of the blocks.
+//! Ends of the process, and damage to the blocks.
 
 use super::{Place, Verdict, World};
 use crate::ops::{Harm, Rng};
@@ -44,14 +44,14 @@ impl World {
         self.drop_store();
     }
 
-    /// Ends the process and starts another.
+    /// Kills the process and starts another.
     pub(crate) fn kill(&mut self) -> Verdict {
         let next = self.disk().kill();
         self.die(next);
         self.reopen(End::Kill)
     }
 
-    /// Cuts the power and starts again.
+    /// Cuts the power and starts another process.
     pub(crate) fn power_cut(&mut self, seed: u64, harm: Harm) -> Verdict {
         let next = self.disk().crash(seed);
         self.die(next);

@@ -1,4 +1,5 @@
-//! Operations around claims: the clock, settings, import, repair, and closing while ids are reserved.
+//! Operations other than claims: clock, settings, import, export to another store, repair, and closing while ids are
+//! reserved.
 
 use super::{BEHIND_MS_MAX, Place, Verdict, World, ttl_of};
 use crate::ops::{Harm, KeyNo, Sway, id_bytes};
@@ -9,9 +10,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// Past what is believed at once, from wherever the engine's own time may be.
+/// Too far to be believed at once, from wherever the engine's own time is.
 const FAR_MS: u64 = 3 * 3_600_000;
-/// Past the step that the engine takes without weighing the clocks, so that it weighs them now.
+/// Longer than the step that the engine takes without judging the clocks.
 const WEIGHED_MS: u64 = 1_001;
 
 pub(super) fn name_of(ns: u8) -> String {
@@ -19,7 +20,7 @@ pub(super) fn name_of(ns: u8) -> String {
 }
 
 impl World {
-    /// Time passes, and the engine has seen it.
+    /// Advances both clocks and makes the engine look.
     pub(super) fn pass(&mut self, ms: u64) {
         self.clock.advance(Duration::from_millis(ms));
         self.course.pass(ms);
@@ -38,7 +39,7 @@ impl World {
         }
     }
 
-    /// A clock that is held back stands in `stats`, by as much as it is.
+    /// `stats` reports by how much the wall clock is held back.
     pub(super) fn clock_is_reported(&self) -> Verdict {
         let (held, want) = (self.store().stats().clock_held_ms, self.course.held_ms());
         if held == want { Ok(()) } else { Err(format!("held {held} ms, expected {want} ms")) }
@@ -51,7 +52,7 @@ impl World {
         }
     }
 
-    /// Sets the wall clock far ahead or back, or right again where it is off.
+    /// Sets the wall clock far ahead or back, or right again if it is off.
     pub(super) fn sway(&mut self, sway: Sway) -> Verdict {
         if !self.course.is_followed() {
             self.set_wall(self.course.time());
@@ -67,7 +68,7 @@ impl World {
         self.clock_is_reported()
     }
 
-    /// Other settings: of a namespace at once, of the store from its next opening on.
+    /// Changes settings: those of a namespace at once, those of the store at its next opening.
     pub(super) fn set(&mut self, ns: u8, ttl_ms: u64, sliding: bool) -> Verdict {
         if ns == 0 {
             self.next_default = (ttl_ms, sliding);
@@ -83,7 +84,7 @@ impl World {
         }
     }
 
-    /// What was exported last is entered again: the claims of one namespace, some with other times.
+    /// Imports some claims of the last export again, with their times changed by `skew`.
     pub(super) fn import(&mut self, ns: u8, skew: u8) -> Verdict {
         let mut entries: Vec<(KeyNo, u64, u64)> =
             self.exported.iter().filter(|(key, ..)| key.0 == ns).copied().take(8).collect();
@@ -117,7 +118,7 @@ impl World {
         }
         let now = self.now();
         let mut added = 0;
-        // Each claim is a record of its own, in this order.
+        // Each claim is its own record, in this order.
         for (key, first_seen, deadline) in entries {
             self.oracle.touched.insert(key);
             if self.oracle.seen(key, now).is_some() || deadline <= now {
@@ -128,7 +129,7 @@ impl World {
             let fact = Fact { first_seen, deadline, grave: false };
             let landed = match &imported {
                 Ok(_) => true,
-                // What came before the refused one was entered.
+                // The claims before the refused one were entered.
                 Err(_) => self.look(key).map_or(true, |seen| seen == visible(Some(&fact), now)),
             };
             if landed {
@@ -142,7 +143,7 @@ impl World {
             }
             Ok(_) => {
                 let level = self.setup.level;
-                // What is live here now is as safe as a claim would be (I6), whoever made it.
+                // What is live here is as durable as a claim would be (I6), whoever made it.
                 for (key, ..) in self.exported.iter().filter(|(key, ..)| key.0 == ns).take(8) {
                     if self.oracle.seen(*key, now).is_some() {
                         self.oracle.acknowledge_key(*key, level);
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// What was exported last is what another store has after importing it, and nothing else.
+    /// Imports the last export into another store, which must then hold exactly that.
     pub(super) fn carry(&mut self) -> Verdict {
         let Place::Simulated { .. } = self.place else { return Ok(()) };
         let now = self.now();
@@ -191,7 +192,7 @@ impl World {
         if got == want { Ok(()) } else { Err(format!("another store has {got:?}, not {want:?}")) }
     }
 
-    /// Closes while ids are reserved: the handles that are left do no harm, and nothing was claimed.
+    /// Closes the store while ids are reserved: the remaining handles return errors, and nothing was claimed.
     pub(super) fn close_while_held(&mut self) -> Verdict {
         let mut slots = std::mem::take(&mut self.slots);
         let spaces = std::mem::take(&mut self.spaces);
@@ -214,10 +215,10 @@ impl World {
         self.reopen_closed(Harm::Spared)
     }
 
-    /// Repairs a closed store that nothing is wrong with, or that has lost its manifest.
+    /// Repairs a closed store that is sound or has lost its manifest.
     pub(super) fn repair(&mut self, lose_manifest: bool) -> Verdict {
         if lose_manifest && !self.course.is_right() {
-            // What the manifest keeps of time is lost with it, but for what the claims tell.
+            // Without the manifest the engine's time is known only from the claims, so first set the clock right.
             self.set_wall(self.course.time());
         }
         self.close()?;
@@ -229,7 +230,7 @@ impl World {
             && lose_manifest
             && disk.remove(&Path::new(super::SIMULATED_DIR).join("MANIFEST")).is_ok()
         {
-            // With the manifest go the time that it kept and the blocks that only it knew of.
+            // The manifest held the time, and the list of the runs whose blocks are now unreachable.
             self.course.forgotten();
             self.harm(Harm::Dropped);
         }
@@ -247,7 +248,7 @@ impl World {
         }
     }
 
-    /// Opens a store that was closed in order.
+    /// Opens a store that was closed cleanly.
     pub(super) fn reopen_closed(&mut self, harm: Harm) -> Verdict {
         if self.stopped {
             return Ok(());
