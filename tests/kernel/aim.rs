@@ -1,4 +1,4 @@
-//! Finding the moment for a kill: what the threads of another process are doing.
+//! Times a kill by what the threads of the other process are doing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 pub(crate) const FLUSHER: &str = "firstseen-flush";
 pub(crate) const KEEPER: &str = "firstseen-keep";
 
-/// A process under observation, with the folder of its store.
+/// A process under observation, and the folder of its store.
 pub(crate) struct Scope {
     tasks: PathBuf,
     dir: PathBuf,
     segments: usize,
     filters: usize,
-    /// Segments of the log were removed while it was watched.
+    /// Log segments were deleted while it was watched.
     pub(crate) segments_went: bool,
-    /// Runs went, by merging or by expiry.
+    /// Runs were deleted, by a merge or by expiry.
     pub(crate) runs_went: bool,
 }
 
@@ -29,7 +29,7 @@ impl Scope {
         Self { tasks, dir, segments: 0, filters: 0, segments_went: false, runs_went: false }
     }
 
-    /// Whether the thread of this name runs, or waits for the disk or a processor: not for something to do.
+    /// Whether the thread of this name is running or in disk wait, not idle.
     pub(crate) fn is_busy(&self, thread: &str) -> bool {
         let tasks = fs::read_dir(&self.tasks).into_iter().flatten().flatten();
         tasks.map(|task| task.path()).any(|task| {
@@ -39,7 +39,7 @@ impl Scope {
         })
     }
 
-    /// Looks at the store's folders for what has gone.
+    /// Checks whether segments or filters have been deleted.
     pub(crate) fn look(&mut self) {
         let (segments, filters) = (count(&self.dir.join("log")), count(&self.dir.join("filters")));
         self.segments_went |= segments < self.segments;
@@ -48,7 +48,7 @@ impl Scope {
     }
 }
 
-/// The state stands behind the name, which stands in parentheses.
+/// The state follows the name, which is in parentheses.
 fn is_at_work(stat: &str) -> bool {
     let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
     matches!(state, Some('R' | 'D'))

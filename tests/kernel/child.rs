@@ -1,4 +1,4 @@
-//! A child process as its parent sees it: what it says goes to the oracle, and every wait has an end.
+//! The parent's side of a child process: passes what it reports to the oracle. No wait is unbounded.
 
 use crate::job::Job;
 use crate::oracle::{End, Oracle};
@@ -10,23 +10,23 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// How many lines may wait for the parent before the child does.
+/// Buffered lines before the child blocks.
 const LINES_MAX: usize = 64;
 
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     heard_us: u64,
-    /// The last that it said of itself.
+    /// The last state that the child reported.
     pub(crate) note: String,
 }
 
-/// How long to go on listening.
+/// Why [`Running::listen`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Heard {
     Enough,
     TimeIsUp,
-    /// The child has ended.
+    /// The child has exited.
     End,
 }
 
@@ -45,7 +45,7 @@ impl Running {
         let (send, lines) = sync_channel(LINES_MAX);
         std::thread::spawn(move || {
             let mut line = String::new();
-            // A last line without its end was cut by the kill.
+            // A line without a line feed was cut off by the kill.
             while pipe.read_line(&mut line).is_ok_and(|n| n > 0) && line.ends_with('\n') {
                 line.pop();
                 if send.send(std::mem::take(&mut line)).is_err() {
@@ -60,7 +60,7 @@ impl Running {
         self.child.id()
     }
 
-    /// Hears one event, if there is one before `micros` have passed.
+    /// Returns the next event, unless none arrives within `micros`.
     fn next(&mut self, micros: u64) -> Verdict<Option<Result<Event, Heard>>> {
         let line = match self.lines.recv_timeout(Duration::from_micros(micros)) {
             Ok(line) => line,
@@ -84,7 +84,7 @@ impl Running {
         Ok(Some(Ok(event)))
     }
 
-    /// Lets the oracle hear what the child says until `enough` says so, it ends, or the time is up.
+    /// Passes events to the oracle until `enough` returns true, the child exits, or the time is up.
     pub(crate) fn listen(
         &mut self,
         oracle: &mut Oracle,
@@ -110,7 +110,7 @@ impl Running {
         }
     }
 
-    /// Listens until it says this of itself; the child may take as long as nothing hangs.
+    /// Listens until the child reports this state. Has no time limit while lines keep coming.
     pub(crate) fn until_note(&mut self, oracle: &mut Oracle, note: &str) -> Verdict {
         loop {
             if self.note == note {
@@ -123,12 +123,12 @@ impl Running {
         }
     }
 
-    /// Kills it and hears what it had said before. It must not have ended by itself.
+    /// Kills the child and reads the rest of its output. Fails if it had exited by itself.
     pub(crate) fn kill(self, oracle: &mut Oracle, end: End) -> Verdict<String> {
         self.stop(oracle, end, |_| false)
     }
 
-    /// Like `kill`, for a child that may have been refused at the same moment: such a child ends by itself.
+    /// Like `kill`, for a child that may be refused the store at the same moment and then exits by itself.
     pub(crate) fn kill_unless_refused(self, oracle: &mut Oracle) -> Verdict<String> {
         self.stop(oracle, End::Kill, |note| note.starts_with("refused"))
     }
@@ -144,14 +144,14 @@ impl Running {
         let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
         oracle.ended(end, now_us());
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
-        // A power cut may end it before: its pages cannot be read any more.
+        // After a power cut the child may die first, of a mapped page that can no longer be read.
         if signal == Some(9) || end == End::PowerCut || may_end_itself(&self.note) {
             return Ok(std::mem::take(&mut self.note));
         }
         Err(format!("the child ended by itself: {status}, after {:?}", self.note))
     }
 
-    /// Has it close its store in order and end.
+    /// Tells the child to close its store and exit.
     pub(crate) fn close(mut self, oracle: &mut Oracle) -> Verdict<String> {
         let word = self.child.stdin.take().map(|mut pipe| pipe.write_all(b"close\n"));
         word.expect("said once").map_err(|e| format!("the child does not listen: {e}"))?;
@@ -162,8 +162,7 @@ impl Running {
         if status.success() { Ok(note) } else { Err(format!("closing: {status}, after {note:?}")) }
     }
 
-    /// Hears it out: until it ends by itself, or is killed when it has had its store open for so long.
-    /// Answers its last word.
+    /// Reads until the child exits; kills it `micros` after it has opened the store. Returns its last state.
     pub(crate) fn live(mut self, micros: u64, mut hear: impl FnMut(Event)) -> Verdict<String> {
         let mut end_us = u64::MAX;
         loop {
@@ -185,7 +184,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Whatever has gone wrong: no process is left behind.
+        // No test may leave a process behind.
         self.child.kill().ok();
         self.child.wait().ok();
     }

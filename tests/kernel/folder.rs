@@ -1,5 +1,5 @@
-//! Two processes and a folder that changes under one of them: a child has opened a store by a relative name, and then its
-//! working folder, the name of the store's folder or its lock file becomes another.
+//! A folder that changes under another process: a child opens a store by a relative path, then its working directory
+//! changes, or the store's folder is moved or removed, or its lock file deleted.
 
 use crate::job::Mix;
 use crate::report::{Verdict, env, fail, first_seed, proof};
@@ -13,7 +13,7 @@ const TEST: &str = "i11_a_store_is_a_folder_not_a_name_also_to_other_processes";
 const CHILD: &str = "folder::only_as_a_child_that_opens_by_a_relative_name";
 const VARIABLE: &str = "FIRSTSEEN_FOLDER_CHILD";
 const NAME: &str = "seen.db";
-/// Enough for several segments and flushes of the tuning below.
+/// Enough for several segments and flushes with the tuning below.
 const CLAIMS: u64 = 6_000;
 
 fn builder(path: &Path) -> Builder {
@@ -26,7 +26,7 @@ fn id(owner: u8, n: u64) -> [u8; 9] {
     id
 }
 
-/// Claims; answers how many were acknowledged before the first error, and what that was.
+/// Claims ids; returns how many were acknowledged before the first error, and that error.
 fn claim(store: &Store, owner: u8, from: u64, to: u64) -> (u64, Option<ErrorKind>) {
     for n in from..to {
         match store.claim(id(owner, n)) {
@@ -37,7 +37,7 @@ fn claim(store: &Store, owner: u8, from: u64, to: u64) -> (u64, Option<ErrorKind
     (to, None)
 }
 
-/// Lives in the child only: opens, claims, waits for a line (a folder to change to, or nothing), claims more and closes.
+/// The child: opens, claims, reads a line (a folder to change to, or nothing), claims more and closes.
 #[test]
 fn only_as_a_child_that_opens_by_a_relative_name() {
     let Ok(folder) = std::env::var(VARIABLE) else { return };
@@ -89,7 +89,7 @@ impl Other {
         Err(format!("the child ended without a word ({word})"))
     }
 
-    /// Lets it go on; answers what it says at its end.
+    /// Lets the child continue; returns its last line.
     fn go(mut self, folder: &str) -> Verdict<String> {
         let mut input = self.child.stdin.take().ok_or("no pipe")?;
         writeln!(input, "{folder}").map_err(|e| e.to_string())?;
@@ -99,7 +99,7 @@ impl Other {
     }
 }
 
-/// Opens a store and looks whether all of its claims are there, and whether it is sound.
+/// Checks that the store holds all of these claims and is sound.
 fn all_there(path: &Path, owner: u8, count: u64) -> Verdict {
     let store = builder(path).open().map_err(|e| format!("open again: {e}"))?;
     let lost = (0..count).filter(|n| !store.contains(id(owner, *n)).unwrap_or(false)).count();
@@ -126,7 +126,7 @@ fn all_well() -> String {
     format!("done {} None Ok(()) Ok(())", 2 * CLAIMS)
 }
 
-/// The child's folder becomes another in which a store of the same name is; whether that is open or not.
+/// The child changes to a folder that has a store of the same name, open or closed.
 fn changed_folder(dir: &Path, is_open: bool) -> Verdict {
     let (a, b) = (dir.join("a"), dir.join("b"));
     for folder in [&a, &b] {
@@ -158,7 +158,7 @@ fn moved(dir: &Path) -> Verdict {
 fn removed(dir: &Path) -> Verdict {
     let path: PathBuf = dir.join(NAME);
     let child = Other::start(dir)?;
-    // The child's background may make a file while the folder is emptied.
+    // The child's background threads may create a file while the folder is being emptied.
     while path.exists() {
         std::fs::remove_dir_all(&path).ok();
     }

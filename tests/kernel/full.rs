@@ -1,5 +1,5 @@
-//! A small disk that fills up: claims are refused and questions answered, and when there is room again
-//! claims go on, without reopening, after a kill, and after a close.
+//! A small disk that fills up: claims are refused, reads still work, and claims resume once there is space, without
+//! reopening, after a kill, and after a close.
 
 use crate::child::{Heard, Running};
 use crate::dice::Dice;
@@ -17,26 +17,25 @@ const TEST: &str = "i7_i12_a_full_disk_refuses_claims_and_loses_none";
 const ROW: &str = "full disk";
 const MEGABYTES: u64 = 40;
 
-/// A store fills its disk so often, and then another one begins.
 const CYCLES_PER_STORE: u64 = 4;
 
 /// What happens while the disk is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum While {
-    /// Only that others give back and take the room.
+    /// Other files are removed and added again.
     Others,
     Killed,
     Closed,
-    /// Killed, and opened before there is room.
+    /// Killed, and opened while the disk is still full.
     Opened,
 }
 
-/// Takes room, until so much is left.
+/// Fills the disk until `leave` bytes are free.
 fn fill(disk: &Tmpfs, ballast: &mut File, leave: u64) {
     let zeros = vec![0; 256 << 10];
     loop {
         let over = disk.free().saturating_sub(leave).min(zeros.len() as u64) as usize;
-        // Less than a page takes no room.
+        // Less than a page takes no space.
         if over < 4096 || ballast.write_all(&zeros[..over]).is_err() {
             return;
         }
@@ -48,7 +47,7 @@ fn give_back(ballast: &Path) {
 }
 
 fn is_refused(_: &Running, event: &Event) -> bool {
-    // A claim that already waited for a flush when the disk filled up hears that it waited for long.
+    // A claim that was waiting for a flush when the disk filled up times out instead.
     matches!(event, Event::Answered { answers: Err(Refusal::Full | Refusal::Retry), .. })
 }
 
@@ -60,7 +59,7 @@ fn expect(heard: Heard, what: &str) -> Verdict {
     if heard == Heard::Enough { Ok(()) } else { Err(format!("{what}: {heard:?}")) }
 }
 
-/// Whoever is refused tries again, and the store looks twice a second. sled may take its time.
+/// Callers retry, and so does the store, twice a second; but sled may be slow. Less than [`HANG`](crate::report::HANG).
 const PATIENCE_US: u64 = 28_000_000;
 
 struct Cycle<'a> {
@@ -68,7 +67,7 @@ struct Cycle<'a> {
     oracle: &'a mut Oracle,
     seed: u64,
     base: u64,
-    /// How often the disk was full and claims went on, slowly.
+    /// How often claims went on slowly instead of being refused.
     trickles: u64,
 }
 
@@ -83,11 +82,11 @@ impl Cycle<'_> {
         child.until_note(self.oracle, "open")?;
         child.listen(self.oracle, PATIENCE_US, is_granted)?;
         self.fill_up(&mut child, &ballast, dice.below(2 << 20))?;
-        // Full for a while: questions are answered all the time, or the oracle says so.
+        // Stays full for a while; the oracle checks that reads succeed.
         let reads = self.oracle.counts.read_while_full;
         let asked_us = 150_000 + dice.below(300_000);
         child.listen(self.oracle, asked_us, |_, _| false)?;
-        // The threads that ask also claim, and a claim may wait for its turn.
+        // The reading threads also claim, and a claim may block.
         let mut asked = 0;
         while self.trickles == 0 && self.oracle.counts.read_while_full == reads {
             child.listen(self.oracle, 100_000, |_, _| false)?;
@@ -122,7 +121,7 @@ impl Cycle<'_> {
         self.check(&store)
     }
 
-    /// Others take the room, also what the store gives back, until a claim is refused.
+    /// Fills the disk, including space that the store frees, until a claim is refused.
     fn fill_up(&mut self, child: &mut Running, ballast: &Path, mut leave: u64) -> Verdict {
         let mut file = File::create(ballast).map_err(|e| format!("ballast: {e}"))?;
         let granted = self.oracle.counts.granted;
@@ -135,8 +134,8 @@ impl Cycle<'_> {
                 Heard::End => return Err(format!("the child ended, after {:?}", child.note)),
             }
         }
-        // The log has room left in its segment, and claims trickle into it as fast as flushing frees memory on
-        // a disk where sled can hardly write: slow, and right.
+        // The active segment has space left, and claims trickle in as fast as flushing frees memory on a disk where
+        // sled can hardly write: slow but correct.
         if self.oracle.counts.granted > granted {
             self.trickles += 1;
             return Ok(());
@@ -163,7 +162,7 @@ impl Cycle<'_> {
     }
 }
 
-/// It may open or not, but says why, and harms nothing.
+/// The store may open or not, but must give the reason and do no harm.
 fn open_while_full(store: &Path) -> Verdict {
     let path = store.to_owned();
     let opened = in_time("open while full", move || {

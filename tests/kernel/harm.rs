@@ -1,4 +1,4 @@
-//! What a folder of sled's may suffer.
+//! Damage to a sled folder.
 
 use crate::dice::Dice;
 use std::fs;
@@ -11,26 +11,26 @@ const PAGE: u64 = 4096;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
-    /// The folder is gone.
+    /// The folder is deleted.
     Gone,
-    /// A file is gone.
+    /// A file is deleted.
     Deleted,
-    /// The data file ends at this page, counted round and round.
+    /// The data file is truncated at this page, modulo its length.
     CutAtPage(u64),
     Flipped,
     Zeroed,
-    /// What was there some time ago is put back.
+    /// The folder is replaced by an older copy.
     Older,
-    /// `conf` is cut, flipped or emptied.
+    /// `conf` is truncated, flipped or emptied.
     Conf,
-    /// A snapshot is flipped, cut, or half written.
+    /// A snapshot is flipped, truncated or half written.
     Snapshot,
-    /// Values are altered, exchanged and removed through sled itself, so that its own checks find nothing.
+    /// Values are changed, swapped and removed through sled's API, so that its own checks pass.
     Inside,
 }
 
 impl Harm {
-    /// The kinds in turn, the pages in turn too: after enough numbers the file was cut at every page.
+    /// Takes kinds and pages in turn, so that enough numbers cut the file at every page.
     pub(crate) fn number(number: u64) -> Self {
         match number % 11 {
             0 => Self::Gone,
@@ -69,7 +69,7 @@ pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Harm by chance.
+/// Random damage.
 pub(crate) fn vandalise(dir: &Path, older: Option<&Path>, dice: &mut Dice) -> io::Result<()> {
     let harm = Harm::number(dice.below(1_000));
     apply(harm, dir, older, dice)
@@ -108,13 +108,13 @@ pub(crate) fn apply(
             }
             None => Ok(()),
         },
-        // sled may panic over what was harmed before.
+        // sled may panic on earlier damage.
         Harm::Inside => catch_unwind(AssertUnwindSafe(|| alter(dir, dice)))
             .unwrap_or_else(|_| Ok(()))
             .map_err(io::Error::other),
         Harm::Conf => spoil(&dir.join("conf"), dice),
         Harm::Snapshot => {
-            // A crash of sled's leaves this, and then it never opens again.
+            // A crash of sled can leave this file, and sled then never opens again.
             let half = dir.join(format!("snap.{:016X}.generating", dice.below(1 << 20)));
             let is_snapshot = |path: &&PathBuf| {
                 path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snap."))
@@ -127,7 +127,7 @@ pub(crate) fn apply(
     }
 }
 
-/// Fails under an open store: sled locks its file.
+/// Fails under an open store, as sled locks its file.
 fn alter(dir: &Path, dice: &mut Dice) -> sled::Result<()> {
     let db = sled::open(dir)?;
     let keys = db.iter().keys().collect::<sled::Result<Vec<_>>>()?;
@@ -162,7 +162,7 @@ fn spoil(path: &Path, dice: &mut Dice) -> io::Result<()> {
     }
 }
 
-/// Flips a bit where something is written: most of sled's file is zeros.
+/// Flips a bit of a byte that is in use; most of sled's file is zeros.
 fn flip(path: &Path, dice: &mut Dice) -> io::Result<()> {
     let bytes = fs::read(path)?;
     let from = dice.below(bytes.len() as u64) as usize;
@@ -171,7 +171,7 @@ fn flip(path: &Path, dice: &mut Dice) -> io::Result<()> {
     write_at(path, &[bytes[at] ^ (1 << dice.below(8))], at as u64)
 }
 
-/// In place, so that a process that has the file open sees it too.
+/// Writes in place, so that a process with the file open sees it too.
 fn write_at(path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
     fs::File::options().write(true).open(path)?.write_all_at(bytes, at)
 }

@@ -1,26 +1,26 @@
-//! What a child is told to do.
+//! The task of a child process.
 
 use crate::dice::Dice;
 use crate::subject::{Kind, Tuning};
 use crate::wire::Level;
 use std::path::PathBuf;
 
-/// What the threads of a child do, so that one kind of background work is under way all the time.
+/// The load of a child, chosen so that one kind of background work is always under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mix {
-    /// Ids without end, forgotten and claimed again: the store flushes and merges.
+    /// Ids without ttl, forgotten and claimed again: the store flushes and merges.
     Flush,
-    /// Ids that end soon: generations are swept, segments removed unread.
+    /// Ids that expire soon: generations are swept, segments deleted unread.
     Expiry,
-    /// Ids that end soon and a few that do not: segments are copied.
+    /// Ids that expire soon and a few that do not: segments are compacted.
     Compaction,
-    /// Everything at `Disk`, some at `Process` and then synced.
+    /// Claims at `Disk` and at `Process`, and syncs.
     Power,
-    /// Long batches that fill a disk, and questions.
+    /// Large batches that fill a disk, and reads.
     Full,
     /// Claims and syncs, which plain sled has too.
     Plain,
-    /// Many processes at one store: each claims a little and closes.
+    /// Many processes compete for one store; each claims a little and is killed.
     Race,
 }
 
@@ -41,14 +41,14 @@ impl Mix {
             Self::Expiry => (128 << 10, 128 << 10),
             Self::Compaction => (64 << 10, 32 << 10),
             Self::Power | Self::Race => (128 << 10, 64 << 10),
-            // The log runs out of room before the memtables do.
+            // The log runs out of disk space before the memtables do.
             Self::Full => (512 << 10, 512 << 10),
         };
         let level = if self == Self::Power { Level::Disk } else { Level::Process };
         Tuning { segment_bytes, memtable_bytes, locator_ids_min: 100, level }
     }
 
-    /// How many ids without end there are to choose from, beyond those that were used before.
+    /// Size of the range from which ids without ttl are drawn.
     pub(crate) fn ids(self) -> u64 {
         match self {
             Self::Race => 40,
@@ -64,7 +64,7 @@ pub(crate) struct Job {
     pub(crate) mix: Mix,
     pub(crate) seed: u64,
     pub(crate) threads: u64,
-    /// Ids without end are chosen from here on.
+    /// Start of the range from which ids without ttl are drawn.
     pub(crate) base: u64,
     pub(crate) repair: bool,
 }
@@ -77,7 +77,7 @@ impl Job {
         Self { dir, kind: Kind::Firstseen, mix, seed, threads, base: 0, repair: false }
     }
 
-    /// For the environment of the child.
+    /// The job as an environment variable of the child.
     pub(crate) fn variable(&self) -> (&'static str, String) {
         let mix = MIXES.iter().find(|(mix, _)| *mix == self.mix).expect("the table is complete").1;
         let (sled, repair) = (self.kind == Kind::PlainSled, self.repair);
@@ -86,7 +86,7 @@ impl Job {
         (VARIABLE, format!("{mix} {seed} {threads} {base} {sled} {repair} {dir}"))
     }
 
-    /// `None` in a process that is nobody's child.
+    /// `None` unless this process is a child.
     pub(crate) fn of_this_process() -> Option<Self> {
         let text = std::env::var(VARIABLE).ok()?;
         let mut words = text.splitn(7, ' ');

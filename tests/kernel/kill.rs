@@ -1,5 +1,5 @@
-//! kill -9, at random moments and aimed: while the store opens, flushes, merges, expires, compacts and while
-//! it is repaired. After every kill the same store goes on.
+//! `kill -9`, at random moments and aimed: at opening, flush, merge, expiry, compaction and repair. The store goes on
+//! after every kill.
 
 use crate::aim::{FLUSHER, KEEPER, Scope};
 use crate::child::{Heard, Running};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 const TEST: &str = "i1_i6_a_killed_process_loses_nothing_and_grants_nothing_twice";
 
-/// What a kill is to fall into.
+/// What a kill is aimed at, or hit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Aim {
     Open,
@@ -37,16 +37,14 @@ const AIMS: [Aim; 8] = [
     Aim::Other,
 ];
 
-/// A store is killed so often, and then another one begins.
 const KILLS_PER_STORE: u64 = 8;
 
-/// One store with its oracle. Each mix has its own, so that what its threads are at is known.
+/// A store with its oracle. Each mix has its own store, so that it is known what its background threads do.
 struct Place {
     dir: tempfile::TempDir,
     mix: Mix,
     oracle: Oracle,
     kills: u64,
-    /// How long the last opening took.
     open_us: u64,
 }
 
@@ -61,12 +59,12 @@ impl Place {
     }
 }
 
-/// Waits for the moment, and kills. Answers what the kill fell into.
+/// Waits for the moment and kills. Returns what the kill hit.
 fn kill_once(place: &mut Place, aim: Aim, seed: u64) -> Verdict<Aim> {
     let mut dice = Dice::new(seed);
     let store = place.store();
     if aim == Aim::Open && dice.one_in(3) {
-        // A long opening: everything is built again.
+        // Makes opening slow: every run is rebuilt.
         std::fs::remove_dir_all(store.join("sled")).ok();
     }
     let mut job = Job::new(store.clone(), place.mix, seed);
@@ -115,7 +113,7 @@ fn finish(place: &mut Place, child: Running, scope: &Scope, job: &Job) -> Verdic
     let (flushes, keeps) = (scope.is_busy(FLUSHER), scope.is_busy(KEEPER));
     let note = child.kill(&mut place.oracle, End::Kill)?;
     place.kills += 1;
-    // What was said until the end: a kill between "opening" and "open" fell into opening.
+    // The child's last state: a kill between "opening" and "open" hit the opening.
     Ok(match (note.as_str(), place.mix) {
         ("repairing", _) => Aim::Repair,
         ("opening" | "repaired" | "starting", _) => Aim::Open,
@@ -128,7 +126,7 @@ fn finish(place: &mut Place, child: Running, scope: &Scope, job: &Job) -> Verdic
     })
 }
 
-/// A manifest that is lost or damaged wants a repair, which loses nothing: all of it is in the log.
+/// Loses or damages the manifest. The repair this requires loses nothing, as all of it is in the log.
 fn break_manifest(store: &Path, dice: &mut Dice) -> bool {
     let manifest = store.join("MANIFEST");
     let Ok(mut bytes) = std::fs::read(&manifest) else { return store.join("log").is_dir() };
@@ -140,7 +138,7 @@ fn break_manifest(store: &Path, dice: &mut Dice) -> bool {
     std::fs::write(&manifest, bytes).is_ok()
 }
 
-/// Opens the store, repairs it if a killed repair left that to do, and asks it about everything.
+/// Opens the store, repairing it if a killed repair left that to do, and checks every id.
 fn check(place: &Place, number: u64) -> Verdict {
     let (store, tuning) = (place.store(), place.mix.tuning());
     let path = store.clone();
@@ -189,7 +187,7 @@ fn many_kills(first: u64, kills: u64) -> Verdict {
         let named = |what: String| format!("kill {number}, aimed at {aim:?}: {what}");
         let hit = kill_once(place, aim, seed).map_err(named)?;
         *fell.entry(hit).or_default() += 1;
-        // Otherwise it is the next child that opens what the kill left, and is asked.
+        // Otherwise the next child opens what the kill left.
         if hit == Aim::Repair || !number.is_multiple_of(3) {
             check(place, number).map_err(named)?;
         }
@@ -219,7 +217,7 @@ fn many_kills(first: u64, kills: u64) -> Verdict {
         (Aim::Repair, "repair"),
         (Aim::Other, "other"),
     ];
-    // Which thread is busy is a matter of luck; what the child says of itself is not.
+    // Which thread is busy is up to chance; the state that the child reports is not.
     let exact = [Aim::Open, Aim::Repair].iter().all(|aim| fell.contains_key(aim));
     let others = fell.values().sum::<u64>() - fell.get(&Aim::Other).unwrap_or(&0);
     if kills >= 3 * AIMS.len() as u64 && !(exact && others >= kills / 2) {

@@ -1,5 +1,5 @@
-//! Small file systems for one test each: ext4 on a loop device, whose power can be cut, and tmpfs. They
-//! are gone with the guard, also after a panic; what a killed test has left is cleared by the next.
+//! Small file systems, one per test: ext4 on a loop device, whose power can be cut, and tmpfs. The guard removes them,
+//! also after a panic; the next test cleans up after a killed one.
 
 use crate::report::{Verdict, pause};
 use crate::shutdown::cut_the_power;
@@ -23,7 +23,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a temporary folder with a plain name")
 }
 
-/// A folder of this process, and on it a mount. Removed with it.
+/// A folder of this process with a mount in it; the guard removes both.
 struct Place(PathBuf);
 
 impl Place {
@@ -46,7 +46,7 @@ impl Drop for Place {
     }
 }
 
-/// Takes the mount away, and with it its loop device: whoever still has a file open there is waited for.
+/// Unmounts, which frees the loop device. Waits for processes that still have a file open there.
 fn unmount(at: &Path) -> Verdict {
     let mut last = String::new();
     for _ in 0..100 {
@@ -57,12 +57,12 @@ fn unmount(at: &Path) -> Verdict {
         }
         pause(20_000);
     }
-    // Out of the way at least: it is gone when its last file is closed.
+    // Detach it at least: it goes away with its last open file.
     run("umount", &["-l", text(at)]).ok();
     Err(last)
 }
 
-/// Folders and mounts of processes that are gone.
+/// Removes folders and mounts of processes that have exited.
 fn clear_leftovers() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -75,7 +75,7 @@ fn clear_leftovers() {
     }
 }
 
-/// Whether file systems can be mounted here. Tried once: tests run side by side, and ask for one place.
+/// Whether file systems can be mounted here. Tried once, as tests run in parallel and the probe has one name.
 pub(crate) fn is_possible() -> bool {
     static POSSIBLE: OnceLock<bool> = OnceLock::new();
     *POSSIBLE.get_or_init(|| match Ext4::new("probe", 16) {
@@ -116,12 +116,12 @@ impl Ext4 {
         cut_the_power(&self.path()).map_err(|e| format!("power cut: {e}"))
     }
 
-    /// The power is back: the journal is replayed, the file system checked and mounted again.
+    /// Restores the power: replays the journal, checks the file system and mounts it again.
     pub(crate) fn power_on(&self) -> Verdict {
         unmount(&self.path())?;
         self.mount()?;
         unmount(&self.path())?;
-        // The journal has been replayed: whatever is wrong now is wrong with the experiment.
+        // The journal has been replayed: an error now is a flaw of the experiment.
         run("e2fsck", &["-fn", text(&self.place.0.join("image"))])?;
         self.mount()
     }
@@ -143,7 +143,7 @@ impl Tmpfs {
         self.place.disk()
     }
 
-    /// Bytes that nobody uses.
+    /// Free bytes.
     pub(crate) fn free(&self) -> u64 {
         rustix::fs::statvfs(self.path()).map_or(0, |stat| stat.f_bavail * stat.f_frsize)
     }

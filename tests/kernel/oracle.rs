@@ -1,11 +1,11 @@
-//! What may be answered, from what was answered before. Lives in the parent, outside of the store.
+//! The oracle: which results are possible, given the earlier ones. It is in the parent, independent of the store.
 //!
-//! An answer is dated by the moments before the question and after the answer, so that only what holds
-//! for every order in between is called a fault. Three things are:
+//! A call took effect at some moment between its start and its return. Only what no such order explains is a failure,
+//! of one of three kinds:
 //!
-//! - **lost**: an id that was acknowledged as claimed is not there while its claim is live;
+//! - **lost**: an acknowledged and live claim is not there;
 //! - **twice**: an id is granted although a grant of it is known and live;
-//! - **swallowed**: an id is called a duplicate although nobody can have claimed it: its event would be lost.
+//! - **swallowed**: an id is reported as a duplicate although nothing can have claimed it, so its event is lost.
 
 use crate::own::Own;
 use crate::report::Verdict;
@@ -15,28 +15,28 @@ use std::collections::HashMap;
 
 const NEVER: u64 = u64::MAX;
 
-/// What takes a store down.
+/// What ends a life of the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The process: what was answered stays true.
+    /// The process is killed: everything acknowledged survives.
     Kill,
-    /// The power: what was answered at `Disk`, or before a sync, stays true.
+    /// The power fails: everything acknowledged at `Disk`, or before a sync, survives.
     PowerCut,
 }
 
-/// A claim that was asked for: it may have been made from `from` to `to`, or may still be.
+/// A claim that was requested: it may have been made between `from_us` and `to_us`.
 #[derive(Debug, Clone, Copy)]
 struct Attempt {
     from_us: u64,
     to_us: u64,
 }
 
-/// An answer that proves a claim: it is there from `known_us` on, until `until_ms` at least.
+/// A result that proves a claim: it exists from `known_us` on, at least until `until_ms`.
 #[derive(Debug, Clone, Copy)]
 struct Proof {
     known_us: u64,
     until_ms: u64,
-    /// Also after a power cut.
+    /// It survives a power cut.
     safe: bool,
 }
 
@@ -44,7 +44,7 @@ struct Proof {
 struct Known {
     attempts: Vec<Attempt>,
     proofs: Vec<Proof>,
-    /// Grants of this life of the store: first and last moment of each.
+    /// Grants of this life of the store: start and end of each call.
     grants: Vec<(u64, u64)>,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Counts {
     pub(crate) in_flight: u64,
     pub(crate) refused: u64,
     pub(crate) read_while_full: u64,
-    /// Syncs and answers at `Disk` that came when the power had been cut.
+    /// Syncs and calls at `Disk` that returned after the power was cut.
     pub(crate) too_late: u64,
 }
 
@@ -69,7 +69,6 @@ pub(crate) struct Oracle {
     /// Proofs that the next sync makes safe.
     unsynced: Vec<(Key, u64)>,
     full: bool,
-    /// When the power was cut.
     cut_us: Option<u64>,
     pub(crate) counts: Counts,
 }
@@ -125,7 +124,7 @@ impl Oracle {
                 self.settle(question, from_us, None);
                 Ok(())
             }
-            // Only a disk that is gone stops a store.
+            // Only a disk failure stops a store.
             Refusal::Stopped(why) if self.cut_us.is_none() => {
                 Err(format!("the store has stopped by itself: {why} ({question:?})"))
             }
@@ -133,7 +132,7 @@ impl Oracle {
                 self.unanswered(question, from_us, to_us);
                 Ok(())
             }
-            // Nor can it be read: where the answer is in a file, there is none.
+            // Nor can the disk be read: a lookup that needs a file fails.
             Refusal::Other(_) if self.cut_us.is_some() => {
                 self.unanswered(question, from_us, to_us);
                 Ok(())
@@ -142,7 +141,7 @@ impl Oracle {
         }
     }
 
-    /// A question whose answer nobody heard: what it asked for may be, or not.
+    /// A call whose result never arrived: it may or may not have taken effect.
     fn unanswered(&mut self, question: &Question, from_us: u64, to_us: u64) {
         self.counts.in_flight += question.ids.len() as u64;
         match (question.family, question.verb) {
@@ -151,7 +150,7 @@ impl Oracle {
         }
     }
 
-    /// Ends the attempts of a question: they were made until `to_us`, or not at all.
+    /// Ends the attempts of a call: they were made by `to_us`, or not at all.
     fn settle(&mut self, question: &Question, from_us: u64, to_us: Option<u64>) {
         if !matches!(question.verb, Verb::Claim | Verb::Confirm) {
             return;
@@ -237,7 +236,7 @@ impl Oracle {
                     Ok(())
                 }
             }
-            // What is held is no claim yet.
+            // A reservation is not yet a claim.
             (Verb::Reserve, Answer::First | Answer::InProgress) => Ok(()),
             _ => Err("this is no answer to this question".to_owned()),
         }
@@ -261,7 +260,7 @@ impl Oracle {
 
     fn prove(&mut self, key: Key, proof: Proof) -> Verdict {
         let known = self.known.entry(key).or_default();
-        // Threads report in no order: a grant that began after this was known may have been heard before.
+        // Threads report in no order: a grant that started after this proof may have been reported before it.
         let later = |grant: &&(u64, u64)| proof.known_us < grant.0 && ms(grant.1) < proof.until_ms;
         if let Some(grant) = known.grants.iter().find(later) {
             return Err(format!("twice: it was granted at {} after this answer", grant.0));
@@ -274,7 +273,7 @@ impl Oracle {
         if known.proofs.iter().any(covered) {
             return Ok(());
         }
-        // What has ended long ago can no longer be lost.
+        // Long expired claims can no longer be lost.
         let old = ms(proof.known_us).saturating_sub(10 * SHORT_MS);
         known.proofs.retain(|own| own.until_ms > old);
         known.attempts.retain(|own| ends(key.0, *own) > old);
@@ -291,16 +290,15 @@ impl Oracle {
         self.cut_us = Some(now_us);
     }
 
-    /// Whether an answer at `to_us` can be one about the disk. Without power nobody answers; the kernel
-    /// does for a moment: an `fdatasync` that is under way while ext4 shuts down may succeed although its
-    /// journal was aborted under it.
+    /// Whether a result at `to_us` can be about the disk. Once the power is cut no result counts, but the kernel still
+    /// returns some: an `fdatasync` under way while ext4 shuts down may succeed although its journal was aborted.
     fn is_believed(&mut self, to_us: u64) -> bool {
         let in_time = self.cut_us.is_none_or(|cut_us| to_us < cut_us);
         self.counts.too_late += u64::from(!in_time);
         in_time
     }
 
-    /// A sync that began at `from_us` was acknowledged.
+    /// A sync that started at `from_us` was acknowledged.
     fn synced(&mut self, from_us: u64) {
         let known = &mut self.known;
         self.unsynced.retain(|(key, known_us)| {
@@ -313,7 +311,7 @@ impl Oracle {
         });
     }
 
-    /// Whether the answer to a question asked from `from_us` to `to_us` can only be "it is there".
+    /// Whether a lookup between `from_us` and `to_us` must find the id.
     fn must_be_there(&self, key: Key, from_us: u64, to_us: u64) -> bool {
         let known = self.known.get(&key);
         known.is_some_and(|known| {
@@ -322,7 +320,7 @@ impl Oracle {
         })
     }
 
-    /// Whether the answer to a question asked from `from_us` on can be "it is there".
+    /// Whether a lookup that starts at `from_us` may find the id.
     fn may_be_there(&self, key: Key, from_us: u64) -> bool {
         let known = self.known.get(&key);
         known.is_some_and(|known| known.attempts.iter().any(|a| ends(key.0, *a) > ms(from_us)))
@@ -345,24 +343,24 @@ impl Oracle {
         }
     }
 
-    /// How many claims are known that no end of this kind may take.
+    /// Number of claims known to be safe.
     pub(crate) fn safe(&self) -> u64 {
         let safe = |known: &&Known| known.proofs.iter().any(|proof| proof.safe);
         self.known.values().filter(safe).count() as u64
     }
 
-    /// How long the oldest question has been waiting for its answer.
+    /// Age of the oldest pending call.
     pub(crate) fn waits_ms(&self, now_us: u64) -> u64 {
         let asked = self.pending.values().map(|(from_us, _)| *from_us).min();
         asked.map_or(0, |from_us| ms(now_us.saturating_sub(from_us)))
     }
 
-    /// There is room again: from here on nobody may be refused for want of it.
+    /// There is space again: from now on no call may be refused for lack of it.
     pub(crate) fn has_room(&mut self) {
         self.full = false;
     }
 
-    /// Asks an opened store about every id. Answers which are lost, and an error for what else is wrong.
+    /// Looks up every id in a reopened store. Returns those that are lost; anything else wrong is an error.
     pub(crate) fn ask(
         &self,
         contains: impl Fn(Family, u64) -> Result<bool, Refusal>,

@@ -1,5 +1,4 @@
-//! Ids that one thread claims and forgets again: the order of events is known, and so what each answer
-//! must be.
+//! Ids that only one thread claims and forgets: the order of its calls is known, and so is each result.
 
 use crate::report::Verdict;
 use crate::wire::{Answer, Refusal, Verb};
@@ -9,7 +8,7 @@ use std::collections::BTreeMap;
 enum Presence {
     No,
     Yes,
-    /// An unanswered question was about it.
+    /// A call about it never returned.
     Either,
 }
 
@@ -17,7 +16,7 @@ enum Presence {
 pub(crate) struct Own(BTreeMap<u64, Presence>);
 
 impl Own {
-    /// Nobody heard the answer: what was asked for was done, or not.
+    /// A call without a result: it may or may not have taken effect.
     pub(crate) fn unanswered(&mut self, verb: Verb, ids: &[u64]) {
         if matches!(verb, Verb::Claim | Verb::Confirm | Verb::Forget) {
             self.0.extend(ids.iter().map(|id| (*id, Presence::Either)));
@@ -43,7 +42,7 @@ impl Own {
         Ok(())
     }
 
-    /// Asks an opened store about every id; answers which are lost.
+    /// Looks up every id in a reopened store; returns those that are lost.
     pub(crate) fn ask(&self, contains: impl Fn(u64) -> Result<bool, Refusal>) -> Verdict<Vec<u64>> {
         let mut lost = Vec::new();
         for (id, presence) in &self.0 {

@@ -1,5 +1,5 @@
-//! The same harness pointed at plain sled 0.34.7 with one key per id. A harness that has never failed
-//! proves nothing: here it has to report losses, and none for firstseen under the very same treatment.
+//! The same harness on plain sled 0.34.7 with one key per id. A harness that has never failed proves nothing: here it
+//! must report losses, and none for firstseen under the same treatment.
 
 use crate::dice::Dice;
 use crate::harm::{self, Harm};
@@ -12,20 +12,20 @@ use crate::subject::{self, Kind};
 use crate::wire::{Family, Level};
 use std::path::Path;
 
-/// What became of stores that all suffered the same.
+/// The losses of stores that were all treated alike.
 #[derive(Debug, Default, Clone, Copy)]
 struct Outcome {
-    /// Ids that had been acknowledged as safe.
+    /// Ids acknowledged as safe.
     ids: u64,
     lost: u64,
-    /// Stores that lost some without a word.
+    /// Stores that lost ids without an error.
     silent: u64,
-    /// Stores that no longer opened, or panicked, or hung.
+    /// Stores that did not open, panicked or hung.
     down: u64,
 }
 
 impl Outcome {
-    /// One more store, of so many ids: how many it lost, or nothing when it could not be asked.
+    /// Adds a store of `ids` ids: how many it lost, or `None` if it could not be read.
     fn add(&mut self, lost: Option<u64>, ids: u64) {
         self.ids += ids;
         self.lost += lost.unwrap_or(ids);
@@ -85,7 +85,7 @@ fn the_harness_sees_what_plain_sled_loses_when_the_power_goes() {
 
 const IDS: u64 = 5_000;
 
-/// A store of `IDS` ids, closed in order, harmed, opened and asked.
+/// A store of `IDS` ids: closed, damaged, opened and read.
 fn vandalised(kind: Kind, dir: &Path, harm: Harm, seed: u64, outcome: &mut Outcome) -> Verdict {
     let store = dir.join("store");
     let tuning = Mix::Plain.tuning();
@@ -101,7 +101,7 @@ fn vandalised(kind: Kind, dir: &Path, harm: Harm, seed: u64, outcome: &mut Outco
     made.close().map_err(|e| e.to_string())?;
     let sled = if kind == Kind::PlainSled { store.clone() } else { store.join("sled") };
     harm::apply(harm, &sled, None, &mut Dice::new(seed)).map_err(|e| format!("harm: {e}"))?;
-    // A hang or a panic of sled's is an outcome too. What is found there is no error of ours.
+    // A hang or panic of sled is an outcome, not a failure of the test.
     let asked = in_time("a harmed store", move || {
         let subject = subject::open(kind, &store, tuning).ok()?;
         let there = |id: &u64| subject.contains(Family::Ever, *id);

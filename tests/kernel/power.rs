@@ -1,5 +1,4 @@
-//! The whole store on an ext4 file system of its own, whose power is cut while a child claims, and while
-//! it opens what an earlier cut has left.
+//! A store on its own ext4 file system, whose power is cut while a child claims, or opens what an earlier cut left.
 
 use crate::child::Running;
 use crate::dice::Dice;
@@ -19,15 +18,14 @@ const TEST: &str = "i1_i6_i10_a_power_cut_on_a_real_file_system_loses_nothing_th
 const ROW: &str = "power cut on ext4";
 const MEGABYTES: u64 = 128;
 
-/// A store goes through so many cuts, and then another one begins.
 const CUTS_PER_STORE: u64 = 5;
 
-/// Where a store lies on its file system.
+/// Path of the store on its file system.
 pub(crate) fn store_on(disk: &Ext4) -> std::path::PathBuf {
     disk.path().join("store.db")
 }
 
-/// Has a child work on the store and takes the power away. Answers what the child was at.
+/// Runs a child on the store and cuts the power. Returns the last state of the child.
 pub(crate) fn cut_once(
     disk: &Ext4,
     oracle: &mut Oracle,
@@ -45,14 +43,14 @@ pub(crate) fn cut_once(
     }
     oracle.power_goes(now_us());
     disk.cut()?;
-    // What the store says when the disk is gone must not be a promise either.
+    // What the store acknowledges after the disk is gone must not be a promise either.
     child.listen(oracle, 20_000, |_, _| false)?;
     let note = child.kill(oracle, End::PowerCut)?;
     disk.power_on()?;
     Ok(note)
 }
 
-/// Opens what a cut has left.
+/// Opens the store after a cut.
 pub(crate) fn open_after(kind: Kind, path: &Path, mix: Mix) -> Verdict<Box<dyn Subject>> {
     let path = path.to_owned();
     let opened = in_time("open after a power cut", move || {
@@ -101,7 +99,7 @@ fn one_store(first: u64, cuts: u64, totals: &mut Totals) -> Verdict {
             let harmed = harm::vandalise(&sled, None, &mut Dice::new(seed));
             totals.harmed += u64::from(harmed.is_ok());
         }
-        // Every other time it is a child that opens it next, and may be cut while it does.
+        // Otherwise a child opens it next, and may be cut while it does.
         if number % 2 == 0 || number + 1 == cuts {
             check(&disk, &oracle, number).map_err(named)?;
         }
@@ -136,7 +134,7 @@ fn i1_i6_i10_a_power_cut_on_a_real_file_system_loses_nothing_that_was_synced() {
     proof(ROW, cuts, "cuts", &details);
 }
 
-/// What is in a folder after a file in it was renamed, perhaps the folder synced, and the power cut.
+/// The names in a folder after a rename, a sync of the folder if `synced`, and a power cut.
 fn names_after_a_cut(synced: bool) -> Verdict<Vec<PathBuf>> {
     let disk = Ext4::new("names", 16)?;
     let (folder, real) = (disk.path().join("folder"), RealDisk::default());
@@ -154,8 +152,8 @@ fn names_after_a_cut(synced: bool) -> Verdict<Vec<PathBuf>> {
     real.list(&folder).map_err(|e| format!("list: {e}"))
 }
 
-/// The store syncs files soon after it renames, and ext4 then writes names along with them: there nobody would
-/// miss the sync of a folder. Here nothing else is synced.
+/// The store syncs files soon after it renames, and ext4 then writes the names too, so no other test would notice a
+/// missing sync of the folder. Here nothing else is synced.
 #[test]
 fn i6_a_power_cut_on_a_real_file_system_leaves_the_names_of_a_synced_folder() {
     if !is_possible() {

@@ -1,11 +1,11 @@
-//! What the tests of this binary are told, and what they tell.
+//! Parameters and reports of these tests.
 
 use std::time::{Duration, SystemTime};
 
-/// Longer than anything takes that does not hang (I12).
+/// Nothing takes longer, unless it hangs (I12).
 pub(crate) const HANG: Duration = Duration::from_secs(30);
 
-/// A verdict: what went wrong, in words.
+/// The error describes what went wrong.
 pub(crate) type Verdict<T = ()> = Result<T, String>;
 
 pub(crate) fn env(name: &str, default: u64) -> u64 {
@@ -19,18 +19,18 @@ pub(crate) fn first_seed() -> u64 {
     env("FIRSTSEEN_CRASH_SEED", 1)
 }
 
-/// One line of the table; a script adds them up.
+/// Prints a row of the proof table; a script adds them up.
 pub(crate) fn proof(row: &str, count: u64, unit: &str, details: &str) {
     println!("proof | {row} | {count} | {unit} | {details}");
 }
 
-/// Says that a test cannot run here, which CI does not accept.
+/// Reports a test that cannot run here, which CI does not accept.
 pub(crate) fn not_run(row: &str) {
     println!("NOT RUN: {row} needs root and loop devices");
     assert!(std::env::var_os("CI").is_none(), "CI has root and loop devices; {row} was not run");
 }
 
-/// Ends a test that has failed, with the line that runs the same again.
+/// Fails a test with the command that replays it.
 pub(crate) fn fail(test: &str, count: &str, seed: u64, what: &str) -> ! {
     panic!(
         "seed {seed}: {what}\nreplay: FIRSTSEEN_CRASH_SEED={seed} {count} cargo test --locked \
@@ -38,7 +38,7 @@ pub(crate) fn fail(test: &str, count: &str, seed: u64, what: &str) -> ! {
     )
 }
 
-/// The wall clock in microseconds, which parent, children and store all read.
+/// The wall clock in microseconds, shared by parent, children and store.
 #[expect(clippy::disallowed_methods, reason = "questions and answers are dated by the real clock")]
 pub(crate) fn now_us() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -50,7 +50,7 @@ pub(crate) fn pause(micros: u64) {
     std::thread::sleep(Duration::from_micros(micros));
 }
 
-/// Runs something that may hang, and says so instead of hanging along. What hangs is left behind.
+/// Runs something that may hang, and then reports that instead. A thread that hangs is left behind.
 pub(crate) fn in_time<T: Send + 'static>(
     doing: &str,
     work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! A file system that is smaller than a segment of the log usually is.
+//! A file system smaller than a segment of default size.
 
 use crate::mount::{Tmpfs, is_possible};
 use firstseen::Store;

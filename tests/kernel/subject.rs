@@ -1,4 +1,4 @@
-//! The store under test: firstseen, or plain sled with one key per id, behind one face.
+//! The store under test, behind one trait: firstseen, or plain sled with one key per id.
 
 use crate::wire::{Answer, Family, Level, Refusal};
 use firstseen::{
@@ -8,17 +8,17 @@ use firstseen::{
 use std::path::Path;
 use std::time::Duration;
 
-/// The ttl of the ids of [`Family::Short`].
+/// The ttl of [`Family::Short`].
 pub(crate) const SHORT_MS: u64 = 1_200;
 
-/// What both can do.
+/// The operations that both have.
 pub(crate) trait Subject: Send + Sync {
     fn claim(&self, family: Family, ids: &[u64], level: Level) -> Result<Vec<Answer>, Refusal>;
     fn contains(&self, family: Family, id: u64) -> Result<bool, Refusal>;
-    /// Everything acknowledged before survives a power cut, it says.
+    /// Promises that everything acknowledged before survives a power cut.
     fn sync(&self) -> Result<(), Refusal>;
     fn close(self: Box<Self>) -> Result<(), Refusal>;
-    /// What only firstseen can do is asked of it directly.
+    /// For operations that only firstseen has.
     fn firstseen(&self) -> Option<&Firstseen> {
         None
     }
@@ -30,12 +30,12 @@ pub(crate) enum Kind {
     PlainSled,
 }
 
-/// How a store is opened: small sizes make everything happen often.
+/// Settings of a store: small sizes make background work frequent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuning {
     pub(crate) segment_bytes: u32,
     pub(crate) memtable_bytes: usize,
-    /// Runs of fewer ids get no locator file.
+    /// Runs of fewer ids have no locator file.
     pub(crate) locator_ids_min: u64,
     pub(crate) level: Level,
 }
@@ -47,7 +47,7 @@ pub(crate) fn open(kind: Kind, path: &Path, tuning: Tuning) -> Result<Box<dyn Su
     })
 }
 
-/// The bytes of an id: of many lengths, and different for every family.
+/// The bytes of an id: of various lengths, and distinct for each family.
 pub(crate) fn name(family: Family, id: u64) -> String {
     format!("{}-{id:08}-{}", family.name(), "x".repeat((id % 23) as usize))
 }
@@ -145,7 +145,7 @@ impl Subject for Firstseen {
     }
 }
 
-/// sled as one would use it for this: a key for each id, `flush` for durability.
+/// sled as one would use it for this: one key per id, `flush` for durability.
 struct PlainSled(sled::Db);
 
 impl PlainSled {
@@ -155,7 +155,7 @@ impl PlainSled {
     }
 }
 
-/// It says of no error whether the key is there.
+/// No sled error tells whether the key was written.
 fn sled_refusal(error: sled::Error) -> Refusal {
     Refusal::Stopped(format!("sled: {error}"))
 }

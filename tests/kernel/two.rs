@@ -1,4 +1,4 @@
-//! Two processes and more at one store: one has it, the others hear so.
+//! Several processes at one store: one has it open, the others get a clear error.
 
 use crate::child::Running;
 use crate::dice::Dice;
@@ -11,7 +11,7 @@ use std::path::Path;
 
 const TEST: &str = "i1_i12_one_process_has_a_store_and_the_others_hear_so";
 
-/// Children that race for one store.
+/// Children that compete for one store.
 const RACERS: u64 = 5;
 
 fn open(store: &Path) -> Verdict<Result<Box<dyn Subject>, Refusal>> {
@@ -37,7 +37,7 @@ fn all_there(store: &Path, oracle: &Oracle) -> Verdict {
     if lost.is_empty() { Ok(()) } else { Err(format!("{} lost", lost.len())) }
 }
 
-/// A child has the store; a second open hears so; the child is killed and the next open succeeds.
+/// A child has the store open and a second open is refused; the child is killed and the next open succeeds.
 fn second_after_a_kill(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict {
     let mut child = Running::start(&Job::new(store.to_owned(), Mix::Flush, seed));
     child.until_note(oracle, "open")?;
@@ -52,18 +52,18 @@ fn second_after_a_kill(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict 
     all_there(store, oracle)
 }
 
-/// A child repairs; whoever opens meanwhile hears that the store is in use or wants a repair.
+/// While a child repairs, an open is refused as locked or in need of repair. Returns the number of refusals.
 fn open_during_a_repair(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict<u64> {
     std::fs::remove_file(store.join("MANIFEST")).map_err(|e| format!("the manifest: {e}"))?;
     let mut job = Job::new(store.to_owned(), Mix::Flush, seed);
     job.repair = true;
     let mut child = Running::start(&job);
     let mut refused = 0;
-    // Whether an open of ours may have held the lock when the child came back to open what it had repaired.
+    // Whether an open of ours may have held the lock when the child went on to open the repaired store.
     let mut in_the_way = false;
     while !matches!(child.note.as_str(), "repaired" | "opening" | "open") {
         child.listen(oracle, 500, |child, _| child.note == "repairing")?;
-        // Not before the repair has taken the lock: an open that comes first would keep it out.
+        // Wait until the repair has the lock; an earlier open would keep it out.
         if child.note == "repairing" && store.join("log.repaired").exists() {
             match open(store)? {
                 Err(Refusal::Locked(_)) => refused += 1,
@@ -72,7 +72,7 @@ fn open_during_a_repair(store: &Path, oracle: &mut Oracle, seed: u64) -> Verdict
                     in_the_way = true;
                 }
                 Err(other) => return Err(format!("open during a repair: {other}")),
-                // The repair may have ended in between, and its process not have opened it yet.
+                // The repair may have ended in between, before its process opened the store.
                 Ok(subject) => {
                     drop(subject);
                     in_the_way = true;
@@ -96,7 +96,7 @@ struct Race {
     refusals: u64,
 }
 
-/// Many children open the same store again and again; every second one is killed while it has it.
+/// Many children open the same store again and again; each that gets it is killed soon after.
 fn race(store: &Path, seed: u64) -> Verdict<Race> {
     let lanes: Vec<_> = (0..RACERS)
         .map(|lane| {
@@ -118,7 +118,7 @@ fn race(store: &Path, seed: u64) -> Verdict<Race> {
     if let Some(pair) = holds.windows(2).find(|pair| pair[1].0 < pair[0].1) {
         return Err(format!("two processes had the store open at once: {pair:?}"));
     }
-    // Each lane reported in its own order; the oracle hears them by the clock that they share.
+    // The lanes share a clock, so their events can be merged by time.
     events.sort_by_key(|(at_us, _)| *at_us);
     let mut oracle = Oracle::default();
     events.iter().try_for_each(|(_, event)| oracle.hear(event))?;
@@ -129,7 +129,7 @@ fn race(store: &Path, seed: u64) -> Verdict<Race> {
 
 struct Lane {
     events: Vec<(u64, Event)>,
-    /// From the first answer to the last one heard: the store was open for so long at least.
+    /// From the first event to the last one: the store was open for at least that long.
     holds: Vec<(u64, u64)>,
     refusals: u64,
 }

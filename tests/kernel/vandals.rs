@@ -1,4 +1,4 @@
-//! The sled folder harmed on purpose, under an open store and under a closed one (I10): no answer changes.
+//! The sled folder damaged under an open and under a closed store (I10): no result changes.
 
 use crate::dice::Dice;
 use crate::harm::{self, Harm};
@@ -14,7 +14,7 @@ const CLOSED: &str = "i10_i12_a_sled_folder_harmed_under_a_closed_store_changes_
 const BATCH: u64 = 1_000;
 
 fn tuning() -> Tuning {
-    // Every duplicate is looked up in the folder that is harmed.
+    // No locators, so that every duplicate is looked up in the damaged folder.
     let locator_ids_min = u64::MAX;
     Tuning {
         segment_bytes: 1 << 20,
@@ -24,7 +24,7 @@ fn tuning() -> Tuning {
     }
 }
 
-/// A store of which ids below `count` are claimed and no others.
+/// A store in which exactly the ids below `count` are claimed.
 struct Victim {
     dir: PathBuf,
     subject: Option<Box<dyn Subject>>,
@@ -59,7 +59,7 @@ impl Victim {
         self.healed += self.stats().blocks_healed;
         let subject = self.subject.take().expect("is open");
         match subject.close() {
-            // Nothing is lost by it: the log is on disk, and the manifest is the one before.
+            // Nothing is lost: the log is on disk, and the previous manifest stays in place.
             Err(Refusal::Other(what)) if what.contains("block store") => Ok(()),
             other => other.map_err(|e| format!("close: {e}")),
         }
@@ -88,7 +88,7 @@ impl Victim {
         Ok(())
     }
 
-    /// Claims of what is known, questions about what is and what is not.
+    /// Claims known ids, and looks up known and unknown ones.
     fn ask(&mut self, questions: u64, dice: &mut Dice) -> Verdict {
         for number in 0..questions {
             let id = dice.below(self.count);
@@ -110,26 +110,26 @@ impl Victim {
         self.claim_new(20)
     }
 
-    /// Has the background flush what there is. It meets the harm too, and has to get over it.
+    /// Makes the background thread flush everything, in spite of the damage.
     fn flush(&self) -> Verdict {
         for _ in 0..HANG.as_millis() / 5 {
             if self.stats().ids_unflushed == 0 {
                 return Ok(());
             }
-            // Again and again: a shard that is being flushed does not take part.
+            // Repeated, as freezing skips a shard that is being flushed.
             self.firstseen().store.freeze();
             pause(5_000);
         }
         Err("hang: flushing does not get over the harm".to_owned())
     }
 
-    /// What nobody has asked for since the harm is harmed still, and verify may say so; it may not fail.
+    /// Blocks not read since may still be damaged, and `verify` may report them; it must not fail.
     fn verify(&self) -> Verdict {
         self.firstseen().store.verify().map(drop).map_err(|e| format!("verify: {e}"))
     }
 }
 
-/// A copy of the folder that is put back later.
+/// Copies the folder, to put it back later.
 fn keep_older(victim: &Victim, older: &Path) {
     std::fs::remove_dir_all(older).ok();
     harm::copy(&victim.sled(), older).ok();
@@ -138,7 +138,7 @@ fn keep_older(victim: &Victim, older: &Path) {
 fn while_open(first: u64, count: u64) -> Verdict {
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
     let older = dir.path().join("older");
-    // More than the caches hold: questions go to sled's files.
+    // More than the caches hold, so that reads go to sled's files.
     let mut victim = Victim::new(dir.path(), 90_000)?;
     victim.flush()?;
     keep_older(&victim, &older);
@@ -149,11 +149,11 @@ fn while_open(first: u64, count: u64) -> Verdict {
         let mut dice = Dice::new(seed);
         let harm = Harm::number(seed);
         let named = |what: String| format!("harm {number}, {harm:?}: {what}");
-        // Not every harm can be done to what an earlier one has left.
+        // Earlier damage may rule out this one.
         done += u64::from(harm::apply(harm, &victim.sled(), Some(&older), &mut dice).is_ok());
         let work = move || {
             let asked = victim.ask(200, &mut dice).and_then(|()| match number % 5 {
-                // sled writes into what was harmed.
+                // Makes sled write into damaged files.
                 0 => victim.flush(),
                 1 => victim.verify(),
                 _ => Ok(()),
@@ -166,7 +166,7 @@ fn while_open(first: u64, count: u64) -> Verdict {
         if number % 25 == 24 {
             keep_older(&victim, &older);
         }
-        // Opened again with the harm in it: sled's own caches are gone.
+        // Reopens on damaged files, without sled's own caches.
         if number % 10 == 9 {
             let work = move || {
                 let opened = victim.close().and_then(|()| victim.open());
@@ -218,7 +218,7 @@ fn while_closed(first: u64, count: u64) -> Verdict {
             keep_older(&victim, &older);
         }
     }
-    // At the end every id, not a choice of them.
+    // Finally every id, not a sample.
     victim.open()?;
     for id in 0..victim.count {
         if !victim.subject().contains(Family::Ever, id).map_err(|e| format!("id {id}: {e}"))? {
@@ -235,7 +235,7 @@ fn while_closed(first: u64, count: u64) -> Verdict {
     Ok(())
 }
 
-/// Half of what `FIRSTSEEN_VANDALISM` asks for.
+/// Each of the two tests gets half of `FIRSTSEEN_VANDALISM`.
 fn times() -> u64 {
     env("FIRSTSEEN_VANDALISM", 500).div_ceil(2)
 }

@@ -1,20 +1,20 @@
-//! What a child tells its parent, one line each. A line is written with one system call and is shorter
-//! than what a pipe takes at once, so lines of several threads do not mix and only the last can be cut.
+//! The child's reports to its parent, one line each. A line is one system call and shorter than what a pipe takes
+//! atomically, so lines of several threads do not mix and only the last one can be cut off.
 
 use crate::report::Verdict;
 use std::fmt::Write as _;
 
-/// The longest line, with room: a pipe takes 4,096 bytes at once.
+/// Keeps every line well below the 4,096 bytes that a pipe takes atomically.
 pub(crate) const IDS_PER_LINE_MAX: u64 = 100;
 
-/// Ids are of three kinds, because different things can be said of them.
+/// Ids are of three families, about which the oracle can tell different things.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Family {
-    /// Claimed for ever, by any thread.
+    /// Claimed without ttl, by any thread.
     Ever,
-    /// Claimed for [`SHORT_MS`](crate::subject::SHORT_MS), by any thread.
+    /// Claimed with a ttl of [`SHORT_MS`](crate::subject::SHORT_MS), by any thread.
     Short,
-    /// Claimed and forgotten, by one thread only, so that the order of events is known.
+    /// Claimed and forgotten by one thread only, so that the order of events is known.
     Own,
 }
 
@@ -44,29 +44,29 @@ pub(crate) struct Question {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The id is this caller's. To `Reserve`: it is held. To `Confirm`: it is claimed.
+    /// The id is claimed by this call; reserved, in reply to `Reserve`.
     First,
-    /// With the millisecond of the first claim.
+    /// With the time of the first claim, in milliseconds.
     Duplicate(u64),
     InProgress,
     Yes,
     No,
 }
 
-/// An error, by what it says of the claim that was asked for.
+/// An error, by what it tells about the requested claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// No room, nothing was claimed.
+    /// No space; nothing was claimed.
     Full,
-    /// A wait was too long, nothing was claimed.
+    /// Timed out; nothing was claimed.
     Retry,
-    /// The store has stopped; whether there is a claim is not known.
+    /// The store has stopped; the claim may or may not exist.
     Stopped(String),
-    /// Somebody else has the store open.
+    /// Another process has the store open.
     Locked(String),
-    /// The store is damaged and wants a repair.
+    /// The store is damaged and must be repaired.
     Damaged(String),
-    /// Anything else: no test here gives cause for it.
+    /// Any other error: no test here should cause one.
     Other(String),
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum Event {
         at_us: u64,
         answers: Result<Vec<Answer>, Refusal>,
     },
-    /// What the child is about: `opening`, `open`, `repairing`, `repaired`, `closed`, `refused ...`.
+    /// State of the child: `opening`, `open`, `repairing`, `repaired`, `closed`, `refused ...`.
     Note(String),
 }
 
@@ -192,7 +192,7 @@ impl Event {
         line.push('\n');
     }
 
-    /// `None` for lines of the test harness.
+    /// `None` for the output of the test runner.
     pub(crate) fn parse(line: &str) -> Verdict<Option<Self>> {
         let parsed = match line.as_bytes().first() {
             Some(b'>') => Self::parse_asked(line),

@@ -1,4 +1,4 @@
-//! The child process: opens a store, asks it with several threads and reports, until it is killed.
+//! The child process: opens a store, calls it from several threads and reports, until it is killed.
 
 use crate::dice::Dice;
 use crate::job::{Job, Mix};
@@ -11,23 +11,23 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The test of this name is the body of a child.
+/// The test that is the body of a child.
 pub(crate) const CHILD: &str = "worker::the_child_asks_until_it_is_killed";
 
-/// How a note of a panic begins.
+/// Prefix of the note about a panic.
 pub(crate) const PANICKED: &str = "panicked";
 
 /// Not a test by itself: the body of the child process.
 #[test]
 fn the_child_asks_until_it_is_killed() {
     if let Some(job) = Job::of_this_process() {
-        // The name of this test stands on the line that has been begun.
+        // The test runner has printed the name of this test without a line feed.
         Pipe::new().write("\n");
         work(&job);
     }
 }
 
-/// Past the buffer of the standard library: one line, one system call.
+/// Bypasses the buffer of the standard library: one line, one system call.
 struct Pipe {
     file: File,
     line: String,
@@ -56,8 +56,8 @@ impl Pipe {
     }
 }
 
-/// The parent must hear of a panic, also of one in a background thread that the store survives. Not of sled's own,
-/// which the store is made to contain.
+/// Reports every panic to the parent, even one in a background thread that the store survives. sled's panics are
+/// excepted, as the store has to contain them.
 fn tell_of_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -99,7 +99,7 @@ fn work(job: &Job) {
             };
             scope.spawn(|| asker.run(&stop));
         }
-        // The parent says one word to have the store closed in order.
+        // The parent sends a line to have the store closed.
         std::io::stdin().read_line(&mut String::new()).ok();
         stop.store(true, Ordering::Release);
     });
@@ -115,7 +115,7 @@ struct Asker<'a> {
     thread: u64,
     dice: Dice,
     pipe: Pipe,
-    /// How many ids of its own choice it has used, where all are to be new.
+    /// Ids used so far by [`Mix::Full`], which takes each only once.
     used: u64,
 }
 
@@ -175,7 +175,7 @@ impl Asker<'_> {
         }
     }
 
-    /// Half of them new, as a rule; the others were used before.
+    /// Draws from the current range of ids, and half of the time from up to one range further back.
     fn evers(&mut self, count: u64) -> Vec<u64> {
         let (job, dice) = (self.job, &mut self.dice);
         let span = job.mix.ids();
@@ -190,7 +190,7 @@ impl Asker<'_> {
         (0..count).map(|_| self.dice.below(30_000)).collect()
     }
 
-    /// Of this thread alone, in this life of the store and the next.
+    /// Ids of this thread alone, the same in every life of the store.
     fn own(&mut self, level: Level) -> (Verb, Family, Level, Vec<u64>) {
         let id = self.thread * 1_000 + self.dice.below(200);
         let verb = match self.dice.below(5) {
@@ -233,7 +233,7 @@ impl Asker<'_> {
         self.subject.firstseen().expect("only firstseen is asked for what only it can do")
     }
 
-    /// Holds ids, and then confirms them or lets them go.
+    /// Reserves ids, then confirms or releases them.
     fn reserve(&mut self, question: Question) -> Result<(), Refusal> {
         let Question { family, level, ids, .. } = &question;
         let names: Vec<String> = ids.iter().map(|id| name(*family, *id)).collect();
