@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
-# Prints claims per second, memory and disk per id, beside one sled key per id in the same run.
-# FIRSTSEEN_BENCH_IDS sets the number of claims (ten million if it is not set).
+# Prints claims per second, memory and disk per id, compared with one sled key per id in the same run.
+# FIRSTSEEN_BENCH_IDS sets the number of claims (default: ten million).
 #
 #   scripts/bench.sh            the store, sled, and the limit
-#   scripts/bench.sh --filter   the store with its own filter and with the package `bloomfilter` in its
-#                               place, in turn, five times each: claims per second, and the ratio of medians
-#   scripts/bench.sh compare    the store beside its peers and the limits (benches/compare), one after the other; writes
-#                               docs/BENCHMARKS.md and docs/plots. Installs what is missing, if it may. Interrupted
-#                               and run again, it goes on where it was.
-#       --quick                 a million claims a run, about a quarter of an hour; the default
-#       --goals                 what the goals of docs/DESIGN.md need, at the sizes they are set for, up to a hundred
-#                               million ids: half an hour
-#       --full                  ten million a run, three rounds, up to a hundred million ids: half a day
-#       --claims N, --only CASE, --again, --dir FOLDER: as `compare suite --help` says
+#   scripts/bench.sh --filter   the store with its own filter and with that of the package `bloomfilter`, in turn, five
+#                               times each: claims per second, and the ratio of medians
+#   scripts/bench.sh compare    the store, its peers and the limits (benches/compare), one after the other; writes
+#                               docs/BENCHMARKS.md and docs/plots. Installs missing peers where it can. Resumes
+#                               after an interruption.
+#       --quick                 a million claims per run, about a quarter of an hour; the default
+#       --goals                 what the goals of docs/DESIGN.md need, at their sizes, up to a hundred million ids: half
+#                               an hour
+#       --full                  ten million claims per run, three rounds, up to a hundred million ids: half a day
+#       --claims N, --only CASE, --again, --dir FOLDER: see `compare suite --help`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-has() { # a file that a package brings, by its pattern
+has() { # whether a package's file is there, by its pattern
   compgen -G "$1" >/dev/null
 }
 
-install_peers() { # what is not there and cannot be installed is left out of the comparison
+install_peers() { # what cannot be installed is left out of the comparison
   local missing=()
   has '/usr/include/rocksdb/c.h' || missing+=(librocksdb-dev)
   has '/usr/lib/llvm-*/lib/libclang*.so*' || missing+=(libclang-dev)
@@ -33,7 +33,7 @@ install_peers() { # what is not there and cannot be installed is left out of the
     if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
       apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}"
     else
-      echo "not installed, so left out where it can be: ${missing[*]}" >&2
+      echo "not installed, left out where possible: ${missing[*]}" >&2
     fi
   fi
   for tool in huniq runiq; do
@@ -52,7 +52,7 @@ compare() {
   fi
   cargo build --locked --release
   cargo build --locked --release --manifest-path benches/compare/Cargo.toml "${features[@]}"
-  # A run that failed is missing in the tables, and the others are written all the same.
+  # Write the tables even if a run failed; it is missing there.
   local status=0
   benches/compare/target/release/compare suite "$@" || status=$?
   benches/compare/target/release/compare report
@@ -68,7 +68,7 @@ if [ "${1:-}" != --filter ]; then
   exec cargo bench --locked --bench claim "$@"
 fi
 
-build() { # prints the path of the benchmark built with these features
+build() { # builds the benchmark with these features and prints its path
   cargo bench --locked --bench claim --no-run --features "$1" 2>&1 | sed -n 's/.*(\(.*claim-[0-9a-f]*\)).*/\1/p'
 }
 claims=${FIRSTSEEN_BENCH_IDS:-10000000}

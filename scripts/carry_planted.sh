@@ -1,18 +1,19 @@
 #!/usr/bin/env bash
-# Carries planted faults over a rename, a move or any other edit: the patches in tests/planted that no longer apply to
-# the tree as it is now are made again from a revision to which they did apply.
+# Carries planted faults over a rename, a move or any other edit: rebases the patches in tests/planted that no longer
+# apply to the current tree, from a revision to which they did apply.
 #
-#   scripts/carry_planted.sh [--check] [OLD] [--rename OLD_NAME=NEW_NAME]... [--move OLD_PATH=NEW_PATH]... [-- COMMAND...]
+#   scripts/carry_planted.sh [--check] [OLD] [--rename OLD_NAME=NEW_NAME]... [--move OLD_PATH=NEW_PATH]...
+#                            [-- COMMAND...]
 #
-# OLD          a revision to which the patches apply (HEAD, so that the edit need not be committed)
-# --rename     a word in src/, crates/ and tests/ that has another name now; in `caught by` too
-# --move       a file or folder that is elsewhere now
-# -- COMMAND   any other edit that can be done again, as a command that runs at the root of a tree (cargo fmt, ...)
+# OLD          a revision to which the patches apply (default: HEAD, for an edit that is not committed yet)
+# --rename     a word that was renamed in src/, crates/ and tests/; also renamed in `caught by`
+# --move       a file or folder that was moved
+# -- COMMAND   any other edit that can be repeated: a command that runs at the root of a tree (cargo fmt, ...)
 # --check      change nothing, and fail if a patch cannot be carried
 #
-# For each patch, OLD and OLD with its fault are both edited in that way, and what then differs is merged into the
-# tree as it is now. Edits that were made by hand near a fault are merged as git would merge them; where that is a
-# conflict, the patch is named and left for you. That the fault is still caught, scripts/planted.sh --only NAME shows.
+# For each patch, the edit is applied to OLD and to OLD with the fault, and their difference is merged into the current
+# tree. Manual edits near a fault are merged as git would; a patch with a conflict is reported and left alone.
+# scripts/planted.sh --only NAME shows whether the fault is still caught.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -39,7 +40,7 @@ header() { sed '/^--- /,$d' "$1"; }
 body() { sed -n '/^--- /,$p' "$1"; }
 applies() { body "$1" | patch --directory "$2" --strip 1 --forward --fuzz 0 --dry-run --reject-file - >/dev/null 2>&1; }
 
-# The edit that the tree has been through since OLD.
+# The edit made to the tree since OLD.
 edit() (
     cd "$1"
     local pair
@@ -55,20 +56,20 @@ edit() (
     [ ${#command[@]} = 0 ] || "${command[@]}" >&2
 )
 
-# The patches that are in the tree now; OLD has only to be what they apply to.
 mkdir "$work/old"
-# Only what a patch can change, and what a command may need: copied for every patch.
+# Only what a patch can change or a command may need, as it is copied for every patch. The patches are those of the
+# current tree.
 git archive "$old" -- $(git ls-tree --name-only "$old" | grep -E "^(src|crates|tests|Cargo\..*|rustfmt.toml)$") | tar -x -C "$work/old"
 rm -rf "$work/old/tests/planted"
 cp -a "$work/old" "$work/base"
 edit "$work/base"
 
-# Writes the new patch: what the fault is in the tree as it is now. Fails where that cannot be told.
+# Writes the patch that plants the fault in the current tree. Prints the reason if it fails.
 carry() {
     local patch=$1 file rest
     rm -rf "$work/broken" "$work/a" "$work/b"
     if [ ${#command[@]} = 0 ]; then
-        # A rename and a move need no more than the files of the patch.
+        # A rename or a move needs only the files of the patch.
         mkdir "$work/broken"
         body "$patch" | sed -n 's|^+++ b/||p' | (cd "$work/old" && xargs cp --parents -t "$work/broken") || return 1
     else
@@ -88,7 +89,7 @@ carry() {
         git merge-file --quiet -p "$root/$file" "$work/base/$file" "$work/broken/$file" > "$work/b/$file" ||
             { echo "a conflict in $file"; return 1; }
     done < <(diff -rq "$work/base" "$work/broken" | sed -n 's/^Files \(.*\) and .* differ$/\1/p')
-    [ -d "$work/a" ] || { echo "nothing is left of it"; return 1; }
+    [ -d "$work/a" ] || { echo "the edit removed the fault"; return 1; }
     rest=$(header "$patch")
     local pair
     for pair in ${renames[@]+"${renames[@]}"}; do
@@ -99,12 +100,12 @@ carry() {
         (cd "$work" && git diff --no-index --no-color --no-renames -U2 a b || true) |
             sed -E '/^(diff|index) /d; s|^--- a/a/|--- a/|; s|^\+\+\+ b/b/|+++ b/|; s/^(@@ [^@]* @@).*/\1/'
     } > "$work/new.patch"
-    applies "$work/new.patch" "$root" || { echo "what came of it does not apply"; return 1; }
+    applies "$work/new.patch" "$root" || { echo "the new patch does not apply"; return 1; }
 }
 
 kept=0 carried=0 failed=0
 for patch in tests/planted/*.patch; do
-    named=no # it says a word that is another now, perhaps only in a line that it adds
+    named=no # it has a renamed word, perhaps only in a line that it adds
     for pair in ${renames[@]+"${renames[@]}"}; do
         if grep -qw -- "${pair%%=*}" "$patch"; then named=yes; fi
     done

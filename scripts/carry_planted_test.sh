@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tries scripts/carry_planted.sh on copies of the tree: a name, a folder and the indentation are changed so that many
-# patches no longer apply, they are carried, and each must then break the changed tree as it broke the old one.
+# Tests scripts/carry_planted.sh on copies of the tree: changes a name, a folder and the indentation so that many
+# patches no longer apply, and carries them. Each must then plant the same fault in the changed tree.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 began=$SECONDS
@@ -17,12 +17,12 @@ git ls-files -z --cached --others --exclude-standard -- src crates tests scripts
 git -C "$work/start" init -q
 commit "$work/start"
 
-# The name that stands in most patches, and the folder that most patches change.
+# The name in most patches, and the folder that most patches change.
 name=$(sed -n 's/^[ -]//p' tests/planted/*.patch | grep -oE '\b[a-z]+_[a-z_]+\b' |
     grep -wFf <(grep -rhoE '\bfn [a-z_]+' src | sed 's/^fn //') | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }')
 folder=$(sed -n 's|^+++ b/\(.*\)/[^/]*$|\1|p' tests/planted/*.patch | sort | uniq -c | sort -rn | awk 'NR == 1 { print $2 }')
 
-attempt() { # label, an edit as a command, the options that tell the script of it
+attempt() { # label, an edit as a command, the options that describe it to the script
     local label=$1 edit=$2 new=$work/new patch name broken=0 wrong=0
     shift 2
     rm -rf "$new"
@@ -31,7 +31,7 @@ attempt() { # label, an edit as a command, the options that tell the script of i
     for patch in "$work"/start/tests/planted/*.patch; do applies "$new" "$patch" --dry-run || broken=$((broken + 1)); done
     [ "$broken" -gt 0 ] || { echo "SURVIVED  $label: all patches still apply, so nothing is shown"; exit 1; }
     (cd "$new" && scripts/carry_planted.sh "$@") > "$work/log" || { cat "$work/log"; exit 1; }
-    # Old tree, fault, edit: the same as old tree, edit, carried fault. Every tenth is enough.
+    # Old tree, fault, edit must equal old tree, edit, carried fault. Every tenth patch is enough.
     local n=0
     for patch in "$work"/start/tests/planted/*.patch; do
         name=$(basename "$patch")
@@ -58,7 +58,7 @@ attempt "another name for $name" \
     "grep -rlw --include='*.rs' $name src crates tests | xargs sed -i 's/\\b$name\\b/renamed_for_a_test/g'" \
     --rename "$name=renamed_for_a_test"
 attempt "$folder elsewhere" "mv $folder src/moved_for_a_test" --move "$folder=src/moved_for_a_test"
-# A command is run on a whole tree for each patch, so a few must do.
+# The command runs on a whole tree for each patch, so only a few are kept.
 n=0
 for patch in "$work"/start/tests/planted/*.patch; do
     n=$((n + 1))

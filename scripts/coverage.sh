@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Measures which lines of the library the tests reach: scripts/coverage.sh. Installs cargo-llvm-cov.
+# Measures the test coverage of the library: scripts/coverage.sh. Installs cargo-llvm-cov.
 #
-# Prints lines and regions per module and in all, then every line that makes or hands on an error and is
-# not reached. Too slow for every change; the figure of a release stands with its other figures.
+# Prints lines and regions per module and in total, then every uncovered line that creates or returns an error. Too slow
+# for every change; the result for a release is kept with its other figures.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,8 +12,7 @@ rustup component add llvm-tools >/dev/null 2>&1 || {
 }
 cargo llvm-cov --version >/dev/null 2>&1 || cargo install --locked cargo-llvm-cov
 
-# Built apart, so that the usual build stays as it is. Fewer rounds than by default: what a line needs to
-# be reached does not take ten thousand of them.
+# A separate target folder keeps the usual build. Fewer rounds than by default are enough to reach a line.
 export CARGO_TARGET_DIR=target/coverage
 export FIRSTSEEN_MODEL_CASES=${FIRSTSEEN_MODEL_CASES:-1500}
 export FIRSTSEEN_CRASH_STATES=${FIRSTSEEN_CRASH_STATES:-2000}
@@ -32,7 +31,7 @@ files = json.load(open(sys.argv[1]))["data"][0]["files"]
 table = collections.OrderedDict()
 for file in files:
     name = file["filename"].split(root)[-1]
-    # The command has tests of its own that run it as another process; tests need no tests.
+    # The command is tested as a separate process; tests need no coverage.
     if name.startswith("bin/") or name.endswith("tests.rs") or root not in file["filename"]:
         continue
     module = name.split("/")[0].removesuffix(".rs")
@@ -54,7 +53,7 @@ for line in open(sys.argv[2]):
         path = line[3:].strip()
         name = path.split(root)[-1]
         text = open(path).read().split("\n") if root in path and not name.startswith("bin/") else None
-        # Tests stand at the end of a file.
+        # Unit tests are at the end of a file.
         end = next((n for n, t in enumerate(text or []) if t.startswith("#[cfg(test)]")), 10**9)
     elif line.startswith("DA:") and text is not None:
         number, count = map(int, line[3:].split(",")[:2])

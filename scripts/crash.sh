@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Tries to break the promises for as long as you like, and prints what was tried and what was lost.
+# Tries to break the promises for a given time, and prints what was tried and what was lost.
 #
 #   scripts/crash.sh [--minutes N] [--all] [--seed N] [LAYER...]
 #
-# Layers: crash (simulated disk, disk errors, damaged files), kernel (kill -9, power cut on ext4, full disk, harmed sled
-# folder, two processes, plain sled under the same), model, histories, schedules, fuzz. Without a name: all
-# of them, round after round, each with seeds that were not used before, until the time is over (10 minutes
-# unless told). `--all` runs once, before the clock starts, what does not get better by repeating: planted faults, loom,
-# miri and the sanitizers.
+# Layers: crash (simulated disk, disk errors, damaged files), kernel (kill -9, power cut on ext4, full disk, damaged
+# sled folder, two processes, plain sled for comparison), model, histories, schedules, fuzz. Default: all of them, round
+# after round with new seeds, until the time is over (10 minutes by default). `--all` first runs, once and not timed,
+# what does not profit from repetition: planted faults, loom, miri and the sanitizers.
 #
-# A failure ends its layer, not the others; the table names it, and so does the exit code. Power cuts and full
-# disks need root. FIRSTSEEN_CRASH_STATES and its like (see each harness) set how much one round tries.
+# A failure ends its layer, not the others; it is listed at the end, and the exit code is 1. Power cuts and full disks
+# need root. FIRSTSEEN_CRASH_STATES and similar variables (see each harness) set how much one round tries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,10 +41,10 @@ logs=${CARGO_TARGET_DIR:-target}/crash-logs
 mkdir -p "$logs"
 : > "$out/rows"
 declare -A failed=()
-# No layer takes a tenth of it: one that is not through by then hangs.
+# A layer takes a tenth of this, so one that is not done by then hangs.
 hang=30m
 
-# Runs a layer and keeps what it says was tried, and what could not be run.
+# Runs a layer and keeps its rows: what was tried, and what could not be run.
 run() {
     local layer=$1 log=$logs/$1.log began=$SECONDS
     shift
@@ -59,7 +58,7 @@ run() {
     grep -E '^(proof \||NOT RUN)' "$log" >> "$out/rows" || true
 }
 
-tests() { # layer, the rest names a test binary: with seeds of this round
+tests() { # layer, cargo arguments for its test binary; with the seeds of this round
     local layer=$1
     shift
     run "$layer" env FIRSTSEEN_CRASH_SEED="$seed" FIRSTSEEN_MODEL_SEED="$seed" FIRSTSEEN_SCHEDULE_SEED="$seed" \
@@ -93,7 +92,7 @@ while [ $SECONDS -lt $((minutes * 60)) ]; do
     done
     [ ${#failed[@]} -lt ${#layers[@]} ] || break
     rounds=$((rounds + 1))
-    # Far enough that no harness comes to the seeds of the next round.
+    # More seeds than any harness uses in a round.
     seed=$((seed + 10000000))
 done
 

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets for a while, and fails if one of them finds something.
+# Runs the fuzz targets for some time, and fails if one of them finds something.
 #
 #   scripts/fuzz.sh [--seconds N] [--jobs N] [--minimise] [TARGET...]
 #
 # --seconds    how long each target runs (60)
 # --jobs       how many run at a time (2)
-# --minimise   afterwards, replace the corpus in the repository by the fewest inputs that reach as much
+# --minimise   afterwards, replace the corpus in the repository by the fewest inputs with the same coverage
 #
-# Installs cargo-fuzz. What is found on the way goes to fuzz/target; fuzz/corpus is where it starts.
+# Installs cargo-fuzz. Starts from fuzz/corpus; new inputs go to fuzz/target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -39,13 +39,13 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
 fi
 cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz
 
-# No sanitizer: the one file with unsafe code is not behind a simulated disk, and without it there are
-# several times as many inputs a second.
+# No sanitizer: the fuzz targets use a simulated disk, so they never reach the file with unsafe code, and without one
+# there are several times as many inputs per second.
 cargo +nightly fuzz build --sanitizer none
 host=$(rustc +nightly -vV | sed -n 's/^host: //p')
 bin=fuzz/target/$host/release
 
-fuzz_one() { # TARGET: writes what the fuzzer says to a file, and its status behind it
+fuzz_one() { # TARGET: writes the fuzzer's output to a log, and its exit status beside it
   local target=$1 found=fuzz/target/found/$1 log=fuzz/target/$1.log status=0
   mkdir -p "$found" "fuzz/artifacts/$target" "fuzz/corpus/$target"
   "$bin/$target" "$found" "fuzz/corpus/$target" -artifact_prefix="fuzz/artifacts/$target/" \
@@ -82,7 +82,7 @@ if [ "$minimise" = yes ]; then
   for target in "${targets[@]}"; do
     fewest=fuzz/target/fewest/$target
     rm -rf "$fewest" && mkdir -p "$fewest"
-    # Short inputs reach most of what long ones do, and are what a person reads.
+    # Short inputs reach nearly as much as long ones, and can be read.
     "$bin/$target" -merge=1 -max_len=512 "$fewest" "fuzz/corpus/$target" "fuzz/target/found/$target" \
       >/dev/null 2>&1
     rm -rf "fuzz/corpus/$target" && cp -r "$fewest" "fuzz/corpus/$target"

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# Breaks the library as the operators of cargo-mutants do, one break at a time, and runs the unit and integration tests
-# on each. Made from the source as it is, so a rename does not end them as it may a patch of tests/planted.
+# Runs the unit and integration tests on mutants of the library, made by cargo-mutants. They are made from the current
+# source, so a rename does not break them as it may a patch of tests/planted.
 #
 #   scripts/mutants.sh [--base REV] [--sample N] [--jobs N] [--all]
 #
-# --base     mutants of the lines that changed since REV (the last commit that is in main too; on main, the one before)
-# --sample   at most so many of them, spread evenly (20); each costs a build, about a minute of one core
+# --base     mutants of the lines changed since REV (default: where the branch left main; on main, the commit before)
+# --sample   at most this many of them, spread evenly (default: 20); each costs a build, about a minute of one core
 # --all      every mutant of src/, some 3,000: most of a day
 #
-# Ends with 1 if one was missed, and with another number if it could not be tried. Installs cargo-mutants. Which files and tests: .cargo/mutants.toml. What was missed is in target/mutants.out.
+# Exits with 1 if a mutant was missed, with another number if the run failed. Installs cargo-mutants.
+# .cargo/mutants.toml says which files and tests; missed mutants are listed in target/mutants.out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 base= sample=20 jobs=2 all=no
@@ -59,7 +60,7 @@ out=target/mutants.out
 count() { grep -c . "$out/$1.txt" 2>/dev/null || true; }
 caught=$(($(count caught) + $(count timeout)))
 missed=$(count missed)
-# 2 is "some were missed", 3 "some did not end"; all else is an error of the run.
+# 2: some were missed, 3: some timed out; anything else is a failure of the run.
 case $result in 0 | 2 | 3) ;; *) exit "$result" ;; esac
 [ "$missed" = 0 ] || sed 's/^/SURVIVED  /' "$out/missed.txt"
 echo "proof | mutants | $caught | noticed | of $((caught + missed)) tried, $what; $(count unviable) more do not compile"

@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Plants faults: each patch in tests/planted makes the engine wrong in one way and names the checks that
-# notice. Every check is first seen to pass on the tree as it is, then every patch is applied to a copy of
-# the tree and its checks are seen to fail.
+# Plants faults: each patch in tests/planted breaks the engine in one way and names the checks that notice. Every check
+# must first pass on the unchanged tree; then each patch is applied to a copy of it, and its checks must fail.
 #
 #   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY] [--part N/M]
 #
-# With --part only each M-th patch, beginning with the N-th (from 0): together the parts are all of them.
-# NAME is a part of the name of a patch; BINARY keeps only what that test binary notices (it, promises, crash, ...).
+# --only        only patches with NAME in their name
+# --caught-by   only patches that this test binary notices (it, promises, crash, ...)
+# --part        only every M-th patch, from the N-th on (counted from 0)
 #
-# A patch that does not apply, does not compile or has a bad header is an error of this run, not a catch; so is a
-# check that ends without a result, unless the header says that a hang is what is expected. Logs stay in
-# target/planted/logs.
+# A patch that does not apply, does not compile or has a bad header is an error, not a catch; so is a check that ends
+# without a result, unless the header expects a hang. Logs stay in target/planted/logs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,7 +27,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 
-seconds_max=120 # for one check that is not meant to hang; the slowest takes a tenth of it
+seconds_max=120 # for a check that should not hang; the slowest takes a tenth of it
 root=$PWD
 built=${CARGO_TARGET_DIR:-target}/debug
 work=$root/target/planted
@@ -43,20 +42,20 @@ target_of() { words "$1" | grep -vE '^[A-Z_]+=' | head -n -1 | tr '\n' ' '; } # 
 filter_of() { words "$1" | tail -n 1; }
 short() { local target; target=$(target_of "$1"); target=${target% }; target=${target##* }; echo "${target#--}::$(filter_of "$1")"; }
 
-# A copy of the tree for one worker. Only what differs is written, so that little is compiled again.
+# Updates a worker's copy of the tree. Writes only what differs, so that little is recompiled.
 copy_tree() {
   local tree=$1 file
   git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
     [ -f "$file" ] || continue
     cmp -s "$file" "$tree/$file" || { mkdir -p "$tree/$(dirname "$file")"; cp "$file" "$tree/$file"; }
   done
-  # What the tree has no more, a copy from an earlier run must not have either.
+  # The copy of an earlier run may have files that are gone from the tree.
   find "$tree" -type f -printf '%P\0' | while IFS= read -r -d '' file; do
     [ -f "$file" ] || rm "$tree/$file"
   done
 }
 
-# Dependencies that were compiled for the tests need not be compiled again.
+# Reuses the dependencies compiled for the tests.
 copy_dependencies() {
   local target=$1
   [ -d "$built/deps" ] && [ ! -d "$target/debug" ] || return 0
@@ -66,15 +65,15 @@ copy_dependencies() {
     ! -name '*firstseen*' -exec cp -a -t "$target/debug/deps" {} +
 }
 
-# Builds and runs one check. Answers by its exit code: 0 passed, 1 failed, 2 no result, 3 not built, 4 hung.
+# Builds and runs one check. Exit code: 0 passed, 1 failed, 2 no result, 3 not built, 4 hung.
 run_check() {
   local tree=$1 check=$2 seconds=$3 log=$4 target binary result=0
   target=$(target_of "$check")
-  # shellcheck disable=SC2086 # the target is some words
+  # shellcheck disable=SC2086 # the target is several words
   (cd "$tree" && cargo test --locked $target --no-run \
     --message-format=json-render-diagnostics) > "$log.json" 2> "$log" || { rm "$log.json"; return 3; }
-  # Run without cargo, which would look at everything once more.
-  # The profile says what is a test; what the target says is true of the command as well.
+  # Run without cargo, which would check everything once more. The profile identifies a test binary; the target also
+  # matches the command.
   binary=$(grep -E '"profile":\{[^}]*"test":true' "$log.json" | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
   rm "$log.json"
   [ -x "$binary" ] || return 3
@@ -89,7 +88,7 @@ run_check() {
 
 seconds_since() { awk -v a="$1" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f s", b - a }'; }
 
-# The tree as it is: a check that does not pass here proves nothing by failing later.
+# Runs a check on the unchanged tree: if it fails here, its failing later proves nothing.
 try_check() {
   local tree=$1 check=$2 name answer=0 began
   name=$(short "$check")
@@ -98,7 +97,7 @@ try_check() {
   if [ $answer = 0 ]; then
     echo "passes  $name  ($(seconds_since "$began"))"
   else
-    echo "ERROR   $name does not pass on the tree as it is (target/planted/logs/sound-${name//:/-}.log)"
+    echo "ERROR   $name does not pass on the unchanged tree (target/planted/logs/sound-${name//:/-}.log)"
     touch "$work/state/error"
   fi
 }
@@ -125,7 +124,7 @@ try_patch() {
       esac
     done < <(fields "$patch" "caught by")
   fi
-  # Back to the tree as it is, whatever the patch has changed.
+  # Revert the patch.
   sed -n 's|^+++ b/||p' "$patch" | while IFS= read -r file; do cp "$root/$file" "$tree/$file"; done
   case $verdict in
     caught) echo "caught  $name  by $(printf '%s, ' "${by[@]}" | sed 's/, $//')  ($(seconds_since "$began"))"
@@ -135,8 +134,8 @@ try_patch() {
   esac
 }
 
-# Takes tasks from a list until none is left. Lists are sorted by test binary, and every other worker starts
-# from the end: so each builds few of the binaries again and again.
+# Takes tasks from a list until none is left. Lists are sorted by test binary, and every other worker starts from the
+# end, so that each worker rebuilds few of the binaries.
 worker() {
   local number=$1 what=$2 list=$3 tree=$work/tree-$1 task
   export CARGO_TARGET_DIR=$work/target-$number

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Shows that Miri and the sanitizers can say no: each patch in tests/planted_tools makes the engine wrong in a way
-# that its tool is there for, and the tool, run as scripts/proof.sh runs it, must name that kind of fault.
+# Shows that Miri and the sanitizers can fail: each patch in tests/planted_tools plants a fault of the kind that its
+# tool is for, and the tool, run as in scripts/proof.sh, must report that kind.
 #
-#   scripts/planted_tools.sh [NAME]...      NAME: of a patch, without its ending
+#   scripts/planted_tools.sh [NAME]...      NAME: name of a patch, without its extension
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,8 +24,8 @@ for name in "${names[@]}"; do
     log=$work/$name.log
     rm -rf "$tree"
     mkdir -p "$tree/target"
-    # What is not ours need not be built again. What is ours must be, and beside what is right: Miri notes the folder
-    # that it is to read the source in, and what is built from a wrong source would be taken for good.
+    # Reuse the built dependencies, but rebuild our own crates, in a separate folder: Miri records the source folder,
+    # and a build of the faulty source would be taken for a good one.
     built=target/$(field "$patch" built)
     [ ! -d "$built" ] || cp -a --reflink=auto "$built" "$tree/target/"
     find "$tree/target" -name '*firstseen*' -prune -exec rm -rf {} +

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
-# scripts/test.sh, whose builds it goes on with.
+# scripts/test.sh, whose builds it reuses.
 #
-#   scripts/proof.sh            of the planted faults a seventh, another one each day of a week, and of mutants a few, of what changed,
-#                               where cargo-mutants is installed
+#   scripts/proof.sh            a seventh of the planted faults, another one each day of a week; if cargo-mutants is
+#                               installed, a few mutants of the changed lines
 #   scripts/proof.sh --full     all planted faults, and every mutant of src/: most of a day
 #
-# The end is a table of what was tried, and says what could not be run here.
+# Ends with a table of what was tried, and a list of what could not be run here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 full=no
@@ -36,7 +36,7 @@ else
     echo "NOT RUN: cargo-deny is not installed and could not be installed (no network?)" | tee -a "$rows"
 fi
 
-step "lints of what has a feature of its own"
+step "lints of feature-gated code"
 cargo clippy --locked --lib --bins -- -D warnings
 cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
@@ -45,12 +45,12 @@ FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
 
 step "planted faults"
-# All of them take half an hour, so a run takes a seventh, another one each day.
+# All of them take half an hour, so each day runs another seventh.
 part=$(($(date +%s) / 86400 % 7))/7
 [ "$full" = no ] || part=0/1
 rows_of scripts/planted.sh --part "$part"
 
-# Each of the two keeps one core busy.
+# Each of the two uses one core.
 step "explored schedules, and miri beside them"
 scripts/miri.sh > "$scratch/miri" 2>&1 &
 beside=$!
@@ -80,7 +80,7 @@ step "mutants"
 if [ "$full" = yes ]; then
     rows_of scripts/mutants.sh --all
 elif cargo mutants --version >/dev/null 2>&1; then
-    # A mutant can be one that changes nothing, so in this run the missed are named and do not end it.
+    # A mutant may be equivalent to the original, so missed ones are reported but do not fail this run.
     result=0
     rows_of scripts/mutants.sh --sample 8 || result=$?
     case $result in 0) ;; 1) echo "mutants were missed: see SURVIVED above" ;; *) exit "$result" ;; esac

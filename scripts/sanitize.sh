@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Runs the histories under a sanitizer: many threads on stores that flush, merge, sweep, heal, stop and are opened
-# again, until the time is over.
+# Runs the histories under a sanitizer: many threads on stores that flush, merge, sweep, heal, stop and are reopened,
+# until the time is over.
 #
-#   scripts/sanitize.sh thread|address [--seconds N]      (60 unless told)
+#   scripts/sanitize.sh thread|address [--seconds N]      (default: 60)
 #
-# Needs a nightly toolchain, and says NOT RUN where there is none. The thread sanitizer has to see the standard
-# library too, so that is built with it. Builds in a folder of its own under target/.
+# Needs a nightly toolchain; prints NOT RUN if there is none. The thread sanitizer must also instrument the standard
+# library, so that is built too. Builds in a separate folder under target/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 kind=${1:-}
@@ -24,16 +24,16 @@ cargo +nightly --version >/dev/null 2>&1 || not_run "no nightly toolchain (rustu
 export RUSTFLAGS="-Zsanitizer=$kind" CARGO_TARGET_DIR=target/san-$kind
 flags=(--locked --package firstseen --target "$host" --test histories)
 if [ "$kind" = thread ]; then
-    rustup component add --toolchain nightly rust-src >/dev/null 2>&1 || not_run "rust-src cannot be had"
+    rustup component add --toolchain nightly rust-src >/dev/null 2>&1 || not_run "rust-src cannot be installed"
     flags+=(-Zbuild-std)
     export TSAN_OPTIONS="halt_on_error=1 suppressions=$PWD/scripts/thread_sanitizer.txt"
 else
-    # What lives as long as the process is no leak; a thread that outlives its history would be one.
+    # What lives as long as the process is not a leak; what a thread holds past its history is.
     export ASAN_OPTIONS="detect_leaks=1"
 fi
 cargo +nightly test "${flags[@]}" --no-run
 
-# Rounds of histories with other seeds each, so that the time is kept whatever the machine.
+# Rounds with new seeds, so that the run takes its time on any machine.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 rounds=0

@@ -1,7 +1,7 @@
-# What scripts/test.sh and scripts/proof.sh share. Read with `source`, from the root of the repository.
+# Shared by scripts/test.sh and scripts/proof.sh; read with `source` at the root of the repository.
 # shellcheck shell=bash
 
-# One set of features for all that is tested, so that it is built once; `fuzzing` only opens doors to private readers.
+# One set of features for all tests, so that they are built once; `fuzzing` only exposes private readers.
 tested=(--locked --features fuzzing)
 
 scratch=$(mktemp -d)
@@ -16,7 +16,7 @@ heart=
 
 clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 
-# Seconds of processor that the commands of this script have taken so far: what a busy machine does not stretch.
+# CPU seconds that this script's commands have taken so far, which do not depend on the load of the machine.
 processor() {
     times > "$scratch/cpu" # not in a subshell, which has children of its own
     awk -F '[ ms]+' 'NR == 2 { printf "%d", $1 * 60 + $2 + $3 * 60 + $4 }' "$scratch/cpu"
@@ -36,7 +36,7 @@ step() {
     step_ends
     step_name=$*
     step_began=$SECONDS
-    # The heartbeat says what it reads here, so that a long build is never silent.
+    # The heartbeat prints this, so that a long build is never silent.
     echo "$step_name" > "$scratch/step"
     printf '\n== %s (at %s)\n' "$step_name" "$(clock $SECONDS)"
 }
@@ -61,8 +61,8 @@ begin() {
     heart=$!
 }
 
-# Runs tests that print rows. What passing tests print is shown only where it is a row: some of it is the panics of
-# sled that those tests are about. What failing tests print is shown whole.
+# Runs tests that print rows. Shows only the rows of passing tests, as their output includes expected panics of sled;
+# shows all output of failing ones.
 rows_of() {
     "$@" | awk -v rows="$rows" '
         /^successes:$/ { hidden = 1 }
@@ -71,7 +71,7 @@ rows_of() {
         !hidden { print; fflush() }'
 }
 
-need() { # command, Debian's packages that bring it
+need() { # command, the Debian packages that provide it
     local command=$1
     shift
     command -v "$command" >/dev/null && return
@@ -89,19 +89,19 @@ tools() {
         echo "cargo is missing: install Rust 1.89 or newer first" >&2
         exit 1
     fi
-    need cc gcc libc6-dev # sled and others need no C compiler, but linking does
-    # For power cuts on a file system of their own; those tests say so when they cannot run.
+    need cc gcc libc6-dev # for linking
+    # For power cuts on a separate file system; those tests report NOT RUN without it.
     need mkfs.ext4 e2fsprogs || true
     need losetup mount || true
     local component tool
     for component in rustfmt clippy; do
         case $component in rustfmt) tool=cargo-fmt ;; *) tool=cargo-clippy ;; esac
-        # rustup leaves a stand-in for tools that are not installed, so ask the tool itself.
+        # rustup installs proxies even for missing tools, so run the tool itself.
         "$tool" --version >/dev/null 2>&1 || { echo "installing $component"; rustup component add "$component"; }
     done
 }
 
-ending() { # the words of the last heading
+ending() { # text of the last heading
     step_ends
     printf '\n== %s, in %s\n' "$*" "$(clock $SECONDS)"
     printf '%6s  %6s\n' took cpu

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# The checks for every day: format, lints, all tests, documentation, and one short pass of each proof that needs
-# no tool of its own. At most ten minutes on two cores in a fresh clone; much less the next time.
+# The everyday checks: format, lints, all tests, documentation, and a short pass of each proof that needs no extra tool.
+# At most ten minutes on two cores in a fresh clone; much less the next time.
 #
 #   scripts/test.sh
 #
-# The long passes, and what needs tools of its own, is in scripts/proof.sh. The end says what was left out.
+# The long passes, and what needs extra tools, are in scripts/proof.sh. The last lines say what was left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# = 0 ] || { echo "no options; see the top of $0" >&2; exit 2; }
@@ -29,7 +29,7 @@ cargo clippy --locked --package firstseen --lib -- -D warnings
 
 step "build of the tests"
 binaries=(--test it --test cli --test promises --test tidy --test crash --test kernel --test model --test histories)
-# Benches are built by clippy above; running them is what scripts/bench.sh is for.
+# Benches are checked by clippy above and run by scripts/bench.sh.
 cargo test "${tested[@]}" --no-run --lib --bins --examples "${binaries[@]}"
 
 step "tests: unit, integration, command line, promises, tidy"
@@ -45,7 +45,7 @@ step "short proof: explored schedules"
 FIRSTSEEN_SCHEDULES=2000 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
 
 step "short proof: planted faults"
-# Those that the smallest of the test binaries notices: each costs a build of the library and of that.
+# Only those that the smallest test binary notices: each costs a build of the library and of that binary.
 rows_of scripts/planted.sh --jobs 1 --caught-by promises
 
 step "documentation, and the examples in it"

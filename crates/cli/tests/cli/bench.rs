@@ -1,4 +1,4 @@
-//! `firstseen bench`: measures, counts right and leaves nothing behind.
+//! `firstseen bench` counts correctly, prints a report and leaves nothing behind.
 
 use super::Shell;
 

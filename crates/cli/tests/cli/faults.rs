@@ -1,4 +1,4 @@
-//! Stores that cannot be used: what is said, and with which exit code.
+//! Stores that cannot be used: error messages and exit codes.
 
 use std::io::Write as _;
 

@@ -1,4 +1,4 @@
-//! What those miss who come from `anew`, `huniq`, `qsv`, `uniq` and `SET NX`.
+//! Options that users of `anew`, `huniq`, `qsv`, `uniq` and `SET NX` look for.
 
 use super::{Shell, pause};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where the id of a line stands: fields, JSON pointers, CSV columns.
+//! Where to find the id in a line: fields, JSON pointers, CSV columns.
 
 use super::Shell;
 

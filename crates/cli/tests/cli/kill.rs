@@ -1,4 +1,4 @@
-//! `kill -9` at random moments: the outputs of all runs together hold every distinct line.
+//! `kill -9` at random moments: the combined output of all runs has every distinct line.
 
 use std::collections::HashSet;
 use std::process::Stdio;
@@ -8,7 +8,7 @@ use firstseen::{Clock as _, SystemClock};
 
 use super::{Random, Shell, append_to, ends, many_lines, pause};
 
-/// Runs over the same input until one run comes to its end, killing the others; says how often it killed.
+/// Runs over the same input until one run completes, killing the others; returns the number of kills.
 fn run_and_kill(shell: &Shell, level: &str, kills: u32, random: &mut Random) -> u32 {
     let args = ["dedup", "--store", "S", "input", "--durability", level];
     let spawn = |out: &str| {
@@ -20,7 +20,7 @@ fn run_and_kill(shell: &Shell, level: &str, kills: u32, random: &mut Random) -> 
             .spawn()
             .expect("run the binary")
     };
-    // How long a run takes decides when kills are likely to hurt.
+    // The length of a whole run is the range for the moment of the kill.
     let started = SystemClock.elapsed_ms();
     let whole = shell.run(["dedup", "--store", "other", "input", "--durability", level], "");
     assert_eq!(whole.code, 0, "{}", whole.err);
@@ -50,12 +50,12 @@ fn no_line_is_lost_to_a_kill() {
         let lost = distinct.iter().filter(|line| !printed.contains(*line)).count();
         assert_eq!(lost, 0, "{level}: {lost} of {} lines lost in {killed} kills", distinct.len());
 
-        // What is no line of the input is the beginning of one, torn by a kill: at most one each.
+        // Anything else is the beginning of a line, torn by a kill: at most one per kill.
         let torn: Vec<_> = printed.iter().filter(|line| !distinct.contains(*line)).collect();
         assert!(torn.len() <= killed as usize, "{level}: {torn:?}");
         assert!(torn.iter().all(|line| line.starts_with(b"e") && line.len() < 31), "{torn:?}");
 
-        // Printed twice are at most the lines in flight at a kill, unless the level allows more.
+        // At most the lines in flight at a kill are printed twice, unless the level allows more.
         let lines = output.split_inclusive(|byte| *byte == b'\n').count();
         let twice = lines - distinct.len().min(lines);
         if level != "buffered" {
@@ -66,7 +66,7 @@ fn no_line_is_lost_to_a_kill() {
 
 #[test]
 fn no_record_from_a_pipe_is_lost_to_a_kill_in_the_middle_of_a_write() {
-    // Lines of many kilobytes: a kill often finds the process inside of a write.
+    // Lines of many kilobytes, so that kills often hit a write.
     let shell = Shell::new();
     let mut random = Random(14);
     let wide: Vec<String> = (0..3_000u32)

@@ -1,4 +1,4 @@
-//! The binary where the system gives little: the cause is said, at once, and nothing waits for ever.
+//! System limits: the error names the cause at once, and nothing waits for ever.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use super::{Ended, Shell, ends, many_lines};
 
 impl Shell {
-    /// Runs `dedup` behind `before`, as `sh` says it; fails where it does not end soon.
+    /// Runs `dedup` after the shell command `before`; fails if it does not exit soon.
     fn dedup_behind(&self, before: &str, store: &str, input: &Path) -> Ended {
         let file = |name: &str| std::fs::File::create(self.path(name)).expect("create a file");
         let line = format!("{before} exec \"$0\" dedup --memory 4M --store {store}");
@@ -53,7 +53,7 @@ fn i12_a_limit_on_the_size_of_files_is_named_at_once() {
 #[expect(clippy::disallowed_macros, reason = "a test that cannot run says so")]
 fn i12_where_no_thread_can_be_started_opening_says_so() {
     let shell = Shell::new();
-    // Limits on processes do not hold for root.
+    // Process limits do not apply to root.
     let nobody = ["--reuid=65534", "--clear-groups"];
     let binary = shell.path("firstseen");
     std::fs::copy(env!("CARGO_BIN_EXE_firstseen"), &binary).expect("copy the binary");

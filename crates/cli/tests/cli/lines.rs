@@ -1,4 +1,4 @@
-//! What is printed: first-seen lines, byte for byte, in input order.
+//! Output: first-seen lines, byte for byte, in input order.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The binary, as a user of a shell meets it: bytes in, bytes out, exit codes.
+//! Tests of the binary as a shell runs it: input, output and exit codes.
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 mod bad_input;
@@ -31,15 +31,15 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-/// How long a test waits for something that should come at once.
+/// How long a test waits for something that should be immediate.
 const SOON: Duration = Duration::from_secs(20);
 
-/// A folder of its own for each test, and the binary.
+/// A temporary folder for each test, in which the binary runs.
 struct Shell {
     dir: TempDir,
 }
 
-/// How a call ended.
+/// Result of a run.
 #[derive(Debug, PartialEq, Eq)]
 struct Ended {
     code: i32,
@@ -52,13 +52,13 @@ impl Ended {
         std::str::from_utf8(&self.out).expect("output is UTF-8")
     }
 
-    /// The JSON object on standard error, which must be all there is.
+    /// The JSON object on standard error, which must have nothing else.
     fn summary(&self) -> serde_json::Value {
         assert_eq!(self.err.lines().count(), 1, "one object, no more: {}", self.err);
         serde_json::from_str(&self.err).expect("standard error is JSON")
     }
 
-    /// Checks the exit code and that the complaint is one line that holds all of `parts`.
+    /// Checks the exit code, and that the last line of standard error is a complaint with all of `parts`.
     #[track_caller]
     fn complains(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, code, "{self:?}");
@@ -89,14 +89,14 @@ impl Shell {
         std::fs::read(self.path(name)).expect("read a file")
     }
 
-    /// The binary, to run in this folder.
+    /// The binary, to be run in this folder.
     fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_firstseen"));
         command.current_dir(self.dir.path()).args(args);
         command
     }
 
-    /// Runs the binary to its end.
+    /// Runs the binary to completion.
     fn run<S: AsRef<OsStr>>(
         &self,
         args: impl IntoIterator<Item = S>,
@@ -107,7 +107,7 @@ impl Shell {
         let mut child = command.spawn().expect("run the binary");
         let mut stdin = child.stdin.take().expect("its standard input");
         let input = input.as_ref().to_owned();
-        // A child that stops early closes its end; that is for the test to judge by its exit code.
+        // A child that stops early closes its end; the test judges that by the exit code.
         let writer = thread::spawn(move || drop(stdin.write_all(&input)));
         let output = child.wait_with_output().expect("wait for the binary");
         writer.join().expect("the writer of its input");
@@ -123,7 +123,7 @@ impl Shell {
         self.run(["dedup", "--store", "S"].iter().chain(more), input)
     }
 
-    /// Runs `dedup` and checks that all went well; says what it printed.
+    /// Runs `dedup`, checks that it succeeded, and returns its output.
     #[track_caller]
     fn prints(&self, more: &[&str], input: impl AsRef<[u8]>) -> String {
         let ended = self.dedup(more, input);
@@ -132,13 +132,12 @@ impl Shell {
     }
 }
 
-/// Waits for that long.
 fn pause(duration: Duration) {
     let (_nobody_sends, wait) = mpsc::channel::<()>();
     assert!(wait.recv_timeout(duration).is_err());
 }
 
-/// Waits for a child that must end soon.
+/// Waits for a child that must exit soon.
 #[track_caller]
 fn ends(mut child: Child) -> i32 {
     for _ in 0..SOON.as_millis() / 5 {
@@ -151,14 +150,14 @@ fn ends(mut child: Child) -> i32 {
     panic!("the child did not end");
 }
 
-/// What `awk '!seen[$0]++'` prints.
+/// What `awk '!seen[$0]++'` prints, for input that ends with a line feed.
 fn awk(input: &[u8]) -> Vec<u8> {
     let mut seen = std::collections::HashSet::new();
     let lines = input.split_inclusive(|byte| *byte == b'\n');
     lines.filter(|line| seen.insert(*line)).flatten().copied().collect()
 }
 
-/// Random numbers from a seed, so that a failure can be seen again (splitmix64).
+/// Random numbers from a seed (splitmix64), so that failures can be reproduced.
 struct Random(u64);
 
 impl Random {
@@ -171,7 +170,7 @@ impl Random {
     }
 }
 
-/// Lines of about 32 bytes, a fifth of them repeated.
+/// Lines of 32 bytes, a fifth of them repeated.
 fn many_lines(count: u64, seed: u64) -> Vec<u8> {
     let mut random = Random(seed);
     let mut text = Vec::new();
@@ -183,7 +182,7 @@ fn many_lines(count: u64, seed: u64) -> Vec<u8> {
     text
 }
 
-/// Opens a file to which a child's standard output is added, as `>> FILE` does.
+/// Opens a file as `>> FILE` does.
 fn append_to(path: &Path) -> File {
     File::options().append(true).create(true).open(path).expect("open a file")
 }

@@ -24,7 +24,7 @@ fn the_commands_for_moving_in_move_every_id() {
     let mut redis = String::new();
     let mut postgres = String::new();
     for n in 0..1_000_u64 {
-        // What PEXPIRETIME says: never, already over, gone, in the year 2100.
+        // What PEXPIRETIME returns: no expiry, already expired, no such key, the year 2100.
         let end = match n % 10 {
             0 => "-1",
             1 => "1700000000000",

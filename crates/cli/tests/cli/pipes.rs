@@ -1,4 +1,4 @@
-//! In the middle of a pipe: `tail -f` in front, `head` behind.
+//! In a pipeline: `tail -f` before it, `head` after it.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{SOON, Shell, ends, many_lines};
 
-/// Starts the binary with pipes at both ends; its lines arrive on a channel.
+/// Starts the binary with pipes at both ends; its output lines arrive on a channel.
 pub(super) fn start(shell: &Shell, more: &[&str], end: u8) -> (Child, Receiver<Vec<u8>>) {
     let mut child = shell
         .command(["dedup", "--store", "S"].iter().chain(more))

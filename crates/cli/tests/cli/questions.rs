@@ -1,4 +1,4 @@
-//! `get`, `forget`, `stats`, `verify`, `repair`: answers and exit codes.
+//! `get`, `forget`, `stats`, `verify`, `repair`: output and exit codes.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,4 +1,4 @@
-//! Questions to a store whose folder cannot be written to.
+//! Reads of a store whose folder is not writable.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use super::{Ended, Shell, many_lines};
 
 const NOBODY: u32 = 65_534;
 
-/// Takes away the right to write from everybody, or gives it back.
+/// Removes write permission for everyone, or gives it back to the owner.
 fn set_writable(path: &Path, writable: bool) {
     let is_dir = path.is_dir();
     let mode = if is_dir { 0o555 } else { 0o444 } | if writable { 0o200 } else { 0 };
@@ -37,12 +37,13 @@ fn picture(path: &Path) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// Runs the binary as somebody who may only read: root could write in spite of the permissions. The binary is
-/// copied to where everybody reaches it.
+/// Runs the binary as a user who can only read, as root could write in spite of the permissions; from a copy that this
+/// user can reach.
 fn ask(shell: &Shell, args: &[&str]) -> Ended {
     let copy = shell.path("firstseen");
     if !copy.exists() {
-        // Not by this process: its other threads fork, and a child that inherits the open copy makes it busy.
+        // Not by this process: another thread may fork meanwhile, and a child that inherits the open copy makes it
+        // busy.
         let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_firstseen")).arg(&copy).status();
         assert!(copied.expect("run cp").success());
         fs::set_permissions(&copy, Permissions::from_mode(0o755)).expect("set permissions");

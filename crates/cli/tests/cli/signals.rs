@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM end a run in order.
+//! SIGINT and SIGTERM end a run cleanly.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ fn is_ignored(signal: i32) -> bool {
 #[test]
 fn a_signal_ends_a_run_with_its_summary() {
     for (signal, code, name) in [("-INT", 130, "SIGINT"), ("-TERM", 143, "SIGTERM")] {
-        // A job in the background of a script has SIGINT ignored, and so has what it starts.
+        // Background jobs of a script, and what they start, have SIGINT ignored.
         if is_ignored(code - 128) {
             continue;
         }
@@ -70,7 +70,7 @@ fn a_signal_prints_what_was_counted() {
         .spawn()
         .expect("run the binary");
     let mut input = child.stdin.take().expect("its standard input");
-    // The empty line is passed on at once: it says that the others were read.
+    // The empty line is passed on at once, which shows that the lines before it were read.
     input.write_all(b"a\na\n\n").expect("write lines");
     let mut out = BufReader::new(child.stdout.take().expect("its standard output"));
     let mut line = String::new();

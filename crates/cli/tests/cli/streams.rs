@@ -1,10 +1,10 @@
-//! The standard streams as a shell sets them: closed, or one file at both ends.
+//! Standard streams as a shell sets them: closed, or the same file at both ends.
 
 use std::process::{Command, Stdio};
 
 use super::{Ended, Shell, ends, many_lines};
 
-/// Runs the binary by a shell, which can close streams and make two of them one file.
+/// Runs a shell command line, which can close or share the streams of the binary.
 fn by_shell(shell: &Shell, line: &str) -> Ended {
     let output = Command::new("sh")
         .current_dir(shell.dir.path())
@@ -25,7 +25,7 @@ fn an_output_that_is_also_an_input_is_refused() {
     let shell = Shell::new();
     std::os::unix::fs::symlink("self", shell.path("link")).expect("a symlink");
     std::fs::hard_link(shell.write("self", "a\nb\n"), shell.path("hard")).expect("a hard link");
-    // Not a pipe to `head`, so that a failure ends, too.
+    // Not a pipe to `head`, so that a failure ends too.
     for line in [
         "ulimit -f 2000; $FIRSTSEEN dedup self --on-bad-input pass --store S >> self",
         "ulimit -f 2000; $FIRSTSEEN dedup link --store S >> self",
@@ -76,7 +76,7 @@ fn a_closed_output_is_an_error_before_anything_is_claimed() {
     assert_eq!(shell.run(["get", "a", "--store", "S"], "").code, 0, "nothing was forgotten");
 }
 
-/// Who wants no output says so, in whatever way `/dev/null` is opened.
+/// `/dev/null` is a valid output, however it is opened.
 #[test]
 fn an_output_to_dev_null_is_open() {
     for way in [">/dev/null", "1<>/dev/null", ">>/dev/null"] {
@@ -109,7 +109,7 @@ fn what_head_did_not_take_is_printed_by_the_next_run() {
     assert_eq!(first.out, input.split_inclusive(|b| *b == b'\n').next().expect("a line"));
     assert_eq!(shell.read("code"), b"141\n");
     let rest = shell.prints(&["in"], "");
-    // What the pipe took is claimed, and no pipe takes more than a mebibyte that nobody reads.
+    // What the pipe took is claimed, and no pipe buffers more than a mebibyte.
     let whole = super::awk(&input);
     assert!(whole.ends_with(rest.as_bytes()) && whole.len() - rest.len() <= 1 << 20);
     assert!(!rest.is_empty());

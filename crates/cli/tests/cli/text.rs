@@ -1,10 +1,10 @@
-//! Text as it comes from other programs: marks, line ends, encodings, empty lines.
+//! Text from other programs: byte order marks, line ends, encodings, empty lines.
 
 use super::Shell;
 
 const MARK: &str = "\u{feff}";
 
-/// In every mode, and in every input of a run.
+/// In every mode and every input of a run.
 #[test]
 fn a_byte_order_mark_is_never_part_of_an_id() {
     for (more, first, second) in [
@@ -18,7 +18,7 @@ fn a_byte_order_mark_is_never_part_of_an_id() {
         shell.write("two", format!("{MARK}{second}{first}"));
         let mut args = more.to_vec();
         args.extend(["one", "two"]);
-        // The mark of the first input stands where it stood.
+        // The mark of the first input is kept in place.
         assert_eq!(shell.prints(&args, ""), format!("{MARK}{first}{second}"), "{more:?}");
         assert_eq!(shell.prints(more, format!("{MARK}{first}{second}")), "", "{more:?}");
         assert_eq!(shell.run(["get", "a", "--store", "S"], "").code, 0, "{more:?}");
@@ -53,7 +53,7 @@ fn a_byte_order_mark_before_an_import_is_no_part_of_it() {
     }
 }
 
-/// Nothing is claimed, and what the output held is still there.
+/// Nothing is claimed or printed.
 #[test]
 fn lines_that_end_with_a_carriage_return_alone_are_refused() {
     for (more, input) in [
@@ -77,7 +77,7 @@ fn lines_that_end_with_a_carriage_return_alone_are_refused() {
     }
 }
 
-/// The header has gone out by then; the rows have not.
+/// By then the header has been printed; the rows have not.
 #[test]
 fn csv_rows_that_end_with_a_carriage_return_alone_are_refused() {
     let shell = Shell::new();
@@ -120,7 +120,7 @@ fn empty_lines_are_called_by_their_name_and_can_be_skipped() {
     let summary = ended.summary();
     assert_eq!((&summary["lines"], &summary["skipped"]), (&5.into(), &2.into()));
     assert_eq!(summary["bad"], 0);
-    // What is not empty is still bad.
+    // A line that is not empty is still bad.
     shell.dedup(&["--key", "/id", "--skip-empty"], "\nx\n").complains(3, &[":2: ", "not JSON"]);
     let shell = Shell::new();
     assert_eq!(shell.prints(&["--skip-empty"], "a\n\nb\n\na\n"), "a\nb\n");
@@ -137,7 +137,7 @@ fn utf16_is_named_and_refused() {
             shell.dedup(more, &input).complains(3, &["UTF-16", "iconv", order]);
         }
     }
-    // Names between NUL bytes are bytes.
+    // With NUL as delimiter, the input is plain bytes.
     let shell = Shell::new();
     assert_eq!(shell.prints(&["--null"], "a\0b\0c\0d\0e\0a\0"), "a\0b\0c\0d\0e\0");
 }

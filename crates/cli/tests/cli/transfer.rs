@@ -1,4 +1,4 @@
-//! `export` and `import`: everything survives the way out and in.
+//! `export` and `import`: everything survives the round trip.
 
 use std::collections::BTreeSet;
 

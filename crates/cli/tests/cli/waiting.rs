@@ -1,4 +1,4 @@
-//! `--wait`: what is asked while another process has the store open.
+//! `--wait` while another process has the store open.
 
 use std::process::Stdio;
 use std::thread;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::pipes::start;
 use super::{SOON, Shell, pause};
 
-/// Every command that opens a store, with what it needs.
+/// Commands that open a store, with their arguments.
 const ALL: [&[&str]; 8] = [
     &["get", "a", "--store", "S"],
     &["forget", "a", "--store", "S"],
