@@ -1,4 +1,4 @@
-//! The sentences of docs/GUARANTEES.md, one test each, as a user would check them: by the public interface.
+//! The promises of docs/GUARANTEES.md, one test each, checked as a user would: through the public interface.
 
 use firstseen::disk::sim::SimDisk;
 use firstseen::{
@@ -48,7 +48,7 @@ fn i6_sync_lifts_what_came_before_and_nothing_else() {
     drop(store);
     let store = builder(&after_power_cut, &clock).open().unwrap();
     assert!(store.contains("before").unwrap());
-    assert!(!store.contains("after").unwrap(), "the simulated disk loses what it may");
+    assert!(!store.contains("after").unwrap(), "the simulated disk loses all it may");
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn i5_a_wrong_clock_does_not_end_claims_and_the_right_one_is_followed() {
     assert_eq!(store.stats().clock_jumps, 1);
     assert!(store.stats().clock_held_ms > 0);
     drop(store);
-    // Not over a restart either.
+    // A restart does not change that.
     let store = builder(&disk, &clock).ttl(days(7)).open().unwrap();
     assert!(store.claim("a").unwrap().is_duplicate());
-    // Back to the right time, and time goes on.
+    // Back at the right time, time moves on.
     clock.jump_to(Timestamp::from_millis(START_MS));
     clock.advance(Duration::from_secs(7 * 86_400 + 1));
     assert!(store.claim("a").unwrap().is_first_seen());
@@ -93,7 +93,7 @@ fn i5_a_wrong_clock_does_not_end_claims_and_the_right_one_is_followed() {
 fn i5_a_clock_set_back_makes_claims_live_longer_never_shorter() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = builder(&disk, &clock).ttl(hours(1)).open().unwrap();
-    let Claim::FirstSeen = store.claim("a").unwrap() else { panic!("new") };
+    let Claim::FirstSeen = store.claim("a").unwrap() else { panic!("not new") };
     clock.jump_to(Timestamp::from_millis(START_MS - 30 * 60_000));
     let seen = store.get("a").unwrap().expect("live");
     assert_eq!(seen.first_seen, Timestamp::from_millis(START_MS));
@@ -101,7 +101,7 @@ fn i5_a_clock_set_back_makes_claims_live_longer_never_shorter() {
     let later = store.get("b").unwrap().expect("live");
     assert!(later.first_seen >= seen.first_seen, "time does not run backwards");
     clock.advance(Duration::from_secs(3_600));
-    assert!(store.contains("a").unwrap(), "the wall says an hour after half an hour before");
+    assert!(store.contains("a").unwrap(), "half an hour to go by the wall clock");
     clock.advance(Duration::from_secs(1_800));
     assert!(!store.contains("a").unwrap());
 }
@@ -110,11 +110,11 @@ fn i5_a_clock_set_back_makes_claims_live_longer_never_shorter() {
 fn i8_a_reservation_is_given_back_by_its_own_holder_only() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = builder(&disk, &clock).open().unwrap();
-    let Reserve::FirstSeen(mut first) = store.reserve("a").unwrap() else { panic!("new") };
+    let Reserve::FirstSeen(mut first) = store.reserve("a").unwrap() else { panic!("not new") };
     first.confirm().unwrap();
     assert!(store.forget("a").unwrap());
     let Reserve::FirstSeen(mut second) = store.reserve("a").unwrap() else { panic!("forgotten") };
-    // The first holder is through: neither confirming again nor dropping touches the second.
+    // The first reservation is over: confirming it again or dropping it must not touch the second.
     first.confirm().unwrap();
     drop(first);
     assert!(matches!(store.reserve("a").unwrap(), Reserve::InProgress));
@@ -142,7 +142,7 @@ fn i9_code_of_the_user_runs_under_no_lock() {
     let ids: Vec<String> = (0..100).map(|n| format!("id-{n}")).collect();
     assert!(store.claim_batch(&ids).unwrap().iter().all(|claim| claim.is_first_seen()));
     let exported = store.export(|entry| {
-        // Would wait for itself if the lock of the shard were held.
+        // Would deadlock if the shard's lock were held.
         assert!(store.claim(entry.id).expect("claims").is_duplicate());
         Ok(())
     });
@@ -153,7 +153,7 @@ fn i9_code_of_the_user_runs_under_no_lock() {
 fn i12_a_wait_for_a_reservation_ends_at_its_deadline() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = builder(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
-    let Reserve::FirstSeen(held) = store.reserve("a").unwrap() else { panic!("new") };
+    let Reserve::FirstSeen(held) = store.reserve("a").unwrap() else { panic!("not new") };
     let error = store.claim("a").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
     assert_eq!(store.forget("a").unwrap_err().kind(), ErrorKind::Retry);
@@ -167,13 +167,13 @@ fn i12_a_wait_for_a_reservation_ends_at_its_deadline() {
 fn i12_a_wait_for_a_reservation_ends_when_the_store_is_closed() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = builder(&disk, &clock).wait_max(Duration::from_secs(600)).open().unwrap();
-    let Reserve::FirstSeen(held) = store.reserve("a").unwrap() else { panic!("new") };
+    let Reserve::FirstSeen(held) = store.reserve("a").unwrap() else { panic!("not new") };
     let waiting = {
         let store = store.clone();
         std::thread::spawn(move || store.claim("a"))
     };
     store.close().unwrap();
-    // Whether it began to wait before or after the closing, it hears of it.
+    // It gets the error whether it began to wait before or after the close.
     let answer = waiting.join().expect("no panic");
     assert!(matches!(answer, Err(Error::Closed)), "{answer:?}");
     drop(held);

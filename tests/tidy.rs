@@ -1,7 +1,7 @@
-//! Rules that no lint covers: import arrows, where sled and `unsafe` may stand, file length, leftovers, and
-//! documents that name what is not there.
+//! Rules that no lint covers: import arrows, where sled and `unsafe` may be used, file length, leftovers, documents
+//! that name missing things, Rust versions, and the package.
 //!
-//! Each rule is a function from text to complaints, so that it can be shown to fail.
+//! Each rule is a function from text to complaints, so that a test can make it fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ const LINES_MAX: usize = 800;
 
 const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];
 
-/// What a module may import besides the basics; bottom up. The same table stands in docs/DESIGN.md, "Arrows".
+/// What a module may import besides the basics, bottom up. The same table is in docs/DESIGN.md, "Arrows".
 const ARROWS: [(&str, &[&str]); 12] = [
     ("disk", &[]),
     ("id", &[]),
@@ -42,16 +42,16 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "error" | "limits" | "sync" => return Some(BTreeSet::new()),
         "health" | "metrics" => return Some(BTreeSet::from(["error", "sync"])),
         "store" => &["blocks", "disk", "engine", "time"],
-        // Doors for the fuzz targets, behind a feature; nothing imports it.
+        // Entry points of the fuzz targets, behind a feature; nothing imports it.
         "fuzzing" => &["codec", "disk", "engine", "filter", "id", "wal", "run", "store"],
-        // The crate root names everything.
+        // The crate root may import everything.
         "lib" => return None,
         other => ARROWS.iter().find(|(name, _)| *name == other).map(|(_, own)| *own)?,
     };
     Some(own.iter().copied().chain(BASICS).collect())
 }
 
-/// A name under the crate root that is a re-export: the module it comes from.
+/// The module that a name re-exported at the crate root comes from.
 fn home(name: &str) -> &str {
     match name {
         "Error" | "ErrorKind" | "Result" => "error",
@@ -65,13 +65,13 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Files with one of these endings under a folder, by path from the root of the repository.
+/// Files with one of these extensions under a folder, by path from the repository root.
 fn files(folder: &str, endings: &[&str]) -> BTreeMap<String, String> {
     fn walk(at: &Path, endings: &[&str], found: &mut BTreeMap<String, String>) {
         let entries = fs::read_dir(at).into_iter().flatten().flatten();
         for path in entries.map(|entry| entry.path()) {
             if path.is_dir() {
-                // What a build has made is nobody's to keep tidy.
+                // Build output need not be tidy.
                 if path.file_name().is_none_or(|name| name != "target") {
                     walk(&path, endings, found);
                 }
@@ -88,7 +88,7 @@ fn files(folder: &str, endings: &[&str]) -> BTreeMap<String, String> {
     found
 }
 
-/// All our Rust files, but for this one, which has to name what it bans.
+/// All Rust files but the fuzz targets and this file, which has to name what it bans.
 fn rust_files() -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for folder in ["src", "crates", "tests", "benches", "examples"] {
@@ -98,13 +98,13 @@ fn rust_files() -> BTreeMap<String, String> {
     all
 }
 
-/// The lines that are code: not comments.
+/// Lines that are not comments.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let numbered = text.lines().enumerate().map(|(n, line)| (n + 1, line));
     numbered.filter(|(_, line)| !line.trim_start().starts_with("//"))
 }
 
-/// The module under the crate root to which a file in `src` belongs.
+/// The top-level module that a file in `src` belongs to.
 fn module_of(path: &str) -> &str {
     let inside = path.trim_start_matches("src/");
     inside.split('/').next().expect("never empty").trim_end_matches(".rs")
@@ -121,10 +121,10 @@ fn is_call(line: &str, name: &str) -> bool {
     })
 }
 
-/// The names that stand right behind `crate::`: one, or those of a list in braces.
+/// The names right after `crate::`: one, or those of a list in braces.
 fn first_names(rest: &str) -> Vec<&str> {
     let Some(list) = rest.trim_start().strip_prefix('{') else {
-        // A star is no name and never allowed.
+        // A glob is no name and never allowed.
         return vec![words(rest).next().filter(|_| !rest.starts_with('*')).unwrap_or("*")];
     };
     let (mut depth, mut start, mut names) = (0, 0, Vec::new());
@@ -152,11 +152,11 @@ fn complain_about_arrows(path: &str, text: &str) -> Vec<String> {
         return if known { Vec::new() } else { vec![format!("{path}: not in the table")] };
     };
     let mut complaints = Vec::new();
-    // Code as one text: an import may go over several lines.
+    // Joined, because an import may span several lines.
     let lines: Vec<&str> = code(text).map(|(_, line)| line).collect();
     let joined = lines.join("\n");
     for (at, found) in joined.match_indices("crate::") {
-        // Not `$crate` of a macro, and not the end of another word.
+        // Skip `$crate` in a macro and the end of another word.
         if joined[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == '$') {
             continue;
         }
@@ -166,7 +166,7 @@ fn complain_about_arrows(path: &str, text: &str) -> Vec<String> {
             }
         }
     }
-    // `super` must not be a way round: outside of test modules, one level for each folder.
+    // `super` must not bypass this: outside test modules, at most one level for each folder.
     let depth = path.matches('/').count() - usize::from(path.ends_with("/mod.rs"));
     let too_far = "super::".repeat(depth.max(1));
     for line in lines.iter().filter(|line| line.contains(&too_far)) {
@@ -217,7 +217,7 @@ fn complain_about_leftovers(path: &str, text: &str) -> Vec<String> {
     complaints
 }
 
-/// What stands in backticks outside of code blocks.
+/// Text in backticks outside code blocks.
 fn quoted(text: &str) -> Vec<&str> {
     let mut quoted = Vec::new();
     let mut in_block = false;
@@ -265,7 +265,7 @@ fn tests_in(text: &str) -> Vec<&str> {
             tests.extend(words(rest).next());
             is_test = false;
         } else if !line.starts_with("#[") {
-            // Inside `proptest!`, attributes and comments may stand between.
+            // Inside `proptest!`, attributes and comments may come in between.
             is_test &= line.starts_with("//") || line.is_empty();
         }
     }
@@ -318,7 +318,7 @@ fn complain_about_invariants(design: &str, tests: &BTreeSet<String>) -> Vec<Stri
     complaints
 }
 
-/// The header of a planted fault: what goes wrong, which invariant that breaks, and tests that notice.
+/// The header of a planted fault: what goes wrong, which invariants that breaks, and which tests catch it.
 fn complain_about_planted(path: &str, text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let header: Vec<&str> = text.lines().take_while(|line| !line.starts_with("--- ")).collect();
     let field = |name: &str| -> Vec<&str> {
@@ -426,14 +426,14 @@ fn cargo(args: &[&str]) -> String {
     String::from_utf8(ended.stdout).expect("cargo prints UTF-8")
 }
 
-/// 1.89 and 1.89.0 as numbers that can be compared.
+/// Parses a version so that 1.89 equals 1.89.0.
 fn rust_version(text: &str) -> Vec<u32> {
     let mut numbers: Vec<u32> = text.split('.').map_while(|part| part.parse().ok()).collect();
     numbers.resize(3, 0);
     numbers
 }
 
-/// What a package of the lock file declares must not be newer than what we do.
+/// No package in the lock file may need a newer Rust than we declare.
 fn complain_about_rust_versions(metadata: &str) -> Vec<String> {
     let metadata: serde_json::Value = serde_json::from_str(metadata).expect("metadata is JSON");
     let packages = metadata["packages"].as_array().expect("packages");
@@ -455,7 +455,7 @@ fn no_dependency_needs_a_newer_rust_than_we_declare() {
     assert_none(&complain_about_rust_versions(&metadata));
 }
 
-/// What is packed: what a user needs, and nothing else.
+/// The package has what a user needs and nothing else.
 fn complain_about_package(list: &str) -> Vec<String> {
     let files: BTreeSet<&str> = list.lines().collect();
     let made_by_cargo = ["Cargo.toml", "Cargo.toml.orig", "Cargo.lock", ".cargo_vcs_info.json"];
@@ -486,7 +486,7 @@ fn the_package_has_what_a_user_needs_and_nothing_else() {
     ])));
 }
 
-/// Rustdoc shows the README as front page. A link to a file leads nowhere there, so each is given another target before.
+/// Rustdoc shows the README as its front page. Links to files lead nowhere there, so `lib.rs` gives them targets first.
 fn complain_about_front_page(lib: &str, readme: &str) -> Vec<String> {
     let inline = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let inline = inline.filter(|link| !link.contains("://") && !link.starts_with('#'));

@@ -1,4 +1,4 @@
-//! Batches: the same answers as one by one, limits, all or nothing.
+//! Batches: same results as one by one, limits, all or nothing.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -48,7 +48,7 @@ fn a_batch_over_a_limit_is_refused_and_claims_nothing() {
         let answers = store.claim_batch(batch).unwrap();
         answers.iter().filter(|a| a.is_first_seen()).count()
     };
-    assert_eq!(first(&many[..BATCH_IDS_MAX]), BATCH_IDS_MAX, "the limit itself is fine");
+    assert_eq!(first(&many[..BATCH_IDS_MAX]), BATCH_IDS_MAX, "exactly at the limit");
     assert_eq!(store.claim_batch(&large[..4096]).unwrap().len(), 4096);
     drop(store);
     let store = firstseen::Store::open(&path).unwrap();
@@ -82,7 +82,7 @@ fn a_batch_larger_than_the_memory_of_a_store_is_claimed_whole() {
     assert_seen(&builder().open().unwrap(), 0..24_000, true);
 }
 
-/// What a batch enters for the time being stands in the place of what was there, also of a tombstone.
+/// A refused batch must put back what its provisional entries replaced, tombstones included.
 #[test]
 fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -92,13 +92,13 @@ fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
     store.freeze();
     settle(&store);
     assert!(store.forget("a").unwrap());
-    let Reserve::FirstSeen(held) = store.reserve("b").unwrap() else { panic!("it is new") };
+    let Reserve::FirstSeen(held) = store.reserve("b").unwrap() else { panic!("not new") };
     assert_eq!(store.claim_batch(&["a", "b"]).unwrap_err().kind(), ErrorKind::Retry);
     drop(held);
     assert!(!store.contains("a").unwrap());
 }
 
-/// On a small disk segments are small; a batch may need more room than one has.
+/// Segments are small on a small disk, so a batch may be larger than one.
 #[test]
 fn a_batch_that_is_larger_than_a_segment_gets_one_that_is_large_enough() {
     let disk = SimDisk::new();

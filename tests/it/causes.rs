@@ -1,4 +1,4 @@
-//! Work in the background fails: whoever waits for it hears why, and does not wait where that is of no use.
+//! Failed background work: a caller that waits for it gets the cause, and does not wait if waiting is pointless.
 
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
@@ -8,10 +8,10 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-/// More than it takes where the cause is told, and less than a wait to its deadline.
+/// Longer than reporting a cause takes, shorter than a wait to its deadline.
 const SOON: Duration = Duration::from_secs(15);
 
-/// Claims new ids until one is refused. Fails where that takes as long as the deadline of a wait.
+/// Claims new ids until one is refused. Panics if that takes as long as a wait to its deadline.
 fn claim_until_refused(store: &Store, first: u64) -> (u64, Error) {
     let (told, hears) = channel();
     let other = store.clone();
@@ -27,7 +27,7 @@ fn claim_until_refused(store: &Store, first: u64) -> (u64, Error) {
         told.send(refused).ok();
     });
     let refused = loop {
-        if let Some(refused) = hears.recv_timeout(SOON).expect("silence instead of the cause") {
+        if let Some(refused) = hears.recv_timeout(SOON).expect("no cause reported in time") {
             break refused;
         }
     };
@@ -52,9 +52,9 @@ fn i12_a_claim_that_waits_for_a_flush_hears_what_the_flush_fails_with() {
         let (refused, error) = claim_until_refused(&store, 0);
         assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
         assert!(error.to_string().contains("planted"), "{error}");
-        assert!(store.claim(id(0)).unwrap().is_duplicate(), "what needs no room is answered");
+        assert!(store.claim(id(0)).unwrap().is_duplicate(), "a duplicate needs no memtable space");
         blocks.set_panics_in(None);
-        assert!(claims_again(&store, refused), "the fault is over");
+        assert!(claims_again(&store, refused), "claims work again after the fault");
         drop(store);
         assert_seen(&sim_with(&disk, &clock(), &blocks).open().unwrap(), 0..refused + 1, true);
     }
@@ -71,12 +71,12 @@ fn i12_a_claim_that_waits_for_a_flush_hears_which_file_cannot_be_written() {
     assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
     assert!(error.to_string().contains("MANIFEST.new"), "{error}");
     std::fs::remove_dir_all(&in_the_way).unwrap();
-    assert!(claims_again(&store, refused), "nothing is in the way");
+    assert!(claims_again(&store, refused), "claims work again without the obstacle");
     drop(store);
     assert_seen(&builder().open().unwrap(), 0..refused + 1, true);
 }
 
-/// A fault that the next attempt mends is no error of a claim that can wait for it.
+/// A claim that can wait does not see a fault that the next flush attempt gets past.
 #[test]
 fn i12_one_failed_flush_is_waited_over_and_told_at_the_deadline() {
     for wait_max in [Duration::from_secs(30), Duration::ZERO] {
@@ -127,7 +127,7 @@ const METHODS: [&str; 12] = [
     "drop",
 ];
 
-/// Runs what a caller does; answers nothing, but a panic must not come out of it.
+/// Runs calls whose results do not matter; no panic may come out of them.
 #[track_caller]
 fn without_a_panic(panics_in: &str, doing: &str, calls: impl FnOnce()) {
     let caught = catch_unwind(AssertUnwindSafe(calls));
@@ -146,7 +146,7 @@ fn i10_a_panic_of_the_block_store_reaches_no_caller() {
         drop(store);
         let store = open().unwrap();
         blocks.set_panics_in(Some(panics_in));
-        without_a_panic(panics_in, "claims and questions", || {
+        without_a_panic(panics_in, "claims and lookups", || {
             for n in 0..50 {
                 if let Ok(answer) = store.claim(id(n * 37)) {
                     assert!(answer.is_duplicate());
@@ -175,7 +175,7 @@ fn i10_a_panic_of_the_block_store_reaches_no_caller() {
     }
 }
 
-/// An opening that fails lets go of the block store on the thread of the caller.
+/// A failed open drops the block store on the caller's thread.
 #[test]
 fn i10_a_block_store_that_panics_while_opening_fails_reaches_no_caller() {
     for panics_in in ["drop", "*"] {

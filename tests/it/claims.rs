@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const THREADS: u64 = 8;
 
-/// Every thread claims every id, in an order and by means of its own; answers how many were first.
+/// Every thread claims every id, in its own order and with its own mix of calls. Returns how many were first.
 fn stampede(store: &Store, n: u64) -> u64 {
     let first = AtomicU64::new(0);
     std::thread::scope(|scope| {
@@ -25,7 +25,7 @@ fn run(store: &Store, thread: u64, n: u64) -> u64 {
     const STEP: u64 = 100;
     let mut first = 0;
     for block in 0..n / STEP {
-        // Threads in pairs start at the same place, so that they meet.
+        // Pairs of threads start at the same place, so that they collide.
         let at = (block + thread / 2 * (n / STEP / 4)) % (n / STEP) * STEP;
         let batch = ids(at..at + STEP);
         match (block + thread) % 3 {
@@ -37,7 +37,7 @@ fn run(store: &Store, thread: u64, n: u64) -> u64 {
             _ => {
                 let mut held = store.reserve_batch(&batch).expect("reserves");
                 let count = held.answers().iter().filter(|a| **a == Reserved::FirstSeen).count();
-                // Half of them change their mind.
+                // Half of the reservations are abandoned.
                 if block % 2 == 0 {
                     held.confirm().expect("confirms");
                     first += count as u64;
@@ -65,9 +65,9 @@ fn i1_eight_threads_find_each_id_new_once_across_flush_and_reopen() {
     let store = open(&path);
     assert_eq!(stampede(&store, n), n);
     let stats = store.stats();
-    assert!(stats.runs_flushed > 8, "the budget is small, so ids were flushed meanwhile: {stats}");
+    assert!(stats.runs_flushed > 8, "a small budget forces flushes: {stats}");
     assert_eq!(stats.first_seen, n);
-    assert_eq!(stampede(&store, n), 0, "again, over what is flushed");
+    assert_eq!(stampede(&store, n), 0, "again, flushed ids included");
     assert_sound(&store);
     store.close().unwrap();
     let store = open(&path);
@@ -164,10 +164,10 @@ fn a_duplicate_knows_when_the_first_was_seen() {
 #[test]
 fn i12_claims_over_the_bound_on_memory_wait_and_then_say_so() {
     let (disk, clock) = (firstseen::disk::sim::SimDisk::new(), clock());
-    // Nobody flushes: the sets of both shards fill up, and so do those behind them.
+    // Nothing flushes, so both shards fill their active and frozen memtables.
     let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
     let refused = (0..20_000).find_map(|n| Some((n, store.claim(id(n)).err()?)));
-    let (claimed, error) = refused.expect("memory has a bound");
+    let (claimed, error) = refused.expect("memory is bounded");
     assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
     assert!(store.stats().memory_unflushed_bytes <= 4 * (64 << 10), "{}", store.stats());
     let batch = store.claim_batch(&ids(30_000..30_500)).unwrap_err();

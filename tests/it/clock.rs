@@ -1,4 +1,4 @@
-//! I5: time does not run backwards, and is not believed blindly.
+//! I5: time never runs backwards, and a jump is not believed at once.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -23,7 +23,7 @@ fn i5_a_clock_that_goes_back_changes_no_answer_and_ttls_go_on_ending() {
         let _ = store.claim("b").unwrap();
         let seen = store.get("b").unwrap().unwrap();
         assert!(seen.first_seen >= Timestamp::from_millis(NOW), "time did not run backwards");
-        // A little back: time stands until the clock has caught up. Far back: it goes on at once.
+        // After a small step back, engine time waits for the clock; after a large one, it runs on at once.
         clock.advance(Duration::from_secs(90 * 60 + 3_600));
         assert!(!store.contains("a").unwrap(), "{back} ms back");
         assert!(!store.contains("b").unwrap(), "{back} ms back");
@@ -49,7 +49,7 @@ fn i5_a_clock_that_goes_back_while_the_store_is_closed_changes_no_answer() {
         }
         clock.jump_to(Timestamp::from_millis(NOW + 3_000_000 - back));
         if rebooted {
-            // How long ago the last manifest was written is not known any more; the records are.
+            // After a reboot the age of the last manifest is unknown; the records still give a floor.
             clock.reboot();
         }
         let store = sim(&disk, &clock).ttl(hours(1)).open().unwrap();
@@ -59,7 +59,7 @@ fn i5_a_clock_that_goes_back_while_the_store_is_closed_changes_no_answer() {
         let floor = Timestamp::from_millis(NOW + 3_000_000);
         assert!(seen.first_seen >= floor, "crashed {crashed}, {back} ms back, rebooted {rebooted}");
         clock.advance(Duration::from_secs(601));
-        assert!(!store.contains("a").unwrap(), "but its end comes all the same");
+        assert!(!store.contains("a").unwrap(), "its deadline still comes");
         assert!(store.contains("b").unwrap());
     }
 }
@@ -75,14 +75,14 @@ fn i5_a_jump_of_eight_days_expires_nothing_until_the_clock_has_stayed_there() {
     assert_eq!((stats.clock_jumps, stats.clock_held_ms), (1, 8 * DAY));
     settle(&store);
     clock.jump_to(Timestamp::from_millis(NOW));
-    assert!(store.claim("a").unwrap().is_duplicate(), "it was wrong and came back");
+    assert!(store.claim("a").unwrap().is_duplicate(), "the jump was an error");
     assert_eq!(store.stats().clock_held_ms, 0);
     clock.jump_to(Timestamp::from_millis(NOW + 8 * DAY));
     assert!(store.contains("a").unwrap());
     clock.advance(Duration::from_secs(59));
     assert!(store.contains("a").unwrap());
     clock.advance(Duration::from_secs(2));
-    assert!(!store.contains("a").unwrap(), "it stayed there for a minute, so it is right");
+    assert!(!store.contains("a").unwrap(), "after a minute at the new time, it is believed");
     assert_eq!(store.stats().clock_held_ms, 0);
 }
 
@@ -102,10 +102,10 @@ fn i5_a_jump_found_at_an_opening_is_held_as_well() {
     }
     clock.advance(Duration::from_secs(60));
     let store = sim(&disk, &clock).ttl(days(7)).open().unwrap();
-    assert!(!store.contains("a").unwrap(), "short runs add up to one settling");
+    assert!(!store.contains("a").unwrap(), "short runs add up to one settling period");
 }
 
-/// A repair writes the manifest anew; what the old one knew of the time goes over into it.
+/// A repair must carry the old manifest's time over into the new one.
 #[test]
 fn i5_a_jump_found_after_a_repair_is_held_as_well() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -119,7 +119,7 @@ fn i5_a_jump_found_after_a_repair_is_held_as_well() {
     let report = sim(&disk, &clock).repair().unwrap();
     assert!(!report.manifest_rebuilt && report.saved_records > 90, "{report}");
     let store = sim(&disk, &clock).ttl(days(7)).open().unwrap();
-    assert_eq!(store.stats().clock_jumps, 1, "seen, and not believed at once");
+    assert_eq!(store.stats().clock_jumps, 1, "noticed, and not believed at once");
     assert_seen(&store, 0..20, true);
     clock.advance(Duration::from_secs(61));
     assert_seen(&store, 0..20, false);
@@ -161,29 +161,29 @@ fn i5_a_store_works_in_2040_and_when_brought_there() {
     assert!(!store.contains("c").unwrap());
 }
 
-/// Found by reading: records alone kept the time of a store that was killed, so where nothing was claimed
-/// for hours, and the clock was then set back, claims that had ended were live again.
+/// Found by review: only records carried time across a kill. If nothing was claimed for hours and the clock was then
+/// set back, expired claims were live again.
 #[test]
 fn i5_time_fell_back_when_a_store_that_only_answered_was_killed() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).ttl(Ttl::from_millis(3_600_000)).open().unwrap();
     let _ = store.claim("a").unwrap();
-    // Most of the memtable lives on, so that nothing is flushed and no manifest written for it.
+    // Most of the memtable never expires, so nothing is flushed and no manifest is written for that.
     let forever = ClaimOptions::new().ttl(Ttl::FOREVER);
     for n in 0..10 {
         let _ = store.default_namespace().claim_with(id(n), forever).unwrap();
     }
     clock.advance(Duration::from_secs(2 * 3600));
-    assert!(!store.contains("a").unwrap(), "it has ended");
+    assert!(!store.contains("a").unwrap(), "expired");
     store.run_background().unwrap();
     let killed = disk.kill();
     drop(store);
     let back = ManualClock::at_millis(NOW + 60_000);
     let store = sim(&killed, &back).open().unwrap();
-    assert!(!store.contains("a").unwrap(), "and is not live again");
+    assert!(!store.contains("a").unwrap(), "not live again");
 }
 
-/// What becomes of a store between a claim and the question whether it is live.
+/// What happens to a store between a claim and the check that it is live.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Then {
     StayedOpen,
@@ -197,8 +197,8 @@ enum Then {
 const THEN: [Then; 6] =
     [Then::StayedOpen, Then::Flushed, Then::Reopened, Then::Killed, Then::Rebuilt, Then::Repaired];
 
-/// Makes claims while a jump of three days is in doubt, with a ttl of an hour, and asks for them when it has
-/// settled: each must live for an hour of the new time, to the millisecond.
+/// Claims with a ttl of an hour while a jump of three days is in doubt, and checks after it has settled: each claim
+/// must live for an hour of the new time, to the millisecond.
 fn whole_ttl_in_doubt(ids: &[&str], claim: impl Fn(&Store)) {
     for then in THEN {
         for rebooted in [false, true] {
@@ -279,7 +279,7 @@ fn i4_i5_a_batch_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
 #[test]
 fn i4_i5_a_reservation_confirmed_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
     whole_ttl_in_doubt(&["a", "b", "c"], |store| {
-        let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("a is new") };
+        let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("not new") };
         held.confirm().unwrap();
         store.reserve_batch(&["b", "c"]).unwrap().confirm().unwrap();
     });
@@ -307,7 +307,7 @@ fn i4_i5_a_sliding_claim_extended_while_a_jump_is_in_doubt_lives_its_whole_ttl()
     }
 }
 
-/// The price of that: what is claimed under a wrong clock lives until the wrong time, and only `forget` ends it.
+/// The cost: a claim made under a wrong clock lives until the wrong deadline, and only `forget` ends it sooner.
 #[test]
 fn i5_a_claim_made_under_a_false_year_lives_until_then() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -344,6 +344,6 @@ fn i5_small_jumps_add_up() {
         }
         assert!(store.stats().clock_held_ms > 0);
         clock.advance(Duration::from_secs(121));
-        assert!(!store.contains("a").unwrap(), "the clock stayed there, so it is right");
+        assert!(!store.contains("a").unwrap(), "the clock stayed there, so it is believed");
     }
 }

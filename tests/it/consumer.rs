@@ -1,5 +1,5 @@
-//! `examples/tokio_consumer.rs` under kills. The consumer runs in a process of its own: this test binary once more,
-//! which does what the example does where a variable says so.
+//! Kills `examples/tokio_consumer.rs` at random. The consumer runs in a child process: this test binary again, which
+//! runs the example if an environment variable is set.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -16,7 +16,7 @@ mod tokio_consumer;
 const FOLDER: &str = "FIRSTSEEN_TEST_CONSUMER";
 const EVENTS: usize = 3_000;
 
-/// The runs in which the effect of each event was made.
+/// For each event, the runs that made its effect.
 fn effects(folder: &Path) -> BTreeMap<String, Vec<String>> {
     let mut runs: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in std::fs::read_to_string(folder.join("effects")).unwrap_or_default().lines() {
@@ -43,7 +43,7 @@ fn each_effect_is_made_once_where_nobody_kills() {
     }
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(tokio_consumer::run(dir.path(), 500).unwrap(), 500);
-    assert_eq!(tokio_consumer::run(dir.path(), 500).unwrap(), 0, "all is acknowledged");
+    assert_eq!(tokio_consumer::run(dir.path(), 500).unwrap(), 0, "everything is acknowledged");
     let effects = effects(dir.path());
     assert_eq!(effects.len(), 500);
     assert!(effects.values().all(|runs| runs.len() == 1));
@@ -56,7 +56,7 @@ fn a_consumer_that_is_killed_loses_no_event_and_repeats_only_what_it_was_working
     let mut random = u64::from(std::process::id()) | 1;
     let mut killed = 0;
     for round in 0..kills {
-        // Somewhere within its share of the events, by what it has done and not by time.
+        // A random point in the round's share of the events, counted in effects made and not in time.
         random =
             random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let share = EVENTS / (kills + 1);
@@ -70,7 +70,7 @@ fn a_consumer_that_is_killed_loses_no_event_and_repeats_only_what_it_was_working
         child.wait().unwrap();
     }
     assert!(killed > kills / 2, "only {killed} of {kills} were killed at work");
-    assert!(start(folder).wait().unwrap().success(), "the last one is let alone and ends");
+    assert!(start(folder).wait().unwrap().success(), "the last run is not killed and finishes");
 
     let effects = effects(folder);
     let store = Store::open(folder.join("seen.db")).unwrap();
@@ -82,20 +82,20 @@ fn a_consumer_that_is_killed_loses_no_event_and_repeats_only_what_it_was_working
         let runs = effects.get(id).unwrap_or_else(|| panic!("{id} is lost"));
         let distinct: BTreeSet<&String> = runs.iter().collect();
         assert_eq!(distinct.len(), runs.len(), "{id}: two effects in one run: {runs:?}");
-        // Every run but the last ended while this event was worked on.
+        // Every run but the last was killed while it worked on this event.
         for run in &runs[..runs.len() - 1] {
             *repeated.entry(run).or_default() += 1;
         }
-        assert!(store.contains(id).unwrap(), "{id} is acknowledged and not claimed");
+        assert!(store.contains(id).unwrap(), "{id} is acknowledged but not claimed");
     }
     assert!(
         repeated.values().all(|n| *n <= tokio_consumer::WORKERS),
-        "a kill repeats what was in work, and no more: {repeated:?}"
+        "a kill repeats at most what was in progress: {repeated:?}"
     );
     assert!(store.verify().unwrap().is_sound());
 }
 
-/// The store would wait for ten minutes, and the one thread of the runtime with it.
+/// `wait_max` is ten minutes: a call that waits blocks the only thread of the runtime for that long.
 #[test]
 fn a_reservation_held_over_an_await_stalls_no_task_that_asks_as_the_documentation_says() {
     let store = Store::builder(AT).disk(SimDisk::new()).wait_max(Duration::from_secs(600)).open();
@@ -119,7 +119,7 @@ fn a_reservation_held_over_an_await_stalls_no_task_that_asks_as_the_documentatio
         let claims = store.clone();
         let blocking = tokio::task::spawn_blocking(move || claims.claim("a").unwrap());
         holder.await.unwrap();
-        assert!(blocking.await.unwrap().is_duplicate(), "on a thread of its own it may wait");
+        assert!(blocking.await.unwrap().is_duplicate(), "a blocking thread may wait");
         assert!(store.claim("a").unwrap().is_duplicate());
     });
 }

@@ -1,4 +1,4 @@
-//! I11: damage is reported with file and offset, never skipped; repair saves the rest and says so.
+//! I11: damage is reported with file and offset and never skipped; repair saves the rest and says so.
 
 use crate::support::*;
 use firstseen::{Error, ErrorKind, RepairReport, Store};
@@ -13,7 +13,7 @@ fn repair(path: &Path) -> RepairReport {
     builder(path).repair().expect("repairs")
 }
 
-/// A closed store of some segments, all of them unflushed.
+/// A closed store with a few segments, nothing flushed.
 fn store_of(n: u64) -> (tempfile::TempDir, PathBuf) {
     let (dir, path) = place();
     let store = builder(&path).open().expect("opens");
@@ -55,7 +55,7 @@ fn i11_a_flipped_bit_before_the_tail_names_file_and_offset_and_repair_saves_the_
             assert_eq!(file, damaged);
             assert!(offset <= at as u64 && at as u64 - offset < 40, "{offset} for a bit at {at}");
             let again = corrupt_at(&path);
-            assert_eq!(again, (file, offset), "nothing was changed by looking");
+            assert_eq!(again, (file, offset), "a failed open changes nothing");
 
             let report = repair(&path);
             assert!(report.saved_records >= 3999, "{report}");
@@ -64,7 +64,7 @@ fn i11_a_flipped_bit_before_the_tail_names_file_and_offset_and_repair_saves_the_
             assert!(report.lost[0].offset <= at as u64, "{report}");
             assert!(
                 report.old_log.as_ref().is_some_and(|old| old.exists()),
-                "nothing is thrown away"
+                "the damaged log is kept"
             );
             let store = builder(&path).open().unwrap();
             assert_eq!(missing(&store, 4000), 1);
@@ -72,7 +72,7 @@ fn i11_a_flipped_bit_before_the_tail_names_file_and_offset_and_repair_saves_the_
             assert_sound(&store);
             drop(store);
             let report = repair(&path);
-            assert_eq!((report.lost_bytes, report.old_log), (0, None), "once is enough");
+            assert_eq!((report.lost_bytes, report.old_log), (0, None), "nothing left to repair");
         }
     }
 }
@@ -121,7 +121,7 @@ fn i11_a_log_cut_short_of_what_was_on_disk_is_damage_and_not_a_torn_tail() {
     let report = repair(&path);
     assert!(!report.lost.is_empty(), "{report}");
     let store = builder(&path).open().unwrap();
-    assert_eq!(missing(&store, 2000), 0, "the record cut was that of the namespace's id");
+    assert_eq!(missing(&store, 2000), 0, "only the namespace's record was cut");
     assert!(!store.namespace("named").unwrap().contains("a").unwrap());
 }
 
@@ -193,7 +193,7 @@ fn i11_verify_finds_damage_in_what_opening_does_not_read() {
     store.close().unwrap();
     let first = segments(&path)[0].clone();
     flip(&first, 10_000);
-    let store = flushing().open().expect("what is damaged is flushed and was not read");
+    let store = flushing().open().expect("open does not read flushed records");
     let report = store.verify().unwrap();
     assert!(!report.is_sound());
     assert!(report.problems[0].contains("0000000001.seg"), "{report}");
@@ -204,7 +204,7 @@ fn i11_verify_finds_damage_in_what_opening_does_not_read() {
     assert_eq!(missing(&flushing().open().unwrap(), 20_000), 1);
 }
 
-/// Opening does not read what is flushed, but it looks whether it is there: healing will need it.
+/// Opening does not read flushed segments, but checks that they are there in full: healing needs them.
 #[test]
 fn i11_a_missing_segment_whose_ids_are_flushed_is_reported_at_opening() {
     for remove in [true, false] {

@@ -1,5 +1,4 @@
-//! I6: acknowledged means what the level says, for duplicates too. The disk is simulated, with mappings
-//! and without.
+//! I6: an acknowledgement means what its level says, for duplicates too. On a simulated disk, with and without mapping.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -25,7 +24,7 @@ fn at(level: Durability) -> ClaimOptions {
     ClaimOptions::new().durability(level)
 }
 
-/// What the next start may find after a power cut.
+/// What the next open may find after a power cut.
 fn power_cuts(disk: &SimDisk) -> impl Iterator<Item = SimDisk> {
     std::iter::once(disk.lose_unsynced()).chain((0..scaled(40)).map(|seed| disk.crash(seed)))
 }
@@ -61,7 +60,7 @@ fn i6_what_came_while_a_sync_was_under_way_is_not_covered_by_it() {
             assert!(answer.is_first_seen());
         });
         let _ = store.claim_with(id(0), at(Durability::Disk)).unwrap();
-        assert!(store.contains(id(1)).unwrap(), "it came meanwhile");
+        assert!(store.contains(id(1)).unwrap(), "claimed during the sync");
         store.sync().unwrap();
         for after in power_cuts(&disk).take(10) {
             assert_seen(&open(&after), 0..2, true);
@@ -69,7 +68,7 @@ fn i6_what_came_while_a_sync_was_under_way_is_not_covered_by_it() {
     }
 }
 
-/// Claims so many that several small segments fill up.
+/// Claims enough to fill several small segments.
 fn fill_segments(store: &Store) {
     for n in 0..3_000 {
         assert!(store.claim_with(id(n), at(Durability::Process)).unwrap().is_first_seen());
@@ -94,7 +93,7 @@ fn i6_a_segment_that_fills_while_a_sync_is_under_way_is_on_disk_after_the_next()
     }
 }
 
-/// Closing syncs what is there, then takes no more claims; those in between are on disk as well.
+/// Closing syncs first and refuses claims afterwards; claims in between must be on disk as well.
 #[test]
 fn i6_what_was_claimed_while_a_store_was_closed_survives_a_power_cut() {
     for disk in disks() {
@@ -151,7 +150,7 @@ fn i6_a_duplicate_at_disk_is_as_durable_as_asked() {
     }
 }
 
-/// Each by itself: a sync for the one would hide that the other does not wait.
+/// Each call on its own store: the sync of one would hide that another does not wait.
 #[test]
 fn i6_every_call_that_changes_something_waits_for_its_own_record() {
     type Call = fn(&Store);
@@ -187,7 +186,7 @@ fn i6_every_call_that_changes_something_waits_for_its_own_record() {
     }
 }
 
-/// Each by itself, again: whoever hears of a claim at Disk may rest on it.
+/// Each call on its own store again: a caller that learns of a claim at `Disk` may rely on it.
 #[test]
 fn i6_every_answer_that_tells_of_a_claim_waits_for_it() {
     type Call = fn(&Store) -> bool;
@@ -214,7 +213,7 @@ fn imported(id: &str) -> ImportEntry {
     ImportEntry::new(id, first_seen, deadline)
 }
 
-/// A set that waits to be flushed is still only in memory and in the log.
+/// A frozen memtable is still only in memory and in the log.
 #[test]
 fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
     for disk in disks() {
@@ -228,8 +227,8 @@ fn i6_a_duplicate_at_disk_of_a_frozen_claim_is_as_durable_as_asked() {
     }
 }
 
-/// A duplicate of what is flushed waits for nothing, so the log must be on disk before the flush counts: the
-/// blocks alone promise nothing, and each opening here finds them gone (I10).
+/// A duplicate of a flushed claim does not wait, so a flush must sync the log first: blocks alone promise nothing, and
+/// every open here finds them gone (I10).
 #[test]
 fn i6_i10_what_is_flushed_is_on_disk_in_the_log_too() {
     for disk in disks() {
@@ -287,7 +286,7 @@ fn i6_buffered_claims_reach_the_system_within_the_flush_interval() {
         .segment_bytes(256 << 10)
         .open()
         .unwrap();
-    // How many milliseconds of sleep each claim takes to be written: on a busy machine they only get fewer.
+    // Milliseconds slept until each claim is written; a busy machine only makes them fewer.
     let mut waits: Vec<u32> = (0..9)
         .map(|n| {
             let _ = store.claim(id(n)).unwrap();
@@ -300,7 +299,7 @@ fn i6_buffered_claims_reach_the_system_within_the_flush_interval() {
         })
         .collect();
     waits.sort_unstable();
-    assert!(waits[4] < 200, "twenty milliseconds were asked for: {waits:?}");
+    assert!(waits[4] < 200, "the flush interval is 20 ms: {waits:?}");
     std::thread::park_timeout(Duration::from_millis(50));
     assert_seen(&open(&disk.kill()), 0..9, true);
 }
@@ -311,7 +310,7 @@ fn i6_sync_lifts_everything_before_it_to_disk() {
         let builder = builder(&disk).memtable_bytes(4 << 20);
         let store = builder.durability(Durability::Buffered).open().unwrap();
         for batch in 0..40 {
-            // Over several segments.
+            // Enough to span several segments.
             let _ = store.claim_batch(&ids(batch * 500..(batch + 1) * 500)).unwrap();
         }
         store.sync().unwrap();
@@ -339,13 +338,13 @@ fn i6_claims_that_were_not_synced_are_lost_whole_or_not_at_all() {
                 let numbers = batch * 100..(batch + 1) * 100;
                 let seen = numbers.filter(|n| store.contains(id(*n)).unwrap()).count();
                 assert!(seen == 0 || seen == 100, "a batch is one record: {seen} of 100");
-                assert!(!(gone && seen > 0), "the log is cut, not holed");
+                assert!(!(gone && seen > 0), "the log loses a tail, never a gap");
                 gone = seen == 0;
             }
             lost += u64::from(gone);
         }
     }
-    assert!(lost > 10, "the simulated disk did lose something");
+    assert!(lost > 10, "the simulated disk lost something");
 }
 
 #[test]
@@ -358,6 +357,6 @@ fn one_sync_serves_many_threads() {
             scope.spawn(move || claim_all_first(store, thread * 200..(thread + 1) * 200));
         }
     });
-    assert!(store.stats().log_syncs <= 1600, "never more than one for each claim");
+    assert!(store.stats().log_syncs <= 1600, "at most one sync per claim");
     assert_seen(&open(&disk.lose_unsynced()), 0..1600, true);
 }

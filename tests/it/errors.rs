@@ -1,4 +1,4 @@
-//! Every kind of error, and who makes it: what a caller is told, and that nothing else happened.
+//! Every kind of error and its cause: what the caller is told, and that nothing else happened.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -75,14 +75,14 @@ fn a_wait_that_ends_and_a_disk_that_is_full_can_be_tried_again() {
     assert!(store.claim(id(full.0)).unwrap().is_first_seen());
 }
 
-/// Flushing met a full disk once. When there is room again, claims wait for it as they did before.
+/// A flush hit a full disk once. When there is space again, claims must wait for flushes as before.
 #[test]
 fn i7_i12_a_full_disk_is_forgotten_when_there_is_room_again() {
     let disk = SimDisk::new();
     let builder = sim(&disk, &clock()).shards(1).segment_bytes(4 << 20).memtable_bytes(16 << 10);
     let store = builder.wait_max(Duration::ZERO).open().unwrap();
     let mut next = 0;
-    // Claims until one would have to wait for flushing; what it hears at once instead of waiting.
+    // Claims until one would have to wait for a flush. As it may not wait, it fails at once.
     let claim_until_full = |next: &mut u64| loop {
         match store.claim(id(*next)) {
             Ok(answer) => assert!(answer.is_first_seen(), "id {next}"),
@@ -101,7 +101,7 @@ fn i7_i12_a_full_disk_is_forgotten_when_there_is_room_again() {
         let before = next;
         let error = claim_until_full(&mut next);
         assert_eq!(error.kind(), ErrorKind::Retry, "round {round}: {error}");
-        assert!(next > before + 100, "round {round}: there was room in memory");
+        assert!(next > before + 100, "round {round}: the memtable had space");
     }
     assert_seen(&store, 0..next, true);
 }
@@ -144,7 +144,7 @@ fn what_an_export_cannot_be_written_to_is_the_callers_environment() {
     refused(full, ErrorKind::StorageFull, "no space");
 }
 
-/// A manifest file around this body: magic, version, length and checksums are right.
+/// Wraps a body into a manifest file with the right magic, version, length and checksums.
 fn manifest(body: &[u8]) -> Vec<u8> {
     let mut bytes = b"FSMF\x01\0\0\0".to_vec();
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
@@ -160,7 +160,7 @@ fn i11_what_passes_its_checksum_and_makes_no_sense_is_damage_too() {
     store.close().unwrap();
     let path = Path::new("/s/MANIFEST");
     let good = disk.read(path).unwrap();
-    assert_eq!(manifest(&good[24..]), good, "the test knows the format");
+    assert_eq!(manifest(&good[24..]), good, "the test builds the current format");
     let mut odd = good[24..].to_vec();
     odd[16] = 3;
     let longer = [&good[24..], b"x"].concat();
@@ -177,7 +177,7 @@ fn i11_what_passes_its_checksum_and_makes_no_sense_is_damage_too() {
         assert!(sim(&disk, &clock()).repair().unwrap().manifest_rebuilt);
     }
     let disk = disk.kill();
-    // A segment that is whole, under the name of another.
+    // An intact segment under another segment's name.
     let segment = Path::new("/s/log/0000000001.seg");
     let mut bytes = disk.read(segment).unwrap();
     bytes[8] = 9;

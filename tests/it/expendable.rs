@@ -1,4 +1,4 @@
-//! I10: whatever happens to the folders `sled`, `filters` and `places`, no answer changes.
+//! I10: whatever happens to the folders `sled`, `filters` and `places`, no result changes.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -18,7 +18,7 @@ fn open(path: &Path) -> Store {
     builder(path).open().expect("opens")
 }
 
-/// Claims the even ids below `to` and forgets every tenth of them; some are flushed and some are not.
+/// Claims the even ids of a range and forgets every tenth of those. Some are flushed, some are not.
 fn fill(store: &Store, from: u64, to: u64) {
     for n in (from..to).step_by(2) {
         let _ = store.claim(id(n)).expect("claims");
@@ -40,7 +40,7 @@ fn check(path: &Path, what: &str) {
     for n in 0..N {
         assert_eq!(store.contains(id(n)).expect("reads"), seen(n), "{what}: id {n}");
     }
-    // What is wrong heals at the read that needs it or at the next work in the background.
+    // Damage heals at the read that hits it or in later background work.
     for n in N..N + 4000 {
         assert!(store.claim(id(n)).expect("claims").is_first_seen(), "{what}: id {n}");
         if n % 500 == 0 {
@@ -102,7 +102,7 @@ fn i10_an_older_copy_of_the_sled_folder_changes_no_answer() {
 fn i10_the_sled_folder_of_another_store_changes_no_answer() {
     let (_dir, path, _) = model();
     let (_other_dir, other) = place();
-    // The same seed, shards, and numbers of runs, but other ids: only the mark can tell.
+    // Same seed, shard count and run numbers but other ids: only the mark tells the stores apart.
     let store = open(&other);
     for n in 1_000_000..1_020_000 {
         let _ = store.claim(id(n)).unwrap();
@@ -142,7 +142,7 @@ fn i10_flipped_bits_in_the_sled_folder_change_no_answer() {
             let copy = dir.path().join("flipped");
             copy_dir(&path, &copy);
             let mut bytes = fs::read(copy.join(&name)).unwrap();
-            // One in each quarter, and the first of the file; a whole stretch in the last round.
+            // One bit at the start of each quarter; in the last, a whole stretch.
             let at = (len * part / 4) as usize;
             let width = if part == 3 { 2000 } else { 1 };
             bytes.iter_mut().skip(at).take(width).for_each(|b| *b ^= 0x10);
@@ -192,7 +192,7 @@ fn i10_sled_folder_deleted_or_overwritten_while_open_changes_no_answer() {
             fs::remove_dir_all(path.join("sled")).unwrap();
         }
         round(10_000);
-        // Whether this last write succeeds is another matter; nothing is lost by it.
+        // This last write may fail; nothing may be lost by it.
         store.close().ok();
         let store = builder().open().unwrap();
         assert_seen(&store, 0..20_000, true);
@@ -225,7 +225,7 @@ fn i2_damaged_missing_and_foreign_filters_change_no_answer() {
     });
 }
 
-/// A store of which every run has a locator file; half of its ids are in runs that were merged.
+/// Opens a store that writes a locator file for every run.
 fn with_locators(path: &Path) -> Store {
     builder(path).locator_ids_min(0).open().expect("opens")
 }
@@ -271,7 +271,7 @@ fn i10_damaged_missing_and_foreign_locator_files_change_no_answer() {
         ("flipped behind the head", &|path| {
             for file in files(&path.join("places")) {
                 let mut bytes = fs::read(&file).unwrap();
-                // The length of the head is in it.
+                // The head's length is stored in it.
                 let head = 24 + u64::from_le_bytes(bytes[8..16].try_into().unwrap()) as usize;
                 bytes.iter_mut().skip(head).step_by(40).for_each(|byte| *byte ^= 0x40);
                 fs::write(&file, bytes).unwrap();
@@ -309,14 +309,14 @@ fn i10_damaged_missing_and_foreign_locator_files_change_no_answer() {
     }
 }
 
-/// Duplicates are recognised in the log: while the blocks are damaged, nothing has to heal.
+/// Locators find duplicates in the log, so damaged blocks do not have to heal.
 #[test]
 fn i3_i10_where_locations_are_known_a_duplicate_needs_no_block() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let builder = || sim_with(&disk, &clock, &blocks).segment_bytes(64 << 10).locator_ids_min(0);
     let store = builder().open().unwrap();
     claim_all_first(&store, 0..1_000);
-    // Ids of a batch do not stand at the end of their record.
+    // Ids of a batch are not at the end of their record.
     assert!(store.claim_batch(&ids(1_000..2_000)).unwrap().iter().all(|c| c.is_first_seen()));
     store.freeze();
     settle(&store);
@@ -330,7 +330,7 @@ fn i3_i10_where_locations_are_known_a_duplicate_needs_no_block() {
     let store = builder().open().unwrap();
     store.freeze();
     settle(&store);
-    // Merged by four, twice.
+    // Enough small runs to be merged.
     for from in (4_000..4_800).step_by(100) {
         claim_all_first(&store, from..from + 100);
         store.freeze();
@@ -346,14 +346,14 @@ fn i3_i10_where_locations_are_known_a_duplicate_needs_no_block() {
     }
     let stats = store.stats();
     assert_eq!((stats.log_reads, stats.block_reads, stats.heals), (3_900, 0, 0), "{stats}");
-    // What a filter takes for one of its ids is not in the locator, and that is enough.
+    // The locator rejects a filter's false positives without a block.
     for n in 10_000..60_000 {
         assert!(!store.contains(id(n)).unwrap(), "id {n}");
     }
     let stats = store.stats();
     assert!(stats.filter_false_positives > 3, "{stats}");
     assert_eq!((stats.block_reads, stats.heals), (0, 0), "{stats}");
-    // An id of the log that is damaged is left to the blocks, and those heal from the log or say what is wrong.
+    // A damaged id in the log is left to its block, which heals from the log or reports the damage.
     drop(store);
     let segments = disk.list(Path::new("/s/log")).unwrap();
     let first = disk.open(&Path::new("/s/log").join(&segments[0])).unwrap();
@@ -372,7 +372,7 @@ fn i3_i10_where_locations_are_known_a_duplicate_needs_no_block() {
     assert!((1..10).contains(&told), "{told}");
 }
 
-/// Compaction takes segments away to which places lead.
+/// Compaction removes segments that locators point into.
 #[test]
 fn i10_where_the_log_was_compacted_the_blocks_answer() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -392,7 +392,7 @@ fn i10_where_the_log_was_compacted_the_blocks_answer() {
     };
     store.freeze();
     settle(&store);
-    // What was flushed a moment ago is still in memory.
+    // Reopen: freshly flushed blocks are still cached.
     store.close().unwrap();
     let store = builder().open().unwrap();
     read(&store);
@@ -411,7 +411,7 @@ fn i10_where_the_log_was_compacted_the_blocks_answer() {
     assert!(stats.block_reads > 0 && stats.heals == 0, "{stats}");
 }
 
-/// What sled's own checks let through: whole values that are not what was written, or not there.
+/// What sled's own checks miss: whole values that are wrong or missing.
 #[test]
 fn i10_altered_swapped_and_missing_blocks_are_noticed_and_healed() {
     type Harm = fn(&sled::Db, &[sled::IVec]);
@@ -443,7 +443,7 @@ fn i10_altered_swapped_and_missing_blocks_are_noticed_and_healed() {
     for (what, harm) in harms {
         vandalise(what, |path| {
             let db = sled::open(path.join("sled")).unwrap();
-            // Blocks have keys of twelve bytes; the mark has not.
+            // Block keys are twelve bytes long; the mark's key is not.
             let keys: Vec<_> = db.iter().keys().map(|key| key.unwrap()).collect();
             let keys: Vec<_> = keys.into_iter().filter(|key| key.len() == 12).collect();
             assert!(keys.len() > 4);
@@ -453,15 +453,15 @@ fn i10_altered_swapped_and_missing_blocks_are_noticed_and_healed() {
     }
 }
 
-/// Compaction writes claims again behind the tombstones that cancel them, and tombstones behind those again:
-/// what counts is not what stands last, and both are needed to build anything from the log.
+/// Compaction rewrites claims behind the tombstones that cancel them, and tombstones behind those. So the last record
+/// of an id need not be the one that counts, and healing and rebuilding need both.
 #[test]
 fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
     for scattered in [false, true] {
         let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
         let open = || sim_with(&disk, &clock, &blocks).segment_bytes(32 << 10).open().unwrap();
         let store = open();
-        // Every tenth claim lives long, so that little of each segment does.
+        // Every tenth claim lives long, so that little of each segment stays live.
         let claim = |numbers: std::ops::Range<u64>| {
             for n in numbers {
                 let ttl = if n % 10 == 0 { hours(9_000) } else { minutes(1) };
@@ -474,7 +474,7 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
         claim(0..10_000);
         for n in (0..10_000).step_by(20) {
             assert!(store.forget(id(n)).unwrap());
-            // Between short claims the tombstones are written again too; in one block they stay.
+            // Tombstones scattered among short claims are rewritten too; tombstones in one stretch stay.
             if scattered {
                 claim(10_000 + n..10_020 + n);
             }
@@ -484,7 +484,7 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
         store.freeze();
         settle(&store);
         assert!(store.stats().ids_rewritten > 500, "{}", store.stats());
-        // What compaction wrote is flushed, too: replaying it would read the blocks that are damaged below.
+        // Flush what compaction wrote: replaying it would read the blocks damaged below.
         store.freeze();
         settle(&store);
         store.close().unwrap();
@@ -506,7 +506,7 @@ fn i10_what_is_healed_or_rebuilt_after_compaction_is_what_counts() {
     }
 }
 
-/// Found damaged by a question and not by opening, which would build everything again.
+/// Found by a lookup, not by opening, which would rebuild everything.
 #[test]
 fn i10_a_damaged_block_heals_at_the_read_that_needs_it() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -520,7 +520,7 @@ fn i10_a_damaged_block_heals_at_the_read_that_needs_it() {
     let mut number = 0;
     blocks.damage(|block| {
         number += 131;
-        // Behind the head: what stands there would not even fit the key.
+        // Behind the head: a damaged head would not even match its key.
         let at = 32 + number % (block.len() - 32);
         block[at] ^= 4;
         true
@@ -531,11 +531,11 @@ fn i10_a_damaged_block_heals_at_the_read_that_needs_it() {
     assert!(stats.blocks_healed > 4 && stats.rebuilds == 0, "{stats}");
 }
 
-/// What a crash left of a run that no manifest lists may come back in a power cut, whole and with a good
-/// checksum. A later run of the same number would take such a block, or a filter, for its own.
+/// After a power cut, blocks and filters of a run that crashed before any manifest listed it may come back, intact and
+/// with a valid checksum. A later run with the same number must not take them for its own.
 #[test]
 fn i2_i10_a_run_left_by_a_crash_does_not_pass_for_a_later_one() {
-    // Run and bucket, as they stand in a block.
+    // Run and bucket, as stored in a block.
     let name = |block: &[u8]| block[8..20].to_vec();
     let mut crashes = 0;
     for call in 0.. {
@@ -582,7 +582,7 @@ fn locator_files_go_with_their_runs_and_strays_at_the_next_opening() {
         claim_all_first(&store, from..from + 100);
         store.freeze();
         settle(&store);
-        assert_eq!(there(), store.stats().runs, "those that were merged are gone");
+        assert_eq!(there(), store.stats().runs, "locators of merged runs are removed");
     }
     claim_all_first(&store, 1_000..1_005);
     store.freeze();
@@ -598,7 +598,7 @@ fn locator_files_go_with_their_runs_and_strays_at_the_next_opening() {
     drop(store);
 }
 
-/// Every call for a locator file fails once, as on a full disk: the run is flushed without one, and no part of one is left.
+/// Each disk call for a locator file fails once, as on a full disk: the run is flushed without one, no part is left.
 #[test]
 fn i7_i10_where_a_locator_file_cannot_be_written_its_run_does_without() {
     let flushed = |fault_at: Option<u64>| {

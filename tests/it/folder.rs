@@ -1,5 +1,5 @@
-//! A store is a folder, not a name: it goes on in its folder wherever that is moved, stops where it is gone, and never
-//! touches what is not its own.
+//! A store is a folder, not a path: it goes on when its folder is moved, stops when it is gone, and never touches what
+//! is not its own.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -19,7 +19,7 @@ fn builder(path: &Path, clock: &ManualClock) -> Builder {
         .clock(clock.clone())
 }
 
-/// Stores of different places are different stores.
+/// Stores at different paths get different seeds.
 fn seed_of(path: &Path) -> [u8; 16] {
     let mut seed = [1; 16];
     path.to_string_lossy().bytes().enumerate().for_each(|(n, byte)| seed[n % 16] ^= byte);
@@ -36,7 +36,7 @@ fn claim_some(store: &Store, numbers: std::ops::Range<u64>) {
     settle(store);
 }
 
-/// Has the background look at the folder.
+/// Lets background work check the folder.
 fn look(store: &Store, clock: &ManualClock) -> Result<(), firstseen::Error> {
     clock.advance(Duration::from_secs(2));
     store.run_background()
@@ -51,7 +51,7 @@ fn picture(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files(dir).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// Log rotation by `mv`: manifest, filters and segments of the first were written into the second, or removed there.
+/// Rotation by `mv`: the first store wrote manifest, filters and segments into the second, or removed them there.
 #[test]
 fn i11_a_store_is_a_folder_not_a_name_when_it_is_moved_and_another_takes_its_name() {
     let (dir, path) = place();
@@ -68,7 +68,7 @@ fn i11_a_store_is_a_folder_not_a_name_when_it_is_moved_and_another_takes_its_nam
     first.sync().unwrap();
     let before = picture(&path);
     first.close().unwrap();
-    assert!(before == picture(&path), "closing the first has touched the second");
+    assert!(before == picture(&path), "closing the first store touched the second");
     second.close().unwrap();
     for (path, own) in [(&moved, [0..N, 2 * N..3 * N]), (&path, [N..2 * N, 0..0])] {
         let store = builder(path, &clock).open().unwrap();
@@ -102,11 +102,11 @@ fn i7_a_store_whose_folder_was_removed_stops_and_says_so() {
         fs::remove_dir_all(&path).unwrap();
         let error = call(store, &clock).expect_err(what);
         assert_eq!(error.kind(), ErrorKind::Reopen, "{what}: {error}");
-        assert!(!path.exists(), "{what}: something was made where nothing is");
+        assert!(!path.exists(), "{what}: the removed folder is back");
     }
 }
 
-/// "A stale lock": two processes then granted the same ids.
+/// A lock file was deleted as stale: two processes then granted the same ids.
 #[test]
 fn i1_a_second_store_is_refused_although_the_lock_file_was_deleted_and_the_first_stops() {
     let (_dir, path) = place();
@@ -123,7 +123,7 @@ fn i1_a_second_store_is_refused_although_the_lock_file_was_deleted_and_the_first
         let repair = builder(&path, &clock).repair().expect_err("it is in use");
         assert_eq!(repair.kind(), ErrorKind::Locked, "{repair}");
     }
-    look(&first, &clock).expect_err("its lock is another file");
+    look(&first, &clock).expect_err("its lock file was replaced");
     assert!(is_stopped(&first));
     drop(first);
     let store = builder(&path, &clock).open().unwrap();
@@ -131,7 +131,7 @@ fn i1_a_second_store_is_refused_although_the_lock_file_was_deleted_and_the_first
 }
 
 fn with_sled_of_an_application(path: &Path) {
-    // By these names sled finds its own.
+    // The names by which sled finds its files.
     for name in ["sled/db", "sled/conf", "sled/snap.0000000000000001"] {
         write(&path.join(name));
     }
@@ -165,7 +165,7 @@ fn write(path: &Path) {
     fs::write(path, "precious").unwrap();
 }
 
-/// In a store, too: when everything flushed is built again, when strays are removed, and by repair.
+/// Nor inside a store: by a rebuild, by the removal of strays, or by a repair.
 #[test]
 fn i11_what_is_not_our_own_is_never_removed_from_a_store() {
     let (_dir, path) = place();
@@ -180,12 +180,12 @@ fn i11_what_is_not_our_own_is_never_removed_from_a_store() {
         }
     };
     precious.iter().for_each(|name| write(&path.join(name)));
-    // Another number of shards builds everything again.
+    // A different shard count rebuilds everything.
     builder(&path, &clock).shards(4).open().unwrap().close().unwrap();
     there("rebuilding");
     fs::remove_file(path.join("MANIFEST")).unwrap();
     builder(&path, &clock).repair().unwrap();
-    assert!(path.join("log.damaged-001/app.log").exists(), "it is in the log that is kept");
+    assert!(path.join("log.damaged-001/app.log").exists(), "kept with the damaged log");
     fs::rename(path.join("log.damaged-001/app.log"), path.join("log/app.log")).unwrap();
     there("repair");
     let store = builder(&path, &clock).open().unwrap();
@@ -208,7 +208,7 @@ fn i11_a_sled_folder_without_our_mark_is_set_aside_and_not_emptied() {
     assert_eq!(fs::read(path.join("sled.unknown-001/db")).unwrap(), b"precious");
 }
 
-/// A symbolic link leads out of the folder, and whoever opens a pipe waits for its other end.
+/// A symbolic link leads out of the folder, and opening a pipe blocks until its other end is opened.
 #[test]
 fn i12_neither_links_nor_pipes_are_followed_in_the_place_of_our_files() {
     type Put = fn(&Path, &Path);
@@ -252,7 +252,7 @@ fn a_store_may_be_a_link_to_a_folder_and_one_that_leads_nowhere_is_named() {
     assert_seen(&builder(&path, &clock).open().unwrap(), 1..2, true);
 }
 
-/// Who only reads is told as well, whatever is asked.
+/// Read-only access reports it too, whatever is read.
 #[test]
 fn i11_a_manifest_of_another_store_is_noticed_by_readers() {
     let (dir, a) = place();
@@ -273,7 +273,7 @@ fn i11_a_manifest_of_another_store_is_noticed_by_readers() {
     assert!(!store.verify().unwrap().is_sound());
 }
 
-/// A restore that mixed two stores up granted most ids again, and called the result sound.
+/// A restore that mixed up two stores granted most ids again and passed for sound.
 #[test]
 fn i11_parts_of_another_store_are_noticed_and_repair_goes_by_the_log() {
     let (dir, a) = place();
@@ -289,7 +289,7 @@ fn i11_parts_of_another_store_are_noticed_and_repair_goes_by_the_log() {
         fs::remove_dir_all(a.join(part)).unwrap();
         copy_dir(&b.join(part), &a.join(part));
     }
-    builder(&a, &clock).open().expect("what is expendable may be anybody's").close().unwrap();
+    builder(&a, &clock).open().expect("expendable files may be any store's").close().unwrap();
     for part in ["sled", "filters", "places"] {
         fs::remove_dir_all(a.join(part)).unwrap();
         copy_dir(&b.join(part), &a.join(part));
@@ -307,7 +307,7 @@ fn i11_parts_of_another_store_are_noticed_and_repair_goes_by_the_log() {
     assert_sound(&store);
 }
 
-/// As it stands in the header of the oldest segment.
+/// The seed in the header of the oldest segment.
 fn seed(store: &Path) -> Vec<u8> {
     fs::read(&files(&store.join("log"))[0]).unwrap()[24..40].to_vec()
 }
@@ -341,14 +341,14 @@ fn i7_a_mapped_log_on_a_disk_that_became_read_only_stops_within_a_second() {
     claim_all_first(&store, 0..10);
     settle(&store);
     disk.make_read_only();
-    look(&store, &clock).expect("an idle store stays idle");
+    look(&store, &clock).expect("an idle store has nothing to write");
     claim_all_first(&store, 10..20);
-    let error = look(&store, &clock).expect_err("the disk takes nothing");
+    let error = look(&store, &clock).expect_err("the disk is read-only");
     assert_eq!(error.kind(), ErrorKind::Reopen, "{error}");
     assert!(is_stopped(&store));
 }
 
-/// The same as on the real disk, where it can be tried at any step.
+/// The same on the simulated disk, where any step can be made to fail.
 #[test]
 fn i11_a_store_on_a_simulated_disk_goes_on_in_its_folder() {
     let (disk, clock) = (SimDisk::new(), clock());

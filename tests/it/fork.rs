@@ -1,4 +1,4 @@
-//! A store belongs to the process that opened it: what a forked child hears, and what it leaves alone.
+//! A store belongs to the process that opened it: what a forked child gets, and what it leaves alone.
 
 use crate::support::{alone, id, ids, is_alone, place};
 use firstseen::{
@@ -11,20 +11,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Runs `body` in a child; answers how it ended, in the words of `waitpid`.
+/// Runs `body` in a forked child and returns its wait status.
 #[expect(unsafe_code, reason = "to fork is unsafe")]
 fn in_child(body: impl FnOnce()) -> i32 {
-    // SAFETY: this process has one thread that uses the heap while it forks, or glibc, which locks its heap for a fork.
+    // SAFETY: no other thread uses the heap during the fork, or the allocator is glibc's, which locks its heap for it.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0, "forks");
     if pid == 0 {
-        // SAFETY: only sets a timer: a child that hangs is killed.
+        // SAFETY: only sets a timer, which kills a child that hangs.
         unsafe { libc::alarm(30) };
         let ended = catch_unwind(AssertUnwindSafe(body));
         std::process::exit(if ended.is_ok() { 0 } else { 101 });
     }
     let mut status = 0;
-    // SAFETY: a child of ours, and a place for the answer.
+    // SAFETY: our own child, and a valid place for its status.
     assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
     status
 }
@@ -37,9 +37,9 @@ fn assert_forked<T: std::fmt::Debug>(answer: Result<T>) {
     assert!(error.to_string().contains("Fork before opening"), "{error}");
 }
 
-/// Every call that there is, and then dropping.
+/// Makes every call there is, then drops everything.
 fn ask_everything(store: Store, held: Reserve, path: &Path) {
-    let Reserve::FirstSeen(mut held) = held else { panic!("it was new") };
+    let Reserve::FirstSeen(mut held) = held else { panic!("not new") };
     assert_forked(held.confirm());
     for n in 0..1_000 {
         assert_forked(store.claim(id(n)));
@@ -85,7 +85,7 @@ fn i1_a_forked_child_hears_errors_and_the_parent_is_unharmed() {
     for n in 0..1_000 {
         assert_eq!(store.claim(id(n)).unwrap(), Claim::FirstSeen);
     }
-    // Forked while another thread is inside, with the locks that it happens to hold.
+    // Fork while another thread is inside the store, with whatever locks it happens to hold.
     let (stop, claimed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let busy = std::thread::spawn({
         let (store, stop, claimed) = (store.clone(), Arc::clone(&stop), Arc::clone(&claimed));
@@ -101,7 +101,7 @@ fn i1_a_forked_child_hears_errors_and_the_parent_is_unharmed() {
     });
     for round in 0..20 {
         let held = store.reserve(id(500_000)).unwrap();
-        // The child has a copy of both handles; those of the parent stay as they are.
+        // The child gets copies of both handles; the parent's stay as they are.
         let handles = (store.clone(), held);
         let mut handles = Some(handles);
         let status = in_child(|| {
@@ -119,7 +119,7 @@ fn i1_a_forked_child_hears_errors_and_the_parent_is_unharmed() {
     busy.join().unwrap();
     for n in 0..1_000 {
         assert!(store.claim(id(n)).unwrap().is_duplicate(), "claimed before the fork");
-        assert!(store.claim(id(1_000_000 + n)).unwrap().is_first_seen(), "a child had no answer");
+        assert!(store.claim(id(1_000_000 + n)).unwrap().is_first_seen(), "no child claimed it");
     }
     assert!(store.verify().unwrap().is_sound());
     store.close().unwrap();

@@ -1,4 +1,4 @@
-//! I7: a full disk is found before a claim is answered. Reads go on, claims work again once there is room.
+//! I7: a full disk is noticed before a claim returns. Lookups go on, and claims work again once there is space.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 #[test]
 fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
-    // Room for one more segment, and for a part of one: that must not be begun.
+    // Space for one more segment, or for part of one, which must not be started.
     for (mapping, room) in [(true, 20_000), (true, 10_000), (false, 20_000), (false, 10_000)] {
         let disk = if mapping { SimDisk::new() } else { SimDisk::new().without_mapping() };
         let clock = clock();
@@ -32,7 +32,7 @@ fn i7_a_full_disk_refuses_claims_and_answers_the_rest() {
             assert_eq!(store.claim(id(full)).unwrap_err().kind(), ErrorKind::StorageFull);
             let batch = store.claim_batch(&ids(full..full + 200));
             assert_eq!(batch.unwrap_err().kind(), ErrorKind::StorageFull);
-            assert!(store.claim(id(5)).unwrap().is_duplicate(), "duplicates need no room");
+            assert!(store.claim(id(5)).unwrap().is_duplicate(), "duplicates need no space");
             assert_seen(&store, 0..full, true);
             assert_seen(&store, full..full + 200, false);
             store.sync().unwrap();
@@ -58,7 +58,7 @@ fn i7_a_kill_on_a_full_disk_loses_nothing() {
     claim_all_first(&store, full..full + 10);
 }
 
-/// A small file system of its own; gone with the test.
+/// A small tmpfs, unmounted on drop.
 struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -77,8 +77,8 @@ impl Drop for Tmpfs {
     }
 }
 
-/// Fills a small disk with claims, frees room, and goes on; answers the error at the full disk, and how
-/// many of the questions then asked found no answer.
+/// Fills a small disk with claims, frees space and goes on. Returns the error on the full disk and how many lookups
+/// failed on it.
 #[expect(clippy::disallowed_macros, reason = "a test that cannot run says so")]
 fn fill_a_real_disk() -> Option<(ErrorKind, usize)> {
     let (dir, _) = place();
@@ -110,12 +110,12 @@ fn fill_a_real_disk() -> Option<(ErrorKind, usize)> {
         }
     }
     std::fs::remove_file(&ballast).expect("was there");
-    // The store tries again twice a second; sled may take its time to close.
+    // The store retries twice a second; sled may take its time to close.
     let tries = (0..300).find(|_| {
         std::thread::park_timeout(Duration::from_millis(100));
         store.claim(id(claimed)).is_ok()
     });
-    assert!(tries.is_some(), "there is room again");
+    assert!(tries.is_some(), "claims work again");
     claim_all_first(&store, claimed + 1..claimed + 1000);
     drop(store);
     let store = builder().open().expect("opens again");

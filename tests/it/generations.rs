@@ -1,4 +1,4 @@
-//! Generations: ended claims give their space back while long ones stay and claims go on.
+//! Generations: expired claims free their space while long-lived ones stay and claims go on.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -45,7 +45,7 @@ fn long_claims_do_not_pin_the_space_of_short_ones() {
     let store = world.open();
     mixed(&world, &store, 0..10_000);
     let early = store.stats();
-    // Ten times as many: what has ended since must be gone, and the tenth that lives on stays.
+    // Ten times as many: what expired must be gone, and the long-lived tenth stays.
     mixed(&world, &store, 10_000..100_000);
     world.secs(120);
     settle(&store);
@@ -65,7 +65,7 @@ fn long_claims_do_not_pin_the_space_of_short_ones() {
     check(&store);
     store.close().unwrap();
     check(&world.open());
-    // And from the log alone.
+    // And rebuilt from the log alone.
     check(&sim(&world.disk, &world.clock).segment_bytes(32 << 10).open().unwrap());
 }
 
@@ -147,7 +147,7 @@ fn forgotten_and_claimed_again_across_flush_merge_compaction_and_reopen() {
                     store.claim(id(n)).unwrap().is_first_seen(),
                     !std::mem::replace(place, true)
                 ),
-                // Forgotten and claimed in the same moment.
+                // Forgotten and claimed again within one millisecond.
                 2 if *place => {
                     assert!(store.forget(id(n)).unwrap());
                     assert!(store.claim(id(n)).unwrap().is_first_seen());

@@ -1,11 +1,11 @@
-//! What stores cost that nobody uses, and what is left of them when they are dropped.
+//! What idle stores cost, and what remains of dropped ones.
 
 use crate::support::{alone, id, is_alone, place};
 use firstseen::Store;
 use std::path::Path;
 use std::time::Duration;
 
-/// What this process takes.
+/// Resources of this process.
 #[derive(Debug, Clone, Copy)]
 struct Taken {
     resident_kb: u64,
@@ -27,7 +27,7 @@ fn open_all(dir: &Path, count: u64) -> Vec<Store> {
     (0..count).map(|n| Store::open(dir.join(n.to_string())).unwrap()).collect()
 }
 
-/// Long enough for background work to begin, and for threads without work to end.
+/// Long enough for background work to start and for idle threads to exit.
 fn let_it_rest() {
     (0..40).for_each(|_| std::thread::park_timeout(Duration::from_millis(100)));
 }
@@ -40,7 +40,7 @@ fn a_hundred_idle_stores_cost_little_memory_few_threads_and_few_descriptors() {
         let name = "idle::a_hundred_idle_stores_cost_little_memory_few_threads_and_few_descriptors";
         return alone(name, dir.path());
     };
-    // What sled takes for the whole process comes with the first.
+    // sled's process-wide cost comes with the first store.
     let first = Store::open(dir.join("first")).unwrap();
     let_it_rest();
     let before = taken();
@@ -48,10 +48,10 @@ fn a_hundred_idle_stores_cost_little_memory_few_threads_and_few_descriptors() {
     let_it_rest();
     let after = taken();
     assert!(after.resident_kb - before.resident_kb < 60 << 10, "{before:?} {after:?}");
-    // Ours are four at most; sled has seven, and more for a while.
+    // A few are ours; sled has seven, and more for a while.
     assert!(after.threads <= 40, "{before:?} {after:?}");
     assert!(after.descriptors - before.descriptors <= 500, "{before:?} {after:?}");
-    // They are in order.
+    // They all work.
     for store in stores.iter().chain([&first]) {
         assert!(store.claim(id(1)).unwrap().is_first_seen());
     }
@@ -80,7 +80,7 @@ fn what_was_dropped_is_given_back() {
         rounds.push((open, taken()));
     }
     let (second, last) = (rounds[1], rounds[5]);
-    // What 40 open stores take differs by half from round to round; it used to grow fivefold.
+    // The memory of 40 open stores varies by half between rounds; it used to grow fivefold.
     assert!(last.0.resident_kb <= second.0.resident_kb * 2, "{rounds:?}");
     assert!(last.1.resident_kb <= second.1.resident_kb + (8 << 10), "{rounds:?}");
     assert!(last.1.resident_kb * 3 <= last.0.resident_kb.max(60 << 10), "{rounds:?}");
@@ -88,14 +88,14 @@ fn what_was_dropped_is_given_back() {
     assert!(last.1.threads <= second.1.threads + 8, "{rounds:?}");
 }
 
-/// The most that this process has had resident so far.
+/// Peak resident memory of this process.
 fn peak_kb() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// docs/SCALING.md says what a budget covers, and with which figures; a third more is allowed here.
+/// The limits are the peaks that docs/SCALING.md gives, plus a margin.
 fn assert_peak_with(budget_mb: u64, peak_mb_max: u64, dir: &Path) {
     let budget = usize::try_from(budget_mb << 20).unwrap();
     let store = Store::builder(dir.join("seen")).memory_budget(budget).open().unwrap();

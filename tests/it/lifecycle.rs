@@ -1,4 +1,4 @@
-//! Opening, closing, the lock, and what is no store.
+//! Opening, closing, locking, and folders that are no store.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -37,7 +37,7 @@ fn after_close_every_other_handle_hears_so() {
         namespace.get("a").unwrap_err().kind(),
     ];
     assert_eq!(kinds, [ErrorKind::Reopen; 11]);
-    let store = Store::open(&path).expect("the lock was given back though a handle is left");
+    let store = Store::open(&path).expect("closing releases the lock despite other handles");
     assert!(store.contains("a").unwrap());
     drop((other, namespace));
     assert!(store.claim("a").unwrap().is_duplicate(), "the old handles do no harm");
@@ -51,12 +51,12 @@ fn a_second_open_is_refused_while_the_first_lives() {
     assert_eq!(error.kind(), ErrorKind::Locked);
     assert!(error.to_string().contains("seen.db"), "{error}");
     assert_eq!(Store::repair(&path).unwrap_err().kind(), ErrorKind::Locked);
-    assert!(store.claim("a").unwrap().is_first_seen(), "the first one works on");
+    assert!(store.claim("a").unwrap().is_first_seen(), "the first one still works");
     drop(store);
     assert!(Store::open(&path).unwrap().contains("a").unwrap());
 }
 
-/// Until the last byte is on disk: who gets in earlier cuts what the first one still writes.
+/// Until the last byte is on disk: anyone opening earlier would cut off what the first store still writes.
 #[test]
 fn i1_a_store_that_is_being_closed_is_still_locked() {
     fn look_at_every_sync(disk: &SimDisk, looks: &Arc<AtomicU64>) {
@@ -93,7 +93,7 @@ fn dropping_the_last_handle_closes_in_order() {
     assert_seen(&store, 0..3, true);
     store.close().unwrap();
     let log: u64 = files(&path.join("log")).iter().map(|f| f.metadata().unwrap().len()).sum();
-    assert!(log < 64 << 10, "the unused room of the log was given back: {log} bytes");
+    assert!(log < 64 << 10, "closing frees the log's unused space: {log} bytes");
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn what_is_no_store_is_not_touched() {
         assert!(error.to_string().contains("cat.jpg"), "{error}");
     }
     assert_eq!(Store::repair(&folder).unwrap_err().kind(), ErrorKind::FixCall);
-    assert_eq!(files(&folder), [folder.join("cat.jpg")], "nothing was left there");
+    assert_eq!(files(&folder), [folder.join("cat.jpg")], "nothing was added");
     let nowhere = dir.path().join("nowhere");
     let error = Store::builder(&nowhere).create(false).open().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FixCall);
@@ -176,7 +176,7 @@ fn another_number_of_shards_changes_no_answer() {
     assert_eq!(Store::open(&path).unwrap().stats().shards, 16);
 }
 
-/// Found by attack: it made a store of the working folder.
+/// Found by attack: it turned the working directory into a store.
 #[test]
 fn an_empty_path_is_refused() {
     assert_eq!(Store::open("").unwrap_err().kind(), ErrorKind::FixCall);

@@ -1,4 +1,4 @@
-//! Ids above the limit: refused, or stored as their hash where a store is told to.
+//! Ids above the limit: refused, or stored as their hash if the store is opened that way.
 
 use crate::support::{clock, place, sim, sim_with};
 use firstseen::disk::sim::SimDisk;
@@ -7,7 +7,7 @@ use firstseen::{
     Builder, Claim, ErrorKind, ImportEntry, MemoryBlocks, Reserve, Reserved, Store, Timestamp,
 };
 
-/// A long id; two of them differ in their last byte only.
+/// A long id; any two differ only in the last byte.
 fn long(last: u8) -> Vec<u8> {
     let mut id = vec![b'x'; ID_BYTES_MAX + 100];
     id.push(last);
@@ -18,7 +18,7 @@ fn hashing(builder: Builder) -> Store {
     builder.hash_long_ids(true).open().unwrap()
 }
 
-/// The hash that an export tells of the only long id of a store.
+/// The hash under which the store's only long id is exported.
 fn exported_hash(store: &Store) -> Vec<u8> {
     let mut hashes = Vec::new();
     store
@@ -68,7 +68,7 @@ fn i3_a_short_id_that_is_the_hash_of_a_long_one_is_another_id() {
     assert_eq!(store.claim(long(0)).unwrap(), Claim::FirstSeen);
     let hash = exported_hash(&store);
     assert!(!store.contains(&hash).unwrap());
-    // Also within one batch, where both stand in one record.
+    // Also within one batch, where both are in one record.
     let answers = store.claim_batch(&[hash.clone(), long(0), long(1), hash.clone()]).unwrap();
     let first: Vec<bool> = answers.into_iter().map(Claim::is_first_seen).collect();
     assert_eq!(first, [true, false, true, false]);
@@ -76,7 +76,7 @@ fn i3_a_short_id_that_is_the_hash_of_a_long_one_is_another_id() {
     assert!(store.contains(long(0)).unwrap());
 }
 
-/// Both kinds of ids come back from the log, from runs, and from what is built again without them.
+/// Both kinds of ids come back from the log, from runs, and from a rebuild.
 #[test]
 fn i1_i10_long_ids_survive_flush_close_kill_and_rebuild() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -119,7 +119,7 @@ fn a_reservation_of_a_long_id_is_confirmed_and_released() {
     assert_eq!(store.default_namespace().held().len(), 2);
     held.confirm().unwrap();
     assert!(store.contains(long(1)).unwrap() && store.contains("short").unwrap());
-    let Reserve::FirstSeen(held) = store.reserve(long(2)).unwrap() else { panic!("it is new") };
+    let Reserve::FirstSeen(held) = store.reserve(long(2)).unwrap() else { panic!("not new") };
     drop(held);
     assert!(matches!(store.reserve(long(2)).unwrap(), Reserve::FirstSeen(_)));
 }
@@ -132,7 +132,7 @@ fn a_long_id_is_exported_as_its_hash_and_imported_from_it() {
     let id = exported_hash(&from);
     let (first_seen, deadline) = (Timestamp::from_millis(5), Timestamp::NEVER);
     let entry = ImportEntry::new(id, first_seen, deadline).hashed();
-    // A store that does not hash long ids takes over those of one that does.
+    // A store that does not hash long ids can import those of one that does.
     let to = sim(&two, &clock()).open().unwrap();
     assert_eq!(to.import("n", std::slice::from_ref(&entry)).unwrap(), 1);
     drop(to);
@@ -143,7 +143,7 @@ fn a_long_id_is_exported_as_its_hash_and_imported_from_it() {
     assert_eq!(to.import("n", &[cut]).unwrap_err().kind(), ErrorKind::FixCall);
 }
 
-/// Long ids belong to the namespace that they were claimed in, whatever becomes of the manifest.
+/// Long ids stay in the namespace that claimed them, even if the manifest is lost.
 #[test]
 fn a_repair_keeps_the_namespace_of_long_ids() {
     let (_dir, path) = place();
@@ -166,7 +166,7 @@ fn a_forgotten_namespace_forgets_its_long_ids_too() {
     assert_eq!(store.claim(long(1)).unwrap(), Claim::FirstSeen);
     assert_eq!(ns.forget_all().unwrap(), 2);
     assert!(!ns.contains(long(1)).unwrap() && !ns.contains("short").unwrap());
-    assert!(store.contains(long(1)).unwrap(), "of another namespace");
+    assert!(store.contains(long(1)).unwrap(), "in another namespace");
     assert_eq!(ns.claim(long(1)).unwrap(), Claim::FirstSeen);
     assert_eq!(ns.forget_all().unwrap(), 1);
 }

@@ -1,4 +1,4 @@
-//! Namespaces: part of the key, each with its settings and counters, in the same files.
+//! Namespaces: part of the key, with their own settings and counters, in the same files.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -7,9 +7,9 @@ use firstseen::{MemoryBlocks, NamespaceOptions, Store, hours, minutes};
 use std::path::Path;
 use std::time::Duration;
 
-/// The ttl of a namespace, as a claim shows it.
+/// The ttl of a namespace, taken from a claim.
 fn ttl_ms(store: &Store, name: &str) -> u64 {
-    let namespace = store.namespace(name).expect("a good name");
+    let namespace = store.namespace(name).expect("a valid name");
     let _ = namespace.claim("probe").expect("claims");
     let seen = namespace.get("probe").expect("reads").expect("just claimed");
     assert!(namespace.forget("probe").expect("forgets"));
@@ -32,7 +32,7 @@ fn equal_ids_in_different_namespaces_have_nothing_to_do_with_each_other() {
         }
         assert_eq!(store.contains(id(1)).unwrap(), round > 0);
         let _ = store.claim(id(1)).unwrap();
-        assert!(store.namespace("default").unwrap().contains(id(1)).unwrap(), "the store's own");
+        assert!(store.namespace("default").unwrap().contains(id(1)).unwrap(), "the default one");
         assert_sound(&store);
     }
 }
@@ -56,7 +56,7 @@ fn settings_of_namespaces_survive_reopen_kill_rebuild_and_compaction() {
         }
     };
     check(&store, "new");
-    // Segments with the records of the namespaces come to be compacted.
+    // Enough to compact the segments with the namespace records.
     for n in 0..30_000 {
         let _ = store.claim(id(n)).unwrap();
         if n % 500 == 0 {
@@ -74,14 +74,14 @@ fn settings_of_namespaces_survive_reopen_kill_rebuild_and_compaction() {
     let rebuilt = sim(&disk, &clock).segment_bytes(32 << 10).ttl(minutes(1)).open().unwrap();
     check(&rebuilt, "rebuilt");
     rebuilt.close().unwrap();
-    // Compaction has taken their first records; repair has nothing but the log to go by.
+    // Compaction removed their first records; repair has only the log to go by.
     disk.remove(&Path::new(AT).join("MANIFEST")).unwrap();
     sim(&disk, &clock).repair().unwrap();
     let repaired = sim(&disk, &clock).segment_bytes(32 << 10).ttl(minutes(1)).open().unwrap();
     check(&repaired, "repaired without a manifest");
 }
 
-/// Its number must not be given to another one: that would have its ids.
+/// Its number must not be reused: the next namespace would get its ids.
 #[test]
 fn i3_i4_a_namespace_that_only_the_log_knows_of_is_itself_after_a_kill() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -112,7 +112,7 @@ fn each_namespace_counts_its_own_answers() {
     assert_eq!((store.stats().first_seen, store.stats().duplicates), (4, 3));
 }
 
-/// Seconds of the processor that this thread takes for it: other work of the machine does not count.
+/// CPU seconds that this thread spends on `work`; other load does not count.
 #[cfg(target_os = "linux")]
 fn time_of(work: impl FnOnce()) -> f64 {
     let now = || {
@@ -124,7 +124,7 @@ fn time_of(work: impl FnOnce()) -> f64 {
     now() - began
 }
 
-/// To give a namespace its number, all others were looked through: 100,000 took 23 s.
+/// Numbering a namespace used to scan all others: 100,000 took 23 s.
 #[cfg(target_os = "linux")]
 #[test]
 fn four_times_the_namespaces_take_four_times_the_time() {
@@ -142,5 +142,5 @@ fn four_times_the_namespaces_take_four_times_the_time() {
     };
     let mut ratios = (0..5).map(|_| make(32_000) / make(8_000));
     let least = ratios.find(|ratio| *ratio < 8.0);
-    assert!(least.is_some(), "each took eight times as long at least");
+    assert!(least.is_some(), "each try took at least eight times as long");
 }

@@ -1,4 +1,4 @@
-//! The tables of docs/OPERATIONS.md.
+//! docs/OPERATIONS.md explains every field of `Stats` and every kind of error.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;

@@ -1,4 +1,4 @@
-//! Opening after a death at any moment, and what opening costs.
+//! Opening after a crash at any moment, and what opening costs.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -10,16 +10,16 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-/// What a caller has heard.
+/// What a caller has been told.
 #[derive(Default)]
 struct Heard {
-    /// At which claims survive a power cut.
+    /// Claims that must survive a power cut.
     disk: BTreeSet<u64>,
-    /// At which they survive a kill.
+    /// Claims that must survive a kill.
     process: BTreeSet<u64>,
 }
 
-/// A workload that flushes, merges, sweeps, compacts, closes and opens; it ends at the first error.
+/// A workload that flushes, merges, sweeps, compacts, closes and opens, up to the first error.
 fn work(
     disk: &SimDisk,
     clock: &ManualClock,
@@ -42,7 +42,7 @@ fn work(
             }
             let _ = namespace.claim_batch_with(&ids(base + 100..base + 140), long)?;
             heard.disk.extend(base + 100..base + 140);
-            // What was answered before a sync is on disk after it.
+            // The sync for the batch covers everything acknowledged before it.
             heard.disk.extend(heard.process.iter());
             let _ = store.claim_batch(&ids(base + 200..base + 400))?;
             clock.advance(Duration::from_secs(100));
@@ -69,7 +69,7 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
     let changes = || steps.iter().filter(|step| step.changes).map(|step| step.number);
     assert!(changes().count() > 1000, "{}", changes().count());
     let every = (changes().count() / scaled(150) as usize).max(1);
-    // Everything that is not the plain write of a record, and some of those.
+    // Every change that is not a plain record write, and a sample of all.
     let rare = steps.iter().filter(|s| s.changes && !s.what.starts_with("write /s/log"));
     let points: BTreeSet<u64> = changes().step_by(every).chain(rare.map(|s| s.number)).collect();
     for (i, number) in points.into_iter().enumerate() {
@@ -84,16 +84,16 @@ fn i6_a_crash_at_every_change_of_the_disk_loses_nothing_that_was_promised() {
             (disk.crash(number), &heard.disk),
         ] {
             let what = format!("{fault:?} at operation {number}");
-            // Each of the three is what the crash has left, so none sees what another made of it.
+            // Each gets its own copy of the blocks, so none sees what another did to them.
             let left = blocks.copy();
             let store = sim_with(&after, &clock, &left).open();
             let store = store.unwrap_or_else(|e| panic!("{what}: {e}"));
             check(&store, must, &what);
             check(&store, &heard.disk, &what);
-            // Whatever the crash left behind is freed, and nothing else.
+            // Everything the crash left behind is freed, and nothing else.
             store.run_background().unwrap();
             let blocks_used = store.verify().unwrap().blocks;
-            assert_eq!(left.count() as u64, blocks_used, "{what}: blocks that nobody frees");
+            assert_eq!(left.count() as u64, blocks_used, "{what}: leaked blocks");
             store.close().unwrap();
             check(&sim(&after, &clock).open().unwrap(), &heard.disk, &what);
         }
@@ -131,7 +131,7 @@ fn i7_an_error_at_any_operation_ends_in_an_error_and_a_reopen_mends_it() {
     }
 }
 
-/// A long record goes by a system call where the log is mapped, too, and can fail behind others that could not.
+/// Even with a mapped log, a long record is a system call and can fail after records that could not.
 #[test]
 fn i7_i9_a_long_record_that_a_mapped_log_cannot_write_is_refused_whole() {
     let ids: Vec<_> = (10..1010).map(id).collect();
@@ -200,7 +200,7 @@ fn i11_a_torn_tail_is_cut_at_the_last_whole_record() {
     claim_all_first(&store, 0..100);
     store.sync().unwrap();
     claim_all_first(&store, 100..200);
-    // The folder as it is now: with room after the last record, and nothing of it cut.
+    // The folder as it is now: with space after the last record, and nothing cut.
     let copy = dir.path().join("copy");
     copy_dir(&path, &copy);
     drop(store);
@@ -245,8 +245,8 @@ fn opening_reads_the_unflushed_tail_and_not_the_whole_log() {
     assert_seen(&store, 0..20_000, true);
 }
 
-/// A cut takes everything behind it: of records of one length, those behind the torn one would stand where
-/// a reader looks once something new was written in its place.
+/// A cut must clear everything behind it: if all records have one length, those behind the torn one would line up with
+/// whatever is written in its place.
 #[test]
 fn i11_a_stale_record_behind_a_cut_does_not_join_new_ones() {
     for disk in [SimDisk::new(), SimDisk::new().without_mapping()] {

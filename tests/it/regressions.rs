@@ -1,4 +1,4 @@
-//! One test for each fault that was found in the engine, named after it.
+//! One test for each bug found in the engine, named after it.
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -10,7 +10,7 @@ use firstseen::{
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// A crash between the first segment and the manifest left a folder that did not open.
+/// A crash between the first segment and the manifest left a folder that would not open.
 #[test]
 fn crash_while_a_store_is_created_left_a_folder_that_did_not_open() {
     for op in 0.. {
@@ -23,13 +23,13 @@ fn crash_while_a_store_is_created_left_a_folder_that_did_not_open() {
             assert!(store.claim("a").unwrap().is_first_seen());
         }
         if done {
-            assert!(op > 5, "the loop has seen the whole of creation");
+            assert!(op > 5, "the loop covered all of creation");
             return;
         }
     }
 }
 
-/// Replay flushed a full set in the middle of a batch record and took the rest of the record for flushed.
+/// Replay flushed a full memtable in the middle of a batch record and took the rest of the record as flushed.
 #[test]
 fn i1_replay_that_flushes_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -39,13 +39,13 @@ fn i1_replay_that_flushes_in_the_middle_of_a_batch_lost_the_rest_of_the_batch() 
         settle(&store);
     }
     drop(store);
-    // The blocks were in memory: everything is built again.
+    // The blocks were only in memory, so everything is rebuilt.
     let store = sim(&disk, &clock).segment_bytes(1 << 20).open().unwrap();
     assert_eq!(store.stats().rebuilds, 1);
     assert_seen(&store, 0..24_000, true);
 }
 
-/// The same without a rebuild: an unflushed tail larger than the memtable it is read into.
+/// The same without a rebuild: an unflushed tail larger than the memtable it is replayed into.
 #[test]
 fn i1_replay_of_a_tail_that_does_not_fit_lost_a_part_of_a_batch() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -57,7 +57,7 @@ fn i1_replay_of_a_tail_that_does_not_fit_lost_a_part_of_a_batch() {
     assert_seen(&store, 0..10_000, true);
 }
 
-/// A rebuild forgot that compaction had removed segments: the next open missed them.
+/// A rebuild forgot that compaction had removed segments, and the next open missed them.
 #[test]
 fn i10_a_store_rebuilt_after_compaction_did_not_open_a_second_time() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -83,7 +83,7 @@ fn i10_a_store_rebuilt_after_compaction_did_not_open_a_second_time() {
     }
 }
 
-/// The tombstone of a long claim was replaced by a shorter claim; when that ended, the long one was back.
+/// A shorter claim replaced the tombstone of a long one; when it expired, the long claim was back.
 #[test]
 fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
     for flushed_before in [false, true] {
@@ -123,7 +123,7 @@ fn i4_a_forgotten_long_claim_came_back_when_its_shorter_successor_ended() {
     }
 }
 
-/// The same for a shorter claim that comes by import.
+/// The same with a shorter claim that is imported.
 #[test]
 fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -140,7 +140,7 @@ fn i4_a_forgotten_long_claim_came_back_after_a_shorter_import() {
     assert_seen(&store, 1..2, false);
 }
 
-/// Claims enough to flush every shard's set.
+/// Claims enough to flush every shard's memtable.
 fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
     let flushed = store.stats().runs_flushed;
     for n in numbers {
@@ -157,7 +157,7 @@ fn fill(store: &firstseen::Store, numbers: std::ops::Range<u64>) {
     );
 }
 
-/// A sliding batch that named a flushed id twice entered it twice into the memtable.
+/// A sliding batch with the same flushed id twice put it into the memtable twice.
 #[test]
 fn i3_a_sliding_batch_with_a_flushed_id_twice_entered_it_twice() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -170,7 +170,7 @@ fn i3_a_sliding_batch_with_a_flushed_id_twice_entered_it_twice() {
     assert_eq!(store.stats().ids_unflushed, before + 1);
 }
 
-/// A sliding batch claimed its new ids, then failed to extend the others, and answered an error.
+/// A sliding batch claimed its new ids, then failed to extend the others and returned an error.
 #[test]
 fn i7_a_sliding_batch_that_failed_on_a_full_disk_left_its_new_ids_claimed() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -195,7 +195,7 @@ fn i7_a_sliding_batch_that_failed_on_a_full_disk_left_its_new_ids_claimed() {
     claim_all_first(&store, next..next + 5);
 }
 
-/// Every id of a batch counted once as never ending, so a set of ended claims was not given back.
+/// Every id of a batch was also counted as never expiring, so a memtable of expired claims was not freed.
 #[test]
 fn i4_memory_of_ended_claims_made_in_batches_did_not_come_back() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -207,7 +207,7 @@ fn i4_memory_of_ended_claims_made_in_batches_did_not_come_back() {
     assert_eq!(store.stats().ids_unflushed, 0);
 }
 
-/// What was claimed while another handle closed the store was answered and lost.
+/// Claims acknowledged while another handle closed the store were lost.
 #[test]
 fn buffered_claims_answered_during_close_were_lost() {
     for _ in 0..100 {
@@ -244,7 +244,7 @@ fn buffered_claims_answered_during_close_were_lost() {
     }
 }
 
-/// The list of a folder says what the disk holds; used to be sure that a test did what it says.
+/// Tests here manipulate files on the simulated disk, so they must be where the tests expect them.
 #[test]
 fn the_simulated_disk_holds_the_files_of_a_store() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -252,7 +252,7 @@ fn the_simulated_disk_holds_the_files_of_a_store() {
     assert!(disk.read(Path::new("/s/MANIFEST")).is_ok());
 }
 
-/// After a crash the time since the manifest counted twice when the clock was found far behind.
+/// After a crash, the time since the manifest counted twice if the clock had gone far back.
 #[test]
 fn i5_time_before_a_crash_counted_twice_and_claims_ended_early() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -268,7 +268,7 @@ fn i5_time_before_a_crash_counted_twice_and_claims_ended_early() {
     assert!(!store.contains("a").unwrap());
 }
 
-/// Somebody who was killed had made files whose names were not on disk; the next opening relied on them.
+/// A killed process had created files whose names were not synced; the next open relied on them.
 #[test]
 fn i6_names_left_by_a_kill_were_never_synced_and_a_power_cut_took_the_segment() {
     for op in 0.. {
@@ -288,7 +288,7 @@ fn i6_names_left_by_a_kill_were_never_synced_and_a_power_cut_took_the_segment() 
     }
 }
 
-/// A sync failed, the kernel dropped its pages, and after a reopen a second sync lied.
+/// A sync failed, the kernel dropped the pages, and after a reopen a second sync falsely succeeded.
 #[test]
 fn i6_claims_whose_sync_failed_were_taken_for_synced_after_a_reopen() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -304,8 +304,8 @@ fn i6_claims_whose_sync_failed_were_taken_for_synced_after_a_reopen() {
     assert_seen(&sim(&disk.lose_unsynced(), &clock).open().unwrap(), 0..10, true);
 }
 
-/// Each forget within a millisecond of its claim moved the id's time on by one, replay took that for time
-/// that had passed, and live claims of others ended.
+/// Each forget within the millisecond of its claim moved the id's time on by one. Replay took that for time passed, and
+/// other live claims expired.
 #[test]
 fn i1_i5_claim_and_forget_in_one_millisecond_invented_time() {
     let disk = SimDisk::new();
@@ -331,7 +331,7 @@ fn i1_i5_claim_and_forget_in_one_millisecond_invented_time() {
     }
 }
 
-/// The folder of filters was removed from a live store, and flushing failed for ever after.
+/// Once the filter folder was removed from a live store, every flush failed.
 #[test]
 fn i10_a_removed_filter_folder_stopped_flushing() {
     let (_dir, path) = place();
@@ -350,8 +350,8 @@ fn i10_a_removed_filter_folder_stopped_flushing() {
     assert!((0..20_000).all(|n| store.contains(id(n)).unwrap()));
 }
 
-/// A background thread that met a failed sync did not tell those who waited for its work: they heard that
-/// the store had stopped at their deadlines only.
+/// A background thread that hit a failed sync did not wake the callers waiting for its work: they learned only at their
+/// deadlines that the store had stopped.
 #[test]
 fn i7_i12_claims_that_waited_for_room_did_not_hear_that_the_store_had_stopped() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -360,7 +360,7 @@ fn i7_i12_claims_that_waited_for_room_did_not_hear_that_the_store_had_stopped() 
     disk.fail_at(disk.ops(), Fault::Error(std::io::ErrorKind::Other), true);
     let (done, heard) = std::sync::mpsc::channel();
     let claims = std::thread::spawn(move || {
-        // The second freezes a set that cannot be flushed, the third waits for room.
+        // The second freezes a memtable that cannot be flushed, the third waits for space.
         let error = (0..3).find_map(|n| store.claim(id(n)).err());
         done.send(error.map(|e| e.kind())).unwrap();
     });
@@ -369,7 +369,7 @@ fn i7_i12_claims_that_waited_for_room_did_not_hear_that_the_store_had_stopped() 
     claims.join().unwrap();
 }
 
-/// The deadline of a wait that no clock can express was now.
+/// A wait too long for any clock to express ended at once.
 #[test]
 fn i12_the_longest_wait_ended_at_once() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -383,8 +383,8 @@ fn i12_the_longest_wait_ended_at_once() {
     });
 }
 
-/// A segment cut within its first 4 KiB lost the note of what was on disk together with its records, and
-/// was taken for one that was never written to.
+/// A segment cut within its first 4 KiB lost its watermark along with its records and was taken for one that was never
+/// written to.
 #[test]
 fn i11_a_segment_cut_below_its_watermark_lost_synced_claims_without_a_word() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -406,8 +406,8 @@ fn i11_a_segment_cut_below_its_watermark_lost_synced_claims_without_a_word() {
     }
 }
 
-/// With a flipped bit in the header of a segment, repair counted its claims from the time of the segment
-/// before, or from 1970: those with a ttl had ended.
+/// With a flipped bit in a segment's header, repair dated its claims from the time of the previous segment, or from
+/// 1970: those with a ttl had expired.
 #[test]
 fn i11_repair_moved_the_claims_of_a_segment_with_a_damaged_header_in_time() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -430,8 +430,8 @@ fn i11_repair_moved_the_claims_of_a_segment_with_a_damaged_header_in_time() {
     }
 }
 
-/// Healing took records that were not on disk into a block that outlived them. With the filter lost too,
-/// and built again from that block, the id was a duplicate by the block alone, until that was lost.
+/// Healing put unsynced records into a block that outlived them. If the filter was lost too, and rebuilt from that
+/// block, the id was a duplicate by the block alone, until that was lost.
 #[test]
 fn i6_i10_a_healed_block_held_what_was_not_on_disk() {
     for mapping in [true, false] {
@@ -443,7 +443,7 @@ fn i6_i10_a_healed_block_held_what_was_not_on_disk() {
         store.freeze();
         settle(&store);
         store.close().unwrap();
-        // Opened again: a block that was read before would be in memory, and need no healing.
+        // Reopen, or the block would be cached and need no healing.
         let store = open(&disk);
         claim_all_first(&store, 10..200);
         blocks.damage(|_| false);
@@ -456,7 +456,7 @@ fn i6_i10_a_healed_block_held_what_was_not_on_disk() {
         let store = open(&disk);
         let options = ClaimOptions::new().durability(firstseen::Durability::Disk);
         for n in 0..200 {
-            // A first or a duplicate, but at Disk.
+            // First seen or duplicate, but at Disk.
             let _ = store.claim_with(id(n), options).unwrap();
         }
         blocks.clear();
@@ -464,8 +464,8 @@ fn i6_i10_a_healed_block_held_what_was_not_on_disk() {
     }
 }
 
-/// A repair without a manifest forgot the time, and a clock that was behind the newest claim was believed:
-/// claims that had ended were live again.
+/// A repair without a manifest forgot the time, and a clock behind the newest claim was believed: expired claims were
+/// live again.
 #[test]
 fn i5_after_a_repair_without_a_manifest_time_began_before_the_newest_claim() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -483,8 +483,8 @@ fn i5_after_a_repair_without_a_manifest_time_began_before_the_newest_claim() {
     assert_seen(&store, 10..20, true);
 }
 
-/// Repair took an error of the disk for a folder, a manifest or a log that is not there. In a store that had
-/// been repaired before it then saved the log moved away long ago, and removed the one of today.
+/// Repair took a disk error for a missing folder, manifest or log. In a store that had been repaired before, it then
+/// salvaged the log set aside by that repair and removed the current one.
 #[test]
 fn i11_repair_took_an_error_of_the_disk_for_a_missing_log() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -515,7 +515,7 @@ fn i11_repair_took_an_error_of_the_disk_for_a_missing_log() {
     }
 }
 
-/// What an import found to be there already may have been in a buffer only, whatever the level.
+/// An entry that an import skipped as already claimed may have been only in a buffer, whatever the level.
 #[test]
 fn i6_an_import_of_what_was_in_a_buffer_was_lost_by_a_kill() {
     let (disk, clock) = (SimDisk::new().without_mapping(), clock());
@@ -528,8 +528,8 @@ fn i6_an_import_of_what_was_in_a_buffer_was_lost_by_a_kill() {
     assert!(sim(&disk.kill(), &clock).open().unwrap().contains("a").unwrap());
 }
 
-/// Found by attack: with the manifest and every segment gone the folder was taken for one in which a
-/// store was just being made, and everything was new again without a word.
+/// Found by attack: with the manifest and every segment gone, the folder was taken for a store under creation, and
+/// every id was silently new again.
 #[test]
 fn i11_a_store_whose_manifest_and_log_were_gone_opened_as_a_new_one() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -543,8 +543,8 @@ fn i11_a_store_whose_manifest_and_log_were_gone_opened_as_a_new_one() {
     assert_eq!(opened.map(drop).map_err(|e| e.kind()), Err(ErrorKind::Repair));
 }
 
-/// Found by the model: a manifest told of a namespace whose record was not on disk. The power cut took the record,
-/// the namespace went on by the manifest's word, and when that was lost too, repair found its ids without a name.
+/// Found by the model: a manifest listed a namespace whose record was not synced. A power cut took the record, the
+/// namespace lived on in the manifest, and when that was lost too, repair found its ids without a name.
 #[test]
 fn i11_a_namespace_that_only_the_manifest_knew_was_lost_with_it() {
     let (disk, clock) = (SimDisk::new(), clock());
@@ -552,12 +552,12 @@ fn i11_a_namespace_that_only_the_manifest_knew_was_lost_with_it() {
     store.namespace("orders").unwrap();
     store.namespace("payments").unwrap();
     clock.advance(Duration::from_secs(3_600));
-    store.run_background().unwrap(); // writes the time down
+    store.run_background().unwrap(); // persists the time
     let cut = disk.lose_unsynced();
     drop(store);
     let store = sim(&cut, &clock).open().unwrap();
     let _ = store.namespace("orders").unwrap().claim("a").unwrap();
-    // So that its number is known to be taken.
+    // Writes a record, which shows that its number is taken.
     let sliding = NamespaceOptions::new().ttl(hours(1)).sliding(true);
     store.namespace_with("payments", sliding).unwrap();
     store.close().unwrap();
@@ -567,8 +567,8 @@ fn i11_a_namespace_that_only_the_manifest_knew_was_lost_with_it() {
     assert!(store.namespace("orders").unwrap().contains("a").unwrap());
 }
 
-/// Found by attack: a repair did not note how far its log was on disk, so damage to that log before the next
-/// manifest looked like a log that had never been written, and everything was new again without a word.
+/// Found by attack: a repair did not record how far its log was synced. Damage before the next manifest then looked
+/// like a log that was never written, and every id was silently new again.
 #[test]
 fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
     let segment = Path::new(AT).join("log/0000000001.seg");
@@ -607,13 +607,13 @@ fn i11_damage_after_a_repair_was_taken_for_a_log_that_was_never_written() {
     }
 }
 
-/// Found by attack: with a block store that takes nothing, each block was built from the log for one look and
-/// pushed out of a small cache by the next, and a batch that needs more of them than fit went round for ever.
+/// Found by attack: with a full block store, each block was rebuilt from the log for one lookup and evicted from a
+/// small cache by the next, so a batch that needed more blocks than fit never ended.
 #[test]
 fn i12_a_batch_went_round_for_ever_when_its_blocks_could_not_be_kept() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
     let builder = sim_with(&disk, &clock, &blocks).shards(64).memtable_bytes(4 << 20);
-    // Where places are known, the blocks are not needed.
+    // With locators, the blocks would not be needed.
     let builder = builder.locator_ids_min(u64::MAX);
     let store = builder.wait_max(Duration::from_millis(200)).open().unwrap();
     for first in (0..200_000).step_by(10_000) {
@@ -630,16 +630,16 @@ fn i12_a_batch_went_round_for_ever_when_its_blocks_could_not_be_kept() {
         let mut held = asked.reserve_batch(&ids(200_000..200_010)).unwrap();
         done.send((batch, held.confirm().is_ok())).ok();
     });
-    let answered = answer.recv_timeout(Duration::from_secs(60)).expect("it ends");
-    assert_eq!(answered, (Err(ErrorKind::StorageFull), true), "the cause, and no timeout");
+    let answered = answer.recv_timeout(Duration::from_secs(60)).expect("the batch ends");
+    assert_eq!(answered, (Err(ErrorKind::StorageFull), true), "the cause, not a timeout");
     blocks.set_full(false);
-    clock.advance(Duration::from_secs(2)); // one that has failed is left alone for a while
+    clock.advance(Duration::from_secs(2)); // a failed block store is not retried at once
     let answers = store.claim_batch(&ids(0..20_000)).unwrap();
     assert!(answers.iter().all(|answer| answer.is_duplicate()));
 }
 
-/// Found by attack: the thread that writes the buffer gave up before it wrote, each time that it could not make
-/// a spare segment, so on a full disk what was buffered stayed in the process.
+/// Found by attack: the thread that flushes the log's buffer gave up before that whenever it could not create a spare
+/// segment, so on a full disk buffered claims stayed in the process.
 #[test]
 fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
     let disk = SimDisk::new().without_mapping();
@@ -654,26 +654,26 @@ fn i6_what_was_buffered_stayed_in_the_process_while_the_disk_was_full() {
         });
         assert!(waited.is_some(), "{what}");
     };
-    // A first segment and its spare, which is made with the first claim, and room for nothing else.
+    // The first segment and its spare, which is created with the first claim, and no space for more.
     claim_all_first(&store, 20_000..20_001);
-    wait("a spare is made", &|| disk.list(&Path::new(AT).join("log")).unwrap().len() == 2);
+    wait("a spare is created", &|| disk.list(&Path::new(AT).join("log")).unwrap().len() == 2);
     disk.set_capacity(Some(disk.used()));
     claim_all_first(&store, 0..2700); // into the spare
     let failures = store.stats().background_failures;
-    wait("no other spare can be made", &|| store.stats().background_failures > failures + 1);
+    wait("no further spare can be created", &|| store.stats().background_failures > failures + 1);
     let options = ClaimOptions::new().durability(firstseen::Durability::Buffered);
     for n in 10_000..10_100 {
         assert!(store.claim_with(id(n), options).unwrap().is_first_seen());
     }
     let failures = store.stats().background_failures;
-    wait("the thread comes by", &|| store.stats().background_failures > failures + 3);
+    wait("the thread runs again", &|| store.stats().background_failures > failures + 3);
     let after = disk.kill();
     after.set_capacity(None);
     assert_seen(&open(&after), 10_000..10_100, true);
 }
 
-/// What a refused batch had entered was taken out of the table only. A full disk and a caller who tries again took more
-/// memory each time, and past 4 GB places wrapped around: ids that were never granted were duplicates.
+/// The ids of a refused batch were removed from the table only. On a full disk each retry took more memory, and past
+/// 4 GB offsets wrapped around: ids that were never granted were duplicates.
 #[test]
 fn i1_i7_refused_batches_left_their_bytes_in_memory() {
     let open = |disk: &SimDisk| {
@@ -706,8 +706,8 @@ fn i1_i7_refused_batches_left_their_bytes_in_memory() {
     assert!(store.claim_batch(&ids(1..5_001)).unwrap().iter().all(|answer| answer.is_first_seen()));
 }
 
-/// Found by attack: a claim that is imported is as old as the import says. A claim of the same id that had ended and was
-/// swept still stood in the log, younger, and took its place when everything was built from there.
+/// Found by attack: an imported claim is as old as the import says. An expired and swept claim of the same id was still
+/// in the log, younger, and replaced it in a rebuild.
 #[test]
 fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
     for (shards, lose_sled, repair) in [(4, false, false), (2, true, false), (2, false, true)] {
@@ -741,7 +741,7 @@ fn i1_i10_an_imported_claim_was_lost_when_everything_was_built_again() {
     }
 }
 
-/// Found by attack: a locator file that could not be removed kept the filter of its run, and all that waited behind it.
+/// Found by attack: a locator file that could not be removed kept its run's filter and all later clean-up waiting.
 #[test]
 fn a_locator_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
     let (_dir, path) = place();
@@ -763,7 +763,7 @@ fn a_locator_file_that_cannot_be_removed_kept_upkeep_from_going_on() {
     assert_eq!(files(&path.join("filters")), [] as [PathBuf; 0]);
 }
 
-/// Found by attack: a file in the way of the folder of filters was left there by a repair, and nothing opened after it.
+/// Found by attack: a repair left a file in place of the filter folder, and the store would not open again.
 #[test]
 fn a_file_in_the_way_of_filters_or_locators_kept_a_store_from_opening() {
     for folder in ["filters", "places"] {

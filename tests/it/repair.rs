@@ -1,4 +1,4 @@
-//! Repair that is interrupted, and what must not be taken for an empty store (I11).
+//! Interrupted repairs, and what must not pass for an empty store (I11).
 
 use crate::support::*;
 use firstseen::disk::Disk;
@@ -15,7 +15,7 @@ fn builder(disk: &SimDisk) -> Builder {
     Store::builder(DIR).disk(disk.clone()).background(false).seed([3; 16])
 }
 
-/// A store that was killed with 200 synced claims, and damage in the middle of them.
+/// A killed store with 200 synced claims, and damage in the middle of them.
 fn damaged() -> SimDisk {
     let disk = SimDisk::new();
     let store = builder(&disk).open().unwrap();
@@ -39,7 +39,7 @@ fn i11_a_missing_first_segment_is_no_empty_store() {
     let disk = disk.kill();
     disk.remove(Path::new("/s/log/0000000001.seg")).unwrap();
     assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
-    // A report of no bytes would read as if nothing had been lost.
+    // A report of zero bytes would read as if nothing had been lost.
     let said = builder(&disk).repair().unwrap().to_string();
     assert!(said.contains("lost      an unknown number of bytes in 1 place\n"), "{said}");
     assert!(said.contains("0000000001.seg is missing; how much it held is not known"), "{said}");
@@ -59,7 +59,7 @@ fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
 
     let mut stopped = 0;
     for call in 0.. {
-        // A fresh copy each time: `kill` keeps everything that was written.
+        // A fresh copy each time: `kill` keeps everything written.
         let disk = damaged();
         disk.fail_at(disk.ops() + call, Fault::Crash, true);
         let ended = builder(&disk).repair().is_ok();
@@ -87,8 +87,8 @@ fn i11_repair_stopped_at_any_call_is_noticed_and_done_again() {
     assert!(stopped > 20, "repair makes more calls than {stopped}");
 }
 
-/// The manifest speaks of the old log, and what it takes for flushed there is something else in the new one.
-/// So it is away for good before the new log moves in, also where names reach the disk in any order.
+/// The manifest describes the old log: what it counts as flushed is something else in the new one. So it must be gone
+/// for good before the new log moves in, even if names reach the disk in any order.
 #[test]
 fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
     const N: u64 = 800;
@@ -123,7 +123,7 @@ fn i11_the_old_manifest_never_lies_over_the_repaired_log() {
     let saved = seen(&open(&disk, &blocks).unwrap());
     assert!(saved.len() as u64 > N / 2 && saved.len() as u64 <= N - 100, "{} saved", saved.len());
 
-    for call in moved.expect("it is moved away").number - start.. {
+    for call in moved.expect("repair moves the manifest away").number - start.. {
         let (disk, blocks) = damaged();
         disk.fail_at(disk.ops() + call, Fault::Crash, true);
         let ended = builder(&disk, &blocks).repair().is_ok();
@@ -164,7 +164,7 @@ fn i11_repair_searches_behind_long_damage_in_seconds() {
     assert!(report.lost_bytes >= 1 << 20 && report.saved_records > 10_000, "{report}");
 }
 
-/// Their numbers stand with the ids, and their names and settings in records of their own.
+/// Their numbers are stored with the ids, their names and settings in records of their own.
 #[test]
 fn i11_repair_without_a_manifest_keeps_namespaces_apart() {
     let disk = SimDisk::new();
@@ -200,8 +200,7 @@ fn i11_repair_says_so_when_nothing_tells_whose_store_it_is() {
     assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
 }
 
-/// Two namespaces' claims, one of them named in a record that is damaged, and an hour that has passed for those of the
-/// store itself.
+/// Claims of two namespaces, one of them named in a damaged record; those of the store's own namespace have expired.
 fn damaged_with_names(clock: &ManualClock) -> SimDisk {
     let disk = SimDisk::new();
     let store = builder(&disk).clock(clock.clone()).ttl(hours(1)).shards(2).open().unwrap();
@@ -210,7 +209,7 @@ fn damaged_with_names(clock: &ManualClock) -> SimDisk {
         assert!(payments.claim(id(n)).unwrap().is_first_seen());
         assert!(store.claim(id(n)).unwrap().is_first_seen());
     }
-    // In steps, or it would be a jump, which is not believed.
+    // In steps: a single jump would not be believed.
     for _ in 0..6 {
         clock.advance(Duration::from_secs(3_000));
         let _ = store.contains(id(0)).unwrap();
@@ -222,8 +221,8 @@ fn damaged_with_names(clock: &ManualClock) -> SimDisk {
     disk
 }
 
-/// The manifest was set aside, and the repair after that did not look there: what it knew and the log no longer did was
-/// lost. The next new namespace was given the number of one whose name was lost, and its claims with it.
+/// A repair set the manifest aside, and the next one did not look there: what only the manifest knew was lost. The next
+/// new namespace then got the number of one whose name was lost, and its claims with it.
 #[test]
 fn i1_i5_i11_a_repair_that_was_cut_off_forgot_names_and_time() {
     let mut stopped = 0;
@@ -240,7 +239,7 @@ fn i1_i5_i11_a_repair_that_was_cut_off_forgot_names_and_time() {
             let disk = disk.crash(seed);
             let store = builder(&disk, &clock).open().or_else(|_| {
                 builder(&disk, &clock).repair().unwrap_or_else(|e| panic!("call {call}: {e}"));
-                // Set back while it was closed: what has ended stays so.
+                // The clock was set back meanwhile: what expired stays expired.
                 builder(&disk, &self::clock()).open()
             });
             let store = store.unwrap_or_else(|e| panic!("call {call}, seed {seed}: {e}"));
@@ -266,7 +265,7 @@ fn i1_i5_i11_a_repair_that_was_cut_off_forgot_names_and_time() {
     assert!(stopped > 20, "repair makes more calls than {stopped}");
 }
 
-/// Nobody knows the name any more; the number is kept from the next new namespace all the same.
+/// The name is lost for good; its number must still not go to the next new namespace.
 #[test]
 fn i1_i11_claims_of_a_namespace_whose_name_is_lost_are_nobody_elses() {
     let clock = clock();
@@ -288,7 +287,7 @@ fn i1_i11_claims_of_a_namespace_whose_name_is_lost_are_nobody_elses() {
     }
 }
 
-/// A manifest that cannot be read does not take the place of one that can.
+/// An unreadable manifest must not replace a readable one that was set aside.
 #[test]
 fn i11_a_readable_manifest_that_is_aside_stays_there() {
     let clock = clock();
@@ -307,7 +306,7 @@ fn i11_a_readable_manifest_that_is_aside_stays_there() {
     assert!(store.find_namespace("payments").unwrap().contains(id(7)).unwrap());
 }
 
-/// "Lost at least 0 bytes in 1 place", where a whole segment was gone.
+/// Repair reported "lost at least 0 bytes in 1 place" when a whole segment was gone.
 #[test]
 fn i11_repair_says_what_is_known_of_missing_segments() {
     const N: u64 = 6_000;
@@ -343,7 +342,7 @@ fn i11_repair_says_what_is_known_of_missing_segments() {
     }
 }
 
-/// The error recommended a repair, which then failed. What was flushed is rescued from the blocks.
+/// The error recommended a repair, which then failed. Flushed claims are rescued from the blocks.
 #[test]
 fn i11_a_store_without_its_log_folder_is_repaired() {
     for flushed in [0, 500] {
@@ -361,7 +360,7 @@ fn i11_a_store_without_its_log_folder_is_repaired() {
         claim_all_first(&store, 0..50);
         store.sync().unwrap();
         let disk = disk.kill();
-        // What an earlier repair has left is not the log of this store any more.
+        // A log set aside by an earlier repair is not this store's log.
         let old = Path::new("/s/log.damaged-001");
         disk.create_dir_all(old).unwrap();
         for name in disk.list(Path::new("/s/log")).unwrap() {
@@ -372,19 +371,19 @@ fn i11_a_store_without_its_log_folder_is_repaired() {
         disk.remove_dir_all(Path::new("/s/log")).unwrap();
         let error = builder(&disk, &clock).open().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
-        // Opening may have made the folder again.
+        // Opening may have recreated the folder.
         disk.remove_dir_all(Path::new("/s/log")).unwrap();
         let report = builder(&disk, &clock).repair().unwrap();
         assert_eq!((report.saved_records, report.rescued_records), (0, flushed), "{report}");
         assert!(!report.missing_segments.is_empty(), "{report}");
         assert!(report.to_string().contains("0000000001.seg is missing"), "{report}");
         assert_eq!(report.to_string().contains("rescued   500 records"), flushed > 0, "{report}");
-        assert!(report.old_log.is_some(), "it says that something was wrong");
+        assert!(report.old_log.is_some(), "a sign that something was wrong");
 
-        // Time does not fall back, and namespaces are what they were.
+        // Time does not run backwards, and namespaces keep their settings.
         clock.jump_to(firstseen::Timestamp::from_millis(NOW - 60_000));
         let store = builder(&disk, &clock).open().unwrap();
-        // Its name stands in the manifest once anything was flushed, and in the lost log before that.
+        // Its name is in the manifest once anything was flushed; until then it was only in the lost log.
         let payments = match flushed {
             0 => store.namespace("payments").unwrap(),
             _ => store.find_namespace("payments").unwrap(),
@@ -400,7 +399,7 @@ fn i11_a_store_without_its_log_folder_is_repaired() {
     }
 }
 
-/// What it forgot was granted once, so no id is granted twice by this; but nobody who forgets expects it.
+/// A forgotten id was granted once, so nothing is granted twice by this; but a caller of `forget` does not expect it.
 #[test]
 fn i1_i11_a_forgotten_id_whose_tombstone_is_lost_is_a_duplicate_again_and_repair_says_so() {
     let disk = SimDisk::new();
@@ -431,7 +430,7 @@ fn i1_i11_a_forgotten_id_whose_tombstone_is_lost_is_a_duplicate_again_and_repair
     assert!(!report.forgotten_may_return, "nothing was wrong: {report}");
 }
 
-/// What restoring a backup means, as GUARANTEES says: the store goes back to the moment of the copy.
+/// Restoring a backup, as GUARANTEES says: the store goes back to the moment of the copy.
 #[test]
 fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     let (_keep, path) = place();
@@ -473,7 +472,7 @@ fn i2_i5_an_older_copy_that_is_put_back_is_the_store_of_that_moment() {
     let seen = store.get(id(4_000)).unwrap().unwrap();
     assert_eq!(seen.first_seen.as_millis(), NOW + 3_600_000, "the wall clock is right");
     flush(&store);
-    assert!(runs().is_disjoint(&since), "run numbers are never used again, whatever was put back");
+    assert!(runs().is_disjoint(&since), "run numbers are never reused, whatever was restored");
     assert_sound(&store);
     store.close().unwrap();
     let store = open().unwrap();

@@ -28,7 +28,7 @@ fn a_held_id_is_in_progress_for_others_and_a_claim_of_it_times_out() {
     let answers = [Reserved::FirstSeen, Reserved::InProgress, Reserved::SameBatch];
     assert_eq!(other.answers(), answers);
     assert_eq!(store.stats().ids_reserved, 2);
-    // I12: each of these waits, and none for ever.
+    // I12: each call waits, none forever.
     assert_eq!(store.claim("a").unwrap_err().kind(), ErrorKind::Retry);
     assert_eq!(store.claim_batch(&["c", "a"]).unwrap_err().kind(), ErrorKind::Retry);
     assert_eq!(store.forget("a").unwrap_err().kind(), ErrorKind::Retry);
@@ -141,15 +141,15 @@ fn a_waiting_claim_hears_of_a_close() {
     drop(held);
 }
 
-/// Found by reading: a bell that others rang began the wait anew, so a claim that waited for room could wait
-/// for ever while reservations of other ids were dropped.
+/// Found by review: every wake-up restarted the wait, so a claim that waited for space could wait forever while
+/// reservations of other ids were dropped.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long the call took, for a person's clock")]
 fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
     let disk = SimDisk::new();
     let store = sim(&disk, &clock()).shards(1).wait_max(Duration::from_millis(100)).open().unwrap();
     let held: Vec<Reservation> = (0..200).map(|n| hold(&store, &format!("other-{n}"))).collect();
-    // Nobody flushes here: in the end there is no room.
+    // Nothing flushes here, so the memtables fill up.
     let full = (0..).find_map(|n| store.claim(id(n)).err()).unwrap();
     assert_eq!(full.kind(), ErrorKind::Retry);
     let over = std::sync::atomic::AtomicBool::new(false);
@@ -172,7 +172,7 @@ fn i12_a_claim_waits_no_longer_than_wait_max_whatever_rings_meanwhile() {
     });
 }
 
-/// All within one millisecond: the claim that is confirmed must outlast the tombstone of the one before.
+/// All within one millisecond: the confirmed claim must outlast the tombstone before it.
 #[test]
 fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
@@ -180,14 +180,14 @@ fn i2_what_is_confirmed_right_after_it_was_forgotten_is_there_after_a_reopen() {
     let store = open();
     assert!(store.claim("a").unwrap().is_first_seen());
     assert!(store.forget("a").unwrap());
-    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("it is new") };
+    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("not new") };
     held.confirm().unwrap();
     assert!(store.contains("a").unwrap());
     drop((held, store));
     assert!(open().contains("a").unwrap());
 }
 
-/// A store with 2,000 flushed ids whose blocks are all lost since it was opened.
+/// A store with 2,000 flushed ids that lost all its blocks after it was opened.
 fn with_lost_blocks(disk: &SimDisk) -> (Store, MemoryBlocks) {
     let blocks = MemoryBlocks::default();
     let open = || {
@@ -204,7 +204,7 @@ fn with_lost_blocks(disk: &SimDisk) -> (Store, MemoryBlocks) {
     (store, blocks)
 }
 
-/// New ids stand in the batch before one whose block has to be healed, and the batch is looked up again after that.
+/// New ids precede one whose block has to be healed, and healing makes the batch look everything up again.
 #[test]
 fn i1_a_batch_that_is_healed_half_way_answers_as_if_nothing_had_been_damaged() {
     let ids = [id(5_000), id(5_001), id(5)];
@@ -234,8 +234,8 @@ fn i12_a_reservation_whose_healing_fails_holds_nothing() {
     assert_eq!(store.stats().ids_reserved, 0);
 }
 
-/// A block store that says yes and keeps nothing: what it is asked for is built in memory, and where that has no room
-/// the call ends all the same.
+/// A block store that accepts every block and keeps none: blocks are rebuilt in memory, and the call ends even if they
+/// do not fit there.
 #[test]
 fn i12_a_block_store_that_keeps_nothing_stops_nobody() {
     let (store, blocks) = with_lost_blocks(&SimDisk::new());
@@ -246,7 +246,7 @@ fn i12_a_block_store_that_keeps_nothing_stops_nobody() {
     assert!(store.claim(id(7)).unwrap().is_duplicate());
 }
 
-/// A claim that waits for an id is woken when the id is given back, long before it would stop waiting.
+/// Releasing the id wakes a waiting claim long before its deadline.
 #[test]
 fn i12_whoever_waits_for_an_id_is_woken_when_it_is_released() {
     let disk = SimDisk::new();
@@ -254,7 +254,7 @@ fn i12_whoever_waits_for_an_id_is_woken_when_it_is_released() {
     let held = hold(&store, "a");
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| store.claim("a").expect("claims").is_first_seen());
-        // Give it time to wait; should it come too late for that, nothing is tested, and nothing fails.
+        // Let it start to wait. If it starts too late, nothing is tested and nothing fails.
         std::thread::park_timeout(Duration::from_millis(50));
         drop(held);
         assert!(waiting.join().expect("does not panic"));
@@ -265,7 +265,7 @@ fn waiting(wait: Duration) -> ClaimOptions {
     ClaimOptions::new().wait(wait)
 }
 
-/// The store would wait for ten minutes: a call that waits longer than it says hangs here.
+/// `wait_max` is ten minutes: a call that ignores its own wait hangs here.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long the calls took, for a person's clock")]
 fn i12_each_call_waits_for_a_reservation_no_longer_than_it_says() {
@@ -287,18 +287,18 @@ fn i12_each_call_waits_for_a_reservation_no_longer_than_it_says() {
             let began = std::time::Instant::now();
             assert_eq!(call(), Some(ErrorKind::Retry), "call {n} with a wait of {wait:?}");
             let took = began.elapsed();
-            assert!(took >= Duration::from_millis(least), "call {n} waited {took:?} only");
+            assert!(took >= Duration::from_millis(least), "call {n} waited only {took:?}");
             assert!(took < Duration::from_secs(60), "call {n} waited {took:?}");
         }
     }
-    // Not to wait is no refusal where there is nothing to wait for.
+    // A call that may not wait succeeds if there is nothing to wait for.
     let now = waiting(Duration::ZERO);
     assert!(store.claim_with("b", now).unwrap().is_first_seen(), "the batch claimed nothing");
     assert!(store.claim_with("b", now).unwrap().is_duplicate());
     assert!(store.forget_with("b", now).unwrap());
 }
 
-/// The other direction: a call may wait longer than the store does.
+/// The other direction: a call may wait longer than `wait_max`.
 #[test]
 fn a_call_that_may_wait_longer_than_the_store_hears_what_came_of_the_reservation() {
     let disk = SimDisk::new();
@@ -313,14 +313,14 @@ fn a_call_that_may_wait_longer_than_the_store_hears_what_came_of_the_reservation
     });
 }
 
-/// Nobody flushes here, so in the end there is no room in memory: who may not wait for that hears so at once.
+/// Nothing flushes here, so the memtables fill up: a call that may not wait fails at once.
 #[test]
 fn i12_no_call_waits_for_room_longer_than_it_says() {
     let disk = SimDisk::new();
     let store = sim(&disk, &clock()).shards(1).wait_max(Duration::from_secs(600)).open().unwrap();
     let now = waiting(Duration::ZERO);
     let Reserve::FirstSeen(mut held) = store.reserve_with(id(u64::MAX), now).unwrap() else {
-        panic!("it is new")
+        panic!("not new")
     };
     let full = (0..).find_map(|n| store.claim_with(id(n), now).err()).unwrap();
     assert_eq!(full.kind(), ErrorKind::Retry);
@@ -339,11 +339,11 @@ fn what_a_reservation_was_made_with_holds_for_its_claim() {
     let store = sim(&disk, &clock).open().unwrap();
     let options = ClaimOptions::new().ttl(seconds(5)).durability(Durability::Disk);
     let Reserve::FirstSeen(mut held) = store.reserve_with("a", options).unwrap() else {
-        panic!("it is new")
+        panic!("not new")
     };
     assert_eq!(held.id(), b"a");
     held.confirm().unwrap();
-    assert_eq!(held.id(), b"a", "also afterwards");
+    assert_eq!(held.id(), b"a", "also after confirming");
     assert_eq!(store.get("a").unwrap().unwrap().deadline.as_millis(), NOW + 5_000);
     let after_power_cut = sim(&disk.lose_unsynced(), &clock).open().unwrap();
     assert!(after_power_cut.contains("a").unwrap());
@@ -363,7 +363,7 @@ fn held_ids_are_listed_with_their_age_the_oldest_first() {
     clock.advance(Duration::from_secs(60));
     let second = named.reserve("second").unwrap();
     clock.advance(Duration::from_secs(5));
-    // A step of the wall clock makes nobody older.
+    // A jump of the wall clock does not age a reservation.
     clock.jump_to(firstseen::Timestamp::from_millis(NOW + 7 * 86_400_000));
     let third = hold(&store, "third");
     let both = [line("first", "default", 65), line("third", "default", 0)];
@@ -373,9 +373,9 @@ fn held_ids_are_listed_with_their_age_the_oldest_first() {
     assert_eq!(listed(store.held()), all);
     first.confirm().unwrap();
     drop((second, third));
-    assert!(store.held().is_empty(), "neither what is confirmed nor what is dropped is held");
+    assert!(store.held().is_empty(), "confirmed and dropped ids are not held");
     assert!(named.held().is_empty());
-    // However many there are, the list is bounded, and has the oldest.
+    // The list is bounded and keeps the oldest.
     let old = hold(&store, "old");
     clock.advance(Duration::from_secs(1));
     let many = store.reserve_batch(&ids(0..5_000)).unwrap();

@@ -1,4 +1,4 @@
-//! The thinnest whole path: claim, flush, close, open, verify, on a real disk with real threads.
+//! The shortest full path: claim, flush, close, open, verify, on a real disk with real threads.
 
 use firstseen::*;
 

@@ -1,16 +1,16 @@
-//! What the engine's tests share: ids, stores on a simulated and on a real disk, a scale.
+//! Shared helpers: ids, stores on simulated and real disks, a scale.
 
 use firstseen::disk::sim::SimDisk;
 use firstseen::{Builder, ManualClock, MemoryBlocks, Store};
 use std::path::{Path, PathBuf};
 
-/// Where the manual clock of a test begins.
+/// Start of the manual clock.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
 
-/// Where a store lies on a simulated disk.
+/// Path of the store on a simulated disk.
 pub(crate) const AT: &str = "/s";
 
-/// Sixteen bytes that differ for every number and do not look like one.
+/// A unique 16-byte id for each number that does not look sequential.
 pub(crate) fn id(n: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
@@ -22,7 +22,7 @@ pub(crate) fn ids(numbers: std::ops::Range<u64>) -> Vec<[u8; 16]> {
     numbers.map(id).collect()
 }
 
-/// `n`, times FIRSTSEEN_TEST_SCALE for long runs.
+/// `n` times FIRSTSEEN_TEST_SCALE, for long runs.
 pub(crate) fn scaled(n: u64) -> u64 {
     let scale = std::env::var("FIRSTSEEN_TEST_SCALE").ok().and_then(|s| s.parse().ok());
     n * scale.unwrap_or(1)
@@ -33,7 +33,7 @@ pub(crate) fn sim(disk: &SimDisk, clock: &ManualClock) -> Builder {
     small(Store::builder(AT)).disk(disk.clone()).clock(clock.clone())
 }
 
-/// The same with blocks that outlive the store, as the sled folder does.
+/// The same with a block store that outlives the store, as the sled folder does.
 pub(crate) fn sim_with(disk: &SimDisk, clock: &ManualClock, blocks: &MemoryBlocks) -> Builder {
     sim(disk, clock).block_memory(blocks)
 }
@@ -52,27 +52,27 @@ pub(crate) fn clock() -> ManualClock {
     ManualClock::at_millis(NOW)
 }
 
-/// A folder of its own on the real disk, and the place of a store in it.
+/// A temporary folder on the real disk, and the path of a store in it.
 pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let path = dir.path().join("seen.db");
     (dir, path)
 }
 
-/// Does what the background threads would do. Twice, because the end of one round may begin another.
+/// Does the background work. Twice, because the end of one round may start another.
 pub(crate) fn settle(store: &Store) {
     store.run_background().expect("background work");
     store.run_background().expect("background work");
 }
 
-/// Claims ids one by one and checks that every one is a first.
+/// Claims ids one by one and checks that each is first seen.
 pub(crate) fn claim_all_first(store: &Store, numbers: std::ops::Range<u64>) {
     for n in numbers {
         assert!(store.claim(id(n)).expect("claims").is_first_seen(), "id {n} was new");
     }
 }
 
-/// Checks, without claiming anything, which ids are there.
+/// Checks which ids are present without claiming any.
 pub(crate) fn assert_seen(store: &Store, numbers: std::ops::Range<u64>, seen: bool) {
     for n in numbers {
         assert_eq!(store.contains(id(n)).expect("reads"), seen, "id {n}");
@@ -84,9 +84,9 @@ pub(crate) fn assert_sound(store: &Store) {
     assert!(report.is_sound(), "{report}");
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder recursively.
 pub(crate) fn copy_dir(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).expect("makes a folder");
+    std::fs::create_dir_all(to).expect("creates a folder");
     for entry in std::fs::read_dir(from).expect("lists") {
         let entry = entry.expect("lists");
         let target = to.join(entry.file_name());
@@ -109,10 +109,10 @@ pub(crate) fn files(dir: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Set in a process that runs one test, with a folder for it.
+/// Set in a process that runs a single test, to the test's folder.
 const ALONE: &str = "FIRSTSEEN_TEST_ALONE_IN";
 
-/// Runs the test of this name in a process of its own, without the threads, locks and memory of other tests.
+/// Runs a test in its own process, without the threads, locks and memory of other tests.
 pub(crate) fn alone(test: &str, dir: &Path) {
     let mut command = std::process::Command::new(std::env::current_exe().expect("this binary"));
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(ALONE, dir);
@@ -122,7 +122,7 @@ pub(crate) fn alone(test: &str, dir: &Path) {
     assert!(out.status.success() && said.contains("1 passed"), "{said} {complained}");
 }
 
-/// The folder for the test, in a process that [`alone`] has started.
+/// The test's folder, in a process started by [`alone`].
 pub(crate) fn is_alone() -> Option<PathBuf> {
     std::env::var_os(ALONE).map(PathBuf::from)
 }

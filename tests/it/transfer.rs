@@ -65,7 +65,7 @@ fn what_is_exported_and_imported_is_the_same_flushed_or_not() {
     let copy = sim(&other, &clock).memtable_bytes(8 << 20).open().unwrap();
     assert_eq!(import(&copy, &all), all.len() as u64);
     assert_eq!(export(&copy), all);
-    assert_eq!(import(&copy, &all), 0, "what is live here stays as it is");
+    assert_eq!(import(&copy, &all), 0, "live claims stay as they are");
     drop(copy);
     let copy = sim(&other, &clock).open().unwrap();
     assert_eq!(export(&copy), all, "after a reopen");
@@ -113,14 +113,14 @@ fn an_export_that_cannot_be_written_says_so() {
     claim_all_first(&store, 0..10);
     let error = store.export(|_| Err(std::io::ErrorKind::BrokenPipe.into())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Environment);
-    assert!(store.claim(id(11)).unwrap().is_first_seen(), "the store works on");
+    assert!(store.claim(id(11)).unwrap().is_first_seen(), "the store still works");
 }
 
 #[test]
 fn i1_an_import_waits_for_a_reservation() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).wait_max(Duration::from_millis(20)).open().unwrap();
-    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("new") };
+    let Reserve::FirstSeen(mut held) = store.reserve("a").unwrap() else { panic!("not new") };
     let (first_seen, deadline) = (Timestamp::from_millis(NOW), Timestamp::NEVER);
     let entries = [ImportEntry::new(b"a", first_seen, deadline)];
     assert_eq!(store.import("default", &entries).unwrap_err().kind(), ErrorKind::Retry);
@@ -129,7 +129,7 @@ fn i1_an_import_waits_for_a_reservation() {
     assert_eq!(store.import("default", &entries).unwrap(), 0, "claimed by its holder");
 }
 
-/// Of ids as long as these few fit into a block, and some blocks are empty.
+/// Only a few ids of this length fit into a block, and some blocks are empty.
 #[test]
 fn i11_an_export_goes_on_behind_an_empty_block() {
     let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());

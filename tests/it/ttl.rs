@@ -1,4 +1,4 @@
-//! I4: a claim is live while now < deadline, wherever its record stands and whenever somebody sweeps.
+//! I4: a claim is live while now < deadline, wherever its record is and whenever a sweep runs.
 
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
@@ -28,7 +28,7 @@ impl World {
     }
 }
 
-/// Claims ids enough to flush what was claimed before, and flushes it.
+/// Claims enough ids to flush what was claimed before.
 fn flush(store: &Store) {
     for n in 500_000..504_000 {
         let _ = store.claim(id(n)).unwrap();
@@ -47,7 +47,7 @@ fn i4_deadlines_are_exact_to_the_millisecond_open_flushed_and_reopened() {
             for sweep in [false, true] {
                 let world = World::new();
                 let mut store = world.builder().ttl(days(30)).open().unwrap();
-                // Ids of one generation, and each with a deadline of its own.
+                // All in one generation, each with its own deadline.
                 for n in 0..50 {
                     let options = ClaimOptions::new().ttl(Ttl::from_millis(60_000 + n));
                     assert!(store.claim_with(id(n), options).unwrap().is_first_seen());
@@ -84,7 +84,7 @@ fn i4_get_tells_first_seen_and_deadline() {
     assert_eq!(seen.first_seen, Timestamp::from_millis(NOW));
     assert_eq!(seen.deadline, Timestamp::from_millis(NOW + 60_000));
     flush(&store);
-    assert_eq!(store.get("a").unwrap(), Some(seen), "the same out of a block");
+    assert_eq!(store.get("a").unwrap(), Some(seen), "the same from a block");
     world.ms(60_000);
     assert_eq!(store.get("a").unwrap(), None);
 }
@@ -160,9 +160,9 @@ fn i4_each_claim_and_each_namespace_has_its_own_ttl() {
     let short = store.namespace("short").unwrap();
     assert!(short.claim("new").unwrap().is_first_seen());
     world.ms(10_000);
-    assert!(short.claim("new").unwrap().is_first_seen(), "its ttl was kept over the reopen");
+    assert!(short.claim("new").unwrap().is_first_seen(), "its ttl survived the reopen");
     world.ms(366 * 24 * 3_600_000);
-    assert!(store.contains("c").unwrap(), "for ever");
+    assert!(store.contains("c").unwrap(), "never expires");
     assert!(!store.contains("a").unwrap());
 }
 
@@ -183,7 +183,7 @@ fn a_ttl_of_nothing_or_beyond_all_time_is_refused_everywhere() {
         ];
         assert_eq!(kinds, [ErrorKind::FixCall; 4]);
         assert!(!store.contains("a").unwrap());
-        assert!(store.claim("a").unwrap().is_first_seen(), "nothing was held either");
+        assert!(store.claim("a").unwrap().is_first_seen(), "nothing was reserved either");
         assert!(store.forget("a").unwrap());
     }
     let store = world.builder().ttl(Ttl::from_millis(1 << 56)).open().unwrap();
