@@ -1,3 +1,3 @@
-//! Blocks of ids: an answer or a refusal, never a panic (I10).
+//! Blocks of ids: decoded or rejected, never a panic (I10).
 #![no_main]
 libfuzzer_sys::fuzz_target!(|data: &[u8]| firstseen::fuzzing::block_decode(data));

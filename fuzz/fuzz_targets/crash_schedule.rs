@@ -1,5 +1,4 @@
-//! Operations and crashes against the oracle: of the process and of the power, at any call of the disk,
-//! also while the store recovers.
+//! Operations against the oracle, with kills and power cuts at any disk call, recovery included.
 #![no_main]
 #![allow(dead_code)]
 

@@ -21,10 +21,10 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let disk = SimDisk::new();
     drop(builder(&disk).open().expect("a new store opens"));
     let path = Path::new("/s/log/0000000001.seg");
-    disk.remove(path).expect("it is there");
-    let file = disk.create_new(path).expect("it is gone");
-    file.write_all_at(&firstseen::fuzzing::log_segment(data), 0).expect("there is room");
-    // An answer or a typed error; and what opens also works, and opens again.
+    disk.remove(path).expect("the first segment");
+    let file = disk.create_new(path).expect("the name is free");
+    file.write_all_at(&firstseen::fuzzing::log_segment(data), 0).expect("the disk has space");
+    // Opens or returns a typed error; what opens also works, and reopens.
     if let Ok(store) = builder(&disk).open() {
         let _ = store.claim(b"an id");
         store.freeze();

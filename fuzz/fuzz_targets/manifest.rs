@@ -18,8 +18,8 @@ libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     };
     drop(builder().open().expect("a new store opens"));
     let path = Path::new("/s/MANIFEST");
-    disk.remove(path).expect("it is there");
-    disk.create_new(path).and_then(|file| file.write_all_at(&bytes, 0)).expect("there is room");
+    disk.remove(path).expect("the manifest");
+    disk.create_new(path).and_then(|file| file.write_all_at(&bytes, 0)).expect("disk space");
     if let Ok(store) = builder().open() {
         let _ = store.claim(b"an id");
         let _ = store.run_background();

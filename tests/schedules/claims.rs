@@ -1,4 +1,4 @@
-//! Claims against claims, alone and in batches.
+//! Concurrent claims, single and in batches.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -18,7 +18,7 @@ fn i1_three_threads_claim_one_id() {
     });
 }
 
-/// Two shards, so that batches take two locks, and their ids in opposite orders.
+/// Two shards, so that batches take two locks, with their ids in opposite orders.
 #[test]
 fn i1_i9_claims_and_batches_that_overlap() {
     explore("i1_i9_claims_and_batches_that_overlap", || {

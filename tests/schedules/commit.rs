@@ -1,4 +1,4 @@
-//! Group commit: callers at `Disk` share syncs, syncs fail, and the power goes.
+//! Group commit: callers at `Disk` share syncs, syncs fail, and power is cut.
 
 use crate::explore::explore;
 use crate::scene::{DISK, Scene, join, start};
@@ -16,7 +16,7 @@ fn i6_callers_share_a_sync_and_the_power_goes() {
             let (scene, store) = (scene.clone(), store.clone());
             start(move || scene.claim(&store, id).is_ok())
         };
-        // Two at one id: the duplicate, too, is on disk when it is heard.
+        // Two claim one id: the duplicate, too, must be on disk before it returns.
         let claimers = [claimer("a"), claimer("a"), claimer("b")];
         let cut = {
             let scene = scene.clone();
@@ -32,7 +32,7 @@ fn i7_a_sync_fails_and_everybody_hears() {
     explore("i7_a_sync_fails_and_everybody_hears", || {
         let scene = Scene::new();
         let store = scene.builder().durability(DISK).open().expect("opens");
-        // Only syncs can fail: a write into a mapping has nobody who could refuse it.
+        // Only syncs can fail: nothing can refuse a write to a mapping.
         let at = scene.disk.ops() + thread_rng().gen_range(0..8);
         scene.disk.fail_at(at, Fault::Error(io::ErrorKind::Other), false);
         let claimer = |id: &'static str| {
@@ -47,7 +47,7 @@ fn i7_a_sync_fails_and_everybody_hears() {
             assert_eq!(error.kind(), ErrorKind::Reopen, "{error}");
         }
         let after = store.claim("d");
-        assert_eq!(failed > 0, after.is_err(), "I7: a failed sync is final, and heard by someone");
+        assert_eq!(failed > 0, after.is_err(), "I7: a failed sync is final and reported");
         let of_a = heard[..2].iter().filter(|answer| matches!(answer, Ok(Claim::FirstSeen)));
         assert!(of_a.count() <= 1, "I1");
         scene.assert_safe_after_a_power_cut();

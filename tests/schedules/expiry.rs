@@ -1,4 +1,4 @@
-//! Claims while a live window ends and what has ended is swept.
+//! Claims while a live window ends and is swept.
 
 use crate::explore::explore;
 use crate::scene::{START_MS, Scene, join, start};
@@ -37,7 +37,7 @@ fn i1_i4_claims_while_the_window_ends_and_is_swept() {
         let mut heard = join(claimers);
         join([time, keeper]);
         heard.push(store.claim("a").expect("claims"));
-        // The window that has ended, and after it exactly one that has begun.
+        // The expired window, and after it exactly one new one.
         let firsts = heard.iter().filter(|claim| claim.is_first_seen()).count();
         assert_eq!(firsts, 1, "I1: one new window, {heard:?}");
         let begun = store.get("a").expect("reads").expect("was just claimed").first_seen;
@@ -45,7 +45,7 @@ fn i1_i4_claims_while_the_window_ends_and_is_swept() {
         for claim in heard {
             if let Claim::Duplicate { first_seen } = claim {
                 let known = first_seen.as_millis() == START_MS || first_seen == begun;
-                assert!(known, "a duplicate of a claim that nobody made");
+                assert!(known, "a duplicate of a claim that never was");
             }
         }
     });

@@ -5,7 +5,7 @@ use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
-/// Scenarios that share the schedules: the calls of [`explore`].
+/// Number of scenarios that share the schedules.
 const SCENARIOS: u64 = 17;
 
 fn env(name: &str, default: u64) -> u64 {
@@ -17,7 +17,7 @@ fn env(name: &str, default: u64) -> u64 {
 
 fn config(failures: PathBuf) -> Config {
     let mut config = Config::new();
-    // The engine on a stack of its own; a real thread has eight times as much.
+    // The stack of a real thread is eight times as large.
     config.stack_size = 256 << 10;
     config.max_steps = MaxSteps::FailAfter(200_000);
     config.failure_persistence = FailurePersistence::File(Some(failures));
@@ -25,8 +25,8 @@ fn config(failures: PathBuf) -> Config {
     config
 }
 
-/// Runs a scenario under its share of the schedules: half of them drawn evenly, half by the PCT scheduler,
-/// which finds what needs few but exact switches. (Burckhardt et al., 2010.)
+/// Runs a scenario under its share of the schedules: half of them random, half from the PCT scheduler, which finds bugs
+/// that need few but exact context switches. (Burckhardt et al., 2010.)
 pub(crate) fn explore(name: &str, scenario: fn()) {
     let failures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("schedules").join(name);
     std::fs::create_dir_all(&failures).expect("a folder for schedules that fail");

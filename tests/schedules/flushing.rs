@@ -1,4 +1,4 @@
-//! Claims while memtables are frozen, flushed and made room in, and while the log goes on in a new segment.
+//! Claims while memtables are frozen and flushed, and while the log rolls over to a new segment.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -58,8 +58,7 @@ fn i1_i12_claims_wait_for_room_and_are_woken() {
     });
 }
 
-/// Segments with room for a dozen records: the next one is made by a claim or in the background, whoever
-/// comes first.
+/// Either a claim or background work creates the next segment, whichever comes first.
 #[test]
 fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
     const IDS: [&str; 4] = [LONG[0], LONG[1], LONG[2], LONG[3]];
@@ -67,7 +66,7 @@ fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
         [include_str!("main.rs"), include_str!("scene.rs"), include_str!("explore.rs"), "short"];
     explore("i1_claims_while_the_log_goes_on_in_a_new_segment", || {
         let scene = Scene::new();
-        // Three ids of a thousand bytes and what stands around them.
+        // A header of 4 KiB and 4 KiB of records.
         let store = scene.builder().segment_bytes(8 << 10).open().expect("opens");
         let claimer = |order: [usize; 4]| {
             let (scene, store) = (scene.clone(), store.clone());
@@ -92,8 +91,8 @@ fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
     });
 }
 
-/// One call of the disk fails. If that was a sync of the log, nobody makes room any more, and those who wait
-/// for it hear that; otherwise the flusher tries again.
+/// One disk call fails. If it was a sync of the log, no space will come and waiting claims must be told; otherwise the
+/// flusher retries.
 #[test]
 fn i7_i12_claims_wait_for_room_that_will_not_come() {
     explore("i7_i12_claims_wait_for_room_that_will_not_come", || {

@@ -1,4 +1,4 @@
-//! Claims against forgetting.
+//! Claims against `forget`.
 
 use crate::explore::explore;
 use crate::scene::{Scene, join, start};
@@ -27,7 +27,7 @@ fn i1_claims_while_the_id_is_forgotten() {
         let firsts = join(claims).into_iter().filter(|first| *first).count();
         let forgotten = join(forgets).into_iter().filter(|forgotten| *forgotten).count();
         join([flusher]);
-        // Claims and forgets that had an effect take turns, and a claim is the first of them.
+        // Claims and forgets that took effect alternate, starting with a claim.
         let live = usize::from(store.contains("a").expect("reads"));
         assert_eq!(firsts, forgotten + live, "I1: each window has one winner");
         assert!(firsts >= 1);

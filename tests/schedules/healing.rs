@@ -15,7 +15,7 @@ fn i1_i10_claims_while_blocks_are_lost_and_healed() {
         store.freeze();
         store.run_background().expect("flushes");
         store.close().expect("closes");
-        // Opened again, so that no block is in memory.
+        // Reopen, so that no block is cached.
         let store = scene.open();
         let claimer = |ids: [&'static str; 2]| {
             let store = store.clone();
@@ -43,7 +43,7 @@ fn i1_i10_claims_while_blocks_are_lost_and_healed() {
     });
 }
 
-/// Healing reads the log up to a place, and compaction moves what it needs from before that place behind it.
+/// Healing reads the log up to a location, and compaction moves records it needs from before that location behind it.
 #[test]
 fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
     explore("i1_i10_a_block_is_healed_while_the_log_is_compacted", || {
@@ -51,7 +51,7 @@ fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
         let open = || scene.builder().segment_bytes(16 << 10).open().expect("opens");
         let store = open();
         assert!(store.claim("a").expect("claims").is_first_seen());
-        // The rest of the first segment, and so much of the next, is about claims that end soon.
+        // The rest of the first segment, and part of the next, is claims that expire soon.
         let short = ClaimOptions::new().ttl(minutes(1));
         for batch in 0..2 {
             let ids: Vec<Vec<u8>> = (0..10).map(|n| vec![10 * batch + n; 1000]).collect();
@@ -61,7 +61,7 @@ fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
         store.run_background().expect("flushes");
         store.close().expect("closes");
         scene.clock.advance(Duration::from_secs(24 * 3600));
-        // Opened again, so that no block is in memory; and there is none in the block store either.
+        // Reopen with no block cached, then lose those in the block store.
         let store = open();
         scene.blocks.damage(|_| false);
         let claimer = {
@@ -74,13 +74,13 @@ fn i1_i10_a_block_is_healed_while_the_log_is_compacted() {
         };
         assert!(matches!(join([claimer])[..], [Claim::Duplicate { .. }]), "granted twice");
         join([compactor]);
-        assert_eq!(store.stats().segments_removed, 1, "what was healed from is gone");
+        assert_eq!(store.stats().segments_removed, 1, "the segment it healed from is gone");
         assert!(store.contains("a").expect("reads"));
     });
 }
 
-/// Found by histories: a segment that filled up while healing listed the segments was left out, and what stood in it was
-/// not in the healed block, for good.
+/// Found by histories: healing missed a segment that filled up while it listed the segments, and the healed block
+/// lacked that segment's records for good.
 #[test]
 fn i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment() {
     explore("i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment", || {
@@ -94,7 +94,7 @@ fn i1_i10_a_block_is_healed_while_the_log_goes_on_in_a_new_segment() {
         store.freeze();
         store.run_background().expect("flushes");
         store.close().expect("closes");
-        // Opened again, so that no block is in memory; and there is none in the block store either.
+        // Reopen with no block cached, then lose those in the block store.
         let store = open();
         scene.blocks.damage(|_| false);
         let claimer = {

@@ -1,11 +1,11 @@
-//! Schedules: the whole engine under a schedule explorer. Each scenario starts two to five threads on a store
-//! on a simulated disk, and the explorer decides at every lock, atomic and wait who goes on.
+//! Schedules: the whole engine under a schedule explorer. Each scenario starts two to five threads on a store on a
+//! simulated disk, and at every lock, atomic and wait the explorer decides which thread runs next.
 //!
-//! A deadlock is a failure of its own (I12): waits in these scenarios are so long that the explorer never
-//! ends them, unless a scenario is about that (src/sync/explored.rs).
+//! A deadlock fails the scenario (I12): waits are so long that the explorer never times them out, except in scenarios
+//! about deadlines (src/sync/explored.rs).
 //!
-//! `FIRSTSEEN_SCHEDULES` sets how many schedules in all, `FIRSTSEEN_SCHEDULE_SEED` where to begin. A failure
-//! writes its schedule to a file and prints the line that replays it.
+//! `FIRSTSEEN_SCHEDULES` sets the total number of schedules, `FIRSTSEEN_SCHEDULE_SEED` the seed. A failure writes its
+//! schedule to a file and prints the command that replays it.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 

@@ -1,4 +1,4 @@
-//! Claims while runs are merged and the old ones are buried.
+//! Claims while runs are merged and the old ones removed.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -34,6 +34,6 @@ fn i1_claims_while_runs_are_merged_and_buried() {
         };
         assert_one_winner("new", &join(claimers));
         join([merger]);
-        assert_eq!(store.stats().merges, 1, "four runs are one");
+        assert_eq!(store.stats().merges, 1, "four runs became one");
     });
 }

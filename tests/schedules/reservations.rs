@@ -1,4 +1,4 @@
-//! Reservations against claims and other reservations.
+//! Reservations against claims and against each other.
 
 use crate::explore::explore;
 use crate::scene::{Scene, assert_one_winner, join, start};
@@ -6,7 +6,7 @@ use firstseen::{Claim, ErrorKind, Reserve, Reserved, Store};
 use shuttle::rand::{Rng, thread_rng};
 use std::time::Duration;
 
-/// Reserves, and confirms or gives back as the explorer chooses. Answers the claim, if it made one.
+/// Reserves, then confirms or releases as the explorer chooses. Returns the claim it made or found.
 fn reserve(store: &Store) -> Option<Claim> {
     match store.reserve("a").expect("reserves") {
         Reserve::FirstSeen(mut held) if thread_rng().r#gen() => {
@@ -37,8 +37,7 @@ fn i1_i12_a_claim_waits_for_reservations() {
     });
 }
 
-/// The ids of both are in two shards and in opposite orders. A claim of one of them comes in between, and
-/// a flush.
+/// Both batches span two shards, with their ids in opposite orders. A claim of one id and a flush come in between.
 #[test]
 fn i1_i9_batches_are_reserved_and_confirmed() {
     explore("i1_i9_batches_are_reserved_and_confirmed", || {
@@ -87,14 +86,14 @@ fn i1_i9_batches_are_reserved_and_confirmed() {
     });
 }
 
-/// Nobody gives the id back before the others have given up: their waits end at their deadlines.
+/// The id is released only after the others give up, so their waits must end at their deadlines.
 #[test]
 fn i12_waits_for_a_reservation_that_is_never_given_back() {
     explore("i12_waits_for_a_reservation_that_is_never_given_back", || {
         let scene = Scene::new();
         let store = scene.builder().wait_max(Duration::ZERO).open().expect("opens");
         let Reserve::FirstSeen(mut held) = store.reserve("a").expect("reserves") else {
-            panic!("nobody else is there");
+            panic!("nothing else holds it");
         };
         let waiter = |what: fn(&Store) -> firstseen::Result<()>| {
             let store = store.clone();

@@ -1,4 +1,4 @@
-//! What the scenarios share: a small store on a simulated disk, and what was heard of it.
+//! Shared by the scenarios: a small store on a simulated disk, and what it acknowledged.
 
 use firstseen::disk::sim::SimDisk;
 use firstseen::{Builder, Claim, Durability, ManualClock, MemoryBlocks, Store};
@@ -8,17 +8,17 @@ use std::time::Duration;
 
 pub(crate) const START_MS: u64 = 1_700_000_000_000;
 
-/// Longer than the explorer has patience: such a wait ends when it is woken, or is a deadlock.
+/// Longer than the explorer waits: such a wait ends by a wake-up or is a deadlock.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(1 << 20);
 
-/// What a store stands on.
+/// What a store runs on.
 #[derive(Debug, Clone)]
 pub(crate) struct Scene {
     pub(crate) disk: SimDisk,
     pub(crate) blocks: MemoryBlocks,
     pub(crate) clock: ManualClock,
-    /// Ids that were acknowledged. A plain lock, which the explorer does not see: nobody is stopped
-    /// between an answer and its entry here.
+    /// Acknowledged ids. The explorer does not see this plain lock, so no thread is stopped between a result and its
+    /// entry here.
     acknowledged: Arc<Mutex<Vec<&'static str>>>,
 }
 
@@ -49,15 +49,15 @@ impl Scene {
         self.builder().open().expect("opens")
     }
 
-    /// Claims an id and notes that it was acknowledged.
+    /// Claims an id and records that it was acknowledged.
     pub(crate) fn claim(&self, store: &Store, id: &'static str) -> firstseen::Result<Claim> {
         let answer = store.claim(id)?;
         self.acknowledged.lock().expect("no panic under this lock").push(id);
         Ok(answer)
     }
 
-    /// The next process, after the power was cut and everything not synced was lost: what was
-    /// acknowledged by then must be live in it (I6). The stores must be at `Disk`.
+    /// Opens after a power cut that lost everything unsynced: what was acknowledged before must be live (I6). The
+    /// stores must be at `Disk`.
     pub(crate) fn assert_safe_after_a_power_cut(&self) {
         let next = Self {
             disk: self.disk.lose_unsynced(),
@@ -71,8 +71,7 @@ impl Scene {
         }
     }
 
-    /// The same after the store was closed or its process killed: nothing acknowledged is lost, at
-    /// whatever level.
+    /// The same after a close or a kill: nothing acknowledged is lost, at any level.
     pub(crate) fn assert_safe_after_reopening(&self) {
         let acknowledged = self.acknowledged.lock().expect("no panic under this lock").clone();
         let store = Self { disk: self.disk.kill(), ..self.clone() }.open();
@@ -82,7 +81,7 @@ impl Scene {
     }
 }
 
-/// Starts threads, which the explorer lets run when the caller joins them or does anything itself.
+/// Starts a thread, which the explorer runs when the caller joins it or does anything itself.
 pub(crate) fn start<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     thread::spawn(body)
 }
@@ -91,8 +90,7 @@ pub(crate) fn join<T>(handles: impl IntoIterator<Item = JoinHandle<T>>) -> Vec<T
     handles.into_iter().map(|handle| handle.join().expect("no panic")).collect()
 }
 
-/// Exactly one of these answers for one id and one live window is the first (I1), and every other names
-/// the time of that one.
+/// Exactly one of these results for one id and one live window is first seen (I1), and every duplicate has its time.
 #[track_caller]
 pub(crate) fn assert_one_winner<'a>(id: &str, answers: impl IntoIterator<Item = &'a Claim>) {
     let mut firsts = 0;
@@ -102,7 +100,7 @@ pub(crate) fn assert_one_winner<'a>(id: &str, answers: impl IntoIterator<Item = 
             Claim::Duplicate { first_seen } => assert_eq!(first_seen.as_millis(), START_MS, "{id}"),
         }
     }
-    assert_eq!(firsts, 1, "I1: {id} has so many winners");
+    assert_eq!(firsts, 1, "I1: number of winners of {id}");
 }
 
 pub(crate) const DISK: Durability = Durability::Disk;
