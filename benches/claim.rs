@@ -1,17 +1,17 @@
-//! The first question that a user asks: how many claims a second, and what does an id cost?
+//! The first question of any user: how many claims per second, and what does an id cost?
 //!
-//! `cargo bench --bench claim` claims ten million ids of 16 random bytes, 20 % of them seen before, on
-//! one thread at `Process`, with default settings, and does the same with one sled key per id (a cache as
-//! large as our memory budget) and, as the limit of what any store could do, with a `HashSet` and a file that
-//! is only appended to. Each store runs in a process of its own, so that memory can be told apart, and each
-//! run checks that the number of first-seen answers is right. `FIRSTSEEN_BENCH_IDS` sets another number.
+//! `cargo bench --bench claim` makes ten million claims of random 16-byte ids, 20 % of them seen before, on one thread
+//! at `Process`, with default settings. It does the same with one sled key per id (its cache as large as our memory
+//! budget) and, as an upper bound, with a `HashSet` and an append-only file. Each store runs in its own process, so
+//! that its memory is measured alone, and each run checks the number of first-seen results. `FIRSTSEEN_BENCH_IDS`
+//! changes the number of claims.
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-/// Claims on ids of 16 bytes; every fifth one, at random, repeats an earlier id.
+/// Claims of 16-byte ids; one in five, at random, repeats an earlier id.
 struct Workload {
     state: u64,
     new: u64,
@@ -51,7 +51,7 @@ fn id(number: u64) -> [u8; 16] {
     id
 }
 
-/// What one run has measured.
+/// Results of one run.
 struct Measured {
     claims_per_s: f64,
     memory_per_id: f64,
@@ -79,7 +79,7 @@ fn run(
     let seconds = start.elapsed().as_secs_f64();
     let held = memory().saturating_sub(before);
     finish();
-    assert_eq!(first_seen, workload.new, "every first-seen answer is right");
+    assert_eq!(first_seen, workload.new, "number of first-seen results");
     Measured {
         claims_per_s: claims as f64 / seconds,
         memory_per_id: held as f64 / workload.new as f64,
@@ -94,7 +94,7 @@ fn firstseen(claims: u64, dir: &Path) -> Measured {
     run(claims, dir, claim, || store.close().expect("closes"))
 }
 
-/// The limit: no expiry, no recovery, everything in memory, and a file that is only written.
+/// The upper bound: no expiry, no recovery, everything in memory, and a file that is never read.
 fn limit(claims: u64, dir: &Path) -> Measured {
     use std::io::Write;
     std::fs::create_dir_all(dir).expect("a folder");
@@ -121,7 +121,7 @@ fn sled(claims: u64, dir: &Path) -> Measured {
         .expect("opens");
     let claim = |id: &[u8]| {
         let swapped = db.compare_and_swap(id, None as Option<&[u8]>, Some(&[0u8; 8]));
-        swapped.expect("sled answers").is_ok()
+        swapped.expect("sled claims").is_ok()
     };
     run(claims, dir, claim, || {
         db.flush().expect("flushes");
@@ -135,7 +135,7 @@ fn memory() -> u64 {
     pages.unwrap_or(0) * 4096
 }
 
-/// Bytes that a folder takes on disk.
+/// Bytes that a folder occupies on disk.
 fn disk(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -148,7 +148,7 @@ fn disk(dir: &Path) -> u64 {
         .sum()
 }
 
-/// Runs one store in a process of its own.
+/// Runs one store in its own process.
 fn child(store: &str, claims: u64, dir: &Path) -> Measured {
     let me = std::env::current_exe().expect("has a path");
     let output = Command::new(me)
@@ -178,7 +178,7 @@ fn main() {
         return;
     }
     if !args.iter().any(|arg| arg == "--bench") {
-        return; // `cargo test --all-targets`: it builds, and that is enough
+        return; // `cargo test --all-targets` only has to build it
     }
     let claims = std::env::var("FIRSTSEEN_BENCH_IDS").ok().and_then(|n| n.parse().ok());
     let claims: u64 = claims.unwrap_or(10_000_000);

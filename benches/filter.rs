@@ -1,8 +1,7 @@
-//! Our filter beside the package `bloomfilter`, at the same bits per id: what an insertion and a question
-//! cost, and how often each says "maybe" to an id that was never inserted.
+//! Our filter against the crate `bloomfilter`, at the same bits per id: the cost of a lookup of inserted and of new
+//! ids, and the rate of false positives.
 //!
-//! `cargo bench --features fuzzing --bench filter`. What it makes of a whole claim is
-//! `scripts/bench.sh --filter`.
+//! `cargo bench --features fuzzing --bench filter`. Its effect on a whole claim: `scripts/bench.sh --filter`.
 
 use bloomfilter::Bloom;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -18,13 +17,13 @@ fn id(number: u64) -> [u8; 16] {
 
 fn reference(ids: u64) -> Bloom<[u8]> {
     let bytes = (ids * FILTER_BITS_PER_ID).div_ceil(8) as usize;
-    // The halves of the seed are the keys of two hashes, and must differ.
+    // The halves of the seed are the keys of two hashes and must differ.
     let seed = b"the first half, the second half.";
     Bloom::new_with_seed(bytes, ids as usize, seed).expect("sizes are not zero")
 }
 
-/// Both get ids that are hashed already, as in the store: bloomfilter hashes its sixteen bytes again, because
-/// that is the only way in.
+/// Both get ids that are already hashed, as in the store. `bloomfilter` hashes the sixteen bytes again, because it
+/// takes nothing else.
 #[expect(clippy::disallowed_macros, reason = "a benchmark prints")]
 fn filters(c: &mut Criterion) {
     let mut group = c.benchmark_group("filter");

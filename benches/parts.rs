@@ -1,8 +1,8 @@
-//! What the parts of a claim cost, each alone and per id: first-seen, duplicates by where they are found,
-//! batches, flushing, expiry, opening, and callers that share a sync.
+//! The cost of each part of a claim, per id: first seen, duplicates by where they are found, batches, flushing, expiry,
+//! opening, and shared syncs.
 //!
-//! `cargo bench --bench parts`; a part by name: `cargo bench --bench parts -- 'claim/'`. A whole run of mixed
-//! claims is `cargo bench --bench claim`.
+//! `cargo bench --bench parts`; one part: `cargo bench --bench parts -- 'claim/'`. For a whole run of mixed claims, use
+//! `cargo bench --bench claim`.
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use firstseen::{Builder, ClaimOptions, Durability, ManualClock, Store, Ttl};
@@ -10,11 +10,11 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Ids of a store that is large enough to have left the caches of the processor.
+/// Ids of a store that is too large for the CPU caches.
 const MANY: u64 = 2_000_000;
-/// Ids that are flushed, swept or replayed in one go.
+/// Ids that are flushed or swept at once.
 const SOME: u64 = 200_000;
-/// Claims between two looks at the clock.
+/// Claims per reading of the clock.
 const AT_ONCE: u64 = 1_000;
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
@@ -22,7 +22,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Sixteen bytes that differ for every number and do not look like one.
+/// A unique 16-byte id for each number that does not look sequential.
 fn id(number: u64) -> [u8; 16] {
     let mix = |mut z: u64| {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -48,7 +48,7 @@ fn fill(store: &Store, ids: std::ops::Range<u64>) {
     }
 }
 
-/// Times `claims` calls, in groups, so that reading the clock does not count.
+/// Times `claims` calls in groups, so that reading the clock does not count.
 fn timed(claims: u64, mut one: impl FnMut()) -> Duration {
     let mut sum = Duration::ZERO;
     for at in (0..claims).step_by(AT_ONCE as usize) {
@@ -88,7 +88,7 @@ fn claims(c: &mut Criterion) {
     group.bench_function("flushed duplicate", |b| {
         b.iter_custom(|claims| {
             timed(claims, || {
-                // A large step that shares no factor with their number: all of them, in no order.
+                // A large stride coprime to the number of ids: visits all of them in scattered order.
                 old = (old + 1_234_577) % MANY;
                 assert!(store.claim(id(old)).expect("claims").is_duplicate());
             })
@@ -141,7 +141,7 @@ fn claims(c: &mut Criterion) {
     }
 }
 
-/// A store of which nothing happens in the background, with `SOME` ids that are not flushed.
+/// A store without background work, with `SOME` unflushed ids.
 fn frozen(clock: &ManualClock, ttl: Ttl) -> (TempDir, Store) {
     let (dir, builder) = place();
     let builder = builder.background(false).clock(clock.clone()).ttl(ttl);
@@ -170,7 +170,7 @@ fn background(c: &mut Criterion) {
             || {
                 let (dir, store) = frozen(&clock, Ttl::from_millis(60_000));
                 store.run_background().expect("flushes");
-                // Past the end of the generation, too.
+                // Past the end of the generation as well.
                 clock.advance(Duration::from_secs(3_600));
                 (dir, store)
             },
@@ -218,7 +218,7 @@ fn group_commit(c: &mut Criterion) {
                         });
                     }
                 });
-                // Of the claims that were made, the share that was asked for.
+                // Rounding up made more claims than requested; scale to those.
                 start.elapsed().mul_f64(claims as f64 / (each * threads) as f64)
             });
         });

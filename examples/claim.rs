@@ -1,11 +1,11 @@
 //! Claim first, then work: **at most once**.
 //!
-//! What this pattern promises: an event whose id was claimed is never worked on again while the claim
-//! is live, whatever the broker delivers again and however often the consumer restarts.
+//! What this pattern promises: an event whose id was claimed is never processed again while the claim is live, however
+//! often the broker redelivers it and the consumer restarts.
 //!
-//! What it does not promise: if the consumer dies between the claim and the effect, the event comes
-//! again, is a duplicate, and its effect is never made. Use it where a lost event is better than a
-//! repeated one (a notification, a sample, a metric). Where it is not, see `reserve.rs`.
+//! What it does not promise: if the consumer dies between the claim and the effect, the redelivered event is a
+//! duplicate and its effect never happens. Use it where losing an event is better than repeating it (a notification, a
+//! sample, a metric). Where it is not, see `reserve.rs`.
 //!
 //! Run it twice: the second run finds everything claimed.
 //!
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     for batch in deliveries().chunks(100) {
         let ids: Vec<&str> = batch.iter().map(|event| event.id.as_str()).collect();
-        // One record in the log for the whole batch, one answer for each id.
+        // One log record for the whole batch, one result for each id.
         for (event, answer) in batch.iter().zip(store.claim_batch(&ids)?) {
             match answer {
                 Claim::FirstSeen => {
@@ -38,8 +38,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Claim::Duplicate { .. } => skipped += 1,
             }
         }
-        // The claims survive a power cut before the broker hears that the batch is done: otherwise it
-        // would never deliver these events again, and a repeat from elsewhere would be worked on.
+        // Sync before acknowledging: the broker never redelivers acknowledged events, so if a power cut took their
+        // claims, a repeat from elsewhere would be processed.
         store.sync()?;
         acknowledge(batch);
     }
@@ -50,13 +50,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// An event as the broker delivers it: at least once.
+/// An event, delivered at least once.
 struct Event {
     id: String,
     kind: String,
 }
 
-/// Stands for a broker: the sample that ships with the repository.
+/// Stands in for a broker: the sample that ships with the repository.
 fn deliveries() -> Vec<Event> {
     let event = |line: &str| -> Option<Event> {
         let json: serde_json::Value = serde_json::from_str(line).ok()?;

@@ -1,13 +1,13 @@
-//! Reserve, work, confirm, sync, acknowledge: **at least once, with a second effect only around a
-//! crash**. This is the pattern for most consumers.
+//! Reserve, work, confirm, sync, acknowledge: **at least once, with a second effect only around a crash**. The pattern
+//! for most consumers.
 //!
-//! What it promises: while the consumer lives, each event is worked on by one worker, and a delivery
-//! that arrives meanwhile hears "in progress". Nothing is claimed before `confirm`, so an event whose
-//! effect failed, or whose worker died, is worked on again when it comes again: no event is lost.
+//! What it promises: while the consumer lives, each event is processed by one worker, and a delivery that arrives
+//! meanwhile gets `InProgress`. Nothing is claimed before `confirm`, so an event whose effect failed, or whose worker
+//! died, is processed again when it is redelivered: no event is lost.
 //!
-//! What it does not promise: a crash after an effect and before the claim of it is on disk means that
-//! the effect is made again. If the effect lies outside of this process (an e-mail, a call to somebody
-//! else's interface), pass the event id along as idempotency key, so that the other side can tell.
+//! What it does not promise: a crash between an effect and its claim being on disk repeats the effect. If the effect is
+//! outside this process (an e-mail, a call to another system), pass the event id along as an idempotency key, so that
+//! the other side can tell.
 //!
 //! ```sh
 //! cargo run --release --example reserve
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let store = Store::builder(&path).ttl(days(7)).open()?;
     let mut out = std::io::stdout().lock();
 
-    // Stands for a broker. "pay-2" is delivered twice, and its first attempt will fail.
+    // Stands in for a broker. "pay-2" is delivered twice, and its first attempt will fail.
     let mut queue: VecDeque<&str> = ["pay-1", "pay-2", "pay-1", "pay-2", "pay-3"].into();
     let mut attempts = 0;
     let mut done = Vec::new();
@@ -35,9 +35,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 done.push(id);
                 continue;
             }
-            // Another worker has it. Leave it to the broker to deliver it again.
+            // Another worker has it; the broker will redeliver it.
             Ok(Reserve::InProgress) => continue,
-            // The same call may succeed later: not acknowledged, so it comes again.
+            // May succeed later: not acknowledged, so it is redelivered.
             Err(e) if e.kind() == ErrorKind::Retry => continue,
             Err(e) => return Err(e.into()),
         };
@@ -49,14 +49,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 done.push(id);
             }
             Err(why) => {
-                // Dropped without `confirm`: released. The next delivery is worked on again.
+                // Dropping without `confirm` releases the id: the next delivery is processed again.
                 drop(held);
                 writeln!(out, "{id}: {why}, will come again")?;
             }
         }
     }
 
-    // One sync for everything that was confirmed, then one acknowledgement.
+    // One sync for everything confirmed, then one acknowledgement.
     store.sync()?;
     acknowledge(&done);
     writeln!(out, "acknowledged {} deliveries", done.len())?;
@@ -65,7 +65,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The effect. A real one would hand `id` on as idempotency key.
+/// The effect. A real one would pass `id` on as an idempotency key.
 fn charge(id: &str, attempt: u32) -> Result<(), &'static str> {
     if id == "pay-2" && attempt == 2 { Err("the bank did not answer") } else { Ok(()) }
 }

@@ -1,15 +1,15 @@
 //! An async consumer: many tasks, and **at least once, with a second effect only around a crash**.
 //!
-//! Each task does: `reserve`, the work, `confirm`, one shared `sync`, acknowledge. Three rules keep the runtime going:
+//! Each task reserves, works, confirms, shares a sync and acknowledges. Three rules keep the runtime responsive:
 //!
-//! - Tasks `reserve` and never `claim`: `claim` blocks its thread while another task has the id, and the holder may
-//!   need that thread to get on. `reserve` answers `InProgress` at once. With `ClaimOptions::wait` of zero
-//!   neither it nor `confirm` waits for room in memory: they say `Retry` instead.
-//! - A reservation may be held over an `.await`. Nobody waits for it.
-//! - `sync` waits for the disk, so it runs in `spawn_blocking`; and one sync serves all tasks that wait for one.
+//! - Tasks `reserve` and never `claim`: `claim` blocks its thread while another task holds the id, and the holder may
+//!   need that thread to finish. `reserve` returns `InProgress` at once. With a `ClaimOptions::wait` of zero, neither
+//!   it nor `confirm` waits for space in memory: they return `Retry`.
+//! - A reservation may be held across an `.await`: no task waits for it.
+//! - `sync` waits for the disk, so it runs in `spawn_blocking`, and one sync serves all waiting tasks.
 //!
-//! The broker and the record of effects are files here, so that the program can be killed at any moment and started
-//! again. Try it: interrupt it, run it again, and look at `effects` in its folder. A test kills it at random.
+//! The broker and the record of effects are files here, so that the program can be killed at any moment and restarted.
+//! Try it: interrupt it, run it again, and look at `effects` in its folder. A test kills it at random.
 //!
 //! ```sh
 //! cargo run --release --example tokio_consumer
@@ -24,12 +24,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
 
-/// Tasks that work at the same time.
+/// Concurrent worker tasks.
 pub(crate) const WORKERS: usize = 64;
 const EVENTS: usize = 5_000;
 const WORK: Duration = Duration::from_millis(2);
 
-/// Any error, so that a task can hand it on.
+/// Any error a task may return.
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
@@ -42,7 +42,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Works until the broker has nothing left to deliver. Answers how many effects were made.
+/// Runs until the broker has nothing left to deliver. Returns the number of effects.
 pub(crate) fn run(folder: &Path, events: usize) -> Result<usize, Failure> {
     fs::create_dir_all(folder)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
@@ -66,12 +66,12 @@ async fn consume(folder: &Path, events: usize) -> Result<usize, Failure> {
         (0..WORKERS).map(|_| tokio::spawn(Arc::clone(&worker).work_on_all())).collect();
     drop(worker);
 
-    // The broker delivers what is not acknowledged, again and again, and some of it twice at a time.
+    // The broker redelivers until everything is acknowledged, some events twice at a time.
     while let Some(open) = broker.not_acknowledged() {
         for (n, id) in open.into_iter().enumerate() {
             let copies = if n % 5 == 0 { 2 } else { 1 };
             for _ in 0..copies {
-                // Fails if every worker has ended: their errors are heard below.
+                // Fails only if every worker has ended; their errors are returned below.
                 let _ = to_workers.send(id.clone()).await;
             }
         }
@@ -102,27 +102,27 @@ impl Worker {
     async fn work_on_all(self: Arc<Self>) -> Result<usize, Failure> {
         let mut done = 0;
         loop {
-            // A statement of its own, so that the lock is free again while the event is worked on.
+            // A separate statement, so that the lock is released before the event is processed.
             let next = self.deliveries.lock().await.recv().await;
             let Some(id) = next else { return Ok(done) };
             done += usize::from(self.work_on(&id).await?);
         }
     }
 
-    /// Answers whether the effect was made.
+    /// Returns whether it made the effect.
     async fn work_on(&self, id: &str) -> Result<bool, Failure> {
         let now = ClaimOptions::new().wait(Duration::ZERO);
         let is_new = match self.store.reserve_with(id, now) {
             Ok(Reserve::FirstSeen(mut held)) => {
-                // If this fails, `held` is dropped and so released, and the event comes again.
+                // If this fails, dropping `held` releases the id, and the event is redelivered.
                 self.make_effect(id).await?;
                 confirm(&mut held).await?;
                 true
             }
-            // Its effect was made, perhaps a moment ago: the claim may not be on disk yet, so `sync` goes before
-            // the acknowledgement here too.
+            // Its effect was made, perhaps a moment ago, so its claim may not be on disk yet: sync before the
+            // acknowledgement here too.
             Ok(Reserve::Duplicate { .. }) => false,
-            // Another task is at it. Not acknowledged, so it comes again, and is a duplicate then.
+            // Another task has it. Not acknowledged, so it is redelivered and then a duplicate.
             Ok(Reserve::InProgress) => return Ok(false),
             Err(e) if e.kind() == ErrorKind::Retry => return Ok(false),
             Err(e) => return Err(e.into()),
@@ -132,15 +132,15 @@ impl Worker {
         Ok(is_new)
     }
 
-    /// A real one would hand `id` on as idempotency key. This one takes its time and writes a line.
+    /// A real one would pass `id` on as an idempotency key. This one sleeps and writes a line.
     async fn make_effect(&self, id: &str) -> io::Result<()> {
         tokio::time::sleep(WORK).await;
         let line = format!("{id} {}\n", std::process::id());
-        // One write for one line: killed at any moment, the file has whole lines.
+        // One write per line, so that a kill leaves only whole lines.
         self.effects.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
     }
 
-    /// Returns when everything that was confirmed before is on disk.
+    /// Returns once everything confirmed before is on disk.
     async fn sync(&self) -> Result<(), Failure> {
         let (answer, heard) = oneshot::channel();
         self.syncer.send(answer).await?;
@@ -148,7 +148,7 @@ impl Worker {
     }
 }
 
-/// After an error the id is still held, so the call may be repeated.
+/// The id stays held after an error, so the call may be repeated.
 async fn confirm(held: &mut Reservation) -> Result<(), Error> {
     loop {
         match held.confirm() {
@@ -160,10 +160,10 @@ async fn confirm(held: &mut Reservation) -> Result<(), Error> {
     }
 }
 
-/// The way back to a task that waits for a sync.
+/// The reply channel of a task that waits for a sync.
 type Waiting = oneshot::Sender<Result<(), Arc<Error>>>;
 
-/// One sync for all tasks that wait for one. Who asks while it runs is served by the next.
+/// One sync for all waiting tasks. Tasks that arrive while it runs are served by the next.
 async fn sync_for_all(store: Store, mut waiting: mpsc::Receiver<Waiting>) {
     let mut group = Vec::new();
     while waiting.recv_many(&mut group, WORKERS).await > 0 {
@@ -171,14 +171,14 @@ async fn sync_for_all(store: Store, mut waiting: mpsc::Receiver<Waiting>) {
         let synced = tokio::task::spawn_blocking(move || store.sync().map_err(Arc::new)).await;
         let Ok(synced) = synced else { return };
         for task in group.drain(..) {
-            // A task that is gone needs no answer.
+            // A task that is gone needs no reply.
             let _ = task.send(synced.clone());
         }
     }
 }
 
-/// Stands for a broker that delivers at least once. Its acknowledgements are lines in a file, as a real one keeps
-/// them outside of this process.
+/// Stands in for a broker that delivers at least once. Its acknowledgements are lines in a file, as a real one keeps
+/// them outside this process.
 struct Broker {
     events: Vec<String>,
     acknowledged: Mutex<(HashSet<String>, File)>,
@@ -192,7 +192,7 @@ impl Broker {
         Ok(Self { events, acknowledged: Mutex::new((known, file)) })
     }
 
-    /// `None` when all is done.
+    /// `None` once everything is acknowledged.
     fn not_acknowledged(&self) -> Option<Vec<String>> {
         let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.events.iter().filter(|id| !acknowledged.0.contains(*id));

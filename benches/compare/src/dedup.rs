@@ -1,4 +1,4 @@
-//! `firstseen dedup` beside programs that do the same to the lines of a file and keep nothing.
+//! `firstseen dedup` against programs that do the same to the lines of a file and persist nothing.
 
 use crate::server::has_program;
 use crate::workload::Workload;
@@ -9,11 +9,11 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Debian's package `time`: the only one that tells the peak of a program's memory.
+/// From Debian's package `time`: the shell's builtin does not report peak memory.
 const TIME: &str = "/usr/bin/time";
 pub const TOOLS: [&str; 3] = ["huniq", "runiq", "awk"];
 
-/// One program, once through the file.
+/// One run of one program over the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Tool {
     pub name: String,
@@ -25,9 +25,9 @@ pub struct Tool {
 /// Where the programs are.
 #[derive(Debug, Clone)]
 pub struct Programs {
-    /// The binary of the crate.
+    /// Our own binary.
     pub firstseen: PathBuf,
-    /// A folder with what `cargo install` has brought.
+    /// Folder with the programs that `cargo install` put there.
     pub bin: PathBuf,
 }
 
@@ -45,7 +45,7 @@ impl Programs {
     }
 }
 
-/// Lines of 32 characters: ids of 16 bytes in hexadecimal.
+/// Lines of 32 characters: 16-byte ids in hexadecimal.
 pub fn write_lines(path: &Path, workload: &Workload) -> Result<()> {
     ensure!(workload.id_bytes == 16 && workload.threads == 1, "lines are made of ids of 16 bytes");
     let mut file = BufWriter::new(File::create(path)?);
@@ -58,7 +58,7 @@ pub fn write_lines(path: &Path, workload: &Workload) -> Result<()> {
     Ok(file.flush()?)
 }
 
-/// Runs one program over the lines, and checks how many it wrote.
+/// Runs one program over the lines and checks how many it wrote.
 pub fn run(programs: &Programs, tool: &str, lines: &Path, workload: &Workload) -> Result<Tool> {
     let program = programs.find(tool).with_context(|| format!("{tool} is not installed"))?;
     let folder = lines.parent().context("the lines are in a folder")?;

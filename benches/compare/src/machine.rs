@@ -1,4 +1,4 @@
-//! What the system knows of memory, disk and itself.
+//! What the system reports about memory, disk and the machine.
 
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -9,9 +9,9 @@ use std::process::Command;
 /// Resident memory in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// All of it.
+    /// All resident pages.
     pub resident: u64,
-    /// The part that is pages of mapped files: the system takes them back when it needs them.
+    /// The part in mapped files, which the system can reclaim.
     pub of_files: u64,
 }
 
@@ -22,7 +22,7 @@ impl Memory {
         Self { resident: kib(&status, "VmRSS:"), of_files: kib(&status, "RssFile:") }
     }
 
-    /// Of a process and its children. What they share is counted once.
+    /// Of a process and its children; shared pages count once.
     pub fn of_tree(process: u32) -> Self {
         let rollup = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
         let rollup = rollup.unwrap_or_default();
@@ -55,7 +55,7 @@ fn kib(text: &str, name: &str) -> u64 {
     number.unwrap_or(0) << 10
 }
 
-/// Bytes that a folder takes on disk: blocks, not lengths.
+/// Bytes that a folder occupies on disk: blocks, not lengths.
 pub fn disk_bytes(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
@@ -67,16 +67,16 @@ pub fn disk_bytes(folder: &Path) -> u64 {
         .sum()
 }
 
-/// Where results come from. Results of different origins are never compared.
+/// Where results come from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     pub commit: String,
     pub machine: String,
-    /// Claims of a run that does not sync: how large the plan was.
+    /// Claims of a run without syncs: the size of the plan.
     pub scale: u64,
 }
 
-/// The last line that a program prints: some print a heading first.
+/// The last line of a program's output: some print a heading first.
 fn last_line(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
@@ -90,7 +90,7 @@ fn cpu() -> String {
     name.to_owned()
 }
 
-/// This machine, as a reader would want to know it, and without its name. `data` is where the stores are.
+/// Describes this machine to a reader, without its name. `data` is where the stores are.
 pub fn describe(data: &Path) -> String {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -101,7 +101,7 @@ pub fn describe(data: &Path) -> String {
     format!("{}, {cores} cores, {gib:.0} GiB, {kernel}, {file_system}", cpu())
 }
 
-/// The commit of the source, with a mark if it was changed since.
+/// The commit of the source, marked if the source has changed since.
 pub fn commit(repository: &Path) -> String {
     let folder = repository.to_string_lossy();
     let git = |arguments: &[&str]| {
@@ -109,7 +109,7 @@ pub fn commit(repository: &Path) -> String {
         last_line("git", &[&at, arguments].concat())
     };
     let commit = git(&["rev-parse", "--short=10", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
-    // What is not tracked is not built; and the document that is written last does not change a result.
+    // Untracked files are not built, and the document that is written last does not affect results.
     let sources =
         ["status", "--porcelain", "--untracked-files=no", "--", "src", "benches", "Cargo.toml"];
     match git(&sources) {

@@ -1,5 +1,5 @@
-//! Which store to choose: firstseen beside the stores that could do its job, with one workload, in one run,
-//! on one machine. `scripts/bench.sh compare` builds it, runs it and writes docs/BENCHMARKS.md.
+//! Which store to choose: firstseen against stores that could do its job, with the same workloads, in one run on one
+//! machine. `scripts/bench.sh compare` builds it, runs it and writes docs/BENCHMARKS.md.
 
 mod dedup;
 mod machine;
@@ -30,9 +30,9 @@ struct Cli {
 enum Command {
     /// One store, one workload: prints one line of JSON.
     Run(run::RunArgs),
-    /// Every store, every workload of the plan, each in turn with firstseen. Goes on where it was interrupted.
+    /// Every store with every workload of the plan, each in turn with firstseen. Resumes if interrupted.
     Suite(suite::SuiteArgs),
-    /// Writes docs/BENCHMARKS.md and docs/plots out of the results of the last suite.
+    /// Writes docs/BENCHMARKS.md and docs/plots from the results of the last suite.
     Report(report::ReportArgs),
     /// One process of a run.
     #[command(hide = true)]

@@ -1,8 +1,8 @@
-//! Drives a store with a workload, and takes the times.
+//! Drives a store with a workload and measures times.
 //!
-//! Making an id is part of a claim's time, for every store alike. Reading the clock costs some 25 ns, a tenth of
-//! a fast claim, so where claims are fast only every 16th is timed by itself. The worst time is exact all the
-//! same: the claims between two timed ones are timed together, and a pause shows in their sum.
+//! Generating an id is part of a claim's time, for every store alike. Reading the clock costs some 25 ns, a tenth of a
+//! fast claim, so only every 16th fast claim is timed alone. Those in between are timed together, so that a pause among
+//! them still shows in the worst time.
 
 use crate::store::{GROUP_CLAIMS, Session, Store};
 use crate::workload::{Sync, Workload};
@@ -11,15 +11,15 @@ use hdrhistogram::Histogram;
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// One in so many claims is timed by itself where claims are fast.
+/// Where claims are fast, one in this many is timed alone.
 const SAMPLE: u64 = 16;
 
-/// What the threads of a run have seen together.
+/// Totals over the threads of a run.
 #[derive(Debug)]
 pub struct Measured {
     pub first_seen: u64,
     pub seconds: f64,
-    /// Of one call: for a batch, of the whole batch.
+    /// Per call: for a batch, of the whole batch.
     pub calls: Histogram<u64>,
     pub worst_ns: u64,
     pub sampled_every: u64,
@@ -29,13 +29,13 @@ struct Done {
     first_seen: u64,
     calls: Histogram<u64>,
     worst: Duration,
-    /// From when to when this thread claimed.
+    /// When this thread started and finished.
     span: (Instant, Instant),
 }
 
-/// From a nanosecond to a minute and a half, to three digits.
+/// From 1 ns to 100 s, with three digits.
 fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("these bounds are right")
+    Histogram::new_with_bounds(1, 100_000_000_000, 3).expect("valid bounds")
 }
 
 impl Done {
@@ -53,7 +53,7 @@ impl Done {
 pub fn run(store: &dyn Store, workload: &Workload) -> Result<Measured> {
     let is_fast = store.processes().is_empty() && workload.sync != Sync::Each;
     let sampled_every = if is_fast && workload.batch == 1 { SAMPLE } else { 1 };
-    // Everybody has a session before the time begins.
+    // All sessions are open before the clock starts.
     let ready = Barrier::new(workload.threads as usize);
     let done: Vec<Result<Done>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workload.threads)

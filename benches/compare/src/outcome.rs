@@ -1,10 +1,10 @@
-//! What a run has measured, as it is kept and handed from process to process.
+//! Results of a run, as stored and passed between processes.
 
 use crate::workload::Workload;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// What the first phase has measured.
+/// Results of the first phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claims {
     pub first_seen: u64,
@@ -15,9 +15,9 @@ pub struct Claims {
     pub p999_ns: u64,
     pub worst_ns: u64,
     pub sampled_every: u64,
-    /// Resident memory before the store is closed, over that of the process before it was opened.
+    /// Resident memory before the close, minus that of the process before it opened the store.
     pub memory_bytes: u64,
-    /// The part of it that is pages of mapped files.
+    /// The part in mapped files.
     pub memory_file_bytes: u64,
     pub close_s: f64,
     /// On disk after the close.
@@ -25,16 +25,16 @@ pub struct Claims {
     pub details: Value,
 }
 
-/// How long an opening took, until one old id was recognised.
+/// Time from opening until one old id was recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Opened {
     pub seconds: f64,
-    /// Claims that had been answered before the kill, and those of them that were first-seen once more.
+    /// Claims acknowledged before the kill, and those of them that were first seen again after it.
     pub claims: u64,
     pub lost: u64,
 }
 
-/// All of one run.
+/// Everything about one run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Outcome {
     pub store: String,

@@ -1,4 +1,4 @@
-//! Where things are in the repository that this program was built in.
+//! Paths in the repository that this program was built in.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub fn repository() -> PathBuf {
     manifest().join("../..")
 }
 
-/// What is made here and not kept in the repository.
+/// What builds and runs leave here, not kept in the repository.
 pub fn target() -> PathBuf {
     manifest().join("target")
 }
@@ -19,7 +19,7 @@ pub fn results() -> PathBuf {
     target().join("results.jsonl")
 }
 
-/// The command-line program of the crate, as `cargo build --release` leaves it.
+/// Our binary, as `cargo build --release` leaves it.
 pub fn binary() -> PathBuf {
     repository().join("target/release/firstseen")
 }

@@ -1,23 +1,22 @@
-//! What the suite runs: cases, each with a workload and the subjects that are measured with it.
+//! What the suite runs: cases, each with a workload and the subjects measured with it.
 
 use crate::workload::{Repeats, Sync, Workload};
 
-/// One workload and the subjects beside firstseen.
+/// One workload and the subjects measured against firstseen.
 #[derive(Debug, Clone)]
 pub struct Case {
     pub name: String,
     pub workload: Workload,
     pub stores: Vec<&'static str>,
-    /// Whether the subjects are opened again, after a close and after a kill.
+    /// Whether to reopen the subjects, after a close and after a kill.
     pub reopens: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub struct Scale {
-    /// Claims of a run that does not sync.
+    /// Claims of a run without syncs.
     pub claims: u64,
-    /// How many claims the runs make, at most, that show growth (a fifth of them are duplicates), and how far slow
-    /// peers follow.
+    /// Maximum claims of the growth runs (a fifth of them duplicates), and the maximum for slow peers.
     pub growth: u64,
     pub growth_slow: u64,
     pub rounds: u32,
@@ -29,27 +28,27 @@ impl Scale {
     pub const FULL: Self =
         Self { claims: 10_000_000, growth: 125_000_000, growth_slow: 12_500_000, rounds: 3 };
 
-    /// What the goals need, at the sizes that they are set for.
+    /// What the goals need, at the sizes they are set for.
     pub const GOALS: Self = Self { rounds: 1, ..Self::FULL };
 
-    /// The same plan with another number of claims.
+    /// The same plan, scaled to another number of claims.
     pub fn with_claims(self, claims: u64) -> Self {
         let scaled = |n: u64| (n as f64 * claims as f64 / self.claims as f64) as u64;
         Self { claims, growth: scaled(self.growth), growth_slow: scaled(self.growth_slow), ..self }
     }
 }
 
-/// Embedded peers at their fastest with one thread.
+/// Embedded peers in their fastest single-threaded form.
 const FASTEST: [&str; 6] = ["sled", "redb-group", "fjall", "lmdb-group", "sqlite-group", "rocksdb"];
-/// Each claim a transaction of its own: several threads can do that, and a sync for each claim needs it.
+/// One transaction per claim, as several threads or a sync per claim need it.
 const SHARED: [&str; 8] =
     ["sled", "redb", "fjall", "lmdb", "sqlite", "rocksdb", "redis", "postgres"];
-/// Peers that go up to the largest number of ids.
+/// Peers measured up to the largest number of ids.
 const GROWING: [&str; 3] = ["lmdb-group", "sqlite-group", "rocksdb"];
-/// How long claims live in the case that expires: the run is several times as long.
+/// Ttl of claims in the expiring case; the run takes several times as long.
 pub const TTL_S: u64 = 1;
 
-/// The claims a subject makes when a case has `claims`: a slow one fewer, for it to end.
+/// Claims that a subject makes of a case with `claims`; slow ones make fewer, so that the run ends.
 pub fn claims_of(store: &str, workload: &Workload) -> u64 {
     if workload.batch > 1 || workload.sync != Sync::Never {
         return workload.claims;
@@ -130,7 +129,7 @@ pub fn cases(scale: Scale) -> Vec<Case> {
     all
 }
 
-/// The part of a plan that the goals need: of peers, those that may be the fastest.
+/// The part of a plan that the goals need, with only those peers that may be the fastest.
 pub fn for_goals(cases: Vec<Case>) -> Vec<Case> {
     let keep = |case: &Case, store: &str| match case.name.as_str() {
         "one" => FASTEST.contains(&store) || store == "hashset-file",
@@ -142,7 +141,7 @@ pub fn for_goals(cases: Vec<Case>) -> Vec<Case> {
     let part = |case: Case| {
         let stores: Vec<_> =
             case.stores.iter().copied().filter(|store| keep(&case, store)).collect();
-        // Peers are opened again in the whole plan; here that would take longer than all the rest.
+        // The whole plan reopens peers; here that would take longer than everything else.
         let reopens = case.name.starts_with("growth-");
         (!stores.is_empty()).then_some(Case { stores, reopens, ..case })
     };
@@ -152,7 +151,7 @@ pub fn for_goals(cases: Vec<Case>) -> Vec<Case> {
 type With<'a> = &'a dyn Fn(&dyn Fn(&mut Workload)) -> Workload;
 type MakeCase<'a> = &'a dyn Fn(&str, Workload, &[&[&'static str]]) -> Case;
 
-/// Cases that sync: some milliseconds for each sync, so fewer claims.
+/// Cases that sync. A sync takes milliseconds, so they make fewer claims.
 fn synced(scale: Scale, with: With<'_>, case: MakeCase<'_>) -> Vec<Case> {
     let batches = with(&|w| {
         w.claims = scale.claims / 2;
@@ -182,7 +181,7 @@ fn synced(scale: Scale, with: With<'_>, case: MakeCase<'_>) -> Vec<Case> {
     ]
 }
 
-/// Cases of more and more ids, opened again at the end of each.
+/// Cases with more and more ids, reopened at the end of each.
 fn growing(scale: Scale, with: With<'_>) -> Vec<Case> {
     let mut all = Vec::new();
     for percent in [1, 2, 5, 10, 20, 50, 100] {
@@ -213,7 +212,7 @@ mod tests {
         for scale in [Scale::QUICK, Scale::FULL, Scale::QUICK.with_claims(10_000)] {
             let cases = cases(scale);
             let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
-            assert_eq!(names.len(), cases.len(), "each case has a name of its own");
+            assert_eq!(names.len(), cases.len(), "case names are unique");
             for case in &cases {
                 case.workload.check().unwrap();
                 for store in &case.stores {

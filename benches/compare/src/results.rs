@@ -1,4 +1,4 @@
-//! Results, one line of JSON each, kept so that a suite that was interrupted goes on where it was.
+//! Results, one line of JSON each, stored so that an interrupted suite can resume.
 
 use crate::dedup::Tool;
 use crate::machine::Origin;
@@ -9,22 +9,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Stands for the case of programs that read lines.
+/// The case name of programs that read lines.
 const LINES: &str = "dedup";
 
-/// A run of a subject, and that of firstseen right before it.
+/// A run of a subject, and the run of firstseen right before it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Pair {
     /// The case of the plan.
     pub case: String,
     pub round: u32,
-    /// Not there where the subject is firstseen itself.
+    /// `None` if the subject is firstseen itself.
     pub ours: Option<Outcome>,
     pub theirs: Outcome,
 }
 
 impl Pair {
-    /// How many times as many claims a second firstseen made.
+    /// firstseen's claims per second divided by the subject's.
     pub fn ratio(&self) -> Option<f64> {
         let ours = self.ours.as_ref()?;
         Some(ours.claims.claims_per_s / self.theirs.claims.claims_per_s)
@@ -54,24 +54,24 @@ struct Line {
     what: What,
 }
 
-/// The results of one commit on one machine, and of cases that it has none of those of the commits before.
+/// The results of one commit on one machine; cases it lacks come from earlier commits.
 #[derive(Debug)]
 pub struct Results {
     path: PathBuf,
     pub origin: Origin,
     pub pairs: Vec<Pair>,
     pub lines: Vec<Lines>,
-    /// Cases that an earlier commit has measured, and which.
+    /// Cases that come from an earlier commit, and which commit.
     pub earlier: BTreeMap<String, String>,
 }
 
 impl Results {
-    /// Reads what is there of `origin`.
+    /// Reads the results of `origin`.
     pub fn read(path: &Path, origin: Origin) -> Result<Self> {
         Ok(Self::of_origin(path, origin, lines(path)?))
     }
 
-    /// Reads the last results of a plan of which `is_wanted` says so by its number of claims.
+    /// Reads the last results whose number of claims `is_wanted` accepts.
     pub fn last(path: &Path, is_wanted: impl Fn(u64) -> bool) -> Result<Option<Self>> {
         let all = lines(path)?;
         let origin = all.iter().rev().map(|line| &line.origin).find(|o| is_wanted(o.scale));
@@ -98,7 +98,7 @@ impl Results {
         results
     }
 
-    /// Takes what is missing from the last commit before that has it: not every change needs everything measured again.
+    /// Takes each missing case from the last commit that has it: not every change needs everything measured again.
     fn fill_up(&mut self, all: Vec<Line>) {
         let own = self.origin.clone();
         let mut known: BTreeSet<String> = self.pairs.iter().map(|pair| pair.case.clone()).collect();
@@ -134,7 +134,7 @@ impl Results {
         }
         let mut file = std::fs::File::options().create(true).append(true).open(&self.path)?;
         let line = Line { origin: self.origin.clone(), what: what.clone() };
-        // On a line of its own, whatever an interruption has left at the end.
+        // On a new line, whatever an interruption left at the end.
         writeln!(file, "\n{}", serde_json::to_string(&line)?)?;
         self.keep(what);
         Ok(())
@@ -153,13 +153,13 @@ impl Results {
     }
 }
 
-/// All results that are there. A line that was cut short by an interruption is none.
+/// All stored results, except lines cut short by an interruption.
 fn lines(path: &Path) -> Result<Vec<Line>> {
     let text = if path.exists() { std::fs::read_to_string(path)? } else { String::new() };
     Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
-/// The middle one; of an even number, the lower of the two.
+/// The median; of an even number, the lower of the middle two.
 pub fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     values.get(values.len().saturating_sub(1) / 2).copied()

@@ -1,5 +1,4 @@
-//! One subject, one workload: each phase in a process of its own, so that memory can be told apart and a
-//! kill is a real one.
+//! One subject, one workload. Each phase runs in its own process, so that memory is measured alone and a kill is real.
 
 use crate::machine::{self, Memory};
 use crate::outcome::{Claims, Opened, Outcome};
@@ -21,15 +20,15 @@ pub struct RunArgs {
     pub store: String,
     #[command(flatten)]
     pub workload: Workload,
-    /// Where the store is made. It must not be there yet, and is removed afterwards.
+    /// Where to create the store. It must not exist yet, and is removed afterwards.
     #[arg(long)]
     pub dir: PathBuf,
-    /// Leave out opening again, after a close and after a kill.
+    /// Skip reopening after a close and after a kill.
     #[arg(long)]
     pub only_claims: bool,
 }
 
-/// What is done in one process.
+/// The work of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Phase {
     /// Open a new store, claim, close.
@@ -42,12 +41,12 @@ pub enum Phase {
     AfterKill,
 }
 
-/// More would only lengthen the run: no store holds more than this in memory without having written it.
+/// More would only lengthen the run: no store holds this many claims in memory without having written them.
 const KILLED_CLAIMS_MAX: u64 = 5_000_000;
-/// For a server and its children to notice that who had started them was killed.
+/// For a server and its children to notice that their parent was killed.
 const SERVER_ENDS: Duration = Duration::from_mins(1);
 
-/// The claims before the kill: new ids, none of them in the first phase.
+/// The claims before the kill: new ids, not used in the first phase.
 fn killed(workload: &Workload) -> Workload {
     let claims = (workload.claims / 10).clamp(1, KILLED_CLAIMS_MAX);
     Workload { claims, duplicates: 0, threads: 1, seed: workload.seed + 1, ..workload.clone() }
@@ -73,7 +72,7 @@ pub fn run(args: &RunArgs) -> Result<Outcome> {
     Ok(Outcome { store, workload, claims, after_close, after_kill })
 }
 
-/// A folder that goes when the run ends, however it ends.
+/// A folder that is removed when the run ends, however it ends.
 pub struct Place(pub PathBuf);
 
 impl Drop for Place {
@@ -86,7 +85,7 @@ impl Drop for Place {
     }
 }
 
-/// This program again, for one phase of the same run. It dies with this one.
+/// This program again, for one phase of the same run. It dies with this process.
 fn again(args: &RunArgs, phase: Phase) -> Result<Command> {
     let w = &args.workload;
     let name = |value: &dyn Fn() -> Option<clap::builder::PossibleValue>| {
@@ -120,7 +119,7 @@ fn child<T: DeserializeOwned>(args: &RunArgs, phase: Phase) -> Result<T> {
 }
 
 fn kill_one(args: &RunArgs) -> Result<()> {
-    // What the killed process leaves behind becomes a child of this one, which can then wait for its end.
+    // Adopt the children of the killed process, so that we can wait for them to end.
     set_child_subreaper(Some(getpid()))?;
     let mut child = again(args, Phase::Kill)?.spawn()?;
     let mut line = String::new();
@@ -137,7 +136,7 @@ fn kill_one(args: &RunArgs) -> Result<()> {
     Ok(())
 }
 
-/// Does one phase and prints what it has to say.
+/// Runs one phase and prints its result.
 pub fn phase(args: &RunArgs, phase: Phase) -> Result<()> {
     let text = match phase {
         Phase::Claims => serde_json::to_string(&claim_phase(args)?)?,
@@ -204,7 +203,7 @@ fn disk_bytes(dir: &Path) -> u64 {
     machine::disk_bytes(dir)
 }
 
-/// Opens, and claims an id of the first phase: stores that open lazily have done their work then.
+/// Opens and claims an id of the first phase: by then, stores that open lazily have done their work.
 fn open_timed(args: &RunArgs) -> Result<(Box<dyn Store>, f64)> {
     let mut id = vec![0; args.workload.id_bytes];
     args.workload.draw(0).next(&mut id);
@@ -231,13 +230,13 @@ fn kill_phase(args: &RunArgs) -> Result<()> {
     let mut session = store.session()?;
     claim_all(session.as_mut(), &workload)?;
     println!("claimed");
-    // The parent kills this process now. If it is gone, so is this process.
+    // The parent kills this process now. If the parent is gone, so is this process.
     loop {
         std::thread::park();
     }
 }
 
-/// Claims without the end of a run: a transaction that is open stays open.
+/// Claims without finishing: an open transaction stays open.
 fn claim_all(session: &mut dyn crate::store::Session, workload: &Workload) -> Result<u64> {
     let mut draw = workload.draw(0);
     let mut id = vec![0; workload.id_bytes];

@@ -1,7 +1,7 @@
-//! Servers that live as long as the process that measures them, in a folder of their own and on a port of their own.
+//! Servers that live as long as the process that measures them, each with its own folder and port.
 //!
-//! `setpriv --pdeathsig` has the kernel kill a server whose parent dies, however that dies, so that nothing
-//! is left running after a failure or an interrupted run.
+//! `setpriv --pdeathsig` makes the kernel kill a server whose parent dies, however it dies, so that a failed or
+//! interrupted run leaves nothing running.
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,9 +10,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// For a server to answer its first connection; replaying a log after a kill is part of it.
+/// For a server to answer its first connection, including log replay after a kill.
 const START_MAX: Duration = Duration::from_mins(10);
-/// For a server to end in order.
+/// For a clean shutdown.
 const STOP_MAX: Duration = Duration::from_mins(2);
 const POLL: Duration = Duration::from_millis(2);
 
@@ -22,18 +22,18 @@ pub struct Server {
     pub port: u16,
 }
 
-/// A port on which nobody listens now.
+/// A port that nothing listens on now.
 pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Whether a program can be started by this name.
+/// Whether a program of this name is in PATH.
 pub fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(name).is_file())
 }
 
-/// A command that runs as this user where we may choose, and dies with this thread.
+/// A command that runs as `user` if one is given, and dies with this thread.
 pub fn command(program: &Path, user: Option<&str>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL"]);
@@ -45,7 +45,7 @@ pub fn command(program: &Path, user: Option<&str>) -> Command {
 }
 
 impl Server {
-    /// Starts the command and waits until `answers` does.
+    /// Starts the command and waits until `answers` returns true.
     pub fn start(
         mut command: Command,
         port: u16,
@@ -72,7 +72,7 @@ impl Server {
         self.child.id()
     }
 
-    /// Asks the server to end, and waits until it has.
+    /// Signals the server to end and waits until it has.
     pub fn stop(mut self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child), signal)?;
         let began = Instant::now();
@@ -88,7 +88,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nothing to be done about a failure here, and nothing to do if it has ended.
+        // It may have ended already, and a failure here cannot be handled.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

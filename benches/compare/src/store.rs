@@ -1,20 +1,20 @@
-//! What every subject of the comparison can do.
+//! What every subject of the comparison implements.
 
 use crate::workload::Sync as SyncEvery;
 use anyhow::Result;
 use serde_json::Value;
 use std::path::PathBuf;
 
-/// The memory budget of firstseen by default, and the size of every peer's cache.
+/// firstseen's default memory budget, and the cache size of every peer.
 pub const MEMORY_BYTES: usize = 256 << 20;
 
-/// Claims in one transaction of a store that is measured "grouped".
+/// Claims per transaction of a "grouped" subject.
 pub const GROUP_CLAIMS: u64 = 1_000;
 
 /// How a subject is opened.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// A folder of the subject's own. It may not be there yet.
+    /// The subject's own folder. It may not exist yet.
     pub dir: PathBuf,
     pub sync: SyncEvery,
     pub id_bytes: usize,
@@ -22,37 +22,36 @@ pub struct Settings {
     pub ttl_s: u64,
 }
 
-/// A subject that is open. Threads share it, and each works in a session of its own.
+/// An open subject. Threads share it, each with its own session.
 pub trait Store: Sync {
     fn session(&self) -> Result<Box<dyn Session + '_>>;
 
-    /// Ends in order: what was claimed is on disk, as far as the subject keeps anything.
+    /// Closes cleanly: what was claimed is on disk, as far as the subject persists anything.
     fn close(self: Box<Self>) -> Result<()>;
 
-    /// Processes other than this one that do the work: the servers.
+    /// Other processes that do the work: the servers.
     fn processes(&self) -> Vec<u32> {
         Vec::new()
     }
 
-    /// What the subject says of itself, kept with the result.
+    /// The subject's own statistics, stored with the result.
     fn details(&self) -> Value {
         Value::Null
     }
 }
 
-/// One thread's way to the subject: a connection, an open transaction, or nothing but the handle.
+/// One thread's access to the subject: a connection, an open transaction, or just the handle.
 pub trait Session {
-    /// Whether the id is seen for the first time. With [`SyncEvery::Each`], on disk when it returns.
+    /// Returns whether the id is first seen. With [`SyncEvery::Each`], it is on disk by then.
     fn claim(&mut self, id: &[u8]) -> Result<bool>;
 
-    /// How many of the ids are seen for the first time. With [`SyncEvery::Each`], all on disk when it
-    /// returns.
+    /// Returns how many of the ids are first seen. With [`SyncEvery::Each`], all are on disk by then.
     fn claim_batch(&mut self, ids: &[&[u8]]) -> Result<u64>;
 
-    /// What this session has claimed before is on disk when it returns.
+    /// Returns once everything this session has claimed is on disk.
     fn sync(&mut self) -> Result<()>;
 
-    /// After the last claim: ends a transaction that is open.
+    /// Called after the last claim: ends an open transaction.
     fn finish(&mut self) -> Result<()> {
         Ok(())
     }

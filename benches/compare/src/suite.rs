@@ -1,5 +1,5 @@
-//! Runs the whole plan. Every subject is measured right after firstseen, so that a ratio is of two runs that
-//! had the same machine in the same minute.
+//! Runs the whole plan. Every subject is measured right after firstseen, so that a ratio is of two runs under the same
+//! conditions.
 
 use crate::dedup::{self, Programs};
 use crate::machine::{self, Origin};
@@ -16,25 +16,25 @@ use std::time::Instant;
 
 #[derive(Debug, Args)]
 pub struct SuiteArgs {
-    /// A million claims a run, about a quarter of an hour. The default.
+    /// A million claims per run, about a quarter of an hour. The default.
     #[arg(long)]
     pub quick: bool,
-    /// Ten million claims a run, three rounds, up to a hundred million ids: half a day.
+    /// Ten million claims per run, three rounds, up to a hundred million ids: half a day.
     #[arg(long, conflicts_with = "quick")]
     pub full: bool,
-    /// Only what the goals of the design need, once, at the sizes that they are set for: half an hour.
+    /// Only what the design goals need, one round at the sizes they are set for: half an hour.
     #[arg(long, conflicts_with_all = ["quick", "full"])]
     pub goals: bool,
-    /// Another number of claims a run; everything else follows in proportion.
+    /// Claims per run; everything else scales in proportion.
     #[arg(long)]
     pub claims: Option<u64>,
-    /// Only cases whose name has this in it.
+    /// Only cases whose name contains this.
     #[arg(long)]
     pub only: Option<String>,
-    /// Run also what there is a result of already. The report then takes the medians.
+    /// Run again what already has a result. The report then takes the medians.
     #[arg(long)]
     pub again: bool,
-    /// Where the stores are made: on the disk that is meant. By default in benches/compare/target.
+    /// Where to create the stores, on the disk to be measured. By default in benches/compare/target.
     #[arg(long)]
     pub dir: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ struct Suite {
     failed: u32,
 }
 
-/// Lines for the programs that read lines, when a run has a million claims; the goal is set for five million.
+/// Lines per claim of a run for the programs that read lines, and their maximum, for which the goal is set.
 const LINES_SHARE: u64 = 5;
 const LINES_MAX: u64 = 5_000_000;
 
@@ -72,7 +72,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     for round in 0..scale.rounds {
         let cases = plan::cases(scale);
         for case in if args.goals { plan::for_goals(cases) } else { cases } {
-            // What grows is long, and its points are many: once is enough.
+            // Growth runs are long and have many points: one round is enough.
             if is_wanted(&case.name) && !(round > 0 && case.name.starts_with("growth")) {
                 suite.case(&case, round);
             }
@@ -118,7 +118,7 @@ impl Suite {
         };
         let claims = plan::claims_of(store, &case.workload);
         let workload = Workload { claims, ..case.workload.clone() };
-        // Opening again does not change from round to round by more than is worth the time.
+        // Reopening varies too little between rounds to be worth the time.
         let theirs = self.one(store, &workload, !case.reopens || round > 0)?;
         let pair = Pair { case: case.name.clone(), round, ours, theirs };
         let minutes = self.began.elapsed().as_secs() / 60;

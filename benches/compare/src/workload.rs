@@ -1,10 +1,8 @@
-//! The one generator of ids. Equal settings and an equal seed give equal ids in an equal order, on every
-//! machine and for every store.
+//! Generates the ids. Equal settings and seeds give equal ids in equal order, on every machine and for every store.
 //!
-//! With several threads, a duplicate may repeat an id that another thread has made or is about to make, so
-//! claims race for ids. How many of them are a first is known beforehand all the same: which positions of
-//! its stream are new is the same for all threads, so an id that one thread may repeat is sure to be claimed
-//! by the thread that makes it.
+//! With several threads, a duplicate may repeat an id that another thread has made or is about to make, so claims race
+//! for ids. How many are first seen is known beforehand all the same: all threads make new ids at the same positions,
+//! so an id that one thread may repeat is sure to be claimed by the thread that makes it.
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -14,35 +12,35 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Repeats {
-    /// Any earlier id, each as often as the others.
+    /// Any earlier id, all equally often.
     Uniform,
-    /// A few ids very often: the id made as the n-th is repeated in proportion to 1/n.
+    /// A few ids very often: the n-th id made is repeated in proportion to 1/n.
     Zipf,
     /// One of the last thousand: a redelivery shortly after.
     Recent,
-    /// One of the oldest tenth: a partition that is read again.
+    /// One of the oldest tenth: a partition that is reread.
     Old,
 }
 
 /// How far back a recent duplicate lies.
 const RECENT_IDS: u64 = 1_000;
 
-/// How often claims are made to survive a power cut.
+/// How often claims are synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sync {
-    /// Not within the run.
+    /// Never during the run.
     Never,
     /// After every thousand claims of a thread.
     Thousand,
-    /// Before each call returns: of one claim, or of one batch.
+    /// Before each call returns, for one claim or one batch.
     Each,
 }
 
 /// What is claimed, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Args, Serialize, Deserialize)]
 pub struct Workload {
-    /// Claims in all.
+    /// Claims in total.
     #[arg(long, default_value_t = 1_000_000)]
     pub claims: u64,
     #[arg(long, value_enum, default_value_t = Repeats::Uniform)]
@@ -50,17 +48,17 @@ pub struct Workload {
     /// Bytes of an id: 8, 16, 36 (a UUID as text) or 200.
     #[arg(long, default_value_t = 16)]
     pub id_bytes: usize,
-    /// How many of a hundred claims repeat an earlier id.
+    /// Percentage of claims that repeat an earlier id.
     #[arg(long, default_value_t = 20)]
     pub duplicates: u64,
     #[arg(long, default_value_t = 1)]
     pub threads: u64,
     #[arg(long, value_enum, default_value_t = Sync::Never)]
     pub sync: Sync,
-    /// Ids in one call: 1 is `claim`, more is `claim_batch`.
+    /// Ids per call: 1 is `claim`, more is `claim_batch`.
     #[arg(long, default_value_t = 1)]
     pub batch: u64,
-    /// How long claims live, in seconds; 0 is for ever. Only firstseen and Redis know such a thing.
+    /// Ttl of claims in seconds; 0 is forever. Only firstseen and Redis support one.
     #[arg(long, default_value_t = 0)]
     pub ttl_s: u64,
     #[arg(long, default_value_t = 1)]
@@ -81,19 +79,19 @@ impl Workload {
         Ok(())
     }
 
-    /// Claims of each thread.
+    /// Claims per thread.
     pub fn claims_each(&self) -> u64 {
         (self.claims / self.threads).max(1)
     }
 
-    /// How many claims of a thread are new.
+    /// New ids per thread.
     fn new_each(&self) -> u64 {
         let mut draw = self.draw(0);
         (0..self.claims_each()).for_each(|_| _ = draw.next_number());
         draw.new
     }
 
-    /// How many first-seen answers are right.
+    /// The right number of first-seen results.
     pub fn first_seen(&self) -> u64 {
         self.new_each() * self.threads
     }
@@ -104,12 +102,12 @@ impl Workload {
     }
 }
 
-/// One thread's way through the ids.
+/// One thread's sequence of ids.
 #[derive(Debug)]
 pub struct Draw<'a> {
     workload: &'a Workload,
     thread: u64,
-    /// New ids that this thread has made; every other has made as many by this position.
+    /// New ids this thread has made; every other thread has made as many by this position.
     new: u64,
     /// Decides which positions are new: the same in all threads.
     kinds: u64,
@@ -118,7 +116,7 @@ pub struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    /// Writes the next id; `id` is as long as the workload's ids are.
+    /// Writes the next id to `id`, which has the length of the workload's ids.
     #[inline]
     pub fn next(&mut self, id: &mut [u8]) {
         let number = self.next_number();
@@ -138,7 +136,7 @@ impl Draw<'_> {
         match self.workload.repeats {
             Repeats::Uniform => random % made,
             Repeats::Zipf => {
-                // The inverse of the distribution function of 1/x between 1 and `made`.
+                // The inverse distribution function of 1/x between 1 and `made`.
                 let unit = (random >> 11) as f64 / (1u64 << 53) as f64;
                 ((made as f64).powf(unit) as u64).min(made) - 1
             }
@@ -184,7 +182,7 @@ fn step(state: &mut u64) -> u64 {
     mix(*state)
 }
 
-/// The finisher of splitmix64: different numbers stay different.
+/// The finalizer of splitmix64: different numbers stay different.
 #[inline]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

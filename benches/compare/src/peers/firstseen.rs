@@ -1,4 +1,4 @@
-//! firstseen, with its default settings but for the level.
+//! firstseen with its default settings, except for the durability level.
 
 use crate::store::{Session, Settings, Store};
 use crate::workload::Sync;

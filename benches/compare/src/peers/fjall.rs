@@ -1,8 +1,8 @@
 //! fjall 3, an LSM tree.
 //!
-//! Its README: a write goes to the system's buffers by default, and `persist` with `SyncData` is an fdatasync; the
-//! block cache is the memory setting; look-then-insert needs a lock or a transaction (`striped.rs` says why the
-//! lock). Filters are on by default.
+//! By its README, a write goes to the system's buffers by default, `persist` with `SyncData` is an fdatasync, memory is
+//! set by the block cache, and look-then-insert needs a lock or a transaction (`striped.rs` says why a lock). Filters
+//! are on by default.
 
 use super::striped::Striped;
 use crate::store::{MEMORY_BYTES, Session, Settings, Store};
@@ -11,7 +11,7 @@ use anyhow::Result;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use std::collections::HashSet;
 
-/// As many bytes as the time that firstseen keeps for each id.
+/// As long as the time that firstseen keeps for each id.
 const VALUE: [u8; 8] = [0; 8];
 
 struct Fjall {

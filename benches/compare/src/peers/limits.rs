@@ -1,5 +1,5 @@
-//! What no store can be faster than, because something is missing in it: a hash set that keeps nothing, a hash
-//! set beside a file that is only written, and a log that gives no answers.
+//! Upper bounds, which lack something that a store needs: a hash set that persists nothing, a hash set with an
+//! append-only file, and a log without lookups.
 
 use crate::store::{Session, Settings, Store};
 use crate::workload::Sync;
@@ -36,7 +36,7 @@ impl<const N: usize> Set<N> {
     fn open(settings: &Settings, with_file: bool) -> Result<Self> {
         let mut inner = Inner { ids: HashSet::new(), file: None };
         if with_file {
-            // What a program does that keeps its set this way: it reads the file again.
+            // A program that persists its set this way reads the file back.
             let path = settings.dir.join("ids");
             let old = std::fs::read(&path).unwrap_or_default();
             inner.ids.extend(old.chunks_exact(N).filter_map(|id| <[u8; N]>::try_from(id).ok()));
@@ -72,7 +72,7 @@ impl<const N: usize> Inner<N> {
 
 impl<const N: usize> Store for Set<N> {
     fn session(&self) -> Result<Box<dyn Session + '_>> {
-        // A single thread holds the lock all the time: it costs nothing then.
+        // A single thread holds the lock throughout, so that locking costs nothing.
         let held = (self.threads == 1).then(|| self.lock());
         Ok(Box::new(SetHandle { set: self, held }))
     }
@@ -128,12 +128,12 @@ impl<const N: usize> Session for SetHandle<'_, N> {
     }
 }
 
-/// A log of nothing but ids, in a file with its blocks reserved ahead, as logs are made to sync fast. It knows
-/// no duplicates: every claim is written and "first".
+/// A log of bare ids in a preallocated file, as logs are built to sync fast. It knows no duplicates: every claim is
+/// written and "first".
 struct Log {
     file: File,
     state: Mutex<LogState>,
-    /// Rings when a sync has ended.
+    /// Notified when a sync has ended.
     synced: Condvar,
     each: bool,
     shares: bool,
@@ -178,8 +178,8 @@ impl Log {
         if self.each { self.settle(state) } else { Ok(()) }
     }
 
-    /// Returns when all that was appended so far is on disk. If syncs are shared, one caller syncs for all that wait;
-    /// else everybody syncs for himself, one after the other.
+    /// Returns once everything appended so far is on disk. With shared syncs, one caller syncs for all that wait;
+    /// otherwise every caller syncs for itself, one after the other.
     fn settle<'a>(&'a self, mut state: MutexGuard<'a, LogState>) -> Result<()> {
         let target = state.end;
         if !self.shares {

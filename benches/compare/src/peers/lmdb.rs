@@ -1,8 +1,8 @@
 //! LMDB through heed.
 //!
-//! Its documentation: `NO_OVERWRITE` for "put if absent", many writes in one transaction, `MDB_NOSYNC` to leave the
-//! moment of the sync to the application, which then calls `mdb_env_sync`. It has no cache of its own: the page
-//! cache of the system serves, and it is not bound to our budget. Its resident memory is mostly that.
+//! By its documentation: `NO_OVERWRITE` for "put if absent", many writes per transaction, and `MDB_NOSYNC` to leave
+//! syncs to the application, which then calls `mdb_env_sync`. It has no cache of its own but uses the system's page
+//! cache, which our budget does not bound. Its resident memory is mostly that.
 
 use crate::store::{GROUP_CLAIMS, Session, Settings, Store};
 use crate::workload::Sync;
@@ -10,9 +10,9 @@ use anyhow::Result;
 use heed::types::Bytes;
 use heed::{Database, Env, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RwTxn};
 
-/// Address space, not memory: more than any run fills.
+/// Address space, not memory: more than any run needs.
 const MAP_BYTES: usize = 256 << 30;
-/// As many bytes as the time that firstseen keeps for each id.
+/// As long as the time that firstseen keeps for each id.
 const VALUE: [u8; 8] = [0; 8];
 
 struct Lmdb {
@@ -58,7 +58,7 @@ impl Store for Lmdb {
 
 struct Handle<'a> {
     lmdb: &'a Lmdb,
-    /// The transaction of a group.
+    /// The open transaction of a group.
     open: Option<RwTxn<'a>>,
     claims: u64,
 }

@@ -1,5 +1,5 @@
-//! The subjects, one file each. Every one is set up as its own documentation would have it done for this
-//! job: which advice that is stands at the top of its file.
+//! The subjects, one file each, set up for this job as their own documentation advises. That advice is at the top of
+//! each file.
 
 mod firstseen;
 mod fjall;
@@ -17,16 +17,16 @@ mod striped;
 use crate::store::{Settings, Store};
 use anyhow::{Result, bail};
 
-/// What a subject is, as far as the plan and the report need to know.
+/// Kind of subject, for the plan and the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// The crate, at one of its levels.
+    /// firstseen, at one of its levels.
     Ours,
-    /// A library that works in this process.
+    /// A library in this process.
     Embedded,
     /// A server on loopback.
     Server,
-    /// What no store can be faster than: something is missing in it.
+    /// An upper bound: it lacks something that a store needs.
     Limit,
 }
 
@@ -35,11 +35,11 @@ pub enum Kind {
 pub struct Subject {
     pub name: &'static str,
     pub kind: Kind,
-    /// For the report.
+    /// Its name in the report.
     pub title: &'static str,
     /// What a kill may lose when nothing is synced, by its documentation.
     pub promise: &'static str,
-    /// Whether it works with more than one thread.
+    /// Whether it supports more than one thread.
     pub shared: bool,
 }
 
@@ -56,8 +56,8 @@ const fn subject(
 const NOTHING: &str = "nothing";
 const GROUP: &str = "up to 1,000 claims";
 
-/// All subjects. A name with `-group` keeps one transaction open over 1,000 claims: faster than the same store
-/// with a transaction for each claim, and it promises less than firstseen does.
+/// All subjects. A name with `-group` keeps one transaction open over 1,000 claims: faster than a transaction per
+/// claim, but it promises less than firstseen does.
 pub const SUBJECTS: [Subject; 20] = [
     subject("firstseen", Kind::Ours, "firstseen", NOTHING, true),
     subject("firstseen-buffered", Kind::Ours, "firstseen, `Buffered`", "up to 100 ms", true),
@@ -81,7 +81,6 @@ pub const SUBJECTS: [Subject; 20] = [
     subject("log-group", Kind::Limit, "bare log, shared syncs", NOTHING, true),
 ];
 
-/// The subject of this name.
 pub fn find(name: &str) -> Result<Subject> {
     if let Some(subject) = SUBJECTS.iter().find(|subject| subject.name == name) {
         return Ok(*subject);
@@ -90,7 +89,7 @@ pub fn find(name: &str) -> Result<Subject> {
     bail!("there is no store {name}; there are {}", names.join(", "))
 }
 
-/// Whether this build and this machine have the subject.
+/// Whether this build and this machine provide the subject.
 pub fn is_here(name: &str) -> bool {
     match name {
         "rocksdb" => cfg!(feature = "rocksdb"),
@@ -100,7 +99,7 @@ pub fn is_here(name: &str) -> bool {
     }
 }
 
-/// Whether the subject answers first-seen or duplicate at all.
+/// Whether the subject tells first-seen ids from duplicates.
 pub fn decides(name: &str) -> bool {
     !name.starts_with("log")
 }

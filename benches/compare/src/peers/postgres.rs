@@ -1,9 +1,8 @@
-//! Postgres 15 on loopback: `INSERT .. ON CONFLICT DO NOTHING`, prepared, one by one, or a batch in one statement.
+//! Postgres 15 on loopback: prepared `INSERT .. ON CONFLICT DO NOTHING`, one by one, or a batch in one statement.
 //!
-//! Its manual: `synchronous_commit` on to have a commit on disk before it is answered (commits that wait at once
-//! share a sync), off to lose up to three times `wal_writer_delay` of commits by a crash; an array
-//! with `unnest` for many rows in one statement; `shared_buffers` for memory and a larger `max_wal_size` for much
-//! writing.
+//! By its manual: `synchronous_commit` on to have a commit on disk before it returns (concurrent commits share a sync),
+//! off to lose up to three times `wal_writer_delay` of commits in a crash; an array with `unnest` for many rows in one
+//! statement; `shared_buffers` for memory and a larger `max_wal_size` for heavy writing.
 
 use crate::server::{self, Server};
 use crate::store::{GROUP_CLAIMS, MEMORY_BYTES, Session, Settings, Store};
@@ -14,7 +13,7 @@ use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// It refuses to run as root.
+/// Postgres refuses to run as root.
 const USER: &str = "postgres";
 
 struct Postgres {
@@ -22,7 +21,7 @@ struct Postgres {
     grouped: bool,
 }
 
-/// The folder of the newest version's programs: Debian keeps them out of PATH.
+/// The folder with the newest version's programs; Debian keeps them out of PATH.
 fn programs() -> Option<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten();
     let folders = versions.map(|entry| entry.path().join("bin"));
@@ -93,7 +92,7 @@ impl Store for Postgres {
     }
 
     fn close(self: Box<Self>) -> Result<()> {
-        // "Fast": open sessions are ended, and everything is written.
+        // Fast shutdown: ends open sessions and writes everything.
         self.server.stop(Signal::INT)
     }
 
@@ -108,7 +107,7 @@ struct Link {
     many: Statement,
     grouped: bool,
     claims: u64,
-    /// Whether the transaction of a group is open.
+    /// Whether a group's transaction is open.
     is_open: bool,
 }
 
@@ -128,13 +127,13 @@ impl Session for Link {
     }
 
     fn claim_batch(&mut self, ids: &[&[u8]]) -> Result<u64> {
-        // In one order, so that two batches cannot wait for each other.
+        // Sorted, so that two batches cannot deadlock.
         let mut ids = ids.to_vec();
         ids.sort_unstable();
         Ok(self.client.execute(&self.many, &[&ids])?)
     }
 
-    /// A commit that waits for the disk has all earlier ones on disk too; it needs a number of its own for that.
+    /// A commit that waits for the disk covers all earlier ones, but only if it has a transaction id of its own.
     fn sync(&mut self) -> Result<()> {
         let begin = if self.is_open { "" } else { "BEGIN; SELECT pg_current_xact_id();" };
         self.is_open = false;

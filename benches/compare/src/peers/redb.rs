@@ -1,8 +1,8 @@
 //! redb 4, a copy-on-write B-tree.
 //!
-//! Its documentation: many writes in one transaction where speed matters, `Durability::None` for commits that a later
-//! `Immediate` one makes durable (until then a kill loses them too), and `set_cache_size`. One transaction
-//! writes at a time; redb makes the others wait.
+//! By its documentation: many writes per transaction for speed, `Durability::None` for commits that a later `Immediate`
+//! one makes durable (until then a kill loses them too), and `set_cache_size`. There is one writer at a time; redb
+//! makes the others wait.
 
 use crate::store::{GROUP_CLAIMS, MEMORY_BYTES, Session, Settings, Store};
 use crate::workload::Sync;
@@ -37,13 +37,13 @@ impl Store for Redb {
 
 struct Handle<'a> {
     redb: &'a Redb,
-    /// The transaction of a group.
+    /// The open transaction of a group.
     open: Option<WriteTransaction>,
     claims: u64,
 }
 
-/// Counts those that were not there. One insert is faster than a look and an insert, and as the value does not
-/// change it does no harm to a duplicate.
+/// Counts the new ids. One insert is faster than a lookup and an insert, and does a duplicate no harm, as all values
+/// are the same.
 fn insert(txn: &WriteTransaction, ids: &[&[u8]]) -> Result<u64> {
     let mut table = txn.open_table(SEEN)?;
     let mut firsts = 0;
@@ -88,7 +88,7 @@ impl Session for Handle<'_> {
         let txn = self.begin(durability)?;
         let firsts = insert(&txn, ids)?;
         if firsts == 0 {
-            // Nothing new, and whatever was there is as durable as it was asked to be.
+            // Nothing new, and what was there is already as durable as required.
             txn.abort()?;
         } else {
             txn.commit()?;

@@ -1,10 +1,10 @@
-//! Redis 7 on loopback: `SET id 1 NX PX ttl`, its documentation's own recipe for "only once", one by one, or a batch
-//! in one pipeline.
+//! Redis 7 on loopback: `SET id 1 NX PX ttl`, its documentation's recipe for "only once", one by one, or a batch in one
+//! pipeline.
 //!
-//! Its page on persistence: an append-only file keeps what was written, `appendfsync always` syncs before the
-//! answer, once for all clients and commands of a turn of its loop; `no` leaves it to the system and loses nothing by a
-//! kill. Version 7.0 has no command to sync what came before, so it cannot be measured with a sync every 1,000
-//! single claims. It keeps everything in memory: there is no cache to bound.
+//! By its persistence page: an append-only file keeps what was written; `appendfsync always` syncs before replying,
+//! once per turn of the event loop for all clients and commands; `no` leaves it to the system and loses nothing in a
+//! kill. Version 7.0 has no command to sync earlier writes, so it cannot be measured with a sync every 1,000 single
+//! claims. It keeps everything in memory: there is no cache to bound.
 
 use crate::server::{self, Server};
 use crate::store::{Session, Settings, Store};
@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use std::path::Path;
 
 const PROGRAM: &str = "redis-server";
-/// For claims without a ttl: a week, as a user would have it, and longer than any run.
+/// For claims without a ttl: a week, a typical choice, and longer than any run.
 const TTL_DEFAULT_S: u64 = 7 * 24 * 3600;
 
 pub fn is_here() -> bool {
@@ -42,7 +42,7 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Store>> {
         .arg(&settings.dir);
     let answers = || {
         let Ok(mut connection) = client.get_connection() else { return false };
-        // While it reads its file it accepts connections and answers an error.
+        // While it loads its file, it accepts connections but replies with an error.
         redis::cmd("PING").exec(&mut connection).is_ok()
     };
     let server = Server::start(command, port, &settings.dir.join("server.log"), answers)?;

@@ -1,8 +1,8 @@
 //! RocksDB 7.8, as Debian 12 builds it.
 //!
-//! Its wiki: a full bloom filter of 10 bits for point look-ups, one block cache for the memory, `sync` in the
-//! options of a write for durability (a group commit for threads that write at once), `SyncWAL` for what was
-//! written before; look-then-put needs a lock or a transaction (`striped.rs` says why the lock).
+//! By its wiki: a full Bloom filter of 10 bits for point lookups, one block cache for memory, `sync` in the write
+//! options for durability (concurrent writers share a group commit), `SyncWAL` for earlier writes. Look-then-put needs
+//! a lock or a transaction (`striped.rs` says why a lock).
 
 use super::striped::Striped;
 use crate::store::{MEMORY_BYTES, Session, Settings, Store};
@@ -11,7 +11,7 @@ use anyhow::Result;
 use rocksdb::{BlockBasedOptions, Cache, DB, Options, WriteBatch, WriteOptions};
 use std::collections::HashSet;
 
-/// As many bytes as the time that firstseen keeps for each id.
+/// As long as the time that firstseen keeps for each id.
 const VALUE: [u8; 8] = [0; 8];
 const BLOOM_BITS: f64 = 10.0;
 
@@ -28,7 +28,7 @@ pub fn open(settings: &Settings) -> Result<Box<dyn Store>> {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.set_block_based_table_factory(&table);
-    // A core for compactions beside the one that claims.
+    // One core for compactions beside the one that claims.
     options.increase_parallelism(2);
     let db = DB::open(&options, &settings.dir)?;
     Ok(Box::new(Rocks { db, striped: Striped::new(), each: settings.sync == Sync::Each }))

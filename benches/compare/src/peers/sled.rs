@@ -1,23 +1,22 @@
 //! sled 0.34.7, one key per id.
 //!
-//! Its documentation gives `compare_and_swap` for "set if absent", `HighThroughput` for write-heavy use, and
-//! `flush` for durability; without a flush it writes every 500 ms. On Linux `flush` is a write and a
-//! `sync_file_range`, which is no sync: the second form adds an fdatasync of sled's file, so that both ways can be
-//! seen.
+//! By its documentation: `compare_and_swap` for "set if absent", `HighThroughput` for write-heavy use, and `flush` for
+//! durability; without a flush it writes every 500 ms. On Linux, `flush` is a write and a `sync_file_range`, which is
+//! no sync, so a second variant adds an fdatasync of sled's file.
 
 use crate::store::{MEMORY_BYTES, Session, Settings, Store};
 use crate::workload::Sync;
 use anyhow::Result;
 use std::fs::File;
 
-/// What is done to sync.
+/// How to sync.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flush {
     AsItIs,
     AndFdatasync,
 }
 
-/// As many bytes as the time that firstseen keeps for each id.
+/// As long as the time that firstseen keeps for each id.
 const VALUE: [u8; 8] = [0; 8];
 
 struct Sled {
@@ -32,7 +31,7 @@ pub fn open(settings: &Settings, flush: Flush) -> Result<Box<dyn Store>> {
         .path(&settings.dir)
         .mode(sled::Mode::HighThroughput)
         .cache_capacity(MEMORY_BYTES as u64);
-    // Whoever flushes by himself needs no thread that does.
+    // Runs that flush themselves need no flush thread.
     let config = if settings.sync == Sync::Never { config } else { config.flush_every_ms(None) };
     let db = config.open()?;
     let file = match flush {
@@ -62,13 +61,13 @@ impl Session for &Sled {
     fn claim(&mut self, id: &[u8]) -> Result<bool> {
         let first = self.swap(id)?;
         if self.each {
-            // For a duplicate too: the claim that made it one may not be flushed yet.
+            // For duplicates too: the claim behind one may not be flushed yet.
             self.sync()?;
         }
         Ok(first)
     }
 
-    /// sled's own batches cannot say which key was there, so a batch is many claims and one flush.
+    /// sled's own batches cannot tell which keys existed, so a batch is many claims and one flush.
     fn claim_batch(&mut self, ids: &[&[u8]]) -> Result<u64> {
         let mut firsts = 0;
         for id in ids {

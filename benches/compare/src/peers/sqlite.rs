@@ -1,10 +1,10 @@
 //! SQLite through rusqlite, bundled.
 //!
-//! Its documentation: WAL mode, one transaction around many inserts where speed matters, prepared statements, a
-//! WITHOUT ROWID table for a key that is not an integer, `synchronous` FULL to survive a power cut at each
-//! commit. OFF and NORMAL survive a kill; with NORMAL a power cut loses the tail and leaves the file whole, which is what
-//! firstseen promises at `Process`; OFF promises less and is faster. One writer at a time: threads share one
-//! connection, because waiting for SQLite's own lock is sleeping in steps.
+//! By its documentation: WAL mode, one transaction around many inserts for speed, prepared statements, a WITHOUT ROWID
+//! table for a non-integer key, and `synchronous` FULL to survive a power cut at each commit. OFF and NORMAL survive a
+//! kill. With NORMAL, a power cut loses the tail but leaves the file intact, as firstseen promises at `Process`; OFF
+//! promises less and is faster. There is one writer at a time: threads share a connection, because waiting for SQLite's
+//! own lock means sleeping in steps.
 
 use crate::store::{GROUP_CLAIMS, MEMORY_BYTES, Session, Settings, Store};
 use crate::workload::Sync;
@@ -12,7 +12,7 @@ use anyhow::Result;
 use rusqlite::{Connection, params};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// `synchronous` where nothing is synced.
+/// `synchronous` in runs without syncs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unsynced {
     Off,
@@ -31,7 +31,7 @@ pub fn open(settings: &Settings, grouped: bool, unsynced: Unsynced) -> Result<Bo
     let synchronous = match (settings.sync, unsynced) {
         (Sync::Never, Unsynced::Off) => "OFF",
         (Sync::Never, Unsynced::Normal) => "NORMAL",
-        // Every thousand: a grouped session commits when it is told to sync, and only then.
+        // With a sync every thousand claims, a grouped session commits only when told to sync.
         (Sync::Thousand | Sync::Each, _) => "FULL",
     };
     connection.execute_batch(&format!(
@@ -65,7 +65,7 @@ impl Store for Sqlite {
 struct Handle<'a> {
     sqlite: &'a Sqlite,
     claims: u64,
-    /// Whether the transaction of a group is open.
+    /// Whether a group's transaction is open.
     is_open: bool,
 }
 

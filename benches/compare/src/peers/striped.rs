@@ -1,12 +1,12 @@
-//! Locks for stores whose look and put are two calls.
+//! Locks for stores whose lookup and insert are two calls.
 //!
-//! RocksDB and fjall offer transactions for this, and both cost more than a lock on a stripe of the ids: what an
-//! application would do that cares for speed, and in the peers' favour.
+//! RocksDB and fjall offer transactions for this, but both cost more than striped locks. An application that cares for
+//! speed would use locks, and they are in the peers' favour.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Enough that threads which wait for a sync, each with a lock in hand, rarely stand in each other's way.
+/// Enough that threads which hold a lock during a sync rarely block each other.
 const STRIPES: usize = 1_024;
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Striped {
         self.hold(self.stripe(id))
     }
 
-    /// Holds the locks of all ids of a batch, taken in one order so that batches cannot wait in a ring.
+    /// Locks all ids of a batch, in one order so that batches cannot deadlock.
     pub fn lock_batch(&self, ids: &[&[u8]]) -> Vec<MutexGuard<'_, ()>> {
         let mut stripes: Vec<_> = ids.iter().map(|id| self.stripe(id)).collect();
         stripes.sort_unstable();

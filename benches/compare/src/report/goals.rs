@@ -1,4 +1,4 @@
-//! The goals of the design, each with what was measured and the command that measures it again.
+//! The design goals, each with what was measured and the command to measure it again.
 
 use super::rows::{Row, fastest, growth, is_embedded, ours};
 use super::text::{count, figure, grouped, seconds, time};
@@ -10,13 +10,13 @@ pub struct Goal {
     pub what: &'static str,
     pub goal: &'static str,
     pub measured: String,
-    /// Nothing where it cannot be said by a figure alone.
+    /// `None` if a figure alone cannot tell.
     pub met: Option<bool>,
     /// The cases that show it.
     pub cases: &'static str,
 }
 
-/// All goals of which something was measured.
+/// All goals that have measurements.
 pub fn goals(results: &Results) -> Vec<Goal> {
     let mut goals: Vec<Goal> = [
         single(results),
@@ -53,7 +53,7 @@ fn against(row: &Row<'_>, ratio: f64, rate: f64) -> String {
     )
 }
 
-/// The ratio of pairs, beside the figures: of the subject, and of ours in the same runs.
+/// The median ratio of the pairs, and a text with the figures it compares.
 fn beside(row: &Row<'_>) -> Option<(f64, String)> {
     let ratio = row.ratio?;
     Some((ratio, against(row, ratio, ratio * row.rate())))
@@ -126,16 +126,16 @@ fn shared_syncs(results: &Results) -> Option<Goal> {
     })
 }
 
-/// What another claim costs between two points of growth, in nanoseconds.
+/// The cost of another claim between half of `claims` and all of them, in nanoseconds.
 fn marginal_ns(results: &Results, claims: u64) -> Option<f64> {
     let at = |claims: u64| ours(results, &format!("growth-{claims}"));
     let (half, whole) = (at(claims / 2)?, at(claims)?);
     let s = whole.outcome.claims.seconds - half.outcome.claims.seconds;
-    // Where the machine was busy with something else, the longer run may have been the shorter.
+    // On a busy machine, the longer run may have taken less time.
     Some(s * 1e9 / (claims - claims / 2) as f64).filter(|ns| *ns > 0.0)
 }
 
-/// How many ids there are after so many claims, for a sentence.
+/// The number of ids after this many claims, as text.
 fn ids(results: &Results, claims: u64) -> String {
     let row = ours(results, &format!("growth-{claims}"));
     count(row.map_or(0.0, |row| row.outcome.claims.first_seen as f64))
@@ -170,7 +170,7 @@ fn memory(results: &Results) -> Option<Goal> {
     let more = (whole.claims.first_seen - half.claims.first_seen) as f64;
     let slope = (held(whole) - held(half)) / more;
     let own = |name: &str| whole.claims.details[name].as_f64();
-    // Where locators begin is counted with the filters.
+    // The index of a locator file is counted with the filters.
     let own = own("memory_filter_bytes")? / own("ids_flushed")?.max(1.0);
     Some(Goal {
         what: "memory per flushed id",

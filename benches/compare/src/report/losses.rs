@@ -1,4 +1,4 @@
-//! The lines that we lose.
+//! Where firstseen loses.
 
 use super::rows::{Row, ours, rows, sized};
 use super::text::{figure, grouped};
@@ -6,7 +6,7 @@ use crate::peers::Kind;
 use crate::results::Results;
 use std::collections::BTreeSet;
 
-/// Everything in which a peer is ahead, said plainly.
+/// Every figure in which a peer is ahead.
 pub fn to_peers(results: &Results) -> Vec<String> {
     let is_peer = |row: &Row<'_>| matches!(row.subject.kind, Kind::Embedded | Kind::Server);
     let mut all = slower(results, is_peer);
@@ -14,7 +14,7 @@ pub fn to_peers(results: &Results) -> Vec<String> {
     all
 }
 
-/// The same of the limits, which nobody can choose as a store.
+/// The same for the limits, which nobody can use as a store.
 pub fn to_limits(results: &Results) -> Vec<String> {
     slower(results, |row| row.subject.kind == Kind::Limit)
 }
@@ -37,14 +37,14 @@ fn slower(results: &Results, counts: impl Fn(&Row<'_>) -> bool) -> Vec<String> {
     all
 }
 
-/// Who needs less than we do for the same ids.
+/// Peers that need less than firstseen for the same ids.
 fn larger(results: &Results) -> Vec<String> {
     let Some(own) = ours(results, "one") else { return Vec::new() };
     let mut all = Vec::new();
     for row in sized(results) {
         let title = row.subject.title;
         let mut less = |what: &str, theirs: f64, ours: f64, unit: &str| {
-            // A difference of a few hundredths is none.
+            // A few percent are noise.
             if theirs < ours * 0.95 {
                 let (theirs, ours) = (figure(theirs), figure(ours));
                 all.push(format!("{title} needs less {what}: {theirs} {unit} against our {ours}."));

@@ -1,4 +1,4 @@
-//! Writes docs/BENCHMARKS.md and its plots out of the results.
+//! Writes docs/BENCHMARKS.md and its plots from the results.
 
 mod goals;
 mod losses;
@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Where `BENCHMARKS.md` and the folder plots are written; by default in docs.
+    /// Where to write `BENCHMARKS.md` and the folder `plots`; by default in docs.
     #[arg(long)]
     pub out: Option<PathBuf>,
 }
@@ -36,7 +36,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let large = |scale| scale >= Scale::FULL.claims;
     let last = |wanted: &dyn Fn(u64) -> bool| Results::last(&paths::results(), wanted);
     let (goals, quick) = (last(&large)?, last(&|scale| !large(scale))?);
-    // A whole plan at full size has everything; one for the goals leaves the tables to a quick one.
+    // A full-size plan has everything; one for the goals leaves the tables to a quick one.
     let is_whole = goals.as_ref().is_some_and(|goals| goals.of_case("zipf").next().is_some());
     let tables = if is_whole { goals.as_ref() } else { quick.as_ref() };
     let tables = tables.or(goals.as_ref()).context("there are no results yet")?;
@@ -48,7 +48,7 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     Ok(())
 }
 
-/// The option of `scripts/bench.sh compare` that makes such results.
+/// The option of `scripts/bench.sh compare` that produces such results.
 fn plan_of(results: &Results) -> &'static str {
     match results.origin.scale >= Scale::FULL.claims {
         true if results.of_case("zipf").next().is_some() => "--full",

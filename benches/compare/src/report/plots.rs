@@ -1,4 +1,4 @@
-//! Plots as SVG. Text stays text in them, so no font is needed to make one.
+//! Plots as SVG. Text stays text, so drawing needs no font.
 
 use super::rows::{Row, growth, rows, sized};
 use super::text::{count, figure, time};
@@ -14,7 +14,7 @@ const SIZE: (u32, u32) = (1_000, 520);
 const NAMES_WIDTH: u32 = 190;
 const TEXT: (&str, u32) = ("sans-serif", 16);
 const OURS: RGBColor = RGBColor(200, 30, 30);
-/// For the others, told apart also by people who do not see red and green as two colours.
+/// For the others; can be told apart with red-green colour blindness.
 const COLOURS: [RGBColor; 9] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),
@@ -42,7 +42,7 @@ struct Axes<'a> {
     y_text: &'a dyn Fn(&f64) -> String,
 }
 
-/// The smallest and the largest, with some room around, on an axis of powers.
+/// The range of the values, with a margin for a log axis.
 fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
     let (least, most) = values.fold((f64::MAX, f64::MIN), |(a, b), v| (a.min(v), b.max(v)));
     least * 0.8..most * 1.25
@@ -63,7 +63,7 @@ fn draw_lines(path: &Path, axes: &Axes<'_>, lines: &[Line]) -> Drawn {
     let y = range(points().map(|point| point.1)).log_scale();
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    // The names stand beside the plot, where they hide nothing.
+    // Names go beside the plot, where they hide nothing.
     let (plot, names) = area.split_horizontally(SIZE.0 - NAMES_WIDTH);
     let mut chart = ChartBuilder::on(&plot)
         .caption(axes.title, ("sans-serif", 20))
@@ -98,7 +98,7 @@ where
     mesh.draw().map_err(|error| error.to_string().into())
 }
 
-/// One line for each subject, over the cases that grow.
+/// One line per subject, over the growth cases.
 fn over_ids(results: &Results, y: impl Fn(&Row<'_>) -> Option<f64>) -> Vec<Line> {
     let cases = growth(results);
     let all = SUBJECTS.iter().map(|subject| Line {
@@ -115,7 +115,7 @@ fn over_ids(results: &Results, y: impl Fn(&Row<'_>) -> Option<f64>) -> Vec<Line>
     all.filter(|line| !line.points.is_empty()).collect()
 }
 
-/// Draws what there are results for.
+/// Draws every plot that has results.
 pub fn all(results: &Results, folder: &Path) -> Result<()> {
     std::fs::create_dir_all(folder)?;
     let ids = |x: &f64| count(*x);
@@ -141,7 +141,7 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
     bars(results, "Disk, bytes an id", &folder.join("disk.svg"), |row| row.outcome.disk_per_id())
 }
 
-/// How long claims take: how many of a hundred against the time. The axis counts those that take longer.
+/// Claim latency by percentile.
 fn latency(results: &Results, path: &Path) -> Result<()> {
     let mut lines: Vec<Line> = rows(results, "one")
         .iter()
@@ -180,7 +180,7 @@ fn line_of(row: &Row<'_>, name: &str, is_ours: bool) -> Line {
     Line { name: name.to_owned(), is_ours, points }
 }
 
-/// One bar a subject, the shortest at the top.
+/// One bar per subject, the shortest at the top.
 fn bars(
     results: &Results,
     title: &str,
@@ -235,7 +235,7 @@ fn draw_bars(title: &str, path: &Path, bars: &[(Subject, f64)]) -> Drawn {
     Ok(area.present()?)
 }
 
-/// The title of a subject without the marks of Markdown.
+/// A subject's title without Markdown.
 fn plain(subject: Subject) -> String {
     subject.title.replace('`', "")
 }

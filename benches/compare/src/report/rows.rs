@@ -1,4 +1,4 @@
-//! What the rounds of one subject in one case come to.
+//! Combines the rounds of each subject in each case.
 
 use crate::outcome::Outcome;
 use crate::peers::{Kind, SUBJECTS, Subject};
@@ -8,11 +8,11 @@ use crate::results::{Pair, Results, median};
 #[derive(Debug, Clone, Copy)]
 pub struct Row<'a> {
     pub subject: Subject,
-    /// The round in the middle, by claims a second.
+    /// The median round by claims per second.
     pub outcome: &'a Outcome,
-    /// The round in which it was opened again, if there was one.
+    /// The round that reopened it, if there was one.
     pub reopened: &'a Outcome,
-    /// How many times as many claims a second firstseen made; the median of the rounds.
+    /// firstseen's claims per second divided by the subject's; the median of the rounds.
     pub ratio: Option<f64>,
 }
 
@@ -38,7 +38,7 @@ fn row<'a>(subject: Subject, pairs: &[&'a Pair]) -> Option<Row<'a>> {
     Some(Row { subject, outcome, reopened, ratio })
 }
 
-/// All subjects of a case, in the order of the list of subjects.
+/// All subjects of a case, in the order of [`SUBJECTS`].
 pub fn rows<'a>(results: &'a Results, case: &str) -> Vec<Row<'a>> {
     let pairs: Vec<_> = results.pairs.iter().filter(|pair| pair.case == case).collect();
     SUBJECTS.iter().filter_map(|subject| row(*subject, &pairs)).collect()
@@ -48,8 +48,8 @@ pub fn ours<'a>(results: &'a Results, case: &str) -> Option<Row<'a>> {
     rows(results, case).into_iter().find(|row| row.subject.name == "firstseen")
 }
 
-/// Every subject in a run of as many ids as the others, to compare sizes: in single claims, or in batches where
-/// single claims would take too long.
+/// Every subject in a run with the same number of ids, to compare sizes: single claims, or batches where single claims
+/// would take too long.
 pub fn sized(results: &Results) -> Vec<Row<'_>> {
     let of = |case| {
         let rows = rows(results, case).into_iter();
@@ -64,7 +64,7 @@ pub fn sized(results: &Results) -> Vec<Row<'_>> {
     all
 }
 
-/// The fastest of those that `counts` accepts.
+/// The fastest subject that `counts` accepts.
 pub fn fastest<'a>(
     results: &'a Results,
     case: &str,
@@ -78,7 +78,7 @@ pub fn is_embedded(subject: &Subject) -> bool {
     subject.kind == Kind::Embedded
 }
 
-/// Runs with more and more ids: the number of claims and the name of the case, fewest first.
+/// The growth cases: number of claims and name, fewest claims first.
 pub fn growth(results: &Results) -> Vec<(u64, String)> {
     let names = results.pairs.iter().map(|pair| pair.case.as_str());
     let mut cases: Vec<_> = names

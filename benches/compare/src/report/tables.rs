@@ -6,7 +6,7 @@ use crate::outcome::Outcome;
 use crate::peers::SUBJECTS;
 use crate::results::Results;
 
-/// What is not there in a table.
+/// A missing value.
 const NONE: &str = "–";
 
 fn or_none(text: Option<String>) -> String {
@@ -17,7 +17,7 @@ fn ratio(row: &Row<'_>) -> String {
     or_none(row.ratio.map(figure))
 }
 
-/// Everything about one case: one line a subject.
+/// Everything about one case, one line per subject.
 pub fn case(results: &Results, name: &str) -> String {
     let heads = [
         "store",
@@ -48,7 +48,7 @@ pub fn case(results: &Results, name: &str) -> String {
     table(&heads, &lines.collect::<Vec<_>>())
 }
 
-/// What it takes to open again, and what a kill has cost.
+/// The cost of reopening, and what a kill lost.
 pub fn reopening(results: &Results, name: &str) -> String {
     let heads = [
         "store",
@@ -72,7 +72,7 @@ pub fn reopening(results: &Results, name: &str) -> String {
     table(&heads, &lines.collect::<Vec<_>>())
 }
 
-/// Several cases side by side: claims a second, and in brackets how many times as many firstseen made.
+/// Several cases side by side: claims per second, with firstseen's ratio in parentheses.
 pub fn side_by_side(results: &Results, cases: &[(&str, &str)]) -> String {
     let columns: Vec<_> = cases.iter().map(|(name, _)| rows(results, name)).collect();
     let mut heads = vec!["claims/s (firstseen is … times as fast)"];
@@ -85,7 +85,7 @@ pub fn side_by_side(results: &Results, cases: &[(&str, &str)]) -> String {
             Some(row.ratio.map_or(rate.clone(), |ratio| format!("{rate} ({})", figure(ratio))))
         });
         let cells: Vec<Option<String>> = cells.collect();
-        // Who is only in the case that stands in all tables has its place in the first of them.
+        // Subjects that were measured only in the case "one" are in its own table.
         let elsewhere =
             cells.iter().zip(cases).any(|(cell, case)| cell.is_some() && case.0 != "one");
         if elsewhere {
@@ -97,7 +97,7 @@ pub fn side_by_side(results: &Results, cases: &[(&str, &str)]) -> String {
     table(&heads, &lines)
 }
 
-/// firstseen with more and more ids.
+/// firstseen with growing numbers of ids.
 pub fn growing(results: &Results) -> String {
     let heads = [
         "claims",

@@ -1,4 +1,4 @@
-//! Figures as a person reads them.
+//! Figures in readable form.
 
 use std::fmt::Write;
 
@@ -15,7 +15,7 @@ pub fn grouped(number: f64) -> String {
     text
 }
 
-/// A ratio or a size to as many digits as mean something.
+/// A ratio or a size, to its significant digits.
 pub fn figure(number: f64) -> String {
     match number.abs() {
         ..1.0 => format!("{number:.2}"),
