@@ -91,6 +91,16 @@ pub enum Error {
         /// The newest version that this release reads.
         known: u16,
     },
+    /// A build from before the first release wrote the file; see [`ErrorKind::FixCall`].
+    #[error("{} has format version {found}, from before the first release; this release reads versions from {oldest} on: export the store with the build that wrote it, and import that into a new one", path.display())]
+    FromThePast {
+        /// The file.
+        path: PathBuf,
+        /// The version of the file.
+        found: u16,
+        /// The oldest version that this release reads.
+        oldest: u16,
+    },
     /// Damage before the tail of the log, or in the manifest (I11); see [`ErrorKind::Repair`].
     #[error("{} is damaged at byte {offset}: {what}; `firstseen repair` saves what can be saved", path.display())]
     Corrupt {
@@ -137,7 +147,8 @@ impl Error {
             Self::Forked
             | Self::Invalid { .. }
             | Self::NotAStore { .. }
-            | Self::FromTheFuture { .. } => ErrorKind::FixCall,
+            | Self::FromTheFuture { .. }
+            | Self::FromThePast { .. } => ErrorKind::FixCall,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Corrupt { .. } => ErrorKind::Repair,
             Self::Io { .. } => ErrorKind::Environment,
@@ -169,6 +180,9 @@ impl Error {
             }
             Self::FromTheFuture { path, found, known } => {
                 Self::FromTheFuture { path: path.clone(), found: *found, known: *known }
+            }
+            Self::FromThePast { path, found, oldest } => {
+                Self::FromThePast { path: path.clone(), found: *found, oldest: *oldest }
             }
             Self::Corrupt { path, offset, what } => {
                 Self::Corrupt { path: path.clone(), offset: *offset, what: what.clone() }
@@ -256,6 +270,7 @@ mod tests {
             Error::Locked { path: path.clone() },
             Error::NotAStore { path: path.clone(), why: text() },
             Error::FromTheFuture { path: path.clone(), found: 2, known: 1 },
+            Error::FromThePast { path: path.clone(), found: 1, oldest: 2 },
             Error::Corrupt { path: path.clone(), offset: 3, what: text() },
             Error::io("open", &path, io::Error::from_raw_os_error(24)),
             Error::io("open", &path, io::Error::new(io::ErrorKind::PermissionDenied, "no")),

@@ -9,7 +9,27 @@ use crate::limits;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::SipHasher13;
 
+/// What a key belongs to: claims, or one of the families of rows. Each has runs of its own, so a claim asks only
+/// filters of claims, and listing a family costs what the family holds.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub(crate) struct Family(pub(crate) u8);
+
+impl Family {
+    pub(crate) const CLAIMS: Self = Self(0);
+
+    /// The highest family that fits into a key.
+    pub(crate) const MAX: u8 = 31;
+}
+
 /// Number of a namespace, part of every key. Zero is the namespace of calls on the store itself.
+///
+/// | bits | use |
+/// |---|---|
+/// | 31 | the id is the hash of a longer one |
+/// | 26..31 | family |
+/// | 0..26 | namespace |
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -19,6 +39,11 @@ impl NsId {
     /// Set in the keys of ids stored as their hash. No namespace has a number this large, so such a key never equals
     /// the key of an id stored verbatim, not even one with the same 32 bytes.
     const HASHED: u32 = 1 << 31;
+
+    const FAMILY_AT: u32 = 26;
+
+    /// The highest number of a namespace.
+    pub(crate) const MAX: u32 = (1 << Self::FAMILY_AT) - 1;
 
     /// Returns the key space of the hashed ids of this namespace.
     fn hashed(self) -> Self {
@@ -30,9 +55,31 @@ impl NsId {
         self.0 & Self::HASHED != 0
     }
 
-    /// Returns the namespace as users see it, however its ids are stored.
+    /// Returns the namespace as users see it, whatever is stored under it and however.
     pub(crate) fn listed(self) -> Self {
-        Self(self.0 & !Self::HASHED)
+        Self(self.0 & Self::MAX)
+    }
+
+    /// Returns the key space of the rows of a family in this namespace.
+    pub(crate) fn rows(self, family: Family) -> Self {
+        debug_assert!((1..=Family::MAX).contains(&family.0), "a family of rows");
+        Self(self.listed().0 | u32::from(family.0) << Self::FAMILY_AT)
+    }
+
+    #[inline]
+    pub(crate) fn family(self) -> Family {
+        Family((self.0 >> Self::FAMILY_AT) as u8 & Family::MAX)
+    }
+
+    /// Returns whether it is the number of a namespace and nothing else.
+    pub(crate) fn is_plain(self) -> bool {
+        self.0 <= Self::MAX
+    }
+
+    /// Returns whether keys under this number are those of rows.
+    #[inline]
+    pub(crate) fn is_row(self) -> bool {
+        self.family() != Family::CLAIMS
     }
 }
 

@@ -38,6 +38,10 @@ mod store;
 #[doc(hidden)]
 pub mod fuzzing;
 
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub mod testing;
+
 #[doc(hidden)]
 pub use blocks::MemoryBlocks;
 pub use engine::{

@@ -16,6 +16,12 @@ pub const BATCH_IDS_MAX: usize = 65_536;
 /// Most bytes of ids in one batch.
 pub const BATCH_BYTES_MAX: usize = 4 << 20;
 
+/// Longest value of a row in bytes.
+pub(crate) const VALUE_BYTES_MAX: usize = 4 << 20;
+
+/// Most bytes of a commit record.
+pub(crate) const COMMIT_BYTES_MAX: usize = RECORD_BYTES_MAX - 16;
+
 /// Longest log record payload in bytes: one whole batch, each id with full times.
 pub(crate) const RECORD_BYTES_MAX: usize = BATCH_BYTES_MAX + BATCH_IDS_MAX * 32 + 64;
 
@@ -66,6 +72,8 @@ pub const HELD_LISTED_MAX: usize = 1024;
 pub(crate) const TIME_MARK_MS_MAX: u64 = 10 * 60 * 1_000;
 
 const _: () = assert!(RECORD_BYTES_MAX < SEGMENT_BYTES as usize / 2, "a record fits in a segment");
+const _: () =
+    assert!(VALUE_BYTES_MAX + ID_BYTES_MAX + 128 <= RECORD_BYTES_MAX, "a row fits in a record");
 const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch");
 const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");
 const _: () = assert!(SHARDS_MAX.is_power_of_two() && SHARDS_DEFAULT.is_power_of_two());

@@ -12,6 +12,7 @@
 
 use crate::codec::Reader;
 use crate::error::{Error, Result};
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Bytes before the body.
@@ -31,13 +32,14 @@ pub(crate) fn frame(magic: [u8; 4], version: u16, body: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Checks the frame and returns the body. Any difference from what [`frame`] wrote is an error (I11).
+/// Checks the frame and returns version and body. Any difference from what [`frame`] wrote is an error (I11), and so is
+/// a version that this release does not read.
 pub(crate) fn open<'a>(
     path: &Path,
     magic: [u8; 4],
-    known: u16,
+    known: RangeInclusive<u16>,
     bytes: &'a [u8],
-) -> Result<&'a [u8]> {
+) -> Result<(u16, &'a [u8])> {
     let short = || Error::corrupt(path, bytes.len() as u64, "the file ends inside its header");
     let head = bytes.get(..HEAD_BYTES).ok_or_else(short)?;
     let mut r = Reader::new(head);
@@ -52,10 +54,8 @@ pub(crate) fn open<'a>(
     if crc32c::crc32c(&head[..20]) != head_crc {
         return Err(Error::corrupt(path, 0, "the header does not match its checksum"));
     }
-    // Only after the checksum: a flipped bit must not look like a newer release.
-    if version > known {
-        return Err(Error::FromTheFuture { path: path.to_owned(), found: version, known });
-    }
+    // Only after the checksum: a flipped bit must not look like another release.
+    check_version(path, version, known)?;
     let body = &bytes[HEAD_BYTES..];
     if body.len() as u64 != len {
         let what = format!("the body should have {len} bytes and has {}", body.len());
@@ -65,7 +65,19 @@ pub(crate) fn open<'a>(
         let what = "the body does not match its checksum";
         return Err(Error::corrupt(path, HEAD_BYTES as u64, what));
     }
-    Ok(body)
+    Ok((version, body))
+}
+
+/// Refuses a version that this release does not read.
+pub(crate) fn check_version(path: &Path, found: u16, known: RangeInclusive<u16>) -> Result<()> {
+    let path = || path.to_owned();
+    if found > *known.end() {
+        return Err(Error::FromTheFuture { path: path(), found, known: *known.end() });
+    }
+    if found < *known.start() {
+        return Err(Error::FromThePast { path: path(), found, oldest: *known.start() });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -76,21 +88,28 @@ mod tests {
     fn i11_every_flipped_bit_and_every_truncation_is_noticed() {
         let good = frame(*b"TEST", 1, b"hello, envelope");
         let path = Path::new("x");
-        assert_eq!(open(path, *b"TEST", 1, &good).ok(), Some(&b"hello, envelope"[..]));
+        let read = open(path, *b"TEST", 1..=2, &good).ok();
+        assert_eq!(read, Some((1, &b"hello, envelope"[..])));
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(open(path, *b"TEST", 1, &bad), Err(Error::Corrupt { .. })), "{bit}");
+            assert!(
+                matches!(open(path, *b"TEST", 1..=2, &bad), Err(Error::Corrupt { .. })),
+                "{bit}"
+            );
         }
         for len in 0..good.len() {
-            assert!(open(path, *b"TEST", 1, &good[..len]).is_err());
+            assert!(open(path, *b"TEST", 1..=2, &good[..len]).is_err());
         }
     }
 
     #[test]
-    fn a_newer_version_says_so() {
-        let newer = frame(*b"TEST", 9, b"");
-        let answer = open(Path::new("x"), *b"TEST", 1, &newer);
-        assert!(matches!(answer, Err(Error::FromTheFuture { found: 9, known: 1, .. })));
+    fn a_version_that_is_not_read_says_so() {
+        let of = |version| {
+            open(Path::new("x"), *b"TEST", 3..=4, &frame(*b"TEST", version, b"")).map(drop)
+        };
+        assert!(of(3).is_ok() && of(4).is_ok());
+        assert!(matches!(of(5), Err(Error::FromTheFuture { found: 5, known: 4, .. })));
+        assert!(matches!(of(2), Err(Error::FromThePast { found: 2, oldest: 3, .. })));
     }
 }

@@ -2,6 +2,7 @@
 //! that hold serialised metadata.
 
 pub(crate) mod envelope;
+pub(crate) mod sections;
 
 /// Appends an unsigned LEB128 integer: seven bits per byte, low bits first.
 #[inline]

@@ -20,6 +20,9 @@ pub use real::RealDisk;
 /// the copy. Both reach the same page cache.
 pub const COPIED_MAX: usize = 8 << 10;
 
+/// Tells boots of the machine apart: what was written in this one is still in the page cache, unless it was synced.
+pub type BootId = [u8; 16];
+
 /// Files and folders as the engine needs them.
 ///
 /// Paths are absolute or relative to the process, except on a disk returned by [`hold`](Disk::hold).
@@ -61,6 +64,10 @@ pub trait Disk: Debug + Send + Sync {
     /// Returns where sled may keep its own folder: a real path, or `None` if this disk is simulated and blocks are kept
     /// in memory. Valid while this disk lives.
     fn real_path(&self, path: &Path) -> io::Result<Option<PathBuf>>;
+    /// Returns a number that differs between boots of the machine; zeros if it is not known.
+    fn boot_id(&self) -> BootId {
+        [0; 16]
+    }
     /// Returns the free bytes on a folder's file system, if known.
     fn free_bytes(&self, dir: &Path) -> Option<u64> {
         let _ = dir;

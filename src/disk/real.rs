@@ -4,12 +4,13 @@ mod folder;
 
 use self::folder::HeldFolder;
 use super::mapped::Mapping;
-use super::{COPIED_MAX, Disk, DiskFile, LockGuard};
+use super::{BootId, COPIED_MAX, Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, RwLock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// Bytes per write where the file system cannot preallocate.
 const ZEROS_LEN: usize = 1 << 20;
@@ -40,7 +41,24 @@ fn or_current(dir: &Path) -> &Path {
     if dir.as_os_str().is_empty() { Path::new(".") } else { dir }
 }
 
+/// Reads the boot id of Linux, once.
+fn boot_id() -> BootId {
+    static BOOT: LazyLock<BootId> = LazyLock::new(|| {
+        // Miri has no files.
+        let path = "/proc/sys/kernel/random/boot_id";
+        let text = if cfg!(miri) { None } else { std::fs::read_to_string(path).ok() };
+        let hex: String =
+            text.unwrap_or_default().chars().filter(char::is_ascii_hexdigit).collect();
+        u128::from_str_radix(&hex, 16).unwrap_or(0).to_be_bytes()
+    });
+    *BOOT
+}
+
 impl Disk for RealDisk {
+    fn boot_id(&self) -> BootId {
+        boot_id()
+    }
+
     fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         Ok(Arc::new(HeldFolder::open(or_current(path), self.clone())?))
     }

@@ -20,22 +20,20 @@ pub use recovery::{
     ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
     VerifyReport,
 };
-pub use write::{Held, ImportEntry};
+pub use write::{Committed, Expect, Held, ImportEntry};
 
 pub(crate) use self::core::{SeenVersion, Settings};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
-pub(crate) use catalog::manifest::{
-    MAGIC as MANIFEST_MAGIC, VERSION as MANIFEST_VERSION, fuzz_decode as decode_manifest,
-};
+pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
 pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
-pub(crate) use write::{Answer, ClaimSpec, Hold, HoldAnswer};
+pub(crate) use write::{Answer, ClaimSpec, Hold, HoldAnswer, Row, RowWrite};
 
 use self::core::Core;
 use crate::error::Result;
-use crate::id::{Key, NsId};
+use crate::id::{Family, Key, NsId};
 use crate::sync::Arc;
 use crate::time::Ttl;
 use catalog::namespaces::Registry;
@@ -170,6 +168,37 @@ impl Engine {
     /// Raises everything before this call to [`Durability::Disk`].
     pub(crate) fn sync(&self) -> Result<()> {
         write::sync(&self.core)
+    }
+}
+
+/// Rows: keys with values, below everything that keeps more than claims.
+impl Engine {
+    /// Returns the key of a row.
+    pub(crate) fn row_key(family: Family, ns: NsId, id: &[u8]) -> Result<Key<'_>> {
+        write::row_key(family, ns, id)
+    }
+
+    /// Returns a live row.
+    pub(crate) fn get_row(&self, key: Key<'_>) -> Result<Option<Row>> {
+        write::get_row(&self.core, key)
+    }
+
+    /// Writes rows as one record: all of them, or none.
+    pub(crate) fn commit_rows(
+        &self,
+        writes: &[RowWrite<'_>],
+        durability: Durability,
+    ) -> Result<Committed> {
+        write::commit_rows(&self.core, writes, durability)
+    }
+
+    /// Passes every live row of a family to `visit`, in no meaningful order.
+    pub(crate) fn list_rows(
+        &self,
+        family: Family,
+        visit: impl FnMut(Key<'_>, Row) -> Result<()>,
+    ) -> Result<()> {
+        write::list_rows(&self.core, family, visit)
     }
 }
 

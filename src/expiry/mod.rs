@@ -6,7 +6,7 @@ mod version;
 
 pub(crate) use generation::{Class, GenId};
 pub(crate) use tally::Tally;
-pub(crate) use version::Version;
+pub(crate) use version::{Kind, Version};
 
 use crate::time::Timestamp;
 

@@ -1,25 +1,40 @@
-//! A record of an id, and the order that decides which record of the id counts.
+//! A version: what one record says about a key, and the order that decides which of several counts.
 //!
-//! Several records of an id may exist at once: an expired claim not yet swept and its successor, a claim and its
-//! extension, copies made by log compaction, a tombstone. Runs are merged, healed and replayed in any order, so the
-//! choice must not depend on where or in which order records are found. Records of one id therefore form a join
-//! semilattice: [`Version::join`] picks the greater one, and applying a record twice changes nothing.
+//! Several records of a key may exist at once: an expired claim not yet swept and its successor, a claim and its
+//! extension, copies made by log compaction, a tombstone, a row and the one it replaced. Runs are merged, healed and
+//! replayed in any order, so the choice must not depend on where or in which order records are found. Versions of one
+//! key therefore form a join semilattice: [`Version::join`] picks the greater one, and applying a record twice changes
+//! nothing.
 
 use crate::expiry::{Class, GenId, Liveness, liveness};
 use crate::time::{Moment, Timestamp, Ttl};
 
-/// What one record says about an id.
+/// What one record says about a key.
+///
+/// | | claim | row |
+/// |---|---|---|
+/// | `rank` | when the id was first seen, in milliseconds; for a tombstone, when the claim was cancelled | its sequence number |
+/// | `step` | even: a claim, odd: the tombstone that cancels it | 0: a row, 1: a tombstone |
+/// | `deadline` | when it ends; for a tombstone, until when it must be kept (the end of what it cancels) | the same |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Version {
-    /// When the claim was made; for a tombstone, when the claim was cancelled.
-    pub(crate) first_seen: Timestamp,
-    /// When the claim ends; for a tombstone, until when it must be kept (the end of the claim it cancels).
+    /// Decides first which of two versions of a key counts.
+    pub(crate) rank: u64,
     pub(crate) deadline: Timestamp,
     /// The width of its generation.
     pub(crate) class: Class,
     /// Orders the events of an id within one millisecond: a claim has an even number, the tombstone that cancels it
     /// the next odd one, and so on. Timestamps alone cannot do this without inventing times.
     pub(crate) step: u16,
+}
+
+/// Whether a version says that something is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A claim or a row.
+    Value,
+    /// What there was has been forgotten or deleted.
+    Tombstone,
 }
 
 /// The last step that can have a successor.
@@ -36,16 +51,28 @@ impl Version {
     #[inline]
     pub(crate) fn claim_at(at: Moment, ttl: Ttl) -> Self {
         let class = ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
-        Self { first_seen: at.now, deadline: ttl.deadline(at.latest), class, step: 0 }
+        Self { rank: at.now.as_millis(), deadline: ttl.deadline(at.latest), class, step: 0 }
     }
 
-    /// Returns whether the record says that the id was forgotten.
+    /// Creates a row of the next sequence number, live until `deadline`.
+    pub(crate) fn row(sequence: u64, kind: Kind, deadline: Timestamp, class: Class) -> Self {
+        let step = u16::from(kind == Kind::Tombstone);
+        Self { rank: sequence, deadline, class, step }
+    }
+
+    /// Returns when the id of this claim was first seen.
+    #[inline]
+    pub(crate) fn first_seen(&self) -> Timestamp {
+        Timestamp::from_millis(self.rank)
+    }
+
+    /// Returns whether the record says that the key was forgotten or deleted.
     #[inline]
     pub(crate) fn is_tombstone(&self) -> bool {
         self.step % 2 == 1
     }
 
-    /// Returns whether the id is a duplicate according to this record (I4).
+    /// Returns whether there is a live claim or row according to this record (I4).
     #[inline]
     pub(crate) fn is_live(&self, now: Timestamp) -> bool {
         !self.is_tombstone() && liveness(self.deadline, now) == Liveness::Live
@@ -64,8 +91,8 @@ impl Version {
     /// that counts is kept at least as long as the other.
     pub(crate) fn after(mut self, known: Option<&Self>) -> Self {
         let Some(known) = known else { return self };
-        if known.first_seen >= self.first_seen {
-            self.first_seen = known.first_seen;
+        if known.rank >= self.rank {
+            self.rank = known.rank;
             self.step = if known.is_tombstone() { known.step + 1 } else { known.step };
         }
         let end = known.generation().end();
@@ -79,26 +106,25 @@ impl Version {
         GenId::of(self.class, self.deadline)
     }
 
-    /// Returns the record that counts. A later claim beats an earlier one, a tombstone beats earlier claims, and of
+    /// Returns the version that counts. A later one beats an earlier one, a tombstone beats earlier claims, and of
     /// two records of one claim the longer-lived (an extension) wins.
     pub(crate) fn join(self, other: Self) -> Self {
-        if other.rank() > self.rank() { other } else { self }
+        if other.order() > self.order() { other } else { self }
     }
 
-    fn rank(&self) -> (Timestamp, u16, Timestamp) {
-        (self.first_seen, self.step, self.deadline)
+    fn order(&self) -> (u64, u16, Timestamp) {
+        (self.rank, self.step, self.deadline)
     }
 
     /// Returns the tombstone that cancels this claim.
     pub(crate) fn tombstone(&self, now: Timestamp) -> Self {
-        if now > self.first_seen {
-            Self { first_seen: now, step: 1, ..*self }
+        if now > self.first_seen() {
+            Self { rank: now.as_millis(), step: 1, ..*self }
         } else if self.step < STEP_MAX {
             Self { step: self.step + 1, ..*self }
         } else {
             // Only after thirty thousand tombstones within one millisecond is a later time invented.
-            let next = Timestamp::from_millis(self.first_seen.as_millis().saturating_add(1));
-            Self { first_seen: next, step: 1, ..*self }
+            Self { rank: self.rank.saturating_add(1), step: 1, ..*self }
         }
     }
 }
@@ -109,7 +135,7 @@ mod tests {
 
     fn claim(first_seen: u64, deadline: u64) -> Version {
         Version {
-            first_seen: Timestamp::from_millis(first_seen),
+            rank: first_seen,
             deadline: Timestamp::from_millis(deadline),
             class: Class::of_ttl(deadline - first_seen),
             step: 0,
@@ -152,7 +178,7 @@ mod tests {
     fn a_forgotten_long_claim_does_not_come_back_when_its_short_successor_ends() {
         let long = claim(5, 1000);
         let grave = long.tombstone(Timestamp::from_millis(5));
-        let short = claim(grave.first_seen.as_millis(), 20).after(Some(&grave));
+        let short = claim(grave.rank, 20).after(Some(&grave));
         let counts = long.join(short).join(grave);
         assert_eq!(counts, short);
         assert!(counts.is_live(Timestamp::from_millis(19)));

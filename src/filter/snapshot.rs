@@ -35,7 +35,7 @@ pub(crate) fn encode(owner: FilterOwner, filter: &Filter) -> Vec<u8> {
 }
 
 pub(crate) fn decode(path: &Path, owner: FilterOwner, bytes: &[u8]) -> Result<Filter> {
-    let body = envelope::open(path, MAGIC, VERSION, bytes)?;
+    let body = envelope::open(path, MAGIC, VERSION..=VERSION, bytes)?.1;
     let of_another = || Error::corrupt(path, 24, "the filter belongs to another run or store");
     let (name, words) = body.split_first_chunk::<16>().ok_or_else(of_another)?;
     if *name != owner.bytes() {

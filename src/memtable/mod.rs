@@ -4,10 +4,12 @@
 //! touches one cache line of the table and the end of the buffer.
 //!
 //! ```text
-//! first seen u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | step u16 | id
+//! rank u64 | deadline u64 | lsn u64 | namespace u32 | id length u16 | class u8 | flags u8 | step u16 | id
 //! ```
 //!
-//! Memory per id: 34 bytes, the id, and eight bytes of table.
+//! The id of a row is followed by the size in the log of the item that holds its value (u32).
+//!
+//! Memory per id: 34 bytes, the id, and eight bytes of table; four bytes more for a row.
 
 mod offset_table;
 
@@ -15,9 +17,11 @@ use crate::expiry::{Class, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::memtable::offset_table::OffsetTable;
 use crate::time::Timestamp;
-use crate::wal::Lsn;
+use crate::wal::{ItemAt, Lsn};
 
 const HEAD: usize = 34;
+/// Bytes of an item's size, which only rows have.
+const LEN_BYTES: usize = size_of::<u32>();
 /// Offset of the flags in the head.
 const FLAGS_AT: usize = 31;
 /// Removed from the table; the bytes stay until the memtable is cleared.
@@ -34,8 +38,10 @@ const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
 pub(crate) struct MemtableEntry<'a> {
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The location just past its id in the record that set this version.
+    /// The location just past its id, or past the item of a row, in the record that set this version.
     pub(crate) lsn: Lsn,
+    /// Size of a row's item in the log; zero for a claim.
+    pub(crate) len: u32,
 }
 
 /// Offset of an entry; valid until the memtable is cleared.
@@ -135,6 +141,21 @@ impl Memtable {
         EntryOffset(at)
     }
 
+    /// Adds a row or replaces its version. The caller has checked that this version counts.
+    pub(crate) fn put_row(&mut self, key: Key<'_>, hash: IdHash, version: Version, at: ItemAt) {
+        debug_assert!(key.ns.is_row(), "claims have no item of their own in the log");
+        let found = self.table.find(hash.table(), |at| self.key_at(at) == key);
+        let offset = match found {
+            Some(offset) => {
+                self.put_at(EntryOffset(offset), version, at.end);
+                offset
+            }
+            None => self.insert_new(key, hash, version, at.end).0,
+        };
+        let at_len = offset as usize + HEAD + key.id.len();
+        self.bytes[at_len..at_len + LEN_BYTES].copy_from_slice(&at.len.to_le_bytes());
+    }
+
     /// Replaces the version of an entry.
     #[inline]
     pub(crate) fn put_at(&mut self, offset: EntryOffset, version: Version, lsn: Lsn) {
@@ -152,11 +173,11 @@ impl Memtable {
         version: Version,
         lsn: Lsn,
     ) -> EntryOffset {
-        let (at, end) = (self.end, self.end + HEAD + key.id.len());
+        let (at, end) = (self.end, self.end + entry_bytes(key));
         if end > self.bytes.len() {
             self.grow(end);
         }
-        let (head, id) = self.bytes[at..end].split_at_mut(HEAD);
+        let (head, id) = self.bytes[at..at + HEAD + key.id.len()].split_at_mut(HEAD);
         head[24..28].copy_from_slice(&key.ns.0.to_le_bytes());
         head[28..30].copy_from_slice(&(key.id.len() as u16).to_le_bytes());
         head[FLAGS_AT] = 0;
@@ -192,7 +213,7 @@ impl Memtable {
         };
         self.tally.take(self.entry(at).version.generation(), 1);
         let at = at as usize;
-        if at + HEAD + key.id.len() == self.end {
+        if at + entry_bytes(key) == self.end {
             self.end = at;
         } else {
             self.bytes[at + FLAGS_AT] |= FLAG_REMOVED;
@@ -204,7 +225,7 @@ impl Memtable {
         let mut at = 0;
         let entries = std::iter::from_fn(move || {
             let entry = (at < self.end).then(|| (at, self.entry(at as u32)))?;
-            at += HEAD + entry.1.key.id.len();
+            at += entry_bytes(entry.1.key);
             Some(entry)
         });
         entries
@@ -227,18 +248,32 @@ impl Memtable {
     fn entry(&self, at: u32) -> MemtableEntry<'_> {
         let head = &self.bytes[at as usize..at as usize + HEAD];
         let version = Version {
-            first_seen: Timestamp::from_millis(u64_in(head, 0)),
+            rank: u64_in(head, 0),
             deadline: Timestamp::from_millis(u64_in(head, 8)),
             class: Class(head[30]),
             step: u16::from_le_bytes([head[32], head[33]]),
         };
-        MemtableEntry { key: self.key_at(at), version, lsn: Lsn(u64_in(head, 16)) }
+        let key = self.key_at(at);
+        let len = if key.ns.is_row() {
+            let at_len = at as usize + HEAD + key.id.len();
+            let bytes = self.bytes[at_len..at_len + LEN_BYTES].try_into();
+            u32::from_le_bytes(bytes.expect("four bytes"))
+        } else {
+            0
+        };
+        MemtableEntry { key, version, lsn: Lsn(u64_in(head, 16)), len }
     }
+}
+
+/// Returns the size of an entry.
+#[inline]
+fn entry_bytes(key: Key<'_>) -> usize {
+    HEAD + key.id.len() + if key.ns.is_row() { LEN_BYTES } else { 0 }
 }
 
 #[inline]
 fn put_version(head: &mut [u8], version: Version, lsn: Lsn) {
-    head[..8].copy_from_slice(&version.first_seen.as_millis().to_le_bytes());
+    head[..8].copy_from_slice(&version.rank.to_le_bytes());
     head[8..16].copy_from_slice(&version.deadline.as_millis().to_le_bytes());
     head[16..24].copy_from_slice(&lsn.0.to_le_bytes());
     head[30] = version.class.0;

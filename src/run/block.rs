@@ -12,6 +12,7 @@ use crate::run::columns::crc;
 use crate::run::columns::{
     BlockDamage, Columns, Entries, Kind, count_of, expected, outward, put_checksum,
 };
+use crate::wal::ItemAt;
 
 /// Collects the entries of one block.
 #[derive(Debug, Default)]
@@ -24,6 +25,12 @@ impl BlockWriter {
     pub(crate) fn push(&mut self, key: Key<'_>, version: Version) {
         self.ids.extend_from_slice(key.id);
         self.entries.push(key, version);
+    }
+
+    /// Adds a row, whose item is at this location.
+    pub(crate) fn push_row(&mut self, key: Key<'_>, version: Version, at: ItemAt) {
+        self.ids.extend_from_slice(key.id);
+        self.entries.push_row(key, version, at);
     }
 
     /// Returns the encoded block and the non-id part of its entries, which stays valid until [`clear`](Self::clear).
@@ -96,10 +103,22 @@ impl<'a> BlockReader<'a> {
 
     /// Finds an id, comparing byte for byte (I3). The search starts at `position`, the hash's estimate of where the
     /// id lies in the block, in units of 1/2^32 of its length.
+    #[inline]
     pub(crate) fn find(&self, key: Key<'_>, position: u32) -> Option<Version> {
+        Some(self.columns.version_at(self.index_of(key, position)?))
+    }
+
+    /// Finds a row as [`find`](Self::find) does; `None` also if this is a block of claims.
+    pub(crate) fn find_row(&self, key: Key<'_>, position: u32) -> Option<(Version, ItemAt)> {
+        let i = self.index_of(key, position)?;
+        Some((self.columns.version_at(i), self.columns.item_at(i)?))
+    }
+
+    #[inline]
+    fn index_of(&self, key: Key<'_>, position: u32) -> Option<usize> {
         let (columns, ids) = (&self.columns, self.columns.rest);
-        let i = match self.one_length {
-            Some(len) if len != key.id.len() => return None,
+        match self.one_length {
+            Some(len) if len != key.id.len() => None,
             Some(len) => {
                 // Compare the last eight bytes as one integer: a register comparison rather than a call for each of
                 // two hundred ids. The last bytes rather than the first, because ids often share a prefix.
@@ -108,7 +127,7 @@ impl<'a> BlockReader<'a> {
                 outward(at, columns.count).find(|i| {
                     let id = &ids[i * len..(i + 1) * len];
                     self::tail(id) == tail && id == key.id && columns.ns_at(*i) == key.ns
-                })?
+                })
             }
             None => {
                 let mut at = 0;
@@ -116,10 +135,9 @@ impl<'a> BlockReader<'a> {
                     let id = &ids[at..at + columns.len_at(*i)];
                     at += id.len();
                     id == key.id && columns.ns_at(*i) == key.ns
-                })?
+                })
             }
-        };
-        Some(columns.version_at(i))
+        }
     }
 
     /// Returns the number of entries.
@@ -127,13 +145,14 @@ impl<'a> BlockReader<'a> {
         self.columns.count
     }
 
-    /// Iterates over all entries in hash order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<'a>, Version)> + '_ {
+    /// Iterates over all entries in hash order, with the locations of rows.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key<'a>, Version, Option<ItemAt>)> + '_ {
         let mut at = 0;
         (0..self.columns.count).map(move |i| {
             let id = &self.columns.rest[at..at + self.columns.len_at(i)];
             at += id.len();
-            (Key { ns: self.columns.ns_at(i), id }, self.columns.version_at(i))
+            let key = Key { ns: self.columns.ns_at(i), id };
+            (key, self.columns.version_at(i), self.columns.item_at(i))
         })
     }
 }
@@ -155,7 +174,7 @@ pub(crate) fn fuzz_block(data: &[u8]) {
     }
     for bytes in [data, &good] {
         if let Ok(reader) = BlockReader::open(bytes, id, Class(20), seed) {
-            for (key, version) in reader.iter() {
+            for (key, version, _) in reader.iter() {
                 // No id is empty, so a lookup need not find an empty one.
                 for position in [0, u32::MAX / 3, u32::MAX] {
                     let found = key.id.is_empty() || reader.find(key, position).is_some();
@@ -188,7 +207,7 @@ mod tests {
         let bytes = block(entries);
         let class = entries.first().map_or(Class::FOREVER, |e| e.2.class);
         let reader = BlockReader::open(&bytes, ID, class, SEED).expect("just written");
-        let back: Vec<_> = reader.iter().map(|(k, v)| (k.ns.0, k.id, v)).collect();
+        let back: Vec<_> = reader.iter().map(|(k, v, _)| (k.ns.0, k.id, v)).collect();
         assert_eq!(back, entries);
         for (ns, id, version) in entries {
             // The position affects only where the search starts, never the result.

@@ -3,14 +3,16 @@
 //! ```text
 //! crc      u32   CRC32C of the rest, started from the store's salt
 //! version  u8
-//! flags    u8    1: all ids have one length; 2: a namespace column; 4: a step column; 8: the ids are in the log
-//! widths   u8    bytes per entry of first seen (low four bits) and of deadline (high four)
-//! width    u8    bytes per location; zero in a block
+//! flags    u8    1: all ids have one length; 2: a namespace column; 4: a step column; 8: the ids are in the log;
+//!                16: rows, with locations of their items
+//! widths   u8    bytes per entry of rank (low four bits) and of deadline (high four)
+//! width    u8    bytes per location; zero in a block of claims
 //! run      u64
 //! bucket   u32
 //! count    u32
-//! base     u64   subtracted from the times
-//! columns: id lengths (u16 each, or one), namespaces (u32 each), first seen, deadlines, steps (u16 each)
+//! base     u64   subtracted from ranks and deadlines
+//! columns: id lengths (u16 each, or one), namespaces (u32 each), ranks, deadlines, steps (u16 each)
+//! of rows: least location (u64), locations minus that, sizes of items (u32 each)
 //! ```
 //!
 //! Columns have fixed widths, so reading an entry takes one value from each. A deadline is stored plus one; zero
@@ -24,13 +26,15 @@ use crate::codec::Reader;
 use crate::expiry::{Class, Version};
 use crate::id::{Key, NsId, Seed};
 use crate::time::Timestamp;
+use crate::wal::{ItemAt, Lsn};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ONE_LENGTH: u8 = 1;
 const HAS_NS: u8 = 2;
 const HAS_STEPS: u8 = 4;
 /// The ids are not stored here: they are in the log.
 const IN_LOG: u8 = 8;
+const ROWS: u8 = 16;
 pub(super) const HEAD: usize = 32;
 const COUNT_AT: usize = 20;
 
@@ -54,6 +58,8 @@ pub(super) struct Entries {
     lens: Vec<u16>,
     ns: Vec<u32>,
     versions: Vec<Version>,
+    /// Where the items of rows are in the log; empty for claims.
+    items: Vec<ItemAt>,
 }
 
 impl Entries {
@@ -61,6 +67,11 @@ impl Entries {
         self.lens.push(key.id.len() as u16);
         self.ns.push(key.ns.0);
         self.versions.push(version);
+    }
+
+    pub(super) fn push_row(&mut self, key: Key<'_>, version: Version, at: ItemAt) {
+        self.push(key, version);
+        self.items.push(at);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -71,6 +82,7 @@ impl Entries {
         self.lens.clear();
         self.ns.clear();
         self.versions.clear();
+        self.items.clear();
     }
 
     /// Encodes head and columns, leaving the checksum zero. `location_width` is `None` for a block. `more` is the
@@ -79,13 +91,21 @@ impl Entries {
         let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
         let has_ns = self.ns.iter().any(|ns| *ns != 0);
         let has_steps = self.versions.iter().any(|v| v.step != 0);
-        let first_seen = self.versions.iter().map(|v| v.first_seen.as_millis());
-        let base = first_seen.clone().min().unwrap_or(0);
+        let ranks = self.versions.iter().map(|v| v.rank);
+        let base = ranks.clone().min().unwrap_or(0);
         let base =
             self.deadlines().filter(|d| *d != 0).map(|d| d - 1).min().map_or(base, |d| d.min(base));
         let deadline = |d: u64| if d == 0 { 0 } else { d - base };
-        let seen_width = width(first_seen.clone().max().map_or(0, |t| t - base));
+        let rank_width = width(ranks.clone().max().map_or(0, |rank| rank - base));
         let deadline_width = width(self.deadlines().map(deadline).max().unwrap_or(0));
+
+        debug_assert!(
+            self.items.is_empty() || self.items.len() == self.lens.len(),
+            "rows or claims"
+        );
+        let least = self.items.iter().map(|at| at.end.0).min();
+        let location = |at: &ItemAt| at.end.0 - least.unwrap_or(0);
+        let item_width = width(self.items.iter().map(location).max().unwrap_or(0)) as u8;
 
         let mut out = Vec::with_capacity(HEAD + self.lens.len() * 16 + more);
         out.extend_from_slice(&[0; 4]);
@@ -94,10 +114,11 @@ impl Entries {
             (if one_length { ONE_LENGTH } else { 0 })
                 | (if has_ns { HAS_NS } else { 0 })
                 | (if has_steps { HAS_STEPS } else { 0 })
-                | location_width.map_or(0, |_| IN_LOG),
+                | location_width.map_or(0, |_| IN_LOG)
+                | least.map_or(0, |_| ROWS),
         );
-        out.push(seen_width as u8 | (deadline_width as u8) << 4);
-        out.push(location_width.unwrap_or(0));
+        out.push(rank_width as u8 | (deadline_width as u8) << 4);
+        out.push(location_width.unwrap_or(item_width));
         out.extend_from_slice(&id.run.to_le_bytes());
         out.extend_from_slice(&id.bucket.to_le_bytes());
         out.extend_from_slice(&(self.lens.len() as u32).to_le_bytes());
@@ -107,14 +128,21 @@ impl Entries {
         if has_ns {
             self.ns.iter().for_each(|ns| out.extend_from_slice(&ns.to_le_bytes()));
         }
-        for t in first_seen {
-            out.extend_from_slice(&(t - base).to_le_bytes()[..seen_width]);
+        for rank in ranks {
+            out.extend_from_slice(&(rank - base).to_le_bytes()[..rank_width]);
         }
         for d in self.deadlines() {
             out.extend_from_slice(&deadline(d).to_le_bytes()[..deadline_width]);
         }
         if has_steps {
             self.versions.iter().for_each(|v| out.extend_from_slice(&v.step.to_le_bytes()));
+        }
+        if let Some(least) = least {
+            out.extend_from_slice(&least.to_le_bytes());
+            for at in &self.items {
+                out.extend_from_slice(&location(at).to_le_bytes()[..usize::from(item_width)]);
+            }
+            self.items.iter().for_each(|at| out.extend_from_slice(&at.len.to_le_bytes()));
         }
         out
     }
@@ -138,19 +166,29 @@ pub(super) struct Columns<'a> {
     pub(super) count: usize,
     base: u64,
     class: Class,
-    seen_width: usize,
+    rank_width: usize,
     deadline_width: usize,
     lens: &'a [u8],
     /// Whether all ids have one length.
     has_one_length: bool,
     ns: &'a [u8],
-    seen: &'a [u8],
+    ranks: &'a [u8],
     deadlines: &'a [u8],
     steps: &'a [u8],
-    /// Bytes of a location; zero in a block.
+    /// The items of rows; `None` for claims.
+    items: Option<Items<'a>>,
+    /// Bytes of a location; zero in a block of claims.
     pub(super) location_width: usize,
     /// What follows the columns.
     pub(super) rest: &'a [u8],
+}
+
+/// Where the items of rows are.
+#[derive(Debug, Clone, Copy)]
+struct Items<'a> {
+    least: u64,
+    locations: &'a [u8],
+    sizes: &'a [u8],
 }
 
 /// Reads the entry count from an unvalidated head.
@@ -214,29 +252,37 @@ impl<'a> Columns<'a> {
         }
         let count = r.u32()? as usize;
         let base = r.u64()?;
-        let (seen_width, deadline_width) = (usize::from(widths & 15), usize::from(widths >> 4));
+        let (rank_width, deadline_width) = (usize::from(widths & 15), usize::from(widths >> 4));
         let has_one_length = flags & ONE_LENGTH != 0;
         let lens = r.bytes(if has_one_length { 2 } else { count.checked_mul(2)? })?;
         let ns = r.bytes(if flags & HAS_NS == 0 { 0 } else { count.checked_mul(4)? })?;
-        let seen = r.bytes(count.checked_mul(seen_width)?)?;
+        let ranks = r.bytes(count.checked_mul(rank_width)?)?;
         let deadlines = r.bytes(count.checked_mul(deadline_width)?)?;
         let steps = r.bytes(if flags & HAS_STEPS == 0 { 0 } else { count.checked_mul(2)? })?;
-        if seen_width > 8 || deadline_width > 8 || location_width > 8 {
+        if rank_width > 8 || deadline_width > 8 || location_width > 8 {
             return None;
         }
+        let items = if flags & ROWS == 0 {
+            None
+        } else {
+            let least = r.u64()?;
+            let locations = r.bytes(count.checked_mul(location_width)?)?;
+            Some(Items { least, locations, sizes: r.bytes(count.checked_mul(4)?)? })
+        };
         let rest = r.rest();
         Some(Ok(Self {
             count,
             base,
             class,
-            seen_width,
+            rank_width,
             deadline_width,
             lens,
             has_one_length,
             ns,
-            seen,
+            ranks,
             deadlines,
             steps,
+            items,
             location_width,
             rest,
         }))
@@ -266,15 +312,23 @@ impl<'a> Columns<'a> {
         if self.ns.is_empty() { NsId(0) } else { NsId(uint(&self.ns[4 * i..4 * i + 4]) as u32) }
     }
 
+    /// Returns where the item of a row is; `None` for a claim.
+    pub(super) fn item_at(&self, i: usize) -> Option<ItemAt> {
+        let Items { least, locations, sizes } = self.items?;
+        let width = self.location_width;
+        let end = least.saturating_add(uint(&locations[i * width..(i + 1) * width]));
+        Some(ItemAt { end: Lsn(end), len: uint(&sizes[4 * i..4 * i + 4]) as u32 })
+    }
+
     pub(super) fn version_at(&self, i: usize) -> Version {
-        let (s, d) = (self.seen_width, self.deadline_width);
-        let seen = uint(&self.seen[i * s..(i + 1) * s]);
+        let (r, d) = (self.rank_width, self.deadline_width);
+        let rank = uint(&self.ranks[i * r..(i + 1) * r]);
         let deadline = match uint(&self.deadlines[i * d..(i + 1) * d]) {
             0 => Timestamp::NEVER,
             d => Timestamp::from_millis(self.base.saturating_add(d - 1)),
         };
         Version {
-            first_seen: Timestamp::from_millis(self.base.saturating_add(seen)),
+            rank: self.base.saturating_add(rank),
             deadline,
             class: self.class,
             step: self.steps.get(2 * i..2 * i + 2).map_or(0, |step| uint(step) as u16),

@@ -61,7 +61,7 @@ impl LocatorFiles {
         let path = self.path(run);
         let mut head = vec![0; HEAD_BYTES + 16 + 4 * (buckets as usize + 1)];
         self.disk.open(&path).and_then(|file| file.read_exact_at(&mut head, 0)).ok()?;
-        let body = envelope::open(&path, MAGIC, VERSION, &head).ok()?;
+        let body = envelope::open(&path, MAGIC, VERSION..=VERSION, &head).ok()?.1;
         let (owner, starts) = body.split_first_chunk::<16>()?;
         let starts = starts.chunks_exact(4).map(|start| {
             let start: [u8; 4] = start.try_into().unwrap_or_default();

@@ -3,10 +3,10 @@
 
 use crate::blocks::BlockFault;
 use crate::expiry::Version;
-use crate::id::{IdHash, IdHasher, Key, NsId};
-use crate::memtable::Memtable;
+use crate::id::{Family, IdHash, IdHasher, Key, NsId};
+use crate::memtable::{Memtable, MemtableEntry};
 use crate::run::RunReader;
-use crate::wal::Lsn;
+use crate::wal::{ItemAt, Lsn};
 use std::ops::{Deref, DerefMut};
 
 /// Entries in memory: one part of a source at a time.
@@ -35,6 +35,8 @@ struct PartEntry {
     version: Version,
     /// Zero means that the location is unknown: no id ends at the start of a segment.
     location: Lsn,
+    /// Size of a row's item.
+    item_len: u32,
 }
 
 const NOWHERE: Lsn = Lsn(0);
@@ -46,8 +48,35 @@ pub(crate) struct Merged<'a> {
     pub(crate) hash: IdHash,
     pub(crate) key: Key<'a>,
     pub(crate) version: Version,
-    /// The location just past the id in the log, if known.
+    /// The location just past the id, or past the item of a row, in the log, if known.
     pub(crate) location: Option<Lsn>,
+    /// Size of a row's item in the log; zero for a claim.
+    pub(crate) item_len: u32,
+}
+
+impl Merged<'_> {
+    /// Returns where the item of a row is; `None` for a claim.
+    pub(crate) fn item(&self) -> Option<ItemAt> {
+        let at = |end| ItemAt { end, len: self.item_len };
+        self.location.filter(|_| self.key.ns.is_row()).map(at)
+    }
+
+    /// Returns which of two versions of one key counts. Of two copies of a row the later one stays longest in the log.
+    fn join(self, other: Merged<'_>) -> Self {
+        let version = self.version.join(other.version);
+        if self.key.ns.is_row() {
+            let (own, others) = (self.version == version, other.version == version);
+            let is_other = others && (!own || other.location > self.location);
+            let (location, item_len) = if is_other {
+                (other.location, other.item_len)
+            } else {
+                (self.location, self.item_len)
+            };
+            return Self { version, location, item_len, ..self };
+        }
+        // Any of them is a location of this id; the last one stays longest.
+        Self { version, location: self.location.max(other.location), ..self }
+    }
 }
 
 /// Buffers for copying one memtable, reused across flushes: fresh pages would cost a page fault each.
@@ -97,19 +126,25 @@ impl Part {
     }
 
     fn push(&mut self, entry: Merged<'_>) {
-        let Merged { hash, key, version, location } = entry;
+        let Merged { hash, key, version, location, item_len } = entry;
         let (at, len) = (self.bytes.len() as u32, key.id.len() as u16);
         self.sorted.push((hash.order(), self.entries.len() as u32));
         self.bytes.extend_from_slice(key.id);
         let location = location.unwrap_or(NOWHERE);
-        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, location });
+        self.entries.push(PartEntry { hash, ns: key.ns, at, len, version, location, item_len });
     }
 
-    fn copy(&mut self, set: &Memtable, hasher: IdHasher, keep: impl Fn(&Version) -> bool) {
+    fn copy(
+        &mut self,
+        set: &Memtable,
+        hasher: IdHasher,
+        keep: impl Fn(&MemtableEntry<'_>) -> bool,
+    ) {
         self.reserve(set.len(), set.id_bytes());
-        for entry in set.iter().filter(|e| keep(&e.version)) {
+        for entry in set.iter().filter(|e| keep(e)) {
             let (hash, location) = (hasher.hash(entry.key), Some(entry.lsn));
-            self.push(Merged { hash, key: entry.key, version: entry.version, location });
+            let item_len = entry.len;
+            self.push(Merged { hash, key: entry.key, version: entry.version, location, item_len });
         }
         self.sort();
     }
@@ -137,9 +172,9 @@ impl Part {
     fn peek(&self) -> Option<Merged<'_>> {
         let (_, i) = self.sorted.get(self.next)?;
         let entry = &self.entries[*i as usize];
-        let PartEntry { hash, version, location, .. } = *entry;
+        let PartEntry { hash, version, location, item_len, .. } = *entry;
         let location = (location != NOWHERE).then_some(location);
-        Some(Merged { hash, key: self.key(entry), version, location })
+        Some(Merged { hash, key: self.key(entry), version, location, item_len })
     }
 
     /// Prefetches the next entries and then their ids, a group at a time. A memtable of megabytes does not fit the
@@ -176,10 +211,10 @@ impl<'a> Source<'a> {
         Self { run: Some(run), bucket: 0, part: PartMemory::Own(Part::default()) }
     }
 
-    /// Copies the entries of a memtable, so no lock need be held.
-    pub(crate) fn memtable(set: &Memtable, hasher: IdHasher) -> Self {
+    /// Copies the entries of one family in a memtable, so no lock need be held.
+    pub(crate) fn memtable(set: &Memtable, hasher: IdHasher, family: Family) -> Self {
         let mut part = Part::default();
-        part.copy(set, hasher, |_| true);
+        part.copy(set, hasher, |entry| entry.key.ns.family() == family);
         Self { run: None, bucket: 0, part: PartMemory::Own(part) }
     }
 
@@ -188,7 +223,7 @@ impl<'a> Source<'a> {
         scratch: &'a mut MergeScratch,
         set: &Memtable,
         hasher: IdHasher,
-        keep: impl Fn(&Version) -> bool,
+        keep: impl Fn(&MemtableEntry<'_>) -> bool,
     ) -> Self {
         scratch.0.clear();
         scratch.0.copy(set, hasher, keep);
@@ -244,24 +279,22 @@ impl<'a> MergeCursor<'a> {
             }
             let tied = self.sources.iter().filter(|s| s.part.order() == Some(least));
             let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|entry| entry.key);
-            let Some(Merged { hash, key, mut version, mut location }) = lowest else {
-                return Ok(());
-            };
-            let ns = key.ns;
+            let Some(lowest) = lowest else { return Ok(()) };
+            let ns = lowest.key.ns;
             id.clear();
-            id.extend_from_slice(key.id);
+            id.extend_from_slice(lowest.key.id);
             let key = Key { ns, id: &id };
+            let Merged { hash, version, location, item_len, .. } = lowest;
+            let mut joined = Merged { hash, key, version, location, item_len };
             for source in &mut self.sources {
                 if let Some(other) = source.part.peek()
                     && other.key == key
                 {
-                    version = version.join(other.version);
-                    // Any of them is a location of this id; the last one stays longest.
-                    location = location.max(other.location);
+                    joined = joined.join(other);
                     source.part.next += 1;
                 }
             }
-            visit(Merged { hash, key, version, location })?;
+            visit(joined)?;
         }
     }
 

@@ -19,13 +19,13 @@ pub(crate) use merge::{MergeCursor, MergeScratch, Merged, Source};
 
 use crate::blocks::{BlockFault, BlockId, BlockStore};
 use crate::expiry::{GenId, Version};
-use crate::id::{IdHash, IdHasher, Key, Seed, bucket_of_order};
+use crate::id::{Family, IdHash, IdHasher, Key, Seed, bucket_of_order};
 use crate::limits;
 use crate::run::block::BlockReader;
 use crate::run::columns::BlockDamage;
 use crate::run::locator::{LocatorReader, LocatorWriter, Probe};
 use crate::run::locator_file::LocatorFileWriter;
-use crate::wal::IdsInLog;
+use crate::wal::{IdsInLog, ItemAt};
 use serde::{Deserialize, Serialize};
 
 /// Metadata of a run, as stored in the manifest.
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct RunMeta {
     pub(crate) id: u64,
     pub(crate) shard: u16,
+    pub(crate) family: Family,
     pub(crate) generation: GenId,
     /// Number of blocks; all of them exist.
     pub(crate) buckets: u32,
@@ -150,6 +151,34 @@ pub(crate) fn find_in_run(
     answer
 }
 
+/// Looks up a row in one run as [`find_in_run`] does, without the shortcut by a locator: a row's block says where its
+/// value is.
+pub(crate) fn find_row_in_run(
+    access: RunAccess<'_>,
+    cache: &mut BlockCache,
+    meta: &RunMeta,
+    key: Key<'_>,
+    hash: IdHash,
+) -> Result<Option<(Version, ItemAt)>, BlockFault> {
+    let (id, position) =
+        (meta.block(hash.bucket(meta.buckets)), hash.position_in_block(meta.buckets));
+    let class = meta.generation.class();
+    let fault = |damage: BlockDamage| BlockFault::new(damage.0);
+    if let Some(bytes) = cache.get(id) {
+        return Ok(BlockReader::open_checked(bytes, id, class)
+            .map_err(fault)?
+            .find_row(key, position));
+    }
+    let mut found = Err(BlockFault::new("the block is missing"));
+    access.store.get(id, &mut |bytes| {
+        found = BlockReader::open(bytes, id, class, access.seed).map_err(fault).map(|block| {
+            cache.insert(id, bytes);
+            block.find_row(key, position)
+        });
+    })?;
+    found
+}
+
 /// Writes a run in hash order.
 #[derive(Debug)]
 pub(crate) struct RunWriter<'a> {
@@ -183,7 +212,7 @@ impl<'a> RunWriter<'a> {
         seed: Seed,
         id: u64,
         shard: usize,
-        generation: GenId,
+        (family, generation): (Family, GenId),
         size: RunSize,
         from_segment: u32,
         keep_bytes: usize,
@@ -191,6 +220,7 @@ impl<'a> RunWriter<'a> {
         let meta = RunMeta {
             id,
             shard: shard as u16,
+            family,
             generation,
             buckets: size.buckets(),
             ids: 0,
@@ -214,7 +244,10 @@ impl<'a> RunWriter<'a> {
         self.finish_buckets(bucket)?;
         self.meta.ids += 1;
         self.meta.bytes += entry.key.id.len() as u64 + 4;
-        self.writer.push(entry.key, entry.version);
+        match entry.item() {
+            Some(at) => self.writer.push_row(entry.key, entry.version, at),
+            None => self.writer.push(entry.key, entry.version),
+        }
         if self.locator_file.is_some() {
             self.locators.push(entry.key, entry.hash, entry.location);
         }
@@ -301,9 +334,11 @@ impl<'a> RunReader<'a> {
                         reader.is_of(bytes) && reader.count() == block.count()
                     };
                     let reader = reader.filter(is_beside);
-                    for (i, (key, version)) in block.iter().enumerate() {
-                        let location = reader.and_then(|locator| locator.location_at(i));
-                        visit(Merged { hash: self.hasher.hash(key), key, version, location });
+                    for (i, (key, version, item)) in block.iter().enumerate() {
+                        let in_log = || reader.and_then(|locator| locator.location_at(i));
+                        let location = item.map(|at| at.end).or_else(in_log);
+                        let (hash, item_len) = (self.hasher.hash(key), item.map_or(0, |at| at.len));
+                        visit(Merged { hash, key, version, location, item_len });
                     }
                     Ok(())
                 }

@@ -4,13 +4,15 @@
 //! and runs, and it keeps them consistent (I2): a run is added together with its filter.
 
 mod reserved;
+mod rows;
 
 pub(crate) use reserved::{HeldKey, ReservedSet};
+pub(crate) use rows::{KnownRow, RowLookup};
 
 use crate::blocks::BlockId;
 use crate::expiry::{Liveness, Version};
 use crate::filter::Filter;
-use crate::id::{IdHash, IdHasher, Key};
+use crate::id::{Family, IdHash, IdHasher, Key};
 use crate::memtable::{EntryOffset, Memtable, MemtableEntry};
 use crate::run::{
     BlockCache, KeptBlocks, LocatorFile, RunAccess, RunIds, RunMeta, Step, find_in_run,
@@ -71,7 +73,10 @@ pub(crate) struct Shard {
     pub(crate) memtable: Memtable,
     /// The previous memtable while it is flushed in the background; read-only.
     pub(crate) frozen: Option<FrozenMemtable>,
+    /// The runs of claims.
     pub(crate) runs: Vec<RunHandle>,
+    /// The runs of rows, of all families.
+    pub(crate) row_runs: Vec<RunHandle>,
     pub(crate) reserved: ReservedSet,
     pub(crate) counts: ShardCounts,
     cache: BlockCache,
@@ -99,6 +104,7 @@ impl Shard {
             memtable: Memtable::new(hasher, memtable_bytes_max),
             frozen: None,
             runs: Vec::new(),
+            row_runs: Vec::new(),
             reserved: ReservedSet::default(),
             counts: ShardCounts::default(),
             cache: BlockCache::new(cache_bytes_max),
@@ -300,7 +306,7 @@ impl Shard {
 
     /// Replaces the frozen memtable by the runs that it was flushed to.
     pub(crate) fn flushed(&mut self, runs: Vec<RunHandle>) {
-        self.runs.extend(runs);
+        runs.into_iter().for_each(|run| self.add_run(run));
         self.frozen = None;
     }
 
@@ -313,20 +319,32 @@ impl Shard {
     /// Removes obsolete runs and adds the run they were merged into, if any.
     pub(crate) fn replace_runs(&mut self, gone: &[u64], new: Option<RunHandle>) {
         self.runs.retain(|run| !gone.contains(&run.meta.id));
+        self.row_runs.retain(|run| !gone.contains(&run.meta.id));
         self.cache.retain_runs(|run| !gone.contains(&run));
-        self.runs.extend(new);
+        new.into_iter().for_each(|run| self.add_run(run));
+    }
+
+    /// Adds a run to those of its family.
+    pub(crate) fn add_run(&mut self, run: RunHandle) {
+        let is_of_rows = run.meta.family != Family::CLAIMS;
+        if is_of_rows { self.row_runs.push(run) } else { self.runs.push(run) }
+    }
+
+    /// Iterates over the runs of all families.
+    pub(crate) fn all_runs(&self) -> impl Iterator<Item = &RunHandle> {
+        self.runs.iter().chain(&self.row_runs)
     }
 
     /// Returns the runs in which nothing is live any more.
     pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
         let dead = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Expired;
-        self.runs.iter().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
+        self.all_runs().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
     }
 
     /// Caches freshly written blocks. Pass a few at a time: the lock is held.
     pub(crate) fn keep_blocks(&mut self, blocks: impl Iterator<Item = (BlockId, Box<[u8]>)>) {
         for (id, bytes) in blocks {
-            if self.runs.iter().any(|run| run.meta.id == id.run) {
+            if self.all_runs().any(|run| run.meta.id == id.run) {
                 self.cache.insert(id, bytes);
             }
         }

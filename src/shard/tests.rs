@@ -16,10 +16,11 @@ fn flush(shard: &mut Shard, blocks: &MemoryBlocks, run: u64) {
     let set = shard.frozen.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
     let mut size = RunSize::default();
     set.iter().for_each(|e| size.add(e.key));
-    let mut writer = RunWriter::new(blocks, SEED, run, 0, GenId::FOREVER, size, 1, 0);
+    let mut writer =
+        RunWriter::new(blocks, SEED, run, 0, (Family::CLAIMS, GenId::FOREVER), size, 1, 0);
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
-    let source = Source::memtable(&set, hasher);
+    let source = Source::memtable(&set, hasher, Family::CLAIMS);
     let merged = MergeCursor::new(vec![source]).for_each(|entry| {
         filter.insert(entry.hash);
         writer.push(entry)
@@ -53,7 +54,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
                 model.insert(number, step);
             }
             (Lookup::Known(known), Some(seen)) => {
-                assert_eq!(known.version.first_seen.as_millis(), *seen);
+                assert_eq!(known.version.rank, *seen);
             }
             (answer, expected) => panic!("step {step}: {answer:?}, expected {expected:?}"),
         }
@@ -115,7 +116,7 @@ fn records_applied_in_any_order_give_the_same_answer() {
             let Lookup::Known(known) = shard.lookup(key, hasher.hash(key), access) else {
                 panic!("lost")
             };
-            assert_eq!(known.version.first_seen, short.first_seen);
+            assert_eq!(known.version.rank, short.rank);
             assert_eq!(known.version.deadline, short.deadline);
         }
     }

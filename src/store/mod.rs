@@ -135,7 +135,7 @@ impl Store {
         Ok(Self { owner: Arc::new(Owner { engine, threads, _memory: memory }) })
     }
 
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.owner.engine
     }
 

@@ -3,13 +3,16 @@
 use crate::id::Seed;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
-use crate::wal::record::{Found, Item};
+use crate::wal::item::Item;
+use crate::wal::record::Found;
 use crate::wal::segment::{DATA_START, Header, SegmentBytes};
+use crate::wal::version::VERSION;
 
 pub(crate) const SEED: Seed = Seed([7; 16]);
 
 fn header() -> Header {
-    Header { number: 1, base: Timestamp::from_millis(1_700_000_000_000), seed: SEED }
+    let base = Timestamp::from_millis(1_700_000_000_000);
+    Header { version: VERSION, number: 1, base, seed: SEED, boot: [0; 16] }
 }
 
 /// Returns a segment file with `data` after its header.

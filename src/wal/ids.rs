@@ -5,8 +5,9 @@
 
 use crate::disk::{Disk, Handles};
 use crate::sync::Arc;
-use crate::wal::Lsn;
 use crate::wal::segment::Segment;
+use crate::wal::{ItemAt, Lsn};
+use std::io;
 use std::path::PathBuf;
 
 /// Reads ids in place.
@@ -43,6 +44,17 @@ impl IdsInLog {
         let read = self.segments.read_exact_at(&*self.disk, u64::from(number), path, found, at);
         read.ok()?;
         Some(found == id)
+    }
+
+    /// Reads the item of a row. The caller decodes it, which shows whether it is whole and which row it is.
+    pub(crate) fn read_item(&self, at: ItemAt) -> io::Result<Vec<u8>> {
+        let begin = u64::from(at.end.offset()).checked_sub(u64::from(at.len));
+        let begin = begin.ok_or(io::ErrorKind::InvalidData)?;
+        let mut item = vec![0; at.len as usize];
+        let number = at.end.segment();
+        let path = || Segment::path(&self.dir, number);
+        self.segments.read_exact_at(&*self.disk, u64::from(number), path, &mut item, begin)?;
+        Ok(item)
     }
 
     /// Closes a segment whose file was removed.

@@ -3,10 +3,12 @@
 //! A sequence of segments, files of a fixed preallocated size. Every record is checksummed and is in the log before any
 //! caller is told "first seen". On-disk format: `segment.rs` and `record.rs`.
 
+mod commit;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod group_commit;
 mod ids;
+mod item;
 mod read_only;
 mod record;
 mod record_rewriter;
@@ -14,20 +16,36 @@ mod recover;
 mod retention;
 mod segment;
 mod spare;
+mod version;
 mod writer;
 
+pub(crate) use commit::{Commit, decode_row};
 pub(crate) use ids::IdsInLog;
+pub(crate) use item::{Item, NamespaceRecord};
 pub(crate) use read_only::{LogRead, read_only};
-pub(crate) use record::{Item, NamespaceRecord};
 pub(crate) use record_rewriter::RecordRewriter;
 pub(crate) use recover::{
     Recovered, ReplayPlan, Salvaged, SalvagedMissing, find_seed, is_segment, remove_segments,
     salvage, seeds,
 };
+#[cfg(test)]
+pub(crate) use retention::Contents;
 pub(crate) use retention::SegmentMeta;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use version::NEXT as NEXT_VERSION;
+pub(crate) use version::VERSION;
 pub(crate) use writer::{AppendLevel, Log, LogConfig};
 
 use serde::{Deserialize, Serialize};
+
+/// Where the item of a row is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ItemAt {
+    /// The location just past it.
+    pub(crate) end: Lsn,
+    /// Its size in bytes.
+    pub(crate) len: u32,
+}
 
 /// Location of an item in a record: the end of the record and the end of the item itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

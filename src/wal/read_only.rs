@@ -4,10 +4,10 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::expiry::Tally;
 use crate::id::Seed;
-use crate::wal::record::Item;
+use crate::wal::item::Item;
 use crate::wal::recover::{ReplayPlan, Stop, describe, walk};
+use crate::wal::retention::Contents;
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
 use crate::wal::{At, Lsn};
 use std::io;
@@ -41,7 +41,7 @@ pub(crate) fn read_only(
         read.bytes += meta.bytes();
         if plan.rescan {
             let (path, bytes, _) = load(disk, dir, seed, meta.number)?;
-            let (at, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+            let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
             if !matches!(stop, Stop::Continued(_)) {
                 let what = "a record does not match its checksum";
                 return Err(Error::corrupt(&path, u64::from(at), what));
@@ -67,7 +67,7 @@ pub(crate) fn read_only(
             }
             other => other?,
         };
-        let (end, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+        let (end, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
         read.segments += 1;
         read.bytes += u64::from(end);
         match stop {

@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
 use crate::limits::ID_BYTES_MAX;
+use crate::wal::commit::Commit;
 use crate::wal::writer::{AppendLevel, Log};
 use std::collections::BTreeMap;
 
@@ -16,6 +17,8 @@ const RECORD_BYTES: usize = 4 << 10;
 pub(crate) struct RecordRewriter<'a> {
     log: &'a Log,
     groups: BTreeMap<GenId, Group>,
+    /// Rows keep their order, whatever their generations: older versions of a row stay before its tombstone.
+    rows: Commit,
     copied: u64,
 }
 
@@ -37,7 +40,7 @@ impl Group {
 
 impl<'a> RecordRewriter<'a> {
     pub(crate) fn new(log: &'a Log) -> Self {
-        Self { log, groups: BTreeMap::new(), copied: 0 }
+        Self { log, groups: BTreeMap::new(), rows: Commit::default(), copied: 0 }
     }
 
     pub(crate) fn push(&mut self, key: Key<'_>, version: Version) -> Result<()> {
@@ -55,8 +58,23 @@ impl<'a> RecordRewriter<'a> {
         self.log.append_versions(AppendLevel::Process, generation, full.iter()).map(drop)
     }
 
+    pub(crate) fn push_row(&mut self, key: Key<'_>, version: Version, value: &[u8]) -> Result<()> {
+        self.rows.push_row(key, version, value);
+        self.copied += 1;
+        if self.rows.bytes().len() < RECORD_BYTES { Ok(()) } else { self.write_rows() }
+    }
+
+    fn write_rows(&mut self) -> Result<()> {
+        let rows = std::mem::take(&mut self.rows);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        self.log.append_commit(AppendLevel::Process, &rows, &[]).map(drop)
+    }
+
     /// Writes what is left; returns how many were copied in total.
-    pub(crate) fn finish(self) -> Result<u64> {
+    pub(crate) fn finish(mut self) -> Result<u64> {
+        self.write_rows()?;
         for (generation, rest) in self.groups.iter().filter(|(_, rest)| !rest.entries.is_empty()) {
             self.log.append_versions(AppendLevel::Process, *generation, rest.iter())?;
         }

@@ -3,12 +3,13 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::expiry::{GenId, Tally};
+use crate::expiry::GenId;
 use crate::id::Seed;
 use crate::sync::Arc;
 use crate::time::Timestamp;
-use crate::wal::record::{Found, Item};
-use crate::wal::retention::SegmentMeta;
+use crate::wal::item::Item;
+use crate::wal::record::Found;
+use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
 use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
@@ -88,14 +89,14 @@ impl Log {
                 Err(e) => return Err(e),
             };
             let bytes = segment.read(DATA_START, None)?;
-            let mut tally = Tally::default();
-            let (end, stop) = walk(&segment.path, &bytes, &mut tally, &mut visit)?;
+            let mut contents = Contents::default();
+            let (end, stop) = walk(&segment.path, &bytes, &mut contents, &mut visit)?;
             if Lsn::new(number, end) >= durable {
                 write_again(&segment, &bytes, end, durable)?;
             }
             match stop {
                 Stop::Continued(next) => {
-                    closed.push(SegmentMeta { number, end, tally });
+                    closed.push(SegmentMeta { number, end, contents });
                     replayed.push(segment);
                     if !fresh.contains(&next) {
                         return Err(missing(&config, next));
@@ -114,7 +115,7 @@ impl Log {
                         config,
                         segment,
                         end,
-                        tally,
+                        contents,
                         closed,
                         &replayed,
                         cut_bytes,
@@ -152,7 +153,7 @@ impl Log {
             }
         };
         let path = Segment::path(&self.config.dir, number);
-        let (at, stop) = walk(&path, &bytes, &mut Tally::default(), &mut visit)?;
+        let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
         let whole = match end {
             Some(end) => at == end,
             None => matches!(stop, Stop::Continued(_)),
@@ -179,7 +180,7 @@ pub(super) enum Stop {
 pub(super) fn walk(
     path: &Path,
     bytes: &SegmentBytes,
-    tally: &mut Tally,
+    contents: &mut Contents,
     visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<(u32, Stop)> {
     let mut offset = DATA_START;
@@ -204,6 +205,11 @@ pub(super) fn walk(
             // As the writer counts: a record matters as long as any of its items does.
             let ends = |g: &GenId| g.end();
             generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
+            if let Item::Row { version, len, .. } = &item
+                && version.is_tombstone()
+            {
+                contents.tombstones += u64::from(*len);
+            }
             let item_end = Lsn::new(bytes.header.number, after - behind as u32);
             visit(At { record: lsn, item: item_end }, item)
         });
@@ -212,7 +218,7 @@ pub(super) fn walk(
         let unknown = || Error::corrupt(path, u64::from(offset), what);
         items.ok_or_else(unknown)??;
         if let Some(generation) = generation {
-            tally.add(generation, record.len as u64);
+            contents.tally.add(generation, record.len as u64);
         }
         offset = after;
     }
@@ -237,7 +243,7 @@ fn finish(
     config: LogConfig,
     segment: Segment,
     end: u32,
-    tally: Tally,
+    contents: Contents,
     closed: Vec<SegmentMeta>,
     replayed: &[Segment],
     cut_bytes: u64,
@@ -256,7 +262,7 @@ fn finish(
     for segment in replayed.iter().chain([&segment]) {
         segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
     }
-    let log = Log::start(config, Some((segment, end, tally)), closed, next_number, now)?;
+    let log = Log::start(config, Some((segment, end, contents)), closed, next_number, now)?;
     log.set_durable(log.end());
     Ok(Recovered { log, cut_bytes })
 }
@@ -333,7 +339,7 @@ fn rescan(
     let path = Segment::path(&config.dir, meta.number);
     let segment = Segment::open_own(&*config.disk, &path, config.seed)?;
     let bytes = segment.read(DATA_START, None)?;
-    match walk(&path, &bytes, &mut Tally::default(), visit)? {
+    match walk(&path, &bytes, &mut Contents::default(), visit)? {
         (_, Stop::Continued(_)) => Ok(()),
         (at, _) => {
             Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
@@ -449,11 +455,11 @@ pub(crate) fn salvage(
                 continue;
             }
             Ok(header) if header.number == number => header,
-            Err(e @ Error::FromTheFuture { .. }) => return Err(e),
+            Err(e @ (Error::FromTheFuture { .. } | Error::FromThePast { .. })) => return Err(e),
             _ => {
                 let bytes = u64::from(DATA_START).min(raw.len() as u64);
                 damages.push(ScanDamage { path: path.clone(), offset: 0, bytes });
-                let unknown = Header { number, base, seed: config.seed };
+                let unknown = config.header(number, base);
                 Header::restore(number, config.seed, &raw).unwrap_or(unknown)
             }
         };
@@ -544,6 +550,7 @@ mod tests {
     use crate::health::Health;
     use crate::sync::Signal;
     use crate::wal::record::{self, RecordContext};
+    use crate::wal::version::VERSION;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -559,6 +566,7 @@ mod tests {
             health: Arc::new(Health::default()),
             work: Arc::new(Signal::default()),
             segment_bytes: 64 << 10,
+            segment_version: VERSION,
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         drop(Log::recover(config.clone(), plan, NOW, |_, _| Ok(())).expect("a new log"));
@@ -588,7 +596,7 @@ mod tests {
 
     #[test]
     fn i11_a_record_of_an_unknown_kind_is_reported_and_neither_cut_nor_passed_over() {
-        for kind in 5..15 {
+        for kind in 6..14 {
             let error = opening(|out, context| record::put_raw(out, context, &[kind, 1, 2, 3]))
                 .expect_err("nobody here can read it");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");

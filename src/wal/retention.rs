@@ -1,7 +1,20 @@
-//! What a segment still holds: enough to know when it can be removed without reading it.
+//! What a segment still holds: enough to know when it can be removed without reading it, and when reading it pays off.
 
 use crate::expiry::Tally;
+use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+
+/// What a segment holds, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Contents {
+    /// All of it, by generation.
+    pub(crate) tally: Tally,
+    /// Rows that were replaced since. Only an estimate: it is zero again for what opening has read, and it decides when
+    /// reading the segment pays off, never what is dropped.
+    pub(crate) superseded: u64,
+    /// Tombstones of rows, which only the oldest segment can drop.
+    pub(crate) tombstones: u64,
+}
 
 /// A segment that takes no more records.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -9,11 +22,22 @@ pub(crate) struct SegmentMeta {
     pub(crate) number: u32,
     /// Offset after its last record.
     pub(crate) end: u32,
-    /// Its bytes, by generation.
-    pub(crate) tally: Tally,
+    pub(crate) contents: Contents,
 }
 
 impl SegmentMeta {
+    /// Returns whether nothing in it can matter from `now` on.
+    pub(crate) fn is_dead(&self, now: Timestamp) -> bool {
+        self.contents.tally.live(now) == 0
+    }
+
+    /// Returns an estimate of the bytes that would have to be copied to remove it.
+    pub(crate) fn live_estimate(&self, now: Timestamp, is_oldest: bool) -> u64 {
+        let Contents { tally, superseded, tombstones } = &self.contents;
+        let dropped = if is_oldest { *tombstones } else { 0 };
+        tally.live(now).saturating_sub(superseded + dropped)
+    }
+
     /// Returns its size on disk.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.end)

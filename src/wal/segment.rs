@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! offset     0  magic "FSLG", version u16, zero u16, number u32, zero u32, base time u64 (ms),
-//!               seed 16 bytes, crc u32 over the 40 bytes before it
+//!               seed 16 bytes, boot id 16 bytes, crc u32 over the 56 bytes before it
 //! offset   512  watermark: lsn u64, crc u32 over it
 //! offset  4096  records (record.rs), then zeros
 //! ```
@@ -13,31 +13,36 @@
 //!
 //! Every segment holds the seed, so that the log alone is enough to rebuild a store.
 
-use crate::codec::Reader;
-use crate::disk::{Disk, DiskFile};
+use crate::codec::{Reader, envelope};
+use crate::disk::{BootId, Disk, DiskFile};
 use crate::error::{Error, Result};
 use crate::id::{IdHasher, Key, NsId, Seed};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
 use crate::wal::record::{self, Found, RawRecord, RecordContext};
+use crate::wal::version::{NEWEST, OLDEST};
 use std::path::{Path, PathBuf};
 
 pub(crate) const MAGIC: [u8; 4] = *b"FSLG";
-pub(crate) const VERSION: u16 = 1;
-
 /// Offset of the first record.
 pub(crate) const DATA_START: u32 = 4096;
 const WATERMARK_AT: u64 = 512;
-const HEAD_BYTES: usize = 44;
+const HEAD_BYTES: usize = 60;
+/// The header of version 1, which had no boot id.
+const HEAD_BYTES_BEFORE_RELEASE: usize = 44;
 const SUFFIX: &str = "seg";
 
 /// A segment's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
+    /// The format of its records.
+    pub(crate) version: u16,
     pub(crate) number: u32,
     pub(crate) base: Timestamp,
     pub(crate) seed: Seed,
+    /// The boot of the machine in which it was created.
+    pub(crate) boot: BootId,
 }
 
 impl Header {
@@ -46,12 +51,13 @@ impl Header {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEAD_BYTES);
         out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&[0; 2]);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.base.as_millis().to_le_bytes());
         out.extend_from_slice(&self.seed.0);
+        out.extend_from_slice(&self.boot);
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
         out
@@ -59,51 +65,75 @@ impl Header {
 
     pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
         let damaged = |what: &str| Error::corrupt(path, 0, what);
+        let is_before_release = || {
+            let head = bytes.get(..HEAD_BYTES_BEFORE_RELEASE)?;
+            let (head, crc) = head.split_last_chunk::<4>()?;
+            let is_first = head.starts_with(&MAGIC) && head.get(4..6) == Some(&[1, 0]);
+            Some(is_first && crc32c::crc32c(head).to_le_bytes() == *crc)
+        };
+        if is_before_release() == Some(true) {
+            envelope::check_version(path, 1, OLDEST..=NEWEST)?;
+        }
         let head =
             bytes.get(..HEAD_BYTES).ok_or_else(|| damaged("the segment ends in its header"))?;
         let mut r = Reader::new(head);
-        let mut field = || -> Option<(u16, u16, Self, [u8; 4], u32, u32)> {
+        let mut field = || -> Option<(Self, [u8; 4], u32)> {
             let magic = r.array()?;
             let version = r.u16()?;
-            let zero_a = r.u16()?;
+            let _zero = r.u16()?;
             let number = r.u32()?;
-            let zero_b = r.u32()?;
+            let _zero = r.u32()?;
             let base = Timestamp::from_millis(r.u64()?);
-            let seed = Seed(r.array()?);
-            Some((version, zero_a, Self { number, base, seed }, magic, zero_b, r.u32()?))
+            let (seed, boot) = (Seed(r.array()?), r.array()?);
+            Some((Self { version, number, base, seed, boot }, magic, r.u32()?))
         };
-        let (version, _, header, magic, _, crc) =
+        let (header, magic, crc) =
             field().ok_or_else(|| damaged("the segment ends in its header"))?;
         if magic != MAGIC || crc32c::crc32c(&head[..HEAD_BYTES - 4]) != crc {
             return Err(damaged("the header of the segment does not match its checksum"));
         }
-        if version > VERSION {
-            let path = path.to_owned();
-            return Err(Error::FromTheFuture { path, found: version, known: VERSION });
-        }
+        envelope::check_version(path, header.version, OLDEST..=NEWEST)?;
         Ok(header)
     }
 
     /// Restores a damaged header if the result is certain.
     ///
-    /// Number and seed are known from elsewhere, so only the base time is lost, and the checksum finds a flipped bit in
-    /// it unless both are damaged.
+    /// Number and seed are known from elsewhere, so only base time, boot and version are lost, and the checksum finds a
+    /// flipped bit in one of them unless it is damaged too.
     pub(crate) fn restore(number: u32, seed: Seed, damaged: &[u8]) -> Option<Self> {
-        let base = u64::from_le_bytes(damaged.get(16..24)?.try_into().ok()?);
         let crc = damaged.get(HEAD_BYTES - 4..HEAD_BYTES)?;
-        let of = |base| Self { number, base: Timestamp::from_millis(base), seed };
-        let bits = (0..u64::BITS).map(|bit| base ^ (1 << bit));
-        let good = |header: &Self| header.encode().ends_with(crc);
-        if let Some(header) = std::iter::once(base).chain(bits).map(of).find(good) {
+        let base = u64::from_le_bytes(damaged.get(16..24)?.try_into().ok()?);
+        let boot = u128::from_le_bytes(damaged.get(40..56)?.try_into().ok()?);
+        let of = |version, base, boot: u128| Self {
+            version,
+            number,
+            base: Timestamp::from_millis(base),
+            seed,
+            boot: boot.to_le_bytes(),
+        };
+        let bases = (0..u64::BITS).map(|bit| (base ^ (1 << bit), boot));
+        let boots = (0..u128::BITS).map(|bit| (base, boot ^ (1 << bit)));
+        let guesses = std::iter::once((base, boot)).chain(bases).chain(boots);
+        let versions = OLDEST..=NEWEST;
+        let mut all = versions
+            .clone()
+            .flat_map(|version| guesses.clone().map(move |(base, boot)| of(version, base, boot)));
+        if let Some(header) = all.find(|header| header.encode().ends_with(crc)) {
             return Some(header);
         }
         // Everything but the checksum is intact, so the checksum itself is damaged.
-        let whole = of(base);
-        let is_whole = damaged.get(..HEAD_BYTES - 4) == whole.encode().get(..HEAD_BYTES - 4);
         let flipped = |a: &[u8], b: &[u8]| -> u32 {
             a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
         };
-        (is_whole && flipped(&whole.encode()[HEAD_BYTES - 4..], crc) <= 1).then_some(whole)
+        versions.map(|version| of(version, base, boot)).find(|whole| {
+            let encoded = whole.encode();
+            damaged.get(..HEAD_BYTES - 4) == encoded.get(..HEAD_BYTES - 4)
+                && flipped(&encoded[HEAD_BYTES - 4..], crc) <= 1
+        })
+    }
+
+    fn context(&self, salt: u32, offset: u32) -> RecordContext {
+        RecordContext { version: self.version, salt, offset, base: self.base }
     }
 
     /// Seeds the checksum of every record, so that records of another store or segment fail it.
@@ -204,7 +234,7 @@ impl Segment {
 
     #[inline]
     pub(crate) fn context(&self, offset: u32) -> RecordContext {
-        RecordContext { salt: self.salt, offset, base: self.header.base }
+        self.header.context(self.salt, offset)
     }
 
     /// Writes the watermark: the log is on disk up to `lsn`. Errors do not matter: it only helps recovery, and the sync
@@ -269,15 +299,14 @@ impl SegmentBytes {
     /// Appends a record with this kind and payload and a valid checksum to a file.
     #[cfg(feature = "fuzzing")]
     pub(super) fn put_record(&self, file: &mut Vec<u8>, body: &[u8]) {
-        let context =
-            RecordContext { salt: self.salt, offset: file.len() as u32, base: self.header.base };
+        let context = self.header.context(self.salt, file.len() as u32);
         record::put_raw(file, context, body);
     }
 
     /// Decodes what is at this file offset.
     pub(crate) fn at(&self, offset: u32) -> Found<'_> {
         let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
-        record::decode(rest, RecordContext { salt: self.salt, offset, base: self.header.base })
+        record::decode(rest, self.header.context(self.salt, offset))
     }
 
     pub(crate) fn end(&self) -> u32 {
@@ -323,10 +352,33 @@ impl SegmentBytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wal::version::{NEXT, VERSION};
+
+    fn header(number: u32, seed: u8) -> Header {
+        let base = Timestamp::from_millis(1_700_000_000_123);
+        Header { version: VERSION, number, base, seed: Seed([seed; 16]), boot: [9; 16] }
+    }
+
+    /// Before the first release headers had 44 bytes.
+    #[test]
+    fn a_segment_of_another_version_is_refused_by_its_version() {
+        let path = Path::new("0000000007.seg");
+        let mut first = header(7, 3).encode();
+        first.truncate(40);
+        first[4] = 1;
+        let crc = crc32c::crc32c(&first);
+        first.extend_from_slice(&crc.to_le_bytes());
+        first.resize(DATA_START as usize, 0);
+        let decoded = Header::decode(path, &first);
+        assert!(matches!(decoded, Err(Error::FromThePast { found: 1, oldest: OLDEST, .. })));
+        let later = Header { version: NEXT + 1, ..header(7, 3) };
+        let decoded = Header::decode(path, &later.encode());
+        assert!(matches!(decoded, Err(Error::FromTheFuture { found, .. }) if found == NEXT + 1));
+    }
 
     #[test]
     fn i11_every_flipped_bit_of_a_header_is_noticed() {
-        let header = Header { number: 7, base: Timestamp::from_millis(5), seed: Seed([3; 16]) };
+        let header = header(7, 3);
         let good = header.encode();
         let path = Path::new("0000000007.seg");
         assert_eq!(Header::decode(path, &good).ok(), Some(header));
@@ -340,8 +392,7 @@ mod tests {
     /// The salt seeds each record's checksum, so a record of another segment or store fails it.
     #[test]
     fn i11_each_segment_of_each_store_has_a_salt_of_its_own() {
-        let base = Timestamp::from_millis(5);
-        let salt = |number, seed| Header { number, base, seed: Seed([seed; 16]) }.salt();
+        let salt = |number, seed| header(number, seed).salt();
         assert_ne!(salt(7, 3), salt(8, 3));
         assert_ne!(salt(7, 3), salt(7, 4));
     }
@@ -349,7 +400,7 @@ mod tests {
     #[test]
     fn i11_a_header_with_one_flipped_bit_is_restored_and_one_that_is_gone_is_not() {
         let seed = Seed([3; 16]);
-        let header = Header { number: 7, base: Timestamp::from_millis(1_700_000_000_123), seed };
+        let header = header(7, 3);
         let good = header.encode();
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
@@ -360,7 +411,9 @@ mod tests {
         bad[16..20].fill(0x55);
         assert_eq!(Header::restore(7, seed, &bad), None);
         assert_eq!(Header::restore(7, seed, &[0; HEAD_BYTES]), None);
-        assert_eq!(Header::restore(7, seed, &good[..43]), None);
+        assert_eq!(Header::restore(7, seed, &good[..HEAD_BYTES - 1]), None);
+        let next = Header { version: NEXT, ..header };
+        assert_eq!(Header::restore(7, seed, &next.encode()), Some(next));
     }
 
     #[test]

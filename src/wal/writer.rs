@@ -6,19 +6,20 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::expiry::Tally;
 use crate::expiry::{GenId, Version};
 use crate::health::Health;
 use crate::id::{Key, NsId, Seed};
 use crate::limits;
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal};
 use crate::time::{Timestamp, Ttl};
-use crate::wal::Lsn;
+use crate::wal::commit::Commit;
 use crate::wal::group_commit::GroupCommit;
-use crate::wal::record::{self, END_BYTES, NamespaceRecord, RecordContext};
-use crate::wal::retention::SegmentMeta;
+use crate::wal::item::NamespaceRecord;
+use crate::wal::record::{self, END_BYTES, RecordContext};
+use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
 use crate::wal::spare::{Spare, SpareSync};
+use crate::wal::{ItemAt, Lsn};
 use std::path::PathBuf;
 
 /// When a record must have left this process.
@@ -40,6 +41,16 @@ pub(crate) struct LogConfig {
     /// Raised when there is background work: a spare segment to create, a full one to sync.
     pub(crate) work: Arc<Signal>,
     pub(crate) segment_bytes: u32,
+    /// The version of new segments.
+    pub(crate) segment_version: u16,
+}
+
+impl LogConfig {
+    /// Returns the header of a new segment.
+    pub(super) fn header(&self, number: u32, base: Timestamp) -> Header {
+        let (version, boot) = (self.segment_version, self.disk.boot_id());
+        Header { version, number, base, seed: self.seed, boot }
+    }
 }
 
 /// The log of an open store.
@@ -60,7 +71,8 @@ pub(super) struct LogWriter {
     /// Offset at which this process began to write to the segment.
     pub(super) began: u32,
     pub(super) limit: u32,
-    tally: Tally,
+    /// What the active segment holds.
+    contents: Contents,
     /// Bytes before this offset have been written to the file.
     written: u32,
     /// Bytes from `written` to `offset`; stays empty if the segment is mapped.
@@ -95,6 +107,14 @@ const MAPPED_PART: u32 = 16;
 impl LogWriter {
     pub(super) fn end(&self) -> Lsn {
         Lsn::new(self.active.header.number, self.offset)
+    }
+
+    fn contents_of(&mut self, number: u32) -> Option<&mut Contents> {
+        if number == self.active.header.number {
+            return Some(&mut self.contents);
+        }
+        let i = self.closed.binary_search_by_key(&number, |meta| meta.number).ok()?;
+        Some(&mut self.closed[i].contents)
     }
 
     fn context(&self) -> RecordContext {
@@ -147,16 +167,16 @@ impl Log {
     /// Starts a log at `offset` of `active`, or in a new first segment.
     pub(super) fn start(
         config: LogConfig,
-        at: Option<(Segment, u32, Tally)>,
+        at: Option<(Segment, u32, Contents)>,
         closed: Vec<SegmentMeta>,
         next_number: u32,
         now: Timestamp,
     ) -> Result<Self> {
-        let (active, offset, tally, next_number) = match at {
-            Some((segment, offset, tally)) => (segment, offset, tally, next_number),
+        let (active, offset, contents, next_number) = match at {
+            Some((segment, offset, contents)) => (segment, offset, contents, next_number),
             None => {
                 let segment = create(&config, next_number, now, config.segment_bytes)?;
-                (segment, DATA_START, Tally::default(), next_number + 1)
+                (segment, DATA_START, Contents::default(), next_number + 1)
             }
         };
         // An oversized segment also needs space for its end mark.
@@ -169,7 +189,7 @@ impl Log {
             offset,
             began: offset,
             limit: segment_bytes - END_BYTES as u32,
-            tally,
+            contents,
             written: offset,
             buffer: Vec::new(),
             mapped,
@@ -263,6 +283,61 @@ impl Log {
         )
     }
 
+    /// Appends a commit as one record. `superseded` are the items of the rows that it replaces.
+    pub(crate) fn append_commit(
+        &self,
+        level: AppendLevel,
+        commit: &Commit,
+        superseded: &[ItemAt],
+    ) -> Result<Lsn> {
+        let room = commit.bytes().len() + RECORD_HEAD_MAX;
+        let encode = |out: &mut Vec<u8>, context| record::commit(out, context, commit);
+        let after = self.append(level, |_| room, commit.generation(), encode)?;
+        self.note_superseded(after.segment(), superseded, commit.tombstones());
+        Ok(after)
+    }
+
+    /// Notes that these items do not matter any more, and how many bytes of tombstones a segment has got.
+    pub(crate) fn note_superseded(&self, number: u32, items: &[ItemAt], tombstones: u64) {
+        if items.is_empty() && tombstones == 0 {
+            return;
+        }
+        let mut tail = self.tail.lock();
+        if let Some(contents) = tail.contents_of(number) {
+            contents.tombstones += tombstones;
+        }
+        for item in items {
+            if let Some(contents) = tail.contents_of(item.end.segment()) {
+                contents.superseded += u64::from(item.len);
+            }
+        }
+    }
+
+    /// Returns whether a segment is part of the log. One that is not was removed because nothing in it mattered.
+    pub(crate) fn has_segment(&self, number: u32) -> bool {
+        let tail = self.tail.lock();
+        number == tail.active.header.number
+            || tail.closed.binary_search_by_key(&number, |meta| meta.number).is_ok()
+    }
+
+    /// Returns the number of the oldest segment.
+    pub(crate) fn oldest(&self) -> u32 {
+        let tail = self.tail.lock();
+        tail.closed.first().map_or(tail.active.header.number, |meta| meta.number)
+    }
+
+    /// Returns how many bytes the log has from `first` on, and how many of those are of replaced rows.
+    pub(crate) fn superseded_since(&self, first: u32) -> (u64, u64) {
+        let tail = self.tail.lock();
+        let closed = tail.closed.iter().filter(|meta| meta.number >= first);
+        closed.fold(
+            (u64::from(tail.offset), tail.contents.superseded),
+            |(bytes, superseded), meta| {
+                (bytes + meta.bytes(), superseded + meta.contents.superseded)
+            },
+        )
+    }
+
     /// Returns the maximum size of a record of this many versions.
     pub(crate) fn versions_room(ids: usize, bytes: usize) -> usize {
         RECORD_HEAD_MAX + ids * VERSION_BYTES_MAX + bytes
@@ -309,7 +384,7 @@ impl Log {
         let context = tail.context();
         encode(&mut tail.scratch, context);
         debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
-        tail.tally.add(generation, tail.scratch.len() as u64);
+        tail.contents.tally.add(generation, tail.scratch.len() as u64);
         let put = tail.put(level);
         put.map_err(|e| self.stop_on(e))?;
         Ok(tail.end())
@@ -337,7 +412,7 @@ impl Log {
         tail.closed.push(SegmentMeta {
             number: full.header.number,
             end: tail.offset,
-            tally: std::mem::take(&mut tail.tally),
+            contents: std::mem::take(&mut tail.contents),
         });
         tail.unsynced.push(full);
         tail.limit = bytes - END_BYTES as u32;
@@ -441,6 +516,11 @@ impl Log {
         tail.closed.sort_by_key(|meta| meta.number);
     }
 
+    /// Returns the path of a segment, for messages.
+    pub(crate) fn segment_path(&self, number: u32) -> PathBuf {
+        Segment::path(&self.config.dir, number)
+    }
+
     /// Removes the file of a forgotten segment. The caller ensures that nothing in it matters.
     pub(crate) fn remove_file(&self, number: u32) -> Result<()> {
         let path = Segment::path(&self.config.dir, number);
@@ -501,7 +581,7 @@ pub(super) fn create(
     base: Timestamp,
     bytes: u32,
 ) -> Result<Segment> {
-    let header = Header { number, base, seed: config.seed };
+    let header = config.header(number, base);
     Segment::create(&*config.disk, &config.dir, header, bytes)
 }
 
@@ -511,8 +591,9 @@ const _: () = assert!(limits::RECORD_BYTES_MAX < limits::SEGMENT_BYTES as usize 
 pub(super) mod tests {
     use super::*;
     use crate::disk::sim::SimDisk;
-    use crate::wal::record::Item;
+    use crate::wal::item::Item;
     use crate::wal::recover::ReplayPlan;
+    use crate::wal::version::VERSION;
 
     pub(in crate::wal) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -537,6 +618,7 @@ pub(super) mod tests {
             health: Arc::default(),
             work: Arc::default(),
             segment_bytes: 32 << 10,
+            segment_version: VERSION,
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log

@@ -160,7 +160,7 @@ fn i11_a_damaged_manifest_is_reported_at_every_byte_and_repaired() {
 fn a_format_from_the_future_says_so_and_is_left_alone() {
     let (_dir, path) = store_of(1000);
     for (file, crc_at, header) in
-        [(path.join("MANIFEST"), 20, 20), (segments(&path)[0].clone(), 40, 40)]
+        [(path.join("MANIFEST"), 20, 20), (segments(&path)[0].clone(), 56, 56)]
     {
         let good = fs::read(&file).unwrap();
         let mut newer = good.clone();

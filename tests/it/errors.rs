@@ -146,7 +146,7 @@ fn what_an_export_cannot_be_written_to_is_the_callers_environment() {
 
 /// Wraps a body into a manifest file with the right magic, version, length and checksums.
 fn manifest(body: &[u8]) -> Vec<u8> {
-    let mut bytes = b"FSMF\x01\0\0\0".to_vec();
+    let mut bytes = b"FSMF\x02\0\0\0".to_vec();
     bytes.extend_from_slice(&(body.len() as u64).to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(body).to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
@@ -162,9 +162,10 @@ fn i11_what_passes_its_checksum_and_makes_no_sense_is_damage_too() {
     let good = disk.read(path).unwrap();
     assert_eq!(manifest(&good[24..]), good, "the test builds the current format");
     let mut odd = good[24..].to_vec();
-    odd[16] = 3;
+    // The number of shards, after the head of the first section and the seed.
+    odd[10 + 16] = 3;
     let longer = [&good[24..], b"x"].concat();
-    for (body, says) in [(&b""[..], "decode"), (&odd, "contradicts"), (&longer, "contradicts")] {
+    for (body, says) in [(&b""[..], "decode"), (&odd, "contradicts"), (&longer, "not whole")] {
         let disk = disk.kill();
         disk.remove(path).unwrap();
         disk.create_new(path).unwrap().write_all_at(&manifest(body), 0).unwrap();
@@ -181,8 +182,8 @@ fn i11_what_passes_its_checksum_and_makes_no_sense_is_damage_too() {
     let segment = Path::new("/s/log/0000000001.seg");
     let mut bytes = disk.read(segment).unwrap();
     bytes[8] = 9;
-    let crc = crc32c::crc32c(&bytes[..40]);
-    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..56]);
+    bytes[56..60].copy_from_slice(&crc.to_le_bytes());
     disk.open(segment).unwrap().write_all_at(&bytes, 0).unwrap();
     match sim(&disk, &clock()).open() {
         Err(Error::Corrupt { path: file, offset: 8, .. }) => assert_eq!(file, segment),

@@ -22,6 +22,7 @@ mod recovery;
 mod regressions;
 mod repair;
 mod reserve;
+mod rows;
 mod smoke;
 mod support;
 mod transfer;

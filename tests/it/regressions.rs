@@ -394,7 +394,7 @@ fn i11_a_segment_cut_below_its_watermark_lost_synced_claims_without_a_word() {
     let disk = disk.kill();
     let path = Path::new("/s/log/0000000001.seg");
     let bytes = disk.read(path).unwrap();
-    for len in [0, 1, 43, 44, 511, 520, 524, 4095] {
+    for len in [0, 1, 59, 60, 511, 520, 524, 4095] {
         let disk = disk.kill();
         disk.remove(path).unwrap();
         disk.create_new(path).unwrap().write_all_at(&bytes[..len], 0).unwrap();
@@ -418,7 +418,7 @@ fn i11_repair_moved_the_claims_of_a_segment_with_a_damaged_header_in_time() {
     store.close().unwrap();
     let path = Path::new("/s/log/0000000001.seg");
     let bytes = disk.read(path).unwrap();
-    for bit in 0..44 * 8 {
+    for bit in 0..60 * 8 {
         let disk = disk.kill();
         let flipped = bytes[bit / 8] ^ (1 << (bit % 8));
         disk.open(path).unwrap().write_all_at(&[flipped], bit as u64 / 8).unwrap();

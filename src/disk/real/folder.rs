@@ -4,7 +4,7 @@
 //! removed is always in the folder that was opened, whatever happened to its name.
 
 use super::RealDisk;
-use crate::disk::{Disk, DiskFile, LockGuard};
+use crate::disk::{BootId, Disk, DiskFile, LockGuard};
 use crate::sync::Arc;
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW,
@@ -155,6 +155,10 @@ impl HeldFolder {
 }
 
 impl Disk for HeldFolder {
+    fn boot_id(&self) -> BootId {
+        self.files.boot_id()
+    }
+
     fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         let folder = self.held.open_folder(path)?;
         let inside = path.strip_prefix(&self.held.path).unwrap_or(path);

@@ -41,7 +41,7 @@ mod tree;
 
 use self::file::{SimFile, SimLock};
 use self::tree::{ROOT, Tree, Way};
-use super::{Disk, DiskFile, LockGuard};
+use super::{BootId, Disk, DiskFile, LockGuard};
 use crate::sync::{Arc, AtomicU64, Mutex};
 use std::collections::BTreeSet;
 use std::io;
@@ -85,6 +85,8 @@ pub struct Step {
 struct State {
     tree: Tree,
     dead: bool,
+    /// How often the power was cut before.
+    boots: u64,
     ops: u64,
     faults: Vec<Planned>,
     capacity: Option<u64>,
@@ -224,13 +226,13 @@ impl SimDisk {
     pub fn crash(&self, seed: u64) -> Self {
         let ordered = self.state.lock().name_order;
         let loss = if ordered { Loss::Seeded(seed) } else { Loss::OutOfOrder(seed) };
-        self.successor(|tree| tree.crash(loss))
+        self.successor(|tree| tree.crash(loss), 1)
     }
 
     /// Cuts the power like [`Self::crash`], losing everything unsynced.
     #[must_use]
     pub fn lose_unsynced(&self) -> Self {
-        self.successor(|tree| tree.crash(Loss::All))
+        self.successor(|tree| tree.crash(Loss::All), 1)
     }
 
     /// Ends the process like [`Self::crash`], but keeps the power.
@@ -238,15 +240,16 @@ impl SimDisk {
     /// Everything written is there, and what was not synced is still not durable.
     #[must_use]
     pub fn kill(&self) -> Self {
-        self.successor(Tree::kill)
+        self.successor(Tree::kill, 0)
     }
 
-    fn successor(&self, next: impl FnOnce(&Tree) -> Tree) -> Self {
+    fn successor(&self, next: impl FnOnce(&Tree) -> Tree, boots: u64) -> Self {
         let mut state = self.state.lock();
         state.dead = true;
         let tree = next(&state.tree);
         let (capacity, mapping, name_order) = (state.capacity, state.mapping, state.name_order);
-        let next = State { tree, capacity, mapping, name_order, ..State::default() };
+        let boots = state.boots + boots;
+        let next = State { tree, boots, capacity, mapping, name_order, ..State::default() };
         Self { state: Arc::new(Mutex::new(next)), held: None }
     }
 
@@ -277,6 +280,7 @@ impl Default for State {
         Self {
             tree: Tree::default(),
             dead: false,
+            boots: 0,
             ops: 0,
             faults: Vec::new(),
             capacity: None,
@@ -347,6 +351,10 @@ fn dead() -> io::Error {
 }
 
 impl Disk for SimDisk {
+    fn boot_id(&self) -> BootId {
+        u128::from(self.state.lock().boots + 1).to_le_bytes()
+    }
+
     fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
         let mut state = self.state.lock();
         state.check(false, || format!("hold folder {}", path.display()))?;

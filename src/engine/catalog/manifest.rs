@@ -3,22 +3,45 @@
 //!
 //! It is never ahead of the data: before it is written, the log is synced up to every location it names, and the runs
 //! it lists are in the block store (as far as that can be trusted).
+//!
+//! Inside the envelope FSMF: tagged sections (`codec/sections.rs`), each a few serialised fields:
+//!
+//! | tag | section |
+//! |---|---|
+//! | 1 | seed, shards, epoch |
+//! | 2 | runs: next number, flushed location of each shard, runs, obsolete runs |
+//! | 3 | log: durable location, full segments, next segment number |
+//! | 4 | namespaces |
+//! | 5 | time |
+//! | 6 | rows: the next sequence |
+//!
+//! A manifest of an older version is read and written again by the opening that finds it, in one step like every
+//! manifest: a crash leaves the old or the new one.
 
 use crate::codec::envelope;
+use crate::codec::sections::{self, Sections};
 use crate::disk::Disk;
 use crate::engine::catalog::namespaces::NsMeta;
 use crate::error::{Error, Result};
-use crate::id::Seed;
+use crate::id::{Family, Seed};
 use crate::limits;
 use crate::run::RunMeta;
 use crate::sync::Arc;
 use crate::time::TimeMark;
 use crate::wal::{Lsn, ReplayPlan, SegmentMeta};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 pub(crate) const MAGIC: [u8; 4] = *b"FSMF";
-pub(crate) const VERSION: u16 = 1;
+/// The version that this release writes.
+pub(crate) const VERSION: u16 = 2;
+/// The oldest version that it reads.
+const OLDEST: u16 = 2;
+/// The version after that, which exists in tests only: they upgrade stores to it.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) const NEXT: u16 = VERSION + 1;
 pub(in crate::engine) const FILE: &str = "MANIFEST";
 const FILE_NEW: &str = "MANIFEST.new";
 
@@ -26,7 +49,7 @@ const FILE_NEW: &str = "MANIFEST.new";
 const MANIFEST_BYTES_MAX: usize = 1 << 28;
 
 /// The body of the manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ManifestBody {
     pub(crate) seed: Seed,
     pub(crate) shards: u16,
@@ -45,6 +68,8 @@ pub(crate) struct ManifestBody {
     pub(crate) next_segment: u32,
     pub(crate) namespaces: Vec<NsMeta>,
     pub(crate) time: Option<TimeMark>,
+    /// No row written before has this sequence or a higher one.
+    pub(crate) sequence: u64,
 }
 
 impl ManifestBody {
@@ -62,6 +87,7 @@ impl ManifestBody {
             next_segment: 1,
             namespaces: Vec::new(),
             time: None,
+            sequence: 1,
         }
     }
 
@@ -80,34 +106,145 @@ impl ManifestBody {
         }
     }
 
-    pub(crate) fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
-        let body = envelope::open(path, MAGIC, VERSION, bytes)?;
-        // Without a limit, a string that claims to be endless panics instead of returning an error.
-        let config = bincode::config::standard().with_limit::<MANIFEST_BYTES_MAX>();
+    /// Decodes a manifest of this version or an older one; returns its version, too.
+    pub(crate) fn decode(path: &Path, newest: u16, bytes: &[u8]) -> Result<(u16, Self)> {
+        let (version, body) = envelope::open(path, MAGIC, OLDEST..=newest, bytes)?;
         let at = envelope::HEAD_BYTES as u64;
         // The checksum passed, so a body that does not decode was written by something else. Report it all the same.
-        let (body, read): (Self, usize) = bincode::serde::decode_from_slice(body, config)
-            .map_err(|e| Error::corrupt(path, at, format!("the manifest does not decode: {e}")))?;
-        let shards = usize::from(body.shards);
-        let sound = shards.is_power_of_two() && shards <= limits::SHARDS_MAX;
-        let whole = read + envelope::HEAD_BYTES == bytes.len();
-        let can_be = |run: &RunMeta| (1..=limits::RUN_BLOCKS_MAX).contains(&run.buckets);
-        if !sound
-            || !whole
-            || body.flushed.len() != shards
-            || !body.runs.iter().all(can_be)
-            || body.namespaces.iter().any(|ns| ns.id.is_hashed())
-        {
-            return Err(Error::corrupt(path, at, "the manifest contradicts itself"));
+        let corrupt = |what: &str| Error::corrupt(path, at, what);
+        let sections =
+            Sections::split(body).ok_or_else(|| corrupt("its sections are not whole"))?;
+        let known = [tag::STORE, tag::RUNS, tag::LOG, tag::NAMESPACES, tag::TIME, tag::ROWS];
+        let next = (version > VERSION).then_some(tag::NEXT);
+        if let Some(tag) = sections.unknown(&known).filter(|tag| Some(*tag) != next) {
+            return Err(corrupt(&format!("this release does not know its section {tag}")));
         }
-        Ok(body)
+        if next.is_some_and(|tag| sections.get(tag) != Some(NEXT_SECTION)) {
+            return Err(corrupt("the section of its version is missing"));
+        }
+        let failed = |tag| corrupt(&format!("its section {tag} does not decode"));
+        macro_rules! section {
+            ($tag:expr) => {
+                sections.get($tag).and_then(decode_section).ok_or_else(|| failed($tag))?
+            };
+        }
+        let (seed, shards, epoch) = section!(tag::STORE);
+        let (next_run, flushed, runs, obsolete) = section!(tag::RUNS);
+        let (durable, full_segments, next_segment) = section!(tag::LOG);
+        let (namespaces, time, sequence) =
+            (section!(tag::NAMESPACES), section!(tag::TIME), section!(tag::ROWS));
+        let body = Self {
+            seed,
+            shards,
+            epoch,
+            next_run,
+            flushed,
+            runs,
+            obsolete,
+            durable,
+            full_segments,
+            next_segment,
+            namespaces,
+            time,
+            sequence,
+        };
+        match body.check() {
+            Ok(()) => Ok((version, body)),
+            Err(what) => Err(corrupt(&format!("the manifest contradicts itself: {what}"))),
+        }
     }
 
-    fn encode(&self) -> Result<Vec<u8>> {
-        let body = bincode::serde::encode_to_vec(self, bincode::config::standard())
-            .map_err(|e| Error::bug(format!("the manifest does not encode: {e}")))?;
-        Ok(envelope::frame(MAGIC, VERSION, &body))
+    /// Checks what must hold of every manifest, at each reading and before each writing.
+    pub(crate) fn check(&self) -> std::result::Result<(), &'static str> {
+        let shards = usize::from(self.shards);
+        let first = self.first_segment();
+        let can_be = |run: &RunMeta| {
+            (1..=limits::RUN_BLOCKS_MAX).contains(&run.buckets)
+                && usize::from(run.shard) < shards
+                && run.family.0 <= Family::MAX
+                && run.id < self.next_run
+        };
+        let listed: BTreeSet<u64> = self.runs.iter().map(|run| run.id).collect();
+        let rules = [
+            (shards.is_power_of_two() && shards <= limits::SHARDS_MAX, "the number of shards"),
+            (self.flushed.len() == shards, "one flushed location for each shard"),
+            (self.runs.iter().all(can_be), "a run that cannot be"),
+            (listed.len() == self.runs.len(), "a run is listed twice"),
+            (self.obsolete.iter().all(|(id, _)| !listed.contains(id)), "a run in use is obsolete"),
+            (
+                self.full_segments.is_sorted_by(|a, b| a.number < b.number),
+                "the segments are not in order",
+            ),
+            (
+                self.full_segments.iter().all(|meta| meta.number < first),
+                "a segment is read at opening and known already",
+            ),
+            (self.next_segment >= first, "the next segment comes before the first"),
+            (
+                self.namespaces.iter().all(|ns| ns.id.is_plain() && ns.id.0 > 0),
+                "a namespace number",
+            ),
+            (
+                self.namespaces.iter().map(|ns| ns.id).collect::<BTreeSet<_>>().len()
+                    == self.namespaces.len(),
+                "two namespaces have one number",
+            ),
+            (
+                self.namespaces.iter().map(|ns| &ns.name).collect::<BTreeSet<_>>().len()
+                    == self.namespaces.len(),
+                "two namespaces have one name",
+            ),
+            (self.sequence > 0, "the sequence of rows"),
+        ];
+        rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
+
+    /// Encodes the body, whether or not it can be.
+    pub(crate) fn encode(&self, version: u16) -> Result<Vec<u8>> {
+        let mut body = Vec::new();
+        let mut put = |tag, bytes: Result<Vec<u8>>| -> Result<()> {
+            sections::put(&mut body, tag, &bytes?);
+            Ok(())
+        };
+        put(tag::STORE, encode_section(&(self.seed, self.shards, self.epoch)))?;
+        let runs = (self.next_run, &self.flushed, &self.runs, &self.obsolete);
+        put(tag::RUNS, encode_section(&runs))?;
+        let log = (self.durable, &self.full_segments, self.next_segment);
+        put(tag::LOG, encode_section(&log))?;
+        put(tag::NAMESPACES, encode_section(&self.namespaces))?;
+        put(tag::TIME, encode_section(&self.time))?;
+        put(tag::ROWS, encode_section(&self.sequence))?;
+        if version > VERSION {
+            put(tag::NEXT, Ok(NEXT_SECTION.to_vec()))?;
+        }
+        Ok(envelope::frame(MAGIC, version, &body))
+    }
+}
+
+/// What sections are.
+mod tag {
+    pub(super) const STORE: u16 = 1;
+    pub(super) const RUNS: u16 = 2;
+    pub(super) const LOG: u16 = 3;
+    pub(super) const NAMESPACES: u16 = 4;
+    pub(super) const TIME: u16 = 5;
+    pub(super) const ROWS: u16 = 6;
+    /// Of the version that only tests write.
+    pub(super) const NEXT: u16 = 0x7fff;
+}
+
+const NEXT_SECTION: &[u8] = b"next";
+
+fn encode_section(section: &impl Serialize) -> Result<Vec<u8>> {
+    bincode::serde::encode_to_vec(section, bincode::config::standard())
+        .map_err(|e| Error::bug(format!("the manifest does not encode: {e}")))
+}
+
+fn decode_section<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    // Without a limit, a string that claims to be endless panics instead of returning an error.
+    let config = bincode::config::standard().with_limit::<MANIFEST_BYTES_MAX>();
+    let (section, read) = bincode::serde::decode_from_slice(bytes, config).ok()?;
+    (read == bytes.len()).then_some(section)
 }
 
 /// The manifest of an open store.
@@ -118,11 +255,18 @@ pub(crate) struct Manifest {
     pub(in crate::engine) in_flight: Vec<(u64, u32)>,
     dir: PathBuf,
     disk: Arc<dyn Disk>,
+    version: u16,
 }
 
 impl Manifest {
-    pub(in crate::engine) fn new(disk: Arc<dyn Disk>, dir: &Path, body: ManifestBody) -> Self {
-        Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk }
+    /// `version` is the one to write.
+    pub(in crate::engine) fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        version: u16,
+        body: ManifestBody,
+    ) -> Self {
+        Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk, version }
     }
 
     /// Writes the body with the next epoch.
@@ -130,7 +274,9 @@ impl Manifest {
         self.body.epoch += 1;
         let mut body = self.body.clone();
         body.obsolete.extend(&self.in_flight);
-        let bytes = body.encode()?;
+        // A manifest that contradicts itself could not be read again.
+        body.check().map_err(|what| Error::bug(format!("a manifest was not written: {what}")))?;
+        let bytes = body.encode(self.version)?;
         let (path, new) = (self.dir.join(FILE), self.dir.join(FILE_NEW));
         let io = |doing, path: &Path| {
             let path = path.to_owned();
@@ -153,30 +299,119 @@ impl Manifest {
 /// Fuzzer entry point: what decodes must also encode.
 #[cfg(feature = "fuzzing")]
 pub(crate) fn fuzz_decode(bytes: &[u8]) {
-    if let Ok(body) = ManifestBody::decode(Path::new(FILE), bytes) {
-        body.encode().expect("what was decoded encodes");
+    if let Ok((version, body)) = ManifestBody::decode(Path::new(FILE), NEXT, bytes) {
+        body.encode(version).expect("what was decoded encodes");
         body.plan();
     }
+}
+
+/// Fuzzer entry point: frames sections, each given with its length in one byte before it, in the order of their tags.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_frame(data: &[u8], seed: Seed) -> Vec<u8> {
+    let (mut rest, mut body) = (data, Vec::new());
+    for tag in tag::STORE..=tag::ROWS {
+        let (len, tail) = rest.split_first().unwrap_or((&0, &[]));
+        let (section, tail) = tail.split_at(usize::from(*len).min(tail.len()));
+        let mut section = section.to_vec();
+        if tag == tag::STORE {
+            let end = section.len().min(seed.0.len());
+            section[..end].copy_from_slice(&seed.0[..end]);
+        }
+        sections::put(&mut body, tag, &section);
+        rest = tail;
+    }
+    envelope::frame(MAGIC, VERSION, &body)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::expiry::GenId;
+
+    fn body() -> ManifestBody {
+        let mut body = ManifestBody::new(Seed([1; 16]), 4);
+        body.next_run = 9;
+        body.obsolete.push((3, 4));
+        body.runs.push(RunMeta {
+            id: 5,
+            shard: 1,
+            family: Family(2),
+            generation: GenId::FOREVER,
+            buckets: 1,
+            ids: 1,
+            bytes: 20,
+            from_segment: 1,
+        });
+        body
+    }
 
     #[test]
     fn i11_a_manifest_comes_back_whole_or_says_where_it_is_damaged() {
-        let mut body = ManifestBody::new(Seed([1; 16]), 4);
-        body.obsolete.push((3, 4));
-        let good = body.encode().expect("encodes");
+        let body = body();
+        let good = body.encode(VERSION).expect("encodes");
         let path = Path::new("MANIFEST");
-        assert_eq!(ManifestBody::decode(path, &good).ok(), Some(body));
+        assert_eq!(ManifestBody::decode(path, VERSION, &good).ok(), Some((VERSION, body)));
         for bit in 0..good.len() * 8 {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
-            assert!(matches!(ManifestBody::decode(path, &bad), Err(Error::Corrupt { .. })));
+            let decoded = ManifestBody::decode(path, VERSION, &bad);
+            assert!(matches!(decoded, Err(Error::Corrupt { .. })));
         }
         for len in 0..good.len() {
-            assert!(ManifestBody::decode(path, &good[..len]).is_err());
+            assert!(ManifestBody::decode(path, VERSION, &good[..len]).is_err());
         }
+    }
+
+    #[test]
+    fn a_manifest_of_another_version_is_read_or_refused_by_its_version() {
+        let path = Path::new("MANIFEST");
+        let read = |newest, written| {
+            let bytes = body().encode(written).expect("encodes");
+            ManifestBody::decode(path, newest, &bytes).map(|(version, _)| version)
+        };
+        assert_eq!(read(NEXT, VERSION).ok(), Some(VERSION));
+        assert_eq!(read(NEXT, NEXT).ok(), Some(NEXT));
+        assert!(matches!(read(VERSION, NEXT), Err(Error::FromTheFuture { found: NEXT, .. })));
+        assert!(matches!(read(NEXT, 1), Err(Error::FromThePast { found: 1, oldest: OLDEST, .. })));
+    }
+
+    /// Each rule, broken alone.
+    #[test]
+    fn a_manifest_that_contradicts_itself_is_neither_read_nor_written() {
+        let breaks: [fn(&mut ManifestBody); 13] = [
+            |b| b.shards = 3,
+            |b| _ = b.flushed.pop(),
+            |b| b.runs[0].buckets = 0,
+            |b| b.runs[0].buckets = u32::MAX,
+            |b| b.runs[0].shard = 4,
+            |b| b.runs[0].id = 9,
+            |b| b.runs[0].family = Family(32),
+            |b| b.runs.push(b.runs[0].clone()),
+            |b| b.obsolete.push((5, 1)),
+            |b| b.full_segments.push(segment(1)),
+            |b| b.next_segment = 0,
+            |b| b.namespaces.extend([namespace(1, "a"), namespace(1, "b")]),
+            |b| b.namespaces.extend([namespace(1, "a"), namespace(2, "a")]),
+        ];
+        for (n, change) in breaks.iter().enumerate() {
+            let mut bad = body();
+            change(&mut bad);
+            assert!(bad.check().is_err(), "rule {n}");
+            let bytes = bad.encode(VERSION).expect("encodes");
+            let read = ManifestBody::decode(Path::new("MANIFEST"), VERSION, &bytes);
+            assert!(matches!(read, Err(Error::Corrupt { .. })), "rule {n}");
+            let disk = crate::disk::sim::SimDisk::new();
+            let mut manifest = Manifest::new(Arc::new(disk.clone()), Path::new("/"), VERSION, bad);
+            assert!(matches!(manifest.write(), Err(Error::Bug { .. })), "rule {n}");
+            assert!(disk.list(Path::new("/")).expect("lists").is_empty());
+        }
+    }
+
+    fn segment(number: u32) -> SegmentMeta {
+        SegmentMeta { number, end: 5_000, contents: crate::wal::Contents::default() }
+    }
+
+    fn namespace(id: u32, name: &str) -> NsMeta {
+        NsMeta { id: crate::id::NsId(id), name: name.to_owned(), ttl_ms: 0, sliding: false }
     }
 }

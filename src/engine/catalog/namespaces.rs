@@ -190,6 +190,9 @@ impl Registry {
             .unwrap_or((self.default.ttl(), self.default.sliding()));
         let id = match &known {
             Some(info) => info.id,
+            None if named.highest >= NsId::MAX => {
+                return Err(Error::invalid("the store has all the namespaces it can number"));
+            }
             None => NsId(named.highest + 1),
         };
         log.append_namespace(&NamespaceRecord { ns: id, ttl, sliding, name: name.as_bytes() })?;

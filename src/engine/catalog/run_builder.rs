@@ -6,12 +6,15 @@ use crate::engine::catalog::filters;
 use crate::error::{Error, Result};
 use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
-use crate::id::{IdHasher, Seed};
-use crate::memtable::Memtable;
-use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
+use crate::id::{Family, IdHasher, Seed};
+use crate::memtable::{Memtable, MemtableEntry};
+use crate::run::{
+    LocatorFiles, MergeCursor, MergeScratch, Merged, RunSize, RunWriter, Source, WrittenRun,
+};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::wal::Log;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -26,6 +29,8 @@ pub(in crate::engine) struct RunBuilder<'a> {
     pub(in crate::engine) locators: &'a LocatorFiles,
     /// Runs with fewer ids get no locator file.
     pub(in crate::engine) locator_ids_min: u64,
+    /// `None` while the log is being read.
+    pub(in crate::engine) log: Option<&'a Log>,
     /// Bytes of each run's blocks to keep for the cache.
     pub(in crate::engine) keep_bytes: usize,
 }
@@ -35,6 +40,7 @@ pub(in crate::engine) struct RunBuilder<'a> {
 pub(in crate::engine) struct RunPlan {
     pub(in crate::engine) id: u64,
     pub(in crate::engine) shard: usize,
+    pub(in crate::engine) family: Family,
     pub(in crate::engine) generation: GenId,
     pub(in crate::engine) size: RunSize,
     pub(in crate::engine) from_segment: u32,
@@ -49,24 +55,25 @@ impl RunBuilder<'_> {
         entries: MergeCursor<'_>,
         now: Timestamp,
     ) -> Result<BuiltRun> {
-        let RunPlan { id, shard, generation, size, from_segment } = plan;
+        let RunPlan { id, shard, family, generation, size, from_segment } = plan;
         let mut writer = RunWriter::new(
             self.blocks,
             self.seed,
             id,
             shard,
-            generation,
+            (family, generation),
             size,
             from_segment,
             self.keep_bytes,
         );
-        if size.ids >= self.locator_ids_min {
+        // A row's block says where its item is.
+        if family == Family::CLAIMS && size.ids >= self.locator_ids_min {
             let created = self.locators.create(id, size.buckets());
             writer = writer.with_locators(created.map_err(|e| without_locators(id, &e)).ok());
         }
         let mut filter = FilterBuilder::for_ids(size.ids);
         entries.for_each(|entry| {
-            if entry.version.is_spent(now) {
+            if entry.version.is_spent(now) || self.is_gone(&entry) {
                 return Ok(());
             }
             filter.insert(entry.hash);
@@ -92,7 +99,13 @@ impl RunBuilder<'_> {
         Ok(BuiltRun { run, kept })
     }
 
-    /// Flushes a memtable into one run per generation. `begin` assigns a run its number.
+    /// Returns whether a row's segment was removed: something else counts, or its tombstone is not needed any more.
+    fn is_gone(&self, entry: &Merged<'_>) -> bool {
+        let segment = entry.item().map(|at| at.end.segment());
+        segment.zip(self.log).is_some_and(|(segment, log)| !log.has_segment(segment))
+    }
+
+    /// Flushes a memtable into one run per family and generation. `begin` assigns a run its number.
     pub(in crate::engine) fn flush_memtable(
         &self,
         shard: usize,
@@ -102,23 +115,23 @@ impl RunBuilder<'_> {
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {
         // Neighbours mostly share a generation: look up the group only when it changes.
-        let mut groups: BTreeMap<GenId, (RunSize, u32)> = BTreeMap::new();
-        let mut current = (GenId::FOREVER, RunSize::default(), u32::MAX);
+        let mut groups: BTreeMap<Group, (RunSize, u32)> = BTreeMap::new();
+        let mut current = ((Family::CLAIMS, GenId::FOREVER), RunSize::default(), u32::MAX);
         for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
-            let generation = entry.version.generation();
-            if generation != current.0 {
+            let group = group_of(&entry);
+            if group != current.0 {
                 note_group(&mut groups, current);
-                current = (generation, RunSize::default(), u32::MAX);
+                current = (group, RunSize::default(), u32::MAX);
             }
             current.1.add(entry.key);
             current.2 = current.2.min(entry.lsn.segment());
         }
         note_group(&mut groups, current);
-        let build = |(generation, (size, from_segment))| {
-            let keep =
-                |v: &crate::expiry::Version| v.generation() == generation && !v.is_spent(now);
+        let build = |(group, (size, from_segment))| {
+            let keep = |e: &MemtableEntry<'_>| group_of(e) == group && !e.version.is_spent(now);
+            let (family, generation) = group;
             let source = Source::memtable_in(scratch, set, self.hasher, keep);
-            let plan = RunPlan { id: begin(size), shard, generation, size, from_segment };
+            let plan = RunPlan { id: begin(size), shard, family, generation, size, from_segment };
             self.build(plan, MergeCursor::new(vec![source]), now)
         };
         groups.into_iter().map(build).collect()
@@ -130,12 +143,19 @@ fn without_locators(run: u64, error: &Error) {
     tracing::warn!(%error, run, "a locator file was not written");
 }
 
+/// What goes into one run.
+type Group = (Family, GenId);
+
+fn group_of(entry: &MemtableEntry<'_>) -> Group {
+    (entry.key.ns.family(), entry.version.generation())
+}
+
 fn note_group(
-    groups: &mut BTreeMap<GenId, (RunSize, u32)>,
-    (generation, size, from_segment): (GenId, RunSize, u32),
+    groups: &mut BTreeMap<Group, (RunSize, u32)>,
+    (group, size, from_segment): (Group, RunSize, u32),
 ) {
     if size.ids > 0 {
-        let group = groups.entry(generation).or_insert((RunSize::default(), u32::MAX));
+        let group = groups.entry(group).or_insert((RunSize::default(), u32::MAX));
         group.0.ids += size.ids;
         group.0.bytes += size.bytes;
         group.1 = group.1.min(from_segment);

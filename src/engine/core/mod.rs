@@ -8,6 +8,7 @@ mod durability;
 mod failure;
 mod folder;
 mod publish;
+mod rows;
 mod seen;
 mod settings;
 mod stats;
@@ -73,6 +74,9 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) namespaces: Registry,
     pub(in crate::engine) counters: Counters,
     pub(in crate::engine) next_holder: AtomicU64,
+    /// The sequence of the next row. Only grows, also over restarts: it orders rows, and fencing tokens are drawn
+    /// from it.
+    pub(in crate::engine) sequence: AtomicU64,
     /// The last flush failure, until an attempt succeeds.
     pub(in crate::engine) flush_failure: LastFailure,
     /// What recovery gave the others to call when a block is damaged.

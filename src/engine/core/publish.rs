@@ -4,6 +4,7 @@ use crate::engine::catalog::manifest::ManifestBody;
 use crate::engine::catalog::namespaces::NsMeta;
 use crate::engine::core::Core;
 use crate::error::Result;
+use crate::sync::Ordering;
 
 impl Core {
     /// Writes a new manifest. Syncs the log first: what is flushed, copied or named is on disk before a manifest builds
@@ -44,5 +45,6 @@ impl Core {
         body.next_segment = self.log.active() + 1;
         body.namespaces = namespaces;
         body.time = Some(self.time.mark());
+        body.sequence = self.sequence.load(Ordering::Acquire);
     }
 }

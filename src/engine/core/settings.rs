@@ -2,12 +2,14 @@
 
 use crate::blocks::MemoryBlocks;
 use crate::disk::{Disk, RealDisk};
+use crate::engine::catalog::manifest;
 use crate::engine::core::durability::Durability;
 use crate::error::{Error, Result};
 use crate::id::LongIds;
 use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Clock, SystemClock, Ttl};
+use crate::wal;
 use std::time::Duration;
 
 /// How a store is opened.
@@ -37,6 +39,9 @@ pub(crate) struct Settings {
     pub(crate) memtable_bytes: Option<usize>,
     /// For tests: runs with fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
+    /// For tests: write the format after this release's, and upgrade what is of this release's.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) next_format: bool,
     /// For tests on a simulated disk: blocks that outlive the store.
     pub(crate) block_memory: Option<MemoryBlocks>,
 }
@@ -62,12 +67,23 @@ impl Default for Settings {
             background: true,
             memtable_bytes: None,
             locator_ids_min: limits::LOCATOR_IDS_MIN,
+            #[cfg(any(test, feature = "testing"))]
+            next_format: false,
             block_memory: None,
         }
     }
 }
 
 impl Settings {
+    /// Returns the versions of manifest and segments to write.
+    pub(crate) fn format(&self) -> (u16, u16) {
+        #[cfg(any(test, feature = "testing"))]
+        if self.next_format {
+            return (manifest::NEXT, wal::NEXT_VERSION);
+        }
+        (manifest::VERSION, wal::VERSION)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         self.ttl.check()?;
         if let Some(shards) = self.shards

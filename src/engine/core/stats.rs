@@ -107,11 +107,11 @@ impl Core {
             unflushed = (unflushed.0 + ids as u64, unflushed.1 + bytes as u64);
             reserved += shard.reserved.len() as u64;
             cached += shard.cached_bytes() as u64;
-            for run in &shard.runs {
+            for run in shard.all_runs() {
                 let locators = run.locators.as_ref().map_or(0, |locators| locators.bytes());
                 filters += (run.filter.bytes() + locators) as u64;
             }
-            runs.extend(shard.runs.iter().map(|run| (run.meta.generation, run.meta.ids)));
+            runs.extend(shard.all_runs().map(|run| (run.meta.generation, run.meta.ids)));
             probes += shard.counts.probes;
             reads += shard.counts.block_reads;
             in_log += shard.counts.log_reads;

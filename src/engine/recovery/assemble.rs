@@ -21,6 +21,7 @@ impl Opening {
         let registry = self.registry();
         let health = Arc::new(Health::default());
         let signals = Signals::default();
+        let (manifest_version, segment_version) = self.settings.format();
         let config = LogConfig {
             disk: Arc::clone(&self.settings.disk),
             dir: self.dir.join(LOG_DIR),
@@ -28,8 +29,10 @@ impl Opening {
             health: Arc::clone(&health),
             work: Arc::clone(&signals.log),
             segment_bytes: self.settings.segment_bytes,
+            segment_version,
         };
-        let Replayed { log, cut_bytes, newest, records } = self.replay(config, &registry)?;
+        let Replayed { log, cut_bytes, newest, records, sequence } =
+            self.replay(config, &registry)?;
         let counters = Counters::default();
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
@@ -38,7 +41,8 @@ impl Opening {
         let cell = |shard| {
             CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
         };
-        let manifest = Manifest::new(Arc::clone(&self.settings.disk), &self.dir, self.body);
+        let manifest =
+            Manifest::new(Arc::clone(&self.settings.disk), &self.dir, manifest_version, self.body);
         let core = Core {
             dir: self.dir,
             disk: Arc::clone(&self.settings.disk),
@@ -56,6 +60,7 @@ impl Opening {
             namespaces: registry,
             counters,
             next_holder: 1.into(),
+            sequence: sequence.into(),
             flush_failure: LastFailure::default(),
             healer: Box::<LogHealer>::default(),
             compaction_lock: Mutex::default(),

@@ -2,8 +2,8 @@
 
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
-use crate::expiry::Version;
-use crate::id::NsId;
+use crate::id::{Family, NsId};
+use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -35,12 +35,13 @@ pub(in crate::engine) fn export(
     let mut exported = 0;
     let names: BTreeMap<NsId, String> =
         core.namespaces.all().iter().map(|info| (info.id, info.name.clone())).collect();
+    let claims = |set: &Memtable| Source::memtable(set, core.hasher, Family::CLAIMS);
     for cell in &core.shards {
         let (runs, mut sources) = {
             let shard = cell.shard.lock();
-            let mut sources = vec![Source::memtable(&shard.memtable, core.hasher)];
+            let mut sources = vec![claims(&shard.memtable)];
             if let Some(frozen) = &shard.frozen {
-                sources.push(Source::memtable(&frozen.set, core.hasher));
+                sources.push(claims(&frozen.set));
             }
             (shard.runs.clone(), sources)
         };
@@ -54,7 +55,7 @@ pub(in crate::engine) fn export(
                 return Ok(());
             }
             exported += 1;
-            let Version { first_seen, deadline, .. } = version;
+            let (first_seen, deadline) = (version.first_seen(), version.deadline);
             let namespace = names.get(&key.ns.listed()).map_or("", String::as_str);
             let (id, is_hash) = (key.id, key.ns.is_hashed());
             visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })

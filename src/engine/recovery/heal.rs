@@ -9,15 +9,35 @@ use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
 use crate::run::{BlockWriter, RunMeta, RunReader};
+use crate::shard::KnownRow;
 use crate::sync::{AtomicU64, Mutex, Ordering};
-use crate::wal::Item;
+use crate::wal::{Item, ItemAt};
 use std::collections::HashMap;
 use std::ops::Range;
 
 /// How long to leave a failed block store alone.
 const RETRY_MS: u64 = 1000;
 
-type Collected = HashMap<(NsId, Vec<u8>), (u32, Version)>;
+/// By key: the bucket, the version that counts and, of a row, where its item is.
+type Collected = HashMap<(NsId, Vec<u8>), (u32, Entry)>;
+
+/// An entry of a block that is built again.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Claim(Version),
+    Row(KnownRow),
+}
+
+impl Entry {
+    fn join(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Claim(a), Self::Claim(b)) => Self::Claim(a.join(b)),
+            (Self::Row(a), Self::Row(b)) => Self::Row(a.join(b)),
+            // The number of the namespace in the key says which of the two it is.
+            (own, _) => own,
+        }
+    }
+}
 
 /// Heals runs from the log, one at a time.
 #[derive(Debug, Default)]
@@ -114,7 +134,7 @@ fn heal_in_memory(core: &Core, run: &RunMeta, bucket: u32) -> Result<bool> {
         return Ok(true);
     }
     let collected = collect(core, run, bucket..bucket + 1)?;
-    let entries = collected.iter().map(|((ns, id), (_, v))| (Key { ns: *ns, id }, *v));
+    let entries = collected.iter().map(|((ns, id), (_, e))| (Key { ns: *ns, id }, *e));
     let block = block_of(core, id, entries.collect()).into();
     let mut shard = cell.shard.lock();
     shard.keep_blocks(std::iter::once((id, block)));
@@ -156,17 +176,25 @@ fn collect(core: &Core, run: &RunMeta, buckets: Range<u32>) -> Result<Collected>
     core.log.sync_to(end)?;
     for number in core.log.segments().into_iter().filter(|number| *number >= run.from_segment) {
         core.log.scan(number, |at, item| {
-            let Item::Version(key, version) = item else { return Ok(()) };
+            let (key, version, entry) = match item {
+                Item::Version(key, version) => (key, version, Entry::Claim(version)),
+                Item::Row { key, version, len, .. } => {
+                    let at = ItemAt { end: at.item, len };
+                    (key, version, Entry::Row(KnownRow { version, at, is_flushed: true }))
+                }
+                Item::Namespace(_) => return Ok(()),
+            };
             let hash = core.hash(key);
             let bucket = hash.bucket(run.buckets);
             if at.record <= end
                 && hash.shard(core.shard_bits) == usize::from(run.shard)
                 && buckets.contains(&bucket)
+                && key.ns.family() == run.family
                 && version.generation() == run.generation
             {
-                let entry = collected.entry((key.ns, key.id.to_vec()));
-                let joined = entry.or_insert((bucket, version));
-                joined.1 = joined.1.join(version);
+                let known = collected.entry((key.ns, key.id.to_vec()));
+                let joined = known.or_insert((bucket, entry));
+                joined.1 = joined.1.join(entry);
             }
             Ok(())
         })?;
@@ -175,9 +203,9 @@ fn collect(core: &Core, run: &RunMeta, buckets: Range<u32>) -> Result<Collected>
 }
 
 fn write_buckets(core: &Core, run: &RunMeta, part: &[u32], collected: &Collected) -> Result<()> {
-    let mut by_bucket: HashMap<u32, Vec<(Key<'_>, Version)>> = HashMap::new();
-    for ((ns, id), (bucket, version)) in collected {
-        by_bucket.entry(*bucket).or_default().push((Key { ns: *ns, id }, *version));
+    let mut by_bucket: HashMap<u32, Vec<(Key<'_>, Entry)>> = HashMap::new();
+    for ((ns, id), (bucket, entry)) in collected {
+        by_bucket.entry(*bucket).or_default().push((Key { ns: *ns, id }, *entry));
     }
     for bucket in part {
         let id = run.block(*bucket);
@@ -189,9 +217,14 @@ fn write_buckets(core: &Core, run: &RunMeta, part: &[u32], collected: &Collected
 }
 
 /// Encodes a block with its entries in hash order.
-fn block_of(core: &Core, id: BlockId, mut entries: Vec<(Key<'_>, Version)>) -> Vec<u8> {
+fn block_of(core: &Core, id: BlockId, mut entries: Vec<(Key<'_>, Entry)>) -> Vec<u8> {
     entries.sort_unstable_by_key(|(key, _)| (core.hash(*key).order(), *key));
     let mut writer = BlockWriter::default();
-    entries.iter().for_each(|(key, version)| writer.push(*key, *version));
+    for (key, entry) in entries {
+        match entry {
+            Entry::Claim(version) => writer.push(key, version),
+            Entry::Row(row) => writer.push_row(key, row.version, row.at),
+        }
+    }
     writer.finish(id, core.seed)
 }

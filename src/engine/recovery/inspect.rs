@@ -107,7 +107,7 @@ impl Inspector {
         })?;
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let body = ManifestBody::decode(&path, &bytes)?;
+        let (_, body) = ManifestBody::decode(&path, settings.format().0, &bytes)?;
         Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
     }
 
@@ -148,9 +148,10 @@ impl Inspector {
                 is_known = true;
                 sought = key_in(ns.ns).unwrap_or(sought);
             }
-            Item::Namespace(_) => {}
+            // Rows are no claims, and their ranks are no times.
+            Item::Namespace(_) | Item::Row { .. } => {}
             Item::Version(key, version) => {
-                newest = newest.max(version.first_seen);
+                newest = newest.max(version.first_seen());
                 if is_known && key == sought {
                     found = Some(found.map_or(version, |known| known.join(version)));
                 }
@@ -158,7 +159,7 @@ impl Inspector {
         })?;
         let now = self.now(newest);
         let live = found.filter(|version| version.is_live(now));
-        Ok(live.map(|v| SeenVersion { first_seen: v.first_seen, deadline: v.deadline }))
+        Ok(live.map(|v| SeenVersion { first_seen: v.first_seen(), deadline: v.deadline }))
     }
 
     /// Passes every live claim to `visit`. All ids are in memory meanwhile.
@@ -173,8 +174,9 @@ impl Inspector {
             Item::Namespace(ns) => {
                 names.insert(ns.ns, String::from_utf8_lossy(ns.name).into_owned());
             }
+            Item::Row { .. } => {}
             Item::Version(key, version) => {
-                newest = newest.max(version.first_seen);
+                newest = newest.max(version.first_seen());
                 let known = ids.entry((key.ns, key.id.into())).or_insert(version);
                 *known = known.join(version);
             }
@@ -182,7 +184,7 @@ impl Inspector {
         let now = self.now(newest);
         let mut exported = 0;
         for ((ns, id), version) in ids.iter().filter(|(_, version)| version.is_live(now)) {
-            let Version { first_seen, deadline, .. } = *version;
+            let (first_seen, deadline) = (version.first_seen(), version.deadline);
             let namespace = names.get(&ns.listed()).map_or("", String::as_str);
             let is_hash = ns.is_hashed();
             exported += 1;
@@ -196,7 +198,10 @@ impl Inspector {
     pub(crate) fn verify(&self) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let read = self.read(true, |item| {
-            report.log_records += u64::from(matches!(item, Item::Version(..)));
+            report.log_records += match item {
+                Item::Version(..) | Item::Row { .. } => 1,
+                Item::Namespace(_) => 0,
+            };
         });
         match read {
             Ok(read) => report.segments = read.segments,
@@ -216,7 +221,7 @@ impl Inspector {
         namespaces.insert(DEFAULT_NAME.to_owned(), (None, false));
         let mut records_unflushed = 0;
         let read = self.read(false, |item| match item {
-            Item::Version(..) => records_unflushed += 1,
+            Item::Version(..) | Item::Row { .. } => records_unflushed += 1,
             Item::Namespace(ns) => {
                 let name = String::from_utf8_lossy(ns.name).into_owned();
                 namespaces.insert(name, (ns.ttl.as_millis(), ns.sliding));

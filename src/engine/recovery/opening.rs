@@ -82,15 +82,17 @@ impl Opening {
         opening.blocks.reset()?;
         opening.changed = true;
         // Before the log: a log without a manifest counts as damage, and a crash in between must not look like it.
+        let (version, _) = opening.settings.format();
         let (disk, body) = (Arc::clone(&opening.settings.disk), opening.body.clone());
-        Manifest::new(disk, dir, body).write()?;
+        Manifest::new(disk, dir, version, body).write()?;
         Ok(opening)
     }
 
     pub(super) fn load(dir: &Path, settings: Settings, start_over: bool) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let body = ManifestBody::decode(&path, &bytes)?;
+        let (newest, _) = settings.format();
+        let (version, body) = ManifestBody::decode(&path, newest, &bytes)?;
         // The manifest's name may not be on disk yet if its writer was killed, and files will be removed on the
         // strength of it.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
@@ -103,6 +105,8 @@ impl Opening {
             }
         }
         let mut opening = Self::new(dir, settings, body, true)?;
+        // What is of an older version is written again.
+        opening.changed = version < newest;
         let stored = usize::from(opening.body.shards);
         let wanted = opening.settings.shards.unwrap_or(stored);
         let marked = opening.blocks.mark().unwrap_or(None).unwrap_or(0);
@@ -198,7 +202,7 @@ impl Opening {
             let locators = self.locators.open(meta.id, meta.buckets).map(Arc::new);
             let run = RunHandle { meta: Arc::new(meta.clone()), filter, locators };
             let Some(shard) = self.shards.get_mut(usize::from(meta.shard)) else { return false };
-            shard.runs.push(run);
+            shard.add_run(run);
         }
         true
     }

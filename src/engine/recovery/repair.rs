@@ -36,7 +36,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     // Check before taking the lock: a folder that is something else is left as it is.
     check_is_store(disk, dir)?;
     let _lock = lock(dir, disk)?;
-    let found = Found::look(disk, dir)?;
+    let found = Found::look(disk, dir, settings.format().0)?;
     // Read only, at first: a sound store is left alone.
     let mut report = found.examine(settings)?;
     if report.lost.is_empty() && !report.manifest_rebuilt && found.source == dir.join(LOG_DIR) {
@@ -88,8 +88,8 @@ struct Found {
 }
 
 impl Found {
-    fn look(disk: &dyn Disk, dir: &Path) -> Result<Self> {
-        let found = read_manifest(disk, &dir.join(MANIFEST))?;
+    fn look(disk: &dyn Disk, dir: &Path, newest: u16) -> Result<Self> {
+        let found = read_manifest(disk, &dir.join(MANIFEST), newest)?;
         let source = source_dir(disk, dir, found.is_some())?;
         let seeds = wal::seeds(disk, &source)?;
         let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
@@ -98,7 +98,7 @@ impl Found {
         let is_aside = manifest.is_none();
         let manifest = match manifest {
             Some(body) => Some(body),
-            None => set_aside_before(disk, dir, &source)?,
+            None => set_aside_before(disk, dir, newest, &source)?,
         };
         let seed = match &manifest {
             Some(body) => Some(body.seed),
@@ -119,6 +119,7 @@ impl Found {
             health: Arc::new(Health::default()),
             work: Arc::new(Signal::default()),
             segment_bytes: settings.segment_bytes,
+            segment_version: settings.format().1,
         }
     }
 
@@ -128,7 +129,10 @@ impl Found {
         let known = self.manifest.as_ref().filter(|_| !self.is_aside).map(ManifestBody::plan);
         let source = self.log_in(self.source.clone(), settings);
         let salvaged = wal::salvage(&source, known.as_ref(), |item| {
-            saved_records += u64::from(matches!(item, Item::Version(..)));
+            saved_records += match item {
+                Item::Version(..) | Item::Row { .. } => 1,
+                Item::Namespace(_) => 0,
+            };
             Ok(())
         })?;
         let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
@@ -168,7 +172,7 @@ impl Found {
         drop(rescue);
         report.rescued_records = written.rescued;
         report.renamed_namespaces.append(&mut written.renamed);
-        set_manifest_aside(disk, dir)?;
+        set_manifest_aside(disk, dir, settings.format().0)?;
         report.old_log = Some(swap(disk, dir, &self.source, &new)?);
         let body = new_body(self.manifest, self.seed, written, settings);
         // The next opening removes filters and locator files: no run lists them any more.
@@ -176,15 +180,15 @@ impl Found {
         blocks::set_aside(disk, &sled)
             .and_then(|()| blocks::empty(disk, &sled))
             .map_err(|e| Error::io("empty", &sled, e))?;
-        Manifest::new(Arc::clone(&settings.disk), dir, body).write()
+        Manifest::new(Arc::clone(&settings.disk), dir, settings.format().0, body).write()
     }
 }
 
-/// Reads a manifest; returns `None` if there is none or it is damaged.
-fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
-    match disk.read(path).map(|bytes| ManifestBody::decode(path, &bytes)) {
-        Ok(Ok(body)) => Ok(Some(body)),
-        Ok(Err(e @ Error::FromTheFuture { .. })) => Err(e),
+/// Reads a manifest of this version or an older one; returns `None` if there is none or it is damaged.
+fn read_manifest(disk: &dyn Disk, path: &Path, newest: u16) -> Result<Option<ManifestBody>> {
+    match disk.read(path).map(|bytes| ManifestBody::decode(path, newest, &bytes)) {
+        Ok(Ok((_, body))) => Ok(Some(body)),
+        Ok(Err(e @ (Error::FromTheFuture { .. } | Error::FromThePast { .. }))) => Err(e),
         Ok(Err(_)) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", path, e)),
@@ -193,20 +197,25 @@ fn read_manifest(disk: &dyn Disk, path: &Path) -> Result<Option<ManifestBody>> {
 
 /// Returns the manifest set aside by an interrupted or earlier repair. Its namespace names and numbers, time and number
 /// of shards stay valid; what it says of the log does not.
-fn set_aside_before(disk: &dyn Disk, dir: &Path, source: &Path) -> Result<Option<ManifestBody>> {
-    let aside = read_manifest(disk, &dir.join(OLD_MANIFEST))?;
+fn set_aside_before(
+    disk: &dyn Disk,
+    dir: &Path,
+    newest: u16,
+    source: &Path,
+) -> Result<Option<ManifestBody>> {
+    let aside = read_manifest(disk, &dir.join(OLD_MANIFEST), newest)?;
     let seed = wal::find_seed(disk, source)?;
     Ok(aside.filter(|body| seed.is_none_or(|seed| seed == body.seed)))
 }
 
 /// Sets the manifest aside. Until the new one is written, the folder has none and does not open: with a manifest that
 /// is not its own, existing log records could be ignored.
-fn set_manifest_aside(disk: &dyn Disk, dir: &Path) -> Result<()> {
+fn set_manifest_aside(disk: &dyn Disk, dir: &Path, newest: u16) -> Result<()> {
     let manifest = dir.join(MANIFEST);
     let names = list(disk, dir)?.unwrap_or_default();
     if names.contains(&PathBuf::from(MANIFEST)) {
         // Do not overwrite what the next repair may need if this one is interrupted.
-        let is_readable = read_manifest(disk, &manifest)?.is_some();
+        let is_readable = read_manifest(disk, &manifest, newest)?.is_some();
         let aside = if is_readable || !names.contains(&PathBuf::from(OLD_MANIFEST)) {
             dir.join(OLD_MANIFEST)
         } else {
@@ -259,6 +268,9 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
     Ok(old)
 }
 
+/// How many sequence numbers a repair leaves out. More rows than this can hardly have been lost together.
+const SEQUENCES_SKIPPED: u64 = 1 << 32;
+
 /// Builds a manifest without runs for the new log. It records how far that log is on disk; otherwise, damage before the
 /// first flush would look like a log that was never written (I11). Run numbers continue where they are known.
 fn new_body(
@@ -271,10 +283,13 @@ fn new_body(
         (Some(body), _) => usize::from(body.shards),
         (None, asked) => asked.unwrap_or(limits::SHARDS_DEFAULT),
     };
-    let Rewritten { namespaces, durable, .. } = written;
+    let Rewritten { namespaces, durable, sequence, .. } = written;
     let mut body = ManifestBody::new(seed, shards);
     body.durable = durable;
     body.next_segment = durable.segment() + 1;
+    let known = manifest.as_ref().map_or(1, |old| old.sequence);
+    // The rows with the highest numbers may be among what is lost.
+    body.sequence = known.max(sequence).saturating_add(SEQUENCES_SKIPPED);
     if let Some(old) = manifest {
         body.epoch = old.epoch;
         body.next_run = old.next_run;

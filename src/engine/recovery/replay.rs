@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::run::{InLog, MergeScratch, RunAccess};
 use crate::shard::RunHandle;
 use crate::time::Timestamp;
-use crate::wal::{At, Item, Log, LogConfig, Lsn, Recovered, ReplayPlan};
+use crate::wal::{At, Item, ItemAt, Log, LogConfig, Lsn, Recovered, ReplayPlan};
 use std::io;
 
 /// What was replayed.
@@ -19,6 +19,8 @@ pub(super) struct Replayed {
     /// The highest time in any record, or else in the manifest.
     pub(super) newest: u64,
     pub(super) records: u64,
+    /// The sequence of the next row.
+    pub(super) sequence: u64,
 }
 
 /// Applies the log to the store being opened.
@@ -27,6 +29,10 @@ struct Replay<'a> {
     shard_bits: u32,
     /// The highest time in any record: the engine's time does not start before it (I5).
     newest: u64,
+    /// Above that of every row.
+    sequence: u64,
+    /// Items of rows that others replaced.
+    superseded: Vec<ItemAt>,
     /// The engine's time when the manifest was written: anything swept had expired by then.
     ended_by: Timestamp,
     records: u64,
@@ -40,8 +46,15 @@ impl Replay<'_> {
     fn apply(&mut self, at: At, item: Item<'_>, registry: &Registry) -> Result<()> {
         self.record_begins(at.record)?;
         self.records += 1;
-        let (key, version) = match item {
-            Item::Version(key, version) => (key, version),
+        let (key, version, row) = match item {
+            Item::Version(key, version) => {
+                self.newest = self.newest.max(version.first_seen().as_millis());
+                (key, version, None)
+            }
+            Item::Row { key, version, len, .. } => {
+                self.sequence = self.sequence.max(version.rank.saturating_add(1));
+                (key, version, Some(ItemAt { end: at.item, len }))
+            }
             Item::Namespace(record) => {
                 let name = String::from_utf8_lossy(record.name);
                 registry.restore(record.ns, &name, record.ttl, record.sliding);
@@ -49,7 +62,6 @@ impl Replay<'_> {
                 return Ok(());
             }
         };
-        self.newest = self.newest.max(version.first_seen.as_millis());
         let hash = self.opening.hasher.hash(key);
         let number = hash.shard(self.shard_bits);
         if at.record <= self.opening.body.flushed[number] {
@@ -67,7 +79,13 @@ impl Replay<'_> {
             in_log: Some(InLog { files: &opening.locators, ids: &opening.ids }),
         };
         let shard = &mut opening.shards[number];
-        shard.apply(key, hash, version, at.item, access).map_err(|fault| {
+        let applied = match row {
+            None => shard.apply(key, hash, version, at.item, access),
+            Some(item) => shard
+                .apply_row(key, hash, version, item, access)
+                .map(|superseded| self.superseded.extend(superseded)),
+        };
+        applied.map_err(|fault| {
             let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
             Error::Io { doing: BLOCK_UNREADABLE, path, source }
         })?;
@@ -102,12 +120,14 @@ impl Opening {
             self.body.shards = count as u16;
             self.body.flushed = vec![Lsn::new(1, 0); count];
         }
-        let high = self.body.time.map_or(0, |mark| mark.high);
+        let (high, sequence) = (self.body.time.map_or(0, |mark| mark.high), self.body.sequence);
         let start = Timestamp::from_millis(high.max(self.settings.clock.wall().as_millis()));
         let mut replay = Replay {
             opening: self,
             shard_bits: count.trailing_zeros(),
             newest: high,
+            sequence,
+            superseded: Vec::new(),
             ended_by: Timestamp::from_millis(high),
             records: 0,
             last: Lsn(0),
@@ -115,13 +135,14 @@ impl Opening {
         };
         let Recovered { log, cut_bytes } =
             Log::recover(config, plan, start, |at, item| replay.apply(at, item, registry))?;
-        let (newest, records) = (replay.newest, replay.records);
+        let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
+        log.note_superseded(0, &replay.superseded, 0);
         if self.rebuild {
             // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush
             // everything in it now.
             (0..count).try_for_each(|number| self.flush(number, log.end()))?;
         }
-        Ok(Replayed { log, cut_bytes, newest, records })
+        Ok(Replayed { log, cut_bytes, newest, records, sequence })
     }
 
     /// Flushes a shard during replay, when the tail does not fit in memory, as when everything is rebuilt. The manifest
@@ -135,6 +156,7 @@ impl Opening {
             disk: &*opening.settings.disk,
             dir: &opening.dir,
             locators: &opening.locators,
+            log: None,
             locator_ids_min: opening.settings.locator_ids_min,
             keep_bytes: 0,
         };

@@ -2,10 +2,11 @@
 
 use crate::engine::core::{Core, segments};
 use crate::error::{Error, Result};
-use crate::id::Key;
+use crate::expiry::Version;
+use crate::id::{IdHash, Key};
 use crate::run::{Merged, RunAccess, RunReader};
-use crate::shard::{Lookup, RunHandle};
-use crate::wal::Item;
+use crate::shard::{KnownRow, Lookup, RowLookup, RunHandle};
+use crate::wal::{Item, ItemAt};
 use serde::Serialize;
 use std::fmt;
 
@@ -47,6 +48,14 @@ impl fmt::Display for VerifyReport {
     }
 }
 
+/// What a record or a block says of a key; with the item if that is a row.
+#[derive(Debug, Clone, Copy)]
+struct Said<'a> {
+    key: Key<'a>,
+    version: Version,
+    item: Option<ItemAt>,
+}
+
 /// At most this many problems are listed; further ones are dropped.
 const PROBLEMS_MAX: usize = 100;
 
@@ -65,7 +74,7 @@ pub(in crate::engine) fn verify(core: &Core) -> Result<VerifyReport> {
     // Keep runs from being replaced while they are read.
     let _structure = core.compaction_lock.lock();
     for cell in &core.shards {
-        let runs = cell.shard.lock().runs.clone();
+        let runs: Vec<RunHandle> = cell.shard.lock().all_runs().cloned().collect();
         for run in &runs {
             verify_run(core, run, &mut report);
         }
@@ -90,13 +99,14 @@ fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) {
         report.blocks += 1;
         let (mut entries, mut astray) = (0, 0);
         let mut uncovered = Vec::new();
-        let read = reader.bucket(bucket, |Merged { hash, key, version, .. }| {
+        let read = reader.bucket(bucket, |entry| {
+            let Merged { hash, key, .. } = entry;
             entries += 1;
             let here = hash.shard(core.shard_bits) == usize::from(meta.shard)
                 && hash.bucket(meta.buckets) == bucket;
             astray += u64::from(!here);
             if !run.filter.may_contain(hash) {
-                uncovered.push((hash, key.ns, key.id.to_vec(), version));
+                uncovered.push((hash, key.ns, key.id.to_vec(), entry.version, entry.item()));
             }
         });
         report.block_entries += entries;
@@ -105,14 +115,9 @@ fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) {
             report.problem(format!("{name}: {} (heals at the next read)", fault.what));
         }
         // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too.
-        uncovered.retain(|(hash, ns, id, version)| {
-            let key = Key { ns: *ns, id };
-            let mut shard = core.cell(*hash).shard.lock();
-            match shard.lookup(key, *hash, core.run_access()) {
-                Lookup::Known(known) => known.version.join(*version) != known.version,
-                Lookup::Unknown => true,
-                Lookup::Damaged(..) => false,
-            }
+        uncovered.retain(|(hash, ns, id, version, item)| {
+            let said = Said { key: Key { ns: *ns, id }, version: *version, item: *item };
+            is_missing(core, *hash, said, core.run_access())
         });
         let uncovered = uncovered.len() as u64;
         if astray + uncovered > 0 {
@@ -124,26 +129,47 @@ fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) {
 /// Checks that every record passes its checksum and that none says more than the store would answer.
 fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result<()> {
     let now = core.time.now();
-    core.log.scan(number, |_, item| {
-        let Item::Version(key, version) = item else { return Ok(()) };
+    core.log.scan(number, |at, item| {
+        let said = match item {
+            Item::Version(key, version) => Said { key, version, item: None },
+            Item::Row { key, version, len, .. } => {
+                Said { key, version, item: Some(ItemAt { end: at.item, len }) }
+            }
+            Item::Namespace(_) => return Ok(()),
+        };
         report.log_records += 1;
-        if version.is_spent(now) {
+        if said.version.is_spent(now) {
             return Ok(());
         }
-        let hash = core.hash(key);
         // Look in the blocks only: comparing the log with itself proves nothing.
         let in_blocks = RunAccess { in_log: None, ..core.run_access() };
-        let found = core.cell(hash).shard.lock().lookup(key, hash, in_blocks);
-        match found {
-            Lookup::Known(known) if known.version.join(version) == known.version => {}
-            // Already reported with its run.
-            Lookup::Damaged(..) => {}
-            // Expired since: flushing leaves such records out, and expiry drops them.
-            Lookup::Known(_) | Lookup::Unknown if version.is_spent(core.time.now()) => {}
-            Lookup::Known(_) | Lookup::Unknown => {
-                report.problem(format!("a record in segment {number} is not in the set"));
-            }
+        // Expired since: flushing leaves such records out, and expiry drops them.
+        if is_missing(core, core.hash(said.key), said, in_blocks)
+            && !said.version.is_spent(core.time.now())
+        {
+            report.problem(format!("a record in segment {number} is not in the set"));
         }
         Ok(())
     })
+}
+
+/// Returns whether a lookup finds neither what was said of a key nor what supersedes it. A damaged block is reported
+/// with its run.
+fn is_missing(core: &Core, hash: IdHash, said: Said<'_>, access: RunAccess<'_>) -> bool {
+    let Said { key, version, item } = said;
+    let mut shard = core.cell(hash).shard.lock();
+    let Some(at) = item else {
+        return match shard.lookup(key, hash, access) {
+            Lookup::Known(known) => known.version.join(version) != known.version,
+            Lookup::Unknown => true,
+            Lookup::Damaged(..) => false,
+        };
+    };
+    let here = KnownRow { version, at, is_flushed: true };
+    match shard.lookup_row(key, hash, access) {
+        RowLookup::Known(known) => known.join(here).at != known.at,
+        // A tombstone is dropped together with the oldest segment.
+        RowLookup::Unknown => !version.is_tombstone(),
+        RowLookup::Damaged(..) => false,
+    }
 }

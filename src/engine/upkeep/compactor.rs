@@ -1,13 +1,20 @@
 //! Log compaction: a segment is removed once nothing in it is live. If little is live, that is first copied to the
 //! tail, so that one year-long claim does not pin a year of segments.
 //!
-//! A copy at the tail changes no answer: records are joined, and a copy equals its original.
+//! A copy at the tail changes no answer: records are joined, and a copy equals its original. A row is copied only while
+//! it counts, and then the index leads to the copy: its value is nowhere else.
+//!
+//! A tombstone of a row is kept as long as the log may hold an older version of it. Those are at lower locations, also
+//! after they were copied, since only what counts is copied. So in the oldest segment tombstones are dropped.
 
 use crate::engine::core::Core;
 use crate::error::Result;
+use crate::expiry::Version;
+use crate::id::Key;
+use crate::shard::RowLookup;
+use crate::sync::MutexGuard;
 use crate::time::Timestamp;
-use crate::wal::RecordRewriter;
-use crate::wal::{Item, NamespaceRecord, SegmentMeta};
+use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
 
 /// What to do with a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +26,13 @@ enum SegmentAction {
 }
 
 /// Decides what to do with a segment. It is rewritten if less than half is live: copying then costs less than it frees.
-fn action(segment: &SegmentMeta, now: Timestamp) -> SegmentAction {
-    match segment.tally.live(now) {
-        0 => SegmentAction::Remove,
-        live if live * 2 < segment.bytes() => SegmentAction::Rewrite,
-        _ => SegmentAction::Keep,
+fn action(segment: &SegmentMeta, is_oldest: bool, now: Timestamp) -> SegmentAction {
+    if segment.is_dead(now) {
+        SegmentAction::Remove
+    } else if segment.live_estimate(now, is_oldest) * 2 < segment.bytes() {
+        SegmentAction::Rewrite
+    } else {
+        SegmentAction::Keep
     }
 }
 
@@ -33,12 +42,17 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     let now = core.time.now();
     let mut gone = Vec::new();
     for segment in core.log.closed().iter().filter(|segment| segment.number < first) {
-        match action(segment, now) {
+        let is_oldest = segment.number == core.log.oldest();
+        match action(segment, is_oldest, now) {
             SegmentAction::Keep => {}
             SegmentAction::Remove => gone.push(segment.number),
             // One at a time: copies go to the tail, which should not grow in a burst.
             SegmentAction::Rewrite if gone.is_empty() => {
-                rewrite(core, segment.number, now)?;
+                if rewrite_rows(core, segment.number, is_oldest, now)? == Rewritten::InPart {
+                    core.signals.flush.raise();
+                    return Ok(false);
+                }
+                rewrite_claims(core, segment.number, now)?;
                 gone.push(segment.number);
                 break;
             }
@@ -65,11 +79,74 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     Ok(true)
 }
 
-fn rewrite(core: &Core, number: u32, now: Timestamp) -> Result<()> {
+/// How much of a segment was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rewritten {
+    All,
+    /// The memtables are full: the rest is copied after a flush. What was copied counts at its new location.
+    InPart,
+}
+
+/// Copies the rows that count. Each is entered at its new location, so this may be broken off and begun again.
+fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Timestamp) -> Result<Rewritten> {
+    let mut rewritten = Rewritten::All;
+    core.log.scan(number, |at, item| match item {
+        Item::Version(..) | Item::Namespace(_) => Ok(()),
+        Item::Row { version, .. } if version.is_spent(now) => Ok(()),
+        Item::Row { version, .. } if is_oldest && version.is_tombstone() => Ok(()),
+        Item::Row { .. } if rewritten == Rewritten::InPart => Ok(()),
+        Item::Row { key, version, value, len } => {
+            rewritten = rewrite_row(core, key, version, value, ItemAt { end: at.item, len })?;
+            Ok(())
+        }
+    })?;
+    Ok(rewritten)
+}
+
+/// Copies a row to the tail if it is the one that counts.
+fn rewrite_row(
+    core: &Core,
+    key: Key<'_>,
+    version: Version,
+    value: &[u8],
+    item: ItemAt,
+) -> Result<Rewritten> {
+    let hash = core.hash(key);
+    let mut commit = Commit::default();
+    commit.push_row(key, version, value);
+    commit.seal();
+    let mut shard = core.cell(hash).shard.lock();
+    loop {
+        match core.look_row(&mut shard, key, hash) {
+            RowLookup::Known(known) if known.at != item => return Ok(Rewritten::All),
+            RowLookup::Damaged(run, fault) => {
+                MutexGuard::unlocked(&mut shard, || core.heal(&run, &fault, None))?;
+            }
+            // Where nothing else is known of it, the log is the truth.
+            RowLookup::Known(_) | RowLookup::Unknown => break,
+        }
+    }
+    if shard.memtable.is_full_for(1, key.id.len()) && !shard.memtable.is_empty() {
+        if shard.frozen.is_some() {
+            return Ok(Rewritten::InPart);
+        }
+        shard.freeze(core.log.end());
+        core.signals.flush.raise();
+    }
+    let lsn = core.log.append_commit(AppendLevel::Process, &commit, &[item])?;
+    for at in commit.places(lsn) {
+        shard.memtable.put_row(key, hash, version, at);
+    }
+    core.counters.ids_rewritten.add(1);
+    Ok(Rewritten::All)
+}
+
+fn rewrite_claims(core: &Core, number: u32, now: Timestamp) -> Result<()> {
     let mut copies = RecordRewriter::new(&core.log);
     core.log.scan(number, |_, item| match item {
         Item::Version(_, version) if version.is_spent(now) => Ok(()),
         Item::Version(key, version) => copies.push(key, version),
+        Item::Row { .. } => Ok(()),
         // Write the current settings: those in the record may be older.
         Item::Namespace(record) => rewrite_namespace(core, &record),
     })?;

@@ -19,6 +19,7 @@ pub(super) fn builder(core: &Core) -> RunBuilder<'_> {
         disk: &*core.disk,
         dir: &core.dir,
         locators: &core.locators,
+        log: Some(&core.log),
         locator_ids_min: core.settings.locator_ids_min,
         keep_bytes: core.settings.block_cache_bytes(core.shards.len()) / 2,
     }

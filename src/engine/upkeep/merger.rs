@@ -1,6 +1,6 @@
 //! Merging runs, so that a claim probes few filters however many ids there are.
 //!
-//! Size-tiered: runs of one shard, one generation and about one size become one. Each id is rewritten once per tier, a
+//! Size-tiered: runs of one shard, one family, one generation and about one size become one. Each id is rewritten once per tier, a
 //! logarithm of how often the memtable was filled. (O'Neil et al., 1996, in the form that Cassandra made common.) A
 //! filter costs a claim less than a merge costs the background: what a claim probes is loaded all at once, while a
 //! merge goes through sled, which writes it several times over. So runs above the lowest tier are merged by sixteen,
@@ -12,7 +12,8 @@ use crate::engine::upkeep::flush::{begin_run, builder, end_runs, keep_blocks};
 use crate::engine::upkeep::garbage::Garbage;
 use crate::error::Result;
 use crate::expiry::{GenId, Liveness};
-use crate::run::{MergeCursor, RunSize};
+use crate::id::Family;
+use crate::run::{MergeCursor, RunMeta, RunSize};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
@@ -36,13 +37,16 @@ fn tier(ids: u64) -> u32 {
 
 /// Returns the runs that should become one.
 fn candidates(runs: &[RunHandle]) -> Option<Vec<RunHandle>> {
-    let mut tiers: BTreeMap<(u32, GenId), Vec<&RunHandle>> = BTreeMap::new();
+    let mut tiers: BTreeMap<(u32, Family, GenId), Vec<&RunHandle>> = BTreeMap::new();
     for run in runs {
-        tiers.entry((tier(run.meta.ids), run.meta.generation)).or_default().push(run);
+        tiers
+            .entry((tier(run.meta.ids), run.meta.family, run.meta.generation))
+            .or_default()
+            .push(run);
     }
     let fanout = |tier| if tier == 0 || runs.len() > MANY { FEW } else { SEVERAL };
     // Smallest tier first: it saves the most filters for the least work.
-    let (_, full) = tiers.into_iter().find(|((tier, _), runs)| runs.len() >= fanout(*tier))?;
+    let (_, full) = tiers.into_iter().find(|((tier, ..), runs)| runs.len() >= fanout(*tier))?;
     Some(full.into_iter().cloned().collect())
 }
 
@@ -52,7 +56,7 @@ pub(super) fn merge_one(core: &Core, garbage: &Garbage) -> Result<bool> {
     let now = core.time.now();
     for (number, cell) in core.shards.iter().enumerate() {
         let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
-        let runs: Vec<_> = cell.shard.lock().runs.iter().filter(live).cloned().collect();
+        let runs: Vec<_> = cell.shard.lock().all_runs().filter(live).cloned().collect();
         if let Some(group) = candidates(&runs) {
             merge(core, garbage, number, &group)?;
             return Ok(true);
@@ -65,7 +69,8 @@ fn merge(core: &Core, garbage: &Garbage, shard: usize, group: &[RunHandle]) -> R
     let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
     let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
     let id = begin_run(core, size);
-    let plan = RunPlan { id, shard, generation: group[0].meta.generation, size, from_segment };
+    let RunMeta { family, generation, .. } = *group[0].meta;
+    let plan = RunPlan { id, shard, family, generation, size, from_segment };
     let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
     let merged = build_merged(core, plan, group).and_then(|built| {
         core.publish_manifest(|body| {
@@ -103,13 +108,13 @@ fn build_merged(core: &Core, plan: RunPlan, group: &[RunHandle]) -> Result<Built
 mod tests {
     use super::*;
     use crate::filter::FilterBuilder;
-    use crate::run::RunMeta;
 
     fn runs(sizes: &[u64]) -> Vec<RunHandle> {
         let run = |(id, ids): (usize, &u64)| RunHandle {
             meta: Arc::new(RunMeta {
                 id: id as u64,
                 shard: 0,
+                family: Family::CLAIMS,
                 generation: GenId::FOREVER,
                 buckets: 1,
                 ids: *ids,

@@ -40,7 +40,8 @@ pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
 pub(super) fn freeze_stale(core: &Core) {
     let now = core.time.now();
     let first = core.manifest.lock().body.first_segment();
-    if core.log.active().saturating_sub(first) >= core.settings.replay_segments_max() {
+    let is_long = core.log.active().saturating_sub(first) >= core.settings.replay_segments_max();
+    if is_long || is_mostly_superseded(core, first) {
         freeze_all(core);
         return;
     }
@@ -51,4 +52,11 @@ pub(super) fn freeze_stale(core: &Core) {
             core.signals.flush.raise();
         }
     }
+}
+
+/// Returns whether compaction could free most of the unflushed log, were it flushed: rows that are overwritten again
+/// and again never fill a memtable.
+fn is_mostly_superseded(core: &Core, first: u32) -> bool {
+    let (bytes, superseded) = core.log.superseded_since(first);
+    core.log.active() > first && superseded * 2 > bytes
 }

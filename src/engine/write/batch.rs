@@ -108,7 +108,7 @@ fn look_at_batch<'a>(
                     round.extend.push((*member, known));
                 }
             }
-            let first_seen = known.version.first_seen;
+            let first_seen = known.version.first_seen();
             round.answers.push(Answer::Duplicate { first_seen });
             continue;
         }

@@ -57,7 +57,7 @@ fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<
     if let Some(known) = known
         && known.version.is_live(at.now)
     {
-        let answer = Answer::Duplicate { first_seen: known.version.first_seen };
+        let answer = Answer::Duplicate { first_seen: known.version.first_seen() };
         let extended = if spec.sliding { extended(known, at, spec) } else { None };
         return match extended {
             Some(version) => Decision::Append(answer, version, None),
@@ -72,7 +72,7 @@ fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<
 /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
 pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
     let renewed = Version::claim_at(at, spec.ttl);
-    let version = Version { first_seen: known.version.first_seen, ..renewed };
+    let version = Version { rank: known.version.rank, ..renewed };
     let later = renewed.deadline > known.version.deadline;
     later.then(|| version.after(Some(&known.version)))
 }

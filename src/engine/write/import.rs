@@ -95,9 +95,9 @@ fn decide_import(known: Option<&Known>, now: Timestamp, entry: &ImportEntry) -> 
     }
     // Not before an earlier, ended claim or a tombstone: the import would rank below it.
     let first_seen = entry.first_seen.min(now);
-    let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen));
+    let first_seen = known.map_or(first_seen, |k| first_seen.max(k.version.first_seen()));
     let version = Version {
-        first_seen,
+        rank: first_seen.as_millis(),
         deadline: entry.deadline,
         class: class_of(first_seen, entry.deadline),
         step: 0,

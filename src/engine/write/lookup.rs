@@ -5,7 +5,6 @@ use crate::engine::core::{Core, Durability, SeenVersion};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::Result;
-use crate::expiry::Version;
 use crate::id::Key;
 
 /// Returns the live claim of an id, if there is one. Reads only, so it works on a full disk.
@@ -19,7 +18,7 @@ pub(in crate::engine) fn get(
     let key = Key::of(ns.id, id, digest.as_ref())?;
     core.health.check()?;
     let Some(known) = known(core, key)? else { return Ok(None) };
-    let Version { first_seen, deadline, .. } = known.version;
+    let (first_seen, deadline) = (known.version.first_seen(), known.version.deadline);
     if !known.version.is_live(core.time.now()) {
         return Ok(None);
     }

@@ -15,14 +15,17 @@ mod import;
 mod lock_set;
 mod lookup;
 mod reserve;
+mod rows;
 
 pub use held::Held;
 pub use import::ImportEntry;
+pub use rows::{Committed, Expect};
 
 pub(crate) use batch::BatchAnswer;
 pub(crate) use claim::{Answer, ClaimSpec};
 pub(crate) use durability::RestsOn;
 pub(crate) use reserve::{Hold, HoldAnswer};
+pub(crate) use rows::{Row, RowWrite};
 
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
@@ -32,3 +35,4 @@ pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use reserve::{confirm, release, reserve};
+pub(in crate::engine) use rows::{commit_rows, get_row, list_rows, row_key};

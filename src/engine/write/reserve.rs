@@ -133,7 +133,7 @@ fn hold_all(
             match shard.lookup_prefetched(member.key, member.hash, access, first) {
                 Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
                     rests_on = rests_on.max(lsn);
-                    answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen });
+                    answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen() });
                 }
                 Lookup::Damaged(run, fault) => {
                     drop(locked);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Offset of the first record of a segment.
 pub(super) const DATA_START: usize = 4096;
-pub(super) const SEGMENT_HEAD: usize = 44;
+pub(super) const SEGMENT_HEAD: usize = 60;
 /// The durable mark.
 pub(super) const WATERMARK: std::ops::Range<usize> = 512..524;
 /// Length of the envelope of manifest, filter and locator files.

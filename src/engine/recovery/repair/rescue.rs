@@ -50,7 +50,8 @@ impl<'a> Rescue<'a> {
             for bucket in 0..run.buckets {
                 let mut visited = Ok(());
                 let read = reader.bucket(bucket, |entry| {
-                    if visited.is_ok() {
+                    // The value of a row was in the log.
+                    if visited.is_ok() && !entry.key.ns.is_row() {
                         visited = visit(entry.key, entry.version);
                     }
                 });

@@ -20,6 +20,8 @@ pub(super) struct Rewritten {
     pub(super) rescued: u64,
     /// The new log is on disk up to here.
     pub(super) durable: Lsn,
+    /// Above that of every row that was read.
+    pub(super) sequence: u64,
 }
 
 /// Writes a new log from what is left of the old one and of the manifest. Every namespace number with claims keeps a
@@ -37,10 +39,16 @@ pub(super) fn rewrite(
     let mut rewriter = RecordRewriter::new(&recovered.log);
     let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
     let mut used = BTreeSet::new();
+    let mut sequence = 1;
     let _: Salvaged = wal::salvage(old, None, |item| match item {
         Item::Version(key, version) => {
             used.insert(key.ns.listed().0);
             rewriter.push(key, version)
+        }
+        Item::Row { key, version, value, .. } => {
+            used.insert(key.ns.listed().0);
+            sequence = sequence.max(version.rank.saturating_add(1));
+            rewriter.push_row(key, version, value)
         }
         Item::Namespace(record) => {
             let meta = NsMeta {
@@ -56,7 +64,7 @@ pub(super) fn rewrite(
     let mut rescued = 0;
     if let Some(rescue) = rescue {
         rescue.for_each(|key, version| {
-            used.insert(key.ns.0);
+            used.insert(key.ns.listed().0);
             rescued += 1;
             rewriter.push(key, version)
         })?;
@@ -89,5 +97,6 @@ pub(super) fn rewrite(
     }
     recovered.log.close()?;
     let namespaces = namespaces.into_values().collect();
-    Ok(Rewritten { namespaces, renamed, rescued, durable: recovered.log.durable() })
+    let durable = recovered.log.durable();
+    Ok(Rewritten { namespaces, renamed, rescued, durable, sequence })
 }

@@ -1,0 +1,331 @@
+//! Rows: keys with a value, each with a version of its own. Everything that the store keeps besides claims is a row.
+//!
+//! The value stays in the log, where its record is; the index knows version and location. No disk is read and nothing
+//! is encoded under a shard's lock (I9): what is known of the rows is read first, the record is encoded, and under the
+//! locks a commit checks that nothing has moved since.
+
+use crate::engine::core::{Core, Durability};
+use crate::engine::write::backpressure::{WaitBudget, heal_in_time};
+use crate::engine::write::durability::{RestsOn, await_durable};
+use crate::engine::write::lock_set::{Member, lock_all};
+use crate::error::{Error, Result};
+use crate::expiry::{Class, Kind, Version};
+use crate::id::{Family, IdHash, Key, NsId};
+use crate::limits;
+use crate::memtable::Memtable;
+use crate::run::{MergeCursor, Merged, Source};
+use crate::shard::{KnownRow, RowLookup};
+use crate::sync::Ordering;
+use crate::time::{Timestamp, Ttl};
+use crate::wal::{Commit, ItemAt, decode_row};
+
+/// A live row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) value: Vec<u8>,
+    /// The number of the write that set it. Numbers only grow, also over restarts and repairs.
+    pub(crate) sequence: u64,
+    pub(crate) deadline: Timestamp,
+}
+
+/// What a write expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    /// Whatever is there.
+    Anything,
+    /// No live row.
+    Absent,
+    /// The row that this write has set.
+    Sequence(u64),
+}
+
+/// One row to write.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowWrite<'a> {
+    pub(crate) key: Key<'a>,
+    /// `None` deletes the row.
+    pub(crate) value: Option<&'a [u8]>,
+    pub(crate) ttl: Ttl,
+    pub(crate) expect: Expect,
+}
+
+/// The outcome of a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// All writes were made; the sequence of each, `None` where a row to be deleted did not exist.
+    Done(Vec<Option<u64>>),
+    /// None was made, because these did not find what they expect: index, and the sequence of the live row.
+    Moved(Vec<(usize, Option<u64>)>),
+}
+
+/// A write with what it will append.
+struct Planned {
+    known: Option<KnownRow>,
+    version: Version,
+}
+
+/// Returns the key of a row.
+pub(in crate::engine) fn row_key(family: Family, ns: NsId, id: &[u8]) -> Result<Key<'_>> {
+    let key = Key::of(ns, id, None)?;
+    Ok(Key { ns: key.ns.rows(family), ..key })
+}
+
+/// Returns the version of a row that counts, live or not.
+fn known_row(
+    core: &Core,
+    key: Key<'_>,
+    hash: IdHash,
+    wait_budget: &mut WaitBudget,
+) -> Result<Option<KnownRow>> {
+    loop {
+        let found = core.look_row(&mut core.cell(hash).shard.lock(), key, hash);
+        match found {
+            RowLookup::Unknown => return Ok(None),
+            RowLookup::Known(known) => return Ok(Some(known)),
+            RowLookup::Damaged(run, fault) => {
+                heal_in_time(core, &run, &fault, hash, wait_budget)?;
+            }
+        }
+    }
+}
+
+/// Returns a live row. A value that cannot be read is an error, never an absent row (I11).
+pub(in crate::engine) fn get_row(core: &Core, key: Key<'_>) -> Result<Option<Row>> {
+    core.health.check()?;
+    let hash = core.hash(key);
+    let mut wait_budget = WaitBudget::default();
+    let mut failed: Option<(ItemAt, Error)> = None;
+    loop {
+        let known = known_row(core, key, hash, &mut wait_budget)?;
+        let Some(known) = known.filter(|known| known.version.is_live(core.time.now())) else {
+            return Ok(None);
+        };
+        if let Some((_, error)) = failed.take_if(|(at, _)| *at == known.at) {
+            return Err(error);
+        }
+        match read_value(core, key, known) {
+            Ok(value) => {
+                let Version { rank: sequence, deadline, .. } = known.version;
+                return Ok(Some(Row { value, sequence, deadline }));
+            }
+            // Compaction may have moved it since the lookup; if it has not, this is the answer.
+            Err(error) => failed = Some((known.at, error)),
+        }
+    }
+}
+
+/// Reads the value of a row at its location, and checks that it is that of this write.
+fn read_value(core: &Core, key: Key<'_>, known: KnownRow) -> Result<Vec<u8>> {
+    if !core.log.is_mapped() {
+        core.log.flush()?;
+    }
+    let path = || core.log.segment_path(known.at.end.segment());
+    let item = core.ids.read_item(known.at).map_err(|e| Error::io("read", &path(), e))?;
+    match decode_row(&item) {
+        Some((found, version, value)) if found == key && version == known.version => {
+            Ok(value.to_vec())
+        }
+        _ => {
+            let offset = u64::from(known.at.end.offset()) - u64::from(known.at.len);
+            let what = "the value of a row does not match its checksum";
+            Err(Error::corrupt(&path(), offset, what))
+        }
+    }
+}
+
+/// Writes rows as one record: all of them, or none.
+pub(in crate::engine) fn commit_rows(
+    core: &Core,
+    writes: &[RowWrite<'_>],
+    durability: Durability,
+) -> Result<Committed> {
+    let (committed, rests_on) = commit_rows_at(core, writes, durability)?;
+    await_durable(core, durability, rests_on)?;
+    Ok(committed)
+}
+
+/// Writes rows as [`commit_rows`] does, and returns without waiting what their durability rests
+/// on.
+pub(in crate::engine) fn commit_rows_at(
+    core: &Core,
+    writes: &[RowWrite<'_>],
+    durability: Durability,
+) -> Result<(Committed, Option<RestsOn>)> {
+    core.health.check()?;
+    let members = row_members(core, writes)?;
+    let mut wait_budget = WaitBudget::default();
+    loop {
+        let (moved, planned) = plan(core, writes, &members, &mut wait_budget)?;
+        if !moved.is_empty() {
+            return Ok((Committed::Moved(moved), None));
+        }
+        let mut commit = Commit::default();
+        for (write, planned) in writes.iter().zip(&planned) {
+            if let Some(planned) = planned {
+                commit.push_row(write.key, planned.version, write.value.unwrap_or_default());
+            }
+        }
+        let sequences = planned.iter().map(|p| p.as_ref().map(|p| p.version.rank)).collect();
+        if commit.is_empty() {
+            return Ok((Committed::Done(sequences), None));
+        }
+        if commit.bytes().len() > limits::COMMIT_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a commit of {} bytes: it has at most {}; split it",
+                commit.bytes().len(),
+                limits::COMMIT_BYTES_MAX
+            )));
+        }
+        commit.seal();
+        if let Some(rests_on) =
+            enter(core, &members, &planned, &commit, durability, &mut wait_budget)?
+        {
+            return Ok((Committed::Done(sequences), Some(rests_on)));
+        }
+    }
+}
+
+fn row_members<'a>(core: &Core, writes: &[RowWrite<'a>]) -> Result<Vec<Member<'a>>> {
+    if writes.len() > limits::BATCH_IDS_MAX {
+        return Err(Error::invalid(format!(
+            "a commit of {} rows: it has at most {}; split it",
+            writes.len(),
+            limits::BATCH_IDS_MAX
+        )));
+    }
+    let mut keys: Vec<Key<'_>> = writes.iter().map(|write| write.key).collect();
+    keys.sort_unstable();
+    if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Error::invalid("a commit writes one row twice"));
+    }
+    if let Some(write) =
+        writes.iter().find(|w| w.value.is_some_and(|v| v.len() > limits::VALUE_BYTES_MAX))
+    {
+        return Err(Error::invalid(format!(
+            "a value of {} bytes: it has at most {}",
+            write.value.map_or(0, <[u8]>::len),
+            limits::VALUE_BYTES_MAX
+        )));
+    }
+    writes.iter().try_for_each(|write| write.ttl.check())?;
+    let member = |write: &RowWrite<'a>| {
+        let hash = core.hash(write.key);
+        Member { key: write.key, hash, shard: hash.shard(core.shard_bits) }
+    };
+    Ok(writes.iter().map(member).collect())
+}
+
+/// Reads what is known of each row and decides its next version; `None` for a row to be deleted that does not exist.
+#[expect(clippy::type_complexity, reason = "one list for each of two outcomes")]
+fn plan(
+    core: &Core,
+    writes: &[RowWrite<'_>],
+    members: &[Member<'_>],
+    wait_budget: &mut WaitBudget,
+) -> Result<(Vec<(usize, Option<u64>)>, Vec<Option<Planned>>)> {
+    let mut moved = Vec::new();
+    let mut all = Vec::with_capacity(writes.len());
+    for member in members {
+        all.push(known_row(core, member.key, member.hash, wait_budget)?);
+    }
+    let at = core.time.moment();
+    // After the lookups: so each is above the sequence of the row that it replaces.
+    let mut sequence = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
+    let mut planned = Vec::with_capacity(writes.len());
+    for (n, (write, known)) in writes.iter().zip(all).enumerate() {
+        let live = known.filter(|known| known.version.is_live(at.now));
+        let found = live.map(|known| known.version.rank);
+        let as_expected = match write.expect {
+            Expect::Anything => true,
+            Expect::Absent => found.is_none(),
+            Expect::Sequence(expected) => found == Some(expected),
+        };
+        if !as_expected {
+            moved.push((n, found));
+        }
+        let before = known.as_ref().map(|known| &known.version);
+        let version = match (write.value, live) {
+            (Some(_), _) => {
+                let class = write.ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
+                let deadline = write.ttl.deadline(at.latest);
+                Some(Version::row(sequence, Kind::Value, deadline, class).after(before))
+            }
+            (None, Some(KnownRow { version: Version { deadline, class, .. }, .. })) => {
+                Some(Version::row(sequence, Kind::Tombstone, deadline, class))
+            }
+            (None, None) => None,
+        };
+        sequence += 1;
+        planned.push(version.map(|version| Planned { known, version }));
+    }
+    Ok((moved, planned))
+}
+
+/// Appends the commit and enters its rows, if none of them has moved since it was planned.
+fn enter(
+    core: &Core,
+    members: &[Member<'_>],
+    planned: &[Option<Planned>],
+    commit: &Commit,
+    durability: Durability,
+    wait_budget: &mut WaitBudget,
+) -> Result<Option<RestsOn>> {
+    let written: Vec<(Member<'_>, &Planned)> = members
+        .iter()
+        .zip(planned)
+        .filter_map(|(member, planned)| Some((*member, planned.as_ref()?)))
+        .collect();
+    let locked_members: Vec<Member<'_>> = written.iter().map(|(member, _)| *member).collect();
+    let mut locked = lock_all(core, &locked_members, wait_budget)?;
+    for (Member { key, hash, shard }, planned) in &written {
+        match core.look_row(locked.shard(*shard), *key, *hash) {
+            RowLookup::Known(known) if Some(known.at) == planned.known.map(|k| k.at) => {}
+            RowLookup::Unknown if planned.known.is_none() => {}
+            // It has moved, or a block was lost since: plan again.
+            _ => return Ok(None),
+        }
+    }
+    let superseded: Vec<ItemAt> =
+        written.iter().filter_map(|(_, planned)| Some(planned.known?.at)).collect();
+    let lsn = core.log.append_commit(durability.append_level(), commit, &superseded)?;
+    for ((member, planned), at) in written.iter().zip(commit.places(lsn)) {
+        let memtable = &mut locked.shard(member.shard).memtable;
+        memtable.put_row(member.key, member.hash, planned.version, at);
+    }
+    Ok(Some(RestsOn::own(lsn)))
+}
+
+/// Passes every live row of a family to `visit`, in no meaningful order: key, value and sequence. No lock is held
+/// meanwhile (I9); rows written since may or may not be seen. Reads the runs of this family only.
+pub(in crate::engine) fn list_rows(
+    core: &Core,
+    family: Family,
+    mut visit: impl FnMut(Key<'_>, Row) -> Result<()>,
+) -> Result<()> {
+    core.health.check()?;
+    let rows = |set: &Memtable| Source::memtable(set, core.hasher, family);
+    for cell in &core.shards {
+        let (runs, mut sources) = {
+            let shard = cell.shard.lock();
+            let frozen = shard.frozen.as_ref().map(|frozen| rows(&frozen.set));
+            let sources = std::iter::once(rows(&shard.memtable)).chain(frozen);
+            let runs = shard.row_runs.iter().filter(|run| run.meta.family == family);
+            (runs.cloned().collect::<Vec<_>>(), sources.collect::<Vec<_>>())
+        };
+        for run in &runs {
+            core.heal(&run.meta, "a list reads everything", None)?;
+        }
+        sources.extend(runs.iter().map(|run| core.source(run)));
+        MergeCursor::new(sources).for_each(|entry: Merged<'_>| -> Result<()> {
+            if !entry.version.is_live(core.time.now()) {
+                return Ok(());
+            }
+            // By key, not by the location found here: the row may have moved.
+            match get_row(core, entry.key)? {
+                Some(row) => visit(entry.key, row),
+                None => Ok(()),
+            }
+        })?;
+    }
+    Ok(())
+}

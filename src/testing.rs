@@ -1,0 +1,97 @@
+//! Doors for the tests of this repository, behind the feature `testing`. Not an API: anything here may change.
+
+pub use crate::engine::{Committed, Expect};
+
+use crate::engine::{Durability, Engine, RowWrite};
+use crate::error::Result;
+use crate::id::{Family, NsId};
+use crate::store::Store;
+use crate::time::{Timestamp, Ttl};
+
+/// A table of rows, the mechanism below everything that keeps values: what a test sees of it.
+#[derive(Debug, Clone)]
+pub struct Table {
+    store: Store,
+    family: Family,
+}
+
+/// A live row of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRow {
+    /// What was put.
+    pub value: Vec<u8>,
+    /// The number of the write that put it.
+    pub sequence: u64,
+    /// When it ends.
+    pub deadline: Timestamp,
+}
+
+/// One write of a commit.
+#[derive(Debug, Clone, Copy)]
+pub struct TableWrite<'a> {
+    /// The key.
+    pub id: &'a [u8],
+    /// The value; `None` deletes.
+    pub value: Option<&'a [u8]>,
+    /// How long the row lives.
+    pub ttl: Ttl,
+    /// What must be there.
+    pub expect: Expect,
+}
+
+impl Table {
+    /// Returns the table of one family of rows, 1 to 31.
+    pub fn of(store: &Store, family: u8) -> Self {
+        assert!((1..=Family::MAX).contains(&family), "a family of rows");
+        Self { store: store.clone(), family: Family(family) }
+    }
+
+    fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    /// Returns the live row of a key.
+    pub fn get(&self, id: &[u8]) -> Result<Option<TableRow>> {
+        let key = Engine::row_key(self.family, NsId(0), id)?;
+        let row = self.engine().get_row(key)?;
+        Ok(row.map(|row| TableRow {
+            value: row.value,
+            sequence: row.sequence,
+            deadline: row.deadline,
+        }))
+    }
+
+    /// Makes all writes, or none.
+    pub fn commit(&self, writes: &[TableWrite<'_>], durability: Durability) -> Result<Committed> {
+        let mut rows = Vec::with_capacity(writes.len());
+        for TableWrite { id, value, ttl, expect } in writes.iter().copied() {
+            let key = Engine::row_key(self.family, NsId(0), id)?;
+            rows.push(RowWrite { key, value, ttl, expect });
+        }
+        self.engine().commit_rows(&rows, durability)
+    }
+
+    /// Puts one row that never ends, whatever was there.
+    pub fn put(&self, id: &[u8], value: &[u8]) -> Result<Committed> {
+        let (ttl, expect) = (Ttl::FOREVER, Expect::Anything);
+        let write = TableWrite { id, value: Some(value), ttl, expect };
+        self.commit(&[write], Durability::Process)
+    }
+
+    /// Deletes one row, whatever was there.
+    pub fn delete(&self, id: &[u8]) -> Result<Committed> {
+        let (ttl, expect) = (Ttl::FOREVER, Expect::Anything);
+        self.commit(&[TableWrite { id, value: None, ttl, expect }], Durability::Process)
+    }
+
+    /// Lists all live rows of the family, in no meaningful order.
+    pub fn list(&self) -> Result<Vec<(Vec<u8>, TableRow)>> {
+        let mut rows = Vec::new();
+        self.engine().list_rows(self.family, |key, row| {
+            let (value, sequence, deadline) = (row.value, row.sequence, row.deadline);
+            rows.push((key.id.to_vec(), TableRow { value, sequence, deadline }));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+}

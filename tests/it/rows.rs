@@ -1,0 +1,385 @@
+//! Rows: keys with values, in the log, found through the same memtables and runs as claims.
+
+use crate::support::{AT, assert_sound, claim_all_first, clock, id, settle, sim, sim_with};
+use firstseen::disk::sim::SimDisk;
+use firstseen::testing::{Committed, Expect, Table, TableWrite};
+use firstseen::{Durability, ErrorKind, MemoryBlocks, Store, Ttl, seconds};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+fn write<'a>(id: &'a [u8], value: Option<&'a [u8]>, expect: Expect) -> TableWrite<'a> {
+    TableWrite { id, value, ttl: Ttl::FOREVER, expect }
+}
+
+fn one(table: &Table, write: TableWrite<'_>) -> Committed {
+    table.commit(&[write], Durability::Process).expect("commits")
+}
+
+fn value(table: &Table, id: &[u8]) -> Option<Vec<u8>> {
+    table.get(id).expect("reads").map(|row| row.value)
+}
+
+fn sequence(committed: &Committed) -> u64 {
+    match committed {
+        Committed::Done(all) => all[0].expect("was written"),
+        Committed::Moved(moved) => panic!("refused: {moved:?}"),
+    }
+}
+
+fn flush(store: &Store) {
+    store.freeze();
+    settle(store);
+}
+
+fn log_bytes(disk: &SimDisk) -> u64 {
+    use firstseen::disk::Disk;
+    let dir = Path::new(AT).join("log");
+    let names = disk.list(&dir).expect("lists");
+    names.iter().map(|name| disk.read(&dir.join(name)).expect("reads").len() as u64).sum()
+}
+
+#[test]
+fn a_row_is_put_read_replaced_and_deleted() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let (table, other) = (Table::of(&store, 1), Table::of(&store, 2));
+    assert_eq!(value(&table, b"k"), None);
+    let first = sequence(&table.put(b"k", b"one").expect("puts"));
+    let second = sequence(&table.put(b"k", b"two").expect("puts"));
+    assert!(second > first, "sequences grow");
+    assert_eq!(value(&table, b"k"), Some(b"two".to_vec()));
+    assert_eq!(value(&other, b"k"), None, "another family");
+    assert!(store.claim(b"k").expect("claims").is_first_seen(), "a row is no claim");
+    assert_eq!(value(&table, b"k"), Some(b"two".to_vec()));
+    table.delete(b"k").expect("deletes");
+    assert_eq!(value(&table, b"k"), None);
+    assert_eq!(table.delete(b"k").expect("deletes"), Committed::Done(vec![None]));
+    assert!(store.contains(b"k").expect("reads"), "a claim is no row");
+    assert_eq!(store.export(|_| Ok(())).expect("exports"), 1, "rows are not exported as claims");
+}
+
+#[test]
+fn a_write_that_finds_something_else_than_expected_changes_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for round in 0..2 {
+        let key = [b'a' + round];
+        let first = sequence(&one(&table, write(&key, Some(b"1"), Expect::Absent)));
+        assert_eq!(
+            one(&table, write(&key, Some(b"2"), Expect::Absent)),
+            Committed::Moved(vec![(0, Some(first))])
+        );
+        let second = sequence(&one(&table, write(&key, Some(b"2"), Expect::Sequence(first))));
+        let stale = [
+            write(b"innocent", Some(b"x"), Expect::Absent),
+            write(&key, None, Expect::Sequence(first)),
+            write(b"none", Some(b"x"), Expect::Sequence(1)),
+        ];
+        assert_eq!(
+            table.commit(&stale, Durability::Process).expect("answers"),
+            Committed::Moved(vec![(1, Some(second)), (2, None)]),
+            "every reason at once"
+        );
+        assert_eq!(value(&table, b"innocent"), None, "all or nothing");
+        assert_eq!(value(&table, &key), Some(b"2".to_vec()));
+        // The second round finds everything flushed.
+        flush(&store);
+    }
+    let twice = [write(b"d", None, Expect::Anything), write(b"d", Some(b"x"), Expect::Anything)];
+    let error = table.commit(&twice, Durability::Process).expect_err("one row twice");
+    assert_eq!(error.kind(), ErrorKind::FixCall);
+}
+
+/// Does random things to a table and a map, with flushes, merges, reopening and claims in between.
+fn course(seed: u64, steps: u64, mut reopen: impl FnMut(Store) -> Store, store: Store) {
+    let mut x = seed | 1;
+    let mut dice = move |n: u64| {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        x % n
+    };
+    let mut store = store;
+    let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+    let mut highest = 0;
+    let mut claims = 0..0;
+    for step in 0..steps {
+        let table = Table::of(&store, 3);
+        let key = format!("key-{}", dice(40)).into_bytes();
+        match dice(12) {
+            0..=6 => {
+                let value = vec![step as u8; dice(3_000) as usize];
+                let written = sequence(&table.put(&key, &value).expect("puts"));
+                assert!(written > highest, "step {step}: sequences only grow");
+                highest = written;
+                expected.insert(key, value);
+            }
+            7 | 8 => {
+                table.delete(&key).expect("deletes");
+                expected.remove(&key);
+            }
+            9 => {
+                claims = claims.end..claims.end + 300;
+                claim_all_first(&store, claims.clone());
+            }
+            10 => flush(&store),
+            _ => {
+                drop(table);
+                store = reopen(store);
+            }
+        }
+        let table = Table::of(&store, 3);
+        for n in 0..40 {
+            let key = format!("key-{n}").into_bytes();
+            assert_eq!(value(&table, &key), expected.get(&key).cloned(), "step {step}, key {n}");
+        }
+    }
+    let table = Table::of(&store, 3);
+    let listed: BTreeMap<_, _> =
+        table.list().expect("lists").into_iter().map(|(key, row)| (key, row.value)).collect();
+    assert_eq!(listed, expected);
+    assert_sound(&store);
+}
+
+#[test]
+fn rows_outlive_flushes_merges_and_reopening() {
+    for seed in 1..=6 {
+        let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+        let open = || sim_with(&disk, &clock, &blocks).open().expect("opens");
+        let reopen = |store: Store| {
+            store.close().expect("closes");
+            open()
+        };
+        course(seed, 300, reopen, open());
+    }
+}
+
+/// Without its blocks, everything flushed is built again from the log.
+#[test]
+fn i10_rows_are_found_again_when_the_block_store_is_lost() {
+    for seed in 11..=14 {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let open = || sim(&disk, &clock).open().expect("opens");
+        let reopen = |store: Store| {
+            store.close().expect("closes");
+            open()
+        };
+        course(seed, 200, reopen, open());
+    }
+}
+
+/// The index must lead to where a value stands now.
+#[test]
+fn i2_a_row_is_found_after_compaction_has_moved_its_value() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for n in 0..200u64 {
+        table.put(&id(n), &n.to_le_bytes()).expect("puts");
+    }
+    // What follows replaces itself, so the segments with the rows above are rewritten for their sake.
+    for round in 0..3_000u64 {
+        table.put(b"hot", &[round as u8; 1_000]).expect("puts");
+        if round % 100 == 0 {
+            settle(&store);
+        }
+    }
+    flush(&store);
+    assert!(store.stats().segments_removed > 5, "{}", store.stats());
+    let check = |table: &Table| {
+        for n in 0..200u64 {
+            assert_eq!(value(table, &id(n)), Some(n.to_le_bytes().to_vec()), "row {n}");
+        }
+        assert_eq!(value(table, b"hot"), Some(vec![(2_999 % 256) as u8; 1_000]));
+    };
+    check(&table);
+    assert_sound(&store);
+    drop(table);
+    store.close().expect("closes");
+    let store = sim_with(&disk, &clock, &blocks).open().expect("opens");
+    check(&Table::of(&store, 1));
+    assert_sound(&store);
+}
+
+#[test]
+fn a_row_that_is_overwritten_for_ever_takes_a_bounded_log() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    table.put(b"hot", &[0; 100]).expect("puts");
+    settle(&store);
+    let before = log_bytes(&disk);
+    let mut most = 0;
+    for n in 0..40_000u64 {
+        table.put(b"hot", &[n as u8; 100]).expect("puts");
+        if n % 500 == 0 {
+            settle(&store);
+            most = most.max(log_bytes(&disk));
+        }
+    }
+    let segment = 256 << 10;
+    assert!(most <= before + 3 * segment, "{most} bytes of log, after {before} with one write");
+}
+
+/// A queue: rows come and go. Neither they nor their tombstones may stay.
+#[test]
+fn rows_that_come_and_go_leave_nothing_behind() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    let mut most = 0;
+    for n in 0..20_000u64 {
+        table.put(&id(n), &[n as u8; 200]).expect("puts");
+        if n >= 100 {
+            table.delete(&id(n - 100)).expect("deletes");
+        }
+        if n % 500 == 0 {
+            settle(&store);
+            most = most.max(log_bytes(&disk));
+        }
+    }
+    assert!(most <= 6 * (256 << 10), "{most} bytes of log for a hundred rows");
+    flush(&store);
+    settle(&store);
+    assert_eq!(table.list().expect("lists").len(), 100);
+    assert_sound(&store);
+}
+
+#[test]
+fn i4_a_row_ends_at_its_deadline_and_its_space_comes_back() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    let ttl = seconds(3_600);
+    for n in 0..1_000u64 {
+        let (key, value) = (id(n), vec![7; 1_000]);
+        let write = TableWrite { id: &key, value: Some(&value), ttl, expect: Expect::Absent };
+        one(&table, write);
+    }
+    flush(&store);
+    let full = log_bytes(&disk);
+    clock.advance(Duration::from_millis(3_599_999));
+    assert_eq!(value(&table, &id(5)), Some(vec![7; 1_000]));
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(value(&table, &id(5)), None);
+    assert_eq!(table.list().expect("lists"), []);
+    let write = TableWrite { id: &id(5), value: Some(b"new"), ttl, expect: Expect::Absent };
+    one(&table, write);
+    // A quarter of the ttl at most, and the last segment stays.
+    clock.advance(Duration::from_secs(900));
+    settle(&store);
+    settle(&store);
+    assert_eq!(value(&table, &id(5)), Some(b"new".to_vec()));
+    assert!(log_bytes(&disk) <= full / 2, "{} of {full} bytes are left", log_bytes(&disk));
+}
+
+#[test]
+fn large_values_come_back_whole_and_larger_ones_are_refused() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).segment_bytes(1 << 20).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for len in [0, 1, 16 << 10, 1 << 20, 4 << 20] {
+        let large: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        table.put(b"large", &large).expect("puts");
+        assert_eq!(value(&table, b"large").map(|v| v == large), Some(true), "{len} bytes");
+    }
+    flush(&store);
+    assert_eq!(value(&table, b"large").map(|v| v.len()), Some(4 << 20));
+    let error = table.put(b"large", &vec![0; (4 << 20) + 1]).expect_err("too large");
+    assert_eq!(error.kind(), ErrorKind::FixCall, "{error}");
+}
+
+/// A value that cannot be read is an error, never an absent row.
+#[test]
+fn i11_a_damaged_value_is_an_error() {
+    use firstseen::disk::Disk;
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open().expect("opens");
+    let table = Table::of(&store, 1);
+    table.put(b"k", b"the value that is damaged").expect("puts");
+    flush(&store);
+    let dir = Path::new(AT).join("log");
+    let name = disk.list(&dir).expect("lists").into_iter().next().expect("a segment");
+    let path = dir.join(name);
+    let bytes = disk.read(&path).expect("reads");
+    let at = bytes.windows(5).position(|w| w == b"value").expect("is in the log");
+    disk.open(&path).expect("opens").write_all_at(b"V", at as u64).expect("writes");
+    let error = table.get(b"k").expect_err("is damaged");
+    assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
+    assert!(table.list().is_err(), "a list does not leave it out");
+    table.put(b"k", b"new").expect("puts");
+    assert_eq!(value(&table, b"k"), Some(b"new".to_vec()));
+}
+
+#[test]
+fn repair_keeps_the_rows_that_are_whole_and_their_order() {
+    use firstseen::disk::Disk;
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    let mut last = 0;
+    for n in 0..100u64 {
+        table.put(&id(n), b"old").expect("puts");
+        last = sequence(&table.put(&id(n), &n.to_le_bytes()).expect("puts"));
+    }
+    table.delete(&id(0)).expect("deletes");
+    table.put(b"damaged", b"the value that is damaged").expect("puts");
+    drop(table);
+    store.close().expect("closes");
+    let dir = Path::new(AT).join("log");
+    let name = disk.list(&dir).expect("lists").into_iter().next().expect("a segment");
+    let path = dir.join(name);
+    let bytes = disk.read(&path).expect("reads");
+    let at = bytes.windows(9).position(|w| w == b"the value").expect("is in the log");
+    disk.open(&path).expect("opens").write_all_at(b"T", at as u64).expect("writes");
+    assert_eq!(sim(&disk, &clock).open().expect_err("is damaged").kind(), ErrorKind::Repair);
+    let report = sim(&disk, &clock).repair().expect("repairs");
+    assert!(report.saved_records > 0 && !report.lost.is_empty(), "{report}");
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    assert_eq!(value(&table, &id(0)), None);
+    for n in 1..100u64 {
+        assert_eq!(value(&table, &id(n)), Some(n.to_le_bytes().to_vec()), "row {n}");
+    }
+    assert_eq!(value(&table, b"damaged"), None, "reported as lost");
+    assert!(sequence(&table.put(b"k", b"v").expect("puts")) > last, "sequences only grow");
+    assert_sound(&store);
+}
+
+/// A write that expects what others change must neither be lost nor made twice.
+#[test]
+fn i1_counters_under_contention_lose_no_increment() {
+    let (_dir, path) = crate::support::place();
+    let store = Store::builder(&path).open().expect("opens");
+    let threads = 4;
+    let each = 500u64;
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            let table = Table::of(&store, 1);
+            scope.spawn(move || {
+                for _ in 0..each {
+                    loop {
+                        let row = table.get(b"counter").expect("reads");
+                        let (n, expect) = match &row {
+                            None => (0, Expect::Absent),
+                            Some(row) => {
+                                let n =
+                                    u64::from_le_bytes(row.value[..].try_into().expect("eight"));
+                                (n, Expect::Sequence(row.sequence))
+                            }
+                        };
+                        let next = (n + 1).to_le_bytes();
+                        let done = one(&table, write(b"counter", Some(&next), expect));
+                        if matches!(done, Committed::Done(_)) {
+                            break;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let table = Table::of(&store, 1);
+    assert_eq!(value(&table, b"counter"), Some((threads * each).to_le_bytes().to_vec()));
+}
