@@ -151,23 +151,32 @@ pub(crate) fn find_in_run(
     answer
 }
 
-/// Looks up a row in one run as [`find_in_run`] does, without the shortcut by a locator: a row's block says where its
-/// value is.
+/// Looks up a row in one run: in a cached block, else in the copy of the block in the locator file, which takes one
+/// read, else in the block store, which may take several.
 pub(crate) fn find_row_in_run(
     access: RunAccess<'_>,
     cache: &mut BlockCache,
-    meta: &RunMeta,
+    copy: &mut Vec<u8>,
+    run: RunIds<'_>,
     key: Key<'_>,
     hash: IdHash,
 ) -> Result<Option<(Version, ItemAt)>, BlockFault> {
+    let RunIds { meta, locators } = run;
     let (id, position) =
         (meta.block(hash.bucket(meta.buckets)), hash.position_in_block(meta.buckets));
     let class = meta.generation.class();
     let fault = |damage: BlockDamage| BlockFault::new(damage.0);
     if let Some(bytes) = cache.get(id) {
-        return Ok(BlockReader::open_checked(bytes, id, class)
-            .map_err(fault)?
-            .find_row(key, position));
+        let block = BlockReader::open_checked(bytes, id, class).map_err(fault)?;
+        return Ok(block.find_row(key, position));
+    }
+    if let Some((file, in_log)) = locators.zip(access.in_log)
+        && in_log.files.read(file, id.bucket, copy)
+        && let Ok(block) = BlockReader::open(copy, id, class, access.seed)
+    {
+        let found = block.find_row(key, position);
+        cache.insert(id, &copy[..]);
+        return Ok(found);
     }
     let mut found = Err(BlockFault::new("the block is missing"));
     access.store.get(id, &mut |bytes| {
@@ -248,7 +257,7 @@ impl<'a> RunWriter<'a> {
             Some(at) => self.writer.push_row(entry.key, entry.version, at),
             None => self.writer.push(entry.key, entry.version),
         }
-        if self.locator_file.is_some() {
+        if self.locator_file.is_some() && self.meta.family == Family::CLAIMS {
             self.locators.push(entry.key, entry.hash, entry.location);
         }
         Ok(())
@@ -260,7 +269,12 @@ impl<'a> RunWriter<'a> {
             let id = self.meta.block(self.bucket);
             let (block, entries) = self.writer.block(id, self.seed);
             if let Some(file) = &mut self.locator_file {
-                file.put(id, &self.locators.finish(entries, id, self.seed, &block));
+                // A block of rows says itself where they are in the log.
+                if self.meta.family == Family::CLAIMS {
+                    file.put(id, &self.locators.finish(entries, id, self.seed, &block));
+                } else {
+                    file.put(id, &block);
+                }
             }
             self.writer.clear();
             self.blocks.put(id, &block)?;
@@ -305,6 +319,8 @@ impl<'a> RunReader<'a> {
         files: &'a LocatorFiles,
         file: Option<&'a LocatorFile>,
     ) -> Self {
+        // Of a run of rows, the file has copies of the blocks, which say no more than the blocks.
+        let file = file.filter(|_| self.meta.family == Family::CLAIMS);
         Self { locators: file.map(|file| (files, file)), ..self }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
-use crate::run::{RunAccess, RunMeta, find_row_in_run};
+use crate::run::{RunAccess, RunIds, RunMeta, find_row_in_run};
 use crate::shard::Shard;
 use crate::sync::Arc;
 use crate::wal::ItemAt;
@@ -71,7 +71,8 @@ impl Shard {
             if !run.filter.may_contain(hash) {
                 continue;
             }
-            match find_row_in_run(access, &mut self.cache, &run.meta, key, hash) {
+            let ids = RunIds { meta: &run.meta, locators: run.locators.as_deref() };
+            match find_row_in_run(access, &mut self.cache, &mut self.locator, ids, key, hash) {
                 Ok(None) => {}
                 Ok(Some((version, at))) => {
                     let here = KnownRow { version, at, is_flushed: true };

@@ -66,8 +66,7 @@ impl RunBuilder<'_> {
             from_segment,
             self.keep_bytes,
         );
-        // A row's block says where its item is.
-        if family == Family::CLAIMS && size.ids >= self.locator_ids_min {
+        if size.ids >= self.locator_ids_min {
             let created = self.locators.create(id, size.buckets());
             writer = writer.with_locators(created.map_err(|e| without_locators(id, &e)).ok());
         }

@@ -1,0 +1,189 @@
+//! What rows cost: space under overwriting, space after a ttl, reads of a cold row, and listing a family.
+//!
+//! `cargo bench --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS` changes the
+//! number of rows and writes (default 10,000,000). A row is written alone, at `Process`, unless the line says otherwise.
+
+use firstseen::testing::{Committed, Expect, Table, TableWrite};
+use firstseen::{Durability, ManualClock, Store, Timestamp, Ttl};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+const SEGMENT: u64 = 16 << 20;
+const NOW: u64 = 1_700_000_000_000;
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn key(number: u64) -> [u8; 16] {
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&mix(number.wrapping_add(1)).to_le_bytes());
+    key[8..].copy_from_slice(&mix(!number).to_le_bytes());
+    key
+}
+
+fn bytes_in(dir: &Path) -> u64 {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => bytes_in(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+/// Returns how many read calls this process has made.
+fn reads() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("syscr: "));
+    line.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn say(question: &str, answer: &str, holds: bool) {
+    println!("{question:<46} {answer}{}", if holds { "" } else { "  GOAL MISSED" });
+}
+
+fn one_write(dir: &Path) -> u64 {
+    let store = Store::open(dir.join("one.db")).expect("opens");
+    Table::of(&store, 1).put(b"hot", &[1; 100]).expect("puts");
+    std::thread::sleep(Duration::from_secs(1));
+    let bytes = bytes_in(&dir.join("one.db"));
+    store.close().expect("closes");
+    bytes
+}
+
+fn hot_row(dir: &Path, writes: u64) {
+    let before = one_write(dir);
+    let path = dir.join("hot.db");
+    let store = Store::open(&path).expect("opens");
+    let table = Table::of(&store, 1);
+    let began = Instant::now();
+    let mut most = 0;
+    for n in 0..writes {
+        table.put(b"hot", &[n as u8; 100]).expect("puts");
+        if n % 100_000 == 0 {
+            most = most.max(bytes_in(&path));
+        }
+    }
+    let took = began.elapsed();
+    most = most.max(bytes_in(&path));
+    std::thread::sleep(Duration::from_secs(2));
+    let after = bytes_in(&path);
+    let rate = writes as f64 / took.as_secs_f64() / 1e3;
+    let segments = |bytes: u64| bytes.saturating_sub(before) as f64 / SEGMENT as f64;
+    let answer = format!(
+        "{writes} writes, {rate:.0} k/s; disk above one write: {:.1} segments at most, {:.1} at rest",
+        segments(most),
+        segments(after)
+    );
+    say("one row of 100 bytes, overwritten", &answer, segments(after) <= 3.0);
+    store.close().expect("closes");
+}
+
+fn rows_with_ttl(dir: &Path, rows: u64) {
+    let path = dir.join("ttl.db");
+    let clock = ManualClock::new(Timestamp::from_millis(NOW));
+    let open = Store::builder(&path).clock(clock.clone()).background(false);
+    let store = open.open().expect("opens");
+    let table = Table::of(&store, 1);
+    let (hour, value) = (3_600_000u64, [7; 1_000]);
+    for n in 0..rows {
+        let (id, ttl, expect) = (key(n), Ttl::from_millis(hour), Expect::Anything);
+        let write = TableWrite { id: &id, value: Some(&value), ttl, expect };
+        table.commit(&[write], Durability::Process).expect("commits");
+        if n % 50_000 == 0 {
+            store.run_background().expect("works");
+        }
+    }
+    store.freeze();
+    store.run_background().expect("works");
+    let full = bytes_in(&path.join("log"));
+    // One generation is an eighth to a quarter of the ttl.
+    clock.advance(Duration::from_millis(hour + hour / 4));
+    store.run_background().expect("works");
+    store.run_background().expect("works");
+    let left = bytes_in(&path.join("log"));
+    let answer = format!(
+        "log {} MB full, {} MB a generation after the ttl ({} segments)",
+        full >> 20,
+        left >> 20,
+        left / SEGMENT
+    );
+    say(&format!("{rows} rows of 1 KB with a ttl"), &answer, left <= 3 * SEGMENT);
+    store.close().expect("closes");
+}
+
+fn many_rows(dir: &Path, rows: u64) {
+    let path = dir.join("many.db");
+    let store = Store::open(&path).expect("opens");
+    let (table, small) = (Table::of(&store, 1), Table::of(&store, 2));
+    for n in 0..1_000 {
+        small.put(&key(n), b"small").expect("puts");
+    }
+    let began = Instant::now();
+    for first in (0..rows).step_by(1_000) {
+        let keys: Vec<[u8; 16]> = (first..rows.min(first + 1_000)).map(key).collect();
+        let write = |key| TableWrite {
+            id: key,
+            value: Some(&[9; 100]),
+            ttl: Ttl::FOREVER,
+            expect: Expect::Anything,
+        };
+        let writes: Vec<_> = keys.iter().map(|key| write(&key[..])).collect();
+        let done = table.commit(&writes, Durability::Process).expect("commits");
+        assert!(matches!(done, Committed::Done(_)));
+    }
+    let rate = rows as f64 / began.elapsed().as_secs_f64() / 1e3;
+    drop((table, small));
+    store.close().expect("closes");
+    let store = Store::builder(&path).background(false).open().expect("opens");
+    store.freeze();
+    store.run_background().expect("works");
+    let (table, small) = (Table::of(&store, 1), Table::of(&store, 2));
+    // Reading the counter is a read itself.
+    let cost = {
+        let first = reads();
+        reads() - first
+    };
+    let (mut counts, mut times) = (Vec::new(), Vec::new());
+    for n in 0..2_000 {
+        let key = key(mix(n) % rows);
+        let (before, began) = (reads(), Instant::now());
+        let row = table.get(&key).expect("reads");
+        times.push(began.elapsed());
+        counts.push((reads() - before).saturating_sub(cost));
+        assert_eq!(row.map(|row| row.value.len()), Some(100));
+    }
+    counts.sort_unstable();
+    times.sort_unstable();
+    let (p50, p99) = (counts[counts.len() / 2], counts[counts.len() * 99 / 100]);
+    let most = counts.last().copied().unwrap_or(0);
+    let answer = format!(
+        "{rate:.0} k/s written in batches of 1,000; reads of a cold get: {p50} (p50), {p99} (p99), {most} (most); {:?} (p50)",
+        times[times.len() / 2]
+    );
+    say(&format!("{rows} rows of 100 bytes"), &answer, p99 <= 2);
+    let began = Instant::now();
+    let listed = small.list().expect("lists").len();
+    let took = began.elapsed();
+    let answer = format!("{listed} rows in {took:?}, beside {rows} of another family");
+    say("listing a small family", &answer, listed == 1_000);
+    let stats = store.stats();
+    let per_row = stats.memory_filter_bytes as f64 / rows as f64;
+    say("memory of a flushed row", &format!("{per_row:.2} bytes"), per_row <= 4.0);
+    store.close().expect("closes");
+}
+
+fn main() {
+    // `cargo test --benches` runs this too: with little.
+    let quick = !std::env::args().any(|arg| arg == "--bench");
+    let wanted = std::env::var("FIRSTSEEN_BENCH_ROWS").ok().and_then(|n| n.parse().ok());
+    let rows = wanted.unwrap_or(if quick { 10_000 } else { 10_000_000 });
+    let dir = tempfile::tempdir().expect("a folder");
+    hot_row(dir.path(), rows);
+    rows_with_ttl(dir.path(), rows / 10);
+    many_rows(dir.path(), rows);
+}
