@@ -111,6 +111,15 @@ pub enum Error {
         /// What was expected and what was found.
         what: String,
     },
+    /// The block store failed where it cannot be healed; [`ErrorKind::StorageFull`] if it lacks space, otherwise
+    /// [`ErrorKind::Environment`].
+    #[error("cannot use the sled folder of the store: {what}")]
+    Blocks {
+        /// What failed.
+        what: String,
+        /// Whether the disk is full.
+        is_full: bool,
+    },
     /// The operating system refused an operation; see [`ErrorKind::Environment`].
     #[error("cannot {doing} {}: {source}{}", path.display(), advice(source.raw_os_error()))]
     Io {
@@ -142,7 +151,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Timeout { .. } => ErrorKind::Retry,
-            Self::StorageFull { .. } => ErrorKind::StorageFull,
+            Self::StorageFull { .. } | Self::Blocks { is_full: true, .. } => ErrorKind::StorageFull,
             Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Forked
             | Self::Invalid { .. }
@@ -151,7 +160,7 @@ impl Error {
             | Self::FromThePast { .. } => ErrorKind::FixCall,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Corrupt { .. } => ErrorKind::Repair,
-            Self::Io { .. } => ErrorKind::Environment,
+            Self::Io { .. } | Self::Blocks { .. } => ErrorKind::Environment,
             Self::Bug { .. } => ErrorKind::Bug,
         }
     }
@@ -186,6 +195,9 @@ impl Error {
             }
             Self::Corrupt { path, offset, what } => {
                 Self::Corrupt { path: path.clone(), offset: *offset, what: what.clone() }
+            }
+            Self::Blocks { what, is_full } => {
+                Self::Blocks { what: what.clone(), is_full: *is_full }
             }
             Self::Io { doing, path, source } => {
                 let source = match source.raw_os_error() {
@@ -272,6 +284,8 @@ mod tests {
             Error::FromTheFuture { path: path.clone(), found: 2, known: 1 },
             Error::FromThePast { path: path.clone(), found: 1, oldest: 2 },
             Error::Corrupt { path: path.clone(), offset: 3, what: text() },
+            Error::Blocks { what: text(), is_full: true },
+            Error::Blocks { what: text(), is_full: false },
             Error::io("open", &path, io::Error::from_raw_os_error(24)),
             Error::io("open", &path, io::Error::new(io::ErrorKind::PermissionDenied, "no")),
             Error::Bug { what: text() },

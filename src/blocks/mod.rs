@@ -86,27 +86,10 @@ fn guard<T>(doing: &str, call: impl FnOnce() -> BlockResult<T>) -> BlockResult<T
     })
 }
 
-/// Path of the block store in errors: its files are sled's own.
-const PLACE: &str = "the sled folder of the store";
-const DOING: &str = "use";
-
-/// Returns whether an error comes from the block store, which stays as it is until it is reopened.
-pub(crate) fn is_block_fault(error: &crate::Error) -> bool {
-    match error {
-        crate::Error::Io { doing, .. } => *doing == DOING,
-        crate::Error::StorageFull { path } => path == std::path::Path::new(PLACE),
-        _ => false,
-    }
-}
-
 /// For the few places where a fault cannot be healed because the log cannot be read either.
 impl From<BlockFault> for crate::Error {
     fn from(fault: BlockFault) -> Self {
-        let path = std::path::PathBuf::from(PLACE);
-        if fault.is_no_room() {
-            return Self::StorageFull { path };
-        }
-        Self::Io { doing: DOING, path, source: std::io::Error::other(fault) }
+        Self::Blocks { is_full: fault.is_no_room(), what: fault.to_string() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The last failure of background work, so that callers waiting for it get the cause instead of silence (I12).
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Mutex;
 
 /// The last failure of work that is retried until it succeeds.
@@ -28,7 +28,7 @@ impl LastFailure {
     /// other failure may be gone at the next attempt, such as that of a block store reopened after a fault: so one
     /// failure is not reported before the deadline, but two in a row are.
     pub(in crate::engine) fn lasting(&self) -> Option<Error> {
-        self.told(|error, failed| failed > 1 || matches!(error, Error::StorageFull { .. }))
+        self.told(|error, failed| failed > 1 || error.kind() == ErrorKind::StorageFull)
     }
 
     /// Returns the error, for a caller that has waited long enough.

@@ -6,9 +6,8 @@ use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{Core, Counters, LastFailure, Settings, ShardCell, Signals};
 use crate::engine::recovery::heal::LogHealer;
-use crate::engine::recovery::opening::{Opening, keeper};
+use crate::engine::recovery::opening::{Failed, Opening, keeper};
 use crate::engine::recovery::replay::Replayed;
-use crate::error::Result;
 use crate::health::Health;
 use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
 use crate::time::{TimeMark, Ttl};
@@ -16,7 +15,7 @@ use crate::wal::LogConfig;
 
 impl Opening {
     /// Replays the log and assembles the core.
-    pub(super) fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Core> {
+    pub(super) fn finish(mut self, lock: &mut Option<Box<dyn LockGuard>>) -> Result<Core, Failed> {
         let count = self.shards.len();
         let registry = self.registry();
         let health = Arc::new(Health::default());

@@ -8,7 +8,7 @@ use crate::engine::catalog::layout::{
     Folder, LOCATORS_DIR, LOG_DIR, identify, lock, nothing_there,
 };
 use crate::engine::core::{Core, Settings};
-use crate::engine::recovery::opening::{BLOCK_UNREADABLE, Opening};
+use crate::engine::recovery::opening::{Failed, Opening};
 use crate::error::{Error, Result};
 use crate::sync::Arc;
 use std::io;
@@ -39,15 +39,13 @@ pub(in crate::engine) fn open(dir: &Path, settings: Settings) -> Result<Core> {
     let mut lock = Some(lock);
     if identify(dir, &*settings.disk)? == Folder::New {
         sync_above(dir, &*above)?;
-        return Opening::create(dir, settings)?.finish(&mut lock);
+        return Ok(Opening::create(dir, settings)?.finish(&mut lock)?);
     }
     let opened = Opening::load(dir, settings.clone(), false)?.finish(&mut lock);
     match opened {
-        // A block needed to read the log is damaged, and healing needs an open store: rebuild everything.
-        Err(Error::Io { doing: BLOCK_UNREADABLE, .. }) => {
-            Opening::load(dir, settings, true)?.finish(&mut lock)
-        }
-        other => other,
+        // Healing needs an open store.
+        Err(Failed::Block(_)) => Ok(Opening::load(dir, settings, true)?.finish(&mut lock)?),
+        other => Ok(other?),
     }
 }
 

@@ -41,8 +41,26 @@ fn beside<A, B: Send>(
     })
 }
 
-/// Marks the one replay error that rebuilding everything can fix.
-pub(super) const BLOCK_UNREADABLE: &str = "read a block in";
+/// Why opening failed.
+pub(super) enum Failed {
+    /// A block needed to read the log is damaged: rebuilding everything can fix that.
+    Block(Error),
+    Other(Error),
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Block(error) | Failed::Other(error) => error,
+        }
+    }
+}
 
 /// A store being opened.
 pub(super) struct Opening {

@@ -1,15 +1,13 @@
 //! Replaying the log into a store being opened.
 
-use crate::engine::catalog::layout::SLED_DIR;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::catalog::run_builder::RunBuilder;
-use crate::engine::recovery::opening::{BLOCK_UNREADABLE, Opening};
+use crate::engine::recovery::opening::{Failed, Opening};
 use crate::error::{Error, Result};
 use crate::run::{InLog, MergeScratch, RunAccess};
 use crate::shard::RunHandle;
 use crate::time::Timestamp;
 use crate::wal::{At, Item, ItemAt, Log, LogConfig, Lsn, Recovered, ReplayPlan};
-use std::io;
 
 /// What was replayed.
 pub(super) struct Replayed {
@@ -36,6 +34,8 @@ struct Replay<'a> {
     /// The engine's time when the manifest was written: anything swept had expired by then.
     ended_by: Timestamp,
     records: u64,
+    /// Whether a block needed to look a key up cannot be read.
+    is_block_unreadable: bool,
     /// The end of the record being read.
     last: Lsn,
     /// Shards whose memtable is full.
@@ -85,9 +85,9 @@ impl Replay<'_> {
                 .apply_row(key, hash, version, item, access)
                 .map(|superseded| self.superseded.extend(superseded)),
         };
-        applied.map_err(|fault| {
-            let (path, source) = (opening.dir.join(SLED_DIR), io::Error::other(fault));
-            Error::Io { doing: BLOCK_UNREADABLE, path, source }
+        applied.map_err(|what| {
+            self.is_block_unreadable = true;
+            Error::Blocks { what, is_full: false }
         })?;
         if shard.memtable.is_full_for(0, 0) && !self.full.contains(&number) {
             self.full.push(number);
@@ -111,7 +111,11 @@ impl Replay<'_> {
 
 impl Opening {
     /// Reads the log, its unflushed part or all of it, into the shards.
-    pub(super) fn replay(&mut self, config: LogConfig, registry: &Registry) -> Result<Replayed> {
+    pub(super) fn replay(
+        &mut self,
+        config: LogConfig,
+        registry: &Registry,
+    ) -> std::result::Result<Replayed, Failed> {
         let count = self.shards.len();
         let plan = ReplayPlan { rescan: self.rebuild, ..self.body.plan() };
         if self.rebuild {
@@ -130,11 +134,15 @@ impl Opening {
             superseded: Vec::new(),
             ended_by: Timestamp::from_millis(high),
             records: 0,
+            is_block_unreadable: false,
             last: Lsn(0),
             full: Vec::new(),
         };
-        let Recovered { log, cut_bytes } =
-            Log::recover(config, plan, start, |at, item| replay.apply(at, item, registry))?;
+        let recovered =
+            Log::recover(config, plan, start, |at, item| replay.apply(at, item, registry));
+        let is_block_unreadable = replay.is_block_unreadable;
+        let failed = |e| if is_block_unreadable { Failed::Block(e) } else { Failed::Other(e) };
+        let Recovered { log, cut_bytes } = recovered.map_err(failed)?;
         let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
         log.note_superseded(0, &replay.superseded, 0);
         if self.rebuild {

@@ -36,25 +36,29 @@ fn action(segment: &SegmentMeta, is_oldest: bool, now: Timestamp) -> SegmentActi
     }
 }
 
+/// Bytes copied to the tail before the manifest is written: the tail should not grow in a burst. A manifest costs a
+/// sync, so segments with little left in them share one.
+const COPIED_AT_ONCE: u64 = 1 << 20;
+
 /// Removes or rewrites segments whose ids are all flushed. Returns whether there was one.
 pub(super) fn compact(core: &Core) -> Result<bool> {
     let first = core.manifest.lock().body.first_segment();
     let now = core.time.now();
-    let mut gone = Vec::new();
+    let oldest = core.log.oldest();
+    let (mut gone, mut copied) = (Vec::new(), 0);
     for segment in core.log.closed().iter().filter(|segment| segment.number < first) {
-        let is_oldest = segment.number == core.log.oldest();
+        let is_oldest = segment.number == oldest;
         match action(segment, is_oldest, now) {
             SegmentAction::Keep => {}
             SegmentAction::Remove => gone.push(segment.number),
-            // One at a time: copies go to the tail, which should not grow in a burst.
-            SegmentAction::Rewrite if gone.is_empty() => {
+            SegmentAction::Rewrite if copied < COPIED_AT_ONCE => {
+                copied += segment.live_estimate(now, is_oldest);
                 if rewrite_rows(core, segment.number, is_oldest, now)? == Rewritten::InPart {
                     core.signals.flush.raise();
-                    return Ok(false);
+                    break;
                 }
                 rewrite_claims(core, segment.number, now)?;
                 gone.push(segment.number);
-                break;
             }
             SegmentAction::Rewrite => break,
         }

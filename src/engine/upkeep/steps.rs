@@ -1,6 +1,5 @@
 //! The steps of the background work.
 
-use crate::blocks;
 use crate::engine::core::Core;
 use crate::engine::upkeep::compactor::compact;
 use crate::engine::upkeep::flush::flush_frozen;
@@ -105,7 +104,7 @@ pub(in crate::engine) fn note_trouble(core: &Core, error: &Error, reopened: u64)
     }
     tracing::warn!(%error, "background work failed and will be tried again");
     core.counters.background_failures.add(1);
-    if blocks::is_block_fault(error) {
+    if matches!(error, Error::Blocks { .. }) {
         core.healer.reopen_since(core, reopened);
     }
 }

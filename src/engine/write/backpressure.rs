@@ -2,7 +2,7 @@
 //! of a reservation.
 
 use crate::engine::core::{Core, Healed, ShardCell};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::run::RunMeta;
@@ -95,7 +95,9 @@ fn make_room(
 /// Reports a full disk with the store's folder: a caller waiting for memtable space knows of no other file.
 fn in_store(core: &Core, error: Error) -> Error {
     match error {
-        Error::StorageFull { .. } => Error::StorageFull { path: core.dir.clone() },
+        full if full.kind() == ErrorKind::StorageFull => {
+            Error::StorageFull { path: core.dir.clone() }
+        }
         other => other,
     }
 }
