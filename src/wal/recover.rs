@@ -49,82 +49,18 @@ impl Log {
         now: Timestamp,
         mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<Recovered> {
-        let numbers = segment_numbers(&config)?;
-        check_seeds(&config, &numbers)?;
-        check_known(&config, &plan)?;
-        let fresh: Vec<u32> = numbers.iter().copied().filter(|n| *n >= plan.first).collect();
-        let durable = noted_durable(&config, &fresh, plan.durable);
-        let next_number = numbers.last().map_or(0, |n| n + 1).max(plan.next_number).max(1);
-        let mut closed = plan.known.clone();
+        let mut recovery = Recovery::of(config, &plan)?;
         if plan.rescan {
             for meta in &plan.known {
-                rescan(&config, meta, &mut visit)?;
+                rescan(&recovery.config, meta, &mut visit)?;
             }
         }
-        let mut replayed: Vec<Segment> = Vec::new();
-
-        let mut number = match fresh.first() {
-            Some(first) if *first == plan.first || plan.durable == Lsn(0) => *first,
-            _ if durable >= Lsn::new(plan.first, DATA_START) => {
-                return Err(missing(&config, plan.first));
-            }
-            _ => {
-                remove_others(&config, &numbers, &closed, None)?;
-                // Continue where the manifest says, so that the next open finds it.
-                let log = Log::start(config, None, closed, plan.first.max(1), now)?;
-                log.set_durable(log.end());
-                return Ok(Recovered { log, cut_bytes: 0 });
-            }
+        let tail = match recovery.first(&plan)? {
+            Some(number) => recovery.read(number, &mut visit)?,
+            // Continue where the manifest says, so that the next open finds it.
+            None => Tail::Begin { number: plan.first.max(1), is_known: true },
         };
-        loop {
-            let path = Segment::path(&config.dir, number);
-            let segment = match Segment::open_own(&*config.disk, &path, config.seed) {
-                Ok(segment) => segment,
-                // The very first segment may have a torn header: nothing was written after it.
-                Err(Error::Corrupt { .. }) if durable == Lsn(0) && replayed.is_empty() => {
-                    remove_others(&config, &numbers, &closed, None)?;
-                    let log = Log::start(config, None, closed, number, now)?;
-                    return Ok(Recovered { log, cut_bytes: 0 });
-                }
-                Err(e) => return Err(e),
-            };
-            let bytes = segment.read(DATA_START, None)?;
-            let mut contents = Contents::default();
-            let (end, stop) = walk(&segment.path, &bytes, &mut contents, &mut visit)?;
-            if Lsn::new(number, end) >= durable {
-                write_again(&segment, &bytes, end, durable)?;
-            }
-            match stop {
-                Stop::Continued(next) => {
-                    closed.push(SegmentMeta { number, end, contents });
-                    replayed.push(segment);
-                    if !fresh.contains(&next) {
-                        return Err(missing(&config, next));
-                    }
-                    number = next;
-                }
-                Stop::Ended | Stop::Damaged if Lsn::new(number, end) < durable => {
-                    let what = format!("the log was on disk up to {}", describe(durable));
-                    return Err(Error::corrupt(&path, u64::from(end), what));
-                }
-                Stop::Ended | Stop::Damaged => {
-                    let torn = stop == Stop::Damaged || bytes.written_after(end);
-                    let cut_bytes = if torn { u64::from(bytes.end() - end) } else { 0 };
-                    remove_others(&config, &numbers, &closed, Some(number))?;
-                    return finish(
-                        config,
-                        segment,
-                        end,
-                        contents,
-                        closed,
-                        &replayed,
-                        cut_bytes,
-                        next_number,
-                        now,
-                    );
-                }
-            }
-        }
+        recovery.finish(tail, plan.next_number, now)
     }
 
     /// Calls `visit` for every record of one segment, up to the end of what was appended.
@@ -163,6 +99,130 @@ impl Log {
         } else {
             Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
         }
+    }
+}
+
+/// A log being recovered.
+struct Recovery {
+    config: LogConfig,
+    /// All segments in the folder.
+    numbers: Vec<u32>,
+    /// Those to be read.
+    fresh: Vec<u32>,
+    /// Location up to which the log is known to have been on disk.
+    durable: Lsn,
+    closed: Vec<SegmentMeta>,
+    replayed: Vec<Segment>,
+}
+
+/// Where a recovered log goes on.
+enum Tail {
+    /// In a new segment with this number. `is_known`: the manifest says that nothing came after it.
+    Begin { number: u32, is_known: bool },
+    /// At `end` of this segment, after `cut_bytes` of a torn tail.
+    At { segment: Segment, end: u32, contents: Contents, cut_bytes: u64 },
+}
+
+impl Recovery {
+    fn of(config: LogConfig, plan: &ReplayPlan) -> Result<Self> {
+        let numbers = segment_numbers(&config)?;
+        check_seeds(&config, &numbers)?;
+        check_known(&config, plan)?;
+        let fresh: Vec<u32> = numbers.iter().copied().filter(|n| *n >= plan.first).collect();
+        let durable = noted_durable(&config, &fresh, plan.durable);
+        let (closed, replayed) = (plan.known.clone(), Vec::new());
+        Ok(Self { config, numbers, fresh, durable, closed, replayed })
+    }
+
+    /// Returns the first segment to read; `None` if there is none and nothing says that there was one.
+    fn first(&self, plan: &ReplayPlan) -> Result<Option<u32>> {
+        match self.fresh.first() {
+            Some(first) if *first == plan.first || plan.durable == Lsn(0) => Ok(Some(*first)),
+            _ if self.durable >= Lsn::new(plan.first, DATA_START) => {
+                Err(missing(&self.config, plan.first))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Reads from this segment on, to the end of the log.
+    fn read(
+        &mut self,
+        mut number: u32,
+        visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
+    ) -> Result<Tail> {
+        loop {
+            let path = Segment::path(&self.config.dir, number);
+            let segment = match Segment::open_own(&*self.config.disk, &path, self.config.seed) {
+                Ok(segment) => segment,
+                // The very first segment may have a torn header: nothing was written after it.
+                Err(Error::Corrupt { .. })
+                    if self.durable == Lsn(0) && self.replayed.is_empty() =>
+                {
+                    return Ok(Tail::Begin { number, is_known: false });
+                }
+                Err(e) => return Err(e),
+            };
+            let bytes = segment.read(DATA_START, None)?;
+            let mut contents = Contents::default();
+            let (end, stop) = walk(&segment.path, &bytes, &mut contents, visit)?;
+            if Lsn::new(number, end) >= self.durable {
+                write_again(&segment, &bytes, end, self.durable)?;
+            }
+            match stop {
+                Stop::Continued(next) => {
+                    self.closed.push(SegmentMeta { number, end, contents });
+                    self.replayed.push(segment);
+                    if !self.fresh.contains(&next) {
+                        return Err(missing(&self.config, next));
+                    }
+                    number = next;
+                }
+                Stop::Ended | Stop::Damaged if Lsn::new(number, end) < self.durable => {
+                    let what = format!("the log was on disk up to {}", describe(self.durable));
+                    return Err(Error::corrupt(&path, u64::from(end), what));
+                }
+                Stop::Ended | Stop::Damaged => {
+                    let torn = stop == Stop::Damaged || bytes.written_after(end);
+                    let cut_bytes = if torn { u64::from(bytes.end() - end) } else { 0 };
+                    return Ok(Tail::At { segment, end, contents, cut_bytes });
+                }
+            }
+        }
+    }
+
+    /// Removes what is not part of the log any more and starts it where it goes on.
+    fn finish(self, tail: Tail, next_number: u32, now: Timestamp) -> Result<Recovered> {
+        let Self { config, numbers, closed, replayed, .. } = self;
+        let next_number = numbers.last().map_or(0, |n| n + 1).max(next_number).max(1);
+        let (segment, end, contents, cut_bytes) = match tail {
+            Tail::Begin { number, is_known } => {
+                remove_others(&config, &numbers, &closed, None)?;
+                let log = Log::start(config, None, closed, number, now)?;
+                if is_known {
+                    log.set_durable(log.end());
+                }
+                return Ok(Recovered { log, cut_bytes: 0 });
+            }
+            Tail::At { segment, end, contents, cut_bytes } => (segment, end, contents, cut_bytes),
+        };
+        remove_others(&config, &numbers, &closed, Some(segment.header.number))?;
+        if cut_bytes > 0 {
+            // Erase rather than ignore: a stale record after the cut must not join the new ones.
+            let len = u64::from(end);
+            segment.file.set_len(len).map_err(|e| Error::io("truncate", &segment.path, e))?;
+            let path = segment.path.display();
+            tracing::warn!(%path, offset = end, cut_bytes, "cut a torn tail");
+        }
+        // Results will rest on what was replayed, so sync it first, together with the names of files whose creator was
+        // killed before it could.
+        config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
+        for segment in replayed.iter().chain([&segment]) {
+            segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
+        }
+        let log = Log::start(config, Some((segment, end, contents)), closed, next_number, now)?;
+        log.set_durable(log.end());
+        Ok(Recovered { log, cut_bytes })
     }
 }
 
@@ -236,35 +296,6 @@ fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) 
     let written =
         head.and_then(|()| segment.file.write_all_at(bytes.part(from, end), u64::from(from)));
     written.map_err(|e| Error::io("write", &segment.path, e))
-}
-
-#[expect(clippy::too_many_arguments, reason = "the last step of one function, split for length")]
-fn finish(
-    config: LogConfig,
-    segment: Segment,
-    end: u32,
-    contents: Contents,
-    closed: Vec<SegmentMeta>,
-    replayed: &[Segment],
-    cut_bytes: u64,
-    next_number: u32,
-    now: Timestamp,
-) -> Result<Recovered> {
-    if cut_bytes > 0 {
-        // Erase rather than ignore: a stale record after the cut must not join the new ones.
-        let len = u64::from(end);
-        segment.file.set_len(len).map_err(|e| Error::io("truncate", &segment.path, e))?;
-        tracing::warn!(path = %segment.path.display(), offset = end, cut_bytes, "cut a torn tail");
-    }
-    // Results will rest on what was replayed, so sync it first, together with the names of files whose creator was
-    // killed before it could.
-    config.disk.sync_dir(&config.dir).map_err(|e| Error::io("sync", &config.dir, e))?;
-    for segment in replayed.iter().chain([&segment]) {
-        segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
-    }
-    let log = Log::start(config, Some((segment, end, contents)), closed, next_number, now)?;
-    log.set_durable(log.end());
-    Ok(Recovered { log, cut_bytes })
 }
 
 pub(super) fn describe(lsn: Lsn) -> String {
