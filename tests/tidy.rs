@@ -13,6 +13,9 @@ mod rooms;
 
 const LINES_MAX: usize = 800;
 
+/// Number of guarantees.
+const INVARIANTS: u32 = 13;
+
 const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];
 
 /// What a module may import besides the basics, bottom up. The same table is in docs/DESIGN.md, "Arrows".
@@ -300,8 +303,9 @@ fn invariants(design: &str) -> BTreeMap<u32, String> {
 fn complain_about_invariants(design: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let invariants = invariants(design);
     let mut complaints = Vec::new();
-    if !invariants.keys().copied().eq(1..=12) {
-        complaints.push(format!("the design lists {:?}, not I1 to I12", invariants.keys()));
+    if !invariants.keys().copied().eq(1..=INVARIANTS) {
+        complaints
+            .push(format!("the design lists {:?}, not I1 to I{INVARIANTS}", invariants.keys()));
     }
     for (number, text) in &invariants {
         let citing = |test: &String| test.split('_').any(|part| part == format!("i{number}"));
@@ -331,9 +335,9 @@ fn complain_about_planted(path: &str, text: &str, tests: &BTreeSet<String>) -> V
         complaints.push(format!("{path}: one sentence says what goes wrong"));
     }
     let number = |part: &str| part.strip_prefix('I').and_then(|n| n.parse::<u32>().ok());
-    let known = |part: &str| number(part).is_some_and(|n| (1..=12).contains(&n));
+    let known = |part: &str| number(part).is_some_and(|n| (1..=INVARIANTS).contains(&n));
     if !matches!(field("breaks")[..], [list] if list.split(' ').all(known)) {
-        complaints.push(format!("{path}: breaks is a list of I1 to I12"));
+        complaints.push(format!("{path}: breaks is a list of I1 to I{INVARIANTS}"));
     }
     let checks = field("caught by");
     if checks.is_empty() {
@@ -592,19 +596,20 @@ fn each_rule_can_fail() {
     assert_eq!(front(&given, "[it](docs/A.md) and [this](https://example.com)"), 1);
 
     let tests = BTreeSet::from(["i1_one".to_owned(), "i1_i2_both".to_owned()]);
-    let twelve = (1..=12).map(|n| format!("- **I{n} x.**\n  Tests: `i1_one`.\n"));
-    let twelve = twelve.collect::<Vec<_>>().concat();
-    let complaints = complain_about_invariants(&twelve, &tests);
-    assert_eq!(complaints.len(), 10, "only I1 and I2 have a test: {complaints:?}");
-    let gone = twelve.replace("`i1_one`", "`i1_gone`");
-    assert_eq!(complain_about_invariants(&gone, &tests).len(), 10 + 12);
+    let all = (1..=INVARIANTS).map(|n| format!("- **I{n} x.**\n  Tests: `i1_one`.\n"));
+    let all = all.collect::<Vec<_>>().concat();
+    let complaints = complain_about_invariants(&all, &tests);
+    let without = INVARIANTS as usize - 2;
+    assert_eq!(complaints.len(), without, "only I1 and I2 have a test: {complaints:?}");
+    let gone = all.replace("`i1_one`", "`i1_gone`");
+    assert_eq!(complain_about_invariants(&gone, &tests).len(), without + INVARIANTS as usize);
     assert!(!complain_about_invariants("", &tests).is_empty());
 
     let planted = |text: &str| complain_about_planted("x.patch", text, &tests).len();
     let good =
         "what: It lies.\nbreaks: I1 I12\ncaught by: A=1 --test it i1_one\n\n--- a/src/id.rs\n";
     assert_eq!(planted(good), 0);
-    assert_eq!(planted(&good.replace("I12", "I13")), 1);
+    assert_eq!(planted(&good.replace("I12", "I14")), 1);
     assert_eq!(planted(&good.replace("i1_one", "i1_gone")), 1);
     assert_eq!(planted(&good.replace("what", "why")), 1);
     assert_eq!(planted("--- a/src/id.rs\nwhat: Too late.\n"), 3);

@@ -6,6 +6,7 @@ use firstseen::disk::sim::Fault;
 use firstseen::{Claim, ErrorKind};
 use shuttle::rand::{Rng, thread_rng};
 use std::io;
+use std::sync::LazyLock;
 
 #[test]
 fn i1_i2_claims_while_a_set_is_frozen_and_flushed() {
@@ -58,34 +59,42 @@ fn i1_i12_claims_wait_for_room_and_are_woken() {
     });
 }
 
+/// Five ids of a thousand bytes, which together do not fit into the first segment below, and a short one.
+fn long_ids() -> &'static [&'static str] {
+    static IDS: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
+        let long = ["a", "b", "c", "d", "e"].map(|letter| &*letter.repeat(1_000).leak());
+        long.into_iter().chain(["short"]).collect()
+    });
+    &IDS
+}
+
 /// Either a claim or background work creates the next segment, whichever comes first.
 #[test]
 fn i1_claims_while_the_log_goes_on_in_a_new_segment() {
-    const IDS: [&str; 4] = [LONG[0], LONG[1], LONG[2], LONG[3]];
-    const LONG: [&str; 4] =
-        [include_str!("main.rs"), include_str!("scene.rs"), include_str!("explore.rs"), "short"];
     explore("i1_claims_while_the_log_goes_on_in_a_new_segment", || {
         let scene = Scene::new();
         // A header of 4 KiB and 4 KiB of records.
         let store = scene.builder().segment_bytes(8 << 10).open().expect("opens");
-        let claimer = |order: [usize; 4]| {
+        let claimer = |order: [usize; 6]| {
             let (scene, store) = (scene.clone(), store.clone());
             start(move || {
-                let cut = |n: usize| &IDS[n][..IDS[n].len().min(1000)];
-                order.map(|n| (cut(n), scene.claim(&store, cut(n)).expect("claims"))).to_vec()
+                let ids = order.map(|n| long_ids()[n]);
+                ids.map(|id| (id, scene.claim(&store, id).expect("claims"))).to_vec()
             })
         };
-        let claimers = [claimer([0, 1, 2, 3]), claimer([3, 2, 1, 0]), claimer([1, 3, 0, 2])];
+        let orders = [[0, 1, 2, 3, 4, 5], [5, 4, 3, 2, 1, 0], [1, 3, 5, 0, 2, 4]];
+        let claimers = orders.map(claimer);
         let keeper = {
             let store = store.clone();
             start(move || store.run_background().expect("works"))
         };
         let heard = join(claimers).concat();
         join([keeper]);
-        for id in IDS.map(|id| &id[..id.len().min(1000)]) {
-            let of_id = heard.iter().filter(|(other, _)| *other == id).map(|(_, claim)| claim);
-            assert_one_winner("a long one", of_id);
+        for id in long_ids() {
+            let of_id = heard.iter().filter(|(other, _)| other == id).map(|(_, claim)| claim);
+            assert_one_winner(id, of_id);
         }
+        assert!(store.stats().log_segments > 1, "the log did not roll over");
         drop(store);
         scene.assert_safe_after_reopening();
     });

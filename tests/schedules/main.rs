@@ -19,4 +19,5 @@ mod forgetting;
 mod healing;
 mod merging;
 mod reservations;
+mod rows;
 mod scene;

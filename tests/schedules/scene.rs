@@ -19,7 +19,7 @@ pub(crate) struct Scene {
     pub(crate) clock: ManualClock,
     /// Acknowledged ids. The explorer does not see this plain lock, so no thread is stopped between a result and its
     /// entry here.
-    acknowledged: Arc<Mutex<Vec<&'static str>>>,
+    pub(crate) acknowledged: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl Scene {
