@@ -2,11 +2,13 @@
 
 pub use crate::engine::{Committed, Expect};
 
-use crate::engine::{Durability, Engine, RowWrite};
+use crate::engine::{Durability, Engine, Replay, RowState, RowWrite};
 use crate::error::Result;
-use crate::id::{Family, NsId};
+use crate::id::{Family, Key, NsId};
 use crate::store::Store;
+use crate::sync::{Arc, Mutex};
 use crate::time::{Timestamp, Ttl};
+use std::collections::BTreeMap;
 
 /// A table of rows, the mechanism below everything that keeps values: what a test sees of it.
 #[derive(Debug, Clone)]
@@ -78,6 +80,20 @@ impl Table {
         self.commit(&[write], Durability::Process)
     }
 
+    /// Puts one row where there is none.
+    pub fn put_new(&self, id: &[u8], value: &[u8]) -> Result<Committed> {
+        let (ttl, expect) = (Ttl::FOREVER, Expect::Absent);
+        let write = TableWrite { id, value: Some(value), ttl, expect };
+        self.commit(&[write], Durability::Process)
+    }
+
+    /// Replaces the row that this write has put.
+    pub fn replace(&self, id: &[u8], sequence: u64, value: &[u8]) -> Result<Committed> {
+        let (ttl, expect) = (Ttl::FOREVER, Expect::Sequence(sequence));
+        let write = TableWrite { id, value: Some(value), ttl, expect };
+        self.commit(&[write], Durability::Process)
+    }
+
     /// Deletes one row, whatever was there.
     pub fn delete(&self, id: &[u8]) -> Result<Committed> {
         let (ttl, expect) = (Ttl::FOREVER, Expect::Anything);
@@ -93,5 +109,44 @@ impl Table {
             Ok(())
         })?;
         Ok(rows)
+    }
+}
+
+/// A copy of a family in memory, kept as every family keeps what it needs: told all rows when it is attached, and every
+/// commit after that.
+#[derive(Debug)]
+pub struct Mirror {
+    family: Family,
+    rows: Mutex<BTreeMap<Vec<u8>, TableRow>>,
+}
+
+impl Mirror {
+    /// Attaches a mirror to a family.
+    pub fn attach(store: &Store, family: u8) -> Result<Arc<Self>> {
+        let mirror = Arc::new(Self { family: Family(family), rows: Mutex::default() });
+        store.engine().attach(Arc::clone(&mirror) as Arc<dyn Replay>)?;
+        Ok(mirror)
+    }
+
+    /// Returns the rows that it knows, ended ones too.
+    pub fn rows(&self) -> BTreeMap<Vec<u8>, TableRow> {
+        self.rows.lock().clone()
+    }
+}
+
+impl Replay for Mirror {
+    fn family(&self) -> Family {
+        self.family
+    }
+
+    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>) {
+        let mut rows = self.rows.lock();
+        match row {
+            Some(RowState { value, sequence, deadline }) => {
+                let value = value.to_vec();
+                rows.insert(key.id.to_vec(), TableRow { value, sequence, deadline });
+            }
+            None => _ = rows.remove(key.id),
+        }
     }
 }

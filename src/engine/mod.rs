@@ -20,9 +20,13 @@ pub use recovery::{
     ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
     VerifyReport,
 };
-pub use write::{Committed, Expect, Held, ImportEntry};
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
+pub use write::{Committed, Expect};
+pub use write::{Held, ImportEntry};
 
-pub(crate) use self::core::{SeenVersion, Settings};
+#[cfg(feature = "testing")]
+pub(crate) use self::core::Format;
+pub(crate) use self::core::{Replay, RowState, SeenVersion, Settings};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -190,6 +194,11 @@ impl Engine {
         durability: Durability,
     ) -> Result<Committed> {
         write::commit_rows(&self.core, writes, durability)
+    }
+
+    /// Attaches what a family keeps in memory, and tells it every live row.
+    pub(crate) fn attach(&self, family: Arc<dyn Replay>) -> Result<()> {
+        write::attach(&self.core, family)
     }
 
     /// Passes every live row of a family to `visit`, in no meaningful order.

@@ -139,6 +139,13 @@ impl Builder {
         self.set(|s| s.memtable_bytes = Some(bytes))
     }
 
+    /// Writes the format after that of this release, for tests, and upgrades a store to it.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    pub fn next_format(self) -> Self {
+        self.set(|s| s.format = crate::engine::Format::NEXT)
+    }
+
     /// Sets the smallest number of ids for which a run gets a locator file, for tests.
     #[doc(hidden)]
     pub fn locator_ids_min(self, ids: u64) -> Self {

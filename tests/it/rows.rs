@@ -2,7 +2,7 @@
 
 use crate::support::{AT, assert_sound, claim_all_first, clock, id, settle, sim, sim_with};
 use firstseen::disk::sim::SimDisk;
-use firstseen::testing::{Committed, Expect, Table, TableWrite};
+use firstseen::testing::{Committed, Expect, Mirror, Table, TableWrite};
 use firstseen::{Durability, ErrorKind, MemoryBlocks, Store, Ttl, seconds};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -382,4 +382,35 @@ fn i1_counters_under_contention_lose_no_increment() {
     });
     let table = Table::of(&store, 1);
     assert_eq!(value(&table, b"counter"), Some((threads * each).to_le_bytes().to_vec()));
+}
+
+/// What a family keeps in memory is rebuilt from its rows, whatever came before.
+#[test]
+fn i13_what_a_family_keeps_in_memory_is_that_of_its_rows() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let mut disk = disk;
+    for round in 0..6u64 {
+        let store = sim_with(&disk, &clock, &blocks).open().expect("opens");
+        let (mirror, table) = (Mirror::attach(&store, 1).expect("attaches"), Table::of(&store, 1));
+        let same = |when: &str| {
+            let listed: BTreeMap<_, _> = table.list().expect("lists").into_iter().collect();
+            assert_eq!(mirror.rows(), listed, "round {round}, {when}");
+            listed.len()
+        };
+        assert_eq!(same("when attached") > 0, round > 0);
+        for n in 0..60 {
+            table.put(&id(round * 10 + n), &n.to_le_bytes()).expect("puts");
+            if n % 3 == 0 {
+                table.delete(&id(round * 10 + n / 2)).expect("deletes");
+            }
+            Table::of(&store, 2).put(&id(n), b"another family").expect("puts");
+        }
+        same("after commits");
+        if round % 2 == 0 {
+            flush(&store);
+        }
+        same("after a flush");
+        // Killed: nothing is closed in order.
+        disk = disk.kill();
+    }
 }

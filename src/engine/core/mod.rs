@@ -6,6 +6,7 @@
 mod counters;
 mod durability;
 mod failure;
+mod families;
 mod folder;
 mod publish;
 mod rows;
@@ -18,8 +19,10 @@ pub use stats::{NamespaceStats, Stats};
 
 pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
+pub(in crate::engine) use families::Families;
+pub(crate) use families::{Replay, RowState};
 pub(crate) use seen::SeenVersion;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 
 use crate::blocks::BlockStore;
@@ -77,6 +80,8 @@ pub(in crate::engine) struct Core {
     /// The sequence of the next row. Only grows, also over restarts: it orders rows, and fencing tokens are drawn
     /// from it.
     pub(in crate::engine) sequence: AtomicU64,
+    /// What families of rows keep in memory.
+    pub(in crate::engine) families: Families,
     /// The last flush failure, until an attempt succeeds.
     pub(in crate::engine) flush_failure: LastFailure,
     /// What recovery gave the others to call when a block is damaged.

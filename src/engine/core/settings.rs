@@ -12,6 +12,21 @@ use crate::time::{Clock, SystemClock, Ttl};
 use crate::wal;
 use std::time::Duration;
 
+/// The versions of manifest and segments to write. What is of an older version is upgraded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Format {
+    pub(crate) manifest: u16,
+    pub(crate) segment: u16,
+}
+
+impl Format {
+    pub(crate) const CURRENT: Self = Self { manifest: manifest::VERSION, segment: wal::VERSION };
+
+    /// The format after that of this release, which exists in tests only.
+    #[cfg(feature = "testing")]
+    pub(crate) const NEXT: Self = Self { manifest: manifest::NEXT, segment: wal::NEXT_VERSION };
+}
+
 /// How a store is opened.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -39,9 +54,8 @@ pub(crate) struct Settings {
     pub(crate) memtable_bytes: Option<usize>,
     /// For tests: runs with fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
-    /// For tests: write the format after this release's, and upgrade what is of this release's.
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) next_format: bool,
+    /// For tests: another format than that of this release.
+    pub(crate) format: Format,
     /// For tests on a simulated disk: blocks that outlive the store.
     pub(crate) block_memory: Option<MemoryBlocks>,
 }
@@ -67,23 +81,13 @@ impl Default for Settings {
             background: true,
             memtable_bytes: None,
             locator_ids_min: limits::LOCATOR_IDS_MIN,
-            #[cfg(any(test, feature = "testing"))]
-            next_format: false,
+            format: Format::CURRENT,
             block_memory: None,
         }
     }
 }
 
 impl Settings {
-    /// Returns the versions of manifest and segments to write.
-    pub(crate) fn format(&self) -> (u16, u16) {
-        #[cfg(any(test, feature = "testing"))]
-        if self.next_format {
-            return (manifest::NEXT, wal::NEXT_VERSION);
-        }
-        (manifest::VERSION, wal::VERSION)
-    }
-
     pub(crate) fn check(&self) -> Result<()> {
         self.ttl.check()?;
         if let Some(shards) = self.shards

@@ -4,7 +4,9 @@ use crate::disk::LockGuard;
 use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
-use crate::engine::core::{Core, Counters, LastFailure, Settings, ShardCell, Signals};
+use crate::engine::core::{
+    Core, Counters, Families, Format, LastFailure, Settings, ShardCell, Signals,
+};
 use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};
 use crate::engine::recovery::replay::Replayed;
@@ -20,7 +22,7 @@ impl Opening {
         let registry = self.registry();
         let health = Arc::new(Health::default());
         let signals = Signals::default();
-        let (manifest_version, segment_version) = self.settings.format();
+        let Format { manifest: manifest_version, segment: segment_version } = self.settings.format;
         let config = LogConfig {
             disk: Arc::clone(&self.settings.disk),
             dir: self.dir.join(LOG_DIR),
@@ -60,6 +62,7 @@ impl Opening {
             counters,
             next_holder: 1.into(),
             sequence: sequence.into(),
+            families: Families::default(),
             flush_failure: LastFailure::default(),
             healer: Box::<LogHealer>::default(),
             compaction_lock: Mutex::default(),

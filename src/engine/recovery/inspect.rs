@@ -107,7 +107,7 @@ impl Inspector {
         })?;
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let (_, body) = ManifestBody::decode(&path, settings.format().0, &bytes)?;
+        let (_, body) = ManifestBody::decode(&path, settings.format.manifest, &bytes)?;
         Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
     }
 

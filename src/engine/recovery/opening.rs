@@ -100,7 +100,7 @@ impl Opening {
         opening.blocks.reset()?;
         opening.changed = true;
         // Before the log: a log without a manifest counts as damage, and a crash in between must not look like it.
-        let (version, _) = opening.settings.format();
+        let version = opening.settings.format.manifest;
         let (disk, body) = (Arc::clone(&opening.settings.disk), opening.body.clone());
         Manifest::new(disk, dir, version, body).write()?;
         Ok(opening)
@@ -109,7 +109,7 @@ impl Opening {
     pub(super) fn load(dir: &Path, settings: Settings, start_over: bool) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let (newest, _) = settings.format();
+        let newest = settings.format.manifest;
         let (version, body) = ManifestBody::decode(&path, newest, &bytes)?;
         // The manifest's name may not be on disk yet if its writer was killed, and files will be removed on the
         // strength of it.

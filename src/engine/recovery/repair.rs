@@ -36,7 +36,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     // Check before taking the lock: a folder that is something else is left as it is.
     check_is_store(disk, dir)?;
     let _lock = lock(dir, disk)?;
-    let found = Found::look(disk, dir, settings.format().0)?;
+    let found = Found::look(disk, dir, settings.format.manifest)?;
     // Read only, at first: a sound store is left alone.
     let mut report = found.examine(settings)?;
     if report.lost.is_empty() && !report.manifest_rebuilt && found.source == dir.join(LOG_DIR) {
@@ -119,7 +119,7 @@ impl Found {
             health: Arc::new(Health::default()),
             work: Arc::new(Signal::default()),
             segment_bytes: settings.segment_bytes,
-            segment_version: settings.format().1,
+            segment_version: settings.format.segment,
         }
     }
 
@@ -172,7 +172,7 @@ impl Found {
         drop(rescue);
         report.rescued_records = written.rescued;
         report.renamed_namespaces.append(&mut written.renamed);
-        set_manifest_aside(disk, dir, settings.format().0)?;
+        set_manifest_aside(disk, dir, settings.format.manifest)?;
         report.old_log = Some(swap(disk, dir, &self.source, &new)?);
         let body = new_body(self.manifest, self.seed, written, settings);
         // The next opening removes filters and locator files: no run lists them any more.
@@ -180,7 +180,7 @@ impl Found {
         blocks::set_aside(disk, &sled)
             .and_then(|()| blocks::empty(disk, &sled))
             .map_err(|e| Error::io("empty", &sled, e))?;
-        Manifest::new(Arc::clone(&settings.disk), dir, settings.format().0, body).write()
+        Manifest::new(Arc::clone(&settings.disk), dir, settings.format.manifest, body).write()
     }
 }
 

@@ -19,6 +19,7 @@ mod rows;
 
 pub use held::Held;
 pub use import::ImportEntry;
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub use rows::{Committed, Expect};
 
 pub(crate) use batch::BatchAnswer;
@@ -35,4 +36,4 @@ pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use reserve::{confirm, release, reserve};
-pub(in crate::engine) use rows::{commit_rows, get_row, list_rows, row_key};
+pub(in crate::engine) use rows::{attach, commit_rows, get_row, list_rows, row_key};

@@ -4,7 +4,7 @@
 //! is encoded under a shard's lock (I9): what is known of the rows is read first, the record is encoded, and under the
 //! locks a commit checks that nothing has moved since.
 
-use crate::engine::core::{Core, Durability};
+use crate::engine::core::{Core, Durability, Replay, RowState};
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{Member, lock_all};
@@ -15,7 +15,7 @@ use crate::limits;
 use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::shard::{KnownRow, RowLookup};
-use crate::sync::Ordering;
+use crate::sync::{Arc, Ordering};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::{Commit, ItemAt, decode_row};
 
@@ -30,6 +30,7 @@ pub(crate) struct Row {
 
 /// What a write expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub enum Expect {
     /// Whatever is there.
     Anything,
@@ -51,6 +52,7 @@ pub(crate) struct RowWrite<'a> {
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub enum Committed {
     /// All writes were made; the sequence of each, `None` where a row to be deleted did not exist.
     Done(Vec<Option<u64>>),
@@ -59,9 +61,10 @@ pub enum Committed {
 }
 
 /// A write with what it will append.
-struct Planned {
+struct Planned<'a> {
     known: Option<KnownRow>,
     version: Version,
+    value: Option<&'a [u8]>,
 }
 
 /// Returns the key of a row.
@@ -217,12 +220,12 @@ fn row_members<'a>(core: &Core, writes: &[RowWrite<'a>]) -> Result<Vec<Member<'a
 
 /// Reads what is known of each row and decides its next version; `None` for a row to be deleted that does not exist.
 #[expect(clippy::type_complexity, reason = "one list for each of two outcomes")]
-fn plan(
+fn plan<'a>(
     core: &Core,
-    writes: &[RowWrite<'_>],
+    writes: &[RowWrite<'a>],
     members: &[Member<'_>],
     wait_budget: &mut WaitBudget,
-) -> Result<(Vec<(usize, Option<u64>)>, Vec<Option<Planned>>)> {
+) -> Result<(Vec<(usize, Option<u64>)>, Vec<Option<Planned<'a>>>)> {
     let mut moved = Vec::new();
     let mut all = Vec::with_capacity(writes.len());
     for member in members {
@@ -230,9 +233,11 @@ fn plan(
     }
     let at = core.time.moment();
     // After the lookups: so each is above the sequence of the row that it replaces.
-    let mut sequence = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
+    let first = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
     let mut planned = Vec::with_capacity(writes.len());
-    for (n, (write, known)) in writes.iter().zip(all).enumerate() {
+    for ((n, write), (known, sequence)) in
+        writes.iter().enumerate().zip(all.into_iter().zip(first..))
+    {
         let live = known.filter(|known| known.version.is_live(at.now));
         let found = live.map(|known| known.version.rank);
         let as_expected = match write.expect {
@@ -255,8 +260,7 @@ fn plan(
             }
             (None, None) => None,
         };
-        sequence += 1;
-        planned.push(version.map(|version| Planned { known, version }));
+        planned.push(version.map(|version| Planned { known, version, value: write.value }));
     }
     Ok((moved, planned))
 }
@@ -265,12 +269,12 @@ fn plan(
 fn enter(
     core: &Core,
     members: &[Member<'_>],
-    planned: &[Option<Planned>],
+    planned: &[Option<Planned<'_>>],
     commit: &Commit,
     durability: Durability,
     wait_budget: &mut WaitBudget,
 ) -> Result<Option<RestsOn>> {
-    let written: Vec<(Member<'_>, &Planned)> = members
+    let written: Vec<(Member<'_>, &Planned<'_>)> = members
         .iter()
         .zip(planned)
         .filter_map(|(member, planned)| Some((*member, planned.as_ref()?)))
@@ -291,8 +295,23 @@ fn enter(
     for ((member, planned), at) in written.iter().zip(commit.places(lsn)) {
         let memtable = &mut locked.shard(member.shard).memtable;
         memtable.put_row(member.key, member.hash, planned.version, at);
+        let Version { rank: sequence, deadline, .. } = planned.version;
+        let row = planned.value.map(|value| RowState { value, sequence, deadline });
+        core.families.apply(member.key, row);
     }
     Ok(Some(RestsOn::own(lsn)))
+}
+
+/// Attaches what a family keeps in memory, and tells it every live row. Commits of the family must not run meanwhile.
+pub(in crate::engine) fn attach(core: &Core, family: Arc<dyn Replay>) -> Result<()> {
+    list_rows(core, family.family(), |key, row| {
+        let Row { value, sequence, deadline } = &row;
+        let (sequence, deadline) = (*sequence, *deadline);
+        family.apply(key, Some(RowState { value, sequence, deadline }));
+        Ok(())
+    })?;
+    core.families.attach(family);
+    Ok(())
 }
 
 /// Passes every live row of a family to `visit`, in no meaningful order: key, value and sequence. No lock is held

@@ -1,0 +1,47 @@
+//! What families of rows keep in memory.
+//!
+//! Pending messages, holds of prepared transactions, offsets: each is rebuilt from its rows, and from nothing else, so
+//! it needs no recovery of its own. A family that keeps something implements [`Replay`].
+
+use crate::id::{Family, Key};
+use crate::sync::{Arc, RwLock};
+use crate::time::Timestamp;
+use std::fmt::Debug;
+
+/// A row as a family hears of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowState<'a> {
+    pub(crate) value: &'a [u8],
+    pub(crate) sequence: u64,
+    /// Nobody tells the family when this has passed: it compares with the engine's time.
+    pub(crate) deadline: Timestamp,
+}
+
+/// The state that a family keeps in memory.
+pub(crate) trait Replay: Debug + Send + Sync {
+    /// The family whose rows it hears of.
+    fn family(&self) -> Family;
+
+    /// Hears what a row is now; `None`: it was deleted. Called for every live row when the family is attached, and then
+    /// with each commit, in the order of the commits of a row. Locks of shards are held: it must be short and call
+    /// nothing of the engine (I9).
+    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>);
+}
+
+/// The attached families.
+#[derive(Debug, Default)]
+pub(in crate::engine) struct Families {
+    attached: RwLock<Vec<Arc<dyn Replay>>>,
+}
+
+impl Families {
+    pub(in crate::engine) fn attach(&self, family: Arc<dyn Replay>) {
+        self.attached.write().push(family);
+    }
+
+    pub(in crate::engine) fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>) {
+        let attached = self.attached.read();
+        let own = attached.iter().filter(|family| family.family() == key.ns.family());
+        own.for_each(|family| family.apply(key, row));
+    }
+}
