@@ -3,6 +3,12 @@
 //! `cargo bench --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS` changes the
 //! number of rows and writes (default 10,000,000). A row is written alone, at `Process`, unless the line says otherwise.
 
+#![allow(
+    clippy::disallowed_macros,
+    clippy::disallowed_methods,
+    reason = "a benchmark prints, waits and measures time"
+)]
+
 use firstseen::testing::{Committed, Expect, Table, TableWrite};
 use firstseen::{Durability, ManualClock, Store, Timestamp, Ttl};
 use std::path::Path;
