@@ -11,6 +11,7 @@ mod errors;
 mod expendable;
 mod folder;
 mod fork;
+mod formats;
 mod full_disk;
 mod generations;
 mod idle;
