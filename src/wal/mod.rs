@@ -25,8 +25,8 @@ pub(crate) use item::{Item, NamespaceRecord};
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;
 pub(crate) use recover::{
-    Recovered, ReplayPlan, Salvaged, SalvagedMissing, find_seed, is_segment, remove_segments,
-    salvage, seeds,
+    Recovered, ReplayPlan, Salvaged, SalvagedMissing, check_headers, find_seed, is_segment,
+    remove_segments, salvage, seeds,
 };
 #[cfg(test)]
 pub(crate) use retention::Contents;

@@ -1,6 +1,7 @@
 //! Reading the log back: at open (the unflushed tail), to heal and compact (one segment), and to repair (all that is
 //! left).
 
+use crate::codec::envelope;
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::GenId;
@@ -11,6 +12,7 @@ use crate::wal::item::Item;
 use crate::wal::record::Found;
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
+use crate::wal::version::OLDEST;
 use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
 use std::path::{Path, PathBuf};
@@ -126,7 +128,6 @@ enum Tail {
 impl Recovery {
     fn of(config: LogConfig, plan: &ReplayPlan) -> Result<Self> {
         let numbers = segment_numbers(&config)?;
-        check_seeds(&config, &numbers)?;
         check_known(&config, plan)?;
         let fresh: Vec<u32> = numbers.iter().copied().filter(|n| *n >= plan.first).collect();
         let durable = noted_durable(&config, &fresh, plan.durable);
@@ -323,19 +324,32 @@ fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// Checks the seed of every segment before any is read, cut or removed: another store's manifest knows none of them.
+/// Checks the header of every segment before anything is changed on the strength of the manifest: refuses a segment of
+/// another version and, given the seed of the store, one of another store.
 ///
 /// Damaged headers are left to the later steps that need them.
-fn check_seeds(config: &LogConfig, numbers: &[u32]) -> Result<()> {
-    for number in numbers {
-        let path = Segment::path(&config.dir, *number);
+pub(crate) fn check_headers(
+    disk: &dyn Disk,
+    dir: &Path,
+    newest: u16,
+    seed: Option<Seed>,
+) -> Result<()> {
+    let list = list_or_none(disk, dir)?;
+    for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
         let mut head = [0; Header::BYTES];
-        let file = config.disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
+        let file = disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
         match file.read_exact_at(&mut head, 0) {
             Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => continue,
             other => other.map_err(|e| Error::io("read", &path, e))?,
         }
-        if Header::decode(&path, &head).is_ok_and(|header| header.seed != config.seed) {
+        let header = Header::decode(&path, &head);
+        let version = match &header {
+            Ok(header) => header.version,
+            Err(Error::FromTheFuture { found, .. } | Error::FromThePast { found, .. }) => *found,
+            Err(_) => continue,
+        };
+        envelope::check_version(&path, version, OLDEST..=newest)?;
+        if seed.is_some_and(|seed| header.is_ok_and(|header| header.seed != seed)) {
             return Err(Segment::foreign(&path));
         }
     }

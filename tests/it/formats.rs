@@ -2,6 +2,7 @@
 //! after this one.
 
 mod golden;
+mod refused;
 
 use crate::support::{assert_sound, files};
 use firstseen::Store;

@@ -7,7 +7,7 @@ use crate::disk::LockGuard;
 use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
 use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::catalog::namespaces::DEFAULT_NAME;
-use crate::engine::core::{SeenVersion, Settings, segments};
+use crate::engine::core::{Format, SeenVersion, Settings, segments};
 use crate::engine::recovery::export::ExportEntry;
 use crate::engine::recovery::opening::keeper;
 use crate::engine::recovery::verify::VerifyReport;
@@ -107,7 +107,10 @@ impl Inspector {
         })?;
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let (_, body) = ManifestBody::decode(&path, settings.format.manifest, &bytes)?;
+        let Format { manifest: newest, segment: newest_segments } = settings.format;
+        let (_, body) = ManifestBody::decode(&path, newest, &bytes)?;
+        let log = dir.join(LOG_DIR);
+        wal::check_headers(&*settings.disk, &log, newest_segments, None)?;
         Ok(Self { dir: dir.to_owned(), settings, body, _lock: lock })
     }
 

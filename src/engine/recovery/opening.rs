@@ -5,7 +5,7 @@ use crate::disk::Disk;
 use crate::engine::catalog::filters;
 use crate::engine::catalog::layout::{LOCATORS_DIR, LOG_DIR, SLED_DIR};
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
-use crate::engine::core::Settings;
+use crate::engine::core::{Format, Settings};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, FilterOwner};
 use crate::id::{IdHasher, Seed};
@@ -14,7 +14,7 @@ use crate::run::{LocatorFiles, RunMeta};
 use crate::shard::{RunHandle, Shard};
 use crate::sync::Arc;
 use crate::time::{TimeKeeper, TimeMark};
-use crate::wal::IdsInLog;
+use crate::wal::{self, IdsInLog};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -109,12 +109,14 @@ impl Opening {
     pub(super) fn load(dir: &Path, settings: Settings, start_over: bool) -> Result<Self> {
         let path = dir.join(MANIFEST);
         let bytes = settings.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let newest = settings.format.manifest;
+        let Format { manifest: newest, segment: newest_segments } = settings.format;
         let (version, body) = ManifestBody::decode(&path, newest, &bytes)?;
+        let log = dir.join(LOG_DIR);
+        // Before anything is changed: the log is the truth, and this release may not be able to read it.
+        wal::check_headers(&*settings.disk, &log, newest_segments, Some(body.seed))?;
         // The manifest's name may not be on disk yet if its writer was killed, and files will be removed on the
         // strength of it.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
-        let log = dir.join(LOG_DIR);
         settings.disk.create_dir_all(&log).map_err(|e| Error::io("create", &log, e))?;
         // If these cannot be created, filters are built at each opening, and sled is read.
         for shortcuts in [filters::DIR, LOCATORS_DIR].map(|name| dir.join(name)) {

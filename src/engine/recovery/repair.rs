@@ -11,7 +11,7 @@ use crate::engine::catalog::layout::{
     LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
-use crate::engine::core::Settings;
+use crate::engine::core::{Format, Settings};
 use crate::error::{Error, Result};
 use crate::health::Health;
 use crate::id::Seed;
@@ -36,7 +36,7 @@ pub(crate) fn repair(dir: &Path, settings: &Settings) -> Result<RepairReport> {
     // Check before taking the lock: a folder that is something else is left as it is.
     check_is_store(disk, dir)?;
     let _lock = lock(dir, disk)?;
-    let found = Found::look(disk, dir, settings.format.manifest)?;
+    let found = Found::look(disk, dir, settings.format)?;
     // Read only, at first: a sound store is left alone.
     let mut report = found.examine(settings)?;
     if report.lost.is_empty() && !report.manifest_rebuilt && found.source == dir.join(LOG_DIR) {
@@ -88,9 +88,12 @@ struct Found {
 }
 
 impl Found {
-    fn look(disk: &dyn Disk, dir: &Path, newest: u16) -> Result<Self> {
+    fn look(disk: &dyn Disk, dir: &Path, format: Format) -> Result<Self> {
+        let Format { manifest: newest, segment: newest_segments } = format;
         let found = read_manifest(disk, &dir.join(MANIFEST), newest)?;
         let source = source_dir(disk, dir, found.is_some())?;
+        // A segment of another version is not damaged, and neither is its store one of nobody.
+        wal::check_headers(disk, &source, newest_segments, None)?;
         let seeds = wal::seeds(disk, &source)?;
         let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
         // The log is the truth: ignore the manifest of another store.
