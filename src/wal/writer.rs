@@ -205,6 +205,12 @@ impl Log {
         Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
     }
 
+    /// Sets the version of segments made from now on. Only once the manifest has the version that goes with it:
+    /// otherwise a crash could leave a manifest that an older release reads beside a segment that it does not.
+    pub(crate) fn set_segment_version(&mut self, version: u16) {
+        self.config.segment_version = version;
+    }
+
     /// Appends a claim and returns the location after it: on disk once the log is synced up to there.
     #[inline]
     pub(crate) fn append_claim(

@@ -3,6 +3,7 @@
 
 mod golden;
 mod refused;
+mod upgrade;
 
 use crate::support::{assert_sound, files};
 use firstseen::Store;

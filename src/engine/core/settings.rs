@@ -88,6 +88,13 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Returns the version of the segments beside a manifest of this version. A release that reads the one reads the
+    /// other.
+    pub(crate) fn segments_beside(&self, manifest: u16) -> u16 {
+        // There is only one older version.
+        if manifest < self.format.manifest { wal::VERSION } else { self.format.segment }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         self.ttl.check()?;
         if let Some(shards) = self.shards

@@ -30,7 +30,7 @@ impl Opening {
             health: Arc::clone(&health),
             work: Arc::clone(&signals.log),
             segment_bytes: self.settings.segment_bytes,
-            segment_version,
+            segment_version: self.segment_version,
         };
         let Replayed { log, cut_bytes, newest, records, sequence } =
             self.replay(config, &registry)?;
@@ -44,7 +44,7 @@ impl Opening {
         };
         let manifest =
             Manifest::new(Arc::clone(&self.settings.disk), &self.dir, manifest_version, self.body);
-        let core = Core {
+        let mut core = Core {
             dir: self.dir,
             disk: Arc::clone(&self.settings.disk),
             seed: manifest.body.seed,
@@ -74,6 +74,7 @@ impl Opening {
         if self.changed {
             core.publish_manifest(|_| ())?;
         }
+        core.log.set_segment_version(segment_version);
         Ok(core)
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Opening {
     pub(super) rebuild: bool,
     /// The manifest must be written before the store is used.
     pub(super) changed: bool,
+    /// The version of segments made before that.
+    pub(super) segment_version: u16,
 }
 
 impl Opening {
@@ -127,6 +129,7 @@ impl Opening {
         let mut opening = Self::new(dir, settings, body, true)?;
         // What is of an older version is written again.
         opening.changed = version < newest;
+        opening.segment_version = opening.settings.segments_beside(version);
         let stored = usize::from(opening.body.shards);
         let wanted = opening.settings.shards.unwrap_or(stored);
         let marked = opening.blocks.mark().unwrap_or(None).unwrap_or(0);
@@ -188,6 +191,7 @@ impl Opening {
         let locators = LocatorFiles::new(disk(), dir.join(LOCATORS_DIR), hasher.tag());
         let ids = IdsInLog::new(disk(), dir.join(LOG_DIR));
         let (dir, rebuild, changed) = (dir.to_owned(), false, false);
+        let segment_version = settings.format.segment;
         Ok(Self {
             dir,
             settings,
@@ -200,6 +204,7 @@ impl Opening {
             shards,
             rebuild,
             changed,
+            segment_version,
         })
     }
 
