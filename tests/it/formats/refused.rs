@@ -110,8 +110,8 @@ fn a_section_that_may_be_left_out_is_left_out_and_another_is_refused_by_its_numb
         fs::write(&file, with(99)).unwrap();
         let before = contents(&path);
         let errors = [
-            golden::builder(&path, &clock).open().unwrap_err(),
-            golden::builder(&path, &clock).open_read_only().unwrap_err(),
+            golden::builder(&path, &clock).open().err().expect("is refused"),
+            golden::builder(&path, &clock).open_read_only().err().expect("is refused"),
         ];
         for error in errors {
             let named = matches!(&error, Error::Corrupt { path, .. } if *path == file);
