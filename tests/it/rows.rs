@@ -281,7 +281,7 @@ fn large_values_come_back_whole_and_larger_ones_are_refused() {
     let store = sim(&disk, &clock).segment_bytes(1 << 20).open().expect("opens");
     let table = Table::of(&store, 1);
     for len in [0, 1, 16 << 10, 1 << 20, 4 << 20] {
-        let large: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+        let large: Vec<u8> = (0..len).map(|n: usize| (n % 251) as u8).collect();
         table.put(b"large", &large).expect("puts");
         assert_eq!(value(&table, b"large").map(|v| v == large), Some(true), "{len} bytes");
     }

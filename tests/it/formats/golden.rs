@@ -433,7 +433,7 @@ fn write_rows(writer: &mut Writer) {
     let (gone, dead) = (Ids::of("1", "gone-", 0..20), Ids::of("2", "dead-", 0..20));
     writer.put(&Ids::of("1", "user-", 0..60), "old", 90, Ttl::FOREVER);
     writer.put(&gone, "gone", 50, Ttl::FOREVER);
-    writer.put(&dead, "dead", 50, seconds(60).into());
+    writer.put(&dead, "dead", 50, seconds(60));
     writer.claim(Ids::of("default", "user-", 0..20), None);
     writer.rows(Ids::of("1", "user-", 60..70), "first", 120, None);
     writer.flush();

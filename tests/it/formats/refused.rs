@@ -110,8 +110,8 @@ fn a_section_that_may_be_left_out_is_left_out_and_another_is_refused_by_its_numb
         fs::write(&file, with(99)).unwrap();
         let before = contents(&path);
         let errors = [
-            golden::builder(&path, &clock).open().err().expect("is refused"),
-            golden::builder(&path, &clock).open_read_only().err().expect("is refused"),
+            golden::builder(&path, &clock).open().expect_err("is refused"),
+            golden::builder(&path, &clock).open_read_only().expect_err("is refused"),
         ];
         for error in errors {
             let named = matches!(&error, Error::Corrupt { path, .. } if *path == file);
@@ -120,7 +120,7 @@ fn a_section_that_may_be_left_out_is_left_out_and_another_is_refused_by_its_numb
         }
         assert!(contents(&path) == before, "{state}: a refusal changes something");
 
-        fs::write(&file, with(1 << 15 | 99)).unwrap();
+        fs::write(&file, with(1 << 15 | 0x63)).unwrap();
         let store = golden::builder(&path, &clock).open_read_only().unwrap();
         answers.check_read_only(&store, state);
         drop(store);

@@ -107,7 +107,7 @@ impl Base {
             assert!(store.claim(id(n)).unwrap().is_first_seen());
             assert!(named.claim(id(n)).unwrap().is_first_seen());
             table.put(&id(n), b"old").unwrap();
-            let (key, value, ttl) = (id(n), n.to_le_bytes(), seconds(7_200).into());
+            let (key, value, ttl) = (id(n), n.to_le_bytes(), seconds(7_200));
             let row = TableWrite { id: &key, value: Some(&value), ttl, expect: Expect::Anything };
             table.commit(&[row], Durability::Process).unwrap();
         }
