@@ -41,6 +41,17 @@ pub struct TableWrite<'a> {
     pub expect: Expect,
 }
 
+/// Returns what contradicts itself in a store that nobody uses meanwhile: whatever is kept twice must agree. Reads no
+/// file of the log.
+pub fn validate(store: &Store) -> Vec<String> {
+    store.engine().validate()
+}
+
+/// Reads the full segments of the log and returns those that hold something else than the log believes.
+pub fn recount_log(store: &Store) -> Result<Vec<String>> {
+    store.engine().recount_log()
+}
+
 impl Table {
     /// Returns the table of one family of rows, 1 to 31.
     pub fn of(store: &Store, family: u8) -> Self {

@@ -264,6 +264,20 @@ impl Engine {
     }
 }
 
+/// What tests see of the inside.
+#[cfg(feature = "testing")]
+impl Engine {
+    /// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads blocks, but no file of the log.
+    pub(crate) fn validate(&self) -> Vec<String> {
+        recovery::validate(&self.core)
+    }
+
+    /// Reads the full segments of the log and returns those that hold something else than the log believes.
+    pub(crate) fn recount_log(&self) -> Result<Vec<String>> {
+        recovery::recount_log(&self.core)
+    }
+}
+
 /// Background work, for stores without threads.
 impl Engine {
     /// Runs all background work until none is left.

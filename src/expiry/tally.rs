@@ -45,6 +45,14 @@ impl Tally {
         live.map(|(_, n)| n).sum()
     }
 
+    /// Returns all sums that are not zero, in the order of their generations.
+    #[cfg(feature = "testing")]
+    pub(crate) fn sums(&self) -> Vec<(GenId, u64)> {
+        let mut sums: Vec<_> = self.sums.iter().copied().filter(|(_, n)| *n > 0).collect();
+        sums.sort_unstable();
+        sums
+    }
+
     /// Returns the sum over generations that have ended.
     pub(crate) fn dead(&self, now: Timestamp) -> u64 {
         self.sums.iter().map(|(_, n)| n).sum::<u64>() - self.live(now)

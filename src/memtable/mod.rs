@@ -240,6 +240,33 @@ impl Memtable {
         self.tally = Tally::default();
     }
 
+    /// Recounts the table: each entry is found and there are no more, and none is missing in the tally.
+    #[cfg(feature = "testing")]
+    pub(crate) fn validate(&self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let (mut entries, mut tally) = (0, Tally::default());
+        for entry in self.iter() {
+            entries += 1;
+            tally.add(entry.version.generation(), 1);
+            if self.get(entry.key, self.hasher.hash(entry.key)) != Some(entry) {
+                complaints.push(format!("is not found in memory: {entry:?}"));
+            }
+            if entry.key.ns.is_row() == (entry.len == 0) {
+                complaints.push(format!("only rows have an item in the log: {entry:?}"));
+            }
+        }
+        if entries != self.len() {
+            complaints.push(format!("{entries} entries in memory, {} in the table", self.len()));
+        }
+        // Replaced versions stay counted, so the tally may count more, never less.
+        let counted = self.tally.sums();
+        let has = |(generation, n)| counted.iter().any(|(g, sum)| *g == generation && *sum >= n);
+        if !tally.sums().into_iter().all(has) {
+            complaints.push(format!("{tally:?} in memory, {:?} in the tally", self.tally));
+        }
+        complaints
+    }
+
     #[inline]
     fn key_at(&self, at: u32) -> Key<'_> {
         key_in(&self.bytes, at)

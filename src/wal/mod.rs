@@ -16,6 +16,8 @@ mod recover;
 mod retention;
 mod segment;
 mod spare;
+#[cfg(feature = "testing")]
+mod validate;
 mod version;
 mod writer;
 

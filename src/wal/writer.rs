@@ -109,6 +109,11 @@ impl LogWriter {
         Lsn::new(self.active.header.number, self.offset)
     }
 
+    #[cfg(feature = "testing")]
+    pub(super) fn closed(&self) -> &[SegmentMeta] {
+        &self.closed
+    }
+
     fn contents_of(&mut self, number: u32) -> Option<&mut Contents> {
         if number == self.active.header.number {
             return Some(&mut self.contents);

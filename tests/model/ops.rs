@@ -12,6 +12,36 @@ pub(crate) enum Level {
 /// A key: number of the namespace (0 is the default one) and of the id.
 pub(crate) type KeyNo = (u8, u8);
 
+/// Families of rows are numbered as if they were namespaces, from here on.
+pub(crate) const ROWS: u8 = 16;
+const FAMILIES: u8 = 2;
+/// Few, so that they are often overwritten.
+pub(crate) const IDS_OF_ROWS: u8 = 6;
+
+pub(crate) fn is_row(key: KeyNo) -> bool {
+    key.0 > ROWS
+}
+
+/// What a write of a row expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    Anything,
+    /// No row.
+    Absent,
+    /// The row that is there, if any.
+    Current,
+    /// An older row than the one that is there.
+    Stale,
+}
+
+/// One write of a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RowPut {
+    pub(crate) row: KeyNo,
+    pub(crate) want: Want,
+    pub(crate) delete: bool,
+}
+
 /// What happens to the block store, at a restart or under an open store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Harm {
@@ -102,6 +132,23 @@ pub(crate) enum Op {
     },
     /// Closes the store while reservations are held, then reopens it.
     CloseHeld,
+    /// Writes rows of one family, all or none.
+    Commit {
+        puts: Vec<RowPut>,
+        ttl: Option<u64>,
+        level: Option<Level>,
+    },
+    /// Puts one row many times.
+    Churn {
+        row: KeyNo,
+        times: u8,
+    },
+    GetRow {
+        row: KeyNo,
+    },
+    List {
+        family: u8,
+    },
 }
 
 /// A jump of the wall clock.
@@ -143,6 +190,9 @@ pub(crate) fn id_bytes(no: u8) -> Vec<u8> {
         _ => vec![0xff, 0, no, 0xfe],
     }
 }
+
+/// The first byte of an operation on rows.
+const ROWS_FROM: u8 = 3 * 76;
 
 /// Reads bytes one at a time; zeros after the end.
 #[derive(Debug)]
@@ -210,8 +260,53 @@ impl<'a> Bytes<'a> {
         }
     }
 
+    fn row(&mut self) -> KeyNo {
+        (ROWS + 1 + self.below(FAMILIES), self.below(IDS_OF_ROWS))
+    }
+
+    fn put(&mut self, row: KeyNo) -> RowPut {
+        let byte = self.next();
+        let want = match byte % 8 {
+            0 => Want::Absent,
+            1 | 2 => Want::Current,
+            3 => Want::Stale,
+            _ => Want::Anything,
+        };
+        RowPut { row, want, delete: byte / 8 % 4 == 0 }
+    }
+
+    fn op_of_rows(&mut self, byte: u8) -> Op {
+        match byte {
+            0..=9 => {
+                let row = self.row();
+                Op::Commit { puts: vec![self.put(row)], ttl: self.ttl(), level: self.level() }
+            }
+            10..=17 => {
+                let (family, first) = self.row();
+                let rows = 2 + self.below(3);
+                // Several rows that all expect what is there, or else most commits would be refused.
+                let want = [Want::Anything, Want::Current][usize::from(self.below(2))];
+                let puts = (0..rows).map(|n| {
+                    let row = (family, (first + n) % IDS_OF_ROWS);
+                    let put = self.put(row);
+                    RowPut { want: if put.want == Want::Stale { put.want } else { want }, ..put }
+                });
+                Op::Commit { puts: puts.collect(), ttl: self.ttl(), level: self.level() }
+            }
+            18..=23 => Op::Churn { row: self.row(), times: 4 + self.below(24) },
+            24 | 25 => Op::GetRow { row: self.row() },
+            _ => Op::List { family: self.row().0 },
+        }
+    }
+
     fn op(&mut self) -> Op {
-        match self.below(76) {
+        // Rows came later. They have the bytes that began a fourth round of what follows, so that stored corpora keep
+        // their meaning.
+        let byte = self.next();
+        if byte >= ROWS_FROM {
+            return self.op_of_rows(byte - ROWS_FROM);
+        }
+        match byte % 76 {
             0..=15 => Op::Claim { key: self.key(), ttl: self.ttl(), level: self.level() },
             16..=22 => Op::Batch {
                 ns: self.below(NAMESPACES),

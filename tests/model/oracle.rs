@@ -5,10 +5,10 @@
 //! `Disk` or before a `sync`. A refused call adds nothing. A call that failed in flight adds its change without
 //! acknowledging it.
 
-use crate::ops::{FOREVER, KeyNo, Level};
+use crate::ops::{FOREVER, KeyNo, Level, is_row};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The latest version of an id.
+/// The latest version of an id, or of a row: there the number of the write that put it stands for `first_seen`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fact {
     pub(crate) first_seen: u64,
@@ -49,6 +49,12 @@ pub(crate) struct Oracle {
     /// For each key, the length of the history up to and including its last change.
     last: BTreeMap<KeyNo, usize>,
     pub(crate) touched: BTreeSet<KeyNo>,
+    /// The sequence of each write of a row, as far as it is known.
+    sequences: BTreeMap<u64, u64>,
+    /// The highest sequence given.
+    highest: u64,
+    /// The highest one given before the last opening that was not lost.
+    lasted: u64,
     /// Reserved ids and their holders.
     pub(crate) held: BTreeMap<KeyNo, u64>,
 }
@@ -72,12 +78,53 @@ impl Oracle {
 
     /// The latest first-seen time.
     pub(crate) fn newest(&self) -> u64 {
-        self.now_is.values().map(|fact| fact.first_seen).max().unwrap_or(0)
+        let claims = self.now_is.iter().filter(|(key, _)| !is_row(**key));
+        claims.map(|(_, fact)| fact.first_seen).max().unwrap_or(0)
     }
 
     /// All live claims.
     pub(crate) fn live(&self, now: u64) -> BTreeMap<KeyNo, (u64, u64)> {
-        self.now_is.iter().filter_map(|(k, f)| Some((*k, visible(Some(f), now)?))).collect()
+        self.live_where(now, |key| !is_row(key))
+    }
+
+    /// All live rows of a family.
+    pub(crate) fn live_rows(&self, family: u8, now: u64) -> BTreeMap<KeyNo, (u64, u64)> {
+        self.live_where(now, |key| key.0 == family)
+    }
+
+    fn live_where(&self, now: u64, is_it: impl Fn(KeyNo) -> bool) -> BTreeMap<KeyNo, (u64, u64)> {
+        let facts = self.now_is.iter().filter(|(key, _)| is_it(**key));
+        facts.filter_map(|(k, f)| Some((*k, visible(Some(f), now)?))).collect()
+    }
+
+    /// The sequence of a write of a row, if it was heard.
+    pub(crate) fn sequence(&self, write: u64) -> Option<u64> {
+        self.sequences.get(&write).copied()
+    }
+
+    /// A row was found that a write with an unknown outcome has put.
+    pub(crate) fn learn(&mut self, write: u64, sequence: u64) {
+        self.sequences.entry(write).or_insert(sequence);
+    }
+
+    /// A write was given this sequence: above all that were given before.
+    pub(crate) fn given(&mut self, write: u64, sequence: u64) -> Result<(), String> {
+        if sequence <= self.highest {
+            return Err(format!("sequence {sequence}, after {} was given", self.highest));
+        }
+        self.highest = sequence;
+        self.sequences.insert(write, sequence);
+        Ok(())
+    }
+
+    /// The highest sequence that a restart may not give again: of what was safe and of what is seen. That of a lost
+    /// write may be given to another.
+    fn lasting(&self, safe: usize, observed: &BTreeMap<KeyNo, Seen>) -> u64 {
+        let rows = self.history[..safe].iter().flatten().filter(|(key, _)| is_row(*key));
+        let seen = observed.iter().filter(|(key, _)| is_row(**key));
+        let writes = rows.map(|(_, fact)| fact.first_seen);
+        let writes = writes.chain(seen.filter_map(|(_, seen)| Some((*seen)?.0)));
+        writes.filter_map(|write| self.sequence(write)).max().unwrap_or(0)
     }
 
     /// Adds a change that may have been made.
@@ -119,6 +166,9 @@ impl Oracle {
         observed: &BTreeMap<KeyNo, Seen>,
     ) -> Result<(), String> {
         let state = self.check(end, now, observed)?;
+        let kept = self.lasting(self.safe(end), observed);
+        self.highest = if end == End::Closed { self.highest } else { kept.max(self.lasted) };
+        self.lasted = self.highest;
         self.now_is.clone_from(&state);
         self.base = state;
         self.history.clear();
@@ -128,6 +178,15 @@ impl Oracle {
         Ok(())
     }
 
+    /// The length of the prefix of the history that survives.
+    fn safe(&self, end: End) -> usize {
+        match end {
+            End::Closed => self.history.len(),
+            End::Kill => self.kill_safe,
+            End::PowerCut => self.cut_safe,
+        }
+    }
+
     /// As [`reopened`](Self::reopened), but only returns the state that the store must be in.
     pub(crate) fn check(
         &self,
@@ -135,11 +194,7 @@ impl Oracle {
         now: u64,
         observed: &BTreeMap<KeyNo, Seen>,
     ) -> Result<BTreeMap<KeyNo, Fact>, String> {
-        let safe = match end {
-            End::Closed => self.history.len(),
-            End::Kill => self.kill_safe,
-            End::PowerCut => self.cut_safe,
-        };
+        let safe = self.safe(end);
         let mut state = self.base.clone();
         let mut found = None;
         let mut nearest = (usize::MAX, String::new());

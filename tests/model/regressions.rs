@@ -97,3 +97,12 @@ fn i4_i5_a_claim_made_while_a_jump_is_in_doubt_lives_its_whole_ttl() {
         }
     }
 }
+
+/// A block that was healed from the log held a claim that had ended unflushed; its filter rightly does not know it.
+#[test]
+fn verify_took_what_had_ended_in_a_healed_block_for_a_hole_in_the_filter() {
+    let setup = Setup { memtable_bytes: 600, has_locators: false, ..SETUP };
+    let reopen = Op::Reopen { shards: None, harm: Harm::Cut(14_618) };
+    let sway = Op::Sway(Sway::LittleAhead);
+    check(setup, &[claim((2, 14), None), Op::Flush, claim((2, 5), None), sway, reopen, Op::Verify]);
+}

@@ -6,8 +6,10 @@ mod course;
 mod ends;
 #[path = "run/moves.rs"]
 mod moves;
+#[path = "run/rows.rs"]
+mod rows;
 
-use crate::ops::{FOREVER, Harm, KeyNo, Level, NAMESPACES, Op, Setup, id_bytes};
+use crate::ops::{FOREVER, Harm, KeyNo, Level, NAMESPACES, Op, Setup, id_bytes, is_row};
 use crate::oracle::{Change, End, Fact, Oracle, Seen};
 use course::Course;
 use firstseen::disk::sim::SimDisk;
@@ -15,6 +17,7 @@ use firstseen::{
     BatchReservation, Builder, Claim, ClaimOptions, Durability, ErrorKind, ManualClock,
     MemoryBlocks, Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
 };
+pub(crate) use moves::lost_nothing;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -77,6 +80,8 @@ pub(crate) struct World {
     spaces: Vec<Namespace>,
     slots: [Option<Held>; 3],
     next_holder: u64,
+    /// Number of rows written so far; each value names its write.
+    writes: u64,
     /// Model of the engine's time.
     course: Course,
     /// Number of clocks so far.
@@ -125,6 +130,7 @@ impl World {
             spaces: Vec::new(),
             slots: [None, None, None],
             next_holder: 0,
+            writes: 0,
             course: Course::at(START_MS),
             lives: 0,
             spaces_are: SETTINGS,
@@ -157,6 +163,7 @@ impl World {
         world.next_default = self.next_default;
         world.repairing = self.repairing;
         world.lives = self.lives;
+        world.writes = self.writes;
         world.exported.clone_from(&self.exported);
         world.start_clock(self.course.time());
         world.oracle = self.oracle.clone();
@@ -284,7 +291,10 @@ impl World {
         Ok(Some(observed))
     }
 
-    fn look(&self, (ns, id): KeyNo) -> firstseen::Result<Seen> {
+    pub(crate) fn look(&mut self, (ns, id): KeyNo) -> firstseen::Result<Seen> {
+        if is_row((ns, id)) {
+            return self.look_at_row((ns, id));
+        }
         let seen = self.space(ns).get(id_bytes(id))?;
         Ok(seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis())))
     }
@@ -585,7 +595,8 @@ impl World {
         let want = self.oracle.seen(key, now);
         match self.look(key) {
             Ok(seen) if seen == want => {
-                if seen.is_some() {
+                // To read a row promises nothing of how durable it is.
+                if seen.is_some() && !is_row(key) {
                     self.oracle.acknowledge_key(key, self.setup.level);
                 }
                 Ok(())
@@ -642,6 +653,12 @@ impl World {
     }
 
     pub(crate) fn step(&mut self, op: &Op) -> Verdict {
+        self.make(op)?;
+        let wrote_runs = matches!(op, Op::Flush | Op::Background | Op::Churn { .. } | Op::Verify);
+        self.recount(wrote_runs || matches!(op, Op::Reopen { .. } | Op::Kill | Op::PowerCut { .. }))
+    }
+
+    fn make(&mut self, op: &Op) -> Verdict {
         match op {
             Op::Claim { key, ttl, level } => self.claim(key.0, &[key.1], *ttl, *level, true),
             Op::Batch { ns, ids, ttl, level } => self.claim(*ns, ids, *ttl, *level, false),
@@ -698,6 +715,10 @@ impl World {
             }
             Op::Verify => self.verify(),
             Op::Export => self.export(),
+            Op::Commit { puts, ttl, level } => self.put_rows(puts, *ttl, *level),
+            Op::Churn { row, times } => self.churn(*row, *times),
+            Op::GetRow { row } => self.get(*row),
+            Op::List { family } => self.list_rows(*family),
         }
     }
 
@@ -710,8 +731,10 @@ impl World {
             self.get(*key)?;
         }
         self.export()?;
+        self.finish_rows()?;
         self.verify()?;
-        for (ns, id) in keys {
+        self.recount(true)?;
+        for (ns, id) in keys.into_iter().filter(|key| !is_row(*key)) {
             self.claim(ns, &[id], None, None, true)?;
         }
         Ok(())

@@ -8,6 +8,8 @@ mod open;
 mod opening;
 mod repair;
 mod replay;
+#[cfg(feature = "testing")]
+mod validate;
 mod verify;
 
 pub use export::ExportEntry;
@@ -20,4 +22,6 @@ pub(crate) use repair::repair;
 
 pub(in crate::engine) use export::export;
 pub(in crate::engine) use open::open;
+#[cfg(feature = "testing")]
+pub(in crate::engine) use validate::{recount_log, validate};
 pub(in crate::engine) use verify::verify;

@@ -5,7 +5,7 @@ use super::{BEHIND_MS_MAX, Place, Verdict, World, ttl_of};
 use crate::ops::{Harm, KeyNo, Sway, id_bytes};
 use crate::oracle::{End, Fact, visible};
 use firstseen::disk::Disk;
-use firstseen::{ErrorKind, ImportEntry, NamespaceOptions, Timestamp};
+use firstseen::{ErrorKind, ImportEntry, LostBytes, NamespaceOptions, RepairReport, Timestamp};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +17,17 @@ const WEIGHED_MS: u64 = 1_001;
 
 pub(super) fn name_of(ns: u8) -> String {
     if ns == 0 { "default".to_owned() } else { format!("ns-{ns}") }
+}
+
+/// Whether a repair of a sound store has found nothing wrong. Without the manifest, a segment that compaction removed
+/// from the middle of the log looks like a missing one: the segment before it names it, and only the manifest would say
+/// that nothing in it mattered. What was in it is checked after the next opening.
+pub(crate) fn lost_nothing(report: &RepairReport, lost_manifest: bool) -> bool {
+    let removed = |lost: &LostBytes| {
+        let missing = report.missing_segments.iter().find(|missing| missing.file == lost.file);
+        lost_manifest && missing.is_some_and(|missing| missing.bytes.is_none())
+    };
+    report.lost.iter().all(removed)
 }
 
 impl World {
@@ -235,7 +246,7 @@ impl World {
             self.harm(Harm::Dropped);
         }
         match self.builder().repair() {
-            Ok(report) if report.lost.is_empty() => {
+            Ok(report) if lost_nothing(&report, lose_manifest) => {
                 self.repairing = false;
                 self.reopen_closed(Harm::Spared)
             }
