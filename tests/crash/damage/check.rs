@@ -4,7 +4,7 @@
 use super::kinds::Damage;
 use super::layout::{Record, SEGMENT_HEAD};
 use super::station::Station;
-use crate::ops::{Harm, KeyNo};
+use crate::ops::{Harm, KeyNo, ROWS, is_row};
 use crate::oracle::{End, Fact, Seen, visible};
 use crate::run::{Verdict, World};
 use firstseen::{Error, RepairReport};
@@ -42,15 +42,22 @@ pub(super) fn check(station: &Station, damage: &Damage) -> Verdict<Outcome> {
         case.repaired()?;
         return Ok(Outcome::Noticed);
     }
-    let tail = case.answers(&mut world)?;
+    let (tail, unread) = case.answers(&mut world)?;
     let report = world.store().verify().map_err(|e| format!("verify: {e}"))?;
     world.drop_store();
     // Again from the log alone: damage that the blocks hid must not pass unnoticed once they are gone.
     let mut bare = station.with(&case.changed, Harm::Dropped);
     let bare_noticed = match bare.open() {
         Err(e) => case.names_the_damage(&e).map(|()| true)?,
-        Ok(()) => case.answers(&mut bare).map(|_| false).map_err(|e| format!("rebuilt: {e}"))?,
+        // What reads the whole log has read every value.
+        Ok(()) => match case.answers(&mut bare).map_err(|e| format!("rebuilt: {e}"))? {
+            (_, true) => return Err("rebuilt: a value that cannot be read was not noticed".into()),
+            (_, false) => false,
+        },
     };
+    if unread && report.is_sound() {
+        return Err("a value cannot be read, and verify found nothing".to_owned());
+    }
     if bare_noticed || !report.is_sound() {
         case.repaired()?;
     }
@@ -76,9 +83,10 @@ impl Case<'_> {
     }
 
     /// An intact but outdated manifest names segments that have since been deleted. That it is outdated cannot be
-    /// detected; that they are missing can.
+    /// detected; that they are missing can. Without a manifest, so does the end mark of the segment before one that
+    /// compaction removed.
     fn is_missed(&self, file: &Path) -> bool {
-        let manifest = self.changed.iter().any(|(f, new)| f.ends_with("MANIFEST") && new.is_some());
+        let manifest = self.changed.keys().any(|file| file.ends_with("MANIFEST"));
         manifest && Station::segment_no(file).is_some() && !self.station.files.contains_key(file)
     }
 
@@ -112,18 +120,46 @@ impl Case<'_> {
             })
     }
 
-    /// Compares all results with the oracle; returns whether an unsynced tail is gone.
-    fn answers(&self, world: &mut World) -> Verdict<bool> {
+    /// Compares all results with the oracle; returns whether an unsynced tail is gone, and whether the value of a row
+    /// cannot be read: that must be an error that names the damage, never another value or an absent row.
+    fn answers(&self, world: &mut World) -> Verdict<(bool, bool)> {
         let now = world.now();
-        let observed = world.observe()?.ok_or("a disk that fails")?;
+        let mut observed = BTreeMap::new();
+        let mut unread = false;
+        for key in self.station.world.oracle.touched.clone() {
+            match world.look(key) {
+                Ok(seen) => drop(observed.insert(key, seen)),
+                Err(e) if is_row(key) => {
+                    self.names_the_damage(&e)?;
+                    unread = true;
+                }
+                Err(e) => return Err(format!("get {key:?}: {e}")),
+            }
+        }
+        if !unread {
+            [ROWS + 1, ROWS + 2]
+                .into_iter()
+                .try_for_each(|family| self.listed(world, family, &observed))?;
+        }
         let oracle = &self.station.world.oracle;
         let whole = oracle.check(self.station.end, now, &observed);
-        let Err(silent) = whole else { return Ok(false) };
+        let Err(silent) = whole else { return Ok((false, unread)) };
         if !self.reaches_the_tail() {
             return Err(format!("SILENT: {silent}"));
         }
         oracle.check(End::PowerCut, now, &observed).map_err(|e| format!("SILENT: {e}"))?;
-        Ok(true)
+        Ok((true, unread))
+    }
+
+    /// A list has the rows that are there one by one.
+    fn listed(&self, world: &World, family: u8, observed: &BTreeMap<KeyNo, Seen>) -> Verdict {
+        let listed = world.table(family).list().map_err(|e| format!("list of {family}: {e}"))?;
+        let live = observed.iter().filter(|(key, seen)| key.0 == family && seen.is_some());
+        let count = live.count();
+        if listed.len() == count {
+            return Ok(());
+        }
+        Err(format!("SILENT: a list of {family} has {} rows, and {count} are there", listed.len()))
     }
 
     /// Repairs the store and checks that every intact record is still there.

@@ -1,7 +1,7 @@
 //! An independent reader of the log format of docs/DESIGN.md, section 3: which bytes of a segment hold which record and
 //! ids. Reusing the engine's reader would hide its bugs.
 
-use crate::ops::{IDS, KeyNo, id_bytes};
+use crate::ops::{IDS, KeyNo, ROWS, id_bytes};
 use std::path::{Path, PathBuf};
 
 /// Offset of the first record of a segment.
@@ -38,9 +38,14 @@ fn varint(bytes: &[u8], at: &mut usize) -> u64 {
     value
 }
 
+/// The bits of a namespace's number above it are the family, zero for claims.
+const FAMILY_AT: u32 = 26;
+
 fn key(ns: u64, id: &[u8]) -> KeyNo {
     let no = (0..IDS).find(|no| id_bytes(*no) == id);
-    (ns as u8, no.expect("an id of the model"))
+    let family = (ns >> FAMILY_AT) as u8;
+    let space = if family == 0 { ns as u8 } else { ROWS + family };
+    (space, no.expect("an id of the model"))
 }
 
 /// The ids of a record, and whether its times need the base.
@@ -78,8 +83,32 @@ fn keys(kind: u8, payload: &[u8]) -> (Vec<KeyNo>, bool) {
             }
             (keys, false)
         }
+        5 => {
+            while at < payload.len() {
+                let tag = payload[at];
+                assert!(tag == 1 || tag == 2, "an entry of a commit");
+                // A row has a checksum of its own.
+                at += if tag == 2 { 5 } else { 1 };
+                let ns = varint(payload, &mut at);
+                varint(payload, &mut at);
+                varint(payload, &mut at);
+                at += 1;
+                varint(payload, &mut at);
+                keys.push(with_length(&mut at, ns));
+                if tag == 2 {
+                    let len = varint(payload, &mut at) as usize;
+                    at += len;
+                }
+            }
+            (keys, false)
+        }
         _ => (keys, false),
     }
+}
+
+/// How many bytes behind the record are not to be read, according to a mark of kind 14.
+fn skipped(kind: u8, payload: &[u8]) -> usize {
+    if kind == 14 { varint(payload, &mut 0) as usize } else { 0 }
 }
 
 /// The records of an undamaged segment; zeros end it.
@@ -90,7 +119,9 @@ pub(super) fn records(file: &Path, bytes: &[u8]) -> Vec<Record> {
         let mut body = at + 4;
         let len = varint(bytes, &mut body) as usize;
         let end = body + len;
-        let (keys, needs_base) = keys(bytes[body], &bytes[body + 1..end]);
+        let (kind, payload) = (bytes[body], &bytes[body + 1..end]);
+        let (keys, needs_base) = keys(kind, payload);
+        let end = end + skipped(kind, payload);
         found.push(Record { file: file.to_owned(), at, body, end, keys, needs_base });
         at = end;
     }
@@ -102,4 +133,29 @@ pub(super) fn watermark(bytes: &[u8]) -> (u32, u32) {
     let mark = bytes.get(WATERMARK).unwrap_or(&[0; 12]);
     let lsn = u64::from_le_bytes(mark[..8].try_into().expect("eight bytes"));
     ((lsn >> 32) as u32, lsn as u32)
+}
+
+#[test]
+fn commits_and_skipped_bytes_are_read_as_documented() {
+    let record = |kind: u8, payload: &[u8]| {
+        let len = payload.len() as u8 + 1;
+        [&[9, 9, 9, 9, len, kind][..], payload].concat()
+    };
+    let ns = [0x80, 0x80, 0x80, 0x20];
+    let row = |id: u8, value: &[u8]| {
+        let head = [&[2, 7, 7, 7, 7][..], &ns, &[5, 0, 255, 0, 1, id, value.len() as u8]];
+        [&head.concat()[..], value].concat()
+    };
+    let version = [1, 2, 5, 0, 255, 0, 1, 6];
+    let commit = record(5, &[&row(0, b"value")[..], &version, &row(12, b"")].concat());
+    let skip = [&record(14, &[3])[..], &[1, 2, 3]].concat();
+    let file =
+        [&vec![0; DATA_START][..], &commit, &skip, &record(5, &row(6, b"x")), &[0; 9]].concat();
+    let found = records(Path::new("f"), &file);
+    let keys: Vec<_> = found.iter().map(|record| record.keys.clone()).collect();
+    let family = ROWS + 1;
+    assert_eq!(keys, [vec![(family, 0), (2, 6), (family, 12)], vec![], vec![(family, 6)]]);
+    assert!(found.iter().all(|record| !record.needs_base));
+    assert_eq!(found[1].end - found[1].at, skip.len());
+    assert_eq!(found[2].at, found[1].end);
 }
