@@ -5,7 +5,7 @@
 //! would return. An event of unknown outcome may be left out. The state after reopening must be that at some point of
 //! the order with nothing durable after it: a crash may lose a suffix, never something from the middle.
 
-use crate::record::{End, Event, FOREVER, History, Level, Live, What};
+use crate::record::{End, Event, FOREVER, History, Level, Live, ROWS, Want, What};
 use std::collections::HashSet;
 
 /// Maximum of events per id between two openings.
@@ -39,11 +39,22 @@ impl Claimed {
     }
 }
 
+/// A row: a register that is compared by its sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Row {
+    write: u64,
+    /// Unknown after a call that failed, until somebody reads it.
+    sequence: Option<u64>,
+}
+
 /// The state of the id at one point of the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 struct State {
     claimed: Option<Claimed>,
     holder: Option<u32>,
+    row: Option<Row>,
+    /// The highest sequence so far: they only grow.
+    sequence: u64,
     /// Lower bound on the time.
     now: u64,
 }
@@ -94,8 +105,57 @@ impl State {
             What::Released { holder } => {
                 self.holder.take_if(|other| *other == holder)?;
             }
+            What::Put { write, sequence, expect } => {
+                self.is_as(expect)?;
+                self.grow(sequence)?;
+                self.row = Some(Row { write, sequence });
+            }
+            What::Deleted { sequence, expect } => {
+                self.is_as(expect)?;
+                self.row?;
+                self.grow(sequence)?;
+                self.row = None;
+            }
+            What::Moved { expect, found } => {
+                self.has(found)?;
+                if self.is_as(expect).is_some() {
+                    return None;
+                }
+            }
+            What::Row { write, sequence } => {
+                self.has(Some(sequence))?;
+                self.row.filter(|row| row.write == write)?;
+            }
+            What::NoRow => self.has(None)?,
         }
         (self.now <= to).then_some(self)
+    }
+
+    /// The row has this sequence, or there is none.
+    fn has(&mut self, sequence: Option<u64>) -> Option<()> {
+        match (&mut self.row, sequence) {
+            (None, None) => Some(()),
+            (Some(row), Some(sequence)) if row.sequence.is_none_or(|known| known == sequence) => {
+                row.sequence = Some(sequence);
+                self.sequence = self.sequence.max(sequence);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn is_as(&mut self, expect: Want) -> Option<()> {
+        match expect {
+            Want::Anything => Some(()),
+            Want::Absent => self.has(None),
+            Want::Sequence(sequence) => self.has(Some(sequence)),
+        }
+    }
+
+    /// A write is given a sequence above all before it.
+    fn grow(&mut self, sequence: Option<u64>) -> Option<()> {
+        let Some(sequence) = sequence else { return Some(()) };
+        (sequence > self.sequence).then(|| self.sequence = sequence)
     }
 
     fn free(&mut self) -> Option<&mut Self> {
@@ -125,7 +185,12 @@ impl State {
     }
 
     /// Whether a store opened at `at` may return this.
-    fn shows(self, live: Live, at: u64) -> bool {
+    fn shows(mut self, live: Live, at: u64) -> bool {
+        if let Some(row) = self.row {
+            return live.is_some_and(|(write, sequence)| {
+                row.write == write && self.has(Some(sequence)).is_some()
+            });
+        }
         match (live, self.claimed) {
             (None, None) => true,
             (None, Some(claimed)) => claimed.earliest_end() <= at,
@@ -148,6 +213,8 @@ fn is_durable(event: &Event, end: End, synced: u64) -> bool {
             | What::Seen { .. }
             | What::Forgotten
             | What::Confirmed { .. }
+            | What::Put { .. }
+            | What::Deleted { .. }
     );
     let level = match end {
         End::Closed => Level::Buffered,
@@ -211,11 +278,15 @@ fn bits(events: &[Event], which: impl Fn(&Event) -> bool) -> u128 {
 pub(crate) fn check(history: &History) -> Result<(), String> {
     let events = &history.events;
     assert!(events.len() <= EVENTS_MAX, "{} events of one id", events.len());
-    let claimed = history.before.map(|(first_seen, deadline)| {
+    let is_row = history.id >= ROWS;
+    let row = history.before.filter(|_| is_row);
+    let row = row.map(|(write, sequence)| Row { write, sequence: Some(sequence) });
+    let claimed = history.before.filter(|_| !is_row).map(|(first_seen, deadline)| {
         let ttl = if deadline == FOREVER { FOREVER } else { deadline - first_seen };
         Claimed { earliest: first_seen, latest: first_seen, ttl }
     });
-    let start = State { claimed, ..State::default() };
+    let sequence = row.and_then(|row| row.sequence).unwrap_or(0);
+    let start = State { claimed, row, sequence, ..State::default() };
     let mut search = Search {
         history,
         sure: bits(events, |event| event.sure),

@@ -1,6 +1,7 @@
 //! Worker threads on a store, and the events they record.
 
-use crate::record::{Event, FOREVER, Id, Level, What};
+use crate::record::{Event, FOREVER, Id, Level, Want, What};
+use firstseen::testing::{Committed, Expect, Table, TableRow, TableWrite};
 use firstseen::{
     BatchReservation, Claim, ClaimOptions, Clock, Durability, ErrorKind, ManualClock, Reserved,
     Store, Ttl,
@@ -59,6 +60,9 @@ pub(crate) struct Stage {
     pub(crate) level: Level,
     pub(crate) ttls: Vec<u64>,
     pub(crate) ids: Vec<Id>,
+    pub(crate) rows: Vec<Id>,
+    /// Numbers the writes of rows; each value names its write.
+    pub(crate) writes: AtomicU64,
     /// Whether the store may stop during calls, because it is killed or closed.
     pub(crate) may_stop: bool,
 }
@@ -84,6 +88,8 @@ pub(crate) struct Worker<'a> {
     rng: Rng,
     held: Vec<Held>,
     events: Vec<Event>,
+    /// Sequences of rows that were read, to expect them in a later write.
+    known: Vec<(Id, u64)>,
 }
 
 /// The store was killed or closed.
@@ -91,7 +97,7 @@ struct Stopped;
 
 impl<'a> Worker<'a> {
     pub(crate) fn new(stage: &'a Stage, rng: Rng) -> Self {
-        Self { stage, rng, held: Vec::new(), events: Vec::new() }
+        Self { stage, rng, held: Vec::new(), events: Vec::new(), known: Vec::new() }
     }
 
     /// Makes up to `calls` calls, until the store stops. Returns the events.
@@ -108,7 +114,9 @@ impl<'a> Worker<'a> {
     }
 
     fn step(&mut self) -> Result<(), Stopped> {
-        match self.rng.below(32) {
+        match self.rng.below(38) {
+            32..34 => self.read_row(),
+            34..38 => self.write_rows(),
             0..12 => self.claim(),
             12..18 => self.batch(),
             18..22 => self.question(),
@@ -319,6 +327,88 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn row(&mut self) -> Id {
+        self.rng.pick(&self.stage.rows)
+    }
+
+    fn read_row(&mut self) -> Result<(), Stopped> {
+        let id = self.row();
+        let (span, answer) = self.call(|store| Table::of(store, 1).get(&id_bytes(id)));
+        let what = match answer {
+            Ok(None) => What::NoRow,
+            Ok(Some(row)) => {
+                self.known.retain(|(other, _)| *other != id);
+                self.known.push((id, row.sequence));
+                What::Row { write: write_of(&row), sequence: row.sequence }
+            }
+            Err(e) => return self.failed(span, &e, self.stage.level, []),
+        };
+        self.note(span, id, what, true, self.stage.level);
+        Ok(())
+    }
+
+    /// Writes one row or two at once: mostly what replaces the row that was read last, and then it must still be there.
+    fn write_rows(&mut self) -> Result<(), Stopped> {
+        let level =
+            self.rng.pick(&[self.stage.level, self.stage.level, Level::Process, Level::Disk]);
+        let mut ids = vec![self.row(), self.row()];
+        ids.truncate(1 + self.rng.below(2) as usize);
+        ids.dedup();
+        let mut writes = Vec::new();
+        for id in ids {
+            let known = self.known.iter().find(|(other, _)| *other == id).map(|(_, s)| *s);
+            let expect = match self.rng.below(8) {
+                0 => Want::Anything,
+                1 => Want::Absent,
+                _ => known.map_or(Want::Absent, Want::Sequence),
+            };
+            let write = self.stage.writes.fetch_add(1, Ordering::Relaxed);
+            writes.push((id, write, expect, self.rng.below(6) == 0));
+        }
+        let values: Vec<_> = (writes.iter())
+            .map(|(id, write, expect, deletes)| {
+                (id_bytes(*id), (!deletes).then(|| value_of(*write)), expect_of(*expect))
+            })
+            .collect();
+        let given: Vec<TableWrite<'_>> = (values.iter())
+            .map(|(id, value, expect)| TableWrite {
+                id,
+                value: value.as_deref(),
+                ttl: Ttl::FOREVER,
+                expect: *expect,
+            })
+            .collect();
+        let (span, answer) =
+            self.call(|store| Table::of(store, 1).commit(&given, durability(level)));
+        let what = |(_, write, expect, deletes): (Id, u64, Want, bool), sequence| {
+            if deletes {
+                What::Deleted { sequence, expect }
+            } else {
+                What::Put { write, sequence, expect }
+            }
+        };
+        match answer {
+            Ok(Committed::Done(sequences)) => {
+                for (write, sequence) in writes.into_iter().zip(sequences) {
+                    let what = if sequence.is_none() { What::NoRow } else { what(write, sequence) };
+                    self.note(span, write.0, what, true, level);
+                }
+                Ok(())
+            }
+            Ok(Committed::Moved(moved)) => {
+                for (n, found) in moved {
+                    let (id, _, expect, _) = writes[n];
+                    self.note(span, id, What::Moved { expect, found }, true, level);
+                }
+                Ok(())
+            }
+            Err(e) => {
+                let maybe = writes.into_iter().map(|write| (write.0, what(write, None)));
+                self.failed(span, &e, level, maybe)
+            }
+        }
+    }
+
     fn sync(&mut self) -> Result<(), Stopped> {
         let (span, answer) = self.call(Store::sync);
         match answer {
@@ -328,6 +418,25 @@ impl<'a> Worker<'a> {
             }
             Err(e) => self.failed(span, &e, Level::Disk, []),
         }
+    }
+}
+
+/// A value that names its write.
+fn value_of(write: u64) -> Vec<u8> {
+    write.to_le_bytes().repeat(1 + write as usize % 60)
+}
+
+/// The write of a row; all ones if the value is that of no write.
+pub(crate) fn write_of(row: &TableRow) -> u64 {
+    let write = row.value.first_chunk().map_or(u64::MAX, |head| u64::from_le_bytes(*head));
+    if row.value == value_of(write % u64::MAX) { write } else { u64::MAX }
+}
+
+fn expect_of(want: Want) -> Expect {
+    match want {
+        Want::Anything => Expect::Anything,
+        Want::Absent => Expect::Absent,
+        Want::Sequence(sequence) => Expect::Sequence(sequence),
     }
 }
 

@@ -2,9 +2,10 @@
 //! background, ends in some way and is opened again, three times.
 
 use crate::check::check;
-use crate::drive::{Rng, Stage, Worker, durability, id_bytes};
-use crate::record::{End, Event, FOREVER, History, Id, Level, Live};
+use crate::drive::{Rng, Stage, Worker, durability, id_bytes, write_of};
+use crate::record::{End, Event, FOREVER, History, Id, Level, Live, ROWS};
 use firstseen::disk::sim::SimDisk;
+use firstseen::testing::Table;
 use firstseen::{Builder, Clock, ManualClock, MemoryBlocks, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -61,6 +62,8 @@ struct Setup {
     level: Level,
     ttls: Vec<u64>,
     ids: Vec<Id>,
+    /// Few, so that many write the same one; enough for the bound on events of one id.
+    rows: Vec<Id>,
 }
 
 impl Setup {
@@ -80,6 +83,7 @@ impl Setup {
             level: rng.pick(&[Level::Buffered, Level::Process, Level::Process, Level::Disk]),
             ttls: rng.pick(&ttls).to_vec(),
             ids: (0..ids as Id).collect(),
+            rows: (ROWS..ROWS + 2 + (threads * calls / 250) as Id).collect(),
         }
     }
 
@@ -132,17 +136,26 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
         let opened = setup.builder(&place, &clock).open();
         store = opened.map_err(|e| format!("opening {opening} after {end:?}: {e}"))?;
         let at = clock.wall().as_millis();
-        for id in &setup.ids {
-            let seen = store.get(id_bytes(*id)).map_err(|e| format!("get after {end:?}: {e}"))?;
-            let after = seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis()));
+        for id in setup.ids.iter().chain(&setup.rows) {
+            let after = look(&store, *id).map_err(|e| format!("get after {end:?}: {e}"))?;
             let events: Vec<Event> = heard.iter().filter(|e| e.id == *id).copied().collect();
             let before = before.insert(*id, after).flatten();
-            let history = History { before, events, end, after: (after, at), synced };
+            let history = History { id: *id, before, events, end, after: (after, at), synced };
             check(&history).map_err(|what| format!("opening {opening}, id {id}: {what}"))?;
         }
     }
     store.close().map_err(|e| format!("close: {e}"))?;
     Ok(tally)
+}
+
+/// What a store that was just opened has under an id, or in a row.
+fn look(store: &Store, id: Id) -> firstseen::Result<Live> {
+    if id >= ROWS {
+        let row = Table::of(store, 1).get(&id_bytes(id))?;
+        return Ok(row.map(|row| (write_of(&row), row.sequence)));
+    }
+    let seen = store.get(id_bytes(id))?;
+    Ok(seen.map(|s| (s.first_seen.as_millis(), s.deadline.as_millis())))
 }
 
 /// Runs the threads until they are done or the store is taken from them. Returns their events and the stamp of the last
@@ -170,6 +183,8 @@ fn perform(
         level: setup.level,
         ttls: setup.ttls.clone(),
         ids: setup.ids.clone(),
+        rows: setup.rows.clone(),
+        writes: AtomicU64::new(rng.next() >> 32 << 16),
         may_stop: in_the_middle,
     };
     let over = AtomicBool::new(false);

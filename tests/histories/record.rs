@@ -26,7 +26,28 @@ pub(crate) enum What {
     Confirmed { holder: u32, ttl: u64 },
     /// A reservation was released.
     Released { holder: u32 },
+    /// A row was put by this write, which found what it expected. Its sequence is unknown if the call failed.
+    Put { write: u64, sequence: Option<u64>, expect: Want },
+    /// A live row was deleted.
+    Deleted { sequence: Option<u64>, expect: Want },
+    /// A write of a row was refused, because it found this sequence.
+    Moved { expect: Want, found: Option<u64> },
+    /// A row was read.
+    Row { write: u64, sequence: u64 },
+    /// There was no row to read or to delete.
+    NoRow,
 }
+
+/// What a write of a row expects to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Want {
+    Anything,
+    Absent,
+    Sequence(u64),
+}
+
+/// Rows have ids from here on.
+pub(crate) const ROWS: Id = 1 << 20;
 
 /// The durability of an acknowledgement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,12 +80,13 @@ pub(crate) enum End {
     PowerCut,
 }
 
-/// The live claim of an id: first seen and deadline.
+/// The live claim of an id: first seen and deadline; of a row, its write and sequence.
 pub(crate) type Live = Option<(u64, u64)>;
 
 /// All events of one id between two openings of the store.
 #[derive(Debug, Clone)]
 pub(crate) struct History {
+    pub(crate) id: Id,
     /// The state at the opening, before any event.
     pub(crate) before: Live,
     pub(crate) events: Vec<Event>,

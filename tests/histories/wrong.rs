@@ -1,7 +1,7 @@
 //! The checker refuses impossible histories, and only those.
 
 use crate::check::check;
-use crate::record::{End, Event, FOREVER, History, Level, Live, What};
+use crate::record::{End, Event, FOREVER, History, Level, Live, ROWS, Want, What};
 
 const NOW: u64 = 1_000_000;
 
@@ -17,6 +17,7 @@ fn in_turn(whats: &[What], after: Live) -> History {
         level: Level::Process,
     };
     History {
+        id: 0,
         before: None,
         events: whats.iter().enumerate().map(event).collect(),
         end: End::Closed,
@@ -181,4 +182,34 @@ fn what_is_unknown_happened_or_not() {
     let mut two = at_once(in_turn(&[FIRST, FIRST, FIRST], LIVE));
     two.events[0].sure = false;
     refuses(&two);
+}
+
+#[test]
+fn a_row_is_replaced_only_by_who_knows_it() {
+    let row = |whats: &[What], after: Live| History { id: ROWS, ..in_turn(whats, after) };
+    let put = |write, sequence, expect| What::Put { write, sequence: Some(sequence), expect };
+    let (first, second) = (put(1, 5, Want::Absent), put(2, 7, Want::Sequence(5)));
+    let read = |write, sequence| What::Row { write, sequence };
+    let moved = |expect, found| What::Moved { expect: Want::Sequence(expect), found };
+    accepts(&row(&[What::NoRow, first, read(1, 5), second, read(2, 7)], Some((2, 7))));
+    refuses(&row(&[first, second, read(1, 5)], Some((2, 7))));
+    refuses(&row(&[first, second], Some((1, 5))));
+    refuses(&row(&[first, read(1, 6)], Some((1, 5))));
+    // Two who expect the same row: one is refused.
+    let third = put(3, 8, Want::Sequence(5));
+    refuses(&at_once(row(&[first, second, third], Some((3, 8)))));
+    accepts(&at_once(row(&[first, second, moved(5, Some(7))], Some((2, 7)))));
+    refuses(&row(&[first, moved(5, Some(5))], Some((1, 5))));
+    refuses(&row(&[first, moved(4, Some(6))], Some((1, 5))));
+    refuses(&at_once(row(&[first, put(2, 6, Want::Absent)], Some((2, 6)))));
+    // Sequences only grow.
+    refuses(&row(&[first, put(2, 4, Want::Anything)], Some((2, 4))));
+    let deleted = What::Deleted { sequence: Some(8), expect: Want::Anything };
+    accepts(&row(&[first, deleted, What::NoRow], None));
+    refuses(&row(&[deleted], None));
+    refuses(&row(&[first, deleted, put(2, 7, Want::Absent)], Some((2, 7))));
+    // A write with an unknown outcome has any sequence, but only one.
+    let unknown = What::Put { write: 9, sequence: None, expect: Want::Anything };
+    accepts(&row(&[unknown, read(9, 4), read(9, 4)], Some((9, 4))));
+    refuses(&row(&[unknown, read(9, 4), read(9, 5)], Some((9, 5))));
 }
