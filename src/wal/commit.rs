@@ -138,11 +138,44 @@ pub(super) fn take_entry<'a>(r: &mut Reader<'a>) -> Option<Item<'a>> {
             let value = r.bytes(value_len)?;
             let item = &all[..all.len() - r.rest().len()];
             let len = u32::try_from(item.len()).ok()?;
-            let sound = is_row_of(ns) && version.step <= 1 && stored == crc(item);
+            let sound = is_row_of(ns)
+                && version.step <= 1
+                && stored == crc(item);
             sound.then_some(Item::Row { key: Key { ns, id }, version, value, len })
         }
         _ => None,
     }
+}
+
+/// Puts a valid checksum into each row of a payload whose fields can be told apart, so that fuzzing gets past it.
+#[cfg(feature = "fuzzing")]
+pub(super) fn fix_checksums(payload: &mut [u8]) {
+    let mut at = 0;
+    while let Some(len) = entry_len(&payload[at..]) {
+        let item = &mut payload[at..at + len];
+        if item[0] == ROW {
+            let crc = crc(item);
+            item[CRC_AT..CRC_END].copy_from_slice(&crc.to_le_bytes());
+        }
+        at += len;
+    }
+}
+
+/// Returns the size of the entry at the start, whatever its checksum.
+#[cfg(feature = "fuzzing")]
+fn entry_len(bytes: &[u8]) -> Option<usize> {
+    let mut r = Reader::new(bytes);
+    let tag = r.u8()?;
+    if tag == ROW {
+        r.u32()?;
+    }
+    take_version(&mut r)?;
+    take_id(&mut r)?;
+    if tag == ROW {
+        let value_len = usize::try_from(r.varint()?).ok()?;
+        r.bytes(value_len)?;
+    }
+    Some(bytes.len() - r.rest().len())
 }
 
 fn is_row_of(ns: NsId) -> bool {

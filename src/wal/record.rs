@@ -38,7 +38,7 @@ const CLAIM: u8 = 1;
 const CLAIMS: u8 = 2;
 const VERSIONS: u8 = 3;
 const NAMESPACE: u8 = 4;
-const COMMIT: u8 = 5;
+pub(super) const COMMIT: u8 = 5;
 const SKIP: u8 = 14;
 const END: u8 = 15;
 
