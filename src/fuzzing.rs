@@ -89,6 +89,7 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use crate::disk::{Disk, sim::SimDisk};
+    use crate::testing::Table;
     use crate::{ErrorKind, Store};
     use std::path::Path;
 
@@ -146,6 +147,27 @@ mod tests {
         let (done, answer) = std::sync::mpsc::channel();
         std::thread::spawn(move || done.send(store.run_background()).ok());
         answer.recv_timeout(std::time::Duration::from_secs(5)).expect("no hang").expect("works");
+    }
+
+    /// A row with the highest number there is had a valid checksum, and counting on from it overflowed.
+    #[test]
+    fn i11_no_row_was_above_a_forged_one_of_the_highest_sequence() {
+        let opened = |rank: &[u8]| {
+            let head = [&[5, 2, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x20][..], rank].concat();
+            let body = [&head[..], &[0, 255, 0, 1, b'k', 1, b'v']].concat();
+            let disk = SimDisk::new();
+            let builder = Store::builder("/s").disk(disk.clone()).seed([7; 16]).background(false);
+            drop(builder.clone().open().expect("a new store opens"));
+            let path = Path::new("/s/log/0000000001.seg");
+            disk.remove(path).expect("it is there");
+            let file = disk.create_new(path).expect("it is gone");
+            let framed = [&[body.len() as u8][..], &body].concat();
+            file.write_all_at(&super::log_segment(&framed), 0).expect("there is room");
+            builder.open().map(|store| Table::of(&store, 1).put(b"k", b"w").map(drop))
+        };
+        let highest = [[0xff; 9].as_slice(), &[1]].concat();
+        assert_eq!(opened(&highest).map(drop).map_err(|e| e.kind()), Err(ErrorKind::Repair));
+        opened(&[9]).expect("opens").expect("puts");
     }
 
     /// Found by the fuzzer: the end mark of segment 1 named segment 1, and opening never ended.

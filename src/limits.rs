@@ -77,3 +77,6 @@ const _: () =
 const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch");
 const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");
 const _: () = assert!(SHARDS_MAX.is_power_of_two() && SHARDS_DEFAULT.is_power_of_two());
+
+/// Sequences of rows end before this number. One a nanosecond lasts for three hundred years, and no sum overflows.
+pub(crate) const SEQUENCE_END: u64 = 1 << 63;

@@ -13,6 +13,7 @@
 use crate::codec::{Reader, put_varint};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
+use crate::limits;
 use crate::wal::item::{Item, put_version, take_id, take_version};
 use crate::wal::{ItemAt, Lsn};
 
@@ -140,6 +141,7 @@ pub(super) fn take_entry<'a>(r: &mut Reader<'a>) -> Option<Item<'a>> {
             let len = u32::try_from(item.len()).ok()?;
             let sound = is_row_of(ns)
                 && version.step <= 1
+                && version.rank < limits::SEQUENCE_END
                 && stored == crc(item);
             sound.then_some(Item::Row { key: Key { ns, id }, version, value, len })
         }

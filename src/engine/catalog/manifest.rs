@@ -194,7 +194,7 @@ impl ManifestBody {
                     == self.namespaces.len(),
                 "two namespaces have one name",
             ),
-            (self.sequence > 0, "the sequence of rows"),
+            ((1..=limits::SEQUENCE_END).contains(&self.sequence), "the sequence of rows"),
         ];
         rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }

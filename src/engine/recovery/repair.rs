@@ -292,7 +292,7 @@ fn new_body(
     body.next_segment = durable.segment() + 1;
     let known = manifest.as_ref().map_or(1, |old| old.sequence);
     // The rows with the highest numbers may be among what is lost.
-    body.sequence = known.max(sequence).saturating_add(SEQUENCES_SKIPPED);
+    body.sequence = (known.max(sequence) + SEQUENCES_SKIPPED).min(limits::SEQUENCE_END);
     if let Some(old) = manifest {
         body.epoch = old.epoch;
         body.next_run = old.next_run;
