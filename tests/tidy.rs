@@ -46,7 +46,7 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
         "health" | "metrics" => return Some(BTreeSet::from(["error", "sync"])),
         "store" => &["blocks", "disk", "engine", "time"],
         // Entry points of the fuzz targets, behind a feature; nothing imports it.
-        "fuzzing" => &["codec", "disk", "engine", "filter", "id", "wal", "run", "store"],
+        "fuzzing" => &["codec", "disk", "engine", "filter", "id", "wal", "run", "store", "testing"],
         "testing" => &["engine", "id", "store", "time"],
         // The crate root may import everything.
         "lib" => return None,
