@@ -429,6 +429,47 @@ mod tests {
         }
     }
 
+    /// The bits above the number of a namespace say whether a key is that of a row.
+    #[test]
+    fn i11_a_number_that_is_not_of_this_record_is_damage() {
+        let rows = NsId(7).rows(crate::id::Family(3));
+        let visited = |body: &[u8]| {
+            let mut bytes = Vec::new();
+            put_raw(&mut bytes, CONTEXT, body);
+            let Found::Record(record) = decode(&bytes, CONTEXT) else { panic!("no record") };
+            record.items(CONTEXT.base, |_, _| Ok::<(), ()>(()))
+        };
+        let body = |kind: u8, ns: NsId, rest: &[u8]| {
+            let mut body = vec![kind];
+            put_varint(&mut body, u64::from(ns.0));
+            body.extend_from_slice(rest);
+            body
+        };
+        let commit = |ns, push: fn(&mut Commit, Key<'_>, Version)| {
+            let mut commit = Commit::default();
+            push(&mut commit, Key { ns, id: b"k" }, Version::claim(CONTEXT.base, Ttl::FOREVER));
+            [&[COMMIT], commit.bytes()].concat()
+        };
+        let row: fn(&mut Commit, Key<'_>, Version) = |commit, key, version| {
+            commit.push_row(key, version, b"v");
+        };
+        let highest = NsId(NsId::MAX);
+        let hashed_row = NsId(rows.0 | 1 << 31);
+        for (good, bad, of) in [
+            (highest, rows, &|ns| body(CLAIM | HAS_NS, ns, &[1, b'k']) as Vec<u8>),
+            (highest, rows, &|ns| body(CLAIMS | HAS_NS, ns, &[1, 1, b'k'])),
+            (highest, rows, &|ns| body(VERSIONS, ns, &[1, 0, 20, 0, 1, b'k'])),
+            (highest, rows, &|ns| body(NAMESPACE, ns, &[0, 0, b'n'])),
+            (highest, rows, &|ns| commit(ns, Commit::push_version)),
+            (rows, highest, &|ns| commit(ns, row)),
+            (rows, hashed_row, &|ns| commit(ns, row)),
+        ] as [(NsId, NsId, &dyn Fn(NsId) -> Vec<u8>); 7]
+        {
+            assert_eq!(visited(&of(good)), Some(Ok(())), "{:?}", of(good));
+            assert_eq!(visited(&of(bad)), None, "{:?}", of(bad));
+        }
+    }
+
     #[test]
     fn a_mark_passes_over_bytes_that_nothing_is_known_of() {
         let mut out = Vec::new();

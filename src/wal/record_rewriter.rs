@@ -81,3 +81,45 @@ impl<'a> RecordRewriter<'a> {
         Ok(self.copied)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expiry::{Class, Kind};
+    use crate::id::Family;
+    use crate::time::Timestamp;
+    use crate::wal::item::Item;
+    use crate::wal::writer::tests::log_on_disk;
+
+    /// A tombstone in the oldest segment is dropped, since nothing older can be behind it.
+    #[test]
+    fn rows_are_written_in_the_order_in_which_they_come() {
+        let (log, _disk) = log_on_disk();
+        let mut rewriter = RecordRewriter::new(&log);
+        let mut pushed = Vec::new();
+        for sequence in 1..400u64 {
+            let ended = sequence % 3 == 0;
+            let (deadline, class) = match sequence % 2 {
+                0 => (Timestamp::NEVER, Class::FOREVER),
+                _ => (Timestamp::from_millis(1 << 41), Class::of_ttl(1 << 20)),
+            };
+            let kind = if ended { Kind::Tombstone } else { Kind::Value };
+            let version = Version::row(sequence, kind, deadline, class);
+            let key = Key { ns: NsId(0).rows(Family(1)), id: &sequence.to_le_bytes() };
+            let value = if ended { &[][..] } else { &[7; 100] };
+            rewriter.push_row(key, version, value).expect("fits");
+            pushed.push(version);
+        }
+        rewriter.finish().expect("fits");
+        let mut written = Vec::new();
+        for number in log.segments() {
+            log.scan(number, |_, item| {
+                let Item::Row { version, .. } = item else { panic!("not a row") };
+                written.push(version);
+                Ok(())
+            })
+            .expect("reads");
+        }
+        assert_eq!(written, pushed);
+    }
+}

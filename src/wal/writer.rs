@@ -604,7 +604,7 @@ pub(super) mod tests {
     use crate::disk::sim::SimDisk;
     use crate::wal::item::Item;
     use crate::wal::recover::ReplayPlan;
-    use crate::wal::version::VERSION;
+    use crate::wal::version::{NEXT, VERSION};
 
     pub(in crate::wal) const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
@@ -622,6 +622,10 @@ pub(super) mod tests {
     }
 
     pub(in crate::wal) fn recovered(disk: &SimDisk) -> Log {
+        recovered_as(disk, VERSION)
+    }
+
+    fn recovered_as(disk: &SimDisk, segment_version: u16) -> Log {
         let config = LogConfig {
             disk: Arc::new(disk.clone()),
             dir: PathBuf::from("/log"),
@@ -629,7 +633,7 @@ pub(super) mod tests {
             health: Arc::default(),
             work: Arc::default(),
             segment_bytes: 32 << 10,
-            segment_version: VERSION,
+            segment_version,
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log
@@ -668,6 +672,46 @@ pub(super) mod tests {
         append(&large, 1).expect("the log goes on");
         let second = large.active();
         assert_eq!((ids_in(&large, 1), ids_in(&large, second)), (1000, 1001));
+    }
+
+    /// A log is not written again at an upgrade: old and new segments are read beside each other.
+    #[test]
+    fn each_segment_is_read_as_its_own_version_says() {
+        let (first, disk) = log_on_disk();
+        append(&first, 10).expect("fits");
+        drop(first);
+        let second = recovered_as(&disk, NEXT);
+        while second.segments().len() < 3 {
+            append(&second, 500).expect("fits");
+        }
+        let third = recovered_as(&disk, NEXT);
+        assert_eq!(third.segments(), second.segments());
+        let ids: Vec<usize> = third.segments().iter().map(|n| ids_in(&third, *n)).collect();
+        assert!(ids[0] % 500 == 10 && ids[1] >= 500, "{ids:?}");
+        let version = |number: u32| {
+            let path = Segment::path(&PathBuf::from("/log"), number);
+            Segment::open(&disk, &path).expect("is there").context(DATA_START).version
+        };
+        let versions: Vec<u16> = third.segments().into_iter().map(version).collect();
+        assert_eq!(versions, [VERSION, NEXT, NEXT]);
+    }
+
+    #[test]
+    fn a_segment_says_in_which_boot_it_was_made() {
+        let boot_of = |disk: &SimDisk, number| {
+            let path = Segment::path(&PathBuf::from("/log"), number);
+            Segment::open(disk, &path).expect("is there").header.boot
+        };
+        let (_log, disk) = log_on_disk();
+        disk.sync_dir(&PathBuf::from("/")).expect("syncs");
+        let after = disk.crash(1);
+        let log = recovered(&after);
+        while log.active() == 1 {
+            append(&log, 500).expect("fits");
+        }
+        assert_eq!(boot_of(&after, 1), disk.boot_id());
+        assert_eq!(boot_of(&after, log.active()), after.boot_id());
+        assert_ne!(disk.boot_id(), after.boot_id());
     }
 
     /// Checked for every unflushed duplicate while others append.
