@@ -465,7 +465,6 @@ fn i13_what_a_family_keeps_in_memory_is_that_of_its_rows() {
         disk = disk.kill();
     }
 }
-}
 
 /// Overwrites one row until a segment is full of what does not matter any more.
 fn overwrite(table: &Table, rounds: u64) {
