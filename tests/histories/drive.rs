@@ -115,8 +115,6 @@ impl<'a> Worker<'a> {
 
     fn step(&mut self) -> Result<(), Stopped> {
         match self.rng.below(38) {
-            32..34 => self.read_row(),
-            34..38 => self.write_rows(),
             0..12 => self.claim(),
             12..18 => self.batch(),
             18..22 => self.question(),
@@ -128,7 +126,9 @@ impl<'a> Worker<'a> {
                 self.release(0, true);
                 Ok(())
             }
-            _ => self.sync(),
+            31 => self.sync(),
+            32 | 33 => self.read_row(),
+            _ => self.write_rows(),
         }
     }
 

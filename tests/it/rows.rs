@@ -210,6 +210,39 @@ fn i2_a_row_is_found_after_compaction_has_moved_its_value() {
     assert_sound(&store);
 }
 
+/// The tombstone is in a segment that is rewritten, and the row in an older one that is kept.
+#[test]
+fn i10_a_deleted_row_does_not_come_back_when_its_tombstone_is_compacted() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let store = sim_with(&disk, &clock, &blocks).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for n in 0..300u64 {
+        table.put(&id(n), &[7; 1_000]).expect("puts");
+    }
+    for n in 0..20 {
+        table.delete(&id(n)).expect("deletes");
+    }
+    for round in 0..2_000u64 {
+        table.put(b"hot", &[round as u8; 1_000]).expect("puts");
+        if round % 100 == 0 {
+            flush(&store);
+        }
+    }
+    flush(&store);
+    assert!(store.stats().segments_removed > 3, "{}", store.stats());
+    let oldest = firstseen::disk::Disk::read(&disk, &Path::new(AT).join("log/0000000001.seg"));
+    assert!(oldest.is_ok(), "the segment of the rows is kept");
+    drop(table);
+    store.close().expect("closes");
+    // Built again from the log alone.
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for n in 0..300u64 {
+        assert_eq!(value(&table, &id(n)).is_some(), n >= 20, "row {n}");
+    }
+    assert_sound(&store);
+}
+
 #[test]
 fn a_row_that_is_overwritten_for_ever_takes_a_bounded_log() {
     let (disk, clock) = (SimDisk::new(), clock());

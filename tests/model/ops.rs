@@ -272,7 +272,7 @@ impl<'a> Bytes<'a> {
             3 => Want::Stale,
             _ => Want::Anything,
         };
-        RowPut { row, want, delete: byte / 8 % 4 == 0 }
+        RowPut { row, want, delete: (byte / 8).is_multiple_of(4) }
     }
 
     fn op_of_rows(&mut self, byte: u8) -> Op {

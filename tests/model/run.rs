@@ -17,7 +17,6 @@ use firstseen::{
     BatchReservation, Builder, Claim, ClaimOptions, Durability, ErrorKind, ManualClock,
     MemoryBlocks, Namespace, NamespaceOptions, Reserved, Store, Timestamp, Ttl,
 };
-pub(crate) use moves::lost_nothing;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;

@@ -139,7 +139,7 @@ impl Case<'_> {
         if !unread {
             [ROWS + 1, ROWS + 2]
                 .into_iter()
-                .try_for_each(|family| self.listed(world, family, &observed))?;
+                .try_for_each(|family| Self::listed(world, family, &observed))?;
         }
         let oracle = &self.station.world.oracle;
         let whole = oracle.check(self.station.end, now, &observed);
@@ -152,7 +152,7 @@ impl Case<'_> {
     }
 
     /// A list has the rows that are there one by one.
-    fn listed(&self, world: &World, family: u8, observed: &BTreeMap<KeyNo, Seen>) -> Verdict {
+    fn listed(world: &World, family: u8, observed: &BTreeMap<KeyNo, Seen>) -> Verdict {
         let listed = world.table(family).list().map_err(|e| format!("list of {family}: {e}"))?;
         let live = observed.iter().filter(|(key, seen)| key.0 == family && seen.is_some());
         let count = live.count();

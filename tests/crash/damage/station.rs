@@ -3,7 +3,7 @@
 use super::layout::{self, Record};
 use crate::ops::{FOREVER, Harm, KeyNo, Level, Op, ROWS, Rng, RowPut, Setup, Want, is_row};
 use crate::oracle::{End, Fact};
-use crate::run::{SIMULATED_DIR, Verdict, World, lost_nothing};
+use crate::run::{SIMULATED_DIR, Verdict, World};
 use firstseen::disk::{Disk, sim::SimDisk};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -166,7 +166,7 @@ impl Station {
         disk.remove(&Path::new(SIMULATED_DIR).join("MANIFEST")).map_err(|e| e.to_string())?;
         let world = self.world.after(disk, Harm::Dropped);
         let report = world.builder().repair().map_err(|e| format!("repair: {e}"))?;
-        if !lost_nothing(&report, true) {
+        if !World::lost_nothing(&report, true) {
             return Err(format!("a sound log was repaired: {report}"));
         }
         let disk = world.disk().kill();
@@ -204,8 +204,8 @@ impl Station {
         }
         let (segments, filters, places) = (count(".seg"), count(".flt"), count(".plc"));
         Err(format!(
-            "{}: {segments} segments, {filters} filters, {places} locator files, {} records with {ids} ids, {rows} of rows, \
-             {behind} records unsynced, {} ids replayed, {} rebuilds",
+            "{}: {segments} segments, {filters} filters, {places} locator files, {} records with {ids} ids, {rows} of \
+             rows, {behind} records unsynced, {} ids replayed, {} rebuilds",
             self.name,
             self.records.len(),
             stats.replayed_records,

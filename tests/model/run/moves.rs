@@ -19,18 +19,18 @@ pub(super) fn name_of(ns: u8) -> String {
     if ns == 0 { "default".to_owned() } else { format!("ns-{ns}") }
 }
 
-/// Whether a repair of a sound store has found nothing wrong. Without the manifest, a segment that compaction removed
-/// from the middle of the log looks like a missing one: the segment before it names it, and only the manifest would say
-/// that nothing in it mattered. What was in it is checked after the next opening.
-pub(crate) fn lost_nothing(report: &RepairReport, lost_manifest: bool) -> bool {
-    let removed = |lost: &LostBytes| {
-        let missing = report.missing_segments.iter().find(|missing| missing.file == lost.file);
-        lost_manifest && missing.is_some_and(|missing| missing.bytes.is_none())
-    };
-    report.lost.iter().all(removed)
-}
-
 impl World {
+    /// Whether a repair of a sound store has found nothing wrong. Without the manifest, a segment that compaction
+    /// removed from the middle of the log looks like a missing one: the segment before it names it, and only the
+    /// manifest would say that nothing in it mattered. What was in it is checked after the next opening.
+    pub(crate) fn lost_nothing(report: &RepairReport, lost_manifest: bool) -> bool {
+        let removed = |lost: &LostBytes| {
+            let missing = report.missing_segments.iter().find(|missing| missing.file == lost.file);
+            lost_manifest && missing.is_some_and(|missing| missing.bytes.is_none())
+        };
+        report.lost.iter().all(removed)
+    }
+
     /// Advances both clocks and makes the engine look.
     pub(super) fn pass(&mut self, ms: u64) {
         self.clock.advance(Duration::from_millis(ms));
@@ -246,7 +246,7 @@ impl World {
             self.harm(Harm::Dropped);
         }
         match self.builder().repair() {
-            Ok(report) if lost_nothing(&report, lose_manifest) => {
+            Ok(report) if Self::lost_nothing(&report, lose_manifest) => {
                 self.repairing = false;
                 self.reopen_closed(Harm::Spared)
             }

@@ -12,9 +12,17 @@ const WRONG_VALUE: u64 = u64::MAX;
 /// A value under another sequence than that of its write.
 const WRONG_SEQUENCE: u64 = u64::MAX - 1;
 
+/// A write of a commit, and what it makes of its row.
+struct Planned {
+    id: Vec<u8>,
+    value: Option<Vec<u8>>,
+    expect: Expect,
+    fact: Option<Fact>,
+}
+
 /// The value of a write: it names row and write, and its length depends on the write. Some do not fit into a segment.
 pub(super) fn value_of(row: KeyNo, write: u64) -> Vec<u8> {
-    let more = match write % 64 {
+    let more: u64 = match write % 64 {
         63 => 7_000,
         n => [0, 2, 30, 200, 800][n as usize % 5],
     };
@@ -59,7 +67,7 @@ impl World {
     ) -> Verdict {
         let now = self.now();
         let ttl = ttl.unwrap_or(FOREVER);
-        let mut expected = Vec::new();
+        let mut planned = Vec::new();
         let (mut change, mut moved) = (Change::new(), Vec::new());
         for (n, RowPut { row, want, delete }) in puts.iter().enumerate() {
             self.oracle.touched.insert(*row);
@@ -100,30 +108,26 @@ impl World {
                 (true, None) => None,
             };
             let value = (!delete).then(|| value_of(*row, self.writes));
-            expected.push((id_bytes(row.1), value, expect, fact));
+            planned.push(Planned { id: id_bytes(row.1), value, expect, fact });
             change.extend(fact.map(|fact| (*row, fact)));
         }
-        self.commit_rows(puts, &expected, ttl, level, (change, moved))
+        self.commit_rows(puts, &planned, ttl, level, (change, moved))
     }
 
     fn commit_rows(
         &mut self,
         puts: &[RowPut],
-        expected: &[(Vec<u8>, Option<Vec<u8>>, Expect, Option<Fact>)],
+        planned: &[Planned],
         ttl: u64,
         level: Option<Level>,
         (change, moved): (Change, Vec<(usize, Option<u64>)>),
     ) -> Verdict {
         let level = level.unwrap_or(self.setup.level);
         let Some(family) = puts.first().map(|put| put.row.0) else { return Ok(()) };
-        let write = |(id, value, expect, _): &'_ (Vec<u8>, Option<Vec<u8>>, Expect, _)| {
-            (id.clone(), value.clone(), *expect)
-        };
-        let writes: Vec<_> = expected.iter().map(write).collect();
         let committed = self.call(false, |world| {
-            let writes: Vec<TableWrite<'_>> = writes
+            let writes: Vec<TableWrite<'_>> = planned
                 .iter()
-                .map(|(id, value, expect)| TableWrite {
+                .map(|Planned { id, value, expect, .. }| TableWrite {
                     id,
                     value: value.as_deref(),
                     ttl: ttl_of(ttl),
@@ -139,7 +143,7 @@ impl World {
             Err(e) => self.failed(&e, false, vec![change]),
             Ok(Committed::Moved(got)) if got == moved && refused => Ok(()),
             Ok(Committed::Done(sequences)) if !refused => {
-                for (sequence, (_, _, _, fact)) in sequences.iter().zip(expected) {
+                for (sequence, Planned { fact, .. }) in sequences.iter().zip(planned) {
                     if sequence.is_some() != fact.is_some() {
                         return Err(format!("commit of {puts:?}: {sequences:?}"));
                     }
