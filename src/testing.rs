@@ -43,11 +43,13 @@ pub struct TableWrite<'a> {
 
 /// Returns what contradicts itself in a store that nobody uses meanwhile: whatever is kept twice must agree. Reads no
 /// file of the log.
+#[cfg(feature = "testing")]
 pub fn validate(store: &Store) -> Vec<String> {
     store.engine().validate()
 }
 
 /// Reads the full segments of the log and returns those that hold something else than the log believes.
+#[cfg(feature = "testing")]
 pub fn recount_log(store: &Store) -> Result<Vec<String>> {
     store.engine().recount_log()
 }
