@@ -41,17 +41,17 @@ pub struct TableWrite<'a> {
     pub expect: Expect,
 }
 
-/// Returns what contradicts itself in a store that nobody uses meanwhile: whatever is kept twice must agree. Reads no
-/// file of the log.
+/// Returns what contradicts itself in a store that nobody uses meanwhile: whatever it keeps twice must agree. Reads no
+/// file.
 #[cfg(feature = "testing")]
 pub fn validate(store: &Store) -> Vec<String> {
     store.engine().validate()
 }
 
-/// Reads the full segments of the log and returns those that hold something else than the log believes.
+/// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
 #[cfg(feature = "testing")]
-pub fn recount_log(store: &Store) -> Result<Vec<String>> {
-    store.engine().recount_log()
+pub fn recount_files(store: &Store) -> Result<Vec<String>> {
+    store.engine().recount_files()
 }
 
 impl Table {

@@ -267,14 +267,14 @@ impl Engine {
 /// What tests see of the inside.
 #[cfg(feature = "testing")]
 impl Engine {
-    /// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads blocks, but no file of the log.
+    /// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads no file.
     pub(crate) fn validate(&self) -> Vec<String> {
         recovery::validate(&self.core)
     }
 
-    /// Reads the full segments of the log and returns those that hold something else than the log believes.
-    pub(crate) fn recount_log(&self) -> Result<Vec<String>> {
-        recovery::recount_log(&self.core)
+    /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
+    pub(crate) fn recount_files(&self) -> Result<Vec<String>> {
+        recovery::recount_files(&self.core)
     }
 }
 

@@ -23,5 +23,5 @@ pub(crate) use repair::repair;
 pub(in crate::engine) use export::export;
 pub(in crate::engine) use open::open;
 #[cfg(feature = "testing")]
-pub(in crate::engine) use validate::{recount_log, validate};
+pub(in crate::engine) use validate::{recount_files, validate};
 pub(in crate::engine) use verify::verify;

@@ -118,6 +118,7 @@ impl Opening {
     ) -> std::result::Result<Replayed, Failed> {
         let count = self.shards.len();
         let plan = ReplayPlan { rescan: self.rebuild, ..self.body.plan() };
+        let first = plan.first;
         if self.rebuild {
             self.body.runs.clear();
             self.body.obsolete.clear();
@@ -143,8 +144,10 @@ impl Opening {
         let is_block_unreadable = replay.is_block_unreadable;
         let failed = |e| if is_block_unreadable { Failed::Block(e) } else { Failed::Other(e) };
         let Recovered { log, cut_bytes } = recovered.map_err(failed)?;
-        let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
+        // What is superseded in the segments before these is counted in the manifest.
+        replay.superseded.retain(|item| item.end.segment() >= first);
         log.note_superseded(0, &replay.superseded, 0);
+        let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
         if self.rebuild {
             // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush
             // everything in it now.

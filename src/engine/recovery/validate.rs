@@ -15,12 +15,11 @@ use std::collections::BTreeMap;
 /// Runs of at most this many ids are compared with their filter; `verify` does it with all of them.
 const SMALL_RUN_IDS: u64 = 64;
 
-/// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads blocks, but no file of the log.
+/// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads no file.
 pub(in crate::engine) fn validate(core: &Core) -> Vec<String> {
     let _structure = core.compaction_lock.lock();
     let mut complaints = core.log.validate();
     let mut in_shards: BTreeMap<u64, RunMeta> = BTreeMap::new();
-    let mut handles = Vec::new();
     for (number, cell) in core.shards.iter().enumerate() {
         let shard = cell.shard.lock();
         let mut complain = |what: String| complaints.push(format!("shard {number}: {what}"));
@@ -37,19 +36,20 @@ pub(in crate::engine) fn validate(core: &Core) -> Vec<String> {
                 if in_shards.insert(meta.id, meta.clone()).is_some() {
                     complain(format!("a run is in two places: {meta:?}"));
                 }
-                handles.push(run.clone());
             }
         }
     }
     validate_manifest(core, &core.manifest.lock(), &in_shards, &mut complaints);
-    complaints.extend(validate_filters(core, &handles));
     complaints
 }
 
-/// Reads the full segments of the log and returns those that hold something else than the log believes.
-pub(in crate::engine) fn recount_log(core: &Core) -> Result<Vec<String>> {
+/// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
+pub(in crate::engine) fn recount_files(core: &Core) -> Result<Vec<String>> {
+    let _structure = core.compaction_lock.lock();
+    let mut complaints = validate_filters(core);
     let _nothing_is_removed = core.segment_gc_lock.read();
-    core.log.recount()
+    complaints.extend(core.log.recount()?);
+    Ok(complaints)
 }
 
 /// Checks the memtables of a shard: with themselves, with the log and with each other.
@@ -94,10 +94,13 @@ fn counts_more(one: &MemtableEntry<'_>, other: &MemtableEntry<'_>) -> bool {
 }
 
 /// Checks that the filters of small runs cover their ids (I2). A block that cannot be read is left to healing.
-fn validate_filters(core: &Core, runs: &[RunHandle]) -> Vec<String> {
+fn validate_filters(core: &Core) -> Vec<String> {
     let mut report = VerifyReport::default();
-    for run in runs.iter().filter(|run| run.meta.ids <= SMALL_RUN_IDS) {
-        verify_run(core, run, &mut report);
+    for cell in &core.shards {
+        let runs: Vec<RunHandle> = cell.shard.lock().all_runs().cloned().collect();
+        for run in runs.iter().filter(|run| run.meta.ids <= SMALL_RUN_IDS) {
+            verify_run(core, run, &mut report);
+        }
     }
     report.problems.into_iter().filter(|what| what.ends_with(NOT_COVERED)).collect()
 }

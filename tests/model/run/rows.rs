@@ -4,7 +4,7 @@
 use super::{Verdict, World, durability, ttl_of};
 use crate::ops::{FOREVER, IDS_OF_ROWS, KeyNo, Level, ROWS, RowPut, Want, id_bytes, is_row};
 use crate::oracle::{Change, Fact, Seen};
-use firstseen::testing::{Committed, Expect, Table, TableRow, TableWrite, recount_log, validate};
+use firstseen::testing::{Committed, Expect, Table, TableRow, TableWrite, recount_files, validate};
 use std::collections::BTreeMap;
 
 /// A value that nobody wrote to this row.
@@ -200,12 +200,12 @@ impl World {
         }
     }
 
-    /// Recounts what the store keeps twice; `thoroughly` also reads its log, which disk errors would spoil.
+    /// Recounts what the store keeps twice; `thoroughly` also reads its files, which disk errors would spoil.
     pub(super) fn recount(&self, thoroughly: bool) -> Verdict {
         let Some(store) = self.store.as_ref().filter(|_| !self.stopped) else { return Ok(()) };
         let mut complaints = validate(store);
         if thoroughly && !self.faults {
-            complaints.extend(recount_log(store).map_err(|e| format!("recount: {e}"))?);
+            complaints.extend(recount_files(store).map_err(|e| format!("recount: {e}"))?);
         }
         if complaints.is_empty() { Ok(()) } else { Err(format!("validate: {complaints:#?}")) }
     }
