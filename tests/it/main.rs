@@ -23,6 +23,7 @@ mod recovery;
 mod regressions;
 mod repair;
 mod reserve;
+mod row_recovery;
 mod rows;
 mod smoke;
 mod support;
