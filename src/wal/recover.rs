@@ -336,13 +336,7 @@ pub(crate) fn check_headers(
 ) -> Result<()> {
     let list = list_or_none(disk, dir)?;
     for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
-        let mut head = [0; Header::BYTES];
-        let file = disk.open(&path).map_err(|e| Error::io("open", &path, e))?;
-        match file.read_exact_at(&mut head, 0) {
-            Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof => continue,
-            other => other.map_err(|e| Error::io("read", &path, e))?,
-        }
-        let header = Header::decode(&path, &head);
+        let header = Header::decode(&path, &read_head(disk, &path)?);
         let version = match &header {
             Ok(header) => header.version,
             Err(Error::FromTheFuture { found, .. } | Error::FromThePast { found, .. }) => *found,
@@ -354,6 +348,24 @@ pub(crate) fn check_headers(
         }
     }
     Ok(())
+}
+
+/// Reads the head of a segment; what there is of it.
+fn read_head(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>> {
+    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, UnexpectedEof};
+    let mut head = vec![0; Header::BYTES];
+    match disk.open(path) {
+        Ok(file) => match file.read_exact_at(&mut head, 0) {
+            Ok(()) => Ok(head),
+            Err(e) if e.kind() == UnexpectedEof => Ok(Vec::new()),
+            Err(e) => Err(Error::io("read", path, e)),
+        },
+        // A folder that cannot be written to can be read as a whole.
+        Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => {
+            disk.read(path).map_err(|e| Error::io("read", path, e))
+        }
+        Err(e) => Err(Error::io("open", path, e)),
+    }
 }
 
 /// Checks that segments not read at open exist and are not shorter than known.
