@@ -520,7 +520,8 @@ impl Log {
     pub(crate) fn remember(&self, closed: &[SegmentMeta]) {
         let mut tail = self.tail.lock();
         for meta in closed {
-            if !tail.closed.contains(meta) {
+            // By number: what is superseded in a segment may have been counted on since.
+            if tail.closed.iter().all(|known| known.number != meta.number) {
                 tail.closed.push(meta.clone());
             }
         }
@@ -712,6 +713,23 @@ pub(super) mod tests {
         assert_eq!(boot_of(&after, 1), disk.boot_id());
         assert_eq!(boot_of(&after, log.active()), after.boot_id());
         assert_ne!(disk.boot_id(), after.boot_id());
+    }
+
+    /// What is superseded in a segment changes while a manifest is being written; when that failed, the segment was put
+    /// back beside itself, and no manifest could be written any more.
+    #[test]
+    fn a_segment_that_was_counted_on_meanwhile_is_remembered_once() {
+        let log = log();
+        while log.active() == 1 {
+            append(&log, 500).expect("fits");
+        }
+        let before = log.closed();
+        log.note_superseded(0, &[ItemAt { end: Lsn::new(1, 5_000), len: 100 }], 0);
+        log.remember(&before);
+        assert_eq!(log.closed().len(), before.len());
+        log.forget(&[1]);
+        log.remember(&before);
+        assert_eq!(log.closed(), before);
     }
 
     /// Checked for every unflushed duplicate while others append.

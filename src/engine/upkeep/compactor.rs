@@ -70,8 +70,9 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     // between leaves a segment too many, never one too few.
     let _nobody_reads = core.segment_gc_lock.write();
     let closed = core.log.closed();
-    core.log.forget(&gone);
-    if let Err(e) = core.publish_manifest(|_| ()) {
+    // Forgotten only after the sync of that manifest: another one, synced before the copies were made, would drop the
+    // segments while nothing that replaces them is on disk.
+    if let Err(e) = core.publish_manifest(|_| core.log.forget(&gone)) {
         core.log.remember(&closed);
         return Err(e);
     }
