@@ -60,6 +60,11 @@ impl Version {
         Self { rank: sequence, deadline, class, step }
     }
 
+    /// Returns the tombstone that says of a row that has ended what the row says.
+    pub(crate) fn without_value(self) -> Self {
+        Self { step: 1, ..self }
+    }
+
     /// Returns when the id of this claim was first seen.
     #[inline]
     pub(crate) fn first_seen(&self) -> Timestamp {

@@ -122,6 +122,14 @@ impl LogWriter {
         Some(&mut self.closed[i].contents)
     }
 
+    fn note_superseded(&mut self, items: &[ItemAt]) {
+        for item in items {
+            if let Some(contents) = self.contents_of(item.end.segment()) {
+                contents.superseded += u64::from(item.len);
+            }
+        }
+    }
+
     fn context(&self) -> RecordContext {
         self.active.context(self.offset)
     }
@@ -304,24 +312,19 @@ impl Log {
         let room = commit.bytes().len() + RECORD_HEAD_MAX;
         let encode = |out: &mut Vec<u8>, context| record::commit(out, context, commit);
         let after = self.append(level, |_| room, commit.generation(), encode)?;
-        self.note_superseded(after.segment(), superseded, commit.tombstones());
+        if !superseded.is_empty() || commit.tombstones() > 0 {
+            let mut tail = self.tail.lock();
+            tail.note_superseded(superseded);
+            if let Some(contents) = tail.contents_of(after.segment()) {
+                contents.tombstones += commit.tombstones();
+            }
+        }
         Ok(after)
     }
 
-    /// Notes that these items do not matter any more, and how many bytes of tombstones a segment has got.
-    pub(crate) fn note_superseded(&self, number: u32, items: &[ItemAt], tombstones: u64) {
-        if items.is_empty() && tombstones == 0 {
-            return;
-        }
-        let mut tail = self.tail.lock();
-        if let Some(contents) = tail.contents_of(number) {
-            contents.tombstones += tombstones;
-        }
-        for item in items {
-            if let Some(contents) = tail.contents_of(item.end.segment()) {
-                contents.superseded += u64::from(item.len);
-            }
-        }
+    /// Notes that these items do not matter any more.
+    pub(crate) fn note_superseded(&self, items: &[ItemAt]) {
+        self.tail.lock().note_superseded(items);
     }
 
     /// Returns whether a segment is part of the log. One that is not was removed because nothing in it mattered.
@@ -724,7 +727,7 @@ pub(super) mod tests {
             append(&log, 500).expect("fits");
         }
         let before = log.closed();
-        log.note_superseded(0, &[ItemAt { end: Lsn::new(1, 5_000), len: 100 }], 0);
+        log.note_superseded(&[ItemAt { end: Lsn::new(1, 5_000), len: 100 }]);
         log.remember(&before);
         assert_eq!(log.closed().len(), before.len());
         log.forget(&[1]);

@@ -8,9 +8,7 @@ use crate::expiry::GenId;
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{Family, IdHasher, Seed};
 use crate::memtable::{Memtable, MemtableEntry};
-use crate::run::{
-    LocatorFiles, MergeCursor, MergeScratch, Merged, RunSize, RunWriter, Source, WrittenRun,
-};
+use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use crate::time::Timestamp;
@@ -71,8 +69,14 @@ impl RunBuilder<'_> {
             writer = writer.with_locators(created.map_err(|e| without_locators(id, &e)).ok());
         }
         let mut filter = FilterBuilder::for_ids(size.ids);
+        let segments = self.log.map(Log::segments);
         entries.for_each(|entry| {
-            if entry.version.is_spent(now) || self.is_gone(&entry) {
+            // A row whose segment was removed: something else counts, or its tombstone is not needed any more.
+            let is_dropped = entry
+                .item()
+                .zip(segments.as_ref())
+                .is_some_and(|(at, segments)| segments.binary_search(&at.end.segment()).is_err());
+            if is_dropped || entry.version.is_spent(now) {
                 return Ok(());
             }
             filter.insert(entry.hash);
@@ -96,12 +100,6 @@ impl RunBuilder<'_> {
         }
         let run = RunHandle { meta: Arc::new(meta), filter, locators };
         Ok(BuiltRun { run, kept })
-    }
-
-    /// Returns whether a row's segment was removed: something else counts, or its tombstone is not needed any more.
-    fn is_gone(&self, entry: &Merged<'_>) -> bool {
-        let segment = entry.item().map(|at| at.end.segment());
-        segment.zip(self.log).is_some_and(|(segment, log)| !log.has_segment(segment))
     }
 
     /// Flushes a memtable into one run per family and generation. `begin` assigns a run its number.

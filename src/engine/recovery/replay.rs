@@ -146,7 +146,7 @@ impl Opening {
         let Recovered { log, cut_bytes } = recovered.map_err(failed)?;
         // What is superseded in the segments before these is counted in the manifest.
         replay.superseded.retain(|item| item.end.segment() >= first);
-        log.note_superseded(0, &replay.superseded, 0);
+        log.note_superseded(&replay.superseded);
         let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
         if self.rebuild {
             // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush

@@ -117,12 +117,16 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
         if let Err(fault) = read {
             report.problem(format!("{name}: {} (heals at the next read)", fault.what));
         }
-        // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too, or has
-        // ended: healing reads the log, and opening has left out of memory what had ended by then.
+        // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too, was dropped
+        // by compaction since, or has ended: healing reads the log, and opening has left out of memory what had ended
+        // by then.
         let now = core.time.now();
         uncovered.retain(|(hash, ns, id, version, item)| {
             let said = Said { key: Key { ns: *ns, id }, version: *version, item: *item };
-            !version.is_spent(now) && is_missing(core, *hash, said, core.run_access())
+            let is_dropped = item.is_some_and(|at| !core.log.has_segment(at.end.segment()));
+            !is_dropped
+                && !version.is_spent(now)
+                && is_missing(core, *hash, said, core.run_access())
         });
         let uncovered = uncovered.len() as u64;
         if astray + uncovered > 0 {

@@ -5,7 +5,8 @@
 //! it counts, and then the index leads to the copy: its value is nowhere else.
 //!
 //! A tombstone of a row is kept as long as the log may hold an older version of it. Those are at lower locations, also
-//! after they were copied, since only what counts is copied. So in the oldest segment tombstones are dropped.
+//! after they were copied, since only what counts is copied. So in the oldest segment tombstones are dropped. A row
+//! that has ended, but is kept because one before it lives longer, is no more than a tombstone, and is copied as one.
 
 use crate::engine::core::Core;
 use crate::error::Result;
@@ -98,9 +99,12 @@ fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Timestamp) -> Re
     core.log.scan(number, |at, item| match item {
         Item::Version(..) | Item::Namespace(_) => Ok(()),
         Item::Row { version, .. } if version.is_spent(now) => Ok(()),
-        Item::Row { version, .. } if is_oldest && version.is_tombstone() => Ok(()),
+        Item::Row { version, .. } if is_oldest && !version.is_live(now) => Ok(()),
         Item::Row { .. } if rewritten == Rewritten::InPart => Ok(()),
         Item::Row { key, version, value, len } => {
+            let is_live = version.is_live(now);
+            let (version, value) =
+                if is_live { (version, value) } else { (version.without_value(), &[][..]) };
             rewritten = rewrite_row(core, key, version, value, ItemAt { end: at.item, len })?;
             Ok(())
         }
