@@ -101,10 +101,16 @@ impl Shard {
             RowLookup::Damaged(_, fault) => return Err(fault),
         };
         match known {
-            Some(known) if known.join(here).at == known.at => Ok((known.at != at).then_some(at)),
+            // A healed block may hold what its run did not, and what is replayed is to be flushed again all the same: the
+            // copy of the block beside its locators does not have it.
+            Some(known)
+                if known.join(here).at == known.at && (known.at != at || !known.is_flushed) =>
+            {
+                Ok((known.at != at).then_some(at))
+            }
             _ => {
                 self.memtable.put_row(key, hash, version, at);
-                Ok(known.map(|known| known.at))
+                Ok(known.map(|known| known.at).filter(|known| *known != at))
             }
         }
     }

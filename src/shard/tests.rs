@@ -2,25 +2,29 @@
 
 use super::*;
 use crate::blocks::MemoryBlocks;
-use crate::expiry::GenId;
+use crate::expiry::{Class, GenId, Kind};
 use crate::filter::FilterBuilder;
 use crate::id::{NsId, Seed};
 use crate::run::{MergeCursor, RunSize, RunWriter, Source};
 use crate::time::Ttl;
+use crate::wal::ItemAt;
 use std::collections::HashMap;
 
 const SEED: Seed = Seed([6; 16]);
 
 fn flush(shard: &mut Shard, blocks: &MemoryBlocks, run: u64) {
+    flush_family(shard, blocks, run, Family::CLAIMS);
+}
+
+fn flush_family(shard: &mut Shard, blocks: &MemoryBlocks, run: u64, family: Family) {
     shard.freeze(Lsn(1));
     let set = shard.frozen.as_ref().map(|s| Arc::clone(&s.set)).expect("just frozen");
     let mut size = RunSize::default();
     set.iter().for_each(|e| size.add(e.key));
-    let mut writer =
-        RunWriter::new(blocks, SEED, run, 0, (Family::CLAIMS, GenId::FOREVER), size, 1, 0);
+    let mut writer = RunWriter::new(blocks, SEED, run, 0, (family, GenId::FOREVER), size, 1, 0);
     let mut filter = FilterBuilder::for_ids(size.ids);
     let hasher = IdHasher::new(SEED);
-    let source = Source::memtable(&set, hasher, Family::CLAIMS);
+    let source = Source::memtable(&set, hasher, family);
     let merged = MergeCursor::new(vec![source]).for_each(|entry| {
         filter.insert(entry.hash);
         writer.push(entry)
@@ -120,4 +124,29 @@ fn records_applied_in_any_order_give_the_same_answer() {
             assert_eq!(known.version.deadline, short.deadline);
         }
     }
+}
+
+/// Healing may put into a run what was not flushed yet. Opening replays it: were it not entered, the next flush would go
+/// past its record, and only the healed block would have it.
+#[test]
+fn i13_a_row_that_a_healed_block_holds_already_is_entered_when_it_is_replayed() {
+    let hasher = IdHasher::new(SEED);
+    let blocks = MemoryBlocks::default();
+    let access = RunAccess { store: &blocks, seed: SEED, in_log: None };
+    let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
+    let key = Key { ns: NsId(0).rows(Family(1)), id: b"k" };
+    let hash = hasher.hash(key);
+    let version = Version::row(7, Kind::Value, Timestamp::NEVER, Class::FOREVER);
+    let at = ItemAt { end: Lsn::new(1, 5_000), len: 100 };
+    shard.memtable.put_row(key, hash, version, at);
+    flush_family(&mut shard, &blocks, 1, Family(1));
+    for _ in 0..2 {
+        let superseded = shard.apply_row(key, hash, version, at, access);
+        assert_eq!(superseded, Ok(None), "the same item is not in its own way");
+        assert_eq!(shard.memtable.len(), 1);
+    }
+    let earlier = ItemAt { end: Lsn::new(1, 4_500), len: 90 };
+    assert_eq!(shard.apply_row(key, hash, version, earlier, access), Ok(Some(earlier)));
+    let RowLookup::Known(known) = shard.lookup_row(key, hash, access) else { panic!("is there") };
+    assert_eq!((known.at, known.is_flushed), (at, false));
 }
