@@ -67,8 +67,13 @@ impl Table {
 
     /// Returns the live row of a key.
     pub fn get(&self, id: &[u8]) -> Result<Option<TableRow>> {
+        self.get_at(id, Durability::Process)
+    }
+
+    /// Returns the live row of a key, as safe as asked.
+    pub fn get_at(&self, id: &[u8], durability: Durability) -> Result<Option<TableRow>> {
         let key = Engine::row_key(self.family, NsId(0), id)?;
-        let row = self.engine().get_row(key)?;
+        let row = self.engine().get_row(key, durability)?;
         Ok(row.map(|row| TableRow {
             value: row.value,
             sequence: row.sequence,

@@ -183,8 +183,8 @@ impl Engine {
     }
 
     /// Returns a live row.
-    pub(crate) fn get_row(&self, key: Key<'_>) -> Result<Option<Row>> {
-        write::get_row(&self.core, key)
+    pub(crate) fn get_row(&self, key: Key<'_>, durability: Durability) -> Result<Option<Row>> {
+        write::get_row(&self.core, key, durability)
     }
 
     /// Writes rows as one record: all of them, or none.

@@ -3,7 +3,7 @@
 use crate::rows::{flush, one, sequence, value, write};
 use crate::support::{AT, assert_sound, claim_all_first, clock, id, settle, sim, sim_with};
 use firstseen::disk::sim::SimDisk;
-use firstseen::testing::{Expect, Table, TableWrite};
+use firstseen::testing::{Committed, Expect, Table, TableWrite};
 use firstseen::{Durability, ErrorKind, MemoryBlocks, seconds};
 use std::path::Path;
 use std::time::Duration;
@@ -315,4 +315,48 @@ fn a_commit_of_many_rows_is_whole_after_a_crash() {
     check(&table);
     let store = sim(&disk.kill(), &clock).open().expect("opens");
     check(&Table::of(&store, 1));
+}
+
+/// As with claims: whoever is told of a row at `Disk` is told of one that a power cut does not take.
+#[test]
+fn i6_who_is_told_of_a_row_waits_for_it_as_asked() {
+    for told_by in ["a refused commit", "a read"] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = sim(&disk, &clock).open().expect("opens");
+        let table = Table::of(&store, 1);
+        let put = sequence(&table.put(b"k", b"v").expect("puts"));
+        if told_by == "a read" {
+            let row = table.get_at(b"k", Durability::Disk).expect("reads");
+            assert_eq!(row.map(|row| row.sequence), Some(put));
+        } else {
+            let again = [write(b"k", Some(b"w"), Expect::Absent)];
+            let refused = table.commit(&again, Durability::Disk).expect("answers");
+            assert_eq!(refused, Committed::Moved(vec![(0, Some(put))]));
+        }
+        let store = sim(&disk.lose_unsynced(), &clock).open().expect("opens");
+        assert_eq!(value(&Table::of(&store, 1), b"k"), Some(b"v".to_vec()), "by {told_by}");
+    }
+}
+
+/// It is kept as long as what it replaced could come back: until the oldest segment is rewritten, for whatever reason.
+#[test]
+fn a_row_that_has_ended_is_not_copied_for_ever_though_it_once_had_no_end() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for n in 0..600u64 {
+        let key = id(n);
+        table.put(&key, b"without end").expect("puts");
+        let (value, ttl, expect) = (Some(&[7; 2_000][..]), seconds(60), Expect::Anything);
+        one(&table, TableWrite { id: &key, value, ttl, expect });
+        overwrite(&table, 4);
+    }
+    clock.advance(Duration::from_secs(61));
+    for _ in 0..8 {
+        flush(&store);
+        overwrite(&table, 500);
+    }
+    flush(&store);
+    // One segment is active, one may wait, and the hot row takes a kilobyte.
+    assert!(store.stats().log_bytes < 3 * (256 << 10), "{}", store.stats());
 }

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 /// Number of scenarios that share the schedules.
-const SCENARIOS: u64 = 20;
+const SCENARIOS: u64 = 21;
 
 fn env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {

@@ -87,3 +87,24 @@ fn i13_a_row_is_moved_while_it_is_read_and_replaced() {
         assert_eq!((count(&reopened, b"kept"), count(&reopened, b"moved")), (Some(7), Some(2)));
     });
 }
+
+/// Each puts one row and deletes the other, which must not be there. Both cannot have found that.
+#[test]
+fn i13_two_commits_that_expect_what_the_other_puts_do_not_both_happen() {
+    explore("i13_two_commits_that_expect_what_the_other_puts_do_not_both_happen", || {
+        let scene = Scene::new();
+        let store = scene.open();
+        let commit = |put: &'static [u8], gone: &'static [u8]| {
+            let table = Table::of(&store, 1);
+            start(move || {
+                let (ttl, expect) = (Ttl::FOREVER, Expect::Absent);
+                let puts = TableWrite { id: put, value: Some(b"v"), ttl, expect };
+                let deletes = TableWrite { id: gone, value: None, ttl, expect };
+                table.commit(&[puts, deletes], Durability::Process).expect("commits")
+            })
+        };
+        let done = join([commit(b"a", b"b"), commit(b"b", b"a")]);
+        let made = done.iter().filter(|done| matches!(done, Committed::Done(_))).count();
+        assert_eq!(made, 1, "{done:?}");
+    });
+}

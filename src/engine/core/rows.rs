@@ -2,7 +2,7 @@
 
 use crate::engine::core::Core;
 use crate::id::{IdHash, Key};
-use crate::shard::{RowLookup, Shard};
+use crate::shard::{KnownRow, RowLookup, Shard};
 
 impl Core {
     /// Looks a row up under its shard's lock. An entry whose segment is no longer part of the log counts as unknown:
@@ -14,12 +14,13 @@ impl Core {
         hash: IdHash,
     ) -> RowLookup {
         match shard.lookup_row(key, hash, self.run_access()) {
-            RowLookup::Known(known)
-                if known.is_flushed && !self.log.has_segment(known.at.end.segment()) =>
-            {
-                RowLookup::Unknown
-            }
+            RowLookup::Known(known) if self.is_dropped(&known) => RowLookup::Unknown,
             other => other,
         }
+    }
+
+    /// Returns whether compaction has removed the segment that this leads to.
+    pub(in crate::engine) fn is_dropped(&self, known: &KnownRow) -> bool {
+        known.is_flushed && !self.log.has_segment(known.at.end.segment())
     }
 }

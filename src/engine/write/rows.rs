@@ -14,7 +14,7 @@ use crate::id::{Family, IdHash, Key, NsId};
 use crate::limits;
 use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
-use crate::shard::{KnownRow, RowLookup};
+use crate::shard::{KnownRow, RowLookup, Shard};
 use crate::sync::{Arc, Ordering};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::{Commit, ItemAt, decode_row};
@@ -26,6 +26,12 @@ pub(crate) struct Row {
     /// The number of the write that set it. Numbers only grow, also over restarts and repairs.
     pub(crate) sequence: u64,
     pub(crate) deadline: Timestamp,
+}
+
+impl Row {
+    fn of(value: Vec<u8>, Version { rank: sequence, deadline, .. }: Version) -> Self {
+        Self { value, sequence, deadline }
+    }
 }
 
 /// What a write expects to find.
@@ -60,11 +66,20 @@ pub enum Committed {
     Moved(Vec<(usize, Option<u64>)>),
 }
 
-/// A write with what it will append.
+/// A write with what is known of its row, and what it will append.
 struct Planned<'a> {
     known: Option<KnownRow>,
-    version: Version,
+    /// `None` for a row to be deleted that does not exist.
+    version: Option<Version>,
     value: Option<&'a [u8]>,
+}
+
+/// What to do about a commit.
+enum Plan<'a> {
+    /// Return this and write nothing. It depends on the given record, if that may not be on disk.
+    Answer(Committed, Option<RestsOn>),
+    /// Append these, if nothing has moved until then.
+    Append(Vec<Planned<'a>>),
 }
 
 /// Returns the key of a row.
@@ -92,8 +107,12 @@ fn known_row(
     }
 }
 
-/// Returns a live row. A value that cannot be read is an error, never an absent row (I11).
-pub(in crate::engine) fn get_row(core: &Core, key: Key<'_>) -> Result<Option<Row>> {
+/// Returns a live row, as safe as asked. A value that cannot be read is an error, never an absent row (I11).
+pub(in crate::engine) fn get_row(
+    core: &Core,
+    key: Key<'_>,
+    durability: Durability,
+) -> Result<Option<Row>> {
     core.health.check()?;
     let hash = core.hash(key);
     let mut wait_budget = WaitBudget::default();
@@ -106,10 +125,10 @@ pub(in crate::engine) fn get_row(core: &Core, key: Key<'_>) -> Result<Option<Row
         if let Some((_, error)) = failed.take_if(|(at, _)| *at == known.at) {
             return Err(error);
         }
-        match read_value(core, key, known) {
+        match read_value(core, key, known.version, known.at) {
             Ok(value) => {
-                let Version { rank: sequence, deadline, .. } = known.version;
-                return Ok(Some(Row { value, sequence, deadline }));
+                await_durable(core, durability, rests_on(core, &known))?;
+                return Ok(Some(Row::of(value, known.version)));
             }
             // Compaction may have moved it since the lookup; if it has not, this is the answer.
             Err(error) => failed = Some((known.at, error)),
@@ -117,19 +136,23 @@ pub(in crate::engine) fn get_row(core: &Core, key: Key<'_>) -> Result<Option<Row
     }
 }
 
+/// Returns the record that an answer about this row depends on. An item may end before its record does, so it is the
+/// end of the log.
+fn rests_on(core: &Core, known: &KnownRow) -> Option<RestsOn> {
+    (!known.is_flushed).then(|| RestsOn::others(core.log.end()))
+}
+
 /// Reads the value of a row at its location, and checks that it is that of this write.
-fn read_value(core: &Core, key: Key<'_>, known: KnownRow) -> Result<Vec<u8>> {
+fn read_value(core: &Core, key: Key<'_>, version: Version, at: ItemAt) -> Result<Vec<u8>> {
     if !core.log.is_mapped() {
         core.log.flush()?;
     }
-    let path = || core.log.segment_path(known.at.end.segment());
-    let item = core.ids.read_item(known.at).map_err(|e| Error::io("read", &path(), e))?;
+    let path = || core.log.segment_path(at.end.segment());
+    let item = core.ids.read_item(at).map_err(|e| Error::io("read", &path(), e))?;
     match decode_row(&item) {
-        Some((found, version, value)) if found == key && version == known.version => {
-            Ok(value.to_vec())
-        }
+        Some((found, stored, value)) if found == key && stored == version => Ok(value.to_vec()),
         _ => {
-            let offset = u64::from(known.at.end.offset()) - u64::from(known.at.len);
+            let offset = u64::from(at.end.offset()) - u64::from(at.len);
             let what = "the value of a row does not match its checksum";
             Err(Error::corrupt(&path(), offset, what))
         }
@@ -158,19 +181,15 @@ pub(in crate::engine) fn commit_rows_at(
     let members = row_members(core, writes)?;
     let mut wait_budget = WaitBudget::default();
     loop {
-        let (moved, planned) = plan(core, writes, &members, &mut wait_budget)?;
-        if !moved.is_empty() {
-            return Ok((Committed::Moved(moved), None));
-        }
+        let planned = match plan(core, writes, &members, &mut wait_budget)? {
+            Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
+            Plan::Append(planned) => planned,
+        };
         let mut commit = Commit::default();
         for (write, planned) in writes.iter().zip(&planned) {
-            if let Some(planned) = planned {
-                commit.push_row(write.key, planned.version, write.value.unwrap_or_default());
+            if let Some(version) = planned.version {
+                commit.push_row(write.key, version, write.value.unwrap_or_default());
             }
-        }
-        let sequences = planned.iter().map(|p| p.as_ref().map(|p| p.version.rank)).collect();
-        if commit.is_empty() {
-            return Ok((Committed::Done(sequences), None));
         }
         if commit.bytes().len() > limits::COMMIT_BYTES_MAX {
             return Err(Error::invalid(format!(
@@ -183,9 +202,16 @@ pub(in crate::engine) fn commit_rows_at(
         if let Some(rests_on) =
             enter(core, &members, &planned, &commit, durability, &mut wait_budget)?
         {
-            return Ok((Committed::Done(sequences), Some(rests_on)));
+            return Ok((done(&planned), Some(rests_on)));
+        }
+        if wait_budget.is_over(core.settings.wait_max) {
+            return Err(Error::Timeout { what: "rows that others change again and again" });
         }
     }
+}
+
+fn done(planned: &[Planned<'_>]) -> Committed {
+    Committed::Done(planned.iter().map(|p| p.version.map(|version| version.rank)).collect())
 }
 
 fn row_members<'a>(core: &Core, writes: &[RowWrite<'a>]) -> Result<Vec<Member<'a>>> {
@@ -218,38 +244,38 @@ fn row_members<'a>(core: &Core, writes: &[RowWrite<'a>]) -> Result<Vec<Member<'a
     Ok(writes.iter().map(member).collect())
 }
 
-/// Reads what is known of each row and decides its next version; `None` for a row to be deleted that does not exist.
-#[expect(clippy::type_complexity, reason = "one list for each of two outcomes")]
+/// Reads what is known of each row and decides its next version.
 fn plan<'a>(
     core: &Core,
     writes: &[RowWrite<'a>],
     members: &[Member<'_>],
     wait_budget: &mut WaitBudget,
-) -> Result<(Vec<(usize, Option<u64>)>, Vec<Option<Planned<'a>>>)> {
-    let mut moved = Vec::new();
+) -> Result<Plan<'a>> {
     let mut all = Vec::with_capacity(writes.len());
     for member in members {
         all.push(known_row(core, member.key, member.hash, wait_budget)?);
     }
     let at = core.time.moment();
-    // After the lookups: so each is above the sequence of the row that it replaces.
-    let first = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
-    let mut planned = Vec::with_capacity(writes.len());
-    for ((n, write), (known, sequence)) in
-        writes.iter().enumerate().zip(all.into_iter().zip(first..))
-    {
-        let live = known.filter(|known| known.version.is_live(at.now));
-        let found = live.map(|known| known.version.rank);
-        let as_expected = match write.expect {
+    let live = |known: &Option<KnownRow>| known.filter(|known| known.version.is_live(at.now));
+    let told = all.iter().find_map(|known| rests_on(core, &live(known)?));
+    let moved = |(n, (write, known)): (usize, (&RowWrite<'_>, &Option<KnownRow>))| {
+        let found = live(known).map(|known| known.version.rank);
+        let is_as_expected = match write.expect {
             Expect::Anything => true,
             Expect::Absent => found.is_none(),
             Expect::Sequence(expected) => found == Some(expected),
         };
-        if !as_expected {
-            moved.push((n, found));
-        }
+        (!is_as_expected).then_some((n, found))
+    };
+    let moved: Vec<_> = writes.iter().zip(&all).enumerate().filter_map(moved).collect();
+    if !moved.is_empty() {
+        return Ok(Plan::Answer(Committed::Moved(moved), told));
+    }
+    // After the lookups: so each is above the sequence of the row that it replaces.
+    let first = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
+    let next = |((write, known), sequence): ((&RowWrite<'a>, &Option<KnownRow>), u64)| {
         let before = known.as_ref().map(|known| &known.version);
-        let version = match (write.value, live) {
+        let version = match (write.value, live(known)) {
             (Some(_), _) => {
                 let class = write.ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
                 let deadline = write.ttl.deadline(at.latest);
@@ -260,46 +286,66 @@ fn plan<'a>(
             }
             (None, None) => None,
         };
-        planned.push(version.map(|version| Planned { known, version, value: write.value }));
+        Planned { known: *known, version, value: write.value }
+    };
+    let planned: Vec<_> = writes.iter().zip(&all).zip(first..).map(next).collect();
+    if planned.iter().all(|planned| planned.version.is_none()) {
+        return Ok(Plan::Answer(done(&planned), None));
     }
-    Ok((moved, planned))
+    Ok(Plan::Append(planned))
 }
 
-/// Appends the commit and enters its rows, if none of them has moved since it was planned.
+/// Appends the commit and enters its rows, if no row of it has moved since it was planned, those that it leaves as they
+/// are included.
 fn enter(
     core: &Core,
     members: &[Member<'_>],
-    planned: &[Option<Planned<'_>>],
+    planned: &[Planned<'_>],
     commit: &Commit,
     durability: Durability,
     wait_budget: &mut WaitBudget,
 ) -> Result<Option<RestsOn>> {
-    let written: Vec<(Member<'_>, &Planned<'_>)> = members
-        .iter()
-        .zip(planned)
-        .filter_map(|(member, planned)| Some((*member, planned.as_ref()?)))
-        .collect();
-    let locked_members: Vec<Member<'_>> = written.iter().map(|(member, _)| *member).collect();
-    let mut locked = lock_all(core, &locked_members, wait_budget)?;
-    for (Member { key, hash, shard }, planned) in &written {
-        match core.look_row(locked.shard(*shard), *key, *hash) {
-            RowLookup::Known(known) if Some(known.at) == planned.known.map(|k| k.at) => {}
-            RowLookup::Unknown if planned.known.is_none() => {}
-            // It has moved, or a block was lost since: plan again.
-            _ => return Ok(None),
+    let mut locked = lock_all(core, members, wait_budget)?;
+    for (Member { key, hash, shard }, planned) in members.iter().zip(planned) {
+        if !is_as_planned(core, locked.shard(*shard), *key, *hash, planned) {
+            return Ok(None);
         }
     }
+    let written = || {
+        let all = members.iter().zip(planned);
+        all.filter_map(|(member, planned)| Some((member, planned, planned.version?)))
+    };
     let superseded: Vec<ItemAt> =
-        written.iter().filter_map(|(_, planned)| Some(planned.known?.at)).collect();
+        written().filter_map(|(_, planned, _)| Some(planned.known?.at)).collect();
     let lsn = core.log.append_commit(durability.append_level(), commit, &superseded)?;
-    for ((member, planned), at) in written.iter().zip(commit.places(lsn)) {
-        let memtable = &mut locked.shard(member.shard).memtable;
-        memtable.put_row(member.key, member.hash, planned.version, at);
-        let Version { rank: sequence, deadline, .. } = planned.version;
+    for ((member, planned, version), at) in written().zip(commit.places(lsn)) {
+        locked.shard(member.shard).memtable.put_row(member.key, member.hash, version, at);
+        let Version { rank: sequence, deadline, .. } = version;
         let row = planned.value.map(|value| RowState { value, sequence, deadline });
         core.families.apply(member.key, row);
     }
     Ok(Some(RestsOn::own(lsn)))
+}
+
+/// Returns whether a row is as it was when its write was planned. Not if a block was lost since.
+fn is_as_planned(
+    core: &Core,
+    shard: &mut Shard,
+    key: Key<'_>,
+    hash: IdHash,
+    planned: &Planned<'_>,
+) -> bool {
+    match (shard.lookup_row(key, hash, core.run_access()), planned.known) {
+        (RowLookup::Unknown, None) => true,
+        (RowLookup::Known(now), Some(before)) => now.at == before.at,
+        // What compaction has dropped counts as unknown, but it must not outrank what is entered: others may have
+        // written the row and deleted it since.
+        (RowLookup::Known(now), None) => {
+            core.is_dropped(&now)
+                && planned.version.is_none_or(|version| now.version.rank < version.rank)
+        }
+        (RowLookup::Unknown, Some(_)) | (RowLookup::Damaged(..), _) => false,
+    }
 }
 
 /// Attaches what a family keeps in memory, and tells it every live row. Commits of the family must not run meanwhile.
@@ -339,8 +385,13 @@ pub(in crate::engine) fn list_rows(
             if !entry.version.is_live(core.time.now()) {
                 return Ok(());
             }
-            // By key, not by the location found here: the row may have moved.
-            match get_row(core, entry.key)? {
+            let found =
+                entry.item().and_then(|at| read_value(core, entry.key, entry.version, at).ok());
+            if let Some(value) = found {
+                return visit(entry.key, Row::of(value, entry.version));
+            }
+            // Compaction may have moved it since.
+            match get_row(core, entry.key, Durability::Buffered)? {
                 Some(row) => visit(entry.key, row),
                 None => Ok(()),
             }
