@@ -18,6 +18,14 @@ pub(crate) struct Family(pub(crate) u8);
 
 impl Family {
     pub(crate) const CLAIMS: Self = Self(0);
+    /// The records of ledgers.
+    pub(crate) const LEDGER: Self = Self(1);
+    /// The saved stages of records that are not completed.
+    pub(crate) const STAGES: Self = Self(2);
+    /// What was given to be done, until it is.
+    pub(crate) const PAYLOADS: Self = Self(3);
+    /// The ids that wait for an operator, so that listing them costs what there are of them.
+    pub(crate) const DEAD: Self = Self(4);
 
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;

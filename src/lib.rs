@@ -34,6 +34,8 @@ mod engine;
 
 mod store;
 
+pub mod ledger;
+
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

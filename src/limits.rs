@@ -78,5 +78,23 @@ const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch")
 const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");
 const _: () = assert!(SHARDS_MAX.is_power_of_two() && SHARDS_DEFAULT.is_power_of_two());
 
+/// How many sequences of rows a manifest reserves: so many that no store writes one for this alone.
+pub(crate) const SEQUENCES_AHEAD: u64 = 1 << 28;
+
 /// Sequences of rows end before this number. One a nanosecond lasts for three hundred years, and no sum overflows.
 pub(crate) const SEQUENCE_END: u64 = 1 << 63;
+
+/// Longest id of a ledger in bytes. Four bytes less than that of a claim: the rows of its stages add their number.
+pub const LEDGER_ID_BYTES_MAX: usize = ID_BYTES_MAX - 4;
+
+/// Most ended attempts that a record of a ledger keeps.
+pub const LEDGER_HISTORY_MAX: usize = 32;
+
+/// Longest reason in bytes that is kept of a failed attempt; a longer one is cut.
+pub const LEDGER_REASON_BYTES_MAX: usize = 1024;
+
+/// Longest name of a worker or of a stage in bytes.
+pub const LEDGER_NAME_BYTES_MAX: usize = 255;
+
+/// Longest result, payload or saved stage of a ledger in bytes.
+pub const LEDGER_VALUE_BYTES_MAX: usize = VALUE_BYTES_MAX - (64 << 10);

@@ -86,7 +86,7 @@ impl Table {
         let mut rows = Vec::with_capacity(writes.len());
         for TableWrite { id, value, ttl, expect } in writes.iter().copied() {
             let key = Engine::row_key(self.family, NsId(0), id)?;
-            rows.push(RowWrite { key, value, ttl, expect });
+            rows.push(RowWrite { key, value, ttl, expect, is_quiet: false });
         }
         self.engine().commit_rows(&rows, durability)
     }

@@ -26,7 +26,7 @@ pub use write::{Held, ImportEntry};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Replay, RowState, SeenVersion, Settings};
+pub(crate) use self::core::{Replay, RowState, SeenVersion, Settings, Watch};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -39,7 +39,7 @@ use self::core::Core;
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
 use crate::sync::Arc;
-use crate::time::Ttl;
+use crate::time::{Moment, Ttl};
 use catalog::namespaces::Registry;
 use std::io;
 use std::path::Path;
@@ -194,6 +194,27 @@ impl Engine {
         durability: Durability,
     ) -> Result<Committed> {
         write::commit_rows(&self.core, writes, durability)
+    }
+
+    /// Watches a row: its bell rings after each change, until the result is dropped.
+    pub(crate) fn watch(&self, key: Key<'_>) -> Watch {
+        self.core.watches.watch(key)
+    }
+
+    /// Returns the first sequence of rows that this opening gives. Rows below it were written by processes that are
+    /// gone.
+    pub(crate) fn first_sequence(&self) -> u64 {
+        self.core.first_sequence
+    }
+
+    /// Returns the folder of the store.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.core.dir
+    }
+
+    /// Returns the engine's time.
+    pub(crate) fn moment(&self) -> Moment {
+        self.core.time.moment()
     }
 
     /// Attaches what a family keeps in memory, and tells it every live row.

@@ -15,6 +15,7 @@ mod formats;
 mod full_disk;
 mod generations;
 mod idle;
+mod ledger;
 mod lifecycle;
 mod long_ids;
 mod namespaces;

@@ -13,7 +13,7 @@
 //! | 3 | log: durable location, full segments, next segment number |
 //! | 4 | namespaces |
 //! | 5 | time |
-//! | 6 | rows: the next sequence |
+//! | 6 | rows: the first sequence that is not reserved |
 //!
 //! A manifest of an older version is read and written again by the opening that finds it, in one step like every
 //! manifest: a crash leaves the old or the new one.
@@ -68,7 +68,7 @@ pub(crate) struct ManifestBody {
     pub(crate) next_segment: u32,
     pub(crate) namespaces: Vec<NsMeta>,
     pub(crate) time: Option<TimeMark>,
-    /// No row written before has this sequence or a higher one.
+    /// Sequences of rows below this one are given or reserved.
     pub(crate) sequence: u64,
 }
 

@@ -13,6 +13,7 @@ mod rows;
 mod seen;
 mod settings;
 mod stats;
+mod watch;
 
 pub use durability::Durability;
 pub use stats::{NamespaceStats, Stats};
@@ -24,6 +25,8 @@ pub(crate) use families::{Replay, RowState};
 pub(crate) use seen::SeenVersion;
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
+pub(crate) use watch::Watch;
+pub(in crate::engine) use watch::Watches;
 
 use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};
@@ -80,8 +83,15 @@ pub(in crate::engine) struct Core {
     /// The sequence of the next row. Only grows, also over restarts: it orders rows, and fencing tokens are drawn
     /// from it.
     pub(in crate::engine) sequence: AtomicU64,
+    /// A manifest on disk says that sequences below this one have been given. None is given before: the rows with the
+    /// highest ones may be lost in a power cut, and a token drawn from one must not be given twice.
+    pub(in crate::engine) sequences_reserved: AtomicU64,
+    /// The first sequence that this opening gives. Rows below it were written by processes that are gone.
+    pub(in crate::engine) first_sequence: u64,
     /// What families of rows keep in memory.
     pub(in crate::engine) families: Families,
+    /// The rows that somebody waits for.
+    pub(in crate::engine) watches: Arc<Watches>,
     /// The last flush failure, until an attempt succeeds.
     pub(in crate::engine) flush_failure: LastFailure,
     /// What recovery gave the others to call when a block is damaged.
@@ -175,6 +185,7 @@ impl Core {
     /// Wakes every waiter to check again: the store was closed or stopped, or flushing failed.
     pub(in crate::engine) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
+        self.watches.tell_all();
     }
 
     /// Closes the store in order. The background threads have stopped.

@@ -3,7 +3,8 @@
 use crate::engine::catalog::manifest::ManifestBody;
 use crate::engine::catalog::namespaces::NsMeta;
 use crate::engine::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::limits;
 use crate::sync::Ordering;
 
 impl Core {
@@ -28,7 +29,9 @@ impl Core {
         manifest.in_flight.retain(|(id, _)| !listed.contains(id));
         self.fill_in(&mut manifest.body, namespaces);
         let written = manifest.write();
-        if written.is_err() {
+        if written.is_ok() {
+            self.sequences_reserved.store(manifest.body.sequence, Ordering::Release);
+        } else {
             let epoch = manifest.body.epoch;
             manifest.body = ManifestBody { epoch, ..before };
             manifest.in_flight = in_flight;
@@ -45,6 +48,19 @@ impl Core {
         body.next_segment = self.log.active() + 1;
         body.namespaces = namespaces;
         body.time = Some(self.time.mark());
-        body.sequence = self.sequence.load(Ordering::Acquire);
+        let ahead = self.sequence.load(Ordering::Acquire).saturating_add(limits::SEQUENCES_AHEAD);
+        body.sequence = ahead.min(limits::SEQUENCE_END);
+    }
+
+    /// Returns the first of `count` sequences for rows. None of them is given again, not even if the rows are lost.
+    pub(in crate::engine) fn take_sequences(&self, count: usize) -> Result<u64> {
+        let first = self.sequence.fetch_add(count as u64, Ordering::AcqRel);
+        if first + count as u64 > limits::SEQUENCE_END {
+            return Err(Error::bug("the sequences of rows are used up"));
+        }
+        while first + count as u64 > self.sequences_reserved.load(Ordering::Acquire) {
+            self.publish_manifest(|_| ())?;
+        }
+        Ok(first)
     }
 }

@@ -34,6 +34,7 @@ impl Opening {
         };
         let Replayed { log, cut_bytes, newest, records, sequence } =
             self.replay(config, &registry)?;
+        let reserved = self.body.sequence;
         let counters = Counters::default();
         counters.replayed_records.add(records);
         counters.cut_bytes.add(cut_bytes);
@@ -62,7 +63,10 @@ impl Opening {
             counters,
             next_holder: 1.into(),
             sequence: sequence.into(),
+            sequences_reserved: reserved.into(),
+            first_sequence: sequence,
             families: Families::default(),
+            watches: Arc::default(),
             flush_failure: LastFailure::default(),
             healer: Box::<LogHealer>::default(),
             compaction_lock: Mutex::default(),

@@ -271,9 +271,6 @@ fn swap(disk: &dyn Disk, dir: &Path, source: &Path, new: &Path) -> Result<PathBu
     Ok(old)
 }
 
-/// How many sequence numbers a repair leaves out. More rows than this can hardly have been lost together.
-const SEQUENCES_SKIPPED: u64 = 1 << 32;
-
 /// Builds a manifest without runs for the new log. It records how far that log is on disk; otherwise, damage before the
 /// first flush would look like a log that was never written (I11). Run numbers continue where they are known.
 fn new_body(
@@ -291,8 +288,8 @@ fn new_body(
     body.durable = durable;
     body.next_segment = durable.segment() + 1;
     let known = manifest.as_ref().map_or(1, |old| old.sequence);
-    // The rows with the highest numbers may be among what is lost.
-    body.sequence = (known.max(sequence) + SEQUENCES_SKIPPED).min(limits::SEQUENCE_END);
+    body.sequence =
+        known.max(sequence).saturating_add(limits::SEQUENCES_AHEAD).min(limits::SEQUENCE_END);
     if let Some(old) = manifest {
         body.epoch = old.epoch;
         body.next_run = old.next_run;

@@ -133,9 +133,11 @@ fn validate_manifest(
     if let Some(meta) = gone {
         complaints.push(format!("the manifest lists a segment that is gone: {meta:?}"));
     }
-    let sequence = core.sequence.load(Ordering::Acquire);
-    if body.sequence > sequence {
+    let (sequence, reserved) = (&core.sequence, &core.sequences_reserved);
+    let (sequence, reserved) = (sequence.load(Ordering::Acquire), reserved.load(Ordering::Acquire));
+    if body.sequence != reserved || sequence > reserved {
+        let said = body.sequence;
         complaints
-            .push(format!("the manifest gave sequences below {}, not {sequence}", body.sequence));
+            .push(format!("sequences below {reserved} reserved, {said} written, {sequence} next"));
     }
 }

@@ -15,7 +15,7 @@ use crate::limits;
 use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::shard::{KnownRow, RowLookup, Shard};
-use crate::sync::{Arc, Ordering};
+use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use crate::wal::{Commit, ItemAt, decode_row};
 
@@ -54,6 +54,8 @@ pub(crate) struct RowWrite<'a> {
     pub(crate) value: Option<&'a [u8]>,
     pub(crate) ttl: Ttl,
     pub(crate) expect: Expect,
+    /// Those who wait for the row are not woken.
+    pub(crate) is_quiet: bool,
 }
 
 /// The outcome of a commit.
@@ -202,6 +204,7 @@ pub(in crate::engine) fn commit_rows_at(
         if let Some(rests_on) =
             enter(core, &members, &planned, &commit, durability, &mut wait_budget)?
         {
+            core.watches.tell(writes.iter().filter(|write| !write.is_quiet).map(|write| write.key));
             return Ok((done(&planned), Some(rests_on)));
         }
         if wait_budget.is_over(core.settings.wait_max) {
@@ -272,7 +275,7 @@ fn plan<'a>(
         return Ok(Plan::Answer(Committed::Moved(moved), told));
     }
     // After the lookups: so each is above the sequence of the row that it replaces.
-    let first = core.sequence.fetch_add(writes.len() as u64, Ordering::AcqRel);
+    let first = core.take_sequences(writes.len())?;
     let next = |((write, known), sequence): ((&RowWrite<'a>, &Option<KnownRow>), u64)| {
         let before = known.as_ref().map(|known| &known.version);
         let version = match (write.value, live(known)) {

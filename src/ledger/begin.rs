@@ -1,0 +1,122 @@
+//! `begin`: who may work on an id.
+
+use crate::error::{Error, Result};
+use crate::ledger::attempt::Attempt;
+use crate::ledger::changes::{self, Begun, Refusal};
+use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::options::BeginOptions;
+use crate::ledger::record::Record;
+use crate::ledger::rows::check_id;
+
+/// The answer to [`Ledger::begin`]. All but the first carry the record as it is.
+#[derive(Debug)]
+#[must_use = "without looking at the answer, nobody knows whether to do the work"]
+#[non_exhaustive]
+pub enum Begin {
+    /// Do the work: nobody else does, while the lease lasts.
+    Started(Attempt),
+    /// Another attempt works on it. Come back later, or [wait](Ledger::wait).
+    InProgress(Box<Record>),
+    /// Done before: here is the result. Do not do it again.
+    Completed(Box<Record>),
+    /// It failed, and its next attempt may start at the time in its state.
+    RetryAt(Box<Record>),
+    /// An operator has to find out first whether the effect happened.
+    Held(Box<Record>),
+    /// Given up: a dead letter.
+    Dead(Box<Record>),
+    /// The id was begun with another input. The result is not shown.
+    Mismatch(Box<Record>),
+    /// A newer version of the program has begun it, and this one may not know its stages.
+    Outdated(Box<Record>),
+}
+
+impl Begin {
+    /// Returns the existing record; `None` if an attempt was started.
+    pub fn record(&self) -> Option<&Record> {
+        match self {
+            Self::Started(_) => None,
+            Self::InProgress(record)
+            | Self::Completed(record)
+            | Self::RetryAt(record)
+            | Self::Held(record)
+            | Self::Dead(record)
+            | Self::Mismatch(record)
+            | Self::Outdated(record) => Some(record),
+        }
+    }
+
+    /// Returns the attempt, if one was started.
+    pub fn started(self) -> Option<Attempt> {
+        match self {
+            Self::Started(attempt) => Some(attempt),
+            _ => None,
+        }
+    }
+
+    fn refused(refusal: Refusal, record: Record) -> Self {
+        match refusal {
+            Refusal::InProgress => Self::InProgress(record.into()),
+            Refusal::Completed => Self::Completed(record.into()),
+            Refusal::RetryAt => Self::RetryAt(record.into()),
+            Refusal::Held => Self::Held(record.into()),
+            Refusal::Dead => Self::Dead(record.into()),
+            Refusal::Mismatch => Self::Mismatch(record.without_result().into()),
+            Refusal::Outdated => Self::Outdated(record.into()),
+        }
+    }
+}
+
+impl Ledger {
+    /// Starts an attempt at an id, if nobody works on it, it is not done, and it may be tried again. Of callers that ask
+    /// at the same time, one hears [`Begin::Started`].
+    ///
+    /// The attempt is counted before this returns, so a worker that dies of its message does so only as often as the
+    /// ledger allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`]. No attempt has started then, or it ends with its lease; do not do the work.
+    pub fn begin(&self, id: impl AsRef<[u8]>) -> Result<Begin> {
+        self.begin_with(id, BeginOptions::new())
+    }
+
+    /// Starts an attempt, with settings for this call; see [`begin`](Self::begin).
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn begin_with(&self, id: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
+        let id = id.as_ref();
+        check_id(id)?;
+        options.check()?;
+        let rows = self.rows();
+        for _ in 0..RACES_MAX {
+            let found = rows.read(id)?;
+            let now = self.now();
+            let record = found.as_ref().map(|found| &found.record);
+            let (change, starts) =
+                match changes::begin(id, record, now, &self.inner.options, &options) {
+                    Begun::Start(change) => (change, true),
+                    Begun::Settle(change) => (change, false),
+                    Begun::Refuse(refusal) => {
+                        let record = found.map(|found| found.record);
+                        return record.map_or_else(
+                            || Err(Error::bug("a record that does not exist was refused")),
+                            |record| Ok(Begin::refused(refusal, record)),
+                        );
+                    }
+                };
+            let Some(after) = rows.write(id, found.as_ref(), &change, None, now.at.now)? else {
+                continue;
+            };
+            if starts {
+                return Ok(Begin::Started(Attempt::new(self.clone(), id, after)));
+            }
+            let phase = after.record.phase(now.at.now, now.first_token);
+            let refusal = Refusal::of(phase).unwrap_or(Refusal::InProgress);
+            return Ok(Begin::refused(refusal, after.record));
+        }
+        Err(Error::Timeout { what: "a record that others change again and again" })
+    }
+}

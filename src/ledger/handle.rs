@@ -1,0 +1,151 @@
+//! The handle of a ledger: reading its records, and changing them as the table of moves allows.
+
+use crate::engine::NsInfo;
+use crate::error::{Error, Result};
+use crate::id::Family;
+use crate::ledger::changes::{Change, Now};
+use crate::ledger::moves::{self, Move};
+use crate::ledger::options::LedgerOptions;
+use crate::ledger::record::Record;
+use crate::ledger::rows::{Rows, check_id, decode};
+use crate::ledger::timer::Timer;
+use crate::store::Store;
+use crate::sync::Arc;
+use crate::time::Ttl;
+
+/// How often a call decides anew when others change its record first. Each time, one of the others has succeeded.
+pub(super) const RACES_MAX: usize = 1_000;
+
+/// A ledger of a store. A handle: cheap to clone, safe to share, and it keeps the store open.
+///
+/// Ledgers of different names know nothing of each other, so one id may stand in several: one for each operation.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pub(super) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) store: Store,
+    pub(super) info: Arc<NsInfo>,
+    pub(super) options: LedgerOptions,
+    pub(super) timer: Timer,
+}
+
+impl Store {
+    /// Returns the ledger of this name, with the default policies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`].
+    pub fn ledger(&self, name: &str) -> Result<Ledger> {
+        self.ledger_with(name, LedgerOptions::new())
+    }
+
+    /// Returns the ledger of this name, with these policies.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`], and [`FixCall`](crate::ErrorKind::FixCall) for a policy that makes no sense, such as a
+    /// lease of zero.
+    pub fn ledger_with(&self, name: &str, options: LedgerOptions) -> Result<Ledger> {
+        options.check()?;
+        let info = self.engine().namespace(name, None)?;
+        let timer = Timer::default();
+        Ok(Ledger { inner: Arc::new(Inner { store: self.clone(), info, options, timer }) })
+    }
+}
+
+impl Ledger {
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.inner.info.name
+    }
+
+    /// Returns the store it belongs to.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Returns the record of an id. Starts nothing and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`], and [`Repair`](crate::ErrorKind::Repair) if the stored record is damaged.
+    pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Record>> {
+        check_id(id.as_ref())?;
+        Ok(self.rows().read(id.as_ref())?.map(|found| found.record))
+    }
+
+    /// Returns what was given as the payload of an id; `None` if nothing was, or it is done.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub fn payload(&self, id: impl AsRef<[u8]>) -> Result<Option<Vec<u8>>> {
+        check_id(id.as_ref())?;
+        self.rows().payload(id.as_ref())
+    }
+
+    /// Passes every record to `visit`, in no meaningful order. Records that change meanwhile are passed as they were
+    /// before or after. Reads all records of the ledgers of the store.
+    ///
+    /// # Errors
+    ///
+    /// An error from `visit`, and otherwise as [`get`](Self::get). A record that cannot be read ends it.
+    pub fn list(&self, mut visit: impl FnMut(Record) -> Result<()>) -> Result<()> {
+        let engine = self.inner.store.engine();
+        let ns = self.inner.info.id.rows(Family::LEDGER);
+        engine.list_rows(Family::LEDGER, |key, row| {
+            if key.ns != ns {
+                return Ok(());
+            }
+            visit(decode(engine, key.id, &row.value, row.sequence, row.deadline)?)
+        })
+    }
+
+    /// Changes a record, if the move is legal and `change` wants it. `None`: there is no record.
+    pub(super) fn change(
+        &self,
+        id: &[u8],
+        step: Move,
+        change: impl Fn(Record, Now) -> Option<Change>,
+    ) -> Result<Option<Changed>> {
+        check_id(id)?;
+        let rows = self.rows();
+        for _ in 0..RACES_MAX {
+            let Some(found) = rows.read(id)? else { return Ok(None) };
+            let now = self.now();
+            let legal = moves::after(now.phase(Some(&found.record)), step).is_some();
+            let change = if legal { change(found.record.clone(), now) } else { None };
+            let Some(change) = change else {
+                return Ok(Some(Changed { record: found.record, is_made: false }));
+            };
+            if let Some(after) = rows.write(id, Some(&found), &change, None, now.at.now)? {
+                return Ok(Some(Changed { record: after.record, is_made: true }));
+            }
+        }
+        Err(Error::Timeout { what: "a record that others change again and again" })
+    }
+
+    pub(super) fn rows(&self) -> Rows<'_> {
+        let engine = self.inner.store.engine();
+        let durability = self.inner.options.durability.unwrap_or(engine.settings().durability);
+        Rows { engine, ns: self.inner.info.id, durability }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        let engine = self.inner.store.engine();
+        Now { at: engine.moment(), first_token: engine.first_sequence() }
+    }
+
+    pub(super) fn result_ttl(&self) -> Ttl {
+        self.inner.options.result_ttl.unwrap_or_else(|| self.inner.info.ttl())
+    }
+}
+
+/// A record after a change that may not have been made.
+pub(super) struct Changed {
+    pub(super) record: Record,
+    pub(super) is_made: bool,
+}

@@ -1,0 +1,46 @@
+//! What operators do with a record.
+
+use crate::error::Result;
+use crate::ledger::changes::{self, Now};
+use crate::ledger::handle::Ledger;
+use crate::ledger::moves::Move;
+use crate::ledger::record::Record;
+
+impl Ledger {
+    /// Ends an id without a result: it becomes a dead letter, and the attempt that works on it, if there is one, is
+    /// fenced from now on. Changes nothing about a record that is completed or dead. Returns the record, or `None` if
+    /// there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn cancel(&self, id: impl AsRef<[u8]>, reason: &str) -> Result<Option<Record>> {
+        let cancel =
+            |record, now: Now| Some(changes::cancel(record, now, &self.inner.options, reason));
+        self.change(id.as_ref(), Move::Cancel, cancel).map(|changed| changed.map(|c| c.record))
+    }
+
+    /// Lets an id be tried again now, as often as a new one, whatever became of it; its history stays. Returns the
+    /// record, or `None` if there is none. Nothing changes while an attempt works on it.
+    ///
+    /// For dead letters see [`DeadLetters::redrive`]; this also redoes what is completed.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn redrive(&self, id: impl AsRef<[u8]>) -> Result<Option<Record>> {
+        let redrive = |record, now| Some(changes::redrive(record, now, false));
+        self.change(id.as_ref(), Move::Redrive, redrive).map(|changed| changed.map(|c| c.record))
+    }
+
+    /// Removes the record of an id and all that belongs to it, so that it counts as never begun. Returns whether there
+    /// was one. A record that an attempt works on is not removed: cancel it first.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn purge(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        let purge = |_, _| Some(changes::purge());
+        Ok(self.change(id.as_ref(), Move::Purge, purge)?.is_some_and(|changed| changed.is_made))
+    }
+}

@@ -1,0 +1,199 @@
+//! The rows of a ledger: the record, its payload, its stages, and a pointer to those that wait for an operator. A change
+//! of a record is one commit over all of them.
+
+use crate::codec::put_varint;
+use crate::engine::{Committed, Durability, Engine, Expect, RowWrite};
+use crate::error::{Error, Result};
+use crate::id::{Family, Key, NsId};
+use crate::ledger::changes::{Change, Keeps};
+use crate::ledger::record::{NotARecord, Record, State};
+use crate::limits;
+use crate::time::{Timestamp, Ttl};
+
+/// A record as it was read.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    pub(super) record: Record,
+    /// The sequence of its row: what a change of it expects.
+    pub(super) sequence: u64,
+}
+
+/// The rows of one ledger.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rows<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) ns: NsId,
+    pub(super) durability: Durability,
+}
+
+/// A stage to be saved with a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StageWrite<'a> {
+    pub(super) number: u32,
+    pub(super) value: &'a [u8],
+}
+
+pub(super) fn check_id(id: &[u8]) -> Result<()> {
+    if id.len() > limits::LEDGER_ID_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "an id of {} bytes; in a ledger it has at most {}",
+            id.len(),
+            limits::LEDGER_ID_BYTES_MAX
+        )));
+    }
+    Ok(())
+}
+
+/// The key of a stage: the id and the number of the stage, which always takes four bytes, so no two ids share a key.
+fn stage_id(id: &[u8], number: u32) -> Vec<u8> {
+    [id, &number.to_be_bytes()].concat()
+}
+
+/// Returns the record in the bytes of a row.
+pub(super) fn decode(
+    engine: &Engine,
+    id: &[u8],
+    bytes: &[u8],
+    sequence: u64,
+    ends: Timestamp,
+) -> Result<Record> {
+    Record::decode(id, bytes, sequence, ends).map_err(|why| match why {
+        NotARecord::Newer(found) => {
+            Error::FromTheFuture { path: engine.dir().to_owned(), found: found.into(), known: 1 }
+        }
+        NotARecord::Damaged => Error::corrupt(
+            engine.dir(),
+            0,
+            format!("the record of ledger id {} is not one", id.escape_ascii()),
+        ),
+    })
+}
+
+impl Rows<'_> {
+    pub(super) fn key<'k>(&self, family: Family, id: &'k [u8]) -> Result<Key<'k>> {
+        Engine::row_key(family, self.ns, id)
+    }
+
+    /// Reads the record of an id.
+    pub(super) fn read(&self, id: &[u8]) -> Result<Option<Found>> {
+        let Some(row) = self.engine.get_row(self.key(Family::LEDGER, id)?, self.durability)? else {
+            return Ok(None);
+        };
+        let record = decode(self.engine, id, &row.value, row.sequence, row.deadline)?;
+        Ok(Some(Found { record, sequence: row.sequence }))
+    }
+
+    /// Reads the payload of an id.
+    pub(super) fn payload(&self, id: &[u8]) -> Result<Option<Vec<u8>>> {
+        let row = self.engine.get_row(self.key(Family::PAYLOADS, id)?, self.durability)?;
+        Ok(row.map(|row| row.value))
+    }
+
+    /// Reads a saved stage.
+    pub(super) fn stage(&self, id: &[u8], number: u32) -> Result<Option<Vec<u8>>> {
+        let id = stage_id(id, number);
+        let row = self.engine.get_row(self.key(Family::STAGES, &id)?, self.durability)?;
+        Ok(row.map(|row| row.value))
+    }
+
+    /// Makes a change, if the record is still the one that it was decided from. Returns what is stored then, or `None`
+    /// if somebody else was faster.
+    pub(super) fn write(
+        &self,
+        id: &[u8],
+        before: Option<&Found>,
+        change: &Change,
+        stage: Option<StageWrite<'_>>,
+        now: Timestamp,
+    ) -> Result<Option<Found>> {
+        let expect = before.map_or(Expect::Absent, |found| Expect::Sequence(found.sequence));
+        let value = change.record.as_ref().map(|record| record.encode(change.starts));
+        let key = self.key(Family::LEDGER, id)?;
+        let ttl = change.ttl;
+        let is_quiet = change.is_quiet;
+        let mut writes = vec![RowWrite { key, value: value.as_deref(), ttl, expect, is_quiet }];
+        let expect = Expect::Anything;
+        let other = |key, value| RowWrite { key, value, ttl, expect, is_quiet: true };
+
+        let was = before.map(|found| &found.record);
+        let pointer = change.record.as_ref().and_then(|record| pointer(record, now));
+        if pointer.is_some() || was.is_some_and(waits_for_operator) {
+            writes.push(other(self.key(Family::DEAD, id)?, pointer.as_deref()));
+        }
+
+        let had_payload = was.is_some_and(|record| record.has_payload);
+        // With the ttl of the record: a dead letter and its payload end together.
+        let kept = match &change.payload {
+            None if had_payload && change.keeps != Keeps::Nothing && ttl != Ttl::FOREVER => {
+                self.payload(id)?
+            }
+            given => given.clone(),
+        };
+        if kept.is_some() || (had_payload && change.keeps == Keeps::Nothing) {
+            writes.push(other(self.key(Family::PAYLOADS, id)?, kept.as_deref()));
+        }
+
+        let dropped = match change.keeps {
+            Keeps::All => 0,
+            Keeps::Payload | Keeps::Nothing => was.map_or(0, |record| record.stages),
+        };
+        let stage_ids: Vec<Vec<u8>> = (0..dropped).map(|number| stage_id(id, number)).collect();
+        for id in &stage_ids {
+            writes.push(other(self.key(Family::STAGES, id)?, None));
+        }
+        let saved = stage.map(|stage| (stage_id(id, stage.number), stage.value));
+        if let Some((id, value)) = &saved {
+            writes.push(other(self.key(Family::STAGES, id)?, Some(*value)));
+        }
+
+        let Committed::Done(sequences) = self.engine.commit_rows(&writes, self.durability)? else {
+            return Ok(None);
+        };
+        let sequence = sequences.first().copied().flatten().unwrap_or_default();
+        let mut record = change.record.clone().unwrap_or_else(|| Record::new(id, now));
+        if change.starts {
+            record.token = sequence;
+        }
+        Ok(Some(Found { record, sequence }))
+    }
+}
+
+fn waits_for_operator(record: &Record) -> bool {
+    matches!(record.state, State::Dead { .. } | State::Held)
+}
+
+/// Why and since when a record waits for an operator: what a list of dead letters is sorted and filtered by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pointer {
+    /// `None`: it is held.
+    pub(super) cause: Option<crate::ledger::record::DeadCause>,
+    pub(super) since: Timestamp,
+}
+
+const POINTER_VERSION: u8 = 1;
+
+fn pointer(record: &Record, now: Timestamp) -> Option<Vec<u8>> {
+    let code = match record.state {
+        State::Dead { cause } => cause.code(),
+        State::Held => 0,
+        _ => return None,
+    };
+    let mut out = vec![POINTER_VERSION, code];
+    put_varint(&mut out, now.as_millis());
+    Some(out)
+}
+
+impl Pointer {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = crate::codec::Reader::new(bytes);
+        if r.u8()? != POINTER_VERSION {
+            return None;
+        }
+        let cause = match r.u8()? {
+            0 => None,
+            code => Some(crate::ledger::record::DeadCause::of_code(code.into())?),
+        };
+        let since = Timestamp::from_millis(r.varint()?);
+        r.is_empty().then_some(Self { cause, since })
+    }
+}

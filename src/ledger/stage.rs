@@ -1,0 +1,244 @@
+//! Stages: steps of the work whose results are kept, so that the next attempt does not do them again.
+
+use crate::codec::{Reader, put_varint};
+use crate::error::Error;
+use crate::ledger::attempt::Attempt;
+use crate::ledger::error::{AttemptError, Failure};
+use crate::ledger::rows::StageWrite;
+use crate::ledger::value::{check_size, decode, encode};
+use crate::limits;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A stage that an attempt has reached.
+struct Reached {
+    number: u32,
+    saved: Option<Saved>,
+}
+
+/// What is stored of a stage.
+#[derive(Debug, PartialEq, Eq)]
+struct Saved {
+    name: String,
+    /// Otherwise the value is the position of a cursor.
+    is_done: bool,
+    value: Vec<u8>,
+}
+
+const VERSION: u8 = 1;
+
+impl Saved {
+    fn encode(name: &str, is_done: bool, value: &[u8]) -> Vec<u8> {
+        let mut out = vec![VERSION, u8::from(is_done)];
+        put_varint(&mut out, name.len() as u64);
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value);
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes);
+        if r.u8()? != VERSION {
+            return None;
+        }
+        let is_done = match r.u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let len = usize::try_from(r.varint()?).ok()?;
+        let name = String::from_utf8(r.bytes(len)?.to_vec()).ok()?;
+        Some(Self { name, is_done, value: r.rest().to_vec() })
+    }
+}
+
+impl Attempt {
+    /// Does a stage of the work, unless an earlier attempt has done it: then its saved result is returned and `work` is
+    /// not called. Saving it also extends the lease, and is refused when another attempt has taken over.
+    ///
+    /// Stages are told apart by name and order. A program that comes to a stage under another name than the saved one
+    /// gets [`AttemptError::StageOrder`], and runs nothing.
+    ///
+    /// A crash between the end of `work` and the save makes the next attempt do the stage again: its effect needs an
+    /// idempotency key of its own, such as the id with the name of the stage.
+    ///
+    /// ```
+    /// # use firstseen::{Store, ledger::{Begin, Failure}};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let ledger = Store::open(dir.path().join("seen.db"))?.ledger("payments")?;
+    /// # let Begin::Started(attempt) = ledger.begin("p-1")? else { panic!() };
+    /// let score: u32 = attempt.stage("fraud", || Ok::<_, std::io::Error>(17)).map_err(|f| f.reason().to_owned())?;
+    /// assert_eq!(score, 17);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The failure of `work`; [`AttemptError`] turned into one if the stage could not be read or saved.
+    pub fn stage<T, E>(&self, name: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, Failure>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Into<Failure>,
+    {
+        let reached = self.reach(name)?;
+        if let Some(done) = reached.done() {
+            return Ok(done?);
+        }
+        let value = work().map_err(Into::into)?;
+        self.save(name, reached.number, true, &value)?;
+        Ok(value)
+    }
+
+    /// Does a stage whose work is a future; see [`stage`](Self::stage). If the future is dropped, nothing is saved.
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage).
+    pub async fn stage_async<T, E>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure>
+    where
+        T: Serialize + DeserializeOwned,
+        E: Into<Failure>,
+    {
+        let reached = self.reach(name)?;
+        if let Some(done) = reached.done() {
+            return Ok(done?);
+        }
+        let value = work.await.map_err(Into::into)?;
+        self.save(name, reached.number, true, &value)?;
+        Ok(value)
+    }
+
+    /// Does a stage in steps: the next attempt goes on from the position that was saved last.
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage).
+    pub fn stage_with_cursor<P, T, E>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&mut Cursor<'_, P>) -> Result<T, E>,
+    ) -> Result<T, Failure>
+    where
+        P: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        E: Into<Failure>,
+    {
+        let reached = self.reach(name)?;
+        if let Some(done) = reached.done() {
+            return Ok(done?);
+        }
+        let number = reached.number;
+        let position = match &reached.saved {
+            Some(saved) => Some(decode("the position of a cursor", &saved.value)?),
+            None => None,
+        };
+        let mut cursor = Cursor { attempt: self, name, number, position };
+        let value = work(&mut cursor).map_err(Into::into)?;
+        self.save(name, number, true, &value)?;
+        Ok(value)
+    }
+
+    /// Notes that the attempt has come to a stage, and reads what is saved of it.
+    fn reach(&self, name: &str) -> Result<Reached, AttemptError> {
+        if name.is_empty() || name.len() > limits::LEDGER_NAME_BYTES_MAX {
+            let why = format!("it has 1 to {} bytes", limits::LEDGER_NAME_BYTES_MAX);
+            return Err(AttemptError::Value { what: "the name of a stage", why });
+        }
+        let (number, saved) = {
+            let stages = &mut self.work.inside.lock().stages;
+            if stages.reached.iter().any(|reached| reached == name) {
+                return Err(AttemptError::StageTwice { name: name.to_owned() });
+            }
+            stages.reached.push(name.to_owned());
+            (stages.reached.len() as u32 - 1, stages.saved)
+        };
+        if number >= saved {
+            return Ok(Reached { number, saved: None });
+        }
+        let (ledger, id) = (&self.work.ledger, self.work.id());
+        let lost = || {
+            let what = format!("stage {number} of ledger id {} is not one", id.escape_ascii());
+            Error::corrupt(ledger.inner.store.engine().dir(), 0, what)
+        };
+        // A saved stage that is not there is an error (I11): doing it again would be worse.
+        let row = ledger.rows().stage(id, number)?.ok_or_else(lost)?;
+        let saved = Saved::decode(&row).ok_or_else(lost)?;
+        if saved.name != name {
+            let (stored, asked) = (saved.name, name.to_owned());
+            return Err(AttemptError::StageOrder { number, stored, asked });
+        }
+        Ok(Reached { number, saved: Some(saved) })
+    }
+
+    fn save<T: Serialize>(
+        &self,
+        name: &str,
+        number: u32,
+        is_done: bool,
+        value: &T,
+    ) -> Result<(), AttemptError> {
+        let value = encode("the result of a stage", value)?;
+        check_size("the result of a stage", value.len(), limits::LEDGER_VALUE_BYTES_MAX)?;
+        let value = Saved::encode(name, is_done, &value);
+        let mut inside = self.work.inside.lock();
+        self.work.save(&mut inside, StageWrite { number, value: &value })
+    }
+}
+
+impl Reached {
+    /// Returns the saved result, if the stage is done.
+    fn done<T: DeserializeOwned>(&self) -> Option<Result<T, AttemptError>> {
+        let saved = self.saved.as_ref().filter(|saved| saved.is_done)?;
+        Some(decode("the saved result of a stage", &saved.value))
+    }
+}
+
+/// The position within a stage; see [`Attempt::stage_with_cursor`].
+#[derive(Debug)]
+pub struct Cursor<'a, P> {
+    attempt: &'a Attempt,
+    name: &'a str,
+    number: u32,
+    position: Option<P>,
+}
+
+impl<P: Serialize> Cursor<'_, P> {
+    /// Returns the position that was saved last, by this attempt or an earlier one.
+    pub fn position(&self) -> Option<&P> {
+        self.position.as_ref()
+    }
+
+    /// Saves how far the stage has come, and extends the lease.
+    ///
+    /// # Errors
+    ///
+    /// As [`Attempt::renew`], except that an ended lease is no error while nobody has taken over.
+    pub fn advance(&mut self, position: P) -> Result<(), AttemptError> {
+        self.attempt.save(self.name, self.number, false, &position)?;
+        self.position = Some(position);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_saved_of_a_stage_comes_back() {
+        for is_done in [false, true] {
+            let bytes = Saved::encode("fraud", is_done, b"17");
+            let saved = Saved { name: "fraud".to_owned(), is_done, value: b"17".to_vec() };
+            assert_eq!(Saved::decode(&bytes), Some(saved));
+            for len in 0..8 {
+                assert_eq!(Saved::decode(&bytes[..len]), None, "{len}");
+            }
+        }
+        assert_eq!(Saved::decode(&[VERSION, 2, 0]), None);
+        assert_eq!(Saved::decode(&[VERSION + 1, 1, 0]), None);
+    }
+}

@@ -1,0 +1,46 @@
+//! Values of any serde type as bytes.
+
+use crate::ledger::error::AttemptError;
+use crate::ledger::record::Record;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub(super) fn check_size(
+    what: &'static str,
+    bytes: usize,
+    bytes_max: usize,
+) -> Result<(), AttemptError> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(AttemptError::TooLarge { what, bytes, bytes_max })
+}
+
+pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, AttemptError> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard())
+        .map_err(|e| AttemptError::Value { what, why: e.to_string() })
+}
+
+pub(super) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, AttemptError> {
+    let bad = |why: String| AttemptError::Value { what, why };
+    match bincode::serde::decode_from_slice(bytes, bincode::config::standard()) {
+        Ok((value, read)) if read == bytes.len() => Ok(value),
+        Ok((_, read)) => Err(bad(format!("{} bytes are left over", bytes.len() - read))),
+        Err(error) => Err(bad(error.to_string())),
+    }
+}
+
+impl Record {
+    /// Returns a result stored with [`Attempt::complete_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`Value`](AttemptError::Value) if there is no result, or it is of another type.
+    pub fn value<T: DeserializeOwned>(&self) -> Result<T, AttemptError> {
+        let none = || AttemptError::Value { what: "the result", why: "there is none".to_owned() };
+        decode("the result", self.result().ok_or_else(none)?)
+    }
+}

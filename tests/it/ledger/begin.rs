@@ -1,0 +1,199 @@
+//! Begin, complete, replay, fingerprints.
+
+use super::*;
+use firstseen::ledger::{AttemptError, Fingerprint, State};
+use firstseen::{Durability, ErrorKind, seconds};
+use std::thread;
+
+fn input(text: &str) -> BeginOptions {
+    BeginOptions::new().fingerprint(Fingerprint::of_bytes(text))
+}
+
+#[test]
+fn an_unknown_id_is_started_and_one_caller_is_told_so() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    assert_eq!((attempt.id(), attempt.number()), (&b"a"[..], 1));
+    let Begin::InProgress(record) = begin(&ledger, "a") else { panic!("is in progress") };
+    assert_eq!(record.attempts, 1);
+    assert!(matches!(record.state, State::Running { .. }));
+}
+
+#[test]
+fn a_completed_id_replays_its_result_byte_for_byte() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for (id, result) in [("a", &b"receipt"[..]), ("b", &[0, 255, 0]), ("c", &vec![7; 1 << 20])] {
+        started(&ledger, id).complete(result).expect("completes");
+        for _ in 0..2 {
+            let Begin::Completed(record) = begin(&ledger, id) else { panic!("is completed") };
+            assert_eq!(record.result(), Some(result));
+        }
+    }
+    drop(ledger);
+    let world = world.reopen();
+    let Begin::Completed(record) = begin(&world.ledger(), "b") else { panic!("is completed") };
+    assert_eq!(record.result(), Some(&[0, 255, 0][..]));
+}
+
+#[test]
+fn an_empty_result_is_a_result() {
+    let world = World::new();
+    let ledger = world.ledger();
+    started(&ledger, "a").complete(b"").expect("completes");
+    let Begin::Completed(record) = begin(&ledger, "a") else { panic!("is completed") };
+    assert_eq!(record.result(), Some(&b""[..]));
+    started(&ledger, "b").complete_value(&()).expect("completes");
+    assert!(record.value::<()>().is_ok());
+}
+
+#[test]
+fn of_many_threads_that_begin_at_once_exactly_one_is_started() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for round in 0..50 {
+        let id = format!("id-{round}");
+        let all: Vec<Begin> = thread::scope(|scope| {
+            let spawn = |_| scope.spawn(|| begin(&ledger, &id));
+            let threads: Vec<_> = (0..8).map(spawn).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let count = all.iter().filter(|begun| matches!(begun, Begin::Started(_))).count();
+        assert_eq!(count, 1, "{all:?}");
+    }
+}
+
+#[test]
+fn a_running_id_answers_in_progress_and_is_not_cached_as_completed() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    attempt.complete(b"x").expect("completes");
+    assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)));
+    ledger.redrive("a").expect("redrives");
+    assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
+}
+
+#[test]
+fn one_id_in_two_ledgers_is_two_records_and_no_claim() {
+    let world = World::new();
+    let (charge, refund) = (world.ledger(), world.store.ledger("refunds").expect("opens"));
+    let charged = started(&charge, "a");
+    let refunded = started(&refund, "a");
+    charged.complete(b"charged").expect("completes");
+    refunded.complete(b"refunded").expect("completes");
+    assert_eq!(record(&charge, "a").result(), Some(&b"charged"[..]));
+    assert_eq!(record(&refund, "a").result(), Some(&b"refunded"[..]));
+    let claims = world.store.namespace("payments").expect("opens");
+    assert!(claims.claim("a").expect("claims").is_first_seen());
+}
+
+#[test]
+fn the_ttl_of_a_result_counts_from_its_completion_and_not_from_the_lease() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for (id, ttl) in [("short", 2), ("long", 100)] {
+        started(&ledger, id).complete_for(b"x", seconds(ttl)).expect("completes");
+    }
+    world.pass(Duration::from_secs(3));
+    assert!(ledger.get("short").expect("reads").is_none());
+    world.pass(LEASE * 2);
+    assert!(matches!(begin(&ledger, "long"), Begin::Completed(_)));
+    world.pass(Duration::from_secs(100));
+    let attempt = started(&ledger, "long");
+    assert_eq!(attempt.number(), 1, "a new record");
+}
+
+#[test]
+fn a_result_above_the_limit_is_refused_and_nothing_is_written() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("small", options().result_bytes_max(10)).expect("opens");
+    let attempt = started(&ledger, "a");
+    let refused = attempt.complete([0; 11]).expect_err("too long");
+    assert!(matches!(refused, AttemptError::TooLarge { bytes: 11, bytes_max: 10, .. }));
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    attempt.complete([0; 10]).expect("completes");
+}
+
+#[test]
+fn a_mismatch_is_told_whatever_the_state_and_shows_no_result() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = ledger.begin_with("a", input("one")).expect("begins").started().expect("started");
+    let other = |text: &str| ledger.begin_with("a", input(text)).expect("begins");
+    assert!(matches!(other("two"), Begin::Mismatch(_)), "while it runs");
+    assert!(matches!(other("one"), Begin::InProgress(_)));
+    attempt.complete(b"secret").expect("completes");
+    let Begin::Mismatch(record) = other("two") else { panic!("is a mismatch") };
+    assert_eq!(record.result(), None);
+    assert!(matches!(record.state, State::Completed { result: None, .. }));
+    assert_eq!(record.fingerprint, Some(Fingerprint::of_bytes("one")));
+    let Begin::Completed(record) = other("one") else { panic!("is completed") };
+    assert_eq!(record.result(), Some(&b"secret"[..]));
+    assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)), "without one, nothing is compared");
+}
+
+#[test]
+fn the_fingerprint_is_that_of_the_input_as_it_was_at_begin() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let mut payload = b"before".to_vec();
+    let options = BeginOptions::new().fingerprint(Fingerprint::of_bytes(&payload));
+    let attempt = ledger.begin_with("a", options).expect("begins").started().expect("started");
+    payload.extend(b" and after");
+    attempt.complete(b"x").expect("completes");
+    assert_eq!(record(&ledger, "a").fingerprint, Some(Fingerprint::of_bytes(b"before")));
+}
+
+#[test]
+fn calling_begin_on_a_completed_id_counts_nothing() {
+    let world = World::new();
+    let ledger = world.ledger();
+    started(&ledger, "a").complete(b"x").expect("completes");
+    let before = record(&ledger, "a");
+    for _ in 0..10 {
+        assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)));
+    }
+    assert_eq!(record(&ledger, "a"), before);
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let kind = |refused: firstseen::Error| refused.kind();
+    assert_eq!(kind(ledger.begin("").expect_err("empty")), ErrorKind::FixCall);
+    assert_eq!(kind(ledger.begin([1; 1021]).expect_err("long")), ErrorKind::FixCall);
+    assert!(matches!(ledger.begin([1; 1020]).expect("begins"), Begin::Started(_)));
+    let options = BeginOptions::new().lease(Duration::ZERO);
+    assert_eq!(kind(ledger.begin_with("a", options).expect_err("no lease")), ErrorKind::FixCall);
+    assert!(ledger.get("a").expect("reads").is_none(), "nothing was begun");
+    let zero = world.store.ledger_with("x", options_of_zero()).expect_err("no lease");
+    assert_eq!(kind(zero), ErrorKind::FixCall);
+}
+
+fn options_of_zero() -> LedgerOptions {
+    options().lease(Duration::ZERO)
+}
+
+#[test]
+fn a_store_that_fails_starts_no_work() {
+    let world = World::new();
+    let ledger = world.ledger();
+    world.store.clone().close().expect("closes");
+    assert_eq!(ledger.begin("a").expect_err("closed").kind(), ErrorKind::Reopen);
+}
+
+#[test]
+fn a_ledger_can_ask_for_another_durability_than_its_store() {
+    let world = World::new();
+    let disk = options().durability(Durability::Disk);
+    let ledger = world.store.ledger_with("payments", disk).expect("opens");
+    started(&ledger, "a").complete(b"x").expect("completes");
+    let copy = world.disk.lose_unsynced();
+    let store = sim(&copy, &world.clock).open().expect("opens");
+    let ledger = store.ledger_with("payments", options()).expect("opens");
+    assert_eq!(record(&ledger, "a").result(), Some(&b"x"[..]));
+}

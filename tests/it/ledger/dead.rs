@@ -1,0 +1,179 @@
+//! Dead letters.
+
+use super::*;
+use firstseen::ledger::{DeadCause, DeadFilter, Failure, State};
+use firstseen::seconds;
+
+fn kill(ledger: &Ledger, id: &str) {
+    let options = BeginOptions::new().payload(id.as_bytes().to_vec()).worker("w1");
+    let attempt = ledger.begin_with(id, options).expect("begins").started().expect("started");
+    attempt.fail(Failure::last(format!("{id} is bad"))).expect("fails");
+}
+
+fn ids(ledger: &Ledger, filter: &DeadFilter) -> Vec<String> {
+    let letters = ledger.dead_letters().list(filter).expect("lists");
+    letters.iter().map(|letter| String::from_utf8_lossy(&letter.record.id).into_owned()).collect()
+}
+
+#[test]
+fn a_dead_letter_has_its_payload_and_every_attempt_with_time_reason_and_worker() {
+    let world = World::new();
+    let ledger = world.ledger();
+    kill(&ledger, "a");
+    let letter = ledger.dead_letters().get("a").expect("reads").expect("is dead");
+    assert_eq!(ledger.payload("a").expect("reads"), Some(b"a".to_vec()));
+    let past = &letter.record.history[0];
+    assert_eq!((past.worker.as_str(), past.reason.as_str()), ("w1", "a is bad"));
+    assert!(past.started <= past.ended && past.ended <= letter.since);
+    assert!(ledger.dead_letters().get("b").expect("reads").is_none());
+}
+
+#[test]
+fn dead_letters_are_listed_by_age_and_cause_in_pages() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let mut all = Vec::new();
+    for n in 0..7 {
+        let id = format!("id-{n}");
+        if n == 3 {
+            abandon(started(&ledger, &id));
+            ledger.cancel(&id, "by hand").expect("cancels");
+        } else {
+            kill(&ledger, &id);
+        }
+        all.push(id);
+        world.pass(Duration::from_secs(1));
+    }
+    started(&ledger, "alive").complete(b"").expect("completes");
+    assert_eq!(ids(&ledger, &DeadFilter::new()), all);
+    assert_eq!(ids(&ledger, &DeadFilter::new().cause(DeadCause::Cancelled)), ["id-3"]);
+    let old = DeadFilter::new().older_than(Duration::from_secs(5));
+    assert_eq!(ids(&ledger, &old), ["id-0", "id-1", "id-2"]);
+    assert_eq!(ids(&ledger, &DeadFilter::new().held()), Vec::<String>::new());
+    let mut paged = Vec::new();
+    let mut filter = DeadFilter::new().limit(3);
+    loop {
+        let page = ledger.dead_letters().list(&filter).expect("lists");
+        let Some(last) = page.last() else { break };
+        filter = filter.after(last);
+        paged.extend(page.iter().map(|l| String::from_utf8_lossy(&l.record.id).into_owned()));
+    }
+    assert_eq!(paged, all);
+    let other = world.store.ledger("other").expect("opens");
+    assert_eq!(ids(&other, &DeadFilter::new()), Vec::<String>::new(), "of this ledger only");
+}
+
+#[test]
+fn a_redriven_id_may_be_tried_as_often_as_a_new_one_and_keeps_its_history() {
+    let world = World::new();
+    let ledger = world.ledger();
+    kill(&ledger, "a");
+    assert!(ledger.dead_letters().redrive("a").expect("redrives"));
+    assert!(!ledger.dead_letters().redrive("a").expect("reads"), "is not dead any more");
+    assert!(ids(&ledger, &DeadFilter::new()).is_empty());
+    let attempt = started(&ledger, "a");
+    assert_eq!((attempt.number(), attempt.record().redrives), (1, 1));
+    assert_eq!(attempt.record().history.len(), 1);
+    assert_eq!(attempt.payload().expect("reads"), Some(b"a".to_vec()));
+    attempt.complete(b"x").expect("completes");
+    assert_eq!(ledger.payload("a").expect("reads"), None, "is done");
+}
+
+#[test]
+fn i8_the_attempt_that_died_cannot_say_anything_after_a_redrive() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("l", options().attempts_max(1)).expect("opens");
+    let attempt = started(&ledger, "a");
+    world.pass(LEASE);
+    assert!(matches!(begin(&ledger, "a"), Begin::Dead(_)));
+    ledger.dead_letters().redrive("a").expect("redrives");
+    attempt.complete(b"late").expect_err("is fenced");
+    started(&ledger, "a").complete(b"x").expect("completes");
+}
+
+#[test]
+fn redriving_all_and_purging_all_go_on_after_one_that_cannot_be() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for n in 0..5 {
+        kill(&ledger, &format!("id-{n}"));
+    }
+    let swept = ledger.dead_letters().redrive_all(&DeadFilter::new().limit(3)).expect("sweeps");
+    assert_eq!((swept.changed, swept.failed.len()), (3, 0));
+    assert_eq!(ids(&ledger, &DeadFilter::new()), ["id-3", "id-4"]);
+    let swept = ledger.dead_letters().purge_all(&DeadFilter::new()).expect("sweeps");
+    assert_eq!(swept.changed, 2);
+    assert!(ledger.get("id-4").expect("reads").is_none());
+    assert_eq!(ledger.payload("id-4").expect("reads"), None);
+}
+
+#[test]
+fn only_the_newest_dead_letters_are_kept_if_so_asked() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for n in 0..5 {
+        kill(&ledger, &format!("id-{n}"));
+        world.pass(Duration::from_secs(1));
+    }
+    ledger.dead_letters().purge_all(&DeadFilter::new().keep_newest(2)).expect("purges");
+    assert_eq!(ids(&ledger, &DeadFilter::new()), ["id-3", "id-4"]);
+}
+
+#[test]
+fn dead_letters_with_their_payloads_end_after_their_ttl() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("l", options().dead_ttl(seconds(60))).expect("opens");
+    kill(&ledger, "a");
+    world.pass(Duration::from_secs(59));
+    assert_eq!(ids(&ledger, &DeadFilter::new()), ["a"]);
+    assert!(ledger.payload("a").expect("reads").is_some());
+    world.pass(Duration::from_secs(2));
+    assert!(ids(&ledger, &DeadFilter::new()).is_empty());
+    assert!(ledger.payload("a").expect("reads").is_none());
+    assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
+}
+
+#[test]
+fn calling_begin_on_a_dead_id_counts_nothing() {
+    let world = World::new();
+    let ledger = world.ledger();
+    kill(&ledger, "a");
+    let before = record(&ledger, "a");
+    for _ in 0..10 {
+        assert!(matches!(begin(&ledger, "a"), Begin::Dead(_)));
+    }
+    assert_eq!(record(&ledger, "a"), before);
+}
+
+#[test]
+fn purging_leaves_alone_what_an_attempt_works_on() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    assert!(!ledger.purge("a").expect("reads"));
+    attempt.complete(b"x").expect("completes");
+    assert!(ledger.purge("a").expect("purges"));
+    assert!(!ledger.purge("a").expect("reads"));
+    assert_eq!(started(&ledger, "a").number(), 1);
+}
+
+#[test]
+fn records_are_listed_with_their_states() {
+    let world = World::new();
+    let ledger = world.ledger();
+    kill(&ledger, "dead");
+    started(&ledger, "done").complete(b"x").expect("completes");
+    abandon(started(&ledger, "running"));
+    world.store.ledger("other").expect("opens").begin("not here").expect("begins").started();
+    let mut listed = Vec::new();
+    ledger
+        .list(|record| {
+            listed.push((String::from_utf8_lossy(&record.id).into_owned(), record.state));
+            Ok(())
+        })
+        .expect("lists");
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    let names: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(names, ["dead", "done", "running"]);
+    assert!(matches!(listed[1].1, State::Completed { .. }));
+}

@@ -1,0 +1,248 @@
+//! Leases and tokens (I8): who may still say how an attempt went.
+
+use super::*;
+use firstseen::ledger::{AttemptEnd, AttemptError, Failure, OnLeaseEnd, State};
+use std::sync::Arc;
+use std::thread;
+
+/// An attempt whose lease has ended, and the one that took over.
+fn taken_over(world: &World, ledger: &Ledger) -> (Attempt, Attempt) {
+    let first = started(ledger, "a");
+    world.pass(LEASE);
+    let second = started(ledger, "a");
+    (first, second)
+}
+
+#[test]
+fn i8_after_a_lease_ends_the_next_attempt_has_a_higher_token_and_the_first_is_noted() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let first = started(&ledger, "a");
+    world.pass(Duration::from_millis(9_999));
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    world.pass(Duration::from_millis(1));
+    let second = started(&ledger, "a");
+    assert!(second.token() > first.token());
+    assert_eq!(second.number(), 2);
+    let record = record(&ledger, "a");
+    assert_eq!(record.history.len(), 1);
+    assert_eq!(record.history[0].end, AttemptEnd::LeaseEnded);
+    assert_eq!(record.history[0].token, first.token());
+}
+
+type Call<'a> = &'a dyn Fn(&Attempt) -> Result<(), AttemptError>;
+
+#[test]
+fn i8_what_an_attempt_says_after_a_takeover_is_refused_and_the_record_untouched() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let (first, second) = taken_over(&world, &ledger);
+    let before = record(&ledger, "a");
+    let stage = |attempt: &Attempt| {
+        let saved = attempt.stage("s", || Ok::<_, Failure>(1));
+        attempt.fail(saved.expect_err("is refused"))
+    };
+    let calls: [(&str, Call<'_>); 7] = [
+        ("complete", &|attempt| attempt.complete(b"late")),
+        ("fail", &|attempt| attempt.fail(Failure::retry("late"))),
+        ("bury", &|attempt| attempt.fail(Failure::last("late"))),
+        ("renew", &|attempt| attempt.renew()),
+        ("release", &|attempt| attempt.release()),
+        ("check", &|attempt| attempt.check()),
+        ("stage", &stage),
+    ];
+    for (name, call) in calls {
+        let refused = call(&first).expect_err(name);
+        let told = match refused {
+            AttemptError::Fenced { record } => record.expect("says who has it"),
+            AttemptError::Over { record } => record,
+            other => panic!("{name}: {other}"),
+        };
+        assert_eq!(told.token, second.token(), "{name}");
+        assert_eq!(record(&ledger, "a"), before, "{name}");
+    }
+    drop(first);
+    assert_eq!(record(&ledger, "a"), before, "dropping it");
+    second.complete(b"in time").expect("completes");
+}
+
+#[test]
+fn i8_a_late_completion_lands_while_nobody_has_taken_over() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    world.pass(LEASE * 3);
+    attempt.complete(b"late").expect("the effect has happened");
+    let Begin::Completed(record) = begin(&ledger, "a") else { panic!("is completed") };
+    assert_eq!(record.result(), Some(&b"late"[..]));
+}
+
+#[test]
+fn i8_a_late_completion_lands_although_the_record_was_held_or_given_up_meanwhile() {
+    for on_lease_end in [OnLeaseEnd::Hold, OnLeaseEnd::Fail] {
+        let world = World::new();
+        let ledger = world.store.ledger_with("l", options().on_lease_end(on_lease_end));
+        let ledger = ledger.expect("opens");
+        let attempt = started(&ledger, "a");
+        world.pass(LEASE);
+        assert!(matches!(begin(&ledger, "a"), Begin::Held(_) | Begin::Dead(_)));
+        attempt.complete(b"late").expect("nobody has taken over");
+        assert_eq!(record(&ledger, "a").result(), Some(&b"late"[..]));
+        let none = ledger.dead_letters().get("a").expect("reads");
+        assert_eq!(none, None, "is no dead letter any more");
+    }
+}
+
+#[test]
+fn i8_a_token_belongs_to_the_attempt_and_not_to_the_worker() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let again = || {
+        let options = BeginOptions::new().worker("the same");
+        ledger.begin_with("a", options).expect("begins").started().expect("started")
+    };
+    let first = again();
+    world.pass(LEASE);
+    let second = again();
+    assert!(matches!(first.complete(b"1"), Err(AttemptError::Fenced { .. })));
+    second.complete(b"2").expect("completes");
+}
+
+#[test]
+fn i8_tokens_are_unique_and_grow_over_ids_restarts_and_power_cuts() {
+    let mut world = World::new();
+    let mut tokens = Vec::new();
+    for round in 0..6 {
+        let ledger = world.ledger();
+        for n in 0..20 {
+            let attempt = started(&ledger, &format!("{round}-{n}"));
+            tokens.push(attempt.token());
+            attempt.complete(b"").expect("completes");
+        }
+        drop(ledger);
+        if round % 2 == 0 {
+            world = world.reopen();
+        } else {
+            // The rows themselves are lost: their tokens were told all the same.
+            let disk = world.disk.lose_unsynced();
+            let store = sim(&disk, &world.clock).open().expect("opens");
+            world = World { disk, clock: world.clock.clone(), store };
+        }
+    }
+    assert!(tokens.windows(2).all(|pair| pair[0] < pair[1]), "{tokens:?}");
+}
+
+#[test]
+fn i8_a_good_token_renews_a_lease_and_an_ended_completed_or_cancelled_one_does_not() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    for _ in 0..5 {
+        world.pass(LEASE / 2);
+        attempt.renew().expect("renews");
+    }
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    world.pass(LEASE);
+    assert!(matches!(attempt.renew(), Err(AttemptError::LeaseEnded)));
+    attempt.complete(b"x").expect("completes");
+    assert!(matches!(attempt.renew(), Err(AttemptError::Over { .. })));
+    let cancelled = started(&ledger, "b");
+    ledger.cancel("b", "why").expect("cancels");
+    assert!(matches!(cancelled.renew(), Err(AttemptError::Fenced { .. })));
+    let longer = started(&ledger, "c");
+    longer.renew_for(LEASE * 4).expect("renews");
+    world.pass(LEASE * 3);
+    longer.renew().expect("is still running");
+}
+
+#[test]
+fn saving_a_stage_extends_the_lease() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    for n in 0..4 {
+        world.pass(LEASE / 2);
+        attempt.stage(&format!("s{n}"), || Ok::<_, Failure>(n)).expect("is saved");
+    }
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+}
+
+#[test]
+fn i8_of_two_completions_at_once_one_lands_and_the_other_is_told_so() {
+    for _ in 0..50 {
+        let world = World::new();
+        let ledger = world.ledger();
+        let attempt = Arc::new(started(&ledger, "a"));
+        let both: Vec<_> = (0..2_u8)
+            .map(|n| {
+                let attempt = Arc::clone(&attempt);
+                thread::spawn(move || attempt.complete([n]))
+            })
+            .collect();
+        let both: Vec<_> = both.into_iter().map(|thread| thread.join().expect("runs")).collect();
+        let landed = both.iter().position(Result::is_ok).expect("one lands");
+        let Err(AttemptError::Over { record }) = &both[1 - landed] else { panic!("{both:?}") };
+        assert_eq!(record.result(), Some(&[landed as u8][..]));
+    }
+}
+
+#[test]
+fn of_many_that_find_an_ended_lease_one_takes_over() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for round in 0..30 {
+        let id = format!("id-{round}");
+        abandon(started(&ledger, &id));
+        world.pass(LEASE);
+        let started = thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| begin(&ledger, &id))).collect();
+            let all = threads.into_iter().map(|thread| thread.join().expect("runs"));
+            all.filter_map(Begin::started).map(abandon).count()
+        });
+        assert_eq!(started, 1);
+        assert_eq!(record(&ledger, &id).attempts, 2);
+    }
+}
+
+#[test]
+fn cancelling_ends_what_waits_or_runs_and_changes_nothing_that_is_over() {
+    let world = World::new();
+    let ledger = world.ledger();
+    assert!(ledger.cancel("unknown", "").expect("reads").is_none());
+    let is_cancelled = |id| {
+        let cancelled = ledger.cancel(id, "by hand").expect("cancels").expect("is there");
+        matches!(cancelled.state, State::Dead { .. })
+    };
+    let running = started(&ledger, "running");
+    assert!(is_cancelled("running"));
+    assert!(matches!(running.complete(b""), Err(AttemptError::Fenced { .. })));
+    assert_eq!(record(&ledger, "running").history[0].end, AttemptEnd::Cancelled);
+    started(&ledger, "waiting").fail(Failure::retry("once")).expect("fails");
+    assert!(is_cancelled("waiting"));
+    started(&ledger, "done").complete(b"x").expect("completes");
+    assert!(!is_cancelled("done"));
+    assert_eq!(record(&ledger, "done").result(), Some(&b"x"[..]));
+    let before = record(&ledger, "waiting");
+    assert!(is_cancelled("waiting"));
+    assert_eq!(record(&ledger, "waiting"), before);
+}
+
+#[test]
+fn an_attempt_goes_over_to_another_thread_and_is_held_over_an_await() {
+    fn is_send<T: Send + 'static>(_: &T) {}
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let future = async move {
+        std::future::ready(()).await;
+        attempt.complete(b"x")
+    };
+    is_send(&future);
+    let mut future = Box::pin(future);
+    let done = thread::spawn(move || {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        future.as_mut().poll(&mut context).is_ready()
+    });
+    assert!(done.join().expect("runs"));
+    assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)));
+}

@@ -1,0 +1,163 @@
+//! Stages: what is done is not done again.
+
+use super::*;
+use firstseen::ledger::{AttemptError, Failure};
+use std::cell::Cell;
+use std::io;
+
+type Done = Result<u32, Failure>;
+
+fn again(world: &World, ledger: &Ledger, attempt: Attempt) -> Attempt {
+    attempt.fail(Failure::retry("on purpose")).expect("fails");
+    world.pass(Duration::from_secs(1));
+    started(ledger, "a")
+}
+
+#[test]
+fn the_next_attempt_gets_the_results_of_saved_stages_and_does_not_do_them_again() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let runs = Cell::new(0);
+    let count = |value: u32| {
+        runs.set(runs.get() + 1);
+        Ok::<_, Failure>(value)
+    };
+    let attempt = started(&ledger, "a");
+    assert_eq!(attempt.stage("validate", || count(1)).expect("runs"), 1);
+    assert_eq!(attempt.stage("fraud", || count(2)).expect("runs"), 2);
+    let failed: Done = attempt.stage("settle", || Err(io::Error::other("bank closed")));
+    assert_eq!(failed.expect_err("fails").reason(), "bank closed");
+    let attempt = again(&world, &ledger, attempt);
+    assert_eq!(attempt.stage("validate", || count(10)).expect("was saved"), 1);
+    assert_eq!(attempt.stage("fraud", || count(20)).expect("was saved"), 2);
+    assert_eq!(runs.get(), 2);
+    assert_eq!(attempt.stage("settle", || count(3)).expect("runs"), 3);
+    attempt.complete(b"").expect("completes");
+    assert_eq!(record(&ledger, "a").stages, 0, "a completed record needs them no more");
+}
+
+#[test]
+fn the_same_name_twice_in_one_attempt_is_an_error() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    attempt.stage("s", || Ok::<_, Failure>(1)).expect("runs");
+    let twice = attempt.stage("s", || -> Done { panic!("is not run") });
+    assert!(twice.expect_err("twice").reason().contains("two stages"));
+}
+
+#[test]
+fn another_order_than_the_saved_one_is_told_and_nothing_runs() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    attempt.stage("one", || Ok::<_, Failure>(1)).expect("runs");
+    attempt.stage("two", || Ok::<_, Failure>(2)).expect("runs");
+    let attempt = again(&world, &ledger, attempt);
+    let wrong = attempt.stage("two", || -> Done { panic!("is not run") });
+    let wrong = wrong.expect_err("another order");
+    assert!(wrong.reason().contains("\"one\"") && wrong.reason().contains("\"two\""), "{wrong:?}");
+    attempt.fail(wrong).expect("is a failure like others");
+}
+
+#[test]
+fn what_is_added_after_the_saved_stages_is_done() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    attempt.stage("one", || Ok::<_, Failure>(1)).expect("runs");
+    let attempt = again(&world, &ledger, attempt);
+    attempt.stage("one", || -> Done { panic!("is not run") }).expect("was saved");
+    assert_eq!(attempt.stage("new", || Ok::<_, Failure>(7)).expect("runs"), 7);
+}
+
+#[test]
+fn i8_a_stage_of_an_attempt_that_lost_its_record_is_not_saved() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let first = started(&ledger, "a");
+    world.pass(LEASE);
+    let second = started(&ledger, "a");
+    let lost = first.stage("one", || Ok::<_, Failure>(1)).expect_err("is refused");
+    assert!(matches!(first.fail(lost), Err(AttemptError::Fenced { .. })));
+    assert_eq!(record(&ledger, "a").stages, 0);
+    assert_eq!(second.stage("one", || Ok::<_, Failure>(2)).expect("runs"), 2);
+}
+
+#[test]
+fn a_value_that_cannot_be_encoded_is_an_error_and_nothing_is_stored() {
+    struct Stubborn;
+    impl serde::Serialize for Stubborn {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("will not"))
+        }
+    }
+    impl<'de> serde::Deserialize<'de> for Stubborn {
+        fn deserialize<D: serde::Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+            Ok(Self)
+        }
+    }
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let bad = attempt.stage("one", || Ok::<_, Failure>(Stubborn)).err().expect("is refused");
+    assert!(bad.reason().contains("will not"));
+    assert_eq!(record(&ledger, "a").stages, 0);
+    let bad = attempt.complete_value(&Stubborn).expect_err("is refused");
+    assert!(matches!(bad, AttemptError::Value { .. }));
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+}
+
+#[test]
+fn a_cursor_goes_on_where_the_last_attempt_has_saved() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let seen = Cell::new(0);
+    let part = |attempt: &Attempt, stop_at: u32| {
+        attempt.stage_with_cursor("rows", |cursor| {
+            for row in cursor.position().copied().unwrap_or(0)..10 {
+                if row == stop_at {
+                    return Err(Failure::retry("stopped"));
+                }
+                seen.set(seen.get() + 1);
+                cursor.advance(row + 1)?;
+            }
+            Ok("all".to_owned())
+        })
+    };
+    let attempt = started(&ledger, "a");
+    part(&attempt, 4).expect_err("stopped");
+    let attempt = again(&world, &ledger, attempt);
+    part(&attempt, 99).expect("finishes");
+    assert_eq!(seen.get(), 10, "no row twice");
+}
+
+#[test]
+fn an_older_version_of_the_program_does_not_begin_what_a_newer_one_has_begun() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let version = |n| ledger.begin_with("a", BeginOptions::new().version(n)).expect("begins");
+    let attempt = version(2).started().expect("started");
+    attempt.fail(Failure::retry("no")).expect("fails");
+    world.pass(Duration::from_secs(1));
+    assert!(matches!(version(1), Begin::Outdated(_)));
+    let attempt = version(3).started().expect("a newer one may");
+    attempt.complete(b"x").expect("completes");
+    assert!(matches!(version(1), Begin::Completed(_)), "a result is a result");
+}
+
+#[test]
+fn a_redrive_keeps_the_saved_stages_unless_it_is_fresh() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    attempt.stage("one", || Ok::<_, Failure>(1)).expect("runs");
+    attempt.fail(Failure::last("no")).expect("fails");
+    assert!(ledger.dead_letters().redrive("a").expect("redrives"));
+    let attempt = started(&ledger, "a");
+    assert_eq!(attempt.stage("one", || Ok::<_, Failure>(2)).expect("was saved"), 1);
+    attempt.fail(Failure::last("no")).expect("fails");
+    assert!(ledger.dead_letters().redrive_fresh("a").expect("redrives"));
+    let attempt = started(&ledger, "a");
+    assert_eq!(attempt.stage("one", || Ok::<_, Failure>(3)).expect("runs"), 3);
+}

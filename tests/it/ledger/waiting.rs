@@ -1,0 +1,143 @@
+//! Waiting for a result in flight.
+#![allow(clippy::disallowed_methods, reason = "real time passes in these tests")]
+
+use super::*;
+use crate::support::place;
+use firstseen::ledger::{Failure, Ledger, State};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Instant;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn real() -> (tempfile::TempDir, Ledger) {
+    let (dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    (dir, store.ledger_with("l", options().lease(LONG)).expect("opens"))
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_waits_is_woken_by_whatever_ends_the_attempt() {
+    let (_dir, ledger) = real();
+    let ends: [fn(Attempt); 4] = [
+        |attempt| attempt.complete(b"x").expect("completes"),
+        |attempt| attempt.fail(Failure::last("no")).expect("fails"),
+        |attempt| attempt.release().expect("is handed back"),
+        drop,
+    ];
+    for (n, end) in ends.into_iter().enumerate() {
+        let id = format!("id-{n}");
+        let attempt = started(&ledger, &id);
+        let began = Instant::now();
+        let found = thread::scope(|scope| {
+            let waiter = scope.spawn(|| ledger.wait(&id, LONG).expect("waits"));
+            thread::sleep(Duration::from_millis(20));
+            end(attempt);
+            waiter.join().expect("runs").expect("there is a record")
+        });
+        assert!(!matches!(found.state, State::Running { .. }), "{}", found.state);
+        assert!(began.elapsed() < LONG / 2);
+    }
+}
+
+#[test]
+fn a_wait_ends_at_its_deadline_and_at_once_if_nobody_works() {
+    let (_dir, ledger) = real();
+    assert!(ledger.wait("unknown", LONG).expect("reads").is_none());
+    let attempt = started(&ledger, "a");
+    let found = ledger.wait("a", Duration::from_millis(20)).expect("waits").expect("a record");
+    assert!(matches!(found.state, State::Running { .. }));
+    attempt.complete(b"x").expect("completes");
+    let found = ledger.wait("a", LONG).expect("reads").expect("a record");
+    assert_eq!(found.result(), Some(&b"x"[..]));
+}
+
+#[test]
+fn a_wait_ends_with_the_lease_and_with_the_store() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    let short = options().lease(Duration::from_millis(50));
+    let ledger = store.ledger_with("l", short).expect("opens");
+    abandon(started(&ledger, "a"));
+    ledger.wait("a", LONG).expect("waits").expect("a record");
+    let long = store.ledger_with("l", options().lease(LONG)).expect("opens");
+    abandon(started(&long, "b"));
+    let waiter = {
+        let long = long.clone();
+        thread::spawn(move || long.wait("b", LONG))
+    };
+    thread::sleep(Duration::from_millis(20));
+    store.close().expect("closes");
+    waiter.join().expect("runs").expect_err("the store is closed");
+}
+
+#[test]
+fn ten_thousand_who_wait_for_one_id_are_woken_once_and_renewals_wake_nobody() {
+    let (_dir, ledger) = real();
+    let attempt = started(&ledger, "a");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut context = Context::from_waker(&waker);
+    let mut all: Vec<_> =
+        (0..10_000).map(|_| Box::pin(ledger.wait_async("a").expect("waits"))).collect();
+    for wait in &mut all {
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+    }
+    attempt.renew().expect("renews");
+    attempt.stage("s", || Ok::<_, Failure>(1)).expect("is saved");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    attempt.complete(b"x").expect("completes");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 10_000);
+    for wait in &mut all {
+        let Poll::Ready(Ok(Some(record))) = wait.as_mut().poll(&mut context) else { panic!() };
+        assert_eq!(record.result(), Some(&b"x"[..]));
+    }
+}
+
+#[test]
+fn a_waiting_future_hears_of_the_end_of_a_lease() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    let short = options().lease(Duration::from_millis(100));
+    let ledger = store.ledger_with("l", short).expect("opens");
+    let attempt = started(&ledger, "a");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.expect("a runtime");
+    let began = Instant::now();
+    let renewed = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(60));
+        attempt.renew().expect("renews");
+        abandon(attempt);
+    });
+    let wait = async { tokio::time::timeout(LONG, ledger.wait_async("a").expect("waits")).await };
+    let found = runtime.block_on(wait).expect("in time").expect("reads").expect("a record");
+    assert!(matches!(found.state, State::Running { .. }));
+    assert!(began.elapsed() >= Duration::from_millis(150), "the lease was renewed");
+    renewed.join().expect("runs");
+    assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
+}
+
+#[test]
+fn a_dropped_wait_leaves_nothing_behind() {
+    let (_dir, ledger) = real();
+    let attempt = started(&ledger, "a");
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut wait = Box::pin(ledger.wait_async("a").expect("waits"));
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    drop(wait);
+    attempt.complete(b"x").expect("completes");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    assert_eq!(Arc::strong_count(&woken), 2, "the waker is gone, too");
+}
