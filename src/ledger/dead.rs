@@ -26,6 +26,16 @@ pub struct DeadLetter {
     pub record: Record,
 }
 
+/// Some dead letters, the oldest first.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct DeadPage {
+    /// Those that could be read.
+    pub letters: Vec<DeadLetter>,
+    /// Ids whose record could not be read, with the reason. They keep nobody from the others.
+    pub unreadable: Vec<(Vec<u8>, Error)>,
+}
+
 /// Which dead letters are meant. The default is all that are dead, the oldest first, without those that are held.
 #[derive(Debug, Clone, Default)]
 pub struct DeadFilter {
@@ -118,18 +128,20 @@ impl Ledger {
 }
 
 impl DeadLetters {
-    /// Lists dead letters, the oldest first. Costs what there is of them, not what the ledger holds. One that cannot be
-    /// read is left out and counted in the second answer.
+    /// Lists dead letters. Costs what there is of them, not what the ledger holds.
     ///
     /// # Errors
     ///
-    /// As [`Ledger::get`].
-    pub fn list(&self, filter: &DeadFilter) -> Result<Vec<DeadLetter>> {
-        let mut letters = Vec::new();
+    /// As [`Store::get`](crate::Store::get).
+    pub fn list(&self, filter: &DeadFilter) -> Result<DeadPage> {
+        let mut page = DeadPage::default();
         for (since, id) in self.pointers(filter)? {
-            letters.extend(self.read(since, &id)?);
+            match self.read(since, &id) {
+                Ok(letter) => page.letters.extend(letter),
+                Err(error) => page.unreadable.push((id, error)),
+            }
         }
-        Ok(letters)
+        Ok(page)
     }
 
     /// Returns the dead letter of an id; `None` if it is neither dead nor held.

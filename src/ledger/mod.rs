@@ -44,7 +44,7 @@ mod wait;
 
 pub use attempt::Attempt;
 pub use begin::Begin;
-pub use dead::{DeadFilter, DeadLetter, DeadLetters, Swept};
+pub use dead::{DeadFilter, DeadLetter, DeadLetters, DeadPage, Swept};
 pub use error::{AttemptError, Failure};
 pub use fingerprint::Fingerprint;
 pub use handle::Ledger;

@@ -11,7 +11,7 @@ fn kill(ledger: &Ledger, id: &str) {
 }
 
 fn ids(ledger: &Ledger, filter: &DeadFilter) -> Vec<String> {
-    let letters = ledger.dead_letters().list(filter).expect("lists");
+    let letters = ledger.dead_letters().list(filter).expect("lists").letters;
     letters.iter().map(|letter| String::from_utf8_lossy(&letter.record.id).into_owned()).collect()
 }
 
@@ -53,7 +53,7 @@ fn dead_letters_are_listed_by_age_and_cause_in_pages() {
     let mut paged = Vec::new();
     let mut filter = DeadFilter::new().limit(3);
     loop {
-        let page = ledger.dead_letters().list(&filter).expect("lists");
+        let page = ledger.dead_letters().list(&filter).expect("lists").letters;
         let Some(last) = page.last() else { break };
         filter = filter.after(last);
         paged.extend(page.iter().map(|l| String::from_utf8_lossy(&l.record.id).into_owned()));
@@ -92,7 +92,7 @@ fn i8_the_attempt_that_died_cannot_say_anything_after_a_redrive() {
 }
 
 #[test]
-fn redriving_all_and_purging_all_go_on_after_one_that_cannot_be() {
+fn redriving_all_and_purging_all_change_what_the_filter_means() {
     let world = World::new();
     let ledger = world.ledger();
     for n in 0..5 {
@@ -105,6 +105,24 @@ fn redriving_all_and_purging_all_go_on_after_one_that_cannot_be() {
     assert_eq!(swept.changed, 2);
     assert!(ledger.get("id-4").expect("reads").is_none());
     assert_eq!(ledger.payload("id-4").expect("reads"), None);
+}
+
+#[test]
+fn one_record_that_cannot_be_read_stops_neither_a_list_nor_a_sweep() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("default", options()).expect("opens");
+    for n in 0..4 {
+        kill(&ledger, &format!("id-{n}"));
+    }
+    let records = firstseen::testing::Table::of(&world.store, 1);
+    records.put(b"id-1", b"nonsense").expect("puts");
+    ledger.get("id-1").expect_err("is no record");
+    let page = ledger.dead_letters().list(&DeadFilter::new()).expect("lists");
+    assert_eq!((page.letters.len(), page.unreadable.len()), (3, 1));
+    assert_eq!(page.unreadable[0].0, b"id-1");
+    let swept = ledger.dead_letters().redrive_all(&DeadFilter::new()).expect("sweeps");
+    assert_eq!((swept.changed, swept.failed.len()), (3, 1));
+    assert!(matches!(begin(&ledger, "id-3"), Begin::Started(_)));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod begin;
 mod dead;
 mod fencing;
+mod model;
 mod recovery;
 mod retry;
 mod run;

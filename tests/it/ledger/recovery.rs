@@ -57,8 +57,9 @@ fn the_policy_for_an_ended_lease_is_to_retry_to_hold_or_to_fail() {
             }
         }
         let listed = ledger.dead_letters();
-        let held = listed.list(&firstseen::ledger::DeadFilter::new().held()).expect("lists").len();
-        let dead = listed.list(&firstseen::ledger::DeadFilter::new()).expect("lists").len();
+        let held =
+            listed.list(&firstseen::ledger::DeadFilter::new().held()).expect("lists").letters.len();
+        let dead = listed.list(&firstseen::ledger::DeadFilter::new()).expect("lists").letters.len();
         assert_eq!(
             (held, dead),
             ((policy == OnLeaseEnd::Hold).into(), (policy == OnLeaseEnd::Fail).into())
