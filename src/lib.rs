@@ -1,6 +1,7 @@
 // The README links to files that rustdoc does not have. The first definition of a link wins.
 //! [docs/OPERATIONS.md]: crate::guide::operations
 //! [docs/GUARANTEES.md]: crate::guide::guarantees
+//! [docs/LEDGER.md]: crate::guide::ledger
 //! [docs/RELIABILITY.md]: crate::guide::reliability
 //! [docs/BENCHMARKS.md]: crate::guide
 //! [docs/SCALING.md]: crate::guide::scaling
@@ -69,6 +70,8 @@ pub mod guide {
     #[doc = "[GUARANTEES.md]: crate::guide::guarantees"]
     #[doc = include_str!("../docs/OPERATIONS.md")]
     pub mod operations {}
+    #[doc = include_str!("../docs/LEDGER.md")]
+    pub mod ledger {}
     #[cfg(not(doctest))]
     #[doc = include_str!("../docs/GUARANTEES.md")]
     pub mod guarantees {}
