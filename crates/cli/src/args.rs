@@ -1,5 +1,7 @@
 //! The command line as written. What an option means, and whether options go together, is decided where they are used.
 
+pub(crate) mod ledger;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,14 +10,18 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{Durability, Ttl};
 
+use ledger::{DeadLetterCommand, LedgerCommand};
+
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or: the id was seen
-  1  the id was not seen (get, forget); an id is a duplicate (claim)
+  1  the id was not seen (get, forget); an id is a duplicate (claim);
+     there is no such record (ledger show) or dead letter (dead-letter show, redrive, purge)
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
   130, 143  ended by SIGINT or SIGTERM, in order (dedup)
-  141  the reader of standard output closed it early (dedup, import, export, completions, man)";
+  141  the reader of standard output closed it early (dedup, import, export, completions, man,
+       ledger list, dead-letter list and show)";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
 ///
@@ -39,6 +45,18 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     Export(ExportArgs),
     Import(ImportArgs),
+    /// Shows the records of ledgers: which ids are in work, waiting, held, completed or dead.
+    ///
+    /// A ledger is what a program keeps with this library beside its claims, in a namespace of the same name: how far
+    /// the effect of each id has come. No other process may have the store open.
+    #[command(subcommand)]
+    Ledger(LedgerCommand),
+    /// Shows the dead letters of ledgers, lets them be tried again, or removes them.
+    ///
+    /// A dead letter is an id that a ledger has given up, or holds until an operator has found out whether its effect
+    /// happened. No other process may have the store open.
+    #[command(subcommand)]
+    DeadLetter(DeadLetterCommand),
     Bench(BenchArgs),
     /// Prints a completion script for a shell.
     Completions {
@@ -47,8 +65,8 @@ pub(crate) enum Command {
     },
     /// Prints the manual page, in the format of man(7).
     Man {
-        /// The page of this subcommand.
-        subcommand: Option<String>,
+        /// The page of this subcommand, such as `dedup` or `ledger list`.
+        subcommand: Vec<String>,
     },
 }
 

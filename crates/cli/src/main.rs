@@ -9,6 +9,7 @@ mod input;
 mod output;
 mod sink;
 mod streams;
+mod table;
 mod utc;
 
 use std::process::ExitCode;

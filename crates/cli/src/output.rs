@@ -13,7 +13,7 @@ use serde::Serialize;
 pub(crate) enum Exit {
     /// Done, or the id was seen.
     Done = 0,
-    /// The id was not seen.
+    /// The id was not seen; there is no such record.
     NotSeen = 1,
     /// The call is wrong; the same call fails again.
     Call = 2,
@@ -73,6 +73,16 @@ impl Failure {
         Self::Told { exit: Exit::Call, message: message.into() }
     }
 
+    /// Says in front of the message what it is about.
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self {
+            Self::Told { exit, message } => {
+                Self::Told { exit, message: format!("{what}: {message}") }
+            }
+            other => other,
+        }
+    }
+
     /// Reports a fault of the data or the disk.
     pub(crate) fn data(message: impl Into<String>) -> Self {
         Self::Told { exit: Exit::Data, message: message.into() }
@@ -126,18 +136,20 @@ pub(crate) fn say(line: &str) {
 /// Prints what went wrong, in one line whatever the message holds: file names and ids are foreign text, and a control
 /// character in them must not reach the terminal.
 pub(crate) fn complain(message: &str) {
-    let mut line = String::with_capacity(message.len() + 16);
-    line.push_str("firstseen: ");
-    for c in message.chars() {
-        if c == '\n' {
-            line.push(' ');
-        } else if c.is_control() {
+    say(&format!("firstseen: {}", printable(&message.replace('\n', " "))));
+}
+
+/// Returns foreign text with its control characters escaped.
+pub(crate) fn printable(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
             line.extend(c.escape_default());
         } else {
             line.push(c);
         }
     }
-    say(&line);
+    line
 }
 
 /// Prints a short answer and a line end on standard output.
@@ -152,6 +164,12 @@ pub(crate) fn print(answer: impl Display) -> Result<(), Failure> {
         Ok(()) | Err(Failure::Closed) => Ok(()),
         Err(failure) => Err(failure),
     }
+}
+
+/// Prints bytes as they are on standard output.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| stdout_failure(&error))
 }
 
 /// Prints an answer for a program: one JSON object on its own line.

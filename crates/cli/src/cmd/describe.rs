@@ -13,11 +13,11 @@ pub(super) fn completions(shell: Shell) -> Result<Exit, Failure> {
     print(&text)
 }
 
-/// Prints the page of the whole command, or of one of its subcommands.
-pub(super) fn man(subcommand: Option<&str>) -> Result<Exit, Failure> {
+/// Prints the page of the whole command, or of one of its subcommands; a subcommand of that is named after it.
+pub(super) fn man(subcommand: &[String]) -> Result<Exit, Failure> {
     let mut command = Args::command();
     command.build();
-    if let Some(name) = subcommand {
+    for name in subcommand {
         let Some(found) = command.find_subcommand(name) else {
             return Err(Failure::call(format!("there is no subcommand {name:?}")));
         };

@@ -2,12 +2,15 @@
 
 mod bench;
 mod claim;
+mod dead_letter;
 mod dedup;
 mod describe;
+mod entry;
 mod export;
 mod forget;
 mod get;
 mod import;
+mod ledger;
 mod list;
 mod record;
 mod repair;
@@ -45,9 +48,11 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Repair(args) => repair::run(&args.report),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(args),
+        Command::Ledger(command) => ledger::run(command),
+        Command::DeadLetter(command) => dead_letter::run(command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => describe::completions(shell),
-        Command::Man { subcommand } => describe::man(subcommand.as_deref()),
+        Command::Man { subcommand } => describe::man(&subcommand),
     }
 }
 

@@ -83,7 +83,8 @@ pub(super) fn read(line: &[u8]) -> Result<Read<'_>, String> {
     Ok((record.namespace, entry))
 }
 
-fn to_hex(bytes: &[u8]) -> String {
+/// Encodes bytes as hexadecimal digits.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut digits, byte| {
         let _ = write!(digits, "{byte:02x}"); // writing to a string cannot fail
         digits

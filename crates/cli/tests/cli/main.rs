@@ -7,6 +7,7 @@ mod faults;
 mod flags;
 mod ids;
 mod kill;
+mod ledgers;
 mod limits;
 mod lines;
 mod long_lines;

@@ -105,6 +105,9 @@ fn a_question_creates_no_store() {
         &["verify", "--store", "S"],
         &["repair", "--store", "S"],
         &["export", "--store", "S"],
+        &["ledger", "list", "--store", "S"],
+        &["dead-letter", "list", "--store", "S"],
+        &["dead-letter", "purge", "--all", "--ledger", "l", "--store", "S"],
     ] {
         shell.run(args, "").complains(2, &["S is not a firstseen store"]);
         assert!(!shell.path("S").exists(), "{args:?}");

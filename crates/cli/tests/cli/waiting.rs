@@ -8,13 +8,15 @@ use super::pipes::start;
 use super::{SOON, Shell, pause};
 
 /// Commands that open a store, with their arguments.
-const ALL: [&[&str]; 8] = [
+const ALL: [&[&str]; 10] = [
     &["get", "a", "--store", "S"],
     &["forget", "a", "--store", "S"],
     &["stats", "--store", "S"],
     &["verify", "--store", "S"],
     &["repair", "--store", "S"],
     &["export", "--store", "S"],
+    &["ledger", "list", "--store", "S"],
+    &["dead-letter", "list", "--store", "S"],
     &["import", "--store", "S"],
     &["dedup", "--store", "S"],
 ];
