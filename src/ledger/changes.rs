@@ -256,9 +256,7 @@ pub(super) fn cancel(
     policies: &LedgerOptions,
     reason: &str,
 ) -> Change {
-    if matches!(now.phase(Some(&record)), Phase::Running | Phase::LeaseOver) {
-        record.end_attempt(AttemptEnd::Cancelled, reason, now.at.now);
-    }
+    record.end_attempt(AttemptEnd::Cancelled, reason, now.at.now);
     record.token = 0;
     dead(record, DeadCause::Cancelled, policies)
 }

@@ -34,6 +34,8 @@ pub struct DeadPage {
     pub letters: Vec<DeadLetter>,
     /// Ids whose record could not be read, with the reason. They keep nobody from the others.
     pub unreadable: Vec<(Vec<u8>, Error)>,
+    /// What to ask for next; `None` if there are no more.
+    pub next: Option<DeadFilter>,
 }
 
 /// Which dead letters are meant. The default is all that are dead, the oldest first, without those that are held.
@@ -84,12 +86,6 @@ impl DeadFilter {
         Self { limit: Some(limit), ..self }
     }
 
-    /// Means those after this one: the next page.
-    #[must_use]
-    pub fn after(self, last: &DeadLetter) -> Self {
-        Self { after: Some((last.since, last.record.id.clone())), ..self }
-    }
-
     /// Means all but the newest so many, to keep that many.
     #[must_use]
     pub fn keep_newest(self, count: usize) -> Self {
@@ -135,7 +131,12 @@ impl DeadLetters {
     /// As [`Store::get`](crate::Store::get).
     pub fn list(&self, filter: &DeadFilter) -> Result<DeadPage> {
         let mut page = DeadPage::default();
-        for (since, id) in self.pointers(filter)? {
+        let pointers = self.pointers(filter)?;
+        if filter.limit == Some(pointers.len()) {
+            let next = |last: &(_, _)| DeadFilter { after: Some(last.clone()), ..filter.clone() };
+            page.next = pointers.last().map(next);
+        }
+        for (since, id) in pointers {
             match self.read(since, &id) {
                 Ok(letter) => page.letters.extend(letter),
                 Err(error) => page.unreadable.push((id, error)),
@@ -187,6 +188,15 @@ impl DeadLetters {
     /// As [`list`](Self::list), before anything was changed.
     pub fn redrive_all(&self, filter: &DeadFilter) -> Result<Swept> {
         self.sweep(filter, |id| self.redrive_one(id, false))
+    }
+
+    /// Redrives all that the filter means, with all stages done afresh; see [`redrive_all`](Self::redrive_all).
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list), before anything was changed.
+    pub fn redrive_all_fresh(&self, filter: &DeadFilter) -> Result<Swept> {
+        self.sweep(filter, |id| self.redrive_one(id, true))
     }
 
     /// Removes a dead or held record and all that belongs to it, so that the id counts as never begun. Returns whether it

@@ -4,7 +4,7 @@ use crate::engine::NsInfo;
 use crate::error::{Error, Result};
 use crate::id::Family;
 use crate::ledger::changes::{Change, Now};
-use crate::ledger::moves::{self, Move};
+use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::LedgerOptions;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Rows, check_id, decode};
@@ -12,6 +12,7 @@ use crate::ledger::timer::Timer;
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
+use std::ops::ControlFlow;
 
 /// How often a call decides anew when others change its record first. Each time, one of the others has succeeded.
 pub(super) const RACES_MAX: usize = 1_000;
@@ -87,21 +88,33 @@ impl Ledger {
         self.rows().payload(id.as_ref())
     }
 
-    /// Passes every record to `visit`, in no meaningful order. Records that change meanwhile are passed as they were
-    /// before or after. Reads all records of the ledgers of the store.
+    /// Passes every record to `visit`, in no meaningful order, until that says stop. Records that change meanwhile are
+    /// passed as they were before or after. One that is no record is passed as an error. Reads all records of all ledgers
+    /// of the store.
     ///
     /// # Errors
     ///
-    /// An error from `visit`, and otherwise as [`get`](Self::get). A record that cannot be read ends it.
-    pub fn list(&self, mut visit: impl FnMut(Record) -> Result<()>) -> Result<()> {
+    /// As [`Store::get`]; a value that cannot be read at all ends it.
+    pub fn list(&self, mut visit: impl FnMut(Result<Record>) -> ControlFlow<()>) -> Result<()> {
         let engine = self.inner.store.engine();
         let ns = self.inner.info.id.rows(Family::LEDGER);
-        engine.list_rows(Family::LEDGER, |key, row| {
+        let mut is_stopped = false;
+        let listed = engine.list_rows(Family::LEDGER, |key, row| {
             if key.ns != ns {
                 return Ok(());
             }
-            visit(decode(engine, key.id, &row.value, row.sequence, row.deadline)?)
-        })
+            let record = decode(engine, key.id, &row.value, row.sequence, row.deadline);
+            is_stopped = visit(record).is_break();
+            // Any error ends the listing.
+            if is_stopped { Err(Error::Closed) } else { Ok(()) }
+        });
+        if is_stopped { Ok(()) } else { listed }
+    }
+
+    /// Returns whether an attempt works on this record now: its lease has not ended, and its process is not gone. A
+    /// record in [`State::Running`](crate::ledger::State::Running) of which this is false may be begun.
+    pub fn is_in_progress(&self, record: &Record) -> bool {
+        self.now().phase(Some(record)) == Phase::Running
     }
 
     /// Changes a record, if the move is legal and `change` wants it. `None`: there is no record.

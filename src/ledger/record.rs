@@ -39,11 +39,11 @@ pub struct Record {
     /// Whether there is a payload.
     pub has_payload: bool,
     /// When the last attempt started.
-    pub(super) started: Timestamp,
+    pub started: Timestamp,
     /// How long its lease is, in milliseconds.
     pub(super) lease_ms: u64,
     /// Whether its lease goes on when the process ends.
-    pub(super) outlives_process: bool,
+    pub outlives_process: bool,
 }
 
 /// What has become of an id.
@@ -126,7 +126,7 @@ pub enum AttemptEnd {
     Dropped,
     /// It was handed back, without a charge.
     Released,
-    /// An operator cancelled or redrove it.
+    /// An operator cancelled or redrove it. If nobody was working on it, the token is zero.
     Cancelled,
 }
 

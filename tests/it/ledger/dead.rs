@@ -3,6 +3,7 @@
 use super::*;
 use firstseen::ledger::{DeadCause, DeadFilter, Failure, State};
 use firstseen::seconds;
+use std::ops::ControlFlow;
 
 fn kill(ledger: &Ledger, id: &str) {
     let options = BeginOptions::new().payload(id.as_bytes().to_vec()).worker("w1");
@@ -51,12 +52,12 @@ fn dead_letters_are_listed_by_age_and_cause_in_pages() {
     assert_eq!(ids(&ledger, &old), ["id-0", "id-1", "id-2"]);
     assert_eq!(ids(&ledger, &DeadFilter::new().held()), Vec::<String>::new());
     let mut paged = Vec::new();
-    let mut filter = DeadFilter::new().limit(3);
-    loop {
-        let page = ledger.dead_letters().list(&filter).expect("lists").letters;
-        let Some(last) = page.last() else { break };
-        filter = filter.after(last);
-        paged.extend(page.iter().map(|l| String::from_utf8_lossy(&l.record.id).into_owned()));
+    let mut next = Some(DeadFilter::new().limit(3));
+    while let Some(filter) = next {
+        let page = ledger.dead_letters().list(&filter).expect("lists");
+        next = page.next;
+        let names = page.letters.iter().map(|letter| String::from_utf8_lossy(&letter.record.id));
+        paged.extend(names.map(std::borrow::Cow::into_owned));
     }
     assert_eq!(paged, all);
     let other = world.store.ledger("other").expect("opens");
@@ -186,12 +187,20 @@ fn records_are_listed_with_their_states() {
     let mut listed = Vec::new();
     ledger
         .list(|record| {
+            let record = record.expect("reads");
             listed.push((String::from_utf8_lossy(&record.id).into_owned(), record.state));
-            Ok(())
+            ControlFlow::Continue(())
         })
         .expect("lists");
     listed.sort_by(|a, b| a.0.cmp(&b.0));
     let names: Vec<&str> = listed.iter().map(|(id, _)| id.as_str()).collect();
     assert_eq!(names, ["dead", "done", "running"]);
     assert!(matches!(listed[1].1, State::Completed { .. }));
+    let mut seen = 0;
+    let stop = |_| {
+        seen += 1;
+        ControlFlow::Break(())
+    };
+    ledger.list(stop).expect("stops");
+    assert_eq!(seen, 1);
 }

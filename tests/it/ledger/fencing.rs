@@ -219,6 +219,8 @@ fn cancelling_ends_what_waits_or_runs_and_changes_nothing_that_is_over() {
     assert_eq!(record(&ledger, "running").history[0].end, AttemptEnd::Cancelled);
     started(&ledger, "waiting").fail(Failure::retry("once")).expect("fails");
     assert!(is_cancelled("waiting"));
+    let last = record(&ledger, "waiting").history.pop().expect("is noted");
+    assert_eq!((last.reason.as_str(), last.token), ("by hand", 0));
     started(&ledger, "done").complete(b"x").expect("completes");
     assert!(!is_cancelled("done"));
     assert_eq!(record(&ledger, "done").result(), Some(&b"x"[..]));

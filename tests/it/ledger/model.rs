@@ -258,7 +258,7 @@ impl Run {
                 assert_eq!(told.expect("redrives"), wanted, "{:#?}", self.log);
             }
             2 => {
-                let wanted = self.oracle.ids.get_mut(id).filter(waits).is_some();
+                let wanted = self.oracle.ids.get_mut(id).as_ref().is_some_and(waits);
                 if wanted {
                     self.oracle.ids.remove(id);
                 }

@@ -14,8 +14,13 @@ fn i8_a_lease_ends_when_its_process_is_gone_and_the_store_opens_again() {
     drop(ledger);
     let world =
         World { store: sim(&world.disk.kill(), &world.clock).open().expect("opens"), ..world };
+    let found = record(&world.ledger(), "a");
+    assert!(matches!(found.state, State::Running { .. }));
+    assert!(!world.ledger().is_in_progress(&found), "may be begun");
     let second = started(&world.ledger(), "a");
+    assert!(world.ledger().is_in_progress(&second.record()));
     assert!(second.token() > token);
+    second.renew().expect("is the owner");
     let record = record(&world.ledger(), "a");
     assert_eq!(record.history[0].end, AttemptEnd::ProcessEnded);
 }

@@ -36,14 +36,18 @@ fn visit_all(
     mut visit: impl FnMut(DeadLetter) -> Result<(), Failure>,
 ) -> Result<usize, Failure> {
     let mut visited = 0;
-    let mut rest = filter.clone();
-    loop {
-        let page = letters.list(&rest.limit(PAGE.min(limit - visited)))?;
-        let Some(last) = page.last() else { return Ok(visited) };
-        rest = filter.clone().after(last);
-        visited += page.len();
-        page.into_iter().try_for_each(&mut visit)?;
+    let mut next = Some(filter.clone());
+    while let Some(filter) = next.filter(|_| visited < limit) {
+        let page = letters.list(&filter.limit(PAGE.min(limit - visited)))?;
+        next = page.next;
+        visited += page.letters.len();
+        page.letters.into_iter().try_for_each(&mut visit)?;
+        // One that cannot be read keeps nobody from the others.
+        for (id, error) in page.unreadable {
+            tell_failure(&id, error);
+        }
     }
+    Ok(visited)
 }
 
 fn list(args: &DeadListArgs) -> Result<Exit, Failure> {
@@ -132,24 +136,12 @@ impl Step {
     }
 
     fn all(self, letters: &DeadLetters, filter: &FilterArgs) -> Result<Swept, Failure> {
-        let limit = filter.limit.unwrap_or(usize::MAX);
-        let filter = filter.unlimited();
-        match self {
-            Self::Redrive => Ok(letters.redrive_all(&filter.limit(limit))?),
-            Self::Purge => Ok(letters.purge_all(&filter.limit(limit))?),
-            Self::RedriveFresh => {
-                let mut swept = Swept::default();
-                visit_all(letters, &filter, limit, |letter| {
-                    let id = letter.record.id;
-                    match letters.redrive_fresh(&id) {
-                        Ok(is_done) => swept.changed += u64::from(is_done),
-                        Err(error) => swept.failed.push((id, error)),
-                    }
-                    Ok(())
-                })?;
-                Ok(swept)
-            }
-        }
+        let filter = filter.unlimited().limit(filter.limit.unwrap_or(usize::MAX));
+        Ok(match self {
+            Self::Redrive => letters.redrive_all(&filter),
+            Self::RedriveFresh => letters.redrive_all_fresh(&filter),
+            Self::Purge => letters.purge_all(&filter),
+        }?)
     }
 
     /// What a person reads of one that is done.

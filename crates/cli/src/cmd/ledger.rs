@@ -2,6 +2,7 @@
 
 use firstseen::Store;
 use firstseen::ledger::Ledger;
+use std::ops::ControlFlow;
 
 use super::entry::Entry;
 use crate::args::ledger::{LedgerCommand, LedgerIdArgs, LedgerListArgs};
@@ -51,19 +52,25 @@ fn list(args: &LedgerListArgs) -> Result<Exit, Failure> {
         }
         let mut stopped = None;
         let listed = ledger.list(|record| {
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    stopped = Some(Err(error.into()));
+                    return ControlFlow::Break(());
+                }
+            };
             if args.state.is_some_and(|state| !state.is_of(&record.state)) {
-                return Ok(());
+                return ControlFlow::Continue(());
             }
             let entry =
                 Entry { ledger: ledger.name(), record: &record, since: None, payload_bytes: None };
             let added = listing.add(|| entry.row(), || entry.object());
             left -= 1;
             if added.is_ok() && left > 0 {
-                return Ok(());
+                return ControlFlow::Continue(());
             }
-            // Any error ends the list; why is kept aside.
             stopped = Some(added);
-            Err(firstseen::Error::Closed)
+            ControlFlow::Break(())
         });
         match stopped {
             Some(why) => why?,
