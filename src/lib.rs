@@ -52,13 +52,13 @@ mod testing;
 #[doc(hidden)]
 pub use blocks::MemoryBlocks;
 pub use engine::{
-    Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
-    NamespaceSummary, RepairReport, Stats, StoreSummary, VerifyReport,
+    Claim, Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
+    NamespaceSummary, RepairReport, Reserved, Seen, Stats, StoreSummary, VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use store::{
-    BatchReservation, Builder, Claim, ClaimOptions, Namespace, NamespaceOptions, ReadOnly,
-    Reservation, Reserve, Reserved, Seen, Store,
+    BatchReservation, Builder, ClaimOptions, Namespace, NamespaceOptions, ReadOnly, Reservation,
+    Reserve, Store,
 };
 pub use time::{Clock, ManualClock, SystemClock, Timestamp, Ttl, days, hours, minutes, seconds};
 

@@ -15,25 +15,25 @@ mod threads;
 mod upkeep;
 mod write;
 
-pub use self::core::{Durability, NamespaceStats, Stats};
+pub use self::core::{Durability, NamespaceStats, Seen, Stats};
 pub use recovery::{
     ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
     VerifyReport,
 };
+pub use write::{Claim, Held, ImportEntry, Reserved};
 #[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub use write::{Committed, Expect};
-pub use write::{Held, ImportEntry};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Replay, RowState, SeenVersion, Settings, Watch};
+pub(crate) use self::core::{Replay, RowState, Settings, Watch};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
 pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
-pub(crate) use write::{Answer, ClaimSpec, Hold, HoldAnswer, Row, RowWrite};
+pub(crate) use write::{ClaimSpec, Hold, Row, RowWrite};
 
 use self::core::Core;
 use crate::error::Result;
@@ -45,7 +45,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 use upkeep::Upkeep;
-use write::{BatchAnswer, RestsOn};
+use write::RestsOn;
 
 /// An open store.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ impl Engine {
 impl Engine {
     /// Claims one id.
     #[inline]
-    pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Answer> {
+    pub(crate) fn claim(&self, ns: &NsInfo, id: &[u8], spec: ClaimSpec) -> Result<Claim> {
         write::claim(&self.core, ns, id, spec)
     }
 
@@ -110,7 +110,7 @@ impl Engine {
         ns: &NsInfo,
         ids: &[I],
         spec: ClaimSpec,
-    ) -> Result<BatchAnswer> {
+    ) -> Result<Vec<Claim>> {
         write::claim_batch(&self.core, ns, ids, spec)
     }
 
@@ -120,7 +120,7 @@ impl Engine {
         ns: &NsInfo,
         ids: &[I],
         wait: Option<Duration>,
-    ) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
+    ) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
         write::reserve(&self.core, ns, ids, wait)
     }
 
@@ -145,7 +145,7 @@ impl Engine {
         ns: &NsInfo,
         id: &[u8],
         durability: Durability,
-    ) -> Result<Option<SeenVersion>> {
+    ) -> Result<Option<Seen>> {
         write::get(&self.core, ns, id, durability)
     }
 

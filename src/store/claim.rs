@@ -1,58 +1,8 @@
-//! The answers and options of a claim.
+//! The options of a claim.
 
-use crate::engine::{Answer, Durability, SeenVersion};
-use crate::time::{Timestamp, Ttl};
+use crate::engine::Durability;
+use crate::time::Ttl;
 use std::time::Duration;
-
-/// The answer to a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[must_use = "whether the event is new is the point of asking"]
-pub enum Claim {
-    /// The id is first seen: the claim is this caller's.
-    FirstSeen,
-    /// The id already has a live claim.
-    Duplicate {
-        /// When that claim was made.
-        first_seen: Timestamp,
-    },
-}
-
-impl Claim {
-    /// Returns whether this is [`Claim::FirstSeen`].
-    pub fn is_first_seen(self) -> bool {
-        self == Self::FirstSeen
-    }
-
-    /// Returns whether this is [`Claim::Duplicate`].
-    pub fn is_duplicate(self) -> bool {
-        !self.is_first_seen()
-    }
-}
-
-impl From<Answer> for Claim {
-    fn from(answer: Answer) -> Self {
-        match answer {
-            Answer::FirstSeen => Self::FirstSeen,
-            Answer::Duplicate { first_seen } => Self::Duplicate { first_seen },
-        }
-    }
-}
-
-/// A live claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Seen {
-    /// When it was made.
-    pub first_seen: Timestamp,
-    /// When it ends: the id is a duplicate while the store's time is before this. [`Timestamp::NEVER`] for a claim
-    /// without a ttl.
-    pub deadline: Timestamp,
-}
-
-impl From<SeenVersion> for Seen {
-    fn from(SeenVersion { first_seen, deadline }: SeenVersion) -> Self {
-        Self { first_seen, deadline }
-    }
-}
 
 /// Settings for one call: a claim, a reservation or a forget. Unset ones come from the namespace and then the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,14 +7,14 @@ mod read_only;
 mod reservation;
 
 pub use builder::Builder;
-pub use claim::{Claim, ClaimOptions, Seen};
+pub use claim::ClaimOptions;
 pub use namespace::{Namespace, NamespaceOptions};
 pub use read_only::ReadOnly;
-pub use reservation::{BatchReservation, Reservation, Reserve, Reserved};
+pub use reservation::{BatchReservation, Reservation, Reserve};
 
 use crate::engine::{
-    self, Engine, ExportEntry, Held, ImportEntry, RepairReport, Settings, Stats, Threads,
-    VerifyReport,
+    self, Claim, Engine, ExportEntry, Held, ImportEntry, RepairReport, Seen, Settings, Stats,
+    Threads, VerifyReport,
 };
 use crate::error::{Error, Result};
 use crate::sync::{Arc, GiveBack, keep_large_blocks_apart, may_open};

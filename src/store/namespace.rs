@@ -1,10 +1,8 @@
 //! A namespace: the calls of a store, on a separate set of ids.
 
-use crate::engine::{ClaimSpec, Engine, Held, NsInfo};
+use crate::engine::{Claim, ClaimSpec, Engine, Held, NsInfo, Reserved, Seen};
 use crate::error::Result;
-use crate::store::{
-    BatchReservation, Claim, ClaimOptions, Reservation, Reserve, Reserved, Seen, Store,
-};
+use crate::store::{BatchReservation, ClaimOptions, Reservation, Reserve, Store};
 use crate::sync::Arc;
 use crate::time::Ttl;
 
@@ -60,7 +58,7 @@ pub(super) fn claim(
     id: &[u8],
     options: ClaimOptions,
 ) -> Result<Claim> {
-    engine.claim(ns, id, spec(engine, ns, options)?).map(Claim::from)
+    engine.claim(ns, id, spec(engine, ns, options)?)
 }
 
 impl Namespace {
@@ -124,8 +122,7 @@ impl Namespace {
         options: ClaimOptions,
     ) -> Result<Vec<Claim>> {
         let spec = spec(self.engine(), &self.info, options)?;
-        let answers = self.engine().claim_batch(&self.info, ids, spec)?;
-        Ok(answers.into_iter().map(Claim::from).collect())
+        self.engine().claim_batch(&self.info, ids, spec)
     }
 
     /// Reserves an id; see [`Store::reserve`].
@@ -175,7 +172,7 @@ impl Namespace {
         let spec = spec(self.engine(), &self.info, options)?;
         let (hold, answers, rests_on) = self.engine().reserve(&self.info, ids, spec.wait)?;
         // Create this before waiting: if the wait fails, dropping it releases the ids.
-        let reservation = BatchReservation::new(self.clone(), hold, &answers, spec);
+        let reservation = BatchReservation::new(self.clone(), hold, answers, spec);
         self.engine().await_durable(spec.durability, rests_on)?;
         Ok(reservation)
     }
@@ -196,8 +193,7 @@ impl Namespace {
     /// As [`Store::get`].
     pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
         let engine = self.engine();
-        let seen = engine.get(&self.info, id.as_ref(), engine.settings().durability)?;
-        Ok(seen.map(Seen::from))
+        engine.get(&self.info, id.as_ref(), engine.settings().durability)
     }
 
     /// Forgets every id of this namespace that has a live claim, one by one, and returns how many. Not atomic: after

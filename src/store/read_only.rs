@@ -1,8 +1,7 @@
 //! A read-only store.
 
-use crate::engine::{ExportEntry, Inspector, StoreSummary, VerifyReport};
+use crate::engine::{ExportEntry, Inspector, Seen, StoreSummary, VerifyReport};
 use crate::error::Result;
-use crate::store::Seen;
 use std::io;
 
 /// A store opened read-only, such as one on a read-only mount; see
@@ -29,7 +28,7 @@ impl ReadOnly {
     /// - [`Repair`](crate::ErrorKind::Repair) if the log is damaged.
     /// - [`Environment`](crate::ErrorKind::Environment) if it cannot be read.
     pub fn get(&self, namespace: &str, id: impl AsRef<[u8]>) -> Result<Option<Seen>> {
-        Ok(self.inspector.get(namespace, id.as_ref())?.map(Seen::from))
+        self.inspector.get(namespace, id.as_ref())
     }
 
     /// Passes every live claim of every namespace to `visit` and returns how many there were. Holds all ids in memory

@@ -1,6 +1,6 @@
 //! Reservations: hold ids while their effects are performed.
 
-use crate::engine::{ClaimSpec, Hold, HoldAnswer};
+use crate::engine::{ClaimSpec, Hold, Reserved};
 use crate::error::Result;
 use crate::store::Namespace;
 use crate::time::Timestamp;
@@ -66,22 +66,6 @@ impl Reservation {
     }
 }
 
-/// The answer for one id of a [`BatchReservation`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reserved {
-    /// The id is new and this reservation holds it.
-    FirstSeen,
-    /// The id already has a live claim.
-    Duplicate {
-        /// When that claim was made.
-        first_seen: Timestamp,
-    },
-    /// The id occurs earlier in this batch and is held there.
-    SameBatch,
-    /// Another caller holds the id.
-    InProgress,
-}
-
 /// Many held ids, confirmed together as one record. Otherwise like [`Reservation`].
 ///
 /// ```
@@ -107,16 +91,9 @@ impl BatchReservation {
     pub(super) fn new(
         namespace: Namespace,
         hold: Hold,
-        answers: &[HoldAnswer],
+        answers: Vec<Reserved>,
         spec: ClaimSpec,
     ) -> Self {
-        let answer = |answer: &HoldAnswer| match *answer {
-            HoldAnswer::FirstSeen => Reserved::FirstSeen,
-            HoldAnswer::Duplicate { first_seen } => Reserved::Duplicate { first_seen },
-            HoldAnswer::SameBatch => Reserved::SameBatch,
-            HoldAnswer::InProgress => Reserved::InProgress,
-        };
-        let answers = answers.iter().map(answer).collect();
         Self { namespace, hold, is_held: true, answers, spec }
     }
 

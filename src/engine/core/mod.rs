@@ -16,13 +16,13 @@ mod stats;
 mod watch;
 
 pub use durability::Durability;
+pub use seen::Seen;
 pub use stats::{NamespaceStats, Stats};
 
 pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
-pub(crate) use seen::SeenVersion;
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 pub(crate) use watch::Watch;

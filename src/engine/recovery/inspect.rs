@@ -7,7 +7,7 @@ use crate::disk::LockGuard;
 use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
 use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::catalog::namespaces::DEFAULT_NAME;
-use crate::engine::core::{Format, SeenVersion, Settings, segments};
+use crate::engine::core::{Format, Seen, Settings, segments};
 use crate::engine::recovery::export::ExportEntry;
 use crate::engine::recovery::opening::keeper;
 use crate::engine::recovery::verify::VerifyReport;
@@ -136,7 +136,7 @@ impl Inspector {
     }
 
     /// Returns the live claim of an id, found by reading the whole log.
-    pub(crate) fn get(&self, namespace: &str, id: &[u8]) -> Result<Option<SeenVersion>> {
+    pub(crate) fn get(&self, namespace: &str, id: &[u8]) -> Result<Option<Seen>> {
         let digest = self.settings.long_ids.digest(id);
         // The key of the id in the namespace with this number.
         let key_in = |ns| Key::of(ns, id, digest.as_ref());
@@ -162,7 +162,7 @@ impl Inspector {
         })?;
         let now = self.now(newest);
         let live = found.filter(|version| version.is_live(now));
-        Ok(live.map(|v| SeenVersion { first_seen: v.first_seen(), deadline: v.deadline }))
+        Ok(live.map(|v| Seen { first_seen: v.first_seen(), deadline: v.deadline }))
     }
 
     /// Passes every live claim to `visit`. All ids are in memory meanwhile.

@@ -3,7 +3,7 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::{Answer, ClaimSpec, extended};
+use crate::engine::write::claim::{Claim, ClaimSpec, extended};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{
     GROUP, LockSet, Member, Obstacle, digests, lock_all, members, remove_obstacle,
@@ -15,16 +15,14 @@ use crate::shard::{Known, Lookup};
 use crate::time::Moment;
 use crate::wal::Lsn;
 
-/// One answer per id, in batch order.
-pub(crate) type BatchAnswer = Vec<Answer>;
-
 /// Placeholder location of a record not yet written.
 const PENDING: Lsn = Lsn(u64::MAX);
 
 /// What one pass over a batch has found.
 #[derive(Default)]
 struct Round<'a> {
-    answers: BatchAnswer,
+    /// One answer per id, in batch order.
+    answers: Vec<Claim>,
     /// First-seen ids, with what was known of them. They enter the memtable before their record is written, so that
     /// copies within the batch are found, and are taken out again if the append is refused. All locks are held, so
     /// nobody sees them in between.
@@ -44,7 +42,7 @@ pub(in crate::engine) fn claim_batch<I: AsRef<[u8]>>(
     ns: &NsInfo,
     ids: &[I],
     spec: ClaimSpec,
-) -> Result<BatchAnswer> {
+) -> Result<Vec<Claim>> {
     core.health.check()?;
     let digests = digests(core, ids);
     let members = members(core, ns, ids, &digests)?;
@@ -61,7 +59,7 @@ pub(in crate::engine) fn claim_batch<I: AsRef<[u8]>>(
         }
         let rests_on = append_batch(core, &mut locked, spec, at, &mut round)?;
         for (member, answer) in members.iter().zip(&round.answers) {
-            ns.count(member.shard, *answer == Answer::FirstSeen, 1);
+            ns.count(member.shard, *answer == Claim::FirstSeen, 1);
         }
         break (round.answers, rests_on);
     };
@@ -109,14 +107,14 @@ fn look_at_batch<'a>(
                 }
             }
             let first_seen = known.version.first_seen();
-            round.answers.push(Answer::Duplicate { first_seen });
+            round.answers.push(Claim::Duplicate { first_seen });
             continue;
         }
         // Version and location are set once they are known for the whole batch.
         let pending = Version::claim_at(at, spec.ttl);
         let offset = shard.put(member.key, member.hash, pending, PENDING, known);
         round.entered.push((*member, known, offset));
-        round.answers.push(Answer::FirstSeen);
+        round.answers.push(Claim::FirstSeen);
     }
     None
 }
@@ -162,7 +160,7 @@ fn append_batch(
         }
     }
     for copy in &round.copies {
-        round.answers[*copy] = Answer::Duplicate { first_seen: at.now };
+        round.answers[*copy] = Claim::Duplicate { first_seen: at.now };
     }
     Ok(Some(RestsOn::own(lsn)))
 }

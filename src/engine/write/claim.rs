@@ -22,11 +22,29 @@ pub(crate) struct ClaimSpec {
     pub(crate) wait: Option<Duration>,
 }
 
-/// The answer for one id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+/// The answer to a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use = "whether the event is new is the point of asking"]
+pub enum Claim {
+    /// The id is first seen: the claim is this caller's.
     FirstSeen,
-    Duplicate { first_seen: Timestamp },
+    /// The id already has a live claim.
+    Duplicate {
+        /// When that claim was made.
+        first_seen: Timestamp,
+    },
+}
+
+impl Claim {
+    /// Returns whether this is [`Claim::FirstSeen`].
+    pub fn is_first_seen(self) -> bool {
+        self == Self::FirstSeen
+    }
+
+    /// Returns whether this is [`Claim::Duplicate`].
+    pub fn is_duplicate(self) -> bool {
+        !self.is_first_seen()
+    }
 }
 
 /// Claims one id: one lock, one lookup, one record.
@@ -35,7 +53,7 @@ pub(in crate::engine) fn claim(
     ns: &NsInfo,
     id: &[u8],
     spec: ClaimSpec,
-) -> Result<Answer> {
+) -> Result<Claim> {
     let digest = core.settings.long_ids.digest(id);
     let key = Key::of(ns.id, id, digest.as_ref())?;
     core.health.check()?;
@@ -45,7 +63,7 @@ pub(in crate::engine) fn claim(
         decide(core, key, hash, level, WaitBudget::of(spec.wait), |known, at| {
             decide_claim(known, at, spec)
         })?;
-    ns.count(hash.shard(core.shard_bits), answer == Answer::FirstSeen, 1);
+    ns.count(hash.shard(core.shard_bits), answer == Claim::FirstSeen, 1);
     drop(shard);
     await_durable(core, spec.durability, rests_on)?;
     Ok(answer)
@@ -53,11 +71,11 @@ pub(in crate::engine) fn claim(
 
 /// Decides a claim: a duplicate of a live claim, otherwise first seen.
 #[inline]
-fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Answer> {
+fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
     if let Some(known) = known
         && known.version.is_live(at.now)
     {
-        let answer = Answer::Duplicate { first_seen: known.version.first_seen() };
+        let answer = Claim::Duplicate { first_seen: known.version.first_seen() };
         let extended = if spec.sliding { extended(known, at, spec) } else { None };
         return match extended {
             Some(version) => Decision::Append(answer, version, None),
@@ -66,7 +84,7 @@ fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<
     }
     let before = known.map(|known| &known.version);
     let version = Version::claim_at(at, spec.ttl).after(before);
-    Decision::Append(Answer::FirstSeen, version, Some(spec.ttl))
+    Decision::Append(Claim::FirstSeen, version, Some(spec.ttl))
 }
 
 /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.

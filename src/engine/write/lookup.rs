@@ -1,7 +1,7 @@
 //! Lookup of one id.
 
 use crate::engine::catalog::namespaces::NsInfo;
-use crate::engine::core::{Core, Durability, SeenVersion};
+use crate::engine::core::{Core, Durability, Seen};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::Result;
@@ -13,7 +13,7 @@ pub(in crate::engine) fn get(
     ns: &NsInfo,
     id: &[u8],
     durability: Durability,
-) -> Result<Option<SeenVersion>> {
+) -> Result<Option<Seen>> {
     let digest = core.settings.long_ids.digest(id);
     let key = Key::of(ns.id, id, digest.as_ref())?;
     core.health.check()?;
@@ -23,5 +23,5 @@ pub(in crate::engine) fn get(
         return Ok(None);
     }
     await_durable(core, durability, known.lsn.map(RestsOn::others))?;
-    Ok(Some(SeenVersion { first_seen, deadline }))
+    Ok(Some(Seen { first_seen, deadline }))
 }

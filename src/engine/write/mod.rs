@@ -17,15 +17,16 @@ mod lookup;
 mod reserve;
 mod rows;
 
+pub use claim::Claim;
 pub use held::Held;
 pub use import::ImportEntry;
+pub use reserve::Reserved;
 #[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub use rows::{Committed, Expect};
 
-pub(crate) use batch::BatchAnswer;
-pub(crate) use claim::{Answer, ClaimSpec};
+pub(crate) use claim::ClaimSpec;
 pub(crate) use durability::RestsOn;
-pub(crate) use reserve::{Hold, HoldAnswer};
+pub(crate) use reserve::Hold;
 pub(crate) use rows::{Row, RowWrite};
 
 pub(in crate::engine) use batch::claim_batch;

@@ -20,12 +20,19 @@ use crate::time::Timestamp;
 use crate::wal::Lsn;
 use std::time::Duration;
 
-/// The answer for one id of a reservation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum HoldAnswer {
+/// The answer for one id of a [`BatchReservation`](crate::BatchReservation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reserved {
+    /// The id is new and this reservation holds it.
     FirstSeen,
-    Duplicate { first_seen: Timestamp },
+    /// The id already has a live claim.
+    Duplicate {
+        /// When that claim was made.
+        first_seen: Timestamp,
+    },
+    /// The id occurs earlier in this batch and is held there.
     SameBatch,
+    /// Another caller holds the id.
     InProgress,
 }
 
@@ -80,7 +87,7 @@ pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
     ns: &NsInfo,
     ids: &[I],
     wait: Option<Duration>,
-) -> Result<(Hold, Vec<HoldAnswer>, Option<RestsOn>)> {
+) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
     core.health.check()?;
     let digests = digests(core, ids);
     let members = members(core, ns, ids, &digests)?;
@@ -93,7 +100,7 @@ pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
         release(core, &hold);
     })?;
     for (member, answer) in members.iter().zip(&answers) {
-        if matches!(answer, HoldAnswer::Duplicate { .. } | HoldAnswer::SameBatch) {
+        if matches!(answer, Reserved::Duplicate { .. } | Reserved::SameBatch) {
             ns.count(member.shard, false, 1);
         }
     }
@@ -105,7 +112,7 @@ fn hold_all(
     members: &[Member<'_>],
     hold: &mut Hold,
     mut wait_budget: WaitBudget,
-) -> Result<(Vec<HoldAnswer>, Option<Lsn>)> {
+) -> Result<(Vec<Reserved>, Option<Lsn>)> {
     let mut answers = Vec::with_capacity(members.len());
     let mut rests_on: Option<Lsn> = None;
     let since_ms = core.settings.clock.elapsed_ms();
@@ -125,7 +132,7 @@ fn hold_all(
             let shard = locked.shard(member.shard);
             if let Some(holder) = shard.reserved.holder(member.key, member.hash) {
                 let is_ours = holder == hold.holder;
-                let (ours, others) = (HoldAnswer::SameBatch, HoldAnswer::InProgress);
+                let (ours, others) = (Reserved::SameBatch, Reserved::InProgress);
                 answers.push(if is_ours { ours } else { others });
                 continue;
             }
@@ -133,7 +140,7 @@ fn hold_all(
             match shard.lookup_prefetched(member.key, member.hash, access, first) {
                 Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
                     rests_on = rests_on.max(lsn);
-                    answers.push(HoldAnswer::Duplicate { first_seen: version.first_seen() });
+                    answers.push(Reserved::Duplicate { first_seen: version.first_seen() });
                 }
                 Lookup::Damaged(run, fault) => {
                     drop(locked);
@@ -145,7 +152,7 @@ fn hold_all(
                     let (key, hash) = (member.key, member.hash);
                     shard.reserved.insert(key, hash, hold.holder, since_ms, &core.hasher);
                     hold.push(member, matches!(ended, Lookup::Unknown));
-                    answers.push(HoldAnswer::FirstSeen);
+                    answers.push(Reserved::FirstSeen);
                 }
             }
         }
