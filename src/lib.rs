@@ -49,6 +49,7 @@ pub mod testing;
 #[allow(dead_code, unreachable_pub)]
 mod testing;
 
+#[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use blocks::MemoryBlocks;
 pub use engine::{

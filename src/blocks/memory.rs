@@ -33,6 +33,28 @@ impl Drop for OpenedMemory {
 }
 
 impl MemoryBlocks {
+    pub(crate) fn opened(&self) -> OpenedMemory {
+        OpenedMemory(self.clone())
+    }
+
+    fn enter(&self, method: &str) -> crate::sync::MutexGuard<'_, Inner> {
+        let inner = self.inner.lock();
+        if inner.panics_in.is_some_and(|named| named == method || named == "*") {
+            drop(inner);
+            panic!("planted: the block store panics in {method}");
+        }
+        inner
+    }
+
+    /// Removes everything.
+    pub fn clear(&self) {
+        *self.inner.lock() = Inner::default();
+    }
+}
+
+/// What a test does to the folder.
+#[cfg(feature = "testing")]
+impl MemoryBlocks {
     /// Returns an independent copy, to be [put back](Self::put_back) later.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -65,24 +87,6 @@ impl MemoryBlocks {
     /// `drop` counts as a method and `*` means all of them. sled panics like this on errors it does not expect.
     pub fn set_panics_in(&self, method: Option<&'static str>) {
         self.inner.lock().panics_in = method;
-    }
-
-    pub(crate) fn opened(&self) -> OpenedMemory {
-        OpenedMemory(self.clone())
-    }
-
-    fn enter(&self, method: &str) -> crate::sync::MutexGuard<'_, Inner> {
-        let inner = self.inner.lock();
-        if inner.panics_in.is_some_and(|named| named == method || named == "*") {
-            drop(inner);
-            panic!("planted: the block store panics in {method}");
-        }
-        inner
-    }
-
-    /// Removes everything.
-    pub fn clear(&self) {
-        *self.inner.lock() = Inner::default();
     }
 
     /// Calls `change` for every block, which may damage it; a block is lost if it returns `false`.

@@ -7,11 +7,13 @@
 mod folder;
 mod guarded;
 mod headroom;
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
 mod memory;
 mod sled;
 
 pub(crate) use folder::{SledFolder, Whose, empty, is_aside, set_aside, whose};
 pub(crate) use guarded::Guarded;
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub use memory::MemoryBlocks;
 pub(crate) use sled::SledBlocks;
 

@@ -297,11 +297,8 @@ impl Engine {
     pub(crate) fn recount_files(&self) -> Result<Vec<String>> {
         recovery::recount_files(&self.core)
     }
-}
 
-/// Background work, for stores without threads.
-impl Engine {
-    /// Runs all background work until none is left.
+    /// Runs all background work of a store without threads, until none is left.
     pub(crate) fn run_background(&self) -> Result<()> {
         self.upkeep.run_background(&self.core)
     }

@@ -1,5 +1,6 @@
 //! How a store is opened.
 
+#[cfg(feature = "testing")]
 use crate::blocks::MemoryBlocks;
 use crate::disk::Disk;
 use crate::engine::{self, Durability, Inspector, LongIds, RepairReport, Settings};
@@ -115,50 +116,6 @@ impl Builder {
         self.set(|s| s.long_ids = long_ids)
     }
 
-    /// Sets the size of log segments in bytes, for tests. Small ones fill up often.
-    #[doc(hidden)]
-    pub fn segment_bytes(self, bytes: u32) -> Self {
-        self.set(|s| s.segment_bytes = bytes)
-    }
-
-    /// Sets the seed of a new store, for tests, instead of a random one.
-    #[doc(hidden)]
-    pub fn seed(self, seed: [u8; 16]) -> Self {
-        self.set(|s| s.seed = Some(seed))
-    }
-
-    /// Turns background threads off, for tests; [`Store::run_background`] then does their work.
-    #[doc(hidden)]
-    pub fn background(self, background: bool) -> Self {
-        self.set(|s| s.background = background)
-    }
-
-    /// Sets the bound of one memtable in bytes, for tests. Small ones are flushed often.
-    #[doc(hidden)]
-    pub fn memtable_bytes(self, bytes: usize) -> Self {
-        self.set(|s| s.memtable_bytes = Some(bytes))
-    }
-
-    /// Writes the format after that of this release, for tests, and upgrades a store to it.
-    #[cfg(feature = "testing")]
-    #[doc(hidden)]
-    pub fn next_format(self) -> Self {
-        self.set(|s| s.format = crate::engine::Format::NEXT)
-    }
-
-    /// Sets the smallest number of ids for which a run gets a locator file, for tests.
-    #[doc(hidden)]
-    pub fn locator_ids_min(self, ids: u64) -> Self {
-        self.set(|s| s.locator_ids_min = ids)
-    }
-
-    /// Sets the blocks that replace the sled folder, for tests on a simulated disk.
-    #[doc(hidden)]
-    pub fn block_memory(self, blocks: &MemoryBlocks) -> Self {
-        let blocks = blocks.clone();
-        self.set(|s| s.block_memory = Some(blocks))
-    }
-
     /// Opens the store, creating it if it is missing.
     ///
     /// # Errors
@@ -198,5 +155,46 @@ impl Builder {
     pub fn repair(self) -> Result<RepairReport> {
         super::check_process(&self.path, &self.settings)?;
         engine::repair(&self.path, &self.settings)
+    }
+}
+
+/// For tests of this crate.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+impl Builder {
+    /// Sets the size of log segments in bytes. Small ones fill up often.
+    pub fn segment_bytes(self, bytes: u32) -> Self {
+        self.set(|s| s.segment_bytes = bytes)
+    }
+
+    /// Sets the seed of a new store, instead of a random one.
+    pub fn seed(self, seed: [u8; 16]) -> Self {
+        self.set(|s| s.seed = Some(seed))
+    }
+
+    /// Turns background threads off; [`Store::run_background`] then does their work.
+    pub fn background(self, background: bool) -> Self {
+        self.set(|s| s.background = background)
+    }
+
+    /// Sets the bound of one memtable in bytes. Small ones are flushed often.
+    pub fn memtable_bytes(self, bytes: usize) -> Self {
+        self.set(|s| s.memtable_bytes = Some(bytes))
+    }
+
+    /// Writes the format after that of this release, and upgrades a store to it.
+    pub fn next_format(self) -> Self {
+        self.set(|s| s.format = crate::engine::Format::NEXT)
+    }
+
+    /// Sets the smallest number of ids for which a run gets a locator file.
+    pub fn locator_ids_min(self, ids: u64) -> Self {
+        self.set(|s| s.locator_ids_min = ids)
+    }
+
+    /// Sets the blocks that replace the sled folder on a simulated disk.
+    pub fn block_memory(self, blocks: &MemoryBlocks) -> Self {
+        let blocks = blocks.clone();
+        self.set(|s| s.block_memory = Some(blocks))
     }
 }

@@ -454,25 +454,6 @@ impl Store {
         self.engine().import(&info, entries, self.engine().settings().durability)
     }
 
-    /// Does all pending background work, for tests of stores without background threads.
-    ///
-    /// # Errors
-    ///
-    /// Errors that the background threads would have retried later.
-    #[doc(hidden)]
-    pub fn run_background(&self) -> Result<()> {
-        self.engine().check_home()?;
-        self.engine().run_background()
-    }
-
-    /// Freezes every memtable, for tests, so that the next [`run_background`](Self::run_background) flushes it.
-    #[doc(hidden)]
-    pub fn freeze(&self) {
-        if self.engine().check_home().is_ok() {
-            self.engine().freeze_all();
-        }
-    }
-
     /// Closes the store: writes everything to disk, closes its files and releases its lock. Other handles get
     /// [`Reopen`](crate::ErrorKind::Reopen) from then on. Dropping the last handle does the same but cannot report an
     /// error.
@@ -494,5 +475,27 @@ impl Store {
     /// - [`FixCall`](crate::ErrorKind::FixCall) if it is not a store or nothing in it can be read.
     pub fn repair(path: impl AsRef<Path>) -> Result<RepairReport> {
         Self::builder(path).repair()
+    }
+}
+
+/// For tests of this crate.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+impl Store {
+    /// Does all pending background work of a store without background threads.
+    ///
+    /// # Errors
+    ///
+    /// Errors that the background threads would have retried later.
+    pub fn run_background(&self) -> Result<()> {
+        self.engine().check_home()?;
+        self.engine().run_background()
+    }
+
+    /// Freezes every memtable, so that the next [`run_background`](Self::run_background) flushes it.
+    pub fn freeze(&self) {
+        if self.engine().check_home().is_ok() {
+            self.engine().freeze_all();
+        }
     }
 }

@@ -10,5 +10,6 @@ mod merger;
 mod steps;
 mod sweeper;
 
+#[cfg(feature = "testing")]
 pub(in crate::engine) use flush::freeze_all;
 pub(in crate::engine) use steps::{Upkeep, note_trouble};

@@ -72,7 +72,8 @@ impl Upkeep {
         Ok(swept || merged || compacted)
     }
 
-    /// Runs all background work until none is left, for stores without threads.
+    /// Runs all background work of a store without threads, until none is left.
+    #[cfg(feature = "testing")]
     pub(in crate::engine) fn run_background(&self, core: &Core) -> Result<()> {
         self.log_step(core)?;
         loop {
