@@ -6,6 +6,7 @@
 mod handles;
 mod mapped;
 mod real;
+#[cfg(any(test, feature = "testing"))]
 pub mod sim;
 
 use crate::sync::Arc;

@@ -92,7 +92,7 @@ impl Builder {
         self.set(|s| s.clock = Arc::new(clock))
     }
 
-    /// Sets the disk. The real one by default; tests use a [`SimDisk`](crate::disk::sim::SimDisk), which can lose and
+    /// Sets the disk. The real one by default; tests use the simulated one of the feature `testing`, which can lose and
     /// tear writes.
     pub fn disk(self, disk: impl Disk + 'static) -> Self {
         self.set(|s| s.disk = Arc::new(disk))

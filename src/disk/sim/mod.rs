@@ -1,7 +1,8 @@
 //! A simulated disk for tests: it loses, tears and reorders unsynced writes, fails the n-th call and fills up, all from
 //! a seed.
 //!
-//! A testing tool, public so that users can crash their own programs on it; the engine does not use it.
+//! A testing tool behind the feature `testing`, with which users can crash their own programs, too; the engine does not
+//! use it.
 //!
 //! - A write is visible at once and durable after `sync_data` of its file. A name is durable after `sync_dir` of its
 //!   folder, and a folder is itself a name in its parent.
