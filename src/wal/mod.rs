@@ -4,6 +4,7 @@
 //! caller is told "first seen". On-disk format: `segment.rs` and `record.rs`.
 
 mod commit;
+mod folder;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod group_commit;
@@ -14,6 +15,7 @@ mod record;
 mod record_rewriter;
 mod recover;
 mod retention;
+mod salvage;
 mod segment;
 mod spare;
 #[cfg(feature = "testing")]
@@ -22,17 +24,16 @@ mod version;
 mod writer;
 
 pub(crate) use commit::{Commit, decode_row};
+pub(crate) use folder::{check_headers, find_seed, is_segment, remove_segments, seeds};
 pub(crate) use ids::IdsInLog;
 pub(crate) use item::{Item, NamespaceRecord};
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;
-pub(crate) use recover::{
-    Recovered, ReplayPlan, Salvaged, SalvagedMissing, check_headers, find_seed, is_segment,
-    remove_segments, salvage, seeds,
-};
+pub(crate) use recover::{Recovered, ReplayPlan};
 #[cfg(test)]
 pub(crate) use retention::Contents;
 pub(crate) use retention::SegmentMeta;
+pub(crate) use salvage::{Salvaged, SalvagedMissing, salvage};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use version::NEXT as NEXT_VERSION;
 pub(crate) use version::VERSION;

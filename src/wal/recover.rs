@@ -1,21 +1,17 @@
-//! Reading the log back: at open (the unflushed tail), to heal and compact (one segment), and to repair (all that is
-//! left).
+//! Reading the log back: at open (the unflushed tail), and to heal and compact (one segment).
 
-use crate::codec::envelope;
-use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::expiry::GenId;
-use crate::id::Seed;
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::wal::folder::{noted_durable, segment_numbers};
 use crate::wal::item::Item;
 use crate::wal::record::Found;
 use crate::wal::retention::{Contents, SegmentMeta};
-use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
-use crate::wal::version::OLDEST;
+use crate::wal::segment::{DATA_START, Segment, SegmentBytes};
 use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What the manifest knows of the log.
 #[derive(Debug, Clone, Default)]
@@ -308,66 +304,6 @@ fn missing(config: &LogConfig, number: u32) -> Error {
     Error::corrupt(&path, 0, "this segment of the log is missing")
 }
 
-/// Lists the folder. A missing one is empty: repair finds out what should be there.
-fn list_or_none(disk: &dyn Disk, dir: &Path) -> Result<Vec<PathBuf>> {
-    match disk.list(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        list => list.map_err(|e| Error::io("list", dir, e)),
-    }
-}
-
-/// Returns the numbers of the segment files in the folder, in order.
-fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
-    let list = list_or_none(&*config.disk, &config.dir)?;
-    let mut numbers: Vec<u32> = list.iter().filter_map(|p| Segment::number_of(p)).collect();
-    numbers.sort_unstable();
-    Ok(numbers)
-}
-
-/// Checks the header of every segment before anything is changed on the strength of the manifest: refuses a segment of
-/// another version and, given the seed of the store, one of another store.
-///
-/// Damaged headers are left to the later steps that need them.
-pub(crate) fn check_headers(
-    disk: &dyn Disk,
-    dir: &Path,
-    newest: u16,
-    seed: Option<Seed>,
-) -> Result<()> {
-    let list = list_or_none(disk, dir)?;
-    for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
-        let header = Header::decode(&path, &read_head(disk, &path)?);
-        let version = match &header {
-            Ok(header) => header.version,
-            Err(Error::FromTheFuture { found, .. } | Error::FromThePast { found, .. }) => *found,
-            Err(_) => continue,
-        };
-        envelope::check_version(&path, version, OLDEST..=newest)?;
-        if seed.is_some_and(|seed| header.is_ok_and(|header| header.seed != seed)) {
-            return Err(Segment::foreign(&path));
-        }
-    }
-    Ok(())
-}
-
-/// Reads the head of a segment; what there is of it.
-fn read_head(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>> {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, UnexpectedEof};
-    let mut head = vec![0; Header::BYTES];
-    match disk.open(path) {
-        Ok(file) => match file.read_exact_at(&mut head, 0) {
-            Ok(()) => Ok(head),
-            Err(e) if e.kind() == UnexpectedEof => Ok(Vec::new()),
-            Err(e) => Err(Error::io("read", path, e)),
-        },
-        // A folder that cannot be written to can be read as a whole.
-        Err(e) if matches!(e.kind(), PermissionDenied | ReadOnlyFilesystem) => {
-            disk.read(path).map_err(|e| Error::io("read", path, e))
-        }
-        Err(e) => Err(Error::io("open", path, e)),
-    }
-}
-
 /// Checks that segments not read at open exist and are not shorter than known.
 fn check_known(config: &LogConfig, plan: &ReplayPlan) -> Result<()> {
     for meta in &plan.known {
@@ -404,15 +340,6 @@ fn rescan(
     }
 }
 
-/// Returns the highest location that any watermark or the plan knows to have been on disk.
-fn noted_durable(config: &LogConfig, numbers: &[u32], known: Lsn) -> Lsn {
-    let noted = numbers.iter().filter_map(|number| {
-        let path = Segment::path(&config.dir, *number);
-        Segment::open(&*config.disk, &path).ok().map(|segment| segment.durable_noted())
-    });
-    noted.fold(known, Lsn::max)
-}
-
 /// Removes files no longer part of the log: unused spares, segments after a lost tail, and those whose removal a crash
 /// interrupted.
 fn remove_others(
@@ -434,185 +361,24 @@ fn remove_others(
     Ok(())
 }
 
-/// Returns whether a file with this name is a segment.
-pub(crate) fn is_segment(name: &Path) -> bool {
-    Segment::number_of(name).is_some()
-}
-
-/// Removes the segments in a folder, and nothing else.
-pub(crate) fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let names = match disk.list(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        other => other.map_err(|e| Error::io("list", dir, e))?,
-    };
-    for name in names.iter().filter(|name| Segment::number_of(name).is_some()) {
-        let path = dir.join(name);
-        disk.remove(&path).map_err(|e| Error::io("remove", &path, e))?;
-    }
-    Ok(())
-}
-
-/// A range of a segment without a whole record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ScanDamage {
-    pub(crate) path: PathBuf,
-    pub(crate) offset: u64,
-    pub(crate) bytes: u64,
-}
-
-/// What salvage could not read.
-#[derive(Debug, Default)]
-pub(crate) struct Salvaged {
-    pub(crate) damages: Vec<ScanDamage>,
-    /// Segments that are gone; also listed in `damages`.
-    pub(crate) missing: Vec<SalvagedMissing>,
-    /// Bytes of the records that were read.
-    pub(crate) read_bytes: u64,
-}
-
-/// A segment that is gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct SalvagedMissing {
-    pub(crate) number: u32,
-    pub(crate) path: PathBuf,
-    /// Bytes of records it held, if the plan knows.
-    pub(crate) bytes: Option<u64>,
-}
-
-/// Reads every whole record still in a folder of segments, for repair (I11).
-///
-/// Continues after damage: the checksum covers a record's location, so the next one can be found by it. The seed of
-/// `config` is tried where a segment's own header is damaged. If its base time cannot be restored either, that of the
-/// previous segment is used: such claims expire early, as if lost, and none blocks a new id. With a plan, also reports
-/// missing segments.
-pub(crate) fn salvage(
-    config: &LogConfig,
-    plan: Option<&ReplayPlan>,
-    mut visit: impl FnMut(Item<'_>) -> Result<()>,
-) -> Result<Salvaged> {
-    let Salvaged { mut damages, mut missing, mut read_bytes } = Salvaged::default();
-    let mut base = Timestamp::default();
-    let numbers = segment_numbers(config)?;
-    let mut expected: Vec<u32> =
-        plan.map_or(Vec::new(), |plan| plan.known.iter().map(|meta| meta.number).collect());
-    let mut durable = plan.map_or(Lsn(0), |plan| plan.durable);
-    durable = noted_durable(config, &numbers, durable);
-    if durable >= Lsn::new(durable.segment(), DATA_START) {
-        expected.push(durable.segment());
-    }
-    // Only the plan can name the first segment.
-    expected.extend(plan.map(|p| p.first).filter(|n| durable >= Lsn::new(*n, DATA_START)));
-    for number in numbers.iter().copied() {
-        let path = Segment::path(&config.dir, number);
-        let raw = config.disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        let header = match Header::decode(&path, &raw) {
-            // It was claimed in another store.
-            Ok(header) if header.seed != config.seed => {
-                damages.push(ScanDamage { path, offset: 0, bytes: raw.len() as u64 });
-                continue;
-            }
-            Ok(header) if header.number == number => header,
-            Err(e @ (Error::FromTheFuture { .. } | Error::FromThePast { .. })) => return Err(e),
-            _ => {
-                let bytes = u64::from(DATA_START).min(raw.len() as u64);
-                damages.push(ScanDamage { path: path.clone(), offset: 0, bytes });
-                let unknown = config.header(number, base);
-                Header::restore(number, config.seed, &raw).unwrap_or(unknown)
-            }
-        };
-        base = header.base;
-        if (Header::BYTES..DATA_START as usize).contains(&raw.len()) {
-            // As at open: the segment has lost everything it held.
-            damages.push(ScanDamage { path: path.clone(), offset: raw.len() as u64, bytes: 0 });
-        }
-        let bytes = SegmentBytes::from_file(header, raw);
-        let (next, read) = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
-        read_bytes += read;
-        let first = plan.map_or(0, |plan| plan.first);
-        expected.extend(next.filter(|next| *next >= first));
-    }
-    expected.sort_unstable();
-    expected.dedup();
-    for number in expected.into_iter().filter(|n| !numbers.contains(n)) {
-        let path = Segment::path(&config.dir, number);
-        let known = plan.and_then(|plan| plan.known.iter().find(|meta| meta.number == number));
-        let held = known.map(|meta| meta.bytes().saturating_sub(u64::from(DATA_START)));
-        damages.push(ScanDamage { path: path.clone(), offset: 0, bytes: held.unwrap_or(0) });
-        missing.push(SalvagedMissing { number, path, bytes: held });
-    }
-    Ok(Salvaged { damages, missing, read_bytes })
-}
-
-/// Returns the next segment's number, if the end mark was found, and the bytes of the records read.
-fn salvage_segment(
-    path: &Path,
-    bytes: &SegmentBytes,
-    durable: Lsn,
-    visit: &mut impl FnMut(Item<'_>) -> Result<()>,
-    damages: &mut Vec<ScanDamage>,
-) -> Result<(Option<u32>, u64)> {
-    let mut read = 0;
-    let mut damage = |from: u32, to: u32| {
-        let (offset, bytes) = (u64::from(from), u64::from(to - from));
-        damages.push(ScanDamage { path: path.to_owned(), offset, bytes });
-    };
-    let mut offset = DATA_START;
-    while let Some((at, record)) = bytes.next_record(offset) {
-        if at > offset {
-            damage(offset, at);
-        }
-        offset = at + record.len as u32;
-        if let Some(next) = record.end_mark() {
-            return Ok((Some(next), read));
-        }
-        match record.items(bytes.header.base, |item, _| visit(item)) {
-            Some(visited) => {
-                visited?;
-                read += record.len as u64;
-            }
-            None => damage(at, offset),
-        }
-    }
-    let was_durable = durable.segment() > bytes.header.number
-        || (durable.segment() == bytes.header.number && durable.offset() > offset);
-    if bytes.written_after(offset) || was_durable {
-        damage(offset, bytes.end().max(offset));
-    }
-    Ok((None, read))
-}
-
-/// Returns the seeds in all readable segment headers.
-pub(crate) fn seeds(disk: &dyn Disk, dir: &Path) -> Result<Vec<Seed>> {
-    let list = list_or_none(disk, dir)?;
-    let mut seeds = Vec::new();
-    for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
-        let raw = disk.read(&path).map_err(|e| Error::io("read", &path, e))?;
-        seeds.extend(Header::decode(&path, &raw).ok().map(|header| header.seed));
-    }
-    Ok(seeds)
-}
-
-/// Returns the most frequent seed, for a store without its manifest.
-pub(crate) fn find_seed(disk: &dyn Disk, dir: &Path) -> Result<Option<Seed>> {
-    let seeds = seeds(disk, dir)?;
-    let count = |seed: &&Seed| seeds.iter().filter(|other| other == seed).count();
-    Ok(seeds.iter().rev().max_by_key(count).copied())
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::disk::sim::SimDisk;
+    use crate::disk::{Disk, sim::SimDisk};
     use crate::error::ErrorKind;
     use crate::health::Health;
+    use crate::id::Seed;
     use crate::sync::Signal;
     use crate::wal::record::{self, RecordContext};
     use crate::wal::version::VERSION;
+    use std::path::PathBuf;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 
     /// Creates a log of one record with a valid checksum.
-    fn written(put: impl Fn(&mut Vec<u8>, RecordContext)) -> (LogConfig, Segment) {
+    pub(in crate::wal) fn written(
+        put: impl Fn(&mut Vec<u8>, RecordContext),
+    ) -> (LogConfig, Segment) {
         let disk = SimDisk::new().without_mapping();
         let dir = PathBuf::from("/log");
         disk.create_dir_all(&dir).expect("makes a folder");
@@ -635,7 +401,7 @@ mod tests {
     }
 
     /// Returns the result of opening it if it was on disk.
-    fn opening(put: impl Fn(&mut Vec<u8>, RecordContext)) -> Result<Recovered> {
+    pub(in crate::wal) fn opening(put: impl Fn(&mut Vec<u8>, RecordContext)) -> Result<Recovered> {
         let durable = Lsn::new(1, DATA_START);
         let plan = ReplayPlan { first: 1, durable, ..ReplayPlan::default() };
         Log::recover(written(put).0, plan, NOW, |_, _| Ok(()))
@@ -658,21 +424,6 @@ mod tests {
                 .expect_err("nobody here can read it");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
             assert!(error.to_string().contains("unknown kind"), "{error}");
-        }
-    }
-
-    /// Open reported damage, yet repair found nothing to do.
-    #[test]
-    fn i11_repair_called_a_log_sound_that_could_not_be_opened() {
-        for (body, expected) in [(&[1, 0][..], 1), (&[1, 0, b'x'], 0)] {
-            let put = |out: &mut Vec<u8>, context| record::put_raw(out, context, body);
-            assert_eq!(opening(put).is_err(), expected > 0, "{body:?}");
-            let (_, segment) = written(put);
-            let bytes = segment.read(DATA_START, None).expect("reads");
-            let mut damages = Vec::new();
-            salvage_segment(&segment.path, &bytes, Lsn(0), &mut |_| Ok(()), &mut damages)
-                .expect("visits");
-            assert_eq!(damages.len(), expected, "{body:?}: {damages:?}");
         }
     }
 }
