@@ -44,8 +44,9 @@ pub(super) fn watch(shared: &Shared) -> Result<(), Failure> {
             process::exit(output::ended(live.end(Err(Failure::Stopped(exit)))) as i32);
         } // otherwise the run is already ending
     };
-    thread::Builder::new().name("signals".to_owned()).spawn(wait).map_err(failed)?;
-    Ok(())
+    let started = thread::Builder::new().name("signals".to_owned()).spawn(wait);
+    let no_thread = |error| Failure::of_system("start a thread that waits for signals", &error);
+    started.map(drop).map_err(no_thread)
 }
 
 /// Takes the run to end it; does not return if a signal was faster.
