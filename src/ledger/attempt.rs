@@ -180,7 +180,7 @@ impl Attempt {
         }
     }
 
-    /// Extends the lease by its length, from now.
+    /// Extends the lease by its length, from now, unless it was extended further than that.
     ///
     /// # Errors
     ///
@@ -293,7 +293,7 @@ impl Work {
     }
 
     /// Reads the record again. An error if it is another's.
-    fn refresh(&self, inside: &mut Inside) -> Result<(), AttemptError> {
+    pub(super) fn refresh(&self, inside: &mut Inside) -> Result<(), AttemptError> {
         match self.ledger.rows().read(&self.id)? {
             Some(found) if found.record.token == self.token => {
                 inside.found = found;

@@ -160,13 +160,17 @@ impl Attempt {
             return Ok(Reached { number, saved: None });
         }
         let (ledger, id) = (&self.work.ledger, self.work.id());
-        let lost = || {
+        let row = ledger.rows().stage(id, number)?;
+        let saved = row.as_deref().and_then(Saved::decode);
+        if saved.as_ref().is_none_or(|saved| saved.name != name) {
+            // Somebody who took over may have completed the id, which drops its stages, or have saved others.
+            self.work.refresh(&mut self.work.inside.lock())?;
+        }
+        // A saved stage that is not there is an error (I11): doing it again would be worse.
+        let saved = saved.ok_or_else(|| {
             let what = format!("stage {number} of ledger id {} is not one", id.escape_ascii());
             Error::corrupt(ledger.inner.store.engine().dir(), 0, what)
-        };
-        // A saved stage that is not there is an error (I11): doing it again would be worse.
-        let row = ledger.rows().stage(id, number)?.ok_or_else(lost)?;
-        let saved = Saved::decode(&row).ok_or_else(lost)?;
+        })?;
         if saved.name != name {
             let (stored, asked) = (saved.name, name.to_owned());
             return Err(AttemptError::StageOrder { number, stored, asked });

@@ -161,3 +161,29 @@ fn a_redrive_keeps_the_saved_stages_unless_it_is_fresh() {
     let attempt = started(&ledger, "a");
     assert_eq!(attempt.stage("one", || Ok::<_, Failure>(3)).expect("runs"), 3);
 }
+
+/// Found by `tests/kernel/ledger`: an attempt that was taken over was told that the store is damaged.
+#[test]
+fn i8_an_attempt_that_finds_its_saved_stages_dropped_or_replaced_is_told_that_it_is_fenced() {
+    let kinds: [fn(&Ledger, Attempt); 2] = [
+        |_, second| second.complete(b"x").expect("completes"),
+        |ledger, second| {
+            second.fail(Failure::last("changed")).expect("fails");
+            ledger.dead_letters().redrive_fresh("a").expect("redrives");
+            let third = started(ledger, "a");
+            third.stage("other", || Ok::<_, Failure>(3)).expect("runs");
+        },
+    ];
+    for take_over in kinds {
+        let world = World::new();
+        let ledger = world.ledger();
+        let attempt = started(&ledger, "a");
+        attempt.stage("one", || Ok::<_, Failure>(1)).expect("runs");
+        let late = again(&world, &ledger, attempt);
+        world.pass(LEASE);
+        take_over(&ledger, started(&ledger, "a"));
+        let failed = late.stage("one", || -> Done { panic!("is not run") }).expect_err("is late");
+        assert!(failed.reason().contains("taken the record over"), "{failed:?}");
+        assert!(matches!(late.fail(failed), Err(AttemptError::Fenced { .. })));
+    }
+}
