@@ -217,9 +217,13 @@ pub(super) fn bury(mut record: Record, now: Now, policies: &LedgerOptions, reaso
     dead(record, DeadCause::Final, policies)
 }
 
-/// Extends the lease, by its length or by another one.
+/// Extends the lease, by its length or by another one. Its own length never shortens one that was extended further.
 pub(super) fn renew(record: Record, now: Now, lease_ms: Option<u64>) -> Change {
-    let until = lease_end(now, lease_ms.unwrap_or(record.lease_ms));
+    let until = match (lease_ms, &record.state) {
+        (Some(lease_ms), _) => lease_end(now, lease_ms),
+        (None, State::Running { until }) => lease_end(now, record.lease_ms).max(*until),
+        (None, _) => lease_end(now, record.lease_ms),
+    };
     let record = Record { state: State::Running { until }, ..record };
     Change { is_quiet: true, ..Change::to(record) }
 }

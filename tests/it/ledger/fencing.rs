@@ -168,6 +168,21 @@ fn saving_a_stage_extends_the_lease() {
 }
 
 #[test]
+fn saving_a_stage_or_renewing_never_shortens_a_lease_that_was_extended_further() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    attempt.renew_for(LEASE * 4).expect("renews");
+    attempt.stage("s", || Ok::<_, Failure>(1)).expect("is saved");
+    attempt.renew().expect("renews");
+    world.pass(LEASE * 3);
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    attempt.renew_for(LEASE / 2).expect("a length that is asked for counts from now");
+    world.pass(LEASE / 2);
+    assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
+}
+
+#[test]
 fn i8_of_two_completions_at_once_one_lands_and_the_other_is_told_so() {
     for _ in 0..50 {
         let world = World::new();
