@@ -109,21 +109,21 @@ fn ten_thousand_who_wait_for_one_id_are_woken_once_and_renewals_wake_nobody() {
 fn a_waiting_future_hears_of_the_end_of_a_lease() {
     let (_dir, path) = place();
     let store = Store::open(&path).expect("opens");
-    let short = options().lease(Duration::from_millis(100));
+    let short = options().lease(Duration::from_millis(500));
     let ledger = store.ledger_with("l", short).expect("opens");
     let attempt = started(&ledger, "a");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let began = Instant::now();
     let renewed = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(60));
+        thread::sleep(Duration::from_millis(100));
         attempt.renew().expect("renews");
         abandon(attempt);
     });
     let wait = async { tokio::time::timeout(LONG, ledger.wait_async("a").expect("waits")).await };
     let found = runtime.block_on(wait).expect("in time").expect("reads").expect("a record");
     assert!(matches!(found.state, State::Running { .. }));
-    assert!(began.elapsed() >= Duration::from_millis(150), "the lease was renewed");
+    assert!(began.elapsed() >= Duration::from_millis(600), "the lease was renewed");
     renewed.join().expect("runs");
     assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
 }
