@@ -2,6 +2,7 @@
 
 mod begin;
 mod dead;
+mod examples;
 mod fencing;
 mod model;
 mod recovery;

@@ -1,0 +1,93 @@
+//! An e-mail: an effect that cannot be fenced, has no idempotency key and cannot be looked up. **At most once, with
+//! `OnLeaseEnd::Hold`, and an operator for the rest.**
+//!
+//! What it promises with `Hold`: a mail is sent at most once without a human's word. If the process dies after `begin`
+//! and before `complete`, nobody knows whether the mail has left; the record is held, is listed, and waits until
+//! somebody has asked the recipient. Nothing is lost without a word either.
+//!
+//! What it does not promise: exactly once. Nothing can, between a mail server and a crash.
+//!
+//! With `Retry`, the default, the mail is sent at least once: nobody has to be asked, and a crash in the same window
+//! sends it a second time. Right for a reminder, wrong for "your card was charged".
+//!
+//! Kills itself at every step, and shows the mailbox:
+//!
+//! ```sh
+//! cargo run --release --example email_once
+//! ```
+
+use firstseen::Store;
+use firstseen::ledger::{Begin, DeadFilter, Failure, Ledger, LedgerOptions, OnLeaseEnd};
+use outside::{Answer, Outside};
+
+#[path = "sample/outside.rs"]
+pub(crate) mod outside;
+
+/// The names of the ledgers, with what follows when a process dies between `begin` and `complete`.
+pub(crate) const LEDGERS: [(&str, OnLeaseEnd); 2] =
+    [("invoice", OnLeaseEnd::Hold), ("reminder", OnLeaseEnd::Retry)];
+
+pub(crate) const TO: &str = "ann@example.org";
+
+fn main() -> Answer {
+    outside::killed_at_every_step("email-once", run)
+}
+
+pub(crate) fn run(outside: &Outside) -> Answer {
+    let store = Store::open(outside.file("seen.db"))?;
+    for (what, policy) in LEDGERS {
+        let ledger = store.ledger_with(what, LedgerOptions::new().on_lease_end(policy))?;
+        send_once(&ledger, outside)?;
+        decide(&ledger, outside)?;
+    }
+    store.close()?;
+    Ok(())
+}
+
+fn send_once(ledger: &Ledger, outside: &Outside) -> Answer {
+    let what = ledger.name();
+    outside.step(&format!("{what}: before begin"));
+    match ledger.begin(TO)? {
+        Begin::Started(attempt) => {
+            outside.step(&format!("{what}: begun, not sent"));
+            if let Err(error) = send(what, outside) {
+                // The mail server has refused it, so it was not sent: that is known, and may be tried again. Only
+                // silence is held.
+                attempt.fail(Failure::retry(error))?;
+                return Ok(());
+            }
+            outside.step(&format!("{what}: sent, not completed"));
+            attempt.complete(b"")?;
+            outside.step(&format!("{what}: completed"));
+        }
+        // Never send it here. It stays like this over any number of restarts, until somebody decides.
+        Begin::Held(record) => outside.effect(format!("{what}: {}", record.state))?,
+        // Sent, or in progress elsewhere, or not its time, or cancelled by the operator.
+        _ => {}
+    }
+    Ok(())
+}
+
+fn send(what: &str, outside: &Outside) -> std::io::Result<()> {
+    outside.effect(format!("mail: {what} to {TO}"))
+}
+
+/// An operator goes through what is held. Whether a mail has arrived, only a human can find out.
+fn decide(ledger: &Ledger, outside: &Outside) -> Answer {
+    let what = ledger.name();
+    for letter in ledger.dead_letters().list(&DeadFilter::new().held())? {
+        if has_arrived(what, outside) {
+            // Done with: a dead letter with this reason, which is never sent.
+            ledger.cancel(&letter.record.id, "it had arrived; Ann was asked")?;
+        } else {
+            ledger.dead_letters().redrive(&letter.record.id)?;
+            send_once(ledger, outside)?;
+        }
+    }
+    Ok(())
+}
+
+/// Somebody calls Ann.
+fn has_arrived(what: &str, outside: &Outside) -> bool {
+    outside.effects().contains(&format!("mail: {what} to {TO}"))
+}

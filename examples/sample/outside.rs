@@ -1,0 +1,96 @@
+//! The world outside of the ledger's examples: a file that notes every effect, as a bank's books or a mailbox would, and
+//! kills, one at every step.
+
+use std::error::Error;
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio, abort};
+
+pub(crate) type Answer<T = ()> = Result<T, Box<dyn Error>>;
+
+const FOLDER: &str = "FIRSTSEEN_EXAMPLE_FOLDER";
+const KILLED_AT: &str = "FIRSTSEEN_EXAMPLE_KILLED_AT";
+
+pub(crate) struct Outside {
+    folder: PathBuf,
+    killed_at: u64,
+}
+
+impl Outside {
+    /// `killed_at` is the step at which the process ends, counted over all starts in this folder.
+    pub(crate) fn new(folder: &Path, killed_at: u64) -> Self {
+        Self { folder: folder.to_owned(), killed_at }
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Something happens that the ledger cannot take back. One write for each line, so that a kill leaves whole ones.
+    pub(crate) fn effect(&self, line: impl Display) -> io::Result<()> {
+        self.append_to("effects")?.write_all(format!("{line}\n").as_bytes())
+    }
+
+    pub(crate) fn effects(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.file("effects")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// A moment at which somebody outside could see how far the program has come. If this is the one it is to be killed
+    /// at, the process ends here: nothing is dropped, flushed or said.
+    pub(crate) fn step(&self, name: &str) {
+        let steps = self.append_to("steps").and_then(|mut file| {
+            file.write_all(b".")?;
+            Ok(file.metadata()?.len())
+        });
+        if steps.expect("steps are counted") == self.killed_at {
+            fs::write(self.file("killed"), name).expect("it is noted where it was killed");
+            abort();
+        }
+    }
+
+    fn append_to(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).open(self.file(name))
+    }
+}
+
+/// The `main` of these examples. For each step there is, in a fresh folder: kills the program at that step, starts it
+/// again until it ends by itself, and prints what came of it outside. Ends with a run that nobody kills.
+pub(crate) fn killed_at_every_step(name: &str, run: fn(&Outside) -> Answer) -> Answer {
+    // This is one of the processes started below.
+    if let Some(folder) = std::env::var_os(FOLDER) {
+        let killed_at = std::env::var(KILLED_AT)?.parse()?;
+        return run(&Outside::new(Path::new(&folder), killed_at));
+    }
+    let folder = std::env::temp_dir().join(format!("firstseen-example-{name}"));
+    let mut out = io::stdout().lock();
+    for step in 1.. {
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let mut child = Command::new(std::env::current_exe()?);
+        child.env(FOLDER, &folder).env(KILLED_AT, step.to_string()).stderr(Stdio::null());
+        let mut starts = 1;
+        while !child.status()?.success() {
+            starts += 1;
+            if starts > 20 {
+                return Err("it does not end by itself".into());
+            }
+        }
+        let killed = fs::read_to_string(folder.join("killed"));
+        let how =
+            killed.as_ref().map_or("nobody kills it".into(), |step| format!("killed: {step}"));
+        writeln!(out, "{how}; it ends at start {starts}, and this happened outside:")?;
+        for line in Outside::new(&folder, 0).effects() {
+            writeln!(out, "    {line}")?;
+        }
+        if killed.is_err() {
+            break;
+        }
+    }
+    writeln!(out, "the files of the last run are in {}", folder.display())?;
+    Ok(())
+}
