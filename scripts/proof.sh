@@ -41,7 +41,7 @@ cargo clippy --locked --lib --bins -- -D warnings
 cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
 step "simulated disk, real processes and kernel, model, histories"
-FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 \
+FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=200 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
 
 step "planted faults"

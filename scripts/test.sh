@@ -38,7 +38,8 @@ cargo test "${tested[@]}" --lib --bins --examples --test it --test cli --test pr
 step "short proof: simulated disk, kernel, model, histories"
 export FIRSTSEEN_CRASH_STATES=2000 FIRSTSEEN_CRASH_SCHEDULES=1000 FIRSTSEEN_FAULT_RUNS=2000 FIRSTSEEN_DAMAGES=200 \
     FIRSTSEEN_MODEL_CASES=500 FIRSTSEEN_HISTORIES=200 FIRSTSEEN_KILLS=8 FIRSTSEEN_POWER_CUTS=3 FIRSTSEEN_FULL_DISKS=2 \
-    FIRSTSEEN_VANDALISM=20 FIRSTSEEN_RACES=8 FIRSTSEEN_SLED_CUTS=2 FIRSTSEEN_FOLDER_ROUNDS=5
+    FIRSTSEEN_VANDALISM=20 FIRSTSEEN_RACES=8 FIRSTSEEN_SLED_CUTS=2 FIRSTSEEN_FOLDER_ROUNDS=5 \
+    FIRSTSEEN_LEDGER_KILLS=20
 rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
 
 step "short proof: explored schedules"
