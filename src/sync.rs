@@ -7,11 +7,13 @@ mod heap;
 mod home;
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 mod pool;
+mod timer;
 
 pub(crate) use crossbeam::utils::CachePadded;
 pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};
 pub(crate) use std::sync::Arc;
+pub(crate) use timer::{Timer, instant_in};
 
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 pub(crate) use {

@@ -8,9 +8,8 @@ use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::LedgerOptions;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Rows, check_id, decode};
-use crate::ledger::timer::Timer;
 use crate::store::Store;
-use crate::sync::Arc;
+use crate::sync::{Arc, Timer};
 use crate::time::Ttl;
 use std::ops::ControlFlow;
 
@@ -52,7 +51,7 @@ impl Store {
     pub fn ledger_with(&self, name: &str, options: LedgerOptions) -> Result<Ledger> {
         options.check()?;
         let info = self.engine().namespace(name, None)?;
-        let timer = Timer::default();
+        let timer = Timer::new(c"firstseen-lease");
         Ok(Ledger { inner: Arc::new(Inner { store: self.clone(), info, options, timer }) })
     }
 }

@@ -38,7 +38,6 @@ mod rows;
 mod run;
 mod show;
 mod stage;
-mod timer;
 mod value;
 mod wait;
 

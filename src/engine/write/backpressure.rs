@@ -7,7 +7,7 @@ use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::run::RunMeta;
 use crate::shard::Shard;
-use crate::sync::MutexGuard;
+use crate::sync::{MutexGuard, instant_in};
 use std::time::{Duration, Instant};
 
 /// How long one call may wait in total, over all its waits (I12): other callers may take the space or the id before it
@@ -27,7 +27,7 @@ impl WaitBudget {
 
     fn until(&mut self, wait_max: Duration) -> Instant {
         let wait = self.wait.unwrap_or(wait_max);
-        *self.until.get_or_insert_with(|| deadline(wait))
+        *self.until.get_or_insert_with(|| instant_in(wait))
     }
 
     /// Returns whether the budget is used up. The first call starts the budget and returns `false`: a call that may not
@@ -35,7 +35,7 @@ impl WaitBudget {
     pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
         let has_begun = self.until.is_some();
         let until = self.until(wait_max);
-        has_begun && until < deadline(Duration::ZERO)
+        has_begun && until < instant_in(Duration::ZERO)
     }
 }
 
@@ -159,20 +159,6 @@ impl ShardCell {
         }
         health.check()
     }
-}
-
-const FAR: Duration = Duration::from_secs(1 << 30);
-
-/// Returns the deadline of a wait. The only use of the machine's `Instant`: it decides how long a thread sleeps, never
-/// what a call returns.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a deadline for a condition variable, not engine time"
-)]
-fn deadline(wait: Duration) -> Instant {
-    let now = Instant::now();
-    // A wait too long for the machine's clock to represent is as good as endless.
-    now.checked_add(wait).unwrap_or_else(|| now + FAR)
 }
 
 #[cfg(all(test, feature = "loom"))]
