@@ -8,17 +8,19 @@ mod home;
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 mod pool;
 mod timer;
+mod wakers;
 
 pub(crate) use crossbeam::utils::CachePadded;
 pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};
 pub(crate) use std::sync::Arc;
-pub(crate) use timer::{Timer, instant_in};
+pub(crate) use timer::{Timer, TimerKey, instant_in};
+pub(crate) use wakers::{Place, Wakers};
 
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 pub(crate) use {
     parking_lot::{Condvar, Mutex, MutexGuard, RwLock},
-    pool::JobHandle,
+    pool::{JobHandle, in_step},
     std::sync::atomic::{AtomicBool, AtomicU64, Ordering},
     std::thread,
 };
@@ -27,7 +29,7 @@ pub(crate) use {
 mod explored;
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 pub(crate) use explored::{
-    AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, RwLock, thread,
+    AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, RwLock, in_step, thread,
 };
 
 /// Measures how long something takes, where no result depends on it. Under a schedule explorer no time passes.

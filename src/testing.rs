@@ -48,6 +48,12 @@ pub fn validate(store: &Store) -> Vec<String> {
     store.engine().validate()
 }
 
+/// Returns how many futures wait for something to change in a shard, for a sync, and for their deadline.
+#[cfg(feature = "testing")]
+pub fn waiting_futures(store: &Store) -> [usize; 3] {
+    store.engine().waiting_futures()
+}
+
 /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
 #[cfg(feature = "testing")]
 pub fn recount_files(store: &Store) -> Result<Vec<String>> {

@@ -33,19 +33,20 @@ pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as
 pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
-pub(crate) use write::{ClaimSpec, Hold, Row, RowWrite};
+pub(crate) use write::{ClaimSpec, Hold, RestsOn, Row, RowWrite};
 
 use self::core::Core;
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
 use crate::sync::Arc;
 use crate::time::{Moment, Ttl};
+use crate::wal::Lsn;
 use catalog::namespaces::Registry;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 use upkeep::Upkeep;
-use write::RestsOn;
+use write::WaitBudget;
 
 /// An open store.
 #[derive(Debug)]
@@ -121,12 +122,17 @@ impl Engine {
         ids: &[I],
         wait: Option<Duration>,
     ) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
-        write::reserve(&self.core, ns, ids, wait)
+        write::reserve(&self.core, ns, ids, &mut WaitBudget::of(wait))
     }
 
-    /// Turns all held ids into claims, as one record.
-    pub(crate) fn confirm(&self, ns: &NsInfo, hold: &Hold, spec: ClaimSpec) -> Result<()> {
-        write::confirm(&self.core, ns, hold, spec)
+    /// Turns all held ids into claims, as one record. The caller waits for durability.
+    pub(crate) fn confirm(
+        &self,
+        ns: &NsInfo,
+        hold: &Hold,
+        spec: ClaimSpec,
+    ) -> Result<Option<RestsOn>> {
+        write::confirm(&self.core, ns, hold, spec, &mut WaitBudget::of(spec.wait))
     }
 
     /// Releases the ids without a claim. Harmless after `confirm`.
@@ -172,6 +178,73 @@ impl Engine {
     /// Raises everything before this call to [`Durability::Disk`].
     pub(crate) fn sync(&self) -> Result<()> {
         write::sync(&self.core)
+    }
+}
+
+/// The same as futures. Each returns what its answer depends on; the caller waits for that.
+impl Engine {
+    pub(crate) async fn claim_async(
+        &self,
+        ns: &NsInfo,
+        id: &[u8],
+        spec: ClaimSpec,
+    ) -> Result<(Claim, Option<RestsOn>)> {
+        write::claim_async(&self.core, ns, id, spec).await
+    }
+
+    pub(crate) async fn claim_batch_async<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+        spec: ClaimSpec,
+    ) -> Result<(Vec<Claim>, Option<RestsOn>)> {
+        write::claim_batch_async(&self.core, ns, ids, spec).await
+    }
+
+    pub(crate) async fn reserve_async<I: AsRef<[u8]>>(
+        &self,
+        ns: &NsInfo,
+        ids: &[I],
+        wait: Option<Duration>,
+    ) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
+        write::reserve_async(&self.core, ns, ids, wait).await
+    }
+
+    pub(crate) async fn confirm_async(
+        &self,
+        ns: &NsInfo,
+        hold: &Hold,
+        spec: ClaimSpec,
+    ) -> Result<Option<RestsOn>> {
+        write::confirm_async(&self.core, ns, hold, spec).await
+    }
+
+    pub(crate) async fn forget_async(
+        &self,
+        ns: &NsInfo,
+        id: &[u8],
+        spec: ClaimSpec,
+    ) -> Result<(bool, Option<RestsOn>)> {
+        write::forget_async(&self.core, ns, id, spec).await
+    }
+
+    /// Returns the end of what is before this call.
+    pub(crate) fn sync_point(&self) -> Result<RestsOn> {
+        write::sync_point(&self.core)
+    }
+
+    /// Returns what must be synced before the record that an answer depends on is as durable as asked.
+    pub(crate) fn unsynced(
+        &self,
+        level: Durability,
+        rests_on: Option<RestsOn>,
+    ) -> Result<Option<Lsn>> {
+        write::unsynced(&self.core, level, rests_on)
+    }
+
+    /// Returns once everything before `lsn` is on disk. [`Threads::start_syncer`] must have been called.
+    pub(crate) async fn synced(&self, lsn: Lsn) -> Result<()> {
+        write::synced(&self.core, lsn).await
     }
 }
 
@@ -291,6 +364,13 @@ impl Engine {
     /// Returns what contradicts itself, of a store that nobody uses meanwhile. Reads no file.
     pub(crate) fn validate(&self) -> Vec<String> {
         recovery::validate(&self.core)
+    }
+
+    /// Returns how many futures wait for something to change in a shard, for a sync, and for their deadline.
+    pub(crate) fn waiting_futures(&self) -> [usize; 3] {
+        let core = &self.core;
+        let shards = core.shards.iter().map(|cell| cell.futures.waiting()).sum();
+        [shards, core.log.waiting_futures(), core.alarms.waiting()]
     }
 
     /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.

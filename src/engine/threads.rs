@@ -2,7 +2,8 @@
 //! share the threads (`src/sync/pool.rs`): an idle store has none of its own. Each job ends with its store, runs again
 //! after a pause even if nobody signals (I12), and turns a panic into a stopped store (I7).
 
-use crate::engine::{Engine, upkeep};
+use crate::engine::Engine;
+use crate::engine::upkeep::{self, Upkeep};
 use crate::error::{Error, Result};
 use crate::sync::{Arc, Mutex, Signal};
 use std::ffi::CStr;
@@ -12,6 +13,9 @@ use std::time::Duration;
 /// Delay before retrying a failed attempt (a full disk, a failing block store).
 const RETRY: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_millis(200);
+/// Of the job that syncs for futures: they wake it. Endless under a schedule explorer, so that it finds a lost wake-up.
+const LONG_IDLE: Duration =
+    Duration::from_secs(if cfg!(any(feature = "shuttle", feature = "loom")) { 3_600 } else { 5 });
 
 /// A background job.
 struct Job {
@@ -48,11 +52,26 @@ impl Job {
 pub(crate) struct Threads {
     engine: Arc<Engine>,
     running: Mutex<Vec<Running>>,
+    /// The job that syncs for futures. Its lock is never held for long: futures take it.
+    syncer: Mutex<Syncer>,
+}
+
+/// Started by the first future that waits for the disk: most stores have none.
+#[derive(Debug, Default)]
+enum Syncer {
+    #[default]
+    NotYet,
+    Running(Running),
+    Stopped,
 }
 
 impl Threads {
     pub(crate) fn start(engine: &Arc<Engine>) -> Result<Self> {
-        let threads = Self { engine: Arc::clone(engine), running: Mutex::default() };
+        let threads = Self {
+            engine: Arc::clone(engine),
+            running: Mutex::default(),
+            syncer: Mutex::default(),
+        };
         if engine.core.settings.background
             && let Err(error) = threads.start_all()
         {
@@ -92,10 +111,33 @@ impl Threads {
         })
     }
 
+    /// Starts the job that syncs for futures, if it does not run. After [`stop`](Self::stop) closing syncs once more,
+    /// and then wakes all who wait.
+    pub(crate) fn start_syncer(&self) -> Result<()> {
+        let mut syncer = self.syncer.lock();
+        if matches!(*syncer, Syncer::NotYet) {
+            let job = Job {
+                name: c"firstseen-sync",
+                signal: |e| &e.core.signals.sync,
+                pause: LONG_IDLE,
+                step: |e| Upkeep::sync_step(&e.core),
+            };
+            let started = Running::start(job, &self.engine);
+            let started =
+                started.map_err(|e| Error::io("start a thread for", &self.engine.core.dir, e))?;
+            *syncer = Syncer::Running(started);
+        }
+        Ok(())
+    }
+
     /// Stops all jobs after their current step.
     pub(crate) fn stop(&self) {
         // Hold the lock until all have ended, so that a concurrent close waits for that, too.
         let mut running = self.running.lock();
+        let syncer = std::mem::replace(&mut *self.syncer.lock(), Syncer::Stopped);
+        if let Syncer::Running(syncer) = syncer {
+            running.push(syncer);
+        }
         running.iter().for_each(Running::ask_to_stop);
         running.drain(..).for_each(Running::stop);
     }

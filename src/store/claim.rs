@@ -39,8 +39,7 @@ impl ClaimOptions {
 
     /// Sets how long the call may wait for another caller's reservation or for memory, instead of the store's
     /// [`wait_max`](crate::Builder::wait_max). After that it fails with [`Retry`](crate::ErrorKind::Retry) or, if it
-    /// waited for memory and flushing has failed, with that error. Nothing was claimed. Zero never waits: use it
-    /// where blocking is not allowed, such as in async tasks.
+    /// waited for memory and flushing has failed, with that error. Nothing was claimed. Zero never waits.
     ///
     /// File reads and writes do not count as waits, and neither does the sync at [`Durability::Disk`]. For a
     /// reservation, this applies to `reserve` itself and to each `confirm`.

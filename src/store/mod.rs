@@ -5,6 +5,7 @@ mod claim;
 mod namespace;
 mod read_only;
 mod reservation;
+mod twins;
 
 pub use builder::Builder;
 pub use claim::ClaimOptions;
@@ -17,7 +18,7 @@ use crate::engine::{
     Threads, VerifyReport,
 };
 use crate::error::{Error, Result};
-use crate::sync::{Arc, GiveBack, keep_large_blocks_apart, may_open};
+use crate::sync::{Arc, GiveBack, Mutex, in_step, keep_large_blocks_apart, may_open, thread};
 use std::io;
 use std::path::Path;
 
@@ -51,7 +52,7 @@ struct Owner {
     /// `None` only while it is being dropped.
     threads: Option<Threads>,
     /// Dropped last. `None` on a simulated disk, where tests open stores by the thousand.
-    _memory: Option<GiveBack>,
+    memory: Option<GiveBack>,
 }
 
 impl Owner {
@@ -62,6 +63,22 @@ impl Owner {
     }
 }
 
+impl Owner {
+    /// Closes on another thread. A future was the last to hold the store, and the job that woke it runs here: closing
+    /// waits for the jobs to end.
+    fn close_elsewhere(&mut self) {
+        let (engine, threads) = (Arc::clone(&self.engine), self.threads.take());
+        let owner = Self { engine, threads, memory: self.memory.take() };
+        let kept = Arc::new(Mutex::new(Some(owner)));
+        let inside = Arc::clone(&kept);
+        let close = move || drop(inside.lock().take());
+        if let Err(error) = thread::Builder::new().name("firstseen-close".into()).spawn(close) {
+            tracing::warn!(%error, "no thread to close the store: it stays open");
+            std::mem::forget(kept.lock().take());
+        }
+    }
+}
+
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.engine.check_home().is_err() {
@@ -69,6 +86,9 @@ impl Drop for Owner {
             // that do not exist here. Touch nothing; its memory is freed when the process exits.
             std::mem::forget((Arc::clone(&self.engine), self.threads.take()));
             return;
+        }
+        if in_step() && self.threads.is_some() {
+            return self.close_elsewhere();
         }
         if let Err(error) = self.close() {
             tracing::warn!(%error, "the store did not close in order; opening it replays the log");
@@ -132,7 +152,7 @@ impl Store {
         let memory = is_real(path, &settings).then_some(GiveBack);
         let engine = engine::open(path, settings)?;
         let threads = Some(Threads::start(&engine)?);
-        Ok(Self { owner: Arc::new(Owner { engine, threads, _memory: memory }) })
+        Ok(Self { owner: Arc::new(Owner { engine, threads, memory }) })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -200,11 +220,8 @@ impl Store {
     /// dropped, or until [`wait_max`](Builder::wait_max) (30 s) ends it with [`Retry`](crate::ErrorKind::Retry). It
     /// also blocks while memory is full.
     ///
-    /// In an async task this blocks a worker of the runtime. A task that holds a reservation across an `.await` may
-    /// then never be polled: on a single-threaded runtime everything stalls until `wait_max`. Where ids are reserved,
-    /// async callers use [`reserve`](Self::reserve) instead of `claim`: it returns
-    /// [`InProgress`](Reserve::InProgress) at once. Alternatively, call [`claim_with`](Self::claim_with) with a
-    /// [`ClaimOptions::wait`] of zero.
+    /// In an async task this blocks a thread of the runtime, and a task that holds the id across an `.await` may need
+    /// that thread to go on. Async callers use [`claim_async`](Self::claim_async), which waits without one.
     ///
     /// # Errors
     ///
@@ -278,16 +295,13 @@ impl Store {
     ///
     /// # In async code
     ///
-    /// Use this call in async tasks: if another caller holds the id it returns [`InProgress`](Reserve::InProgress) at
-    /// once, where [`claim`](Self::claim) and [`forget`](Self::forget) block their thread. It waits only for memory,
-    /// which is rare; [`reserve_with`](Self::reserve_with) and a [`wait`](ClaimOptions::wait) of zero rule that out
-    /// too.
+    /// If another caller holds the id, this returns [`InProgress`](Reserve::InProgress) at once. It waits only for
+    /// memory and, for a duplicate at [`Durability::Disk`](crate::Durability::Disk), for the disk;
+    /// [`reserve_async`](Self::reserve_async) does so without blocking the thread.
     ///
-    /// A reservation may be held across an `.await` as long as every other task uses `reserve` for the id as well. A
-    /// task that calls `claim` or `forget` on it blocks its worker until the reservation ends; on a single-threaded
-    /// runtime the holder is then never polled, and everything stalls until [`wait_max`](Builder::wait_max). To avoid
-    /// this, use `reserve` everywhere, a `wait` of zero, or make such calls in `spawn_blocking`. [`sync`](Self::sync)
-    /// waits for the disk and belongs there in any case: `examples/tokio_consumer.rs` shows it.
+    /// A reservation may be held across an `.await` as long as no task of the runtime blocks its thread on the id: use
+    /// [`claim_async`](Self::claim_async) and [`forget_async`](Self::forget_async) there. `examples/tokio_consumer.rs`
+    /// shows it.
     ///
     /// # Errors
     ///

@@ -61,6 +61,15 @@ pub(super) fn claim(
     engine.claim(ns, id, spec(engine, ns, options)?)
 }
 
+/// Returns the answer for the only id of a reservation.
+pub(super) fn reserve_answer(batch: BatchReservation) -> Reserve {
+    match batch.answers().first() {
+        Some(Reserved::Duplicate { first_seen }) => Reserve::Duplicate { first_seen: *first_seen },
+        Some(Reserved::InProgress) => Reserve::InProgress,
+        _ => Reserve::FirstSeen(Reservation::new(batch)),
+    }
+}
+
 impl Namespace {
     pub(super) fn new(store: Store, info: Arc<NsInfo>) -> Self {
         Self { store, info }
@@ -140,14 +149,7 @@ impl Namespace {
     ///
     /// As [`Store::reserve_with`].
     pub fn reserve_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<Reserve> {
-        let batch = self.reserve_batch_with(&[id], options)?;
-        Ok(match batch.answers().first() {
-            Some(Reserved::Duplicate { first_seen }) => {
-                Reserve::Duplicate { first_seen: *first_seen }
-            }
-            Some(Reserved::InProgress) => Reserve::InProgress,
-            _ => Reserve::FirstSeen(Reservation::new(batch)),
-        })
+        self.reserve_batch_with(&[id], options).map(reserve_answer)
     }
 
     /// Reserves many ids at once; see [`Store::reserve_batch`].

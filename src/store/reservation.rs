@@ -1,6 +1,6 @@
 //! Reservations: hold ids while their effects are performed.
 
-use crate::engine::{ClaimSpec, Hold, Reserved};
+use crate::engine::{ClaimSpec, Hold, Reserved, RestsOn};
 use crate::error::Result;
 use crate::store::Namespace;
 use crate::time::Timestamp;
@@ -24,8 +24,8 @@ pub enum Reserve {
 ///
 /// Perform the effect, then confirm. After a crash in between, the event is processed again when it is redelivered:
 /// at least once, with a second effect only around a crash. Nothing is logged before `confirm`. While the id is held,
-/// [`claim`](crate::Store::claim) on it blocks, and [`reserve`](crate::Store::reserve) returns `InProgress`. In async
-/// code, read the notes there before holding it across an `.await`.
+/// [`claim`](crate::Store::claim) on it blocks, and [`reserve`](crate::Store::reserve) returns `InProgress`. It may be held
+/// across an `.await`: read the notes there.
 ///
 /// ```
 /// use firstseen::Reserve;
@@ -64,6 +64,17 @@ impl Reservation {
     pub fn confirm(&mut self) -> Result<()> {
         self.batch.confirm()
     }
+
+    /// Confirms as [`confirm`](Self::confirm) does, without blocking the thread. If the future is dropped before it is
+    /// ready, the id is either still held or a claim whose durability is not known; another call, of either form, does
+    /// what is left.
+    ///
+    /// # Errors
+    ///
+    /// As [`confirm`](Self::confirm).
+    pub async fn confirm_async(&mut self) -> Result<()> {
+        self.batch.confirm_async().await
+    }
 }
 
 /// Many held ids, confirmed together as one record. Otherwise like [`Reservation`].
@@ -82,9 +93,18 @@ impl Reservation {
 pub struct BatchReservation {
     namespace: Namespace,
     hold: Hold,
-    is_held: bool,
+    state: State,
     answers: Vec<Reserved>,
     spec: ClaimSpec,
+}
+
+/// What has become of the held ids.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    Held,
+    /// They are claims that rest on this record, which is not known to be as durable as asked.
+    Claimed(Option<RestsOn>),
+    Durable,
 }
 
 impl BatchReservation {
@@ -94,7 +114,7 @@ impl BatchReservation {
         answers: Vec<Reserved>,
         spec: ClaimSpec,
     ) -> Self {
-        Self { namespace, hold, is_held: true, answers, spec }
+        Self { namespace, hold, state: State::Held, answers, spec }
     }
 
     /// Returns one answer for each id, in the order of the call.
@@ -109,11 +129,35 @@ impl BatchReservation {
     ///
     /// As [`Store::claim`](crate::Store::claim).
     pub fn confirm(&mut self) -> Result<()> {
-        if !self.is_held {
-            return Ok(());
+        let engine = self.namespace.engine();
+        if let State::Held = self.state {
+            let rests_on = engine.confirm(self.namespace.info(), &self.hold, self.spec)?;
+            self.state = State::Claimed(rests_on);
         }
-        self.namespace.engine().confirm(self.namespace.info(), &self.hold, self.spec)?;
-        self.is_held = false;
+        if let State::Claimed(rests_on) = self.state {
+            engine.await_durable(self.spec.durability, rests_on)?;
+            self.state = State::Durable;
+        }
+        Ok(())
+    }
+
+    /// Confirms as [`confirm`](Self::confirm) does, without blocking; see
+    /// [`Reservation::confirm_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`confirm`](Self::confirm).
+    pub async fn confirm_async(&mut self) -> Result<()> {
+        let engine = self.namespace.engine();
+        if let State::Held = self.state {
+            let (ns, spec) = (self.namespace.info(), self.spec);
+            let rests_on = engine.confirm_async(ns, &self.hold, spec).await?;
+            self.state = State::Claimed(rests_on);
+        }
+        if let State::Claimed(rests_on) = self.state {
+            self.namespace.store().durable(self.spec.durability, rests_on).await?;
+            self.state = State::Durable;
+        }
         Ok(())
     }
 }
@@ -121,7 +165,7 @@ impl BatchReservation {
 impl Drop for BatchReservation {
     fn drop(&mut self) {
         // In a forked child the parent holds the ids, and a shard may be locked forever.
-        if self.is_held && self.namespace.engine().check_home().is_ok() {
+        if matches!(self.state, State::Held) && self.namespace.engine().check_home().is_ok() {
             self.namespace.engine().release(&self.hold);
         }
     }

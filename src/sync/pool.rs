@@ -5,6 +5,7 @@
 //! no other job, and there are never more workers than jobs. Workers that have been idle for a while exit.
 
 use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::io;
@@ -16,6 +17,16 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Maximum idle helpers: the number of jobs of one store, minus the worker that keeps the time.
 const HELPERS_MAX: usize = 2;
+
+thread_local! {
+    /// Whether this thread runs a step.
+    static IN_STEP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Returns whether this thread runs a step, so that waiting here for the end of a job may be waiting for oneself.
+pub(crate) fn in_step() -> bool {
+    IN_STEP.get()
+}
 
 /// Returns the pause before the next run; `None` ends the job. Must not panic.
 type Step = dyn Fn() -> Option<Duration> + Send + Sync;
@@ -164,8 +175,10 @@ impl Pool {
                         self.spawn().ok();
                     }
                     call_thread(name);
+                    IN_STEP.set(true);
                     let pause = step();
                     drop(step);
+                    IN_STEP.set(false);
                     call_thread(c"firstseen");
                     state = self.state.lock();
                     if let Some(job) = self.end_step(&mut state, id, pause) {

@@ -20,9 +20,9 @@ pub(crate) struct Timer {
     plan: Arc<Mutex<Plan>>,
 }
 
-/// When a task is due, and its number.
+/// Names a task that was added to a timer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct TimerKey(Instant, u64);
+pub(crate) struct TimerKey(Instant, u64);
 
 /// Returns after how long it is to be called again.
 type Task = Box<dyn FnMut() -> Option<Duration> + Send>;
@@ -53,7 +53,7 @@ impl Timer {
         &self,
         pause: Duration,
         task: impl FnMut() -> Option<Duration> + Send + 'static,
-    ) {
+    ) -> TimerKey {
         if let Err(error) = self.start() {
             // The next call tries again.
             tracing::warn!(%error, "no thread for a timer: what is due is late");
@@ -63,10 +63,25 @@ impl Timer {
         if plan.due.first_key_value().is_some_and(|(first, _)| *first == key) {
             plan.ring();
         }
+        key
     }
 
+    /// Removes a task that has not been called yet. One that repeats itself has another key after each call.
+    pub(crate) fn cancel(&self, key: TimerKey) {
+        let task = self.plan.lock().due.remove(&key);
+        // Not under the lock: it may be the last owner of something.
+        drop(task);
+    }
+
+    /// Returns the number of tasks that wait.
+    #[cfg(feature = "testing")]
+    pub(crate) fn waiting(&self) -> usize {
+        self.plan.lock().due.len()
+    }
+
+    /// Starts the job, for a caller that must know whether there is a thread for it.
     #[cfg(not(any(feature = "shuttle", feature = "loom")))]
-    fn start(&self) -> io::Result<()> {
+    pub(crate) fn start(&self) -> io::Result<()> {
         let mut plan = self.plan.lock();
         if plan.job.is_none() {
             let inside = Arc::clone(&self.plan);
@@ -78,7 +93,7 @@ impl Timer {
     /// Under a schedule explorer no time passes.
     #[cfg(any(feature = "shuttle", feature = "loom"))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "called as the other is")]
-    fn start(&self) -> io::Result<()> {
+    pub(crate) fn start(&self) -> io::Result<()> {
         Ok(())
     }
 }
@@ -160,7 +175,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(if cfg!(miri) { 300 } else { 20 });
 
     #[test]
-    fn tasks_are_called_when_they_are_due() {
+    fn tasks_are_called_when_they_are_due_and_not_once_they_are_cancelled() {
         let timer = Timer::new(c"timer");
         let (tell, hears) = channel();
         let note = |what: &'static str| {
@@ -171,8 +186,10 @@ mod tests {
             }
         };
         timer.add(Duration::from_secs(3_600), note("late"));
+        let cancelled = timer.add(Duration::from_millis(60), note("cancelled"));
         timer.add(Duration::from_millis(80), note("second"));
         timer.add(Duration::from_millis(1), note("first"));
+        timer.cancel(cancelled);
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("first"));
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("second"));
         assert_eq!(timer.plan.lock().due.len(), 1);

@@ -64,6 +64,11 @@ impl GroupCommit {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
+    /// Counts a future that has come to wait, so that the next leader waits for its neighbours.
+    pub(super) fn arrive(&self) {
+        self.arrivals.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Returns whether a caller has waited for a sync since the last call.
     pub(super) fn take_asked(&self) -> bool {
         self.asked.swap(false, Ordering::Relaxed)
@@ -110,7 +115,7 @@ impl GroupCommit {
         if self.durable() >= lsn {
             return Ok(());
         }
-        self.arrivals.fetch_add(1, Ordering::Relaxed);
+        self.arrive();
         let mut leading = self.leading.lock();
         loop {
             if self.durable() >= lsn {

@@ -18,6 +18,7 @@ mod retention;
 mod salvage;
 mod segment;
 mod spare;
+mod sync_future;
 #[cfg(feature = "testing")]
 mod validate;
 mod version;

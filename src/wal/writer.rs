@@ -10,7 +10,7 @@ use crate::expiry::{GenId, Version};
 use crate::health::Health;
 use crate::id::{Key, NsId, Seed};
 use crate::limits;
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal, Wakers};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::group_commit::GroupCommit;
@@ -60,6 +60,8 @@ pub(crate) struct Log {
     pub(super) tail: Mutex<LogWriter>,
     pub(super) commit: GroupCommit,
     pub(super) spare_sync: SpareSync,
+    /// The futures that wait for the log to be on disk up to a location.
+    pub(super) futures: Wakers<Lsn>,
     /// Whether appends reach the operating system at once. Mirrors the tail, for readers without its lock.
     is_mapped: AtomicBool,
 }
@@ -215,7 +217,8 @@ impl Log {
         };
         let (commit, spare_sync) = (GroupCommit::new(Lsn(0)), SpareSync::default());
         let is_mapped = AtomicBool::new(mapped);
-        Ok(Self { commit, spare_sync, config, tail: Mutex::new(tail), is_mapped })
+        let futures = Wakers::default();
+        Ok(Self { commit, spare_sync, futures, config, tail: Mutex::new(tail), is_mapped })
     }
 
     /// Sets the version of segments made from now on. Only once the manifest has the version that goes with it:

@@ -1,5 +1,6 @@
 //! Integration tests: one binary, one module per subject.
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
+mod async_claims;
 mod batch;
 mod causes;
 mod claims;

@@ -16,6 +16,7 @@ mod expiry;
 mod explore;
 mod flushing;
 mod forgetting;
+mod futures;
 mod healing;
 mod merging;
 mod reservations;

@@ -37,25 +37,50 @@ use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::run::{InLog, LocatorFiles, RunAccess, RunMeta, RunReader, Source};
 use crate::shard::{RunHandle, Shard};
-use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal};
+use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal, Timer, Wakers};
 use crate::time::TimeKeeper;
 use crate::wal::{IdsInLog, Log};
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-/// A shard, its lock, and the condition variable for those waiting for something in it to change.
+/// A shard, its lock, and those waiting for something in it to change: threads at a condition variable, and futures.
+///
+/// Whoever changes what they wait for does so under the lock and tells them after it.
 #[derive(Debug)]
 pub(crate) struct ShardCell {
+    pub(crate) number: usize,
     pub(crate) shard: Mutex<Shard>,
     pub(crate) changed: Condvar,
+    pub(crate) futures: Wakers<Awaited>,
+}
+
+/// What a future waits for in a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Awaited {
+    /// Memtable space.
+    Room,
+    /// The end of the reservation of the id with this hash.
+    Release(IdHash),
 }
 
 impl ShardCell {
+    pub(crate) fn new(number: usize, shard: Shard) -> Self {
+        let (changed, futures) = (Condvar::new(), Wakers::default());
+        Self { number, shard: Mutex::new(shard), changed, futures }
+    }
+
+    /// Tells those who wait for memtable space that there is some.
+    pub(in crate::engine) fn tell_of_room(&self) {
+        self.changed.notify_all();
+        self.futures.wake(Awaited::Room);
+    }
+
     /// Notifies waiters of a change that the lock does not guard, such as a stopped store. Takes the lock first:
     /// whoever checked before the change is waiting by then, so no wakeup is lost (I12).
     pub(in crate::engine) fn wake(&self) {
         drop(self.shard.lock());
         self.changed.notify_all();
+        self.futures.wake_all();
     }
 }
 
@@ -101,6 +126,8 @@ pub(in crate::engine) struct Core {
     /// Lets one thread at a time merge, sweep or verify runs.
     pub(in crate::engine) compaction_lock: Mutex<()>,
     pub(in crate::engine) signals: Signals,
+    /// Wakes the futures whose wait has reached its deadline.
+    pub(in crate::engine) alarms: Timer,
     /// Held while the store is open; released by `close`, so that another process may open it.
     pub(in crate::engine) lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
@@ -112,6 +139,7 @@ pub(in crate::engine) struct Signals {
     pub(in crate::engine) maintain: Signal,
     /// Shared with the log, which raises it when there is work: a spare segment to create, a full one to sync.
     pub(in crate::engine) log: Arc<Signal>,
+    pub(in crate::engine) sync: Signal,
 }
 
 /// The outcome of healing.
@@ -186,6 +214,7 @@ impl Core {
     pub(in crate::engine) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
         self.watches.tell_all();
+        self.log.wake_futures();
     }
 
     /// Closes the store in order. The background threads have stopped.

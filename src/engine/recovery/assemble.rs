@@ -11,7 +11,7 @@ use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};
 use crate::engine::recovery::replay::Replayed;
 use crate::health::Health;
-use crate::sync::{Arc, CachePadded, Condvar, Mutex, RwLock};
+use crate::sync::{Arc, CachePadded, Mutex, RwLock, Timer};
 use crate::time::{TimeMark, Ttl};
 use crate::wal::LogConfig;
 
@@ -40,9 +40,7 @@ impl Opening {
         counters.cut_bytes.add(cut_bytes);
         counters.rebuilds.add(u64::from(self.rebuild));
         let time = keeper(&self.settings, self.resume(newest));
-        let cell = |shard| {
-            CachePadded::new(ShardCell { shard: Mutex::new(shard), changed: Condvar::new() })
-        };
+        let cell = |(number, shard)| CachePadded::new(ShardCell::new(number, shard));
         let manifest =
             Manifest::new(Arc::clone(&self.settings.disk), &self.dir, manifest_version, self.body);
         let mut core = Core {
@@ -50,7 +48,7 @@ impl Opening {
             disk: Arc::clone(&self.settings.disk),
             seed: manifest.body.seed,
             hasher: self.hasher,
-            shards: self.shards.into_iter().map(cell).collect(),
+            shards: self.shards.into_iter().enumerate().map(cell).collect(),
             shard_bits: count.trailing_zeros(),
             log,
             ids: self.ids,
@@ -72,6 +70,7 @@ impl Opening {
             compaction_lock: Mutex::default(),
             segment_gc_lock: RwLock::default(),
             signals,
+            alarms: Timer::new(c"firstseen-timer"),
             lock: Mutex::new(lock.take()),
             settings: self.settings,
         };

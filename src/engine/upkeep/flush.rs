@@ -64,7 +64,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
         let (runs, kept): (Vec<_>, Vec<_>) =
             runs.into_iter().map(|built| (built.run, built.kept)).unzip();
         cell.shard.lock().flushed(runs);
-        cell.changed.notify_all();
+        cell.tell_of_room();
         // Keep its memory for the next freeze: zeroing new pages would slow down a claim.
         if let Ok(mut set) = Arc::try_unwrap(frozen.set) {
             set.clear();

@@ -57,6 +57,11 @@ impl Upkeep {
         core.log.sync_full()
     }
 
+    /// Syncs the log for the futures that wait for it. A job of its own: the steps of the log's job may take long.
+    pub(in crate::engine) fn sync_step(core: &Core) -> Result<()> {
+        core.log.sync_for_futures()
+    }
+
     /// Runs one round of maintenance. Returns whether anything was swept, merged or compacted.
     fn maintain(&self, core: &Core) -> Result<bool> {
         if core.health.check().is_err() {

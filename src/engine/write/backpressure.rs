@@ -1,7 +1,7 @@
 //! What a claim may wait for, and for how long: memtable space while the bound on unflushed ids is reached, and the end
 //! of a reservation.
 
-use crate::engine::core::{Core, Healed, ShardCell};
+use crate::engine::core::{Awaited, Core, Healed, ShardCell};
 use crate::error::{Error, ErrorKind, Result};
 use crate::health::Health;
 use crate::id::{IdHash, Key};
@@ -13,16 +13,41 @@ use std::time::{Duration, Instant};
 /// How long one call may wait in total, over all its waits (I12): other callers may take the space or the id before it
 /// gets its turn.
 #[derive(Debug, Default)]
-pub(super) struct WaitBudget {
+pub(in crate::engine) struct WaitBudget {
     /// The limit set by the call; `None` uses the store's `wait_max`.
     wait: Option<Duration>,
     /// Set by the first wait. Most calls never wait and never read the clock.
     until: Option<Instant>,
+    /// A future makes the call: it gives up where it would have to wait.
+    is_future: bool,
+    obstruction: Option<Obstruction>,
 }
 
+/// What a call that gave up would have waited for: the number of a shard, and what has to change in it.
+pub(super) type Obstruction = (usize, Awaited);
+
 impl WaitBudget {
-    pub(super) fn of(wait: Option<Duration>) -> Self {
-        Self { wait, until: None }
+    pub(in crate::engine) fn of(wait: Option<Duration>) -> Self {
+        Self { wait, ..Self::default() }
+    }
+
+    /// As [`of`](Self::of), for a call that gives up instead of waiting. The deadline counts over all its attempts.
+    pub(super) fn of_future(wait: Option<Duration>) -> Self {
+        Self { wait, is_future: true, ..Self::default() }
+    }
+
+    /// Returns what the call that has just failed gave up for, if that is why. It is to be made again when that has
+    /// changed, and at the deadline.
+    pub(super) fn take_obstruction(&mut self) -> Option<(Obstruction, Instant)> {
+        self.obstruction.take().zip(self.until)
+    }
+
+    /// Returns whether the call must give up now, and notes what for unless its time is over.
+    fn gives_up(&mut self, cell: &ShardCell, what: Awaited, until: Instant) -> bool {
+        if self.is_future && instant_in(Duration::ZERO) < until {
+            self.obstruction = Some((cell.number, what));
+        }
+        self.is_future
     }
 
     fn until(&mut self, wait_max: Duration) -> Instant {
@@ -30,10 +55,14 @@ impl WaitBudget {
         *self.until.get_or_insert_with(|| instant_in(wait))
     }
 
+    fn has_begun(&self) -> bool {
+        self.until.is_some()
+    }
+
     /// Returns whether the budget is used up. The first call starts the budget and returns `false`: a call that may not
     /// wait still uses what it has just healed.
     pub(super) fn is_over(&mut self, wait_max: Duration) -> bool {
-        let has_begun = self.until.is_some();
+        let has_begun = self.has_begun();
         let until = self.until(wait_max);
         has_begun && until < instant_in(Duration::ZERO)
     }
@@ -80,9 +109,12 @@ fn make_room(
     if let Some(error) = core.flush_failure.lasting() {
         return Err(in_store(core, error));
     }
-    core.counters.waits_for_flush.add(1);
+    if !wait_budget.has_begun() || !wait_budget.is_future {
+        core.counters.waits_for_flush.add(1);
+    }
     let until = wait_budget.until(core.settings.wait_max);
-    let timed_out = cell.changed.wait_until(shard, until).timed_out();
+    let timed_out = wait_budget.gives_up(cell, Awaited::Room, until)
+        || cell.changed.wait_until(shard, until).timed_out();
     core.health.check()?;
     if timed_out && shard.frozen.is_some() {
         let slow =
@@ -115,6 +147,10 @@ pub(super) fn wait_for_release(
         return Ok(());
     }
     let until = wait_budget.until(core.settings.wait_max);
+    core.health.check()?;
+    if wait_budget.gives_up(cell, Awaited::Release(hash), until) {
+        return Err(still_reserved());
+    }
     cell.wait_for_release(shard, key, hash, until, &core.health)
 }
 
@@ -138,6 +174,10 @@ pub(super) fn heal_in_time(
     }
 }
 
+fn still_reserved() -> Error {
+    Error::Timeout { what: "the reservation of this id to be confirmed or dropped" }
+}
+
 impl ShardCell {
     fn wait_for_release(
         &self,
@@ -152,9 +192,7 @@ impl ShardCell {
             // Check under the lock and before the wait: see `wake`.
             health.check()?;
             if self.changed.wait_until(shard, until).timed_out() {
-                return Err(Error::Timeout {
-                    what: "the reservation of this id to be confirmed or dropped",
-                });
+                return Err(still_reserved());
             }
         }
         health.check()

@@ -43,28 +43,39 @@ pub(in crate::engine) fn claim_batch<I: AsRef<[u8]>>(
     ids: &[I],
     spec: ClaimSpec,
 ) -> Result<Vec<Claim>> {
+    let (answers, rests_on) =
+        claim_batch_only(core, ns, ids, spec, &mut WaitBudget::of(spec.wait))?;
+    await_durable(core, spec.durability, rests_on)?;
+    Ok(answers)
+}
+
+/// Does the same without a wait for durability.
+pub(super) fn claim_batch_only<I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &[I],
+    spec: ClaimSpec,
+    wait_budget: &mut WaitBudget,
+) -> Result<(Vec<Claim>, Option<RestsOn>)> {
     core.health.check()?;
     let digests = digests(core, ids);
     let members = members(core, ns, ids, &digests)?;
-    let mut wait_budget = WaitBudget::of(spec.wait);
-    let (answers, rests_on) = loop {
-        let mut locked = lock_all(core, &members, &mut wait_budget)?;
+    loop {
+        let mut locked = lock_all(core, &members, wait_budget)?;
         let at = core.time.moment();
         let mut round = Round::default();
         if let Some(obstacle) = look_at_batch(core, &mut locked, &members, spec, at, &mut round) {
             round.undo(&mut locked);
             drop(locked);
-            remove_obstacle(core, obstacle, &mut wait_budget)?;
+            remove_obstacle(core, obstacle, wait_budget)?;
             continue;
         }
         let rests_on = append_batch(core, &mut locked, spec, at, &mut round)?;
         for (member, answer) in members.iter().zip(&round.answers) {
             ns.count(member.shard, *answer == Claim::FirstSeen, 1);
         }
-        break (round.answers, rests_on);
-    };
-    await_durable(core, spec.durability, rests_on)?;
-    Ok(answers)
+        return Ok((round.answers, rests_on));
+    }
 }
 
 /// Looks up all ids and enters the new ones; returns the first obstacle that keeps one from being decided.

@@ -4,7 +4,7 @@ use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::{Core, Durability};
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::decide::{Decision, decide};
-use crate::engine::write::durability::await_durable;
+use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::Key;
@@ -47,26 +47,37 @@ impl Claim {
     }
 }
 
-/// Claims one id: one lock, one lookup, one record.
+/// Claims one id.
 pub(in crate::engine) fn claim(
     core: &Core,
     ns: &NsInfo,
     id: &[u8],
     spec: ClaimSpec,
 ) -> Result<Claim> {
+    let (answer, rests_on) = claim_only(core, ns, id, spec, &mut WaitBudget::of(spec.wait))?;
+    await_durable(core, spec.durability, rests_on)?;
+    Ok(answer)
+}
+
+/// Claims one id without a wait for durability: one lock, one lookup, one record.
+#[inline]
+pub(super) fn claim_only(
+    core: &Core,
+    ns: &NsInfo,
+    id: &[u8],
+    spec: ClaimSpec,
+    wait_budget: &mut WaitBudget,
+) -> Result<(Claim, Option<RestsOn>)> {
     let digest = core.settings.long_ids.digest(id);
     let key = Key::of(ns.id, id, digest.as_ref())?;
     core.health.check()?;
     let hash = core.hash(key);
     let level = spec.durability.append_level();
     let (answer, rests_on, shard) =
-        decide(core, key, hash, level, WaitBudget::of(spec.wait), |known, at| {
-            decide_claim(known, at, spec)
-        })?;
+        decide(core, key, hash, level, wait_budget, |known, at| decide_claim(known, at, spec))?;
     ns.count(hash.shard(core.shard_bits), answer == Claim::FirstSeen, 1);
     drop(shard);
-    await_durable(core, spec.durability, rests_on)?;
-    Ok(answer)
+    Ok((answer, rests_on))
 }
 
 /// Decides a claim: a duplicate of a live claim, otherwise first seen.

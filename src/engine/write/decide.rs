@@ -39,18 +39,18 @@ pub(super) fn decide<'a, T>(
     key: Key<'_>,
     hash: IdHash,
     level: AppendLevel,
-    mut wait_budget: WaitBudget,
+    wait_budget: &mut WaitBudget,
     decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
 ) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
     let cell = core.cell(hash);
     let mut shard = cell.shard.lock();
     loop {
         if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
-            wait_for_release(core, cell, &mut shard, key, hash, &mut wait_budget)?;
+            wait_for_release(core, cell, &mut shard, key, hash, wait_budget)?;
             continue;
         }
         let at = core.time.moment();
-        let Looked::Here(known) = look(core, &mut shard, key, hash, &mut wait_budget)? else {
+        let Looked::Here(known) = look(core, &mut shard, key, hash, wait_budget)? else {
             continue;
         };
         let (answer, version, ttl) = match decide(known.as_ref(), at) {
@@ -60,7 +60,7 @@ pub(super) fn decide<'a, T>(
             }
             Decision::Append(answer, version, ttl) => (answer, version, ttl),
         };
-        if !room_for(core, cell, &mut shard, 1, key.id.len(), &mut wait_budget)? {
+        if !room_for(core, cell, &mut shard, 1, key.id.len(), wait_budget)? {
             continue;
         }
         let lsn = match ttl {

@@ -43,7 +43,12 @@ pub(in crate::engine) fn await_durable(
 
 /// Raises everything before this call to [`Durability::Disk`].
 pub(in crate::engine) fn sync(core: &Core) -> Result<()> {
+    await_durable(core, Durability::Disk, Some(sync_point(core)?))
+}
+
+/// Returns the end of what is before this call.
+pub(in crate::engine) fn sync_point(core: &Core) -> Result<RestsOn> {
     core.health.check()?;
     core.check_folder_now()?;
-    core.log.sync_for_caller(core.log.end())
+    Ok(RestsOn::others(core.log.end()))
 }

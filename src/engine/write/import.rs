@@ -76,10 +76,14 @@ fn import_one(
     durability: Durability,
 ) -> Result<(bool, Option<Lsn>)> {
     let hash = core.hash(key);
-    let (is_new, rests_on, _) =
-        decide(core, key, hash, durability.append_level(), WaitBudget::default(), |known, at| {
-            decide_import(known, at.now, entry)
-        })?;
+    let (is_new, rests_on, _) = decide(
+        core,
+        key,
+        hash,
+        durability.append_level(),
+        &mut WaitBudget::default(),
+        |known, at| decide_import(known, at.now, entry),
+    )?;
     Ok((is_new, rests_on.map(|rests_on| rests_on.lsn)))
 }
 

@@ -1,6 +1,8 @@
 //! Turns a decision into one record: lock the shard, look the id up, decide, append, enter, and then wait for as much
 //! durability as was asked.
 //!
+//! A future does the same without blocking its thread (`future.rs`).
+//!
 //! Functions over the core. A damaged block is healed through [`Healer`](crate::engine::core::Healer), and work for the
 //! background is left by raising a signal, so nothing here knows recovery or upkeep.
 
@@ -10,6 +12,7 @@ mod claim;
 mod decide;
 mod durability;
 mod forget;
+mod future;
 mod held;
 mod import;
 mod lock_set;
@@ -29,10 +32,14 @@ pub(crate) use durability::RestsOn;
 pub(crate) use reserve::Hold;
 pub(crate) use rows::{Row, RowWrite};
 
+pub(in crate::engine) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
-pub(in crate::engine) use durability::{await_durable, sync};
+pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
+pub(in crate::engine) use future::{
+    claim_async, claim_batch_async, confirm_async, forget_async, reserve_async, synced, unsynced,
+};
 pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;

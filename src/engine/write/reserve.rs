@@ -4,10 +4,10 @@
 //! again. While an id is held, a claim of it waits and a second reservation gets `InProgress`.
 
 use crate::engine::catalog::namespaces::NsInfo;
-use crate::engine::core::Core;
+use crate::engine::core::{Awaited, Core};
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::claim::ClaimSpec;
-use crate::engine::write::durability::{RestsOn, await_durable};
+use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::{
     GROUP, Member, Obstacle, digests, lock_all, members, remove_obstacle,
 };
@@ -18,7 +18,6 @@ use crate::shard::{Known, Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
-use std::time::Duration;
 
 /// The answer for one id of a [`BatchReservation`](crate::BatchReservation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -86,7 +85,7 @@ pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
     core: &Core,
     ns: &NsInfo,
     ids: &[I],
-    wait: Option<Duration>,
+    wait_budget: &mut WaitBudget,
 ) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
     core.health.check()?;
     let digests = digests(core, ids);
@@ -94,7 +93,7 @@ pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
     let holder = core.next_holder.fetch_add(1, Ordering::Relaxed);
     let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
     let mut hold = Hold { holder, bytes, ids, freezes };
-    let held = hold_all(core, &members, &mut hold, WaitBudget::of(wait));
+    let held = hold_all(core, &members, &mut hold, wait_budget);
     let (answers, rests_on) = held.inspect_err(|_| {
         // If a heal came before the failure, some ids are already held.
         release(core, &hold);
@@ -111,13 +110,13 @@ fn hold_all(
     core: &Core,
     members: &[Member<'_>],
     hold: &mut Hold,
-    mut wait_budget: WaitBudget,
+    wait_budget: &mut WaitBudget,
 ) -> Result<(Vec<Reserved>, Option<Lsn>)> {
     let mut answers = Vec::with_capacity(members.len());
     let mut rests_on: Option<Lsn> = None;
     let since_ms = core.settings.clock.elapsed_ms();
     'again: loop {
-        let mut locked = lock_all(core, members, &mut wait_budget)?;
+        let mut locked = lock_all(core, members, wait_budget)?;
         if hold.freezes.is_empty() {
             hold.freezes = locked.freezes();
         }
@@ -145,7 +144,7 @@ fn hold_all(
                 Lookup::Damaged(run, fault) => {
                     drop(locked);
                     let damage = Obstacle::Damaged(run, fault, member.hash);
-                    remove_obstacle(core, damage, &mut wait_budget)?;
+                    remove_obstacle(core, damage, wait_budget)?;
                     continue 'again;
                 }
                 ended @ (Lookup::Known(_) | Lookup::Unknown) => {
@@ -161,21 +160,21 @@ fn hold_all(
 }
 
 /// Turns all held ids into claims, as one record, and wakes waiters. If the record is not written, the ids stay
-/// held.
+/// held. The caller waits for durability, and meanwhile they are claims.
 pub(in crate::engine) fn confirm(
     core: &Core,
     ns: &NsInfo,
     hold: &Hold,
     spec: ClaimSpec,
-) -> Result<()> {
+    wait_budget: &mut WaitBudget,
+) -> Result<Option<RestsOn>> {
     core.health.check()?;
     let members = hold.members(core);
     if members.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
-    let mut wait_budget = WaitBudget::of(spec.wait);
     let lsn = 'again: loop {
-        let mut locked = lock_all(core, &members, &mut wait_budget)?;
+        let mut locked = lock_all(core, &members, wait_budget)?;
         let at = core.time.moment();
         let mut known = Vec::with_capacity(members.len());
         for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
@@ -195,7 +194,7 @@ pub(in crate::engine) fn confirm(
                 Lookup::Damaged(run, fault) => {
                     drop(locked);
                     let damage = Obstacle::Damaged(run, fault, member.hash);
-                    remove_obstacle(core, damage, &mut wait_budget)?;
+                    remove_obstacle(core, damage, wait_budget)?;
                     continue 'again;
                 }
             }
@@ -219,7 +218,7 @@ pub(in crate::engine) fn confirm(
         break lsn;
     };
     ring(core, &members);
-    await_durable(core, spec.durability, Some(RestsOn::own(lsn)))
+    Ok(Some(RestsOn::own(lsn)))
 }
 
 /// Releases the ids without a claim. Harmless after `confirm`.
@@ -235,8 +234,10 @@ pub(in crate::engine) fn release(core: &Core, hold: &Hold) {
 fn ring(core: &Core, members: &[Member<'_>]) {
     let mut rung = vec![false; core.shards.len()];
     for member in members {
+        let cell = &core.shards[member.shard];
         if !std::mem::replace(&mut rung[member.shard], true) {
-            core.shards[member.shard].changed.notify_all();
+            cell.changed.notify_all();
         }
+        cell.futures.wake(Awaited::Release(member.hash));
     }
 }

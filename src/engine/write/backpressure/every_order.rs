@@ -1,12 +1,13 @@
 //! Waiting for a reservation to end, under every interleaving of holding, waiting and closing.
 
-use crate::engine::core::ShardCell;
+use crate::engine::core::{Awaited, ShardCell};
 use crate::error::Error;
 use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, NsId, Seed};
 use crate::shard::Shard;
 use crate::sync::every_order::{explored, report};
 use crate::sync::{Arc, Condvar, Mutex, thread};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 const KEY: Key<'static> = Key { ns: NsId(0), id: b"held" };
@@ -24,8 +25,7 @@ impl Model {
         let hash = hasher.hash(KEY);
         let mut shard = Shard::new(hasher, 1 << 10, 1 << 10);
         shard.reserved.insert(KEY, hash, 1, 0, &hasher);
-        let cell = ShardCell { shard: Mutex::new(shard), changed: Condvar::new() };
-        Arc::new(Self { cell, health: Health::default(), hash })
+        Arc::new(Self { cell: ShardCell::new(0, shard), health: Health::default(), hash })
     }
 
     /// Checks and waits while the id is held, as a claim does.
@@ -45,6 +45,7 @@ impl Model {
     fn release(&self) {
         self.cell.shard.lock().reserved.remove(KEY, self.hash, 1);
         self.cell.changed.notify_all();
+        self.cell.futures.wake(Awaited::Release(self.hash));
     }
 
     /// Closes the store, as `Core::close` does.
@@ -84,4 +85,73 @@ fn loom_i12_whoever_waits_for_a_reservation_hears_that_the_store_is_closed() {
         assert!(waiters.into_iter().all(|waiter| waiter.join().expect("no panic")));
     });
     report(orders, "two callers wait for a reservation in a store that is closed");
+}
+
+/// Waits as a future does (`src/engine/write/future.rs`): the place is entered before the look. Returns whether the
+/// store is still open.
+fn await_release(model: &Model) -> bool {
+    let bell = std::sync::Arc::new(Bell::default());
+    let waker = Waker::from(std::sync::Arc::clone(&bell));
+    let place = model.cell.futures.place(Awaited::Release(model.hash));
+    loop {
+        place.enter(&waker);
+        {
+            let shard = model.cell.shard.lock();
+            if model.health.check().is_err() {
+                return false;
+            }
+            if shard.reserved.holder(KEY, model.hash).is_none() {
+                return true;
+            }
+        }
+        bell.wait();
+    }
+}
+
+/// A thread that waits for its future to be woken.
+#[derive(Default)]
+struct Bell {
+    rung: Mutex<bool>,
+    heard: Condvar,
+}
+
+impl Bell {
+    fn wait(&self) {
+        let mut rung = self.rung.lock();
+        while !*rung {
+            self.heard.wait(&mut rung);
+        }
+        *rung = false;
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: std::sync::Arc<Self>) {
+        *self.rung.lock() = true;
+        self.heard.notify_all();
+    }
+}
+
+#[test]
+fn loom_i12_a_future_that_waits_for_a_reservation_hears_of_its_end_and_of_a_close() {
+    for closes in [false, true] {
+        let orders = explored(Some(3), move || {
+            let model = Model::new();
+            let waiters: Vec<_> = (0..2)
+                .map(|_| {
+                    let model = Arc::clone(&model);
+                    thread::spawn(move || await_release(&model))
+                })
+                .collect();
+            if closes {
+                model.close()
+            } else {
+                model.release()
+            }
+            let open = waiters.into_iter().map(|waiter| waiter.join().expect("no panic"));
+            assert!(open.into_iter().all(|is_open| is_open != closes));
+            assert_eq!(model.cell.futures.waiting(), 0);
+        });
+        report(orders, "two futures wait for a reservation that is given back, or for a close");
+    }
 }

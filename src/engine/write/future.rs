@@ -1,0 +1,167 @@
+//! Calls that wait as a future: for memory, for the end of a reservation, for the disk. No thread is blocked.
+//!
+//! Such a call is attempted as one that may not wait. If it gives up, its waker is entered where the change will be
+//! told, and it is attempted again before the future is left pending: a change in between is seen, a later one wakes it.
+//! An attempt that gives up has changed nothing, so a future may be dropped at any time.
+
+use crate::engine::catalog::namespaces::NsInfo;
+use crate::engine::core::{Awaited, Core, Durability};
+use crate::engine::write::backpressure::{Obstruction, WaitBudget};
+use crate::engine::write::batch::claim_batch_only;
+use crate::engine::write::claim::{Claim, ClaimSpec, claim_only};
+use crate::engine::write::durability::RestsOn;
+use crate::engine::write::forget::forget_only;
+use crate::engine::write::reserve::{Hold, Reserved, confirm, reserve};
+use crate::error::{Error, Result};
+use crate::sync::{Place, Timer, TimerKey, instant_in};
+use crate::wal::Lsn;
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Claims one id, like [`claim_only`].
+pub(in crate::engine) async fn claim_async(
+    core: &Core,
+    ns: &NsInfo,
+    id: &[u8],
+    spec: ClaimSpec,
+) -> Result<(Claim, Option<RestsOn>)> {
+    in_time(core, spec.wait, |budget| claim_only(core, ns, id, spec, budget)).await
+}
+
+/// Claims a batch, like [`claim_batch_only`].
+pub(in crate::engine) async fn claim_batch_async<I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &[I],
+    spec: ClaimSpec,
+) -> Result<(Vec<Claim>, Option<RestsOn>)> {
+    in_time(core, spec.wait, |budget| claim_batch_only(core, ns, ids, spec, budget)).await
+}
+
+/// Ends a claim, like [`forget_only`].
+pub(in crate::engine) async fn forget_async(
+    core: &Core,
+    ns: &NsInfo,
+    id: &[u8],
+    spec: ClaimSpec,
+) -> Result<(bool, Option<RestsOn>)> {
+    in_time(core, spec.wait, |budget| forget_only(core, ns, id, spec, budget)).await
+}
+
+/// Reserves a batch, like [`reserve`].
+pub(in crate::engine) async fn reserve_async<I: AsRef<[u8]>>(
+    core: &Core,
+    ns: &NsInfo,
+    ids: &[I],
+    wait: Option<Duration>,
+) -> Result<(Hold, Vec<Reserved>, Option<RestsOn>)> {
+    in_time(core, wait, |budget| reserve(core, ns, ids, budget)).await
+}
+
+/// Confirms a reservation, like [`confirm`].
+pub(in crate::engine) async fn confirm_async(
+    core: &Core,
+    ns: &NsInfo,
+    hold: &Hold,
+    spec: ClaimSpec,
+) -> Result<Option<RestsOn>> {
+    in_time(core, spec.wait, |budget| confirm(core, ns, hold, spec, budget)).await
+}
+
+/// Returns what must be synced before the record that an answer depends on is as durable as asked; `None` if it is.
+pub(in crate::engine) fn unsynced(
+    core: &Core,
+    level: Durability,
+    rests_on: Option<RestsOn>,
+) -> Result<Option<Lsn>> {
+    match rests_on {
+        Some(RestsOn { lsn, .. }) if level == Durability::Disk => {
+            Ok((core.log.durable() < lsn).then_some(lsn))
+        }
+        // Copies into the page cache at most: no reason to wait.
+        other => super::await_durable(core, level, other).map(|()| None),
+    }
+}
+
+/// Returns once everything before `lsn` is on disk. The job that syncs for futures must have been started.
+pub(in crate::engine) async fn synced(core: &Core, lsn: Lsn) -> Result<()> {
+    core.log.synced(lsn, || core.signals.sync.raise()).await
+}
+
+/// Attempts a call until it need not wait, up to the deadline that it has as a blocking one.
+async fn in_time<T>(
+    core: &Core,
+    wait: Option<Duration>,
+    mut attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
+) -> Result<T> {
+    let mut waiting = Waiting { core, budget: WaitBudget::of_future(wait), at: None, alarm: None };
+    poll_fn(move |cx| waiting.poll(cx, &mut attempt)).await
+}
+
+/// The wait of one future. Dropping it leaves nothing behind.
+struct Waiting<'a> {
+    core: &'a Core,
+    budget: WaitBudget,
+    /// What the last attempt gave up for, and the place in which it waits for that.
+    at: Option<(Obstruction, Place<'a, Awaited>)>,
+    alarm: Option<Alarm<'a>>,
+}
+
+impl Waiting<'_> {
+    fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        attempt: &mut impl FnMut(&mut WaitBudget) -> Result<T>,
+    ) -> Poll<Result<T>> {
+        loop {
+            // Before the attempt: whatever changes after it finds the waker.
+            if let Some((_, place)) = &self.at {
+                place.enter(cx.waker());
+            }
+            let done = attempt(&mut self.budget);
+            let Some((obstruction, until)) = self.budget.take_obstruction() else {
+                return Poll::Ready(done);
+            };
+            if self.at.as_ref().is_some_and(|(before, _)| *before == obstruction) {
+                return match self.set_alarm(cx.waker(), until) {
+                    Ok(()) => Poll::Pending,
+                    Err(error) => Poll::Ready(Err(error)),
+                };
+            }
+            let (shard, what) = obstruction;
+            self.at = Some((obstruction, self.core.shards[shard].futures.place(what)));
+        }
+    }
+
+    /// Has this waker woken at the deadline.
+    fn set_alarm(&mut self, waker: &Waker, until: Instant) -> Result<()> {
+        if self.alarm.as_ref().is_some_and(|alarm| alarm.waker.will_wake(waker)) {
+            return Ok(());
+        }
+        let timer = &self.core.alarms;
+        // Without a thread nothing would end the wait (I12).
+        timer.start().map_err(|e| Error::io("start a thread for", &self.core.dir, e))?;
+        let (waker, wakes) = (waker.clone(), waker.clone());
+        let key =
+            timer.add(until.saturating_duration_since(instant_in(Duration::ZERO)), move || {
+                wakes.wake_by_ref();
+                None
+            });
+        self.alarm = Some(Alarm { timer, key, waker });
+        Ok(())
+    }
+}
+
+/// A wake-up at a deadline, unless it is dropped before.
+struct Alarm<'a> {
+    timer: &'a Timer,
+    key: TimerKey,
+    waker: Waker,
+}
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        self.timer.cancel(self.key);
+    }
+}
