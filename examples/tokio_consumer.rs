@@ -1,12 +1,7 @@
 //! An async consumer: many tasks, and **at least once, with a second effect only around a crash**.
 //!
-//! Each task reserves, works, confirms, shares a sync and acknowledges. Three rules keep the runtime responsive:
-//!
-//! - Tasks `reserve` and never `claim`: `claim` blocks its thread while another task holds the id, and the holder may
-//!   need that thread to finish. `reserve` returns `InProgress` at once. With a `ClaimOptions::wait` of zero, neither
-//!   it nor `confirm` waits for space in memory: they return `Retry`.
-//! - A reservation may be held across an `.await`: no task waits for it.
-//! - `sync` waits for the disk, so it runs in `spawn_blocking`, and one sync serves all waiting tasks.
+//! Each task reserves, works, confirms, syncs and acknowledges, with the awaitable calls throughout. None of them blocks a
+//! thread of the runtime: a reservation may be held across an `.await`, and all tasks that wait for the disk share a sync.
 //!
 //! The broker and the record of effects are files here, so that the program can be killed at any moment and restarted.
 //! Try it: interrupt it, run it again, and look at `effects` in its folder. A test kills it at random.
@@ -15,14 +10,14 @@
 //! cargo run --release --example tokio_consumer
 //! ```
 
-use firstseen::{ClaimOptions, Error, ErrorKind, Reservation, Reserve, Store, days};
+use firstseen::{ErrorKind, Reserve, Store, days};
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex as AsyncMutex, mpsc, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 /// Concurrent worker tasks.
 pub(crate) const WORKERS: usize = 64;
@@ -53,15 +48,12 @@ async fn consume(folder: &Path, events: usize) -> Result<usize, Failure> {
     let store = Store::builder(folder.join("seen.db")).ttl(days(7)).open()?;
     let broker = Arc::new(Broker::open(&folder.join("acknowledged"), events)?);
     let (to_workers, deliveries) = mpsc::channel(2 * WORKERS);
-    let (to_syncer, waiting) = mpsc::channel(WORKERS);
     let worker = Arc::new(Worker {
-        store: store.clone(),
+        store,
         broker: Arc::clone(&broker),
         deliveries: AsyncMutex::new(deliveries),
-        syncer: to_syncer,
         effects: Mutex::new(append_to(&folder.join("effects"))?),
     });
-    let syncer = tokio::spawn(sync_for_all(store, waiting));
     let workers: Vec<_> =
         (0..WORKERS).map(|_| tokio::spawn(Arc::clone(&worker).work_on_all())).collect();
     drop(worker);
@@ -86,7 +78,6 @@ async fn consume(folder: &Path, events: usize) -> Result<usize, Failure> {
     for worker in workers {
         done += worker.await??;
     }
-    syncer.await?;
     Ok(done)
 }
 
@@ -94,7 +85,6 @@ struct Worker {
     store: Store,
     broker: Arc<Broker>,
     deliveries: AsyncMutex<mpsc::Receiver<String>>,
-    syncer: mpsc::Sender<Waiting>,
     effects: Mutex<File>,
 }
 
@@ -111,12 +101,11 @@ impl Worker {
 
     /// Returns whether it made the effect.
     async fn work_on(&self, id: &str) -> Result<bool, Failure> {
-        let now = ClaimOptions::new().wait(Duration::ZERO);
-        let is_new = match self.store.reserve_with(id, now) {
+        let is_new = match self.store.reserve_async(id).await {
             Ok(Reserve::FirstSeen(mut held)) => {
                 // If this fails, dropping `held` releases the id, and the event is redelivered.
                 self.make_effect(id).await?;
-                confirm(&mut held).await?;
+                held.confirm_async().await?;
                 true
             }
             // Its effect was made, perhaps a moment ago, so its claim may not be on disk yet: sync before the
@@ -127,7 +116,7 @@ impl Worker {
             Err(e) if e.kind() == ErrorKind::Retry => return Ok(false),
             Err(e) => return Err(e.into()),
         };
-        self.sync().await?;
+        self.store.sync_async().await?;
         self.broker.acknowledge(id)?;
         Ok(is_new)
     }
@@ -138,42 +127,6 @@ impl Worker {
         let line = format!("{id} {}\n", std::process::id());
         // One write per line, so that a kill leaves only whole lines.
         self.effects.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
-    }
-
-    /// Returns once everything confirmed before is on disk.
-    async fn sync(&self) -> Result<(), Failure> {
-        let (answer, heard) = oneshot::channel();
-        self.syncer.send(answer).await?;
-        Ok(heard.await??)
-    }
-}
-
-/// The id stays held after an error, so the call may be repeated.
-async fn confirm(held: &mut Reservation) -> Result<(), Error> {
-    loop {
-        match held.confirm() {
-            Err(e) if e.kind() == ErrorKind::Retry => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            other => return other,
-        }
-    }
-}
-
-/// The reply channel of a task that waits for a sync.
-type Waiting = oneshot::Sender<Result<(), Arc<Error>>>;
-
-/// One sync for all waiting tasks. Tasks that arrive while it runs are served by the next.
-async fn sync_for_all(store: Store, mut waiting: mpsc::Receiver<Waiting>) {
-    let mut group = Vec::new();
-    while waiting.recv_many(&mut group, WORKERS).await > 0 {
-        let store = store.clone();
-        let synced = tokio::task::spawn_blocking(move || store.sync().map_err(Arc::new)).await;
-        let Ok(synced) = synced else { return };
-        for task in group.drain(..) {
-            // A task that is gone needs no reply.
-            let _ = task.send(synced.clone());
-        }
     }
 }
 
