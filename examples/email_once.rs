@@ -75,7 +75,7 @@ fn send(what: &str, outside: &Outside) -> std::io::Result<()> {
 /// An operator goes through what is held. Whether a mail has arrived, only a human can find out.
 fn decide(ledger: &Ledger, outside: &Outside) -> Answer {
     let what = ledger.name();
-    for letter in ledger.dead_letters().list(&DeadFilter::new().held())? {
+    for letter in ledger.dead_letters().list(&DeadFilter::new().held())?.letters {
         if has_arrived(what, outside) {
             // Done with: a dead letter with this reason, which is never sent.
             ledger.cancel(&letter.record.id, "it had arrived; Ann was asked")?;

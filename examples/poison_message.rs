@@ -16,6 +16,7 @@
 use firstseen::ledger::{Begin, BeginOptions, DeadFilter, Ledger, LedgerOptions};
 use firstseen::{Result, Store};
 use outside::{Answer, Outside};
+use std::ops::ControlFlow;
 use std::process::abort;
 
 #[path = "sample/outside.rs"]
@@ -43,8 +44,8 @@ pub(crate) fn run(outside: &Outside) -> Answer {
     // What was redriven comes from the ledger: the queue has long forgotten it.
     let mut open = Vec::new();
     ledger.list(|record| {
-        open.extend(record.has_payload.then_some(record.id));
-        Ok(())
+        open.extend(record.ok().filter(|record| record.has_payload).map(|record| record.id));
+        ControlFlow::Continue(())
     })?;
     for id in open {
         handle(&ledger, &String::from_utf8(id)?, BeginOptions::new(), outside)?;
@@ -93,7 +94,7 @@ fn is_fixed(outside: &Outside) -> bool {
 /// An operator looks at the dead letters, fixes the bug, and lets them be tried again.
 fn repair(ledger: &Ledger, outside: &Outside) -> Answer {
     let letters = ledger.dead_letters();
-    for letter in letters.list(&DeadFilter::new())? {
+    for letter in letters.list(&DeadFilter::new())?.letters {
         let record = letter.record;
         let ends: Vec<_> = record.history.iter().map(|past| past.end.to_string()).collect();
         let id = String::from_utf8(record.id)?;
