@@ -62,7 +62,7 @@ fn send_once(ledger: &Ledger, outside: &Outside) -> Answer {
         }
         // Never send it here. It stays like this over any number of restarts, until somebody decides.
         Begin::Held(record) => outside.effect(format!("{what}: {}", record.state))?,
-        // Sent, or in progress elsewhere, or not its time, or cancelled by the operator.
+        // Sent, or in progress elsewhere, or not its time, or settled by the operator.
         _ => {}
     }
     Ok(())
@@ -77,8 +77,8 @@ fn decide(ledger: &Ledger, outside: &Outside) -> Answer {
     let what = ledger.name();
     for letter in ledger.dead_letters().list(&DeadFilter::new().held())?.letters {
         if has_arrived(what, outside) {
-            // Done with: a dead letter with this reason, which is never sent.
-            ledger.cancel(&letter.record.id, "it had arrived; Ann was asked")?;
+            // Done after all: it is never sent again.
+            ledger.settle(&letter.record.id, b"", "it had arrived; Ann was asked")?;
         } else {
             ledger.dead_letters().redrive(&letter.record.id)?;
             send_once(ledger, outside)?;

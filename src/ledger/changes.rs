@@ -174,13 +174,28 @@ pub(super) fn complete(
     result: &[u8],
     failure: Option<&str>,
 ) -> Change {
-    record.stages = 0;
-    record.has_payload = false;
     let end = if failure.is_some() { AttemptEnd::Final } else { AttemptEnd::Completed };
     record.end_attempt(end, failure.unwrap_or_default(), now.at.now);
-    let is_failure = failure.is_some();
-    record.state = State::Completed { result: Some(result.to_vec()), is_failure };
+    completed(record, ttl, result, failure.is_some())
+}
+
+/// Completes a record by the word of an operator.
+pub(super) fn settle(
+    mut record: Record,
+    now: Now,
+    ttl: Ttl,
+    result: &[u8],
+    reason: &str,
+) -> Change {
+    record.end_attempt(AttemptEnd::Settled, reason, now.at.now);
+    completed(record, ttl, result, false)
+}
+
+fn completed(mut record: Record, ttl: Ttl, result: &[u8], is_failure: bool) -> Change {
+    record.stages = 0;
+    record.has_payload = false;
     record.token = 0;
+    record.state = State::Completed { result: Some(result.to_vec()), is_failure };
     Change { ttl, keeps: Keeps::Nothing, ..Change::to(record) }
 }
 

@@ -42,6 +42,8 @@ pub(super) enum Move {
     Release,
     /// An operator lets it be tried again.
     Redrive,
+    /// An operator says that it was done, and with what result.
+    Settle,
     /// An operator ends it without a result.
     Cancel,
     /// An operator removes it.
@@ -50,6 +52,7 @@ pub(super) enum Move {
 
 use Move::{
     Begin, Bury, Cancel, Complete, GiveUp, Hold, Purge, Redrive, Release, Renew, Retry, Save,
+    Settle,
 };
 use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 
@@ -57,7 +60,7 @@ use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 ///
 /// The effect of an attempt may have happened although its lease has ended, so it may still say how it went, as long as
 /// nobody has taken over.
-pub(super) const MOVES: [(Phase, Move, Phase); 36] = [
+pub(super) const MOVES: [(Phase, Move, Phase); 40] = [
     (Absent, Begin, Running),
     (Waiting, Begin, Running),
     (LeaseOver, Begin, Running),
@@ -82,6 +85,10 @@ pub(super) const MOVES: [(Phase, Move, Phase); 36] = [
     (Held, Release, Waiting),
     (Held, Redrive, Waiting),
     (Dead, Redrive, Waiting),
+    (LeaseOver, Settle, Completed),
+    (Waiting, Settle, Completed),
+    (Held, Settle, Completed),
+    (Dead, Settle, Completed),
     (Running, Cancel, Dead),
     (LeaseOver, Cancel, Dead),
     (Waiting, Cancel, Dead),
@@ -131,7 +138,9 @@ mod tests {
 
     #[test]
     fn what_is_completed_never_runs_again_unless_an_operator_says_so() {
-        for step in [Begin, Complete, Retry, Bury, Renew, Save, Release, Cancel, Hold, GiveUp] {
+        for step in
+            [Begin, Complete, Retry, Bury, Renew, Save, Release, Settle, Cancel, Hold, GiveUp]
+        {
             assert_eq!(after(Completed, step), None, "{step:?}");
         }
     }

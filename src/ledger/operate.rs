@@ -1,6 +1,6 @@
 //! What operators do with a record.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ledger::changes::{self, Now};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Move;
@@ -18,6 +18,31 @@ impl Ledger {
         let cancel =
             |record, now: Now| Some(changes::cancel(record, now, &self.inner.options, reason));
         self.change(id.as_ref(), Move::Cancel, cancel).map(|changed| changed.map(|c| c.record))
+    }
+
+    /// Says that an id was done after all, and with what result: from now on every `begin` replays it. For what is held,
+    /// dead or waits, once somebody has found out that the effect happened. Nothing changes while an attempt works on it,
+    /// or if it is completed. Returns the record, or `None` if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin), and [`FixCall`](crate::ErrorKind::FixCall) for a result above the ledger's limit.
+    pub fn settle(
+        &self,
+        id: impl AsRef<[u8]>,
+        result: impl AsRef<[u8]>,
+        reason: &str,
+    ) -> Result<Option<Record>> {
+        let (result, ttl) = (result.as_ref(), self.result_ttl());
+        let bytes_max = self.inner.options.result_bytes_max;
+        if result.len() > bytes_max {
+            return Err(Error::invalid(format!(
+                "a result of {} bytes: it has at most {bytes_max}",
+                result.len()
+            )));
+        }
+        let settle = |record, now| Some(changes::settle(record, now, ttl, result, reason));
+        self.change(id.as_ref(), Move::Settle, settle).map(|changed| changed.map(|c| c.record))
     }
 
     /// Lets an id be tried again now, as often as a new one, whatever became of it; its history stays. Returns the

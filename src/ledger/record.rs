@@ -126,6 +126,8 @@ pub enum AttemptEnd {
     Dropped,
     /// It was handed back, without a charge.
     Released,
+    /// An operator said that it was done. If nobody was working on it, the token is zero.
+    Settled,
     /// An operator cancelled or redrove it. If nobody was working on it, the token is zero.
     Cancelled,
 }
@@ -397,7 +399,7 @@ impl DeadCause {
 }
 
 impl AttemptEnd {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Completed,
         Self::Failed,
         Self::Final,
@@ -406,11 +408,12 @@ impl AttemptEnd {
         Self::Dropped,
         Self::Released,
         Self::Cancelled,
+        Self::Settled,
     ];
 
     /// Returns whether the attempt itself said so.
     pub(super) fn is_told(self) -> bool {
-        !matches!(self, Self::LeaseEnded | Self::ProcessEnded | Self::Cancelled)
+        !matches!(self, Self::LeaseEnded | Self::ProcessEnded | Self::Cancelled | Self::Settled)
     }
 
     fn code(self) -> u8 {
@@ -423,6 +426,7 @@ impl AttemptEnd {
             Self::Dropped => 6,
             Self::Released => 7,
             Self::Cancelled => 8,
+            Self::Settled => 9,
         }
     }
 
@@ -507,7 +511,7 @@ mod tests {
             record.end_attempt(AttemptEnd::Failed, &"é".repeat(10_000), Timestamp::NEVER);
         }
         assert_eq!(record.history.len(), crate::limits::LEDGER_HISTORY_MAX);
-        assert_eq!(record.history.len() as u32 + record.history_dropped, 108);
+        assert_eq!(record.history.len() as u32 + record.history_dropped, 109);
         assert!(record.encode(false).len() < 64 << 10);
     }
 }

@@ -37,6 +37,7 @@ impl fmt::Display for AttemptEnd {
             Self::ProcessEnded => "process ended",
             Self::Dropped => "dropped",
             Self::Released => "released",
+            Self::Settled => "settled",
             Self::Cancelled => "cancelled",
         })
     }

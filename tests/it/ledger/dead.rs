@@ -1,7 +1,7 @@
 //! Dead letters.
 
 use super::*;
-use firstseen::ledger::{DeadCause, DeadFilter, Failure, State};
+use firstseen::ledger::{DeadCause, DeadFilter, Failure, OnLeaseEnd, State};
 use firstseen::seconds;
 use std::ops::ControlFlow;
 
@@ -174,6 +174,30 @@ fn purging_leaves_alone_what_an_attempt_works_on() {
     assert!(ledger.purge("a").expect("purges"));
     assert!(!ledger.purge("a").expect("reads"));
     assert_eq!(started(&ledger, "a").number(), 1);
+}
+
+#[test]
+fn an_operator_settles_what_was_done_after_all() {
+    let world = World::new();
+    let hold = options().on_lease_end(OnLeaseEnd::Hold);
+    let ledger = world.store.ledger_with("l", hold).expect("opens");
+    let attempt = started(&ledger, "a");
+    let running = ledger.settle("a", b"no", "").expect("reads").expect("is there");
+    assert!(matches!(running.state, State::Running { .. }), "somebody works on it");
+    world.pass(LEASE);
+    assert!(matches!(begin(&ledger, "a"), Begin::Held(_)));
+    ledger.settle("a", b"receipt", "seen at the bank").expect("settles");
+    let Begin::Completed(record) = begin(&ledger, "a") else { panic!("is completed") };
+    assert_eq!(record.result(), Some(&b"receipt"[..]));
+    assert_eq!(record.history.last().expect("is noted").reason, "seen at the bank");
+    assert!(ids(&ledger, &DeadFilter::new().held()).is_empty());
+    attempt.complete(b"late").expect_err("is fenced");
+    kill(&ledger, "b");
+    ledger.settle("b", b"x", "").expect("settles");
+    assert_eq!(ledger.payload("b").expect("reads"), None);
+    assert!(ledger.settle("unknown", b"", "").expect("reads").is_none());
+    let done = ledger.settle("b", b"y", "").expect("reads").expect("is there");
+    assert_eq!(done.result(), Some(&b"x"[..]), "a result is not replaced");
 }
 
 #[test]

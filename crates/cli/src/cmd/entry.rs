@@ -314,6 +314,7 @@ fn end_name(end: AttemptEnd) -> &'static str {
         AttemptEnd::Dropped => "dropped",
         AttemptEnd::Released => "released",
         AttemptEnd::Cancelled => "cancelled",
+        AttemptEnd::Settled => "settled",
         _ => OTHER,
     }
 }
