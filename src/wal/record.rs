@@ -24,15 +24,18 @@
 //! All integers are varints unless noted. `age` is the claim's time minus the segment's base time: two or three bytes
 //! instead of six. A claim without ttl never ends.
 
-use crate::codec::{Reader, put_varint, varint_len};
-use crate::expiry::Version;
-use crate::id::{Key, NsId};
-use crate::limits;
-use crate::time::{Timestamp, Ttl};
-use crate::wal::commit::{Commit, take_entry};
-use crate::wal::item::{Item, NamespaceRecord, put_version, take_id, take_version};
+mod decode;
+mod encode;
+
+pub(crate) use decode::{Found, RawRecord, decode, may_begin};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use encode::put_raw;
+#[cfg(test)]
+pub(crate) use encode::skip;
+pub(crate) use encode::{END_BYTES, claim, claims, commit, end, namespace, versions};
+
+use crate::time::Timestamp;
 use crate::wal::version;
-use std::convert::Infallible;
 
 const CLAIM: u8 = 1;
 const CLAIMS: u8 = 2;
@@ -49,25 +52,6 @@ const KIND_MASK: u8 = 0x0f;
 const FLAG_SLIDING: u8 = 1;
 
 const CRC_BYTES: usize = 4;
-
-/// What `decode` found at a location.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Found<'a> {
-    /// A whole record with its payload.
-    Record(RawRecord<'a>),
-    /// Zeros: nothing was written here.
-    Nothing,
-    /// Bytes that are not a record.
-    Damage,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RawRecord<'a> {
-    kind: u8,
-    payload: &'a [u8],
-    /// Bytes on disk, with those that it says to skip.
-    pub(crate) len: usize,
-}
 
 /// Location of a record, which enters its checksum, and the base of its times.
 #[derive(Debug, Clone, Copy)]
@@ -88,302 +72,15 @@ impl RecordContext {
     }
 }
 
-/// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
-/// then writes it as a version, which has full times.
-#[inline]
-pub(crate) fn claim(
-    out: &mut Vec<u8>,
-    context: RecordContext,
-    at: Timestamp,
-    ttl: Ttl,
-    key: Key<'_>,
-) -> Option<()> {
-    let age = at.as_millis().checked_sub(context.base.as_millis())?;
-    let kind = CLAIM | flags(key.ns, ttl);
-    let head = 1 + head_len(key.ns, ttl, age);
-    begin(out, kind, head + key.id.len());
-    put_head(out, key.ns, ttl, age);
-    out.extend_from_slice(key.id);
-    finish(out, context);
-    Some(())
-}
-
-/// Encodes a batch of claims with one namespace, time and ttl as one record; pushes the end of each id to `ends`.
-pub(crate) fn claims<'a>(
-    out: &mut Vec<u8>,
-    context: RecordContext,
-    at: Timestamp,
-    ttl: Ttl,
-    ns: NsId,
-    ids: impl Iterator<Item = &'a [u8]> + Clone,
-    ends: &mut Vec<usize>,
-) -> Option<()> {
-    let age = at.as_millis().checked_sub(context.base.as_millis())?;
-    let kind = CLAIMS | flags(ns, ttl);
-    let bytes: usize = ids.clone().map(|id| varint_len(id.len() as u64) + id.len()).sum();
-    begin(out, kind, 1 + head_len(ns, ttl, age) + bytes);
-    put_head(out, ns, ttl, age);
-    for id in ids {
-        put_varint(out, id.len() as u64);
-        out.extend_from_slice(id);
-        ends.push(out.len());
-    }
-    finish(out, context);
-    Some(())
-}
-
-/// Encodes versions with full times: extensions, tombstones, imports, and copies by compaction; pushes the end of each
-/// id to `ends`.
-pub(crate) fn versions<'a>(
-    out: &mut Vec<u8>,
-    context: RecordContext,
-    versions: impl Iterator<Item = (Key<'a>, Version)>,
-    ends: &mut Vec<usize>,
-) {
-    let first = ends.len();
-    let mut body = Vec::new();
-    for (key, version) in versions {
-        put_version(&mut body, key.ns, version);
-        put_varint(&mut body, key.id.len() as u64);
-        body.extend_from_slice(key.id);
-        ends.push(body.len());
-    }
-    begin(out, VERSIONS, 1 + body.len());
-    ends[first..].iter_mut().for_each(|end| *end += out.len());
-    out.extend_from_slice(&body);
-    finish(out, context);
-}
-
-/// Encodes a commit.
-pub(crate) fn commit(out: &mut Vec<u8>, context: RecordContext, commit: &Commit) {
-    begin(out, COMMIT, 1 + commit.bytes().len());
-    // The log's lock is held: a long payload has its checksum already, which only has to be joined to that of the head.
-    let head = context.crc(&out[CRC_BYTES..]);
-    out.extend_from_slice(commit.bytes());
-    match commit.checksum() {
-        Some(payload) => {
-            let crc = crc32c::crc32c_combine(head, payload, commit.bytes().len());
-            out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
-        }
-        None => finish(out, context),
-    }
-}
-
-/// Encodes a mark that the `bytes` after it are not to be read, whatever they hold.
-#[cfg(test)]
-pub(crate) fn skip(out: &mut Vec<u8>, context: RecordContext, bytes: u32) {
-    begin(out, SKIP, 1 + varint_len(u64::from(bytes)));
-    put_varint(out, u64::from(bytes));
-    finish(out, context);
-}
-
-/// Encodes a namespace.
-pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &NamespaceRecord<'_>) {
-    let mut body = Vec::new();
-    put_varint(&mut body, u64::from(record.ns.0));
-    put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
-    body.push(if record.sliding { FLAG_SLIDING } else { 0 });
-    body.extend_from_slice(record.name);
-    begin(out, NAMESPACE, 1 + body.len());
-    out.extend_from_slice(&body);
-    finish(out, context);
-}
-
-/// Encodes the end mark of a full segment, which names the next one.
-pub(crate) fn end(out: &mut Vec<u8>, context: RecordContext, next: u32) {
-    begin(out, END, 1 + varint_len(u64::from(next)));
-    put_varint(out, u64::from(next));
-    finish(out, context);
-}
-
-/// Maximum size of [`end`]; every segment reserves it.
-pub(crate) const END_BYTES: usize = CRC_BYTES + 2 + 5;
-
-fn flags(ns: NsId, ttl: Ttl) -> u8 {
-    (if ns.0 == 0 { 0 } else { HAS_NS }) | ttl.as_millis().map_or(0, |_| HAS_TTL)
-}
-
-fn head_len(ns: NsId, ttl: Ttl, age: u64) -> usize {
-    let ns_len = if ns.0 == 0 { 0 } else { varint_len(u64::from(ns.0)) };
-    ns_len + ttl.as_millis().map_or(0, varint_len) + varint_len(age)
-}
-
-fn put_head(out: &mut Vec<u8>, ns: NsId, ttl: Ttl, age: u64) {
-    if ns.0 != 0 {
-        put_varint(out, u64::from(ns.0));
-    }
-    if let Some(ms) = ttl.as_millis() {
-        put_varint(out, ms);
-    }
-    put_varint(out, age);
-}
-
-/// Starts a record in an empty buffer; `len` counts kind and payload.
-fn begin(out: &mut Vec<u8>, kind: u8, len: usize) {
-    out.clear();
-    out.extend_from_slice(&[0; CRC_BYTES]);
-    put_varint(out, len as u64);
-    out.push(kind);
-}
-
-fn finish(out: &mut [u8], context: RecordContext) {
-    let crc = context.crc(&out[CRC_BYTES..]);
-    out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
-}
-
-/// Appends a record with this body, whatever it holds, and a valid checksum.
-#[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &[u8]) {
-    let mut framed = vec![0; CRC_BYTES];
-    put_varint(&mut framed, body.len() as u64);
-    framed.extend_from_slice(body);
-    finish(&mut framed, context);
-    out.extend_from_slice(&framed);
-}
-
-/// Decodes the record at the start of `bytes`. Never panics, whatever the bytes.
-pub(crate) fn decode(bytes: &[u8], context: RecordContext) -> Found<'_> {
-    match try_decode(bytes, context) {
-        Some(record) => Found::Record(record),
-        // Zeros up to the longest possible frame: no record looks like this.
-        None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
-        None => Found::Damage,
-    }
-}
-
-/// Returns whether a record of a known kind may begin here.
-///
-/// A cheap test before a checksum over the length claimed here. Only for the search past damage.
-pub(crate) fn may_begin(bytes: &[u8]) -> bool {
-    let mut r = Reader::new(bytes.get(CRC_BYTES..).unwrap_or(&[]));
-    let len = r.varint();
-    let kind = r.u8();
-    len.is_some_and(|len| len > 0 && len <= limits::RECORD_BYTES_MAX as u64)
-        && kind.is_some_and(|kind| match kind & KIND_MASK {
-            CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
-            VERSIONS | NAMESPACE | COMMIT | SKIP | END => kind & !KIND_MASK == 0,
-            _ => false,
-        })
-}
-
-fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
-    let mut r = Reader::new(bytes);
-    let crc = r.u32()?;
-    let len = usize::try_from(r.varint()?).ok()?;
-    if len == 0 || len > limits::RECORD_BYTES_MAX {
-        return None;
-    }
-    let body = r.bytes(len)?;
-    let total = bytes.len() - r.rest().len();
-    if context.crc(&bytes[CRC_BYTES..total]) != crc {
-        return None;
-    }
-    let record = RawRecord { kind: body[0], payload: &body[1..], len: total };
-    // Nothing is known of the bytes that it says to skip, so no checksum covers them.
-    let skipped = if record.kind == SKIP { record.skipped()? } else { 0 };
-    (skipped <= bytes.len() - total).then_some(RawRecord { len: total + skipped, ..record })
-}
-
-impl<'a> RawRecord<'a> {
-    /// Returns the number of the next segment if this is an end mark.
-    pub(crate) fn end_mark(&self) -> Option<u32> {
-        (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
-    }
-
-    fn skipped(&self) -> Option<usize> {
-        usize::try_from(Reader::new(self.payload).varint()?).ok()
-    }
-
-    /// Calls `visit` for each item with the bytes remaining after it, once all of them were found to make sense: a
-    /// commit is all or nothing, also for repair.
-    ///
-    /// `None`: the checksum is valid but the payload is unknown, which means a newer release or a bug, never a torn
-    /// write.
-    pub(crate) fn items<E>(
-        &self,
-        base: Timestamp,
-        visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
-    ) -> Option<std::result::Result<(), E>> {
-        // A single claim is checked before it is visited.
-        if self.kind & KIND_MASK != CLAIM {
-            let Ok(()) = self.parse(base, |_, _| Ok::<(), Infallible>(()))?;
-        }
-        self.parse(base, visit)
-    }
-
-    fn parse<E>(
-        &self,
-        base: Timestamp,
-        mut visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
-    ) -> Option<std::result::Result<(), E>> {
-        let mut r = Reader::new(self.payload);
-        match self.kind & KIND_MASK {
-            CLAIM => {
-                let (ns, version) = self.head(&mut r, base)?;
-                let id = Some(r.rest()).filter(|id| !id.is_empty())?;
-                Some(visit(Item::Version(Key { ns, id }, version), 0))
-            }
-            COMMIT => {
-                while !r.is_empty() {
-                    let item = take_entry(&mut r)?;
-                    if let Err(e) = visit(item, r.rest().len()) {
-                        return Some(Err(e));
-                    }
-                }
-                Some(Ok(()))
-            }
-            CLAIMS => {
-                let (ns, version) = self.head(&mut r, base)?;
-                while !r.is_empty() {
-                    let id = take_id(&mut r)?;
-                    let behind = r.rest().len();
-                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
-                        return Some(Err(e));
-                    }
-                }
-                Some(Ok(()))
-            }
-            VERSIONS => {
-                while !r.is_empty() {
-                    let (ns, version) = take_version(&mut r)?;
-                    let id = take_id(&mut r)?;
-                    if ns.is_row() {
-                        return None;
-                    }
-                    let behind = r.rest().len();
-                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
-                        return Some(Err(e));
-                    }
-                }
-                Some(Ok(()))
-            }
-            NAMESPACE => {
-                let ns = NsId(r.varint_u32()?);
-                let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
-                let sliding = r.u8()? & FLAG_SLIDING != 0;
-                let name = r.rest();
-                if !ns.is_plain() {
-                    return None;
-                }
-                Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
-            }
-            SKIP | END => Some(Ok(())),
-            _ => None,
-        }
-    }
-
-    fn head(&self, r: &mut Reader<'a>, base: Timestamp) -> Option<(NsId, Version)> {
-        let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
-        let ttl =
-            if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
-        let first_seen = Timestamp::from_millis(base.as_millis().saturating_add(r.varint()?));
-        (!ns.is_row()).then(|| (ns, Version::claim(first_seen, ttl)))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::put_varint;
+    use crate::expiry::Version;
+    use crate::id::{Key, NsId};
+    use crate::time::Ttl;
+    use crate::wal::commit::Commit;
+    use crate::wal::item::Item;
 
     const CONTEXT: RecordContext = RecordContext {
         version: version::VERSION,

@@ -1,0 +1,173 @@
+//! Reads records. Never panics, whatever the bytes.
+
+use crate::codec::Reader;
+use crate::expiry::Version;
+use crate::id::{Key, NsId};
+use crate::limits;
+use crate::time::{Timestamp, Ttl};
+use crate::wal::commit::take_entry;
+use crate::wal::item::{Item, NamespaceRecord, take_id, take_version};
+use crate::wal::record::{
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, FLAG_SLIDING, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE,
+    RecordContext, SKIP, VERSIONS,
+};
+use std::convert::Infallible;
+
+/// What [`decode`] found at a location.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found<'a> {
+    /// A whole record with its payload.
+    Record(RawRecord<'a>),
+    /// Zeros: nothing was written here.
+    Nothing,
+    /// Bytes that are not a record.
+    Damage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawRecord<'a> {
+    kind: u8,
+    payload: &'a [u8],
+    /// Bytes on disk, with those that it says to skip.
+    pub(crate) len: usize,
+}
+
+/// Decodes the record at the start of `bytes`. Never panics, whatever the bytes.
+pub(crate) fn decode(bytes: &[u8], context: RecordContext) -> Found<'_> {
+    match try_decode(bytes, context) {
+        Some(record) => Found::Record(record),
+        // Zeros up to the longest possible frame: no record looks like this.
+        None if bytes.iter().take(CRC_BYTES + 10).all(|b| *b == 0) => Found::Nothing,
+        None => Found::Damage,
+    }
+}
+
+/// Returns whether a record of a known kind may begin here.
+///
+/// A cheap test before a checksum over the length claimed here. Only for the search past damage.
+pub(crate) fn may_begin(bytes: &[u8]) -> bool {
+    let mut r = Reader::new(bytes.get(CRC_BYTES..).unwrap_or(&[]));
+    let len = r.varint();
+    let kind = r.u8();
+    len.is_some_and(|len| len > 0 && len <= limits::RECORD_BYTES_MAX as u64)
+        && kind.is_some_and(|kind| match kind & KIND_MASK {
+            CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
+            VERSIONS | NAMESPACE | COMMIT | SKIP | END => kind & !KIND_MASK == 0,
+            _ => false,
+        })
+}
+
+fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
+    let mut r = Reader::new(bytes);
+    let crc = r.u32()?;
+    let len = usize::try_from(r.varint()?).ok()?;
+    if len == 0 || len > limits::RECORD_BYTES_MAX {
+        return None;
+    }
+    let body = r.bytes(len)?;
+    let total = bytes.len() - r.rest().len();
+    if context.crc(&bytes[CRC_BYTES..total]) != crc {
+        return None;
+    }
+    let record = RawRecord { kind: body[0], payload: &body[1..], len: total };
+    // Nothing is known of the bytes that it says to skip, so no checksum covers them.
+    let skipped = if record.kind == SKIP { record.skipped()? } else { 0 };
+    (skipped <= bytes.len() - total).then_some(RawRecord { len: total + skipped, ..record })
+}
+
+impl<'a> RawRecord<'a> {
+    /// Returns the number of the next segment if this is an end mark.
+    pub(crate) fn end_mark(&self) -> Option<u32> {
+        (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
+    }
+
+    fn skipped(&self) -> Option<usize> {
+        usize::try_from(Reader::new(self.payload).varint()?).ok()
+    }
+
+    /// Calls `visit` for each item with the bytes remaining after it, once all of them were found to make sense: a
+    /// commit is all or nothing, also for repair.
+    ///
+    /// `None`: the checksum is valid but the payload is unknown, which means a newer release or a bug, never a torn
+    /// write.
+    pub(crate) fn items<E>(
+        &self,
+        base: Timestamp,
+        visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
+    ) -> Option<std::result::Result<(), E>> {
+        // A single claim is checked before it is visited.
+        if self.kind & KIND_MASK != CLAIM {
+            let Ok(()) = self.parse(base, |_, _| Ok::<(), Infallible>(()))?;
+        }
+        self.parse(base, visit)
+    }
+
+    fn parse<E>(
+        &self,
+        base: Timestamp,
+        mut visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
+    ) -> Option<std::result::Result<(), E>> {
+        let mut r = Reader::new(self.payload);
+        match self.kind & KIND_MASK {
+            CLAIM => {
+                let (ns, version) = self.head(&mut r, base)?;
+                let id = Some(r.rest()).filter(|id| !id.is_empty())?;
+                Some(visit(Item::Version(Key { ns, id }, version), 0))
+            }
+            COMMIT => {
+                while !r.is_empty() {
+                    let item = take_entry(&mut r)?;
+                    if let Err(e) = visit(item, r.rest().len()) {
+                        return Some(Err(e));
+                    }
+                }
+                Some(Ok(()))
+            }
+            CLAIMS => {
+                let (ns, version) = self.head(&mut r, base)?;
+                while !r.is_empty() {
+                    let id = take_id(&mut r)?;
+                    let behind = r.rest().len();
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
+                        return Some(Err(e));
+                    }
+                }
+                Some(Ok(()))
+            }
+            VERSIONS => {
+                while !r.is_empty() {
+                    let (ns, version) = take_version(&mut r)?;
+                    let id = take_id(&mut r)?;
+                    if ns.is_row() {
+                        return None;
+                    }
+                    let behind = r.rest().len();
+                    if let Err(e) = visit(Item::Version(Key { ns, id }, version), behind) {
+                        return Some(Err(e));
+                    }
+                }
+                Some(Ok(()))
+            }
+            NAMESPACE => {
+                let ns = NsId(r.varint_u32()?);
+                let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
+                let sliding = r.u8()? & FLAG_SLIDING != 0;
+                let name = r.rest();
+                if !ns.is_plain() {
+                    return None;
+                }
+                Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
+            }
+            SKIP | END => Some(Ok(())),
+            _ => None,
+        }
+    }
+
+    fn head(&self, r: &mut Reader<'a>, base: Timestamp) -> Option<(NsId, Version)> {
+        let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
+        let ttl =
+            if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
+        let first_seen = Timestamp::from_millis(base.as_millis().saturating_add(r.varint()?));
+        (!ns.is_row()).then(|| (ns, Version::claim(first_seen, ttl)))
+    }
+}

@@ -1,0 +1,167 @@
+//! Writes records. Each function fills an empty buffer.
+
+use crate::codec::{put_varint, varint_len};
+use crate::expiry::Version;
+use crate::id::{Key, NsId};
+use crate::time::{Timestamp, Ttl};
+use crate::wal::commit::Commit;
+use crate::wal::item::{NamespaceRecord, put_version};
+#[cfg(test)]
+use crate::wal::record::SKIP;
+use crate::wal::record::{
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, FLAG_SLIDING, HAS_NS, HAS_TTL, NAMESPACE, RecordContext,
+    VERSIONS,
+};
+
+/// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
+/// then writes it as a version, which has full times.
+#[inline]
+pub(crate) fn claim(
+    out: &mut Vec<u8>,
+    context: RecordContext,
+    at: Timestamp,
+    ttl: Ttl,
+    key: Key<'_>,
+) -> Option<()> {
+    let age = at.as_millis().checked_sub(context.base.as_millis())?;
+    let kind = CLAIM | flags(key.ns, ttl);
+    let head = 1 + head_len(key.ns, ttl, age);
+    begin(out, kind, head + key.id.len());
+    put_head(out, key.ns, ttl, age);
+    out.extend_from_slice(key.id);
+    finish(out, context);
+    Some(())
+}
+
+/// Encodes a batch of claims with one namespace, time and ttl as one record; pushes the end of each id to `ends`.
+pub(crate) fn claims<'a>(
+    out: &mut Vec<u8>,
+    context: RecordContext,
+    at: Timestamp,
+    ttl: Ttl,
+    ns: NsId,
+    ids: impl Iterator<Item = &'a [u8]> + Clone,
+    ends: &mut Vec<usize>,
+) -> Option<()> {
+    let age = at.as_millis().checked_sub(context.base.as_millis())?;
+    let kind = CLAIMS | flags(ns, ttl);
+    let bytes: usize = ids.clone().map(|id| varint_len(id.len() as u64) + id.len()).sum();
+    begin(out, kind, 1 + head_len(ns, ttl, age) + bytes);
+    put_head(out, ns, ttl, age);
+    for id in ids {
+        put_varint(out, id.len() as u64);
+        out.extend_from_slice(id);
+        ends.push(out.len());
+    }
+    finish(out, context);
+    Some(())
+}
+
+/// Encodes versions with full times: extensions, tombstones, imports, and copies by compaction; pushes the end of each
+/// id to `ends`.
+pub(crate) fn versions<'a>(
+    out: &mut Vec<u8>,
+    context: RecordContext,
+    versions: impl Iterator<Item = (Key<'a>, Version)>,
+    ends: &mut Vec<usize>,
+) {
+    let first = ends.len();
+    let mut body = Vec::new();
+    for (key, version) in versions {
+        put_version(&mut body, key.ns, version);
+        put_varint(&mut body, key.id.len() as u64);
+        body.extend_from_slice(key.id);
+        ends.push(body.len());
+    }
+    begin(out, VERSIONS, 1 + body.len());
+    ends[first..].iter_mut().for_each(|end| *end += out.len());
+    out.extend_from_slice(&body);
+    finish(out, context);
+}
+
+/// Encodes a commit.
+pub(crate) fn commit(out: &mut Vec<u8>, context: RecordContext, commit: &Commit) {
+    begin(out, COMMIT, 1 + commit.bytes().len());
+    // The log's lock is held: a long payload has its checksum already, which only has to be joined to that of the head.
+    let head = context.crc(&out[CRC_BYTES..]);
+    out.extend_from_slice(commit.bytes());
+    match commit.checksum() {
+        Some(payload) => {
+            let crc = crc32c::crc32c_combine(head, payload, commit.bytes().len());
+            out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+        }
+        None => finish(out, context),
+    }
+}
+
+/// Encodes a mark that the `bytes` after it are not to be read, whatever they hold.
+#[cfg(test)]
+pub(crate) fn skip(out: &mut Vec<u8>, context: RecordContext, bytes: u32) {
+    begin(out, SKIP, 1 + varint_len(u64::from(bytes)));
+    put_varint(out, u64::from(bytes));
+    finish(out, context);
+}
+
+/// Encodes a namespace.
+pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &NamespaceRecord<'_>) {
+    let mut body = Vec::new();
+    put_varint(&mut body, u64::from(record.ns.0));
+    put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
+    body.push(if record.sliding { FLAG_SLIDING } else { 0 });
+    body.extend_from_slice(record.name);
+    begin(out, NAMESPACE, 1 + body.len());
+    out.extend_from_slice(&body);
+    finish(out, context);
+}
+
+/// Encodes the end mark of a full segment, which names the next one.
+pub(crate) fn end(out: &mut Vec<u8>, context: RecordContext, next: u32) {
+    begin(out, END, 1 + varint_len(u64::from(next)));
+    put_varint(out, u64::from(next));
+    finish(out, context);
+}
+
+/// Maximum size of [`end`]; every segment reserves it.
+pub(crate) const END_BYTES: usize = CRC_BYTES + 2 + 5;
+
+fn flags(ns: NsId, ttl: Ttl) -> u8 {
+    (if ns.0 == 0 { 0 } else { HAS_NS }) | ttl.as_millis().map_or(0, |_| HAS_TTL)
+}
+
+fn head_len(ns: NsId, ttl: Ttl, age: u64) -> usize {
+    let ns_len = if ns.0 == 0 { 0 } else { varint_len(u64::from(ns.0)) };
+    ns_len + ttl.as_millis().map_or(0, varint_len) + varint_len(age)
+}
+
+fn put_head(out: &mut Vec<u8>, ns: NsId, ttl: Ttl, age: u64) {
+    if ns.0 != 0 {
+        put_varint(out, u64::from(ns.0));
+    }
+    if let Some(ms) = ttl.as_millis() {
+        put_varint(out, ms);
+    }
+    put_varint(out, age);
+}
+
+/// Starts a record in an empty buffer; `len` counts kind and payload.
+fn begin(out: &mut Vec<u8>, kind: u8, len: usize) {
+    out.clear();
+    out.extend_from_slice(&[0; CRC_BYTES]);
+    put_varint(out, len as u64);
+    out.push(kind);
+}
+
+fn finish(out: &mut [u8], context: RecordContext) {
+    let crc = context.crc(&out[CRC_BYTES..]);
+    out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Appends a record with this body, whatever it holds, and a valid checksum.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::wal) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &[u8]) {
+    let mut framed = vec![0; CRC_BYTES];
+    put_varint(&mut framed, body.len() as u64);
+    framed.extend_from_slice(body);
+    finish(&mut framed, context);
+    out.extend_from_slice(&framed);
+}
