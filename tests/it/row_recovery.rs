@@ -338,6 +338,37 @@ fn i6_who_is_told_of_a_row_waits_for_it_as_asked() {
     }
 }
 
+#[test]
+fn i6_who_is_told_that_a_row_is_gone_waits_for_it_as_asked() {
+    for told_by in ["a refused commit", "a second delete", "a read"] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = sim(&disk, &clock).open().expect("opens");
+        let table = Table::of(&store, 1);
+        table.put(b"k", b"v").expect("puts");
+        store.sync().expect("syncs");
+        table.delete(b"k").expect("deletes");
+        let at_disk = |expect, value| {
+            let writes = [write(b"k", value, expect)];
+            table.commit(&writes, Durability::Disk).expect("answers")
+        };
+        match told_by {
+            "a read" => {
+                let row = table.get_at(b"k", Durability::Disk).expect("reads");
+                assert!(row.is_none());
+            }
+            "a second delete" => {
+                assert_eq!(at_disk(Expect::Anything, None), Committed::Done(vec![None]));
+            }
+            _ => {
+                let refused = at_disk(Expect::Sequence(1), Some(&b"w"[..]));
+                assert_eq!(refused, Committed::Moved(vec![(0, None)]));
+            }
+        }
+        let store = sim(&disk.lose_unsynced(), &clock).open().expect("opens");
+        assert_eq!(value(&Table::of(&store, 1), b"k"), None, "by {told_by}");
+    }
+}
+
 /// It is kept as long as what it replaced could come back: until the oldest segment is rewritten, for whatever reason.
 #[test]
 fn a_row_that_has_ended_is_not_copied_for_ever_though_it_once_had_no_end() {

@@ -109,7 +109,7 @@ fn known_row(
     }
 }
 
-/// Returns a live row, as safe as asked. A value that cannot be read is an error, never an absent row (I11).
+/// Returns a live row, as safe as asked; that there is none is as safe, too. A value that cannot be read is an error, never an absent row (I11).
 pub(in crate::engine) fn get_row(
     core: &Core,
     key: Key<'_>,
@@ -120,10 +120,11 @@ pub(in crate::engine) fn get_row(
     let mut wait_budget = WaitBudget::default();
     let mut failed: Option<(ItemAt, Error)> = None;
     loop {
-        let known = known_row(core, key, hash, &mut wait_budget)?;
-        let Some(known) = known.filter(|known| known.version.is_live(core.time.now())) else {
+        let Some(known) = known_row(core, key, hash, &mut wait_budget)? else { return Ok(None) };
+        if !known.version.is_live(core.time.now()) {
+            await_durable(core, durability, rests_on(core, &known))?;
             return Ok(None);
-        };
+        }
         if let Some((_, error)) = failed.take_if(|(at, _)| *at == known.at) {
             return Err(error);
         }
@@ -260,7 +261,8 @@ fn plan<'a>(
     }
     let at = core.time.moment();
     let live = |known: &Option<KnownRow>| known.filter(|known| known.version.is_live(at.now));
-    let told = all.iter().find_map(|known| rests_on(core, &live(known)?));
+    // Also that a row is not there: a power cut must not bring it back.
+    let told = all.iter().flatten().find_map(|known| rests_on(core, known));
     let moved = |(n, (write, known)): (usize, (&RowWrite<'_>, &Option<KnownRow>))| {
         let found = live(known).map(|known| known.version.rank);
         let is_as_expected = match write.expect {
@@ -293,7 +295,7 @@ fn plan<'a>(
     };
     let planned: Vec<_> = writes.iter().zip(&all).zip(first..).map(next).collect();
     if planned.iter().all(|planned| planned.version.is_none()) {
-        return Ok(Plan::Answer(done(&planned), None));
+        return Ok(Plan::Answer(done(&planned), told));
     }
     Ok(Plan::Append(planned))
 }
