@@ -3,6 +3,7 @@
 use super::*;
 use firstseen::ledger::{AttemptError, Fingerprint, State};
 use firstseen::{Durability, ErrorKind, seconds};
+use std::sync::Barrier;
 use std::thread;
 
 fn input(text: &str) -> BeginOptions {
@@ -52,10 +53,16 @@ fn an_empty_result_is_a_result() {
 fn of_many_threads_that_begin_at_once_exactly_one_is_started() {
     let world = World::new();
     let ledger = world.ledger();
-    for round in 0..50 {
+    for round in 0..300 {
         let id = format!("id-{round}");
+        let all_are_here = Barrier::new(8);
         let all: Vec<Begin> = thread::scope(|scope| {
-            let spawn = |_| scope.spawn(|| begin(&ledger, &id));
+            let spawn = |_| {
+                scope.spawn(|| {
+                    all_are_here.wait();
+                    begin(&ledger, &id)
+                })
+            };
             let threads: Vec<_> = (0..8).map(spawn).collect();
             threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
         });

@@ -3,6 +3,7 @@
 use super::*;
 use firstseen::ledger::{DeadCause, DeadFilter, Failure, OnLeaseEnd, State};
 use firstseen::seconds;
+use firstseen::testing::Table;
 use std::ops::ControlFlow;
 
 fn kill(ledger: &Ledger, id: &str) {
@@ -115,7 +116,7 @@ fn one_record_that_cannot_be_read_stops_neither_a_list_nor_a_sweep() {
     for n in 0..4 {
         kill(&ledger, &format!("id-{n}"));
     }
-    let records = firstseen::testing::Table::of(&world.store, 1);
+    let records = Table::of(&world.store, 1);
     records.put(b"id-1", b"nonsense").expect("puts");
     ledger.get("id-1").expect_err("is no record");
     let page = ledger.dead_letters().list(&DeadFilter::new()).expect("lists");
@@ -174,6 +175,39 @@ fn purging_leaves_alone_what_an_attempt_works_on() {
     assert!(ledger.purge("a").expect("purges"));
     assert!(!ledger.purge("a").expect("reads"));
     assert_eq!(started(&ledger, "a").number(), 1);
+}
+
+#[test]
+fn i9_what_belongs_to_a_record_goes_with_it() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("default", options()).expect("opens");
+    let rows =
+        || (1..=4).map(|family| Table::of(&world.store, family).list().expect("lists").len());
+    let letters = ledger.dead_letters();
+    let stages = |attempt: &Attempt| attempt.stage("s", || Ok::<_, Failure>(1)).map(drop);
+    let dies = |id: &str| {
+        let options = BeginOptions::new().payload(b"what".to_vec());
+        let attempt = ledger.begin_with(id, options).expect("begins").started().expect("starts");
+        stages(&attempt).expect("is saved");
+        attempt.fail(Failure::last("no")).expect("fails");
+    };
+    // Records, stages, payloads, pointers.
+    dies("a");
+    assert!(rows().eq([1, 1, 1, 1]));
+    letters.redrive("a").expect("redrives");
+    assert!(rows().eq([1, 1, 1, 0]), "redriven");
+    started(&ledger, "a").complete(b"x").expect("completes");
+    assert!(rows().eq([1, 0, 0, 0]), "completed");
+    dies("b");
+    letters.purge("b").expect("purges");
+    assert!(rows().eq([1, 0, 0, 0]), "purged");
+    dies("c");
+    letters.redrive_fresh("c").expect("redrives");
+    assert!(rows().eq([2, 0, 1, 0]), "fresh");
+    ledger.purge("c").expect("purges");
+    dies("d");
+    ledger.settle("d", b"x", "").expect("settles");
+    assert!(rows().eq([2, 0, 0, 0]), "settled");
 }
 
 #[test]

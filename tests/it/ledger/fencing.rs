@@ -2,7 +2,7 @@
 
 use super::*;
 use firstseen::ledger::{AttemptEnd, AttemptError, Failure, OnLeaseEnd, State};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 /// An attempt whose lease has ended, and the one that took over.
@@ -205,12 +205,19 @@ fn i8_of_two_completions_at_once_one_lands_and_the_other_is_told_so() {
 fn of_many_that_find_an_ended_lease_one_takes_over() {
     let world = World::new();
     let ledger = world.ledger();
-    for round in 0..30 {
+    for round in 0..200 {
         let id = format!("id-{round}");
         abandon(started(&ledger, &id));
         world.pass(LEASE);
+        let all_are_here = Barrier::new(4);
         let started = thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| begin(&ledger, &id))).collect();
+            let spawn = |_| {
+                scope.spawn(|| {
+                    all_are_here.wait();
+                    begin(&ledger, &id)
+                })
+            };
+            let threads: Vec<_> = (0..4).map(spawn).collect();
             let all = threads.into_iter().map(|thread| thread.join().expect("runs"));
             all.filter_map(Begin::started).map(abandon).count()
         });

@@ -124,6 +124,7 @@ fn a_waiting_future_hears_of_the_end_of_a_lease() {
     let found = runtime.block_on(wait).expect("in time").expect("reads").expect("a record");
     assert!(matches!(found.state, State::Running { .. }));
     assert!(began.elapsed() >= Duration::from_millis(600), "the lease was renewed");
+    assert!(began.elapsed() < LONG / 2, "the alarm woke it, not the deadline");
     renewed.join().expect("runs");
     assert!(matches!(begin(&ledger, "a"), Begin::Started(_)));
 }
