@@ -76,7 +76,7 @@ impl Ledger {
     ///
     /// # Errors
     ///
-    /// As [`Store::claim`]. No attempt has started then, or it ends with its lease; do not do the work.
+    /// As [`Store::claim`](crate::Store::claim). No attempt has started then, or it ends with its lease; do not do the work.
     pub fn begin(&self, id: impl AsRef<[u8]>) -> Result<Begin> {
         self.begin_with(id, BeginOptions::new())
     }

@@ -48,7 +48,7 @@ impl Ledger {
     /// Lets an id be tried again now, as often as a new one, whatever became of it; its history stays. Returns the
     /// record, or `None` if there is none. Nothing changes while an attempt works on it.
     ///
-    /// For dead letters see [`DeadLetters::redrive`]; this also redoes what is completed.
+    /// For dead letters see [`DeadLetters::redrive`](crate::ledger::DeadLetters::redrive); this also redoes what is completed.
     ///
     /// # Errors
     ///

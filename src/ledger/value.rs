@@ -34,7 +34,7 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 impl Record {
-    /// Returns a result stored with [`Attempt::complete_value`].
+    /// Returns a result stored with [`Attempt::complete_value`](crate::ledger::Attempt::complete_value).
     ///
     /// # Errors
     ///
