@@ -2,6 +2,7 @@
 //! machine. `scripts/bench.sh compare` builds it, runs it and writes docs/BENCHMARKS.md.
 
 mod dedup;
+mod ledger;
 mod machine;
 mod measure;
 mod outcome;
@@ -34,6 +35,8 @@ enum Command {
     Suite(suite::SuiteArgs),
     /// Writes docs/BENCHMARKS.md and docs/plots from the results of the last suite.
     Report(report::ReportArgs),
+    /// Begin and complete of a ledger, beside the same protocol on other stores: prints a table.
+    Ledger(ledger::LedgerArgs),
     /// One process of a run.
     #[command(hide = true)]
     Phase {
@@ -52,6 +55,7 @@ fn main() -> Result<()> {
         }
         Command::Suite(args) => suite::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Ledger(args) => ledger::run(&args),
         Command::Phase { phase, args } => run::phase(&args, phase),
     }
 }
