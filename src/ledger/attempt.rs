@@ -5,7 +5,7 @@ use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::{Ledger, RACES_MAX};
 use crate::ledger::moves::{self, Move};
-use crate::ledger::options::check_lease;
+use crate::ledger::options::{OnLeaseEnd, check_lease};
 use crate::ledger::record::{AttemptEnd, Record};
 use crate::ledger::rows::{Found, StageWrite};
 use crate::ledger::value::{check_size, encode};
@@ -22,6 +22,7 @@ use std::time::Duration;
 ///
 /// It may be held over an `.await`, and handed to another thread.
 #[derive(Debug)]
+#[must_use = "an attempt that is dropped has failed: keep it until the work is done, and say how it went"]
 pub struct Attempt {
     pub(super) work: Arc<Work>,
 }
@@ -59,11 +60,13 @@ pub(super) struct Stages {
     pub(super) saved: u32,
     /// The names of those that this attempt has reached, in order.
     pub(super) reached: Vec<String>,
+    /// Whether the last of them is under way.
+    pub(super) is_open: bool,
 }
 
 impl Stages {
     fn new(saved: u32) -> Self {
-        Self { saved, reached: Vec::new() }
+        Self { saved, reached: Vec::new(), is_open: false }
     }
 }
 
@@ -171,8 +174,13 @@ impl Attempt {
             FailureKind::Attempt(
                 error @ (AttemptError::Fenced { .. }
                 | AttemptError::Over { .. }
+                | AttemptError::LeaseEnded
                 | AttemptError::Store(_)),
-            ) => Err(error),
+            ) => {
+                // The work may have been done, so dropping the attempt must not say that it failed.
+                self.work.inside.lock().doubt();
+                Err(error)
+            }
             // The work asked for something that cannot be: that is a failure like others.
             FailureKind::Attempt(_) => {
                 self.fail(Failure { kind: FailureKind::Retry(None), reason })
@@ -229,14 +237,31 @@ impl Drop for Attempt {
             "the attempt was dropped before it said how it went"
         };
         let policies = &self.work.ledger.inner.options;
-        let dropped = self.work.end(Move::Retry, |record, now| {
-            changes::retry(record, now, policies, AttemptEnd::Dropped, reason, None)
-        });
+        let dropped = if policies.on_lease_end == OnLeaseEnd::Hold {
+            self.work.end(Move::Hold, |record, now| changes::hold(record, now, reason))
+        } else {
+            self.work.end(Move::Retry, |record, now| {
+                changes::retry(record, now, policies, AttemptEnd::Dropped, reason, None)
+            })
+        };
         match dropped {
-            Ok(()) | Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => {}
+            // Nothing is lost by silence: somebody else has it, or it is held or dead.
+            Ok(())
+            | Err(
+                AttemptError::Fenced { .. } | AttemptError::Over { .. } | AttemptError::LeaseEnded,
+            ) => {}
             Err(error) => {
                 tracing::warn!(%error, "a dropped attempt was not noted; its lease ends it");
             }
+        }
+    }
+}
+
+impl Inside {
+    /// Notes that nobody knows whether the work was done.
+    pub(super) fn doubt(&mut self) {
+        if self.end == End::Open {
+            self.end = End::Unknown;
         }
     }
 }
@@ -280,7 +305,11 @@ impl Work {
             let stages = record.stages.max(stage.number + 1);
             changes::renew(Record { stages, ..record }, now, None)
         };
-        self.make(inside, Move::Save, Some(stage), save)
+        let saved = self.make(inside, Move::Save, Some(stage), save);
+        if let Err(AttemptError::Store(_)) = saved {
+            inside.doubt();
+        }
+        saved
     }
 
     fn check(&self) -> Result<(), AttemptError> {

@@ -47,6 +47,7 @@ impl Begin {
     }
 
     /// Returns the attempt, if one was started.
+    #[must_use = "an attempt that is dropped has failed"]
     pub fn started(self) -> Option<Attempt> {
         match self {
             Self::Started(attempt) => Some(attempt),

@@ -114,6 +114,9 @@ pub(super) fn begin(
     if matches!(record.state, State::Waiting { until } if until > now.at.now) {
         return Begun::Refuse(Refusal::RetryAt);
     }
+    if options.version < record.version {
+        return Begun::Refuse(Refusal::Outdated);
+    }
     if phase == Phase::LeaseOver {
         let is_orphan = !record.outlives_process && record.token < now.first_token;
         let (end, reason) = if is_orphan {
@@ -134,9 +137,6 @@ pub(super) fn begin(
     }
     if record.attempts >= policies.attempts_max {
         return Begun::Settle(dead(record, DeadCause::Attempts, policies));
-    }
-    if options.version < record.version {
-        return Begun::Refuse(Refusal::Outdated);
     }
     Begun::Start(start(record, now, policies, options))
 }
@@ -225,6 +225,12 @@ pub(super) fn retry(
     Change::to(Record { state: State::Waiting { until }, ..record })
 }
 
+/// Holds a record whose attempt is gone without a word: nobody knows whether the effect happened. It may still say so.
+pub(super) fn hold(mut record: Record, now: Now, reason: &str) -> Change {
+    record.end_attempt(AttemptEnd::Dropped, reason, now.at.now);
+    Change::to(Record { state: State::Held, ..record })
+}
+
 /// Notes that an attempt failed for good.
 pub(super) fn bury(mut record: Record, now: Now, policies: &LedgerOptions, reason: &str) -> Change {
     record.end_attempt(AttemptEnd::Final, reason, now.at.now);
@@ -240,7 +246,8 @@ pub(super) fn renew(record: Record, now: Now, lease_ms: Option<u64>) -> Change {
         (None, _) => lease_end(now, record.lease_ms),
     };
     let record = Record { state: State::Running { until }, ..record };
-    Change { is_quiet: true, ..Change::to(record) }
+    // One that may be shorter is told to those who wait for its end.
+    Change { is_quiet: lease_ms.is_none(), ..Change::to(record) }
 }
 
 /// Hands the record back. The attempt is not charged.

@@ -54,6 +54,14 @@ pub enum AttemptError {
         /// The name.
         name: String,
     },
+    /// Another stage of the attempt is under way. Stages are done one after the other: their order tells them apart.
+    #[error(
+        "stage {name:?} begins while another is under way: stages are done one after the other"
+    )]
+    StageOpen {
+        /// The name of the stage that was refused.
+        name: String,
+    },
     /// A value cannot be turned into bytes, or stored bytes are not such a value.
     #[error("{what}: {why}")]
     Value {

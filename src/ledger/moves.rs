@@ -24,7 +24,7 @@ pub(super) enum Phase {
 pub(super) enum Move {
     /// A new attempt starts.
     Begin,
-    /// A lease has ended, and the policy is to hold.
+    /// A lease has ended, or its attempt was dropped, and the policy is to hold.
     Hold,
     /// A lease has ended and the policy is to fail, or no attempt is left.
     GiveUp,
@@ -60,11 +60,12 @@ use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 ///
 /// The effect of an attempt may have happened although its lease has ended, so it may still say how it went, as long as
 /// nobody has taken over.
-pub(super) const MOVES: [(Phase, Move, Phase); 40] = [
+pub(super) const MOVES: [(Phase, Move, Phase); 41] = [
     (Absent, Begin, Running),
     (Waiting, Begin, Running),
     (LeaseOver, Begin, Running),
     (LeaseOver, Hold, Held),
+    (Running, Hold, Held),
     (LeaseOver, GiveUp, Dead),
     (Waiting, GiveUp, Dead),
     (Running, Complete, Completed),

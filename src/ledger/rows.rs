@@ -121,10 +121,12 @@ impl Rows<'_> {
             writes.push(other(self.key(Family::DEAD, id)?, pointer.as_deref()));
         }
 
+        // Payload and stages have the ttl of the record, so that all of it ends together.
+        let is_new_end =
+            ttl != Ttl::FOREVER || was.is_some_and(|record| record.ends != Timestamp::NEVER);
         let had_payload = was.is_some_and(|record| record.has_payload);
-        // With the ttl of the record: a dead letter and its payload end together.
         let kept = match &change.payload {
-            None if had_payload && change.keeps != Keeps::Nothing && ttl != Ttl::FOREVER => {
+            None if had_payload && change.keeps != Keeps::Nothing && is_new_end => {
                 self.payload(id)?
             }
             given => given.clone(),
@@ -141,6 +143,15 @@ impl Rows<'_> {
         for id in &stage_ids {
             writes.push(other(self.key(Family::STAGES, id)?, None));
         }
+        let mut kept_stages = Vec::new();
+        if change.keeps == Keeps::All && is_new_end {
+            for number in 0..was.map_or(0, |record| record.stages) {
+                kept_stages.push((stage_id(id, number), self.stage(id, number)?));
+            }
+        }
+        for (id, value) in &kept_stages {
+            writes.push(other(self.key(Family::STAGES, id)?, value.as_deref()));
+        }
         let saved = stage.map(|stage| (stage_id(id, stage.number), stage.value));
         if let Some((id, value)) = &saved {
             writes.push(other(self.key(Family::STAGES, id)?, Some(*value)));
@@ -151,6 +162,7 @@ impl Rows<'_> {
         };
         let sequence = sequences.first().copied().flatten().unwrap_or_default();
         let mut record = change.record.clone().unwrap_or_else(|| Record::new(id, now));
+        record.ends = ttl.deadline(now);
         if change.starts {
             record.token = sequence;
         }

@@ -7,7 +7,7 @@ use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::Ledger;
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::{Record, State};
-use crate::ledger::value::encode;
+use crate::ledger::value::{decode, encode};
 use crate::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -149,7 +149,8 @@ impl Ledger {
             let work = work.upgrade()?;
             let pause = work.renew_every()?;
             match work.renew(None) {
-                Ok(()) => Some(pause),
+                // Saving a stage gives an ended lease a length again, while nobody has taken over.
+                Ok(()) | Err(AttemptError::LeaseEnded) => Some(pause),
                 Err(AttemptError::Store(error)) => {
                     tracing::warn!(%error, "a lease was not renewed");
                     Some(pause / AGAIN)
@@ -172,11 +173,18 @@ fn replay<T: DeserializeOwned>(found: Begin) -> Result<Ran<T>, RunError> {
 }
 
 /// Stores how the work went.
-fn finish<T: Serialize>(attempt: &Attempt, done: Result<T, Failure>) -> Result<Ran<T>, RunError> {
+fn finish<T: Serialize + DeserializeOwned>(
+    attempt: &Attempt,
+    done: Result<T, Failure>,
+) -> Result<Ran<T>, RunError> {
     let failure = match done {
         Ok(value) => {
             // A result that cannot be stored must not look like work that was not done.
-            let stored = encode("the result", &value).and_then(|bytes| attempt.complete(bytes));
+            let stored = encode("the result", &value).and_then(|bytes| {
+                // Not every type that can be encoded can be decoded.
+                decode::<T>("the result", &bytes)?;
+                attempt.complete(bytes)
+            });
             return match stored {
                 Ok(()) => Ok(Ran::First(value)),
                 Err(error @ (AttemptError::TooLarge { .. } | AttemptError::Value { .. })) => {
@@ -189,7 +197,10 @@ fn finish<T: Serialize>(attempt: &Attempt, done: Result<T, Failure>) -> Result<R
         Err(failure) => failure,
     };
     if let FailureKind::Attempt(
-        AttemptError::Fenced { .. } | AttemptError::Over { .. } | AttemptError::Store(_),
+        AttemptError::Fenced { .. }
+        | AttemptError::Over { .. }
+        | AttemptError::LeaseEnded
+        | AttemptError::Store(_),
     ) = &failure.kind
     {
         return Err(attempt.fail(failure).err().map_or_else(

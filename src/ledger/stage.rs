@@ -10,10 +10,23 @@ use crate::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A stage that an attempt has reached.
-struct Reached {
+/// A stage that an attempt has reached. Unless it is saved, it can be reached again.
+struct Reached<'a> {
+    attempt: &'a Attempt,
+    name: &'a str,
     number: u32,
     saved: Option<Saved>,
+    is_over: bool,
+}
+
+impl Drop for Reached<'_> {
+    fn drop(&mut self) {
+        let stages = &mut self.attempt.work.inside.lock().stages;
+        stages.is_open = false;
+        if !self.is_over {
+            stages.reached.pop();
+        }
+    }
 }
 
 /// What is stored of a stage.
@@ -80,13 +93,12 @@ impl Attempt {
         T: Serialize + DeserializeOwned,
         E: Into<Failure>,
     {
-        let reached = self.reach(name)?;
+        let mut reached = self.reach(name)?;
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
         let value = work().map_err(Into::into)?;
-        self.save(name, reached.number, true, &value)?;
-        Ok(value)
+        reached.finish(value)
     }
 
     /// Does a stage whose work is a future; see [`stage`](Self::stage). If the future is dropped, nothing is saved.
@@ -103,13 +115,12 @@ impl Attempt {
         T: Serialize + DeserializeOwned,
         E: Into<Failure>,
     {
-        let reached = self.reach(name)?;
+        let mut reached = self.reach(name)?;
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
         let value = work.await.map_err(Into::into)?;
-        self.save(name, reached.number, true, &value)?;
-        Ok(value)
+        reached.finish(value)
     }
 
     /// Does a stage in steps: the next attempt goes on from the position that was saved last.
@@ -127,7 +138,7 @@ impl Attempt {
         T: Serialize + DeserializeOwned,
         E: Into<Failure>,
     {
-        let reached = self.reach(name)?;
+        let mut reached = self.reach(name)?;
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
@@ -138,12 +149,11 @@ impl Attempt {
         };
         let mut cursor = Cursor { attempt: self, name, number, position };
         let value = work(&mut cursor).map_err(Into::into)?;
-        self.save(name, number, true, &value)?;
-        Ok(value)
+        reached.finish(value)
     }
 
     /// Notes that the attempt has come to a stage, and reads what is saved of it.
-    fn reach(&self, name: &str) -> Result<Reached, AttemptError> {
+    fn reach<'a>(&'a self, name: &'a str) -> Result<Reached<'a>, AttemptError> {
         if name.is_empty() || name.len() > limits::LEDGER_NAME_BYTES_MAX {
             let why = format!("it has 1 to {} bytes", limits::LEDGER_NAME_BYTES_MAX);
             return Err(AttemptError::Value { what: "the name of a stage", why });
@@ -153,11 +163,16 @@ impl Attempt {
             if stages.reached.iter().any(|reached| reached == name) {
                 return Err(AttemptError::StageTwice { name: name.to_owned() });
             }
+            if stages.is_open {
+                return Err(AttemptError::StageOpen { name: name.to_owned() });
+            }
+            stages.is_open = true;
             stages.reached.push(name.to_owned());
             (stages.reached.len() as u32 - 1, stages.saved)
         };
+        let mut reached = Reached { attempt: self, name, number, saved: None, is_over: false };
         if number >= saved {
-            return Ok(Reached { number, saved: None });
+            return Ok(reached);
         }
         let (ledger, id) = (&self.work.ledger, self.work.id());
         let row = ledger.rows().stage(id, number)?;
@@ -175,29 +190,53 @@ impl Attempt {
             let (stored, asked) = (saved.name, name.to_owned());
             return Err(AttemptError::StageOrder { number, stored, asked });
         }
-        Ok(Reached { number, saved: Some(saved) })
+        reached.saved = Some(saved);
+        Ok(reached)
     }
 
-    fn save<T: Serialize>(
+    fn save(
         &self,
         name: &str,
         number: u32,
         is_done: bool,
-        value: &T,
+        value: &[u8],
     ) -> Result<(), AttemptError> {
-        let value = encode("the result of a stage", value)?;
-        check_size("the result of a stage", value.len(), limits::LEDGER_VALUE_BYTES_MAX)?;
-        let value = Saved::encode(name, is_done, &value);
+        let value = Saved::encode(name, is_done, value);
         let mut inside = self.work.inside.lock();
         self.work.save(&mut inside, StageWrite { number, value: &value })
     }
 }
 
-impl Reached {
+/// Encodes a value that is to be read again.
+fn encode_to_save<T: Serialize + DeserializeOwned>(
+    what: &'static str,
+    value: &T,
+) -> Result<Vec<u8>, AttemptError> {
+    let bytes = encode(what, value)?;
+    check_size(what, bytes.len(), limits::LEDGER_VALUE_BYTES_MAX)?;
+    // Not every type that can be encoded can be decoded.
+    decode::<T>(what, &bytes)?;
+    Ok(bytes)
+}
+
+impl Reached<'_> {
     /// Returns the saved result, if the stage is done.
-    fn done<T: DeserializeOwned>(&self) -> Option<Result<T, AttemptError>> {
+    fn done<T: DeserializeOwned>(&mut self) -> Option<Result<T, AttemptError>> {
         let saved = self.saved.as_ref().filter(|saved| saved.is_done)?;
-        Some(decode("the saved result of a stage", &saved.value))
+        let value = decode("the saved result of a stage", &saved.value);
+        self.is_over = value.is_ok();
+        Some(value)
+    }
+
+    /// Saves the result of the stage.
+    fn finish<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<T, Failure> {
+        // The stage was done: what cannot be stored must not make it be done again.
+        let bytes = encode_to_save("the result of a stage", &value).map_err(|error| {
+            Failure::last(format!("stage {:?} was done, but {error}", self.name))
+        })?;
+        self.attempt.save(self.name, self.number, true, &bytes)?;
+        self.is_over = true;
+        Ok(value)
     }
 }
 
@@ -210,7 +249,7 @@ pub struct Cursor<'a, P> {
     position: Option<P>,
 }
 
-impl<P: Serialize> Cursor<'_, P> {
+impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
     /// Returns the position that was saved last, by this attempt or an earlier one.
     pub fn position(&self) -> Option<&P> {
         self.position.as_ref()
@@ -222,7 +261,8 @@ impl<P: Serialize> Cursor<'_, P> {
     ///
     /// As [`Attempt::renew`], except that an ended lease is no error while nobody has taken over.
     pub fn advance(&mut self, position: P) -> Result<(), AttemptError> {
-        self.attempt.save(self.name, self.number, false, &position)?;
+        let bytes = encode_to_save("the position of a cursor", &position)?;
+        self.attempt.save(self.name, self.number, false, &bytes)?;
         self.position = Some(position);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Waiting until nobody works on an id any more. No polling: a change of the record wakes all who wait for it, once.
 
-use crate::engine::Watch;
+use crate::engine::{Bell, Watch};
 use crate::error::Result;
 use crate::id::Family;
 use crate::ledger::handle::Ledger;
@@ -11,6 +11,7 @@ use crate::sync::{Arc, instant_in};
 use crate::time::Timestamp;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Weak;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,26 +92,33 @@ impl Ledger {
     }
 }
 
+/// Rings when it is dropped: its time has come, or the ledger that had set it is gone and another has to.
+struct Alarm(Weak<Bell>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(bell) = self.0.upgrade() {
+            bell.disarm();
+        }
+    }
+}
+
 impl Wait {
     /// Has the bell rung when nobody works on the id any more because its lease has ended. One alarm serves all who wait
     /// for it.
     fn set_alarm(&self, until: Timestamp) {
         let bell = self.watch.bell();
-        if !bell.arm() {
+        if !bell.arm(until.as_millis()) {
             return;
         }
         let (ledger, id) = (Arc::downgrade(&self.ledger.inner), self.id.clone());
-        let bell = Arc::downgrade(bell);
+        let alarm = Alarm(Arc::downgrade(bell));
         self.ledger.inner.timer.add(self.ledger.left(until), move || {
-            let bell = bell.upgrade()?;
+            alarm.0.upgrade()?;
             let ledger = Ledger { inner: ledger.upgrade()? };
             match ledger.look(&id) {
                 Ok(Look::Running(_, until)) => Some(ledger.left(until)),
-                _ => {
-                    bell.disarm();
-                    bell.ring();
-                    None
-                }
+                _ => None,
             }
         });
     }

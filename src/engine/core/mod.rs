@@ -25,8 +25,8 @@ pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
-pub(crate) use watch::Watch;
 pub(in crate::engine) use watch::Watches;
+pub(crate) use watch::{Bell, Watch};
 
 use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};

@@ -54,13 +54,20 @@ impl Core {
 
     /// Returns the first of `count` sequences for rows. None of them is given again, not even if the rows are lost.
     pub(in crate::engine) fn take_sequences(&self, count: usize) -> Result<u64> {
-        let first = self.sequence.fetch_add(count as u64, Ordering::AcqRel);
-        if first + count as u64 > limits::SEQUENCE_END {
-            return Err(Error::bug("the sequences of rows are used up"));
+        let count = count as u64;
+        loop {
+            let first = self.sequence.load(Ordering::Acquire);
+            if first + count > limits::SEQUENCE_END {
+                return Err(Error::bug("the sequences of rows are used up"));
+            }
+            if first + count > self.sequences_reserved.load(Ordering::Acquire) {
+                self.publish_manifest(|_| ())?;
+                continue;
+            }
+            let (taken, order) = (first + count, Ordering::AcqRel);
+            if self.sequence.compare_exchange(first, taken, order, Ordering::Acquire).is_ok() {
+                return Ok(first);
+            }
         }
-        while first + count as u64 > self.sequences_reserved.load(Ordering::Acquire) {
-            self.publish_manifest(|_| ())?;
-        }
-        Ok(first)
     }
 }

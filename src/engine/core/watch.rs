@@ -37,8 +37,8 @@ pub(crate) struct Bell {
 struct Rings {
     count: u64,
     next_waker: u64,
-    /// Whether somebody is to ring when a lease ends.
-    is_armed: bool,
+    /// When somebody is to ring because a lease ends.
+    armed_for: Option<u64>,
     wakers: HashMap<u64, Waker>,
 }
 
@@ -55,14 +55,20 @@ impl Bell {
         wakers.into_values().for_each(Waker::wake);
     }
 
-    /// Returns whether an alarm has to be set: there is none yet.
-    pub(crate) fn arm(&self) -> bool {
-        !std::mem::replace(&mut self.state.lock().is_armed, true)
+    /// Returns whether an alarm has to be set for this time: there is none yet, or it is later.
+    pub(crate) fn arm(&self, at: u64) -> bool {
+        let armed_for = &mut self.state.lock().armed_for;
+        let is_needed = armed_for.is_none_or(|armed_for| at < armed_for);
+        if is_needed {
+            *armed_for = Some(at);
+        }
+        is_needed
     }
 
-    /// Notes that the alarm has gone off.
+    /// Notes that the alarm is gone, and has those who wait set another.
     pub(crate) fn disarm(&self) {
-        self.state.lock().is_armed = false;
+        self.state.lock().armed_for = None;
+        self.ring();
     }
 
     /// Returns how often it has rung.

@@ -154,6 +154,32 @@ fn dead_letters_with_their_payloads_end_after_their_ttl() {
 }
 
 #[test]
+fn a_redriven_letter_keeps_its_payload_and_its_stages_beyond_the_ttl_of_the_dead() {
+    let world = World::new();
+    let options = options().dead_ttl(seconds(60));
+    let ledger = world.store.ledger_with("default", options).expect("opens");
+    let payload = BeginOptions::new().payload(b"what".to_vec());
+    let attempt = ledger.begin_with("a", payload).expect("begins").started().expect("starts");
+    attempt.stage("one", || Ok::<_, Failure>(1)).expect("is saved");
+    attempt.fail(Failure::last("no")).expect("fails");
+    assert_ne!(record(&ledger, "a").ends, firstseen::Timestamp::NEVER);
+    world.pass(Duration::from_secs(50));
+    ledger.dead_letters().redrive("a").expect("redrives");
+    assert_eq!(record(&ledger, "a").ends, firstseen::Timestamp::NEVER);
+    world.pass(Duration::from_secs(50));
+    let attempt = started(&ledger, "a");
+    assert_eq!(attempt.payload().expect("reads"), Some(b"what".to_vec()));
+    assert_eq!(attempt.stage("one", || Ok::<_, Failure>(2)).expect("was saved"), 1);
+    attempt.fail(Failure::last("no")).expect("fails");
+    world.pass(Duration::from_secs(61));
+    for family in 1..=4 {
+        let left = Table::of(&world.store, family).list().expect("lists").len();
+        assert_eq!(left, 0, "family {family} has ended with the record");
+    }
+    assert_eq!(started(&ledger, "a").stage("one", || Ok::<_, Failure>(3)).expect("runs"), 3);
+}
+
+#[test]
 fn calling_begin_on_a_dead_id_counts_nothing() {
     let world = World::new();
     let ledger = world.ledger();
@@ -241,7 +267,7 @@ fn records_are_listed_with_their_states() {
     kill(&ledger, "dead");
     started(&ledger, "done").complete(b"x").expect("completes");
     abandon(started(&ledger, "running"));
-    world.store.ledger("other").expect("opens").begin("not here").expect("begins").started();
+    abandon(started(&world.store.ledger("other").expect("opens"), "not here"));
     let mut listed = Vec::new();
     ledger
         .list(|record| {

@@ -73,6 +73,26 @@ fn the_policy_for_an_ended_lease_is_to_retry_to_hold_or_to_fail() {
 }
 
 #[test]
+fn i8_what_is_to_be_held_is_held_when_its_attempt_is_dropped_and_nobody_lifts_that() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("l", options().on_lease_end(OnLeaseEnd::Hold));
+    let ledger = ledger.expect("opens");
+    drop(started(&ledger, "dropped"));
+    assert!(matches!(begin(&ledger, "dropped"), Begin::Held(_)));
+    let late = started(&ledger, "late");
+    world.pass(LEASE);
+    assert!(matches!(begin(&ledger, "late"), Begin::Held(_)));
+    // A stage that cannot be saved any more is no failure of the work, and neither is a drop.
+    let refused = late.stage("s", || Ok::<_, firstseen::ledger::Failure>(1)).expect_err("is held");
+    late.fail(refused).expect_err("says nothing");
+    drop(late);
+    assert!(matches!(begin(&ledger, "late"), Begin::Held(_)));
+    let told = started(&ledger, "told");
+    told.fail(firstseen::ledger::Failure::retry("not done")).expect("was not done");
+    assert!(matches!(begin(&ledger, "told"), Begin::RetryAt(_)));
+}
+
+#[test]
 fn a_message_that_kills_its_worker_each_time_is_dead_after_as_many_starts_as_are_allowed() {
     let mut world = World::new();
     for n in 1..=3 {

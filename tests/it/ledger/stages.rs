@@ -47,6 +47,50 @@ fn the_same_name_twice_in_one_attempt_is_an_error() {
 }
 
 #[test]
+fn a_stage_that_failed_can_be_done_again_and_leaves_no_hole() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let notify = |works: bool| {
+        attempt.stage("notify", || if works { Ok(1_u32) } else { Err(Failure::retry("no")) })
+    };
+    notify(false).expect_err("fails");
+    attempt.stage("charge", || Ok::<_, Failure>(2_u32)).expect("runs");
+    assert_eq!(notify(true).expect("runs"), 1);
+    attempt.fail(Failure::retry("on purpose")).expect("fails");
+    world.pass(Duration::from_secs(1));
+    let attempt = started(&ledger, "a");
+    let saved = || -> Done { panic!("is not run") };
+    assert_eq!(attempt.stage("charge", saved).expect("was saved"), 2);
+    assert_eq!(attempt.stage("notify", saved).expect("was saved"), 1);
+}
+
+#[test]
+fn a_stage_within_or_beside_another_is_refused() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let outer: Done =
+        attempt.stage("outer", || attempt.stage("inner", || -> Done { panic!("is not run") }));
+    assert!(outer.expect_err("is refused").reason().contains("under way"));
+    attempt.stage("outer", || Ok::<_, Failure>(1)).expect("runs");
+}
+
+#[test]
+fn what_cannot_be_read_back_is_not_stored_and_not_done_again() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    // JSON says what it is by itself, and the stored form does not.
+    let bad = attempt.stage("s", || Ok::<_, Failure>(serde_json::json!({"id": 1})));
+    attempt.fail(bad.expect_err("cannot be read")).expect("fails");
+    assert!(matches!(begin(&ledger, "a"), Begin::Dead(_)));
+    let ran = ledger.run("b", |_| Ok(serde_json::json!({"id": 1})));
+    assert!(ran.is_err());
+    assert!(matches!(begin(&ledger, "b"), Begin::Dead(_)));
+}
+
+#[test]
 fn another_order_than_the_saved_one_is_told_and_nothing_runs() {
     let world = World::new();
     let ledger = world.ledger();

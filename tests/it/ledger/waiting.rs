@@ -130,6 +130,33 @@ fn a_waiting_future_hears_of_the_end_of_a_lease() {
 }
 
 #[test]
+fn who_waits_hears_of_the_end_of_a_lease_although_the_handle_that_set_the_alarm_is_gone() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    let short = || options().lease(Duration::from_millis(300));
+    let open = || store.ledger_with("l", short()).expect("opens");
+    let ledger = open();
+    abandon(started(&ledger, "a"));
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(Arc::clone(&woken));
+    let other = open();
+    let mut first = Box::pin(other.wait_async("a").expect("waits"));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let wait = async {
+        let wait = ledger.wait_async("a").expect("waits");
+        let gone = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop((first, other));
+        };
+        tokio::join!(tokio::time::timeout(LONG, wait), gone).0
+    };
+    runtime.expect("a runtime").block_on(wait).expect("in time").expect("reads");
+    assert!(began.elapsed() < LONG / 2, "the alarm woke it, not the deadline");
+}
+
+#[test]
 fn a_dropped_wait_leaves_nothing_behind() {
     let (_dir, ledger) = real();
     let attempt = started(&ledger, "a");
