@@ -171,12 +171,7 @@ impl Attempt {
                     changes::complete(record, now, ttl, &result, Some(&reason))
                 })
             }
-            FailureKind::Attempt(
-                error @ (AttemptError::Fenced { .. }
-                | AttemptError::Over { .. }
-                | AttemptError::LeaseEnded
-                | AttemptError::Store(_)),
-            ) => {
+            FailureKind::Attempt(error) if error.ends_attempt() => {
                 // The work may have been done, so dropping the attempt must not say that it failed.
                 self.work.inside.lock().doubt();
                 Err(error)

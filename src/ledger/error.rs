@@ -75,6 +75,13 @@ pub enum AttemptError {
     Store(#[from] Error),
 }
 
+impl AttemptError {
+    /// Returns whether the attempt cannot say how it went, so that it is no failure of the work.
+    pub(super) fn ends_attempt(&self) -> bool {
+        matches!(self, Self::Fenced { .. } | Self::Over { .. } | Self::LeaseEnded | Self::Store(_))
+    }
+}
+
 fn of(record: Option<&Record>) -> String {
     match record {
         None => "it is gone".to_owned(),

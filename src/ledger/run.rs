@@ -196,13 +196,7 @@ fn finish<T: Serialize + DeserializeOwned>(
         }
         Err(failure) => failure,
     };
-    if let FailureKind::Attempt(
-        AttemptError::Fenced { .. }
-        | AttemptError::Over { .. }
-        | AttemptError::LeaseEnded
-        | AttemptError::Store(_),
-    ) = &failure.kind
-    {
+    if matches!(&failure.kind, FailureKind::Attempt(error) if error.ends_attempt()) {
         return Err(attempt.fail(failure).err().map_or_else(
             || Error::bug("an attempt failed by its own error").into(),
             RunError::Attempt,

@@ -140,6 +140,8 @@ impl Watch {
 
     /// Ready once the bell has rung more often than `heard`.
     pub(crate) fn poll(&mut self, heard: u64, cx: &mut Context<'_>) -> Poll<()> {
+        // Code of an executor clones and drops wakers: not under the lock (I9).
+        let waker = cx.waker().clone();
         let mut state = self.bell.state.lock();
         if state.count != heard {
             return Poll::Ready(());
@@ -148,7 +150,9 @@ impl Watch {
             state.next_waker += 1;
             state.next_waker
         });
-        state.wakers.insert(place, cx.waker().clone());
+        let before = state.wakers.insert(place, waker);
+        drop(state);
+        drop(before);
         Poll::Pending
     }
 }
