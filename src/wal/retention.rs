@@ -38,6 +38,22 @@ impl SegmentMeta {
         tally.live(now).saturating_sub(superseded + dropped)
     }
 
+    /// Returns whether copying what is live costs less than it frees.
+    pub(crate) fn is_worth_rewriting(&self, now: Timestamp, is_oldest: bool) -> bool {
+        self.live_estimate(now, is_oldest) * 2 < self.bytes()
+    }
+
+    /// Returns the bytes that compaction would free here; zero if it would keep the segment.
+    pub(crate) fn reclaimable(&self, now: Timestamp, is_oldest: bool) -> u64 {
+        if self.is_dead(now) {
+            self.bytes()
+        } else if self.is_worth_rewriting(now, is_oldest) {
+            self.bytes() - self.live_estimate(now, is_oldest)
+        } else {
+            0
+        }
+    }
+
     /// Returns its size on disk.
     pub(crate) fn bytes(&self) -> u64 {
         u64::from(self.end)

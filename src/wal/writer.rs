@@ -10,7 +10,7 @@ use crate::expiry::{GenId, Version};
 use crate::health::Health;
 use crate::id::{Key, NsId, Seed};
 use crate::limits;
-use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, Signal, Wakers};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, Signal, Wakers};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::group_commit::GroupCommit;
@@ -64,6 +64,8 @@ pub(crate) struct Log {
     pub(super) futures: Wakers<Lsn>,
     /// Whether appends reach the operating system at once. Mirrors the tail, for readers without its lock.
     is_mapped: AtomicBool,
+    /// How many segments have been filled. For readers without the lock of the tail.
+    rolls: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -217,8 +219,8 @@ impl Log {
         };
         let (commit, spare_sync) = (GroupCommit::new(Lsn(0)), SpareSync::default());
         let is_mapped = AtomicBool::new(mapped);
-        let futures = Wakers::default();
-        Ok(Self { commit, spare_sync, futures, config, tail: Mutex::new(tail), is_mapped })
+        let (futures, rolls) = (Wakers::default(), AtomicU64::new(0));
+        Ok(Self { commit, spare_sync, futures, config, tail: Mutex::new(tail), is_mapped, rolls })
     }
 
     /// Sets the version of segments made from now on. Only once the manifest has the version that goes with it:
@@ -343,16 +345,23 @@ impl Log {
         tail.closed.first().map_or(tail.active.header.number, |meta| meta.number)
     }
 
-    /// Returns how many bytes the log has from `first` on, and how many of those are of replaced rows.
-    pub(crate) fn superseded_since(&self, first: u32) -> (u64, u64) {
+    /// Returns how many segments have been filled since the log was opened.
+    #[inline]
+    pub(crate) fn rolls(&self) -> u64 {
+        self.rolls.load(Ordering::Acquire)
+    }
+
+    /// Returns the bytes that compaction would free of the full segments from `first` on.
+    pub(crate) fn reclaimable_since(&self, first: u32, now: Timestamp) -> u64 {
         let tail = self.tail.lock();
+        let oldest = tail.closed.first().map(|meta| meta.number);
         let closed = tail.closed.iter().filter(|meta| meta.number >= first);
-        closed.fold(
-            (u64::from(tail.offset), tail.contents.superseded),
-            |(bytes, superseded), meta| {
-                (bytes + meta.bytes(), superseded + meta.contents.superseded)
-            },
-        )
+        closed.map(|meta| meta.reclaimable(now, Some(meta.number) == oldest)).sum()
+    }
+
+    /// Returns the size of a usual segment.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.config.segment_bytes.into()
     }
 
     /// Returns the maximum size of a record of this many versions.
@@ -437,6 +446,7 @@ impl Log {
         tail.began = DATA_START;
         tail.written = DATA_START;
         tail.mapped_from = DATA_START;
+        self.rolls.fetch_add(1, Ordering::Release);
         self.config.work.raise();
         Ok(())
     }

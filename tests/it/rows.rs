@@ -264,6 +264,35 @@ fn a_row_that_is_overwritten_for_ever_takes_a_bounded_log() {
     assert!(most <= before + 3 * segment, "{most} bytes of log, after {before} with one write");
 }
 
+/// The background keeps up with the writer only because the writer waits for it.
+#[test]
+fn writers_of_a_hot_row_are_slowed_down_to_what_compaction_frees() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("s.db");
+    let segment: u32 = 256 << 10;
+    let store = Store::builder(&path).segment_bytes(segment).open().expect("opens");
+    let table = Table::of(&store, 1);
+    let log_bytes = || -> u64 {
+        let files = std::fs::read_dir(path.join("log")).expect("is there").flatten();
+        files.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    };
+    table.put(b"hot", &[0; 100]).expect("puts");
+    let before = log_bytes();
+    let mut most = 0;
+    for n in 0..200_000u64 {
+        table.put(b"hot", &[n as u8; 100]).expect("puts");
+        if n % 500 == 0 {
+            most = most.max(log_bytes());
+        }
+    }
+    // All of it is a hundred segments. On a busy machine a writer may go on after a second.
+    let allowed = before + 10 * u64::from(segment);
+    assert!(most <= allowed, "{most} bytes of log, {before} with one write");
+    assert!(store.stats().waits_for_compaction > 0, "{:?}", store.stats());
+    assert_eq!(value(&table, b"hot").map(|v| v[0]), Some((199_999 % 256) as u8));
+    store.close().expect("closes");
+}
+
 /// A queue: rows come and go. Neither they nor their tombstones may stay.
 #[test]
 fn rows_that_come_and_go_leave_nothing_behind() {

@@ -14,6 +14,7 @@ pub(in crate::engine) struct Counters {
     pub(in crate::engine) segments_removed: Counter,
     pub(in crate::engine) ids_rewritten: Counter,
     pub(in crate::engine) waits_for_flush: Counter,
+    pub(in crate::engine) waits_for_compaction: Counter,
     pub(in crate::engine) background_failures: Counter,
     pub(in crate::engine) replayed_records: Counter,
     pub(in crate::engine) cut_bytes: Counter,

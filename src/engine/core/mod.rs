@@ -9,6 +9,7 @@ mod failure;
 mod families;
 mod folder;
 mod publish;
+mod reclaim;
 mod rows;
 mod seen;
 mod settings;
@@ -23,6 +24,7 @@ pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
+pub(in crate::engine) use reclaim::Reclaim;
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 pub(in crate::engine) use watch::Watches;
@@ -117,6 +119,8 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) families: Families,
     /// The rows that somebody waits for.
     pub(in crate::engine) watches: Arc<Watches>,
+    /// Whether compaction keeps up with those who overwrite rows.
+    pub(in crate::engine) reclaim: Reclaim,
     /// The last flush failure, until an attempt succeeds.
     pub(in crate::engine) flush_failure: LastFailure,
     /// What recovery gave the others to call when a block is damaged.
@@ -214,6 +218,7 @@ impl Core {
     pub(in crate::engine) fn wake_waiters(&self) {
         self.shards.iter().for_each(|cell| cell.wake());
         self.watches.tell_all();
+        self.reclaim.wake();
         self.log.wake_futures();
     }
 

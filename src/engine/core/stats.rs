@@ -75,6 +75,8 @@ pub struct Stats {
     pub ids_rewritten: u64,
     /// Claims that had to wait for a flush.
     pub waits_for_flush: u64,
+    /// Writes that waited, because rows were overwritten faster than compaction frees their space.
+    pub waits_for_compaction: u64,
     /// Times blocks were rebuilt from the log.
     pub heals: u64,
     /// Blocks rebuilt from the log.
@@ -157,6 +159,7 @@ impl Core {
             segments_removed: c.segments_removed.get(),
             ids_rewritten: c.ids_rewritten.get(),
             waits_for_flush: c.waits_for_flush.get(),
+            waits_for_compaction: c.waits_for_compaction.get(),
             heals: c.heals.get(),
             blocks_healed: c.blocks_healed.get(),
             background_failures: c.background_failures.get(),

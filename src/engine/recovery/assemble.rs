@@ -5,7 +5,7 @@ use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{
-    Core, Counters, Families, Format, LastFailure, Settings, ShardCell, Signals,
+    Core, Counters, Families, Format, LastFailure, Reclaim, Settings, ShardCell, Signals,
 };
 use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};
@@ -65,6 +65,7 @@ impl Opening {
             first_sequence: sequence,
             families: Families::default(),
             watches: Arc::default(),
+            reclaim: Reclaim::default(),
             flush_failure: LastFailure::default(),
             healer: Box::<LogHealer>::default(),
             compaction_lock: Mutex::default(),

@@ -26,11 +26,11 @@ enum SegmentAction {
     Remove,
 }
 
-/// Decides what to do with a segment. It is rewritten if less than half is live: copying then costs less than it frees.
+/// Decides what to do with a segment.
 fn action(segment: &SegmentMeta, is_oldest: bool, now: Timestamp) -> SegmentAction {
     if segment.is_dead(now) {
         SegmentAction::Remove
-    } else if segment.live_estimate(now, is_oldest) * 2 < segment.bytes() {
+    } else if segment.is_worth_rewriting(now, is_oldest) {
         SegmentAction::Rewrite
     } else {
         SegmentAction::Keep

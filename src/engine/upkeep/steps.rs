@@ -71,6 +71,7 @@ impl Upkeep {
         let swept = sweep(core, &self.garbage)?;
         let merged = merge_one(core, &self.garbage)?;
         let compacted = compact(core)?;
+        core.note_reclaimable();
         self.garbage.collect_garbage(core)?;
         self.garbage.collect_leftovers(core)?;
         mark_time(core)?;

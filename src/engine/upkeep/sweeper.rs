@@ -35,13 +35,14 @@ pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
     Ok(true)
 }
 
-/// Freezes memtables that are mostly expired, and all of them if opening would have to replay much: flushing leaves
-/// out what has expired.
+/// Freezes memtables that are mostly expired: flushing leaves out what has expired. Freezes all of them if opening
+/// would have to replay much, or if compaction could free segments, were they flushed: rows that are overwritten again
+/// and again never fill a memtable.
 pub(super) fn freeze_stale(core: &Core) {
     let now = core.time.now();
     let first = core.manifest.lock().body.first_segment();
     let is_long = core.log.active().saturating_sub(first) >= core.settings.replay_segments_max();
-    if is_long || is_mostly_superseded(core, first) {
+    if is_long || core.log.reclaimable_since(first, now) > 0 {
         freeze_all(core);
         return;
     }
@@ -52,11 +53,4 @@ pub(super) fn freeze_stale(core: &Core) {
             core.signals.flush.raise();
         }
     }
-}
-
-/// Returns whether compaction could free most of the unflushed log, were it flushed: rows that are overwritten again
-/// and again never fill a memtable.
-fn is_mostly_superseded(core: &Core, first: u32) -> bool {
-    let (bytes, superseded) = core.log.superseded_since(first);
-    core.log.active() > first && superseded * 2 > bytes
 }

@@ -1,5 +1,5 @@
-//! What a claim may wait for, and for how long: memtable space while the bound on unflushed ids is reached, and the end
-//! of a reservation.
+//! What a call may wait for, and for how long: memtable space while the bound on unflushed ids is reached, the end of a
+//! reservation, and compaction of what is overwritten.
 
 use crate::engine::core::{Awaited, Core, Healed, ShardCell};
 use crate::error::{Error, ErrorKind, Result};
@@ -122,6 +122,28 @@ fn make_room(
         return Err(core.flush_failure.any().map_or_else(slow, |error| in_store(core, error)));
     }
     Ok(false)
+}
+
+/// Waits while compaction is far behind, for at most this long (I12): a call that overwrites rows makes it work.
+const SLOWED_MAX: Duration = Duration::from_secs(1);
+
+/// Slows down a call that overwrites rows to what compaction frees. Returns whether it has waited, after which lookups
+/// are stale.
+#[inline]
+pub(super) fn keep_to_compaction(core: &Core, wait_budget: &mut WaitBudget) -> bool {
+    core.is_compaction_behind() && wait_for_compaction(core, wait_budget)
+}
+
+#[cold]
+fn wait_for_compaction(core: &Core, wait_budget: &mut WaitBudget) -> bool {
+    // Nobody compacts a store without background work, and one that cannot flush does not get that far.
+    if !core.settings.background || core.flush_failure.lasting().is_some() {
+        return false;
+    }
+    core.counters.waits_for_compaction.add(1);
+    let until = wait_budget.until(core.settings.wait_max);
+    core.wait_for_compaction(until.min(instant_in(SLOWED_MAX)));
+    true
 }
 
 /// Reports a full disk with the store's folder: a caller waiting for memtable space knows of no other file.

@@ -5,7 +5,7 @@
 //! locks a commit checks that nothing has moved since.
 
 use crate::engine::core::{Core, Durability, Replay, RowState};
-use crate::engine::write::backpressure::{WaitBudget, heal_in_time};
+use crate::engine::write::backpressure::{WaitBudget, heal_in_time, keep_to_compaction};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{Member, lock_all};
 use crate::error::{Error, Result};
@@ -183,11 +183,19 @@ pub(in crate::engine) fn commit_rows_at(
     core.health.check()?;
     let members = row_members(core, writes)?;
     let mut wait_budget = WaitBudget::default();
+    let mut has_waited = false;
     loop {
         let planned = match plan(core, writes, &members, &mut wait_budget)? {
             Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
             Plan::Append(planned) => planned,
         };
+        if !has_waited
+            && planned.iter().any(|planned| planned.known.is_some())
+            && keep_to_compaction(core, &mut wait_budget)
+        {
+            has_waited = true;
+            continue;
+        }
         let mut commit = Commit::default();
         for (write, planned) in writes.iter().zip(&planned) {
             if let Some(version) = planned.version {
