@@ -226,15 +226,14 @@ mod tests {
     use crate::blocks::BlockFault;
     use crate::disk::sim::SimDisk;
     use crate::engine::{Settings, open};
+    use crate::sync::instant_in;
     use std::path::Path;
 
     /// A second reopen would close the block store under the first job, whose next attempt would then fail, too, and be
     /// reported to callers.
     #[test]
     fn i12_a_fault_that_two_jobs_meet_opens_the_block_store_once() {
-        let disk = Arc::new(SimDisk::new());
-        let settings = Settings { disk, background: false, ..Settings::default() };
-        let engine = open(Path::new("/s"), settings).expect("opens");
+        let engine = engine();
         let fault = Error::from(BlockFault::new("planted"));
         let reopened = || engine.core.healer.reopened();
         let began = reopened();
@@ -243,5 +242,43 @@ mod tests {
         assert_eq!(reopened(), began + 1);
         upkeep::note_trouble(&engine.core, &fault, began + 1);
         assert_eq!(reopened(), began + 2, "a later fault");
+    }
+
+    fn engine() -> Arc<Engine> {
+        let disk = Arc::new(SimDisk::new());
+        let settings = Settings { disk, background: false, ..Settings::default() };
+        open(Path::new("/s"), settings).expect("opens")
+    }
+
+    #[test]
+    fn i12_a_writer_waits_for_compaction_until_its_deadline_and_the_next_goes_on() {
+        let engine = engine();
+        engine.core.reclaim.set(true);
+        assert!(engine.core.is_compaction_behind());
+        engine.core.wait_for_compaction(instant_in(Duration::from_millis(20)));
+        assert!(!engine.core.is_compaction_behind(), "the next writer would wait, too");
+    }
+
+    #[test]
+    fn i12_a_writer_that_waits_for_compaction_is_woken_when_it_catches_up_and_when_the_store_stops()
+    {
+        let ways: [fn(&Engine); 2] = [
+            |engine| engine.core.reclaim.set(false),
+            |engine| {
+                engine.core.health.stop("for a test");
+                engine.core.wake_waiters();
+            },
+        ];
+        for ends in ways {
+            let engine = engine();
+            engine.core.reclaim.set(true);
+            let waiter = Arc::clone(&engine);
+            let waits = std::thread::spawn(move || {
+                waiter.core.wait_for_compaction(instant_in(Duration::from_secs(3_600)));
+            });
+            std::thread::sleep(Duration::from_millis(20));
+            ends(&engine);
+            waits.join().expect("no panic");
+        }
     }
 }

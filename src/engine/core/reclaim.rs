@@ -17,7 +17,7 @@ pub(in crate::engine) struct Reclaim {
 }
 
 impl Reclaim {
-    fn set(&self, is_behind: bool) {
+    pub(in crate::engine) fn set(&self, is_behind: bool) {
         self.is_behind.store(is_behind, Ordering::Release);
         if !is_behind {
             self.wake();
@@ -61,53 +61,6 @@ impl Core {
             if self.reclaim.changed.wait_until(&mut guard, until).timed_out() {
                 return self.reclaim.is_behind.store(false, Ordering::Release);
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use crate::disk::sim::SimDisk;
-    use crate::engine::{Engine, Settings, open};
-    use crate::sync::{Arc, instant_in};
-    use std::path::Path;
-    use std::time::Duration;
-
-    fn engine() -> Arc<Engine> {
-        let disk = Arc::new(SimDisk::new());
-        let settings = Settings { disk, background: false, ..Settings::default() };
-        open(Path::new("/s"), settings).expect("opens")
-    }
-
-    #[test]
-    fn i12_a_writer_waits_for_compaction_until_its_deadline_and_the_next_goes_on() {
-        let engine = engine();
-        engine.core.reclaim.set(true);
-        assert!(engine.core.is_compaction_behind());
-        engine.core.wait_for_compaction(instant_in(Duration::from_millis(20)));
-        assert!(!engine.core.is_compaction_behind(), "the next writer would wait, too");
-    }
-
-    #[test]
-    fn i12_a_writer_that_waits_for_compaction_is_woken_when_it_catches_up_and_when_the_store_stops()
-    {
-        let ways: [fn(&Engine); 2] = [
-            |engine| engine.core.reclaim.set(false),
-            |engine| {
-                engine.core.health.stop("for a test");
-                engine.core.wake_waiters();
-            },
-        ];
-        for ends in ways {
-            let engine = engine();
-            engine.core.reclaim.set(true);
-            let waiter = Arc::clone(&engine);
-            let waits = std::thread::spawn(move || {
-                waiter.core.wait_for_compaction(instant_in(Duration::from_secs(3_600)));
-            });
-            std::thread::sleep(Duration::from_millis(20));
-            ends(&engine);
-            waits.join().expect("no panic");
         }
     }
 }

@@ -1,0 +1,135 @@
+//! Appending records, one function for each kind of record.
+
+use crate::error::Result;
+use crate::expiry::{GenId, Version};
+use crate::id::{Key, NsId};
+use crate::time::{Timestamp, Ttl};
+use crate::wal::commit::Commit;
+use crate::wal::item::NamespaceRecord;
+use crate::wal::record;
+use crate::wal::writer::{AppendLevel, Log};
+use crate::wal::{ItemAt, Lsn};
+
+/// Maximum size of a record without its ids and their per-id fields.
+const RECORD_HEAD_MAX: usize = 40;
+
+/// Maximum size of one id's fields in a record of versions, without the id itself.
+const VERSION_BYTES_MAX: usize = 32;
+
+impl Log {
+    /// Appends a claim and returns the location after it: on disk once the log is synced up to there.
+    #[inline]
+    pub(crate) fn append_claim(
+        &self,
+        level: AppendLevel,
+        at: Timestamp,
+        ttl: Ttl,
+        key: Key<'_>,
+        version: Version,
+    ) -> Result<Lsn> {
+        let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
+        // A claim that must outlive an earlier one does not follow from its ttl alone.
+        let plain = version == Version::claim(at, ttl);
+        self.append(level, room, version.generation(), |out, context| {
+            if !plain || record::claim(out, context, at, ttl, key).is_none() {
+                record::versions(out, context, std::iter::once((key, version)), &mut Vec::new());
+            }
+        })
+    }
+
+    /// Appends a batch of claims of one time as one record, all or none, and pushes the location after each id to
+    /// `lsns`.
+    ///
+    /// The short record form holds ids of one namespace only.
+    pub(crate) fn append_claims<'a>(
+        &self,
+        level: AppendLevel,
+        at: Timestamp,
+        ttl: Ttl,
+        versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
+        lsns: &mut Vec<Lsn>,
+    ) -> Result<Lsn> {
+        let claim = Version::claim(at, ttl);
+        let ns = versions.clone().next().map_or(NsId(0), |(key, _)| key.ns);
+        let plain = versions.clone().all(|(key, version)| version == claim && key.ns == ns);
+        let longest = versions.clone().map(|(_, version)| version.generation());
+        let longest = longest.max_by_key(|generation| generation.end());
+        let ids = versions.clone().map(|(key, _)| key.id);
+        // Full times take more space, and only the target segment tells whether they are needed.
+        let room = |base: Timestamp| {
+            let each = if plain && at >= base { 2 } else { VERSION_BYTES_MAX };
+            RECORD_HEAD_MAX + ids.clone().map(|id| id.len() + each).sum::<usize>()
+        };
+        let longest = longest.unwrap_or_else(|| claim.generation());
+        let mut ends = Vec::new();
+        let after = self.append(level, room, longest, |out, context| {
+            ends.reserve(ids.size_hint().0);
+            let ids = ids.clone();
+            if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
+                record::versions(out, context, versions.clone(), &mut ends);
+            }
+        })?;
+        // The last id ends with the record.
+        let len = ends.last().copied().unwrap_or_default();
+        lsns.extend(ends.iter().map(|end| Lsn(after.0 - (len - end) as u64)));
+        Ok(after)
+    }
+
+    /// Appends versions with full times, all of one generation.
+    pub(crate) fn append_versions<'a>(
+        &self,
+        level: AppendLevel,
+        generation: GenId,
+        versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
+    ) -> Result<Lsn> {
+        let (ids, bytes) =
+            versions.clone().fold((0, 0), |(n, bytes), (key, _)| (n + 1, bytes + key.id.len()));
+        let room = Self::versions_room(ids, bytes);
+        self.append(
+            level,
+            |_| room,
+            generation,
+            |out, context| {
+                record::versions(out, context, versions.clone(), &mut Vec::new());
+            },
+        )
+    }
+
+    /// Appends a commit as one record. `superseded` are the items of the rows that it replaces.
+    pub(crate) fn append_commit(
+        &self,
+        level: AppendLevel,
+        commit: &Commit,
+        superseded: &[ItemAt],
+    ) -> Result<Lsn> {
+        let room = commit.bytes().len() + RECORD_HEAD_MAX;
+        let encode = |out: &mut Vec<u8>, context| record::commit(out, context, commit);
+        let after = self.append(level, |_| room, commit.generation(), encode)?;
+        if !superseded.is_empty() || commit.tombstones() > 0 {
+            let mut tail = self.tail.lock();
+            tail.note_superseded(superseded);
+            if let Some(contents) = tail.contents_of(after.segment()) {
+                contents.tombstones += commit.tombstones();
+            }
+        }
+        Ok(after)
+    }
+
+    /// Returns the maximum size of a record of this many versions.
+    pub(crate) fn versions_room(ids: usize, bytes: usize) -> usize {
+        RECORD_HEAD_MAX + ids * VERSION_BYTES_MAX + bytes
+    }
+
+    /// Appends a namespace. Such a record always matters, so it counts as one that never ends.
+    pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
+        let room = new.name.len() + RECORD_HEAD_MAX;
+        self.append(
+            AppendLevel::Process,
+            |_| room,
+            GenId::FOREVER,
+            |out, context| {
+                record::namespace(out, context, new);
+            },
+        )
+    }
+}
