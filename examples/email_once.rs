@@ -19,6 +19,7 @@
 use firstseen::Store;
 use firstseen::ledger::{Begin, DeadFilter, Failure, Ledger, LedgerOptions, OnLeaseEnd};
 use outside::{Answer, Outside};
+use std::io::ErrorKind;
 
 #[path = "sample/outside.rs"]
 pub(crate) mod outside;
@@ -51,9 +52,13 @@ fn send_once(ledger: &Ledger, outside: &Outside) -> Answer {
         Begin::Started(attempt) => {
             outside.step(&format!("{what}: begun, not sent"));
             if let Err(error) = send(what, outside) {
-                // The mail server has refused it, so it was not sent: that is known, and may be tried again. Only
-                // silence is held.
-                attempt.fail(Failure::retry(error))?;
+                // If nobody has answered, it was not sent: that is known, and may be tried again. Of other errors
+                // nobody knows.
+                attempt.fail(match error.kind() {
+                    ErrorKind::ConnectionRefused => Failure::retry(error),
+                    // It may have been sent before the connection broke.
+                    _ => Failure::hold(error),
+                })?;
                 return Ok(());
             }
             outside.step(&format!("{what}: sent, not completed"));

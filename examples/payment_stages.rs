@@ -31,7 +31,8 @@ pub(crate) fn run(outside: &Outside) -> Answer {
     let store = Store::open(outside.file("seen.db"))?;
     let ledger = store.ledger("payments")?;
     for payment in PAYMENTS {
-        pay(&ledger, payment, outside)?;
+        let first = pay(&ledger, payment, outside)?;
+        assert!(matches!(first, Ran::First(_) | Ran::Replayed(_)), "{first:?}");
         // Delivered a second time, as every queue does one day: no stage runs, and the receipt is the stored one.
         let again = pay(&ledger, payment, outside)?;
         assert!(matches!(again, Ran::Replayed(_)), "the payment is done");

@@ -98,3 +98,17 @@ pub const LEDGER_NAME_BYTES_MAX: usize = 255;
 
 /// Longest result, payload or saved stage of a ledger in bytes.
 pub const LEDGER_VALUE_BYTES_MAX: usize = VALUE_BYTES_MAX - (64 << 10);
+
+/// Maximum number of saved stages of one id. With the next limit: what ends a record changes all rows beside it in one
+/// commit.
+pub const LEDGER_STAGES_MAX: u32 = 1024;
+
+/// Maximum size of the payload and all saved stages of one id together, in bytes.
+pub const LEDGER_KEPT_BYTES_MAX: u64 = VALUE_BYTES_MAX as u64 + (512 << 10);
+
+const _: () = assert!(
+    LEDGER_KEPT_BYTES_MAX as usize
+        + LEDGER_STAGES_MAX as usize * (ID_BYTES_MAX + LEDGER_NAME_BYTES_MAX + 64)
+        + LEDGER_HISTORY_MAX * (LEDGER_REASON_BYTES_MAX + LEDGER_NAME_BYTES_MAX + 64)
+        < COMMIT_BYTES_MAX
+);

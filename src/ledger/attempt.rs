@@ -1,16 +1,16 @@
 //! An attempt: the right to work on an id, as long as nobody else has it.
 
 use crate::error::Error;
-use crate::ledger::changes::{self, Change, Now};
+use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::{Ledger, RACES_MAX};
-use crate::ledger::moves::{self, Move};
+use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::{OnLeaseEnd, check_lease};
-use crate::ledger::record::{AttemptEnd, Record};
+use crate::ledger::record::{AttemptEnd, Record, State};
 use crate::ledger::rows::{Found, StageWrite};
 use crate::ledger::value::{check_size, encode};
 use crate::sync::{Arc, Mutex};
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -41,22 +41,26 @@ pub(super) struct Inside {
     found: Found,
     /// How far the attempt has come with its own end.
     end: End,
+    /// To when the attempt has extended its lease beyond its length.
+    extended_to: Option<Timestamp>,
     pub(super) stages: Stages,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
-    /// It was to be stored how the attempt went, and nobody knows whether it was. Dropping the attempt says nothing then:
-    /// the effect may have happened.
-    Unknown,
+    /// Nobody knows whether the work was done. Dropping the attempt then writes nothing, because the effect may have
+    /// happened; a later save or end clears it up.
+    InDoubt,
+    /// This move was to be stored, and nobody knows whether it was. Dropping the attempt writes nothing.
+    Unknown(Move),
     Over,
 }
 
 /// How far an attempt has come in its stages.
 #[derive(Debug)]
 pub(super) struct Stages {
-    /// How many an earlier attempt has saved.
+    /// How many are saved, by this attempt or an earlier one.
     pub(super) saved: u32,
     /// The names of those that this attempt has reached, in order.
     pub(super) reached: Vec<String>,
@@ -74,7 +78,7 @@ impl Attempt {
     pub(super) fn new(ledger: Ledger, id: &[u8], found: Found) -> Self {
         let token = found.record.token;
         let (end, stages) = (End::Open, Stages::new(found.record.stages));
-        let inside = Mutex::new(Inside { found, end, stages });
+        let inside = Mutex::new(Inside { found, end, extended_to: None, stages });
         Self { work: Arc::new(Work { ledger, id: id.to_vec(), token, inside }) }
     }
 
@@ -133,11 +137,7 @@ impl Attempt {
         result: impl AsRef<[u8]>,
         ttl: impl Into<Ttl>,
     ) -> Result<(), AttemptError> {
-        let (result, ttl) = (result.as_ref(), ttl.into());
-        ttl.check()?;
-        self.work.check_result(result)?;
-        self.work
-            .end(Move::Complete, |record, now| changes::complete(record, now, ttl, result, None))
+        self.work.complete(Outcome { bytes: result.as_ref(), is_encoded: false, ttl: ttl.into() })
     }
 
     /// Stores a result of any serde type, encoded with bincode; [`Record::value`] reads it.
@@ -146,7 +146,12 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete), and [`Value`](AttemptError::Value) if it cannot be encoded.
     pub fn complete_value<T: Serialize>(&self, result: &T) -> Result<(), AttemptError> {
-        self.complete(encode("the result", result)?)
+        self.complete_encoded(&encode("the result", result)?)
+    }
+
+    pub(super) fn complete_encoded(&self, bytes: &[u8]) -> Result<(), AttemptError> {
+        let ttl = self.work.ledger.result_ttl();
+        self.work.complete(Outcome { bytes, is_encoded: true, ttl })
     }
 
     /// Says that the attempt failed; what follows is in the [`Failure`]. A record whose attempts are used up is dead.
@@ -158,27 +163,40 @@ impl Attempt {
         let Failure { kind, reason } = failure;
         let policies = &self.work.ledger.inner.options;
         match kind {
-            FailureKind::Retry(after) => self.work.end(Move::Retry, |record, now| {
-                changes::retry(record, now, policies, AttemptEnd::Failed, &reason, after)
-            }),
+            FailureKind::Retry(after) => self.work.end(
+                |record| changes::retry_or_give_up(record, policies),
+                |record, now| {
+                    changes::retry(record, now, policies, AttemptEnd::Failed, &reason, after)
+                },
+            ),
             FailureKind::Final => self
                 .work
-                .end(Move::Bury, |record, now| changes::bury(record, now, policies, &reason)),
+                .end(|_| Move::Bury, |record, now| changes::bury(record, now, policies, &reason)),
+            FailureKind::Hold => self.work.end(
+                |_| Move::Hold,
+                |record, now| changes::hold(record, now, AttemptEnd::Failed, &reason),
+            ),
             FailureKind::Replay(result) => {
                 self.work.check_result(&result)?;
                 let ttl = self.work.ledger.result_ttl();
-                self.work.end(Move::Complete, |record, now| {
-                    changes::complete(record, now, ttl, &result, Some(&reason))
-                })
+                let outcome = Outcome { bytes: &result, is_encoded: false, ttl };
+                self.work.end(
+                    |_| Move::Complete,
+                    |record, now| changes::complete(record, now, outcome, Some(&reason)),
+                )
             }
             FailureKind::Attempt(error) if error.ends_attempt() => {
                 // The work may have been done, so dropping the attempt must not say that it failed.
                 self.work.inside.lock().doubt();
                 Err(error)
             }
-            // The work asked for something that cannot be: that is a failure like others.
-            FailureKind::Attempt(_) => {
-                self.fail(Failure { kind: FailureKind::Retry(None), reason })
+            // An error that came with `?`, or a call that cannot be: it says nothing of the effect.
+            FailureKind::Unsaid | FailureKind::Attempt(_) => {
+                let kind = match policies.on_lease_end {
+                    OnLeaseEnd::Hold => FailureKind::Hold,
+                    _ => FailureKind::Retry(None),
+                };
+                self.fail(Failure { kind, reason })
             }
         }
     }
@@ -189,16 +207,16 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete), and [`LeaseEnded`](AttemptError::LeaseEnded) if it has ended already.
     pub fn renew(&self) -> Result<(), AttemptError> {
-        self.work.renew(None)
+        self.work.renew()
     }
 
-    /// Extends the lease to this length, from now.
+    /// Sets the end of the lease to this long from now, which may be sooner than before.
     ///
     /// # Errors
     ///
     /// As [`renew`](Self::renew).
     pub fn renew_for(&self, lease: Duration) -> Result<(), AttemptError> {
-        self.work.renew(Some(check_lease(lease)?))
+        self.work.renew_for(check_lease(lease)?)
     }
 
     /// Hands the record back without having done anything: the attempt is not counted, and the next may start at once.
@@ -208,7 +226,7 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete).
     pub fn release(&self) -> Result<(), AttemptError> {
-        self.work.end(Move::Release, |record, now| changes::release(record, now, "released"))
+        self.work.end(|_| Move::Release, |record, now| changes::release(record, now, "released"))
     }
 
     /// Returns an error if this attempt can no longer say how it went. Reads the record.
@@ -232,13 +250,22 @@ impl Drop for Attempt {
             "the attempt was dropped before it said how it went"
         };
         let policies = &self.work.ledger.inner.options;
-        let dropped = if policies.on_lease_end == OnLeaseEnd::Hold {
-            self.work.end(Move::Hold, |record, now| changes::hold(record, now, reason))
-        } else {
-            self.work.end(Move::Retry, |record, now| {
-                changes::retry(record, now, policies, AttemptEnd::Dropped, reason, None)
-            })
-        };
+        let is_held = policies.on_lease_end == OnLeaseEnd::Hold;
+        let dropped = self.work.end(
+            |record| match record.state {
+                // Silence does not lift a hold.
+                _ if is_held => Move::Hold,
+                State::Held => Move::Renew,
+                _ => changes::retry_or_give_up(record, policies),
+            },
+            |record, now| {
+                if is_held {
+                    changes::hold(record, now, AttemptEnd::Dropped, reason)
+                } else {
+                    changes::retry(record, now, policies, AttemptEnd::Dropped, reason, None)
+                }
+            },
+        );
         match dropped {
             // Nothing is lost by silence: somebody else has it, or it is held or dead.
             Ok(())
@@ -256,7 +283,7 @@ impl Inside {
     /// Notes that nobody knows whether the work was done.
     pub(super) fn doubt(&mut self) {
         if self.end == End::Open {
-            self.end = End::Unknown;
+            self.end = End::InDoubt;
         }
     }
 }
@@ -267,27 +294,74 @@ impl Work {
         check_size("a result", result.len(), bytes_max)
     }
 
-    /// Says how the attempt went.
-    fn end(&self, step: Move, change: impl Fn(Record, Now) -> Change) -> Result<(), AttemptError> {
+    fn complete(&self, outcome: Outcome<'_>) -> Result<(), AttemptError> {
+        outcome.ttl.check()?;
+        self.check_result(outcome.bytes)?;
+        self.end(|_| Move::Complete, |record, now| changes::complete(record, now, outcome, None))
+    }
+
+    /// Says how the attempt ended; `step` is the move for the record as it is.
+    fn end(
+        &self,
+        step: impl Fn(&Record) -> Move,
+        change: impl Fn(Record, Now) -> Change,
+    ) -> Result<(), AttemptError> {
         let mut inside = self.inside.lock();
-        let was_unknown = inside.end == End::Unknown;
-        let ended = match self.make(&mut inside, step, None, change) {
-            // The first call was made after all.
-            Err(AttemptError::Over { .. }) if was_unknown => Ok(()),
+        let asked = step(&inside.found.record);
+        let ended = match self.make(&mut inside, &step, None, &change) {
+            // The first call was made after all, and asked for the same.
+            Err(AttemptError::Over { record })
+                if inside.end == End::Unknown(asked)
+                    && is_result_of(
+                        &change(inside.found.record.clone(), self.ledger.now()),
+                        &record,
+                    ) =>
+            {
+                inside.found.record = *record;
+                Ok(())
+            }
             other => other,
         };
         inside.end = match &ended {
             Ok(()) | Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => End::Over,
             // Nothing was written.
             Err(AttemptError::LeaseEnded) => inside.end,
-            Err(_) => End::Unknown,
+            Err(_) => End::Unknown(asked),
         };
         ended
     }
 
-    pub(super) fn renew(&self, lease_ms: Option<u64>) -> Result<(), AttemptError> {
-        let renew = |record, now| changes::renew(record, now, lease_ms);
-        self.make(&mut self.inside.lock(), Move::Renew, None, renew)
+    fn renew(&self) -> Result<(), AttemptError> {
+        self.renew_as(&mut self.inside.lock(), Move::Renew)
+    }
+
+    fn renew_for(&self, lease_ms: u64) -> Result<(), AttemptError> {
+        let mut inside = self.inside.lock();
+        let renew = |record, now| changes::renew_for(record, now, lease_ms);
+        self.make(&mut inside, |_| Move::Renew, None, renew)?;
+        if let State::Running { until } = inside.found.record.state {
+            inside.extended_to = Some(until);
+        }
+        Ok(())
+    }
+
+    /// Renews the lease, also one that has ended while nobody has taken over, as saving a stage does: the work goes on.
+    pub(super) fn keep(&self) -> Result<(), AttemptError> {
+        self.renew_as(&mut self.inside.lock(), Move::Save)
+    }
+
+    /// Gives the lease its length again, if the commit that began the attempt took longer than it.
+    pub(super) fn keep_if_over(&self) -> Result<(), AttemptError> {
+        let mut inside = self.inside.lock();
+        match self.ledger.now().phase(Some(&inside.found.record)) {
+            Phase::Running => Ok(()),
+            _ => self.renew_as(&mut inside, Move::Save),
+        }
+    }
+
+    fn renew_as(&self, inside: &mut Inside, step: Move) -> Result<(), AttemptError> {
+        let least = inside.extended_to;
+        self.make(inside, |_| step, None, |record, now| changes::renew(record, now, least))
     }
 
     /// Saves a stage: one commit with the record, whose lease it extends.
@@ -295,16 +369,43 @@ impl Work {
         &self,
         inside: &mut Inside,
         stage: StageWrite<'_>,
+        bytes_before: u64,
     ) -> Result<(), AttemptError> {
-        let save = |record: Record, now| {
-            let stages = record.stages.max(stage.number + 1);
-            changes::renew(Record { stages, ..record }, now, None)
-        };
-        let saved = self.make(inside, Move::Save, Some(stage), save);
-        if let Err(AttemptError::Store(_)) = saved {
-            inside.doubt();
+        let StageWrite { number, value } = stage;
+        let saved = changes::Saved { number, bytes: value.len() as u64, bytes_before };
+        let least = inside.extended_to;
+        let save = |record, now| changes::save(record, now, least, saved);
+        match self.make(inside, |_| Move::Save, Some(stage), save) {
+            Ok(()) => {
+                inside.stages.saved = inside.stages.saved.max(number + 1);
+                if inside.end == End::InDoubt {
+                    inside.end = End::Open;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if let AttemptError::Store(_) = error {
+                    inside.doubt();
+                }
+                Err(error)
+            }
         }
-        saved
+    }
+
+    /// Returns an error if the attempt is known to be over. Reads the record only if its lease has ended.
+    pub(super) fn check_open(&self, inside: &mut Inside) -> Result<(), AttemptError> {
+        if inside.end == End::Over {
+            return Err(self.over(inside));
+        }
+        if self.ledger.now().phase(Some(&inside.found.record)) != Phase::Running {
+            self.refresh(inside)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the size of payload and stages.
+    pub(super) fn kept_bytes(inside: &Inside) -> u64 {
+        inside.found.record.payload_bytes + inside.found.record.stage_bytes
     }
 
     fn check(&self) -> Result<(), AttemptError> {
@@ -341,27 +442,24 @@ impl Work {
     fn make(
         &self,
         inside: &mut Inside,
-        step: Move,
+        step: impl Fn(&Record) -> Move,
         stage: Option<StageWrite<'_>>,
         change: impl Fn(Record, Now) -> Change,
     ) -> Result<(), AttemptError> {
         if inside.end == End::Over {
-            let record = match self.ledger.rows().read(&self.id)? {
-                Some(found) => found.record,
-                None => inside.found.record.clone(),
-            };
-            return Err(AttemptError::Over { record: record.into() });
+            return Err(self.over(inside));
         }
         let rows = self.ledger.rows();
         for _ in 0..RACES_MAX {
             let now = self.ledger.now();
             let record = inside.found.record.clone();
-            if moves::after(now.phase(Some(&record)), step).is_none() {
+            let Some(to) = moves::after(now.phase(Some(&record)), step(&record)) else {
                 // Only what was read just now counts: somebody may have taken over.
                 self.refresh(inside)?;
                 return Err(AttemptError::LeaseEnded);
-            }
+            };
             let change = change(record, now);
+            debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
             if let Some(found) =
                 rows.write(&self.id, Some(&inside.found), &change, stage, now.at.now)?
             {
@@ -373,6 +471,15 @@ impl Work {
         Err(Error::Timeout { what: "a record that others change again and again" }.into())
     }
 
+    /// Returns the error of an attempt that has said how it went, with the record as it is now.
+    fn over(&self, inside: &Inside) -> AttemptError {
+        match self.ledger.rows().read(&self.id) {
+            Ok(Some(found)) => AttemptError::Over { record: found.record.into() },
+            Ok(None) => AttemptError::Over { record: inside.found.record.clone().into() },
+            Err(error) => error.into(),
+        }
+    }
+
     pub(super) fn id(&self) -> &[u8] {
         &self.id
     }
@@ -381,6 +488,38 @@ impl Work {
     pub(super) fn renew_every(&self) -> Option<Duration> {
         let inside = self.inside.lock();
         let third = Duration::from_millis(inside.found.record.lease_ms) / 3;
-        (inside.end == End::Open).then_some(third)
+        (inside.end != End::Over).then_some(third)
+    }
+}
+
+/// Returns whether a record may be what this change has made of it.
+fn is_result_of(change: &Change, record: &Record) -> bool {
+    let Some(made) = &change.record else { return false };
+    match (&made.state, &record.state) {
+        (State::Completed { .. }, State::Completed { .. }) => made.state == record.state,
+        (made, stored) => std::mem::discriminant(made) == std::mem::discriminant(stored),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A call that failed may have landed. Only who repeats that call may be told that it did.
+    #[test]
+    fn a_record_is_taken_for_the_result_of_the_same_call_only() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let at = crate::time::Moment { now, latest: now };
+        let now = Now { at, first_token: 0 };
+        let record = Record::new(b"a", now.at.now);
+        let complete = |bytes| {
+            let outcome = Outcome { bytes, is_encoded: false, ttl: Ttl::FOREVER };
+            changes::complete(record.clone(), now, outcome, None)
+        };
+        let stored = complete(b"one").record.expect("is kept");
+        assert!(is_result_of(&complete(b"one"), &stored));
+        assert!(!is_result_of(&complete(b"two"), &stored));
+        assert!(!is_result_of(&changes::release(record.clone(), now, ""), &stored));
+        assert!(!is_result_of(&changes::purge(), &stored));
     }
 }

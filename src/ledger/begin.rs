@@ -2,11 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::ledger::attempt::Attempt;
-use crate::ledger::changes::{self, Begun, Refusal};
+use crate::ledger::changes::{self, Begun, Change, Refusal};
+use crate::ledger::error::AttemptError;
 use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::moves::{self, Move};
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::Record;
 use crate::ledger::rows::check_id;
+use crate::limits;
 
 /// The answer to [`Ledger::begin`]. All but the first carry the record as it is.
 #[derive(Debug)]
@@ -96,10 +99,10 @@ impl Ledger {
             let found = rows.read(id)?;
             let now = self.now();
             let record = found.as_ref().map(|found| &found.record);
-            let (change, starts) =
+            let (change, step) =
                 match changes::begin(id, record, now, &self.inner.options, &options) {
-                    Begun::Start(change) => (change, true),
-                    Begun::Settle(change) => (change, false),
+                    Begun::Start(change) => (change, Move::Begin),
+                    Begun::Settle(step, change) => (change, step),
                     Begun::Refuse(refusal) => {
                         let record = found.map(|found| found.record);
                         return record.map_or_else(
@@ -108,11 +111,23 @@ impl Ledger {
                         );
                     }
                 };
+            let to = moves::after(now.phase(record), step);
+            debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
+            check_kept(&change)?;
             let Some(after) = rows.write(id, found.as_ref(), &change, None, now.at.now)? else {
                 continue;
             };
-            if starts {
-                return Ok(Begin::Started(Attempt::new(self.clone(), id, after)));
+            if step == Move::Begin {
+                let attempt = Attempt::new(self.clone(), id, after);
+                match attempt.work.keep_if_over() {
+                    Ok(()) => return Ok(Begin::Started(attempt)),
+                    // The commit took longer than the lease, and somebody was faster.
+                    Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => continue,
+                    Err(AttemptError::Store(error)) => return Err(error),
+                    Err(_) => {
+                        return Err(Error::Timeout { what: "a lease that outlasts its commit" });
+                    }
+                }
             }
             let phase = after.record.phase(now.at.now, now.first_token);
             let refusal = Refusal::of(phase).unwrap_or(Refusal::InProgress);
@@ -120,4 +135,38 @@ impl Ledger {
         }
         Err(Error::Timeout { what: "a record that others change again and again" })
     }
+
+    /// Returns an attempt that was begun before, by its id and token: for work whose end is reported elsewhere, or by a
+    /// process that came after the one that began it. It may say how the work went as long as nobody has taken over. Drop
+    /// the one or the other, not both: dropped, it counts as failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Fenced`](AttemptError::Fenced) if the record is not this attempt's any more.
+    pub fn resume(
+        &self,
+        id: impl AsRef<[u8]>,
+        token: u64,
+    ) -> std::result::Result<Attempt, AttemptError> {
+        let id = id.as_ref();
+        check_id(id)?;
+        match self.rows().read(id)? {
+            Some(found) if token != 0 && found.record.token == token => {
+                Ok(Attempt::new(self.clone(), id, found))
+            }
+            other => Err(AttemptError::Fenced { record: other.map(|found| found.record.into()) }),
+        }
+    }
+}
+
+/// Checks what is kept beside a record: whatever ends it changes all of that in one commit.
+fn check_kept(change: &Change) -> Result<()> {
+    let kept = change.record.as_ref().map_or(0, |r| r.payload_bytes + r.stage_bytes);
+    if kept > limits::LEDGER_KEPT_BYTES_MAX {
+        return Err(Error::invalid(format!(
+            "the payload and the saved stages of an id would have {kept} bytes: they have at most {}",
+            limits::LEDGER_KEPT_BYTES_MAX
+        )));
+    }
+    Ok(())
 }

@@ -47,6 +47,17 @@ pub(super) enum Keeps {
 }
 
 impl Change {
+    /// Returns the phase that it leads to.
+    pub(super) fn phase(&self, now: Now) -> Phase {
+        match &self.record {
+            None => Phase::Absent,
+            Some(_) if self.starts => Phase::Running,
+            // Its attempt goes on, however short its lease is.
+            Some(Record { state: State::Running { .. }, .. }) => Phase::Running,
+            record => now.phase(record.as_ref()),
+        }
+    }
+
     fn to(record: Record) -> Self {
         let (ttl, payload) = (Ttl::FOREVER, None);
         let record = Some(record);
@@ -60,8 +71,8 @@ impl Change {
 pub(super) enum Begun {
     /// Start an attempt.
     Start(Change),
-    /// Write this, and tell the caller of the record that results.
-    Settle(Change),
+    /// Make this move, and tell the caller of the record that results.
+    Settle(Move, Change),
     /// Tell the caller of the record as it is.
     Refuse(Refusal),
 }
@@ -128,15 +139,17 @@ pub(super) fn begin(
         match policies.on_lease_end {
             OnLeaseEnd::Retry => {}
             OnLeaseEnd::Hold => {
-                return Begun::Settle(Change::to(Record { state: State::Held, ..record }));
+                let held = Change::to(Record { state: State::Held, ..record });
+                return Begun::Settle(Move::Hold, held);
             }
             OnLeaseEnd::Fail => {
-                return Begun::Settle(dead(record, DeadCause::LeaseEnded, policies));
+                let dead = dead(record, DeadCause::LeaseEnded, policies);
+                return Begun::Settle(Move::GiveUp, dead);
             }
         }
     }
     if record.attempts >= policies.attempts_max {
-        return Begun::Settle(dead(record, DeadCause::Attempts, policies));
+        return Begun::Settle(Move::GiveUp, dead(record, DeadCause::Attempts, policies));
     }
     Begun::Start(start(record, now, policies, options))
 }
@@ -153,7 +166,9 @@ fn start(mut record: Record, now: Now, policies: &LedgerOptions, options: &Begin
     record.lease_ms = lease_ms;
     record.outlives_process = policies.outlives_process;
     let payload = options.payload.clone().filter(|_| !record.has_payload);
-    record.has_payload |= payload.is_some();
+    if let Some(payload) = &payload {
+        (record.has_payload, record.payload_bytes) = (true, payload.len() as u64);
+    }
     Change { starts: true, payload, ..Change::to(record) }
 }
 
@@ -166,37 +181,46 @@ fn dead(record: Record, cause: DeadCause, policies: &LedgerOptions) -> Change {
     Change { ttl: policies.dead_ttl, ..Change::to(record) }
 }
 
+/// A result to be stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outcome<'a> {
+    pub(super) bytes: &'a [u8],
+    /// The bytes are an encoded value.
+    pub(super) is_encoded: bool,
+    pub(super) ttl: Ttl,
+}
+
 /// Completes a record. A failure may be stored as a result, too.
 pub(super) fn complete(
     mut record: Record,
     now: Now,
-    ttl: Ttl,
-    result: &[u8],
+    outcome: Outcome<'_>,
     failure: Option<&str>,
 ) -> Change {
     let end = if failure.is_some() { AttemptEnd::Final } else { AttemptEnd::Completed };
     record.end_attempt(end, failure.unwrap_or_default(), now.at.now);
-    completed(record, ttl, result, failure.is_some())
+    completed(record, outcome, failure.is_some())
 }
 
 /// Completes a record by the word of an operator.
-pub(super) fn settle(
-    mut record: Record,
-    now: Now,
-    ttl: Ttl,
-    result: &[u8],
-    reason: &str,
-) -> Change {
+pub(super) fn settle(mut record: Record, now: Now, outcome: Outcome<'_>, reason: &str) -> Change {
     record.end_attempt(AttemptEnd::Settled, reason, now.at.now);
-    completed(record, ttl, result, false)
+    completed(record, outcome, false)
 }
 
-fn completed(mut record: Record, ttl: Ttl, result: &[u8], is_failure: bool) -> Change {
-    record.stages = 0;
-    record.has_payload = false;
+fn completed(mut record: Record, outcome: Outcome<'_>, is_failure: bool) -> Change {
+    let Outcome { bytes, is_encoded, ttl } = outcome;
+    (record.stages, record.stage_bytes) = (0, 0);
+    (record.has_payload, record.payload_bytes) = (false, 0);
     record.token = 0;
-    record.state = State::Completed { result: Some(result.to_vec()), is_failure };
+    record.is_encoded = is_encoded;
+    record.state = State::Completed { result: Some(bytes.to_vec()), is_failure };
     Change { ttl, keeps: Keeps::Nothing, ..Change::to(record) }
+}
+
+/// Returns the move of an attempt that failed and may be tried again: unless no attempt is left.
+pub(super) fn retry_or_give_up(record: &Record, policies: &LedgerOptions) -> Move {
+    if record.attempts >= policies.attempts_max { Move::GiveUp } else { Move::Retry }
 }
 
 /// Notes that an attempt failed and may be tried again, unless no attempt is left.
@@ -218,16 +242,18 @@ pub(super) fn retry(
         Some(after) => u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
         None => policies.backoff.delay_ms(record.attempts, chance),
     };
+    // Not from the latest time that the clock may mean: a delay that ends early does no harm, and a clock that was wrong
+    // for a moment must not park the record for as long as it was wrong.
     let until = match delay {
         0 => now.at.now,
-        _ => Ttl::from_millis(delay.min(crate::limits::TTL_MS_MAX)).deadline(now.at.latest),
+        _ => Ttl::from_millis(delay.min(crate::limits::TTL_MS_MAX)).deadline(now.at.now),
     };
     Change::to(Record { state: State::Waiting { until }, ..record })
 }
 
-/// Holds a record whose attempt is gone without a word: nobody knows whether the effect happened. It may still say so.
-pub(super) fn hold(mut record: Record, now: Now, reason: &str) -> Change {
-    record.end_attempt(AttemptEnd::Dropped, reason, now.at.now);
+/// Holds a record because nobody knows whether the effect happened. Its attempt may still say so.
+pub(super) fn hold(mut record: Record, now: Now, end: AttemptEnd, reason: &str) -> Change {
+    record.end_attempt(end, reason, now.at.now);
     Change::to(Record { state: State::Held, ..record })
 }
 
@@ -238,16 +264,39 @@ pub(super) fn bury(mut record: Record, now: Now, policies: &LedgerOptions, reaso
     dead(record, DeadCause::Final, policies)
 }
 
-/// Extends the lease, by its length or by another one. Its own length never shortens one that was extended further.
-pub(super) fn renew(record: Record, now: Now, lease_ms: Option<u64>) -> Change {
-    let until = match (lease_ms, &record.state) {
-        (Some(lease_ms), _) => lease_end(now, lease_ms),
-        (None, State::Running { until }) => lease_end(now, record.lease_ms).max(*until),
-        (None, _) => lease_end(now, record.lease_ms),
-    };
-    let record = Record { state: State::Running { until }, ..record };
-    // One that may be shorter is told to those who wait for its end.
-    Change { is_quiet: lease_ms.is_none(), ..Change::to(record) }
+/// Extends the lease by its length, but not to less than `least`, to which the attempt has extended it itself.
+///
+/// It may become shorter: one that was set while the clock was wrong must not stay as long as that.
+pub(super) fn renew(record: Record, now: Now, least: Option<Timestamp>) -> Change {
+    let end = lease_end(now, record.lease_ms);
+    extend(record, least.map_or(end, |least| end.max(least)))
+}
+
+/// Extends the lease to another length, from now.
+pub(super) fn renew_for(record: Record, now: Now, lease_ms: u64) -> Change {
+    extend(record, lease_end(now, lease_ms))
+}
+
+fn extend(record: Record, until: Timestamp) -> Change {
+    // Those who wait for its end have to hear of one that is shorter.
+    let is_quiet = matches!(record.state, State::Running { until: before } if before <= until);
+    Change { is_quiet, ..Change::to(Record { state: State::Running { until }, ..record }) }
+}
+
+/// Notes a saved stage, and extends the lease.
+pub(super) fn save(record: Record, now: Now, least: Option<Timestamp>, saved: Saved) -> Change {
+    let stages = record.stages.max(saved.number + 1);
+    let stage_bytes = record.stage_bytes.saturating_sub(saved.bytes_before) + saved.bytes;
+    renew(Record { stages, stage_bytes, ..record }, now, least)
+}
+
+/// A stage that is saved with a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Saved {
+    pub(super) number: u32,
+    pub(super) bytes: u64,
+    /// The size of what it replaces.
+    pub(super) bytes_before: u64,
 }
 
 /// Hands the record back. The attempt is not charged.
@@ -266,11 +315,12 @@ pub(super) fn redrive(mut record: Record, now: Now, fresh: bool) -> Change {
     }
     record.attempts = 0;
     record.token = 0;
+    record.is_encoded = false;
     record.redrives = record.redrives.saturating_add(1);
     record.state = State::Waiting { until: now.at.now };
     let keeps = if fresh { Keeps::Payload } else { Keeps::All };
     if fresh {
-        record.stages = 0;
+        (record.stages, record.stage_bytes) = (0, 0);
     }
     Change { keeps, ..Change::to(record) }
 }

@@ -76,6 +76,25 @@ pub enum AttemptError {
 }
 
 impl AttemptError {
+    /// Returns an error that says the same.
+    fn twin(&self) -> Self {
+        match self {
+            Self::Fenced { record } => Self::Fenced { record: record.clone() },
+            Self::Over { record } => Self::Over { record: record.clone() },
+            Self::LeaseEnded => Self::LeaseEnded,
+            Self::TooLarge { what, bytes, bytes_max } => {
+                Self::TooLarge { what, bytes: *bytes, bytes_max: *bytes_max }
+            }
+            Self::StageOrder { number, stored, asked } => {
+                Self::StageOrder { number: *number, stored: stored.clone(), asked: asked.clone() }
+            }
+            Self::StageTwice { name } => Self::StageTwice { name: name.clone() },
+            Self::StageOpen { name } => Self::StageOpen { name: name.clone() },
+            Self::Value { what, why } => Self::Value { what, why: why.clone() },
+            Self::Store(error) => Self::Store(error.twin()),
+        }
+    }
+
     /// Returns whether the attempt cannot say how it went, so that it is no failure of the work.
     pub(super) fn ends_attempt(&self) -> bool {
         matches!(self, Self::Fenced { .. } | Self::Over { .. } | Self::LeaseEnded | Self::Store(_))
@@ -91,7 +110,10 @@ fn of(record: Option<&Record>) -> String {
 
 /// How work has failed, and what is to follow.
 ///
-/// Every error of the standard library's trait becomes one that is tried again, so `?` works in the work itself.
+/// Every error of the standard library's trait becomes one, so `?` works in the work itself. Such an error does not say
+/// whether the effect happened: it is tried again, but held for an operator where the policy is
+/// [`OnLeaseEnd::Hold`](crate::ledger::OnLeaseEnd::Hold). If the effect surely did not happen, say
+/// [`retry`](Self::retry).
 #[derive(Debug)]
 pub struct Failure {
     pub(super) kind: FailureKind,
@@ -101,7 +123,10 @@ pub struct Failure {
 #[derive(Debug)]
 pub(super) enum FailureKind {
     Retry(Option<Duration>),
+    /// Nothing was said: the policy for the end of a lease decides.
+    Unsaid,
     Final,
+    Hold,
     Replay(Vec<u8>),
     /// The attempt itself cannot go on.
     Attempt(AttemptError),
@@ -123,6 +148,11 @@ impl Failure {
         Self { kind: FailureKind::Final, reason: reason.to_string() }
     }
 
+    /// Held for an operator, whatever the policy: nobody knows whether the effect happened.
+    pub fn hold(reason: impl fmt::Display) -> Self {
+        Self { kind: FailureKind::Hold, reason: reason.to_string() }
+    }
+
     /// Never tried again: this result is replayed to everybody who asks, marked as a failure. For a refusal that is an
     /// answer, like "no such account".
     pub fn replayed(reason: impl fmt::Display, result: impl Into<Vec<u8>>) -> Self {
@@ -133,15 +163,51 @@ impl Failure {
     pub fn reason(&self) -> &str {
         &self.reason
     }
+
+    /// Returns an error of the standard library's trait, for code between a stage and the ledger that has error types of
+    /// its own. As the source of any of those it becomes this failure again.
+    pub fn into_error(self) -> FailureError {
+        FailureError(self)
+    }
+
+    fn twin(&self) -> Self {
+        let kind = match &self.kind {
+            FailureKind::Retry(after) => FailureKind::Retry(*after),
+            FailureKind::Unsaid => FailureKind::Unsaid,
+            FailureKind::Final => FailureKind::Final,
+            FailureKind::Hold => FailureKind::Hold,
+            FailureKind::Replay(result) => FailureKind::Replay(result.clone()),
+            FailureKind::Attempt(error) => FailureKind::Attempt(error.twin()),
+        };
+        Self { kind, reason: self.reason.clone() }
+    }
 }
+
+/// A [`Failure`] as an error; see [`Failure::into_error`].
+#[derive(Debug)]
+pub struct FailureError(Failure);
+
+impl fmt::Display for FailureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.reason)
+    }
+}
+
+impl std::error::Error for FailureError {}
 
 impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let reason = error.to_string();
-        let error: Box<dyn std::any::Any> = Box::new(error);
-        match error.downcast::<AttemptError>() {
-            Ok(error) => Self { kind: FailureKind::Attempt(*error), reason },
-            Err(_) => Self { kind: FailureKind::Retry(None), reason },
+        // It may be wrapped in the errors of others.
+        let first: &(dyn std::error::Error + 'static) = &error;
+        for source in std::iter::successors(Some(first), |error| error.source()) {
+            if let Some(error) = source.downcast_ref::<AttemptError>() {
+                return Self { kind: FailureKind::Attempt(error.twin()), reason };
+            }
+            if let Some(FailureError(failure)) = source.downcast_ref() {
+                return Self { reason, ..failure.twin() };
+            }
         }
+        Self { kind: FailureKind::Unsaid, reason }
     }
 }

@@ -128,11 +128,12 @@ impl Ledger {
         for _ in 0..RACES_MAX {
             let Some(found) = rows.read(id)? else { return Ok(None) };
             let now = self.now();
-            let legal = moves::after(now.phase(Some(&found.record)), step).is_some();
-            let change = if legal { change(found.record.clone(), now) } else { None };
+            let to = moves::after(now.phase(Some(&found.record)), step);
+            let change = to.and_then(|_| change(found.record.clone(), now));
             let Some(change) = change else {
                 return Ok(Some(Changed { record: found.record, is_made: false }));
             };
+            debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
             if let Some(after) = rows.write(id, Some(&found), &change, None, now.at.now)? {
                 return Ok(Some(Changed { record: after.record, is_made: true }));
             }

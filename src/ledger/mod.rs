@@ -44,7 +44,7 @@ mod wait;
 pub use attempt::Attempt;
 pub use begin::Begin;
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, DeadPage, Swept};
-pub use error::{AttemptError, Failure};
+pub use error::{AttemptError, Failure, FailureError};
 pub use fingerprint::Fingerprint;
 pub use handle::Ledger;
 pub use options::{Backoff, BeginOptions, LedgerOptions, OnLeaseEnd};

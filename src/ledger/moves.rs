@@ -24,9 +24,10 @@ pub(super) enum Phase {
 pub(super) enum Move {
     /// A new attempt starts.
     Begin,
-    /// A lease has ended, or its attempt was dropped, and the policy is to hold.
+    /// A lease has ended, or its attempt was dropped, and the policy is to hold; or the attempt does not know whether its
+    /// effect happened.
     Hold,
-    /// A lease has ended and the policy is to fail, or no attempt is left.
+    /// A lease has ended and the policy is to fail; or no attempt is left.
     GiveUp,
     /// The attempt has its result.
     Complete,
@@ -60,7 +61,7 @@ use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 ///
 /// The effect of an attempt may have happened although its lease has ended, so it may still say how it went, as long as
 /// nobody has taken over.
-pub(super) const MOVES: [(Phase, Move, Phase); 41] = [
+pub(super) const MOVES: [(Phase, Move, Phase); 44] = [
     (Absent, Begin, Running),
     (Waiting, Begin, Running),
     (LeaseOver, Begin, Running),
@@ -68,6 +69,9 @@ pub(super) const MOVES: [(Phase, Move, Phase); 41] = [
     (Running, Hold, Held),
     (LeaseOver, GiveUp, Dead),
     (Waiting, GiveUp, Dead),
+    (Running, GiveUp, Dead),
+    (Held, GiveUp, Dead),
+    (Held, Hold, Held),
     (Running, Complete, Completed),
     (LeaseOver, Complete, Completed),
     (Held, Complete, Completed),

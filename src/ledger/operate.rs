@@ -1,10 +1,12 @@
 //! What operators do with a record.
 
 use crate::error::{Error, Result};
-use crate::ledger::changes::{self, Now};
+use crate::ledger::changes::{self, Now, Outcome};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Move;
 use crate::ledger::record::Record;
+use crate::ledger::value::encode;
+use serde::Serialize;
 
 impl Ledger {
     /// Ends an id without a result: it becomes a dead letter, and the attempt that works on it, if there is one, is
@@ -33,16 +35,42 @@ impl Ledger {
         result: impl AsRef<[u8]>,
         reason: &str,
     ) -> Result<Option<Record>> {
-        let (result, ttl) = (result.as_ref(), self.result_ttl());
+        self.settle_as(id.as_ref(), result.as_ref(), false, reason)
+    }
+
+    /// Says that an id was done after all, with a result of any serde type, as [`run`](Self::run) stores it; see
+    /// [`settle`](Self::settle).
+    ///
+    /// # Errors
+    ///
+    /// As [`settle`](Self::settle), and [`FixCall`](crate::ErrorKind::FixCall) for a result that cannot be encoded.
+    pub fn settle_value<T: Serialize>(
+        &self,
+        id: impl AsRef<[u8]>,
+        result: &T,
+        reason: &str,
+    ) -> Result<Option<Record>> {
+        let bytes = encode("the result", result).map_err(|e| Error::invalid(e.to_string()))?;
+        self.settle_as(id.as_ref(), &bytes, true, reason)
+    }
+
+    fn settle_as(
+        &self,
+        id: &[u8],
+        bytes: &[u8],
+        is_encoded: bool,
+        reason: &str,
+    ) -> Result<Option<Record>> {
         let bytes_max = self.inner.options.result_bytes_max;
-        if result.len() > bytes_max {
+        if bytes.len() > bytes_max {
             return Err(Error::invalid(format!(
                 "a result of {} bytes: it has at most {bytes_max}",
-                result.len()
+                bytes.len()
             )));
         }
-        let settle = |record, now| Some(changes::settle(record, now, ttl, result, reason));
-        self.change(id.as_ref(), Move::Settle, settle).map(|changed| changed.map(|c| c.record))
+        let outcome = Outcome { bytes, is_encoded, ttl: self.result_ttl() };
+        let settle = |record, now| Some(changes::settle(record, now, outcome, reason));
+        self.change(id, Move::Settle, settle).map(|changed| changed.map(|c| c.record))
     }
 
     /// Lets an id be tried again now, as often as a new one, whatever became of it; its history stays. Returns the

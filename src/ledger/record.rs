@@ -44,6 +44,11 @@ pub struct Record {
     pub(super) lease_ms: u64,
     /// Whether its lease goes on when the process ends.
     pub outlives_process: bool,
+    /// Whether the result is an encoded value, not plain bytes.
+    pub(super) is_encoded: bool,
+    pub(super) payload_bytes: u64,
+    /// The size of all saved stages.
+    pub(super) stage_bytes: u64,
 }
 
 /// What has become of an id.
@@ -153,6 +158,9 @@ impl Record {
             started: now,
             lease_ms: 0,
             outlives_process: false,
+            is_encoded: false,
+            payload_bytes: 0,
+            stage_bytes: 0,
         }
     }
 
@@ -178,8 +186,11 @@ impl Record {
         }
     }
 
-    /// Notes how the current attempt ended.
+    /// Notes how the current attempt ended. What it says itself replaces what others had noted of it.
     pub(super) fn end_attempt(&mut self, end: AttemptEnd, reason: &str, now: Timestamp) {
+        if self.token != 0 {
+            self.history.pop_if(|past| past.token == self.token);
+        }
         let reason = cut(reason, crate::limits::LEDGER_REASON_BYTES_MAX).to_owned();
         let (token, worker, started) = (self.token, self.worker.clone(), self.started);
         self.history.push(PastAttempt { token, worker, started, ended: now, end, reason });
@@ -189,11 +200,13 @@ impl Record {
         }
     }
 
-    /// Returns the record as somebody may see it whose input is another.
+    /// Returns the record as somebody may see it whose input is another. What attempts said of their failures may be part
+    /// of the answer, too.
     pub(super) fn without_result(mut self) -> Self {
-        if let State::Completed { result, .. } = &mut self.state {
-            *result = None;
+        if let State::Completed { result, is_failure } = &mut self.state {
+            (*result, *is_failure) = (None, false);
         }
+        self.history.iter_mut().for_each(|past| past.reason.clear());
         self
     }
 }
@@ -217,7 +230,8 @@ const OUTLIVES: u8 = 1;
 const IS_FAILURE: u8 = 2;
 const HAS_FINGERPRINT: u8 = 4;
 const HAS_PAYLOAD: u8 = 8;
-const FLAGS: u8 = OUTLIVES | IS_FAILURE | HAS_FINGERPRINT | HAS_PAYLOAD;
+const IS_ENCODED: u8 = 16;
+const FLAGS: u8 = OUTLIVES | IS_FAILURE | HAS_FINGERPRINT | HAS_PAYLOAD | IS_ENCODED;
 
 /// Why the bytes of a row are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,7 +262,8 @@ impl Record {
             flag(self.outlives_process, OUTLIVES)
                 | flag(is_failure, IS_FAILURE)
                 | flag(self.fingerprint.is_some(), HAS_FINGERPRINT)
-                | flag(self.has_payload, HAS_PAYLOAD),
+                | flag(self.has_payload, HAS_PAYLOAD)
+                | flag(self.is_encoded, IS_ENCODED),
         ]);
         put_varint(&mut out, until);
         put_varint(&mut out, if starts { 0 } else { self.token });
@@ -261,6 +276,8 @@ impl Record {
             self.lease_ms,
             u64::from(self.version),
             u64::from(self.stages),
+            self.payload_bytes,
+            self.stage_bytes,
             u64::from(self.redrives),
             u64::from(self.history_dropped),
         ] {
@@ -318,6 +335,7 @@ fn take_record(r: &mut Reader<'_>, id: &[u8], sequence: u64, ends: Timestamp) ->
     let started = Timestamp::from_millis(r.varint()?);
     let lease_ms = r.varint()?;
     let (version, stages) = (r.varint_u32()?, r.varint_u32()?);
+    let (payload_bytes, stage_bytes) = (r.varint()?, r.varint()?);
     let (redrives, history_dropped) = (r.varint_u32()?, r.varint_u32()?);
     let fingerprint = match flags & HAS_FINGERPRINT {
         0 => None,
@@ -368,6 +386,9 @@ fn take_record(r: &mut Reader<'_>, id: &[u8], sequence: u64, ends: Timestamp) ->
         started,
         lease_ms,
         outlives_process: flags & OUTLIVES != 0,
+        is_encoded: flags & IS_ENCODED != 0,
+        payload_bytes,
+        stage_bytes,
     })
 }
 
@@ -450,6 +471,7 @@ mod tests {
         record.outlives_process = true;
         record.lease_ms = 30_000;
         for end in AttemptEnd::ALL {
+            record.token += 1;
             record.end_attempt(end, "why", now);
         }
         record
@@ -508,6 +530,7 @@ mod tests {
     fn the_history_is_bounded_and_says_so() {
         let mut record = full();
         for _ in 0..100 {
+            record.token += 1;
             record.end_attempt(AttemptEnd::Failed, &"é".repeat(10_000), Timestamp::NEVER);
         }
         assert_eq!(record.history.len(), crate::limits::LEDGER_HISTORY_MAX);

@@ -15,13 +15,19 @@ use serde::de::DeserializeOwned;
 /// What came of [`Ledger::run`].
 #[derive(Debug)]
 #[non_exhaustive]
+#[must_use = "the work may have been refused: look before you acknowledge its message"]
 pub enum Ran<T> {
     /// The work was done now.
     First(T),
     /// It was done before; this is its result.
     Replayed(T),
-    /// It was refused before, by a [`Failure::replayed`]; the result is in the record.
-    ReplayedFailure(Box<Record>),
+    /// The work has answered with a [`Failure::replayed`], now or before; the result is in the record.
+    Failure {
+        /// The record.
+        record: Box<Record>,
+        /// Whether that was before.
+        is_replay: bool,
+    },
     /// Nothing was done; the answer says why. Never [`Begin::Started`] or [`Begin::Completed`].
     Refused(Begin),
 }
@@ -37,7 +43,7 @@ impl<T> Ran<T> {
 
     /// Returns whether the work was done before.
     pub fn is_replay(&self) -> bool {
-        matches!(self, Self::Replayed(_) | Self::ReplayedFailure(_))
+        matches!(self, Self::Replayed(_) | Self::Failure { is_replay: true, .. })
     }
 }
 
@@ -65,8 +71,8 @@ impl Ledger {
     /// Does the work of an id once: begins an attempt, renews its lease while `work` runs, and stores the result or the
     /// failure. If it was done before, its result is returned and `work` is not called.
     ///
-    /// `work` may return early with `?`: the attempt has failed then, and is tried again as the ledger's policies say. A
-    /// panic counts the same.
+    /// `work` may return early with `?`: the attempt has failed then, and is tried again, or held where the policy is
+    /// [`OnLeaseEnd::Hold`](crate::ledger::OnLeaseEnd::Hold). A panic counts the same. [`Failure`] says more.
     ///
     /// ```
     /// use firstseen::Store;
@@ -112,7 +118,7 @@ impl Ledger {
     }
 
     /// Does the work of an id once, where the work is a future; see [`run`](Self::run). Dropping the future drops the
-    /// attempt: it has failed, and is tried again.
+    /// attempt, as a panic does, unless the work has kept a clone of it elsewhere.
     ///
     /// # Errors
     ///
@@ -148,8 +154,8 @@ impl Ledger {
         self.inner.timer.add(pause, move || {
             let work = work.upgrade()?;
             let pause = work.renew_every()?;
-            match work.renew(None) {
-                // Saving a stage gives an ended lease a length again, while nobody has taken over.
+            match work.keep() {
+                // Held, perhaps: it may still say how it went.
                 Ok(()) | Err(AttemptError::LeaseEnded) => Some(pause),
                 Err(AttemptError::Store(error)) => {
                     tracing::warn!(%error, "a lease was not renewed");
@@ -165,7 +171,9 @@ impl Ledger {
 fn replay<T: DeserializeOwned>(found: Begin) -> Result<Ran<T>, RunError> {
     match found {
         Begin::Completed(record) => match &record.state {
-            State::Completed { is_failure: true, .. } => Ok(Ran::ReplayedFailure(record)),
+            State::Completed { is_failure: true, .. } => {
+                Ok(Ran::Failure { record, is_replay: true })
+            }
             _ => Ok(Ran::Replayed(record.value()?)),
         },
         other => Ok(Ran::Refused(other)),
@@ -183,7 +191,7 @@ fn finish<T: Serialize + DeserializeOwned>(
             let stored = encode("the result", &value).and_then(|bytes| {
                 // Not every type that can be encoded can be decoded.
                 decode::<T>("the result", &bytes)?;
-                attempt.complete(bytes)
+                attempt.complete_encoded(&bytes)
             });
             return match stored {
                 Ok(()) => Ok(Ran::First(value)),
@@ -203,6 +211,16 @@ fn finish<T: Serialize + DeserializeOwned>(
         ));
     }
     let reason = failure.reason().to_owned();
-    attempt.fail(failure)?;
+    let is_answer = matches!(failure.kind, FailureKind::Replay(_));
+    match attempt.fail(failure) {
+        Ok(()) if is_answer => {
+            return Ok(Ran::Failure { record: attempt.record().into(), is_replay: false });
+        }
+        // The work has given its answer: it is not asked again because that cannot be stored.
+        Err(error @ AttemptError::TooLarge { .. }) => {
+            attempt.fail(Failure::last(format!("{reason}; but {error}")))?;
+        }
+        other => other?,
+    }
     Err(RunError::Failed { reason, record: attempt.record().into() })
 }

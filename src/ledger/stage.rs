@@ -2,7 +2,7 @@
 
 use crate::codec::{Reader, put_varint};
 use crate::error::Error;
-use crate::ledger::attempt::Attempt;
+use crate::ledger::attempt::{Attempt, Work};
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::rows::StageWrite;
 use crate::ledger::value::{check_size, decode, encode};
@@ -16,6 +16,8 @@ struct Reached<'a> {
     name: &'a str,
     number: u32,
     saved: Option<Saved>,
+    /// The size of what is saved of it.
+    bytes: u64,
     is_over: bool,
 }
 
@@ -80,7 +82,7 @@ impl Attempt {
     /// # let dir = tempfile::tempdir()?;
     /// # let ledger = Store::open(dir.path().join("seen.db"))?.ledger("payments")?;
     /// # let Begin::Started(attempt) = ledger.begin("p-1")? else { panic!() };
-    /// let score: u32 = attempt.stage("fraud", || Ok::<_, std::io::Error>(17)).map_err(|f| f.reason().to_owned())?;
+    /// let score: u32 = attempt.stage("fraud", || Ok::<_, std::io::Error>(17)).map_err(Failure::into_error)?;
     /// assert_eq!(score, 17);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -101,25 +103,27 @@ impl Attempt {
         reached.finish(value)
     }
 
-    /// Does a stage whose work is a future; see [`stage`](Self::stage). If the future is dropped, nothing is saved.
+    /// Does a stage whose work is a future; see [`stage`](Self::stage). `work` is called only if the stage is not saved
+    /// yet. If the future is dropped, nothing is saved.
     ///
     /// # Errors
     ///
     /// As [`stage`](Self::stage).
-    pub async fn stage_async<T, E>(
+    pub async fn stage_async<T, E, F>(
         &self,
         name: &str,
-        work: impl Future<Output = Result<T, E>>,
+        work: impl FnOnce() -> F,
     ) -> Result<T, Failure>
     where
         T: Serialize + DeserializeOwned,
         E: Into<Failure>,
+        F: Future<Output = Result<T, E>>,
     {
         let mut reached = self.reach(name)?;
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
-        let value = work.await.map_err(Into::into)?;
+        let value = work().await.map_err(Into::into)?;
         reached.finish(value)
     }
 
@@ -147,8 +151,9 @@ impl Attempt {
             Some(saved) => Some(decode("the position of a cursor", &saved.value)?),
             None => None,
         };
-        let mut cursor = Cursor { attempt: self, name, number, position };
+        let mut cursor = Cursor { attempt: self, name, number, position, bytes: reached.bytes };
         let value = work(&mut cursor).map_err(Into::into)?;
+        reached.bytes = cursor.bytes;
         reached.finish(value)
     }
 
@@ -159,23 +164,32 @@ impl Attempt {
             return Err(AttemptError::Value { what: "the name of a stage", why });
         }
         let (number, saved) = {
-            let stages = &mut self.work.inside.lock().stages;
+            let mut inside = self.work.inside.lock();
+            // Before any work: its effect would come to nothing.
+            self.work.check_open(&mut inside)?;
+            let stages = &mut inside.stages;
             if stages.reached.iter().any(|reached| reached == name) {
                 return Err(AttemptError::StageTwice { name: name.to_owned() });
             }
             if stages.is_open {
                 return Err(AttemptError::StageOpen { name: name.to_owned() });
             }
+            if stages.reached.len() >= limits::LEDGER_STAGES_MAX as usize {
+                let why = format!("an id has at most {}", limits::LEDGER_STAGES_MAX);
+                return Err(AttemptError::Value { what: "one stage more", why });
+            }
             stages.is_open = true;
             stages.reached.push(name.to_owned());
             (stages.reached.len() as u32 - 1, stages.saved)
         };
-        let mut reached = Reached { attempt: self, name, number, saved: None, is_over: false };
+        let mut reached =
+            Reached { attempt: self, name, number, saved: None, bytes: 0, is_over: false };
         if number >= saved {
             return Ok(reached);
         }
         let (ledger, id) = (&self.work.ledger, self.work.id());
         let row = ledger.rows().stage(id, number)?;
+        reached.bytes = row.as_ref().map_or(0, |row| row.len() as u64);
         let saved = row.as_deref().and_then(Saved::decode);
         if saved.as_ref().is_none_or(|saved| saved.name != name) {
             // Somebody who took over may have completed the id, which drops its stages, or have saved others.
@@ -194,16 +208,27 @@ impl Attempt {
         Ok(reached)
     }
 
+    /// Saves a stage; `bytes` is the size of what is saved of it, before and after.
     fn save(
         &self,
-        name: &str,
-        number: u32,
+        (name, number): (&str, u32),
         is_done: bool,
         value: &[u8],
+        bytes: &mut u64,
     ) -> Result<(), AttemptError> {
         let value = Saved::encode(name, is_done, value);
         let mut inside = self.work.inside.lock();
-        self.work.save(&mut inside, StageWrite { number, value: &value })
+        let kept = Work::kept_bytes(&inside).saturating_sub(*bytes) + value.len() as u64;
+        if kept > limits::LEDGER_KEPT_BYTES_MAX {
+            return Err(AttemptError::TooLarge {
+                what: "the payload and the saved stages of an id",
+                bytes: kept as usize,
+                bytes_max: limits::LEDGER_KEPT_BYTES_MAX as usize,
+            });
+        }
+        self.work.save(&mut inside, StageWrite { number, value: &value }, *bytes)?;
+        *bytes = value.len() as u64;
+        Ok(())
     }
 }
 
@@ -231,10 +256,13 @@ impl Reached<'_> {
     /// Saves the result of the stage.
     fn finish<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<T, Failure> {
         // The stage was done: what cannot be stored must not make it be done again.
-        let bytes = encode_to_save("the result of a stage", &value).map_err(|error| {
-            Failure::last(format!("stage {:?} was done, but {error}", self.name))
-        })?;
-        self.attempt.save(self.name, self.number, true, &bytes)?;
+        let name = self.name;
+        let lost = |error| Failure::last(format!("stage {name:?} was done, but {error}"));
+        let bytes = encode_to_save("the result of a stage", &value).map_err(lost)?;
+        match self.attempt.save((name, self.number), true, &bytes, &mut self.bytes) {
+            Err(error @ AttemptError::TooLarge { .. }) => return Err(lost(error)),
+            saved => saved?,
+        }
         self.is_over = true;
         Ok(value)
     }
@@ -247,6 +275,8 @@ pub struct Cursor<'a, P> {
     name: &'a str,
     number: u32,
     position: Option<P>,
+    /// The size of what is saved.
+    bytes: u64,
 }
 
 impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
@@ -262,7 +292,7 @@ impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
     /// As [`Attempt::renew`], except that an ended lease is no error while nobody has taken over.
     pub fn advance(&mut self, position: P) -> Result<(), AttemptError> {
         let bytes = encode_to_save("the position of a cursor", &position)?;
-        self.attempt.save(self.name, self.number, false, &bytes)?;
+        self.attempt.save((self.name, self.number), false, &bytes, &mut self.bytes)?;
         self.position = Some(position);
         Ok(())
     }

@@ -34,13 +34,18 @@ pub(super) fn decode<T: DeserializeOwned>(
 }
 
 impl Record {
-    /// Returns a result stored with [`Attempt::complete_value`](crate::ledger::Attempt::complete_value).
+    /// Returns a result stored with [`Attempt::complete_value`](crate::ledger::Attempt::complete_value),
+    /// [`Ledger::settle_value`](crate::ledger::Ledger::settle_value) or by [`Ledger::run`](crate::ledger::Ledger::run).
     ///
     /// # Errors
     ///
-    /// [`Value`](AttemptError::Value) if there is no result, or it is of another type.
+    /// [`Value`](AttemptError::Value) if there is no result, it was stored as bytes, or it is of another type.
     pub fn value<T: DeserializeOwned>(&self) -> Result<T, AttemptError> {
-        let none = || AttemptError::Value { what: "the result", why: "there is none".to_owned() };
-        decode("the result", self.result().ok_or_else(none)?)
+        let bad = |why: &str| AttemptError::Value { what: "the result", why: why.to_owned() };
+        let bytes = self.result().ok_or_else(|| bad("there is none"))?;
+        if !self.is_encoded {
+            return Err(bad("it was stored as bytes, not as a value"));
+        }
+        decode("the result", bytes)
     }
 }

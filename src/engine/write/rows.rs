@@ -189,7 +189,9 @@ pub(in crate::engine) fn commit_rows_at(
             Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
             Plan::Append(planned) => planned,
         };
+        // What is quiet keeps a lease: it must not be late.
         if !has_waited
+            && writes.iter().any(|write| !write.is_quiet)
             && planned.iter().any(|planned| planned.known.is_some())
             && keep_to_compaction(core, &mut wait_budget)
         {

@@ -45,7 +45,9 @@ fn an_empty_result_is_a_result() {
     started(&ledger, "a").complete(b"").expect("completes");
     let Begin::Completed(record) = begin(&ledger, "a") else { panic!("is completed") };
     assert_eq!(record.result(), Some(&b""[..]));
+    record.value::<()>().expect_err("bytes are no value");
     started(&ledger, "b").complete_value(&()).expect("completes");
+    let Begin::Completed(record) = begin(&ledger, "b") else { panic!("is completed") };
     assert!(record.value::<()>().is_ok());
 }
 

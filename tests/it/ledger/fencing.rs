@@ -2,6 +2,7 @@
 
 use super::*;
 use firstseen::ledger::{AttemptEnd, AttemptError, Failure, OnLeaseEnd, State};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
@@ -269,4 +270,95 @@ fn an_attempt_goes_over_to_another_thread_and_is_held_over_an_await() {
     });
     assert!(done.join().expect("runs"));
     assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)));
+}
+
+#[test]
+fn i8_an_attempt_is_resumed_by_its_token_until_somebody_has_taken_over() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("l", options().lease_outlives_process(true));
+    let ledger = ledger.expect("opens");
+    let first = started(&ledger, "a");
+    let token = first.token();
+    abandon(first);
+    let store = sim(&world.disk.kill(), &world.clock).open().expect("opens after the kill");
+    let ledger = store.ledger_with("l", options().lease_outlives_process(true));
+    let ledger = ledger.expect("opens");
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    for wrong in [0, token + 1] {
+        let refused = ledger.resume("a", wrong);
+        assert!(matches!(refused, Err(AttemptError::Fenced { record: Some(_) })), "{wrong}");
+    }
+    ledger.resume("a", token).expect("is its own").complete(b"done").expect("lands");
+    assert!(matches!(ledger.resume("a", token), Err(AttemptError::Fenced { .. })));
+    assert!(matches!(ledger.resume("b", token), Err(AttemptError::Fenced { record: None })));
+}
+
+/// A wall clock that shows another year for a moment must not hold a record back for that long.
+#[test]
+fn a_clock_that_is_wrong_for_a_moment_parks_neither_a_failure_nor_a_renewed_lease() {
+    const YEAR: u64 = 365 * 24 * 3_600_000;
+    let world = World::new();
+    let ledger = world.ledger();
+    let (failed, renewed) = (started(&ledger, "failed"), started(&ledger, "renewed"));
+    let right = firstseen::Clock::wall(&world.clock);
+    world.clock.jump_to(firstseen::Timestamp::from_millis(right.as_millis() + YEAR));
+    failed.fail(Failure::retry("no")).expect("fails");
+    renewed.renew().expect("renews");
+    world.clock.jump_to(right);
+    renewed.renew().expect("renews");
+    world.pass(LEASE);
+    assert!(matches!(begin(&ledger, "failed"), Begin::Started(_)));
+    assert!(matches!(begin(&ledger, "renewed"), Begin::Started(_)));
+}
+
+/// Silence does not lift what another handle, with another policy, has held.
+#[test]
+fn an_attempt_that_is_dropped_leaves_a_hold() {
+    let world = World::new();
+    let attempt = started(&world.ledger(), "a");
+    world.pass(LEASE);
+    let holds = options().on_lease_end(firstseen::ledger::OnLeaseEnd::Hold);
+    let holds = world.store.ledger_with("payments", holds).expect("opens");
+    assert!(matches!(begin(&holds, "a"), Begin::Held(_)));
+    drop(attempt);
+    assert!(matches!(begin(&world.ledger(), "a"), Begin::Held(_)));
+}
+
+/// Shows a later time from the given reading on.
+#[derive(Debug, Clone)]
+struct SlowCommit {
+    clock: ManualClock,
+    readings: Arc<AtomicI64>,
+}
+
+impl firstseen::Clock for SlowCommit {
+    fn wall(&self) -> firstseen::Timestamp {
+        if self.readings.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.clock.advance(LEASE * 2);
+        }
+        self.clock.wall()
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.clock.elapsed_ms()
+    }
+
+    fn boot_id(&self) -> u128 {
+        self.clock.boot_id()
+    }
+}
+
+#[test]
+fn i8_an_attempt_that_is_started_has_a_lease_however_long_its_commit_took() {
+    for readings in 0..12 {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let slow = SlowCommit { clock: clock.clone(), readings: Arc::default() };
+        let store = sim(&disk, &clock).clock(slow.clone()).open().expect("opens");
+        let ledger = store.ledger_with("l", options()).expect("opens");
+        slow.readings.store(readings, Ordering::Relaxed);
+        let attempt = started(&ledger, "a");
+        slow.readings.store(0, Ordering::Relaxed);
+        assert!(ledger.is_in_progress(&attempt.record()), "{readings} readings");
+        attempt.complete(b"").expect("completes");
+    }
 }

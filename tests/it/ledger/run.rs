@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::support::place;
-use firstseen::ledger::{Failure, Ran, RunError, State};
+use firstseen::ledger::{Failure, OnLeaseEnd, Ran, RunError, State};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{io, thread};
 
@@ -45,9 +45,105 @@ fn a_refusal_that_is_kept_is_replayed_as_such() {
     let world = World::new();
     let ledger = world.ledger();
     let refuse = |_: &Attempt| -> Result<u32, Failure> { Err(Failure::replayed("no", b"404")) };
-    assert!(matches!(ledger.run("a", refuse), Err(RunError::Failed { .. })));
-    let Ok(Ran::ReplayedFailure(record)) = ledger.run("a", refuse) else { panic!() };
-    assert_eq!(record.result(), Some(&b"404"[..]));
+    for was_asked_before in [false, true] {
+        let Ok(Ran::Failure { record, is_replay }) = ledger.run("a", refuse) else { panic!() };
+        assert_eq!((record.result(), is_replay), (Some(&b"404"[..]), was_asked_before));
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_stored_is_not_asked_for_again() {
+    let world = World::new();
+    let ledger = world.store.ledger_with("l", options().result_bytes_max(4)).expect("opens");
+    let refuse = |_: &Attempt| -> Result<u32, Failure> { Err(Failure::replayed("no", vec![1; 5])) };
+    let Err(RunError::Failed { record, .. }) = ledger.run("a", refuse) else { panic!() };
+    assert!(matches!(record.state, State::Dead { .. }), "{record:?}");
+    assert!(record.history[0].reason.starts_with("no; but"), "{record:?}");
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Wrapped {
+    #[error("the ledger: {0}")]
+    Attempt(#[from] firstseen::ledger::AttemptError),
+    #[error("the work: {0}")]
+    Failed(#[from] firstseen::ledger::FailureError),
+}
+
+/// An error that comes with `?` does not say whether the effect happened.
+#[test]
+fn an_error_that_says_nothing_of_the_effect_is_held_where_the_policy_is_to_hold() {
+    let world = World::new();
+    let policies = options().on_lease_end(OnLeaseEnd::Hold);
+    let ledger = world.store.ledger_with("hold", policies).expect("opens");
+    let state = |id: &str, failure: fn() -> Failure| {
+        ledger.run(id, |_| Err::<u8, _>(failure())).expect_err("fails");
+        record(&ledger, id).state
+    };
+    assert_eq!(state("a", || io::Error::other("timed out").into()), State::Held);
+    assert_eq!(state("b", || Failure::hold("timed out")), State::Held);
+    assert!(matches!(state("c", || Failure::retry("refused")), State::Waiting { .. }));
+    let again = ledger.resume("a", record(&ledger, "a").token).expect("may still say how it ended");
+    again.complete(b"done").expect("lands");
+    assert_eq!(record(&ledger, "a").history.len(), 1, "one attempt, one entry");
+    // Elsewhere, only who asks for it is held.
+    let ledger = world.ledger();
+    ledger.run("a", |_| Err::<u8, _>(io::Error::other("no").into())).expect_err("fails");
+    assert!(matches!(record(&ledger, "a").state, State::Waiting { .. }));
+    ledger.run("b", |_| Err::<u8, _>(Failure::hold("no"))).expect_err("fails");
+    assert_eq!(record(&ledger, "b").state, State::Held);
+}
+
+#[test]
+fn what_an_attempt_or_a_stage_says_is_heard_through_the_errors_of_others() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let last = |_: &Attempt| -> Result<u8, Failure> {
+        Err(Wrapped::from(Failure::last("no such account").into_error()))?
+    };
+    ledger.run("a", last).expect_err("fails");
+    assert!(matches!(record(&ledger, "a").state, State::Dead { .. }));
+    let fenced = |attempt: &Attempt| -> Result<u8, Failure> {
+        ledger.cancel("b", "not wanted").expect("cancels");
+        attempt.renew().map_err(Wrapped::from)?;
+        Ok(1)
+    };
+    let Err(RunError::Attempt(error)) = ledger.run("b", fenced) else { panic!() };
+    assert!(matches!(error, firstseen::ledger::AttemptError::Fenced { .. }), "{error:?}");
+}
+
+#[test]
+fn a_settled_value_is_replayed_by_run_and_bytes_are_not_taken_for_a_value() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let work = |_: &Attempt| -> Result<u64, Failure> { Err(Failure::last("bank closed")) };
+    for id in ["a", "b"] {
+        ledger.run(id, work).expect_err("fails");
+    }
+    ledger.settle_value("a", &4711_u64, "it was paid").expect("settles");
+    assert!(matches!(ledger.run("a", work), Ok(Ran::Replayed(4711))));
+    ledger.settle("b", b"x", "it was paid").expect("settles");
+    let Err(RunError::Attempt(error)) = ledger.run("b", work) else { panic!("was read as 120") };
+    assert!(error.to_string().contains("stored as bytes"), "{error}");
+}
+
+/// As when the machine slept: nobody has taken over, and the work goes on.
+#[test]
+fn a_lease_that_ended_under_running_work_is_renewed_while_nobody_has_taken_over() {
+    let world = World::new();
+    let lease = Duration::from_millis(300);
+    let ledger = world.store.ledger_with("l", options().lease(lease)).expect("opens");
+    let is_running = || ledger.is_in_progress(&record(&ledger, "a"));
+    let ran = ledger.run("a", |_| {
+        world.pass(Duration::from_secs(60));
+        assert!(!is_running());
+        let began = std::time::Instant::now();
+        while !is_running() && began.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(10));
+        }
+        assert!(is_running(), "nobody renews it");
+        Ok(1_u32)
+    });
+    assert!(matches!(ran, Ok(Ran::First(1))), "{ran:?}");
 }
 
 #[test]
@@ -104,7 +200,7 @@ fn work_that_is_a_future_is_done_once_and_a_dropped_future_is_a_failure() {
     drop(never);
     assert!(matches!(begin(&ledger, "dropped"), Begin::RetryAt(_)));
     let work = |attempt: std::sync::Arc<Attempt>| async move {
-        let step = attempt.stage_async("one", async { Ok::<_, Failure>(20) }).await?;
+        let step = attempt.stage_async("one", || async { Ok::<_, Failure>(20) }).await?;
         Ok(step + 1)
     };
     let ran = runtime.block_on(ledger.run_async("a", options(), work));

@@ -231,3 +231,111 @@ fn i8_an_attempt_that_finds_its_saved_stages_dropped_or_replaced_is_told_that_it
         assert!(matches!(late.fail(failed), Err(AttemptError::Fenced { .. })));
     }
 }
+
+#[test]
+fn a_cursor_goes_on_where_it_was_in_the_same_attempt_and_keeps_its_number() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let failed: Done = attempt.stage_with_cursor("rows", |cursor| {
+        cursor.advance(4_u32)?;
+        Err(Failure::retry("no"))
+    });
+    failed.expect_err("fails");
+    let other = attempt.stage("charge", || -> Done { panic!("is not run") });
+    assert!(other.expect_err("is another").reason().contains("list of stages has changed"));
+    let done: Done = attempt.stage_with_cursor("rows", |cursor| {
+        assert_eq!(cursor.position(), Some(&4_u32));
+        Ok::<_, Failure>(7)
+    });
+    assert_eq!(done.expect("goes on"), 7);
+}
+
+/// Its effect would come to nothing.
+#[test]
+fn i8_a_stage_of_an_attempt_that_is_over_does_no_work() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let none = |attempt: &Attempt| {
+        let never = attempt.stage("s", || -> Done { panic!("the effect happens") });
+        never.expect_err("is over")
+    };
+    let attempt = started(&ledger, "a");
+    attempt.complete(b"").expect("completes");
+    assert!(none(&attempt).reason().contains("the attempt is over"));
+    let first = started(&ledger, "b");
+    world.pass(LEASE);
+    let second = started(&ledger, "b");
+    assert!(none(&first).reason().contains("taken the record over"));
+    second.complete(b"").expect("completes");
+    // While nobody has taken over, the work goes on.
+    let late = started(&ledger, "c");
+    world.pass(LEASE);
+    late.stage("s", || Ok::<_, Failure>(1)).expect("revives its lease");
+    assert!(ledger.is_in_progress(&record(&ledger, "c")));
+}
+
+#[test]
+fn a_future_of_a_saved_stage_is_not_made() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let attempt = started(&ledger, "a");
+    let stage = attempt.stage_async("s", || async { Ok::<_, Failure>(1_u32) });
+    assert_eq!(runtime.block_on(stage).expect("runs"), 1);
+    let attempt = again(&world, &ledger, attempt);
+    let made = Cell::new(false);
+    let stage = attempt.stage_async("s", || {
+        made.set(true);
+        std::future::ready(Ok::<_, Failure>(2_u32))
+    });
+    assert_eq!(runtime.block_on(stage).expect("was saved"), 1);
+    assert!(!made.get(), "the work may have begun before its first poll");
+}
+
+/// What ends a record changes all rows beside it in one commit, which has a bound.
+#[test]
+fn what_is_kept_beside_a_record_is_bounded_so_that_every_record_can_end() {
+    let disk = SimDisk::new();
+    let store = sim(&disk, &clock())
+        .segment_bytes(16 << 20)
+        .memtable_bytes(64 << 20)
+        .open()
+        .expect("opens");
+    let policies = options().dead_ttl(firstseen::days(1)).lease(Duration::from_secs(3_600));
+    let ledger = store.ledger_with("l", policies).expect("opens");
+    let large = BeginOptions::new().payload(vec![1; 2 << 20]);
+    let long_id = "i".repeat(firstseen::limits::LEDGER_ID_BYTES_MAX);
+    let Begin::Started(attempt) = ledger.begin_with(&long_id, large).expect("begins") else {
+        panic!()
+    };
+    attempt.stage("one", || Ok::<_, Failure>(vec![1_u8; 2 << 20])).expect("fits");
+    let third = attempt.stage("two", || Ok::<_, Failure>(vec![1_u8; 1 << 20]));
+    assert!(third.expect_err("does not fit").reason().contains("saved stages"));
+    for n in 1..firstseen::limits::LEDGER_STAGES_MAX {
+        attempt.stage(&format!("{n}"), || Ok::<_, Failure>(n)).expect("fits");
+    }
+    let more = attempt.stage("more", || -> Done { panic!("is not run") });
+    assert!(more.expect_err("is one too many").reason().contains("at most 1024"));
+    attempt.fail(Failure::last("no")).expect("dies, with all rows beside it");
+    assert!(ledger.dead_letters().redrive(&long_id).expect("redrives"));
+    let attempt = started(&ledger, &long_id);
+    assert_eq!(attempt.payload().expect("reads").map(|payload| payload.len()), Some(2 << 20));
+    attempt.complete(vec![1; 1 << 20]).expect("completes");
+}
+
+/// The store refused a save and took the next: nobody is in doubt any more.
+#[test]
+fn a_save_that_succeeds_takes_back_the_doubt_of_one_that_failed() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let value = || Ok::<_, Failure>(vec![7_u8; 200 << 10]);
+    attempt.stage("one", value).expect("fits in the segment");
+    let full = firstseen::disk::sim::Fault::Error(io::ErrorKind::StorageFull);
+    world.disk.fail_at(world.disk.ops(), full, false);
+    attempt.stage("two", value).expect_err("there is no room for a segment");
+    attempt.stage("two", value).expect("there is");
+    drop(attempt);
+    assert!(matches!(begin(&ledger, "a"), Begin::RetryAt(_)), "its end was not noted");
+}
