@@ -95,6 +95,7 @@ fn ten_thousand_who_wait_for_one_id_are_woken_once_and_renewals_wake_nobody() {
         assert!(wait.as_mut().poll(&mut context).is_pending());
     }
     attempt.renew().expect("renews");
+    attempt.renew_for(2 * LONG).expect("renews");
     attempt.stage("s", || Ok::<_, Failure>(1)).expect("is saved");
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     attempt.complete(b"x").expect("completes");
