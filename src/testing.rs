@@ -2,7 +2,7 @@
 
 pub use crate::engine::{Committed, Expect};
 
-use crate::engine::{Durability, Engine, Replay, RowState, RowWrite};
+use crate::engine::{Bells, Durability, Engine, Replay, RowState, RowWrite};
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
 use crate::store::Store;
@@ -94,7 +94,7 @@ impl Table {
             let key = Engine::row_key(self.family, NsId(0), id)?;
             rows.push(RowWrite { key, value, ttl, expect, is_quiet: false });
         }
-        self.engine().commit_rows(&rows, durability)
+        self.engine().commit_rows(&rows, durability, &mut Bells::default())
     }
 
     /// Puts one row that never ends, whatever was there.

@@ -26,7 +26,7 @@ pub use write::{Committed, Expect};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Bell, Replay, RowState, Settings, Watch};
+pub(crate) use self::core::{Bell, Bells, Replay, RowState, Settings, Watch};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -260,13 +260,15 @@ impl Engine {
         write::get_row(&self.core, key, durability)
     }
 
-    /// Writes rows as one record: all of them, or none.
+    /// Writes rows as one record: all of them, or none. The caller has those who wait for them woken, by dropping
+    /// `bells`.
     pub(crate) fn commit_rows(
         &self,
         writes: &[RowWrite<'_>],
         durability: Durability,
+        bells: &mut Bells,
     ) -> Result<Committed> {
-        write::commit_rows(&self.core, writes, durability)
+        write::commit_rows(&self.core, writes, durability, bells)
     }
 
     /// Watches a row: its bell rings after each change, until the result is dropped.

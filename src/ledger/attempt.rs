@@ -1,15 +1,17 @@
 //! An attempt: the right to work on an id, as long as nobody else has it.
 
+use crate::engine::Bells;
 use crate::error::Error;
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::{Ledger, RACES_MAX};
 use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::{OnLeaseEnd, check_lease};
+use crate::ledger::quiet::{HasBells, Quiet};
 use crate::ledger::record::{AttemptEnd, Record, State};
 use crate::ledger::rows::{Found, StageWrite};
 use crate::ledger::value::{check_size, encode};
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
 use std::time::Duration;
@@ -33,7 +35,7 @@ pub(super) struct Work {
     pub(super) ledger: Ledger,
     id: Vec<u8>,
     token: u64,
-    pub(super) inside: Mutex<Inside>,
+    pub(super) inside: Quiet<Inside>,
 }
 
 #[derive(Debug)]
@@ -44,6 +46,7 @@ pub(super) struct Inside {
     /// To when the attempt has extended its lease beyond its length.
     extended_to: Option<Timestamp>,
     pub(super) stages: Stages,
+    bells: Bells,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +81,8 @@ impl Attempt {
     pub(super) fn new(ledger: Ledger, id: &[u8], found: Found) -> Self {
         let token = found.record.token;
         let (end, stages) = (End::Open, Stages::new(found.record.stages));
-        let inside = Mutex::new(Inside { found, end, extended_to: None, stages });
+        let (extended_to, bells) = (None, Bells::default());
+        let inside = Quiet::new(Inside { found, end, extended_to, stages, bells });
         Self { work: Arc::new(Work { ledger, id: id.to_vec(), token, inside }) }
     }
 
@@ -279,6 +283,12 @@ impl Drop for Attempt {
     }
 }
 
+impl HasBells for Inside {
+    fn bells(&mut self) -> &mut Bells {
+        &mut self.bells
+    }
+}
+
 impl Inside {
     /// Notes that nobody knows whether the work was done.
     pub(super) fn doubt(&mut self) {
@@ -460,8 +470,9 @@ impl Work {
             };
             let change = change(record, now);
             debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
+            let Inside { found: before, bells, .. } = inside;
             if let Some(found) =
-                rows.write(&self.id, Some(&inside.found), &change, stage, now.at.now)?
+                rows.write(&self.id, Some(before), &change, stage, now.at.now, bells)?
             {
                 inside.found = found;
                 return Ok(());

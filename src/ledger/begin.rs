@@ -1,5 +1,6 @@
 //! `begin`: who may work on an id.
 
+use crate::engine::Bells;
 use crate::error::{Error, Result};
 use crate::ledger::attempt::Attempt;
 use crate::ledger::changes::{self, Begun, Change, Refusal};
@@ -114,9 +115,9 @@ impl Ledger {
             let to = moves::after(now.phase(record), step);
             debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
             check_kept(&change)?;
-            let Some(after) = rows.write(id, found.as_ref(), &change, None, now.at.now)? else {
-                continue;
-            };
+            let bells = &mut Bells::default();
+            let written = rows.write(id, found.as_ref(), &change, None, now.at.now, bells)?;
+            let Some(after) = written else { continue };
             if step == Move::Begin {
                 let attempt = Attempt::new(self.clone(), id, after);
                 match attempt.work.keep_if_over() {

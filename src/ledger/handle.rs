@@ -1,6 +1,6 @@
 //! The handle of a ledger: reading its records, and changing them as the table of moves allows.
 
-use crate::engine::NsInfo;
+use crate::engine::{Bells, NsInfo};
 use crate::error::{Error, Result};
 use crate::id::Family;
 use crate::ledger::changes::{Change, Now};
@@ -134,7 +134,9 @@ impl Ledger {
                 return Ok(Some(Changed { record: found.record, is_made: false }));
             };
             debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
-            if let Some(after) = rows.write(id, Some(&found), &change, None, now.at.now)? {
+            let bells = &mut Bells::default();
+            let written = rows.write(id, Some(&found), &change, None, now.at.now, bells)?;
+            if let Some(after) = written {
                 return Ok(Some(Changed { record: after.record, is_made: true }));
             }
         }

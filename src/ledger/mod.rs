@@ -33,6 +33,7 @@ mod handle;
 mod moves;
 mod operate;
 mod options;
+mod quiet;
 mod record;
 mod rows;
 mod run;

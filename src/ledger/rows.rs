@@ -2,7 +2,7 @@
 //! of a record is one commit over all of them.
 
 use crate::codec::put_varint;
-use crate::engine::{Committed, Durability, Engine, Expect, RowWrite};
+use crate::engine::{Bells, Committed, Durability, Engine, Expect, RowWrite};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 use crate::ledger::changes::{Change, Keeps};
@@ -97,7 +97,7 @@ impl Rows<'_> {
     }
 
     /// Makes a change, if the record is still the one that it was decided from. Returns what is stored then, or `None`
-    /// if somebody else was faster.
+    /// if somebody else was faster. Those who wait for it are woken when `bells` is dropped.
     pub(super) fn write(
         &self,
         id: &[u8],
@@ -105,6 +105,7 @@ impl Rows<'_> {
         change: &Change,
         stage: Option<StageWrite<'_>>,
         now: Timestamp,
+        bells: &mut Bells,
     ) -> Result<Option<Found>> {
         let expect = before.map_or(Expect::Absent, |found| Expect::Sequence(found.sequence));
         let value = change.record.as_ref().map(|record| record.encode(change.starts));
@@ -157,9 +158,8 @@ impl Rows<'_> {
             writes.push(other(self.key(Family::STAGES, id)?, Some(*value)));
         }
 
-        let Committed::Done(sequences) = self.engine.commit_rows(&writes, self.durability)? else {
-            return Ok(None);
-        };
+        let committed = self.engine.commit_rows(&writes, self.durability, bells)?;
+        let Committed::Done(sequences) = committed else { return Ok(None) };
         let sequence = sequences.first().copied().flatten().unwrap_or_default();
         let mut record = change.record.clone().unwrap_or_else(|| Record::new(id, now));
         record.ends = ttl.deadline(now);

@@ -42,6 +42,18 @@ struct Rings {
     wakers: HashMap<u64, Waker>,
 }
 
+/// Bells to ring. They are rung when this is dropped, which must be outside of every lock: wakers are code of an
+/// executor, which may call the store (I9).
+#[derive(Debug, Default)]
+#[must_use = "who waits is woken when this is dropped"]
+pub(crate) struct Bells(Vec<Arc<Bell>>);
+
+impl Drop for Bells {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|bell| bell.ring());
+    }
+}
+
 impl Bell {
     /// Wakes everybody who waits now.
     pub(crate) fn ring(&self) {
@@ -101,25 +113,35 @@ impl Watches {
         Watch { all: Arc::clone(self), key, bell, waker: None }
     }
 
-    /// Tells those who wait for one of these rows that it has changed. No lock of a shard is held.
-    pub(in crate::engine) fn tell<'a>(&self, keys: impl Iterator<Item = Key<'a>>) {
+    /// Adds the bells of those who wait for one of these rows, which have changed.
+    pub(in crate::engine) fn add_bells<'a>(
+        &self,
+        keys: impl Iterator<Item = Key<'a>>,
+        bells: &mut Bells,
+    ) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
         for key in keys {
-            let bell = {
-                let rows = self.rows.lock();
-                rows.get(&(key.ns, key.id.into())).map(|watched| Arc::clone(&watched.bell))
-            };
-            bell.into_iter().for_each(|bell| bell.ring());
+            let rows = self.rows.lock();
+            let watched = rows.get(&(key.ns, key.id.into()));
+            bells.0.extend(watched.map(|watched| Arc::clone(&watched.bell)));
         }
+    }
+
+    /// Wakes those who wait for one of these rows.
+    #[cfg(test)]
+    #[cfg_attr(any(feature = "shuttle", feature = "loom"), allow(dead_code))]
+    fn tell<'a>(&self, keys: impl Iterator<Item = Key<'a>>) {
+        self.add_bells(keys, &mut Bells::default());
     }
 
     /// Wakes everybody, as when the store stops.
     pub(in crate::engine) fn tell_all(&self) {
-        let bells: Vec<Arc<Bell>> =
-            self.rows.lock().values().map(|watched| Arc::clone(&watched.bell)).collect();
-        bells.iter().for_each(|bell| bell.ring());
+        let rows = self.rows.lock();
+        let bells = Bells(rows.values().map(|watched| Arc::clone(&watched.bell)).collect());
+        drop(rows);
+        drop(bells);
     }
 }
 

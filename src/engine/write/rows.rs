@@ -4,7 +4,7 @@
 //! is encoded under a shard's lock (I9): what is known of the rows is read first, the record is encoded, and under the
 //! locks a commit checks that nothing has moved since.
 
-use crate::engine::core::{Core, Durability, Replay, RowState};
+use crate::engine::core::{Bells, Core, Durability, Replay, RowState};
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time, keep_to_compaction};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{Member, lock_all};
@@ -162,13 +162,14 @@ fn read_value(core: &Core, key: Key<'_>, version: Version, at: ItemAt) -> Result
     }
 }
 
-/// Writes rows as one record: all of them, or none.
+/// Writes rows as one record: all of them, or none. The caller has those who wait for them woken, by dropping `bells`.
 pub(in crate::engine) fn commit_rows(
     core: &Core,
     writes: &[RowWrite<'_>],
     durability: Durability,
+    bells: &mut Bells,
 ) -> Result<Committed> {
-    let (committed, rests_on) = commit_rows_at(core, writes, durability)?;
+    let (committed, rests_on) = commit_rows_at(core, writes, durability, bells)?;
     await_durable(core, durability, rests_on)?;
     Ok(committed)
 }
@@ -179,6 +180,7 @@ pub(in crate::engine) fn commit_rows_at(
     core: &Core,
     writes: &[RowWrite<'_>],
     durability: Durability,
+    bells: &mut Bells,
 ) -> Result<(Committed, Option<RestsOn>)> {
     core.health.check()?;
     let members = row_members(core, writes)?;
@@ -215,7 +217,8 @@ pub(in crate::engine) fn commit_rows_at(
         if let Some(rests_on) =
             enter(core, &members, &planned, &commit, durability, &mut wait_budget)?
         {
-            core.watches.tell(writes.iter().filter(|write| !write.is_quiet).map(|write| write.key));
+            let loud = writes.iter().filter(|write| !write.is_quiet);
+            core.watches.add_bells(loud.map(|write| write.key), bells);
             return Ok((done(&planned), Some(rests_on)));
         }
         if wait_budget.is_over(core.settings.wait_max) {

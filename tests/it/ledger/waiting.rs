@@ -6,6 +6,7 @@ use crate::support::place;
 use firstseen::ledger::{Failure, Ledger, State};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Instant;
@@ -24,6 +25,12 @@ struct Woken(AtomicUsize);
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -169,4 +176,43 @@ fn a_dropped_wait_leaves_nothing_behind() {
     attempt.complete(b"x").expect("completes");
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     assert_eq!(Arc::strong_count(&woken), 2, "the waker is gone, too");
+}
+
+/// An executor that runs tasks when they are woken, and a task that asks the attempt.
+struct Asks {
+    attempt: Arc<Attempt>,
+    woken: Woken,
+}
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        assert_eq!(self.attempt.record().id, b"a");
+        self.woken.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn i9_who_is_woken_by_an_attempt_may_ask_it() {
+    let ends: [fn(&Attempt); 5] = [
+        |attempt| attempt.complete(b"x").expect("completes"),
+        |attempt| attempt.fail(Failure::last("no")).expect("fails"),
+        |attempt| attempt.fail(Failure::retry("later")).expect("fails"),
+        |attempt| attempt.release().expect("is handed back"),
+        |attempt| attempt.renew_for(LONG / 2).expect("is shortened"),
+    ];
+    for end in ends {
+        let (_dir, ledger) = real();
+        let attempt = Arc::new(started(&ledger, "a"));
+        let asks = Arc::new(Asks { attempt: Arc::clone(&attempt), woken: Woken::default() });
+        let waker = Waker::from(Arc::clone(&asks));
+        let mut wait = Box::pin(ledger.wait_async("a").expect("waits"));
+        assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let (tell, done) = channel();
+        thread::spawn(move || {
+            end(&attempt);
+            tell.send(()).ok();
+        });
+        done.recv_timeout(LONG / 2).expect("the attempt and its waker do not wait for each other");
+        assert_eq!(asks.woken.count(), 1);
+    }
 }
