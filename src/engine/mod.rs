@@ -260,6 +260,11 @@ impl Engine {
         write::get_row(&self.core, key, durability)
     }
 
+    /// Returns a live row, and without waiting for it what its durability rests on.
+    pub(crate) fn get_row_only(&self, key: Key<'_>) -> Result<(Option<Row>, Option<RestsOn>)> {
+        write::get_row_only(&self.core, key)
+    }
+
     /// Writes rows as one record: all of them, or none. The caller has those who wait for them woken, by dropping
     /// `bells`.
     pub(crate) fn commit_rows(

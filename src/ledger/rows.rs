@@ -2,7 +2,7 @@
 //! of a record is one commit over all of them.
 
 use crate::codec::put_varint;
-use crate::engine::{Bells, Committed, Durability, Engine, Expect, RowWrite};
+use crate::engine::{Bells, Committed, Durability, Engine, Expect, RestsOn, RowWrite};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 use crate::ledger::changes::{Change, Keeps};
@@ -76,11 +76,17 @@ impl Rows<'_> {
 
     /// Reads the record of an id.
     pub(super) fn read(&self, id: &[u8]) -> Result<Option<Found>> {
-        let Some(row) = self.engine.get_row(self.key(Family::LEDGER, id)?, self.durability)? else {
-            return Ok(None);
-        };
+        let (found, rests_on) = self.look(id)?;
+        self.engine.await_durable(self.durability, rests_on)?;
+        Ok(found)
+    }
+
+    /// Reads the record of an id, and without waiting for it what its durability rests on.
+    pub(super) fn look(&self, id: &[u8]) -> Result<(Option<Found>, Option<RestsOn>)> {
+        let (row, rests_on) = self.engine.get_row_only(self.key(Family::LEDGER, id)?)?;
+        let Some(row) = row else { return Ok((None, rests_on)) };
         let record = decode(self.engine, id, &row.value, row.sequence, row.deadline)?;
-        Ok(Some(Found { record, sequence: row.sequence }))
+        Ok((Some(Found { record, sequence: row.sequence }), rests_on))
     }
 
     /// Reads the payload of an id.

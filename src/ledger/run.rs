@@ -120,6 +120,10 @@ impl Ledger {
     /// Does the work of an id once, where the work is a future; see [`run`](Self::run). Dropping the future drops the
     /// attempt, as a panic does, unless the work has kept a clone of it elsewhere.
     ///
+    /// Only the work is awaited. The attempt is begun, and its result or failure stored, on the thread that polls: each
+    /// is a commit, which at [`Durability::Disk`](crate::Durability::Disk) blocks that thread for a sync, and so does
+    /// saving a stage. Renewals run on a thread of the store.
+    ///
     /// # Errors
     ///
     /// See [`RunError`].

@@ -1,6 +1,6 @@
 //! Waiting until nobody works on an id any more. No polling: a change of the record wakes all who wait for it, once.
 
-use crate::engine::{Bell, Watch};
+use crate::engine::{Bell, RestsOn, Watch};
 use crate::error::Result;
 use crate::id::Family;
 use crate::ledger::handle::Ledger;
@@ -9,26 +9,31 @@ use crate::ledger::record::{Record, State};
 use crate::ledger::rows::check_id;
 use crate::sync::{Arc, instant_in};
 use crate::time::Timestamp;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Weak;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 /// A wait for an id, as a future; see [`Ledger::wait_async`]. Dropping it leaves nothing behind.
-#[derive(Debug)]
 #[must_use = "a future does nothing unless it is polled"]
 pub struct Wait {
     ledger: Ledger,
     id: Vec<u8>,
     watch: Watch,
+    /// The wait is over, but the record is not as durable as the ledger asks.
+    over: Option<(Syncing, Option<Record>)>,
 }
 
-/// What a look at a record says.
-enum Look {
-    Over(Option<Record>),
+type Syncing = Pin<Box<dyn Future<Output = Result<()>> + Send + Sync>>;
+
+/// What a look at a record says, as it is in memory: looking waits for no disk.
+struct Look {
+    record: Option<Record>,
     /// Somebody works on it, until this time at the latest.
-    Running(Box<Record>, Timestamp),
+    until: Option<Timestamp>,
+    rests_on: Option<RestsOn>,
 }
 
 impl Ledger {
@@ -44,22 +49,27 @@ impl Ledger {
         let deadline = instant_in(timeout);
         loop {
             let heard = wait.watch.bell().rings();
-            match wait.ledger.look(&wait.id)? {
-                Look::Over(record) => return Ok(record),
-                Look::Running(record, until) => {
-                    let end = instant_in(wait.ledger.left(until)).min(deadline);
-                    if !wait.watch.bell().wait_until(heard, end)
-                        && instant_in(Duration::ZERO) >= deadline
-                    {
-                        return Ok(Some(*record));
-                    }
-                }
+            let look = wait.ledger.look(&wait.id)?;
+            let is_over = look.until.is_none_or(|until| {
+                let end = instant_in(wait.ledger.left(until)).min(deadline);
+                let has_rung = wait.watch.bell().wait_until(heard, end);
+                !has_rung && instant_in(Duration::ZERO) >= deadline
+            });
+            if is_over {
+                let durability = wait.ledger.rows().durability;
+                self.inner.store.engine().await_durable(durability, look.rests_on)?;
+                return Ok(look.record);
             }
         }
     }
 
     /// Waits as [`wait`](Self::wait) does, as a future for any runtime, and without a deadline of its own: use that of
     /// the runtime.
+    ///
+    /// A poll reads the record, which takes some microseconds and, where its value is not in memory, a short read of the
+    /// disk. It waits for no sync: at [`Durability::Disk`](crate::Durability::Disk) the future is pending until the
+    /// record that it returns is on disk. Healing a damaged block may take milliseconds, as in
+    /// [`Store::claim_async`](crate::Store::claim_async).
     ///
     /// # Errors
     ///
@@ -68,21 +78,21 @@ impl Ledger {
         let id = id.as_ref();
         check_id(id)?;
         let watch = self.inner.store.engine().watch(self.rows().key(Family::LEDGER, id)?);
-        Ok(Wait { ledger: self.clone(), id: id.to_vec(), watch })
+        Ok(Wait { ledger: self.clone(), id: id.to_vec(), watch, over: None })
     }
 
     fn look(&self, id: &[u8]) -> Result<Look> {
-        let record = self.get(id)?;
-        let now = self.now();
-        match record {
-            Some(record) if now.phase(Some(&record)) == Phase::Running => {
-                let State::Running { until } = record.state else {
-                    return Ok(Look::Over(Some(record)));
-                };
-                Ok(Look::Running(record.into(), until))
+        let (found, rests_on) = self.rows().look(id)?;
+        let record = found.map(|found| found.record);
+        let until = match &record {
+            Some(record @ Record { state: State::Running { until }, .. })
+                if self.now().phase(Some(record)) == Phase::Running =>
+            {
+                Some(*until)
             }
-            other => Ok(Look::Over(other)),
-        }
+            _ => None,
+        };
+        Ok(Look { record, until, rests_on })
     }
 
     /// Returns how long it is until then, as far as the engine's clock says now.
@@ -116,11 +126,30 @@ impl Wait {
         self.ledger.inner.timer.add(self.ledger.left(until), move || {
             alarm.0.upgrade()?;
             let ledger = Ledger { inner: ledger.upgrade()? };
-            match ledger.look(&id) {
-                Ok(Look::Running(_, until)) => Some(ledger.left(until)),
-                _ => None,
-            }
+            let until = ledger.look(&id).ok()?.until?;
+            Some(ledger.left(until))
         });
+    }
+
+    /// Returns the record, once it is as durable as the ledger asks.
+    fn finish(&mut self, look: Look, cx: &mut Context<'_>) -> Poll<Result<Option<Record>>> {
+        let Look { record, rests_on, .. } = look;
+        let store = self.ledger.inner.store.clone();
+        let durability = self.ledger.rows().durability;
+        if store.engine().unsynced(durability, rests_on)?.is_none() {
+            return Poll::Ready(Ok(record));
+        }
+        let syncing = Box::pin(async move { store.durable(durability, rests_on).await });
+        self.over = Some((syncing, record));
+        self.poll_over(cx)
+    }
+
+    /// Polls what [`finish`](Self::finish) waits for.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Record>>> {
+        let Some((syncing, _)) = &mut self.over else { return Poll::Pending };
+        let synced = ready!(syncing.as_mut().poll(cx));
+        let record = self.over.take().and_then(|(_, record)| record);
+        Poll::Ready(synced.map(|()| record))
     }
 }
 
@@ -128,17 +157,23 @@ impl Future for Wait {
     type Output = Result<Option<Record>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.over.is_some() {
+            return self.poll_over(cx);
+        }
         loop {
             let heard = self.watch.bell().rings();
-            let until = match self.ledger.look(&self.id) {
-                Err(error) => return Poll::Ready(Err(error)),
-                Ok(Look::Over(record)) => return Poll::Ready(Ok(record)),
-                Ok(Look::Running(_, until)) => until,
-            };
+            let look = self.ledger.look(&self.id)?;
+            let Some(until) = look.until else { return self.finish(look, cx) };
             if self.watch.poll(heard, cx).is_pending() {
                 self.set_alarm(until);
                 return Poll::Pending;
             }
         }
+    }
+}
+
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait").field("watch", &self.watch).finish_non_exhaustive()
     }
 }

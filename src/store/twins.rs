@@ -172,7 +172,7 @@ impl Store {
     }
 
     /// Waits until the record that an answer depends on is as durable as asked.
-    pub(super) async fn durable(&self, level: Durability, rests_on: Option<RestsOn>) -> Result<()> {
+    pub(crate) async fn durable(&self, level: Durability, rests_on: Option<RestsOn>) -> Result<()> {
         let Some(lsn) = self.engine().unsynced(level, rests_on)? else { return Ok(()) };
         self.owner.threads.iter().try_for_each(Threads::start_syncer)?;
         self.engine().synced(lsn).await

@@ -44,4 +44,4 @@ pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use reserve::{confirm, release, reserve};
-pub(in crate::engine) use rows::{attach, commit_rows, get_row, list_rows, row_key};
+pub(in crate::engine) use rows::{attach, commit_rows, get_row, get_row_only, list_rows, row_key};

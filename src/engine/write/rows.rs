@@ -109,29 +109,40 @@ fn known_row(
     }
 }
 
-/// Returns a live row, as safe as asked; that there is none is as safe, too. A value that cannot be read is an error, never an absent row (I11).
+/// Returns a live row, as safe as asked; that there is none is as safe, too. A value that cannot be read is an error,
+/// never an absent row (I11).
 pub(in crate::engine) fn get_row(
     core: &Core,
     key: Key<'_>,
     durability: Durability,
 ) -> Result<Option<Row>> {
+    let (row, rests_on) = get_row_only(core, key)?;
+    await_durable(core, durability, rests_on)?;
+    Ok(row)
+}
+
+/// Returns a live row, and without waiting for it what its durability rests on.
+pub(in crate::engine) fn get_row_only(
+    core: &Core,
+    key: Key<'_>,
+) -> Result<(Option<Row>, Option<RestsOn>)> {
     core.health.check()?;
     let hash = core.hash(key);
     let mut wait_budget = WaitBudget::default();
     let mut failed: Option<(ItemAt, Error)> = None;
     loop {
-        let Some(known) = known_row(core, key, hash, &mut wait_budget)? else { return Ok(None) };
+        let Some(known) = known_row(core, key, hash, &mut wait_budget)? else {
+            return Ok((None, None));
+        };
         if !known.version.is_live(core.time.now()) {
-            await_durable(core, durability, rests_on(core, &known))?;
-            return Ok(None);
+            return Ok((None, rests_on(core, &known)));
         }
         if let Some((_, error)) = failed.take_if(|(at, _)| *at == known.at) {
             return Err(error);
         }
         match read_value(core, key, known.version, known.at) {
             Ok(value) => {
-                await_durable(core, durability, rests_on(core, &known))?;
-                return Ok(Some(Row::of(value, known.version)));
+                return Ok((Some(Row::of(value, known.version)), rests_on(core, &known)));
             }
             // Compaction may have moved it since the lookup; if it has not, this is the answer.
             Err(error) => failed = Some((known.at, error)),

@@ -3,7 +3,9 @@
 
 use super::*;
 use crate::support::place;
+use firstseen::Durability;
 use firstseen::ledger::{Failure, Ledger, State};
+use firstseen::testing::waiting_futures;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -32,6 +34,19 @@ impl Woken {
     fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    fn until(&self, count: usize) {
+        let began = Instant::now();
+        while self.count() < count {
+            assert!(began.elapsed() < LONG / 2, "it is not woken");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn poll<F: Future + Unpin>(future: &mut F, woken: &Arc<Woken>) -> Poll<F::Output> {
+    let waker = Waker::from(Arc::clone(woken));
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(&waker))
 }
 
 #[test]
@@ -215,4 +230,36 @@ fn i9_who_is_woken_by_an_attempt_may_ask_it() {
         done.recv_timeout(LONG / 2).expect("the attempt and its waker do not wait for each other");
         assert_eq!(asks.woken.count(), 1);
     }
+}
+
+#[test]
+fn i6_a_poll_at_disk_waits_for_no_sync_and_the_record_that_it_returns_is_on_disk() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let at_disk = options().durability(Durability::Disk);
+    let safe = world.store.ledger_with("payments", at_disk).expect("opens");
+    let (attempt, other) = (started(&ledger, "a"), started(&ledger, "b"));
+    let before = world.store.stats().log_syncs;
+    let woken = Arc::new(Woken::default());
+    let mut wait = safe.wait_async("a").expect("waits");
+    assert!(poll(&mut wait, &woken).is_pending());
+    assert_eq!(world.store.stats().log_syncs, before, "that it runs is no answer yet");
+    attempt.complete(b"x").expect("completes");
+    assert_eq!(woken.count(), 1);
+    let (leave, left) = channel::<()>();
+    let left = std::sync::Mutex::new(left);
+    world.disk.after_next_sync(move || _ = left.lock().expect("no panic").recv());
+    assert!(poll(&mut wait, &woken).is_pending(), "it is not on disk");
+    assert!(poll(&mut wait, &woken).is_pending());
+    assert_eq!(waiting_futures(&world.store)[1], 1);
+    drop(leave);
+    woken.until(2);
+    let Poll::Ready(Ok(Some(found))) = poll(&mut wait, &woken) else { panic!("it is on disk") };
+    assert_eq!(found.result(), Some(&b"x"[..]));
+    other.complete(b"y").expect("completes");
+    safe.wait("b", LONG).expect("waits").expect("a record");
+    let after_power_cut = sim(&world.disk.lose_unsynced(), &world.clock).open().expect("opens");
+    let ledger = after_power_cut.ledger("payments").expect("opens");
+    assert_eq!(record(&ledger, "a").result(), Some(&b"x"[..]));
+    assert_eq!(record(&ledger, "b").result(), Some(&b"y"[..]));
 }
