@@ -54,6 +54,18 @@ pub fn waiting_futures(store: &Store) -> [usize; 3] {
     store.engine().waiting_futures()
 }
 
+/// Returns how many leases wait to be renewed.
+#[cfg(feature = "testing")]
+pub fn waiting_renewals(store: &Store) -> usize {
+    store.engine().waiting_renewals()
+}
+
+/// No thread can be had for what the store does at a later time, from now on.
+#[cfg(feature = "testing")]
+pub fn deny_timers(store: &Store) {
+    store.engine().deny_timers();
+}
+
 /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
 #[cfg(feature = "testing")]
 pub fn recount_files(store: &Store) -> Result<Vec<String>> {

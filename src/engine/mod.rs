@@ -26,7 +26,7 @@ pub use write::{Committed, Expect};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Bell, Bells, Replay, RowState, Settings, Watch};
+pub(crate) use self::core::{Bells, Replay, RowState, Settings, Watch};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -38,7 +38,9 @@ pub(crate) use write::{ClaimSpec, Hold, RestsOn, Row, RowWrite};
 use self::core::Core;
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
-use crate::sync::Arc;
+#[cfg(feature = "testing")]
+use crate::sync::Timer;
+use crate::sync::{Arc, Started};
 use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
@@ -281,6 +283,16 @@ impl Engine {
         self.core.watches.watch(key)
     }
 
+    /// Returns the timer that wakes those who wait for a time, with its thread.
+    pub(crate) fn alarms(&self) -> Result<Started<'_>> {
+        self.core.start(&self.core.alarms)
+    }
+
+    /// Returns the timer that renews leases, with its thread.
+    pub(crate) fn renewals(&self) -> Result<Started<'_>> {
+        self.core.start(&self.core.renewals)
+    }
+
     /// Returns the first sequence of rows that this opening gives. Rows below it were written by processes that are
     /// gone.
     pub(crate) fn first_sequence(&self) -> u64 {
@@ -378,6 +390,16 @@ impl Engine {
         let core = &self.core;
         let shards = core.shards.iter().map(|cell| cell.futures.waiting()).sum();
         [shards, core.log.waiting_futures(), core.alarms.waiting()]
+    }
+
+    /// Returns how many leases wait to be renewed.
+    pub(crate) fn waiting_renewals(&self) -> usize {
+        self.core.renewals.waiting()
+    }
+
+    /// No thread can be had for a timer from now on.
+    pub(crate) fn deny_timers(&self) {
+        [&self.core.alarms, &self.core.renewals].into_iter().for_each(Timer::deny_thread);
     }
 
     /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.

@@ -9,7 +9,7 @@ use crate::ledger::options::LedgerOptions;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Rows, check_id, decode};
 use crate::store::Store;
-use crate::sync::{Arc, Timer};
+use crate::sync::Arc;
 use crate::time::Ttl;
 use std::ops::ControlFlow;
 
@@ -29,7 +29,6 @@ pub(super) struct Inner {
     pub(super) store: Store,
     pub(super) info: Arc<NsInfo>,
     pub(super) options: LedgerOptions,
-    pub(super) timer: Timer,
 }
 
 impl Store {
@@ -51,8 +50,7 @@ impl Store {
     pub fn ledger_with(&self, name: &str, options: LedgerOptions) -> Result<Ledger> {
         options.check()?;
         let info = self.engine().namespace(name, None)?;
-        let timer = Timer::new(c"firstseen-lease");
-        Ok(Ledger { inner: Arc::new(Inner { store: self.clone(), info, options, timer }) })
+        Ok(Ledger { inner: Arc::new(Inner { store: self.clone(), info, options }) })
     }
 }
 

@@ -8,7 +8,7 @@ use crate::ledger::handle::Ledger;
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::{Record, State};
 use crate::ledger::value::{decode, encode};
-use crate::sync::Arc;
+use crate::sync::{Arc, Scheduled, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -108,11 +108,13 @@ impl Ledger {
         options: BeginOptions,
         work: impl FnOnce(&Attempt) -> Result<T, Failure>,
     ) -> Result<Ran<T>, RunError> {
+        // Before the attempt: without renewals it would lose its lease in the middle of the work.
+        let renewals = self.inner.store.engine().renewals()?;
         let attempt = match self.begin_with(id, options)? {
             Begin::Started(attempt) => attempt,
             other => return replay(other),
         };
-        self.keep_renewing(&attempt.work);
+        let _renewed = keep_renewing(&renewals, &attempt.work);
         let done = work(&attempt);
         finish(&attempt, done)
     }
@@ -137,11 +139,12 @@ impl Ledger {
         T: Serialize + DeserializeOwned,
         F: Future<Output = Result<T, Failure>>,
     {
+        let renewals = self.inner.store.engine().renewals()?;
         let attempt = match self.begin_with(id, options)? {
             Begin::Started(attempt) => Arc::new(attempt),
             other => return replay(other),
         };
-        self.keep_renewing(&attempt.work);
+        let _renewed = keep_renewing(&renewals, &attempt.work);
         let done = work(Arc::clone(&attempt)).await;
         finish(&attempt, done)
     }
@@ -150,25 +153,23 @@ impl Ledger {
 /// A lease that could not be renewed, because the store failed, is tried again after this part of its length.
 const AGAIN: u32 = 4;
 
-impl Ledger {
-    /// Renews the lease of an attempt from now on, until it is over.
-    fn keep_renewing(&self, work: &Arc<Work>) {
-        let Some(pause) = work.renew_every() else { return };
-        let work = Arc::downgrade(work);
-        self.inner.timer.add(pause, move || {
-            let work = work.upgrade()?;
-            let pause = work.renew_every()?;
-            match work.keep() {
-                // Held, perhaps: it may still say how it went.
-                Ok(()) | Err(AttemptError::LeaseEnded) => Some(pause),
-                Err(AttemptError::Store(error)) => {
-                    tracing::warn!(%error, "a lease was not renewed");
-                    Some(pause / AGAIN)
-                }
-                Err(_) => None,
+/// Renews the lease of an attempt from now on, until it is over or the result is dropped.
+fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<Scheduled> {
+    let pause = work.renew_every()?;
+    let work = Arc::downgrade(work);
+    Some(renewals.add(pause, move || {
+        let work = work.upgrade()?;
+        let pause = work.renew_every()?;
+        match work.keep() {
+            // Held, perhaps: it may still say how it went.
+            Ok(()) | Err(AttemptError::LeaseEnded) => Some(pause),
+            Err(AttemptError::Store(error)) => {
+                tracing::warn!(%error, "a lease was not renewed");
+                Some(pause / AGAIN)
             }
-        });
-    }
+            Err(_) => None,
+        }
+    }))
 }
 
 /// Returns what `begin` found in place of an attempt.

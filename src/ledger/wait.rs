@@ -1,6 +1,6 @@
 //! Waiting until nobody works on an id any more. No polling: a change of the record wakes all who wait for it, once.
 
-use crate::engine::{Bell, RestsOn, Watch};
+use crate::engine::{RestsOn, Watch};
 use crate::error::Result;
 use crate::id::Family;
 use crate::ledger::handle::Ledger;
@@ -12,7 +12,6 @@ use crate::time::Timestamp;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Weak;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -102,33 +101,22 @@ impl Ledger {
     }
 }
 
-/// Rings when it is dropped: its time has come, or the ledger that had set it is gone and another has to.
-struct Alarm(Weak<Bell>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if let Some(bell) = self.0.upgrade() {
-            bell.disarm();
-        }
-    }
-}
-
 impl Wait {
     /// Has the bell rung when nobody works on the id any more because its lease has ended. One alarm serves all who wait
     /// for it.
-    fn set_alarm(&self, until: Timestamp) {
-        let bell = self.watch.bell();
-        if !bell.arm(until.as_millis()) {
-            return;
-        }
-        let (ledger, id) = (Arc::downgrade(&self.ledger.inner), self.id.clone());
-        let alarm = Alarm(Arc::downgrade(bell));
-        self.ledger.inner.timer.add(self.ledger.left(until), move || {
-            alarm.0.upgrade()?;
-            let ledger = Ledger { inner: ledger.upgrade()? };
-            let until = ledger.look(&id).ok()?.until?;
-            Some(ledger.left(until))
+    fn set_alarm(&self, until: Timestamp) -> Result<()> {
+        let started = self.ledger.inner.store.engine().alarms()?;
+        let pause = self.ledger.left(until);
+        self.watch.bell().arm(until.as_millis(), |alarm| {
+            let (ledger, id) = (Arc::downgrade(&self.ledger.inner), self.id.clone());
+            started.add(pause, move || {
+                let ledger = Ledger { inner: ledger.upgrade()? };
+                let look = || Some(ledger.look(&id).ok()?.until?.as_millis());
+                let until = alarm.look_again(look)?;
+                Some(ledger.left(Timestamp::from_millis(until)))
+            })
         });
+        Ok(())
     }
 
     /// Returns the record, once it is as durable as the ledger asks.
@@ -165,7 +153,7 @@ impl Future for Wait {
             let look = self.ledger.look(&self.id)?;
             let Some(until) = look.until else { return self.finish(look, cx) };
             if self.watch.poll(heard, cx).is_pending() {
-                self.set_alarm(until);
+                self.set_alarm(until)?;
                 return Poll::Pending;
             }
         }

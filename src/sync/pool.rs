@@ -150,6 +150,11 @@ impl Pool {
     }
 
     fn spawn(&'static self) -> io::Result<()> {
+        #[cfg(test)]
+        if let Some(fail) = INSTEAD_OF_A_THREAD.take() {
+            self.state.lock().workers -= 1;
+            return Err(fail());
+        }
         let body = move || self.work();
         let spawned = std::thread::Builder::new().name("firstseen".to_owned()).spawn(body);
         if spawned.is_err() {
@@ -281,6 +286,43 @@ fn call_thread(name: &CStr) {
 
 #[cfg(not(all(target_os = "linux", not(miri))))]
 fn call_thread(_name: &CStr) {}
+
+#[cfg(test)]
+type Instead = Box<dyn FnOnce() -> io::Error>;
+
+#[cfg(test)]
+thread_local! {
+    /// Called once in the place of starting a thread, which fails with what it returns.
+    static INSTEAD_OF_A_THREAD: Cell<Option<Instead>> = const { Cell::new(None) };
+}
+
+/// Calls `start`, which starts a job. If the pool needs a thread for it, it gets none, but a worker that is busy until
+/// then has taken the job when it hears so.
+#[cfg(test)]
+pub(super) fn start_without_a_thread<T>(start: impl FnOnce() -> T) -> T {
+    use std::sync::mpsc::channel;
+    let ((enter, entered), (leave, left)) = (channel(), channel::<()>());
+    let left = Mutex::new(left);
+    let busy = move || {
+        enter.send(()).ok();
+        left.lock().recv().ok();
+        Some(Duration::from_secs(3600))
+    };
+    let busy = JobHandle::start(c"busy", busy).expect("starts");
+    entered.recv().expect("is run at once");
+    INSTEAD_OF_A_THREAD.set(Some(Box::new(move || {
+        drop(leave);
+        let is_due = || POOL.state.lock().due.first().is_some_and(|(at, _)| *at <= now());
+        while is_due() {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        io::Error::from(io::ErrorKind::WouldBlock)
+    })));
+    let started = start();
+    drop(INSTEAD_OF_A_THREAD.take());
+    busy.stop();
+    started
+}
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,17 @@
 use super::{AtomicU64, Mutex, Ordering};
 use std::collections::BTreeMap;
 use std::ops::RangeBounds;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
+
+/// Wakes all of them. They are code of an executor: if one panics, the others are woken all the same (I12).
+pub(crate) fn wake_each(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+            tracing::error!("a waker panicked; its task may not have been woken");
+        }
+    }
+}
 
 /// The wakers of futures that wait, each for a key.
 #[derive(Debug)]
@@ -83,7 +93,7 @@ impl<K: Ord + Copy> Wakers<K> {
             woken
         };
         // Code of an executor: not under the lock (I9).
-        woken.into_iter().for_each(Waker::wake);
+        wake_each(woken);
     }
 }
 
@@ -154,6 +164,24 @@ mod tests {
         places[0].enter(&waker);
         wakers.wake(3);
         assert_eq!(heard(), 5, "a place may be entered again");
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            std::panic::resume_unwind(Box::new("planted"));
+        }
+    }
+
+    #[test]
+    fn i12_a_waker_that_panics_keeps_no_other_from_being_woken() {
+        let (wakers, woken) = (Wakers::default(), Arc::new(Woken::default()));
+        let places = [wakers.place(1), wakers.place(2)];
+        places[0].enter(&Waker::from(Arc::new(Panics)));
+        places[1].enter(&Waker::from(Arc::clone(&woken)));
+        wakers.wake_all();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
     #[test]

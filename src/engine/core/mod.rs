@@ -28,7 +28,7 @@ pub(in crate::engine) use reclaim::Reclaim;
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 pub(in crate::engine) use watch::Watches;
-pub(crate) use watch::{Bell, Bells, Watch};
+pub(crate) use watch::{Bells, Watch};
 
 use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};
@@ -39,7 +39,9 @@ use crate::health::Health;
 use crate::id::{IdHash, IdHasher, Key, Seed};
 use crate::run::{InLog, LocatorFiles, RunAccess, RunMeta, RunReader, Source};
 use crate::shard::{RunHandle, Shard};
-use crate::sync::{Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal, Timer, Wakers};
+use crate::sync::{
+    Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal, Started, Timer, Wakers,
+};
 use crate::time::TimeKeeper;
 use crate::wal::{IdsInLog, Log};
 use std::fmt::Debug;
@@ -130,8 +132,10 @@ pub(in crate::engine) struct Core {
     /// Lets one thread at a time merge, sweep or verify runs.
     pub(in crate::engine) compaction_lock: Mutex<()>,
     pub(in crate::engine) signals: Signals,
-    /// Wakes the futures whose wait has reached its deadline.
+    /// Wakes the futures whose wait has reached its deadline, and those who wait for the end of a lease.
     pub(in crate::engine) alarms: Timer,
+    /// Renews leases. Not with `alarms`: a renewal may wait for the disk.
+    pub(in crate::engine) renewals: Timer,
     /// Held while the store is open; released by `close`, so that another process may open it.
     pub(in crate::engine) lock: Mutex<Option<Box<dyn LockGuard>>>,
 }
@@ -212,6 +216,11 @@ impl Core {
         asked: Option<IdHash>,
     ) -> Result<Healed> {
         self.healer.heal(self, run, fault, asked)
+    }
+
+    /// Starts a timer. Without a thread nothing would end a wait (I12).
+    pub(in crate::engine) fn start<'a>(&self, timer: &'a Timer) -> Result<Started<'a>> {
+        timer.start().map_err(|e| Error::io("start a thread for", &self.dir, e))
     }
 
     /// Wakes every waiter to check again: the store was closed or stopped, or flushing failed.

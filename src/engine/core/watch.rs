@@ -4,8 +4,9 @@
 //! look for watches after that, so either the reader sees the new row or the commit sees the watch.
 
 use crate::id::{Key, NsId};
-use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering};
+use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, Scheduled, wake_each};
 use std::collections::HashMap;
+use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -37,9 +38,26 @@ pub(crate) struct Bell {
 struct Rings {
     count: u64,
     next_waker: u64,
-    /// When somebody is to ring because a lease ends.
-    armed_for: Option<u64>,
+    alarm: Option<SetAlarm>,
+    alarms_set: u64,
     wakers: HashMap<u64, Waker>,
+}
+
+/// An alarm that will ring because a lease ends. It is gone with the last watch of its row.
+#[derive(Debug)]
+struct SetAlarm {
+    number: u64,
+    /// Who has to hear of something earlier sets another.
+    at: u64,
+    _task: Scheduled,
+}
+
+/// What the task of an alarm holds. Dropping it rings the bell: its time has come, or whoever had set it is gone and
+/// another has to.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    bell: Weak<Bell>,
+    number: u64,
 }
 
 /// Bells to ring. They are rung when this is dropped, which must be outside of every lock: wakers are code of an
@@ -64,23 +82,24 @@ impl Bell {
         };
         self.rung.notify_all();
         // User code: not under the lock (I9).
-        wakers.into_values().for_each(Waker::wake);
+        wake_each(wakers.into_values());
     }
 
-    /// Returns whether an alarm has to be set for this time: there is none yet, or it is later.
-    pub(crate) fn arm(&self, at: u64) -> bool {
-        let armed_for = &mut self.state.lock().armed_for;
-        let is_needed = armed_for.is_none_or(|armed_for| at < armed_for);
-        if is_needed {
-            *armed_for = Some(at);
-        }
-        is_needed
-    }
-
-    /// Notes that the alarm is gone, and has those who wait set another.
-    pub(crate) fn disarm(&self) {
-        self.state.lock().armed_for = None;
-        self.ring();
+    /// Sets an alarm for this time with `set`, unless one is set that is not later. Only adds a task: it runs under the
+    /// lock.
+    pub(crate) fn arm(self: &Arc<Self>, at: u64, set: impl FnOnce(Alarm) -> Scheduled) {
+        let before = {
+            let mut state = self.state.lock();
+            if state.alarm.as_ref().is_some_and(|alarm| alarm.at <= at) {
+                return;
+            }
+            state.alarms_set += 1;
+            let number = state.alarms_set;
+            let task = set(Alarm { bell: Arc::downgrade(self), number });
+            state.alarm.replace(SetAlarm { number, at, _task: task })
+        };
+        // Not under the lock: dropping its task takes it.
+        drop(before);
     }
 
     /// Returns how often it has rung.
@@ -97,6 +116,37 @@ impl Bell {
             }
         }
         true
+    }
+}
+
+impl Alarm {
+    /// Looks again when the time has come. Returns when that is to be done again; `None` if the alarm is over, or another
+    /// was set.
+    pub(crate) fn look_again(&self, look: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        // Before the look: whoever looks after it and finds an earlier time sets another alarm.
+        self.note(u64::MAX)?;
+        let at = look()?;
+        self.note(at)
+    }
+
+    fn note(&self, at: u64) -> Option<u64> {
+        let bell = self.bell.upgrade()?;
+        let mut state = bell.state.lock();
+        let alarm = state.alarm.as_mut().filter(|alarm| alarm.number == self.number)?;
+        alarm.at = at;
+        Some(at)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        let Some(bell) = self.bell.upgrade() else { return };
+        let is_set = |alarm: &mut SetAlarm| alarm.number == self.number;
+        let alarm = bell.state.lock().alarm.take_if(is_set);
+        if alarm.is_some() {
+            drop(alarm);
+            bell.ring();
+        }
     }
 }
 
@@ -185,22 +235,35 @@ impl Drop for Watch {
             let waker = self.bell.state.lock().wakers.remove(&place);
             drop(waker);
         }
-        let mut rows = self.all.rows.lock();
-        if let Some(watched) = rows.get_mut(&self.key) {
-            watched.watches -= 1;
-            if watched.watches == 0 {
+        let is_last = {
+            let mut rows = self.all.rows.lock();
+            let watched = rows.get_mut(&self.key);
+            let left = watched.map(|watched| {
+                watched.watches -= 1;
+                watched.watches
+            });
+            if left == Some(0) {
                 rows.remove(&self.key);
             }
-        }
+            left == Some(0)
+        };
         self.all.count.fetch_sub(1, Ordering::AcqRel);
+        if is_last {
+            let alarm = self.bell.state.lock().alarm.take();
+            drop(alarm);
+        }
     }
 }
 
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests {
     use super::*;
+    use crate::sync::Timer;
     use std::sync::atomic::AtomicUsize;
     use std::task::Wake;
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3_600);
 
     #[derive(Default)]
     struct Woken(AtomicUsize);
@@ -247,6 +310,57 @@ mod tests {
         assert_eq!(other.bell.state.lock().wakers.len(), 0);
         drop(other);
         assert_eq!((watches.count.load(Ordering::Acquire), watches.rows.lock().len()), (0, 0));
+    }
+
+    fn set(timer: &Timer) -> impl FnOnce(Alarm) -> Scheduled {
+        let started = timer.start().expect("starts");
+        move |alarm| started.add(HOUR, move || alarm.look_again(|| None).map(Duration::from_millis))
+    }
+
+    #[test]
+    fn an_alarm_is_set_for_the_earliest_time_and_gone_with_the_last_watch() {
+        let (timer, watches) = (Timer::new(c"timer"), Arc::new(Watches::default()));
+        let [first, second] = [(); 2].map(|()| watches.watch(key(b"a")));
+        for (at, sets) in [(50, 1), (50, 1), (60, 1), (40, 2)] {
+            first.bell().arm(at, set(&timer));
+            assert_eq!(first.bell.state.lock().alarms_set, sets, "{at}");
+            assert_eq!(timer.waiting(), 1);
+        }
+        drop(first);
+        assert_eq!((second.bell().rings(), timer.waiting()), (0, 1));
+        drop(second);
+        assert_eq!(timer.waiting(), 0);
+    }
+
+    #[test]
+    fn who_waits_sets_another_alarm_if_the_time_is_earlier_than_an_alarm_that_looked_again() {
+        let (timer, watches) = (Timer::new(c"timer"), Arc::new(Watches::default()));
+        let watch = watches.watch(key(b"a"));
+        let bell = watch.bell();
+        let (tell, hears) = std::sync::mpsc::channel();
+        let keep = || {
+            let (tell, started) = (tell.clone(), timer.start().expect("starts"));
+            move |alarm: Alarm| {
+                tell.send(alarm).expect("listens");
+                started.add(HOUR, || None)
+            }
+        };
+        bell.arm(50, keep());
+        let first = hears.recv().expect("it is set");
+        assert_eq!(first.look_again(|| Some(1_000)), Some(1_000), "the lease was renewed");
+        bell.arm(1_000, keep());
+        hears.try_recv().expect_err("one is set for then");
+        let again = first.look_again(|| {
+            // The lease is shortened after the look, and a waiter looks, too.
+            bell.arm(60, keep());
+            Some(1_000)
+        });
+        assert_eq!(again, None, "another was set");
+        let second = hears.recv().expect("it is set");
+        drop(first);
+        assert_eq!(bell.rings(), 0, "it is the alarm no more");
+        drop(second);
+        assert_eq!((bell.rings(), timer.waiting()), (1, 0));
     }
 
     #[test]

@@ -72,6 +72,7 @@ impl Opening {
             segment_gc_lock: RwLock::default(),
             signals,
             alarms: Timer::new(c"firstseen-timer"),
+            renewals: Timer::new(c"firstseen-lease"),
             lock: Mutex::new(lock.take()),
             settings: self.settings,
         };

@@ -12,8 +12,8 @@ use crate::engine::write::claim::{Claim, ClaimSpec, claim_only};
 use crate::engine::write::durability::RestsOn;
 use crate::engine::write::forget::forget_only;
 use crate::engine::write::reserve::{Hold, Reserved, confirm, reserve};
-use crate::error::{Error, Result};
-use crate::sync::{Place, Timer, TimerKey, instant_in};
+use crate::error::Result;
+use crate::sync::{Place, Scheduled, instant_in};
 use crate::wal::Lsn;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -105,7 +105,7 @@ struct Waiting<'a> {
     budget: WaitBudget,
     /// What the last attempt gave up for, and the place in which it waits for that.
     at: Option<(Obstruction, Place<'a, Awaited>)>,
-    alarm: Option<Alarm<'a>>,
+    alarm: Option<Alarm>,
 }
 
 impl Waiting<'_> {
@@ -139,29 +139,20 @@ impl Waiting<'_> {
         if self.alarm.as_ref().is_some_and(|alarm| alarm.waker.will_wake(waker)) {
             return Ok(());
         }
-        let timer = &self.core.alarms;
-        // Without a thread nothing would end the wait (I12).
-        timer.start().map_err(|e| Error::io("start a thread for", &self.core.dir, e))?;
+        let started = self.core.start(&self.core.alarms)?;
         let (waker, wakes) = (waker.clone(), waker.clone());
-        let key =
-            timer.add(until.saturating_duration_since(instant_in(Duration::ZERO)), move || {
-                wakes.wake_by_ref();
-                None
-            });
-        self.alarm = Some(Alarm { timer, key, waker });
+        let pause = until.saturating_duration_since(instant_in(Duration::ZERO));
+        let task = started.add(pause, move || {
+            wakes.wake_by_ref();
+            None
+        });
+        self.alarm = Some(Alarm { waker, _task: task });
         Ok(())
     }
 }
 
 /// A wake-up at a deadline, unless it is dropped before.
-struct Alarm<'a> {
-    timer: &'a Timer,
-    key: TimerKey,
+struct Alarm {
     waker: Waker,
-}
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        self.timer.cancel(self.key);
-    }
+    _task: Scheduled,
 }

@@ -4,6 +4,7 @@
 use super::*;
 use crate::support::place;
 use firstseen::ledger::{Failure, OnLeaseEnd, Ran, RunError, State};
+use firstseen::testing::{deny_timers, waiting_renewals};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::{io, thread};
 
@@ -207,4 +208,34 @@ fn work_that_is_a_future_is_done_once_and_a_dropped_future_is_a_failure() {
     assert!(matches!(ran, Ok(Ran::First(21))));
     let ran = runtime.block_on(ledger.run_async("a", options(), work));
     assert!(matches!(ran, Ok(Ran::Replayed(21))));
+}
+
+#[test]
+fn i12_work_whose_lease_nobody_can_renew_does_not_begin() {
+    let world = World::new();
+    let ledger = world.ledger();
+    deny_timers(&world.store);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let never = |_: &Attempt| -> Result<u8, Failure> { panic!("it is begun") };
+    let never_async = |_| async { panic!("it is begun") };
+    let awaited = ledger.run_async::<u8, _>("a", BeginOptions::new(), never_async);
+    for failed in [ledger.run("a", never), runtime.block_on(awaited)] {
+        let Err(RunError::Store(error)) = failed else { panic!("{failed:?}") };
+        assert_eq!(error.kind(), firstseen::ErrorKind::Environment, "{error}");
+    }
+    assert!(ledger.get("a").expect("reads").is_none(), "no attempt was counted");
+}
+
+#[test]
+fn work_that_is_done_leaves_no_renewal_behind() {
+    let world = World::new();
+    let waiting = || waiting_renewals(&world.store);
+    for (id, ledger) in [("a", world.ledger()), ("b", world.ledger())] {
+        let work = |_: &Attempt| {
+            assert_eq!(waiting(), 1, "its lease is to be renewed");
+            Ok(1_u32)
+        };
+        assert!(matches!(ledger.run(id, work), Ok(Ran::First(1))));
+        assert_eq!(waiting(), 0, "the lease goes on for seconds");
+    }
 }

@@ -3,9 +3,9 @@
 
 use super::*;
 use crate::support::place;
-use firstseen::Durability;
 use firstseen::ledger::{Failure, Ledger, State};
-use firstseen::testing::waiting_futures;
+use firstseen::testing::{deny_timers, waiting_futures};
+use firstseen::{Durability, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -185,9 +185,14 @@ fn a_dropped_wait_leaves_nothing_behind() {
     let attempt = started(&ledger, "a");
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(Arc::clone(&woken));
-    let mut wait = Box::pin(ledger.wait_async("a").expect("waits"));
+    let [mut wait, mut other] = [(); 2].map(|()| Box::pin(ledger.wait_async("a").expect("waits")));
     assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert!(other.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(waiting_futures(ledger.store()), [0, 0, 1], "they share an alarm");
     drop(wait);
+    assert_eq!(waiting_futures(ledger.store()), [0, 0, 1]);
+    drop(other);
+    assert_eq!(waiting_futures(ledger.store()), [0; 3], "the lease goes on for a minute");
     attempt.complete(b"x").expect("completes");
     assert_eq!(woken.0.load(Ordering::Relaxed), 0);
     assert_eq!(Arc::strong_count(&woken), 2, "the waker is gone, too");
@@ -233,6 +238,28 @@ fn i9_who_is_woken_by_an_attempt_may_ask_it() {
 }
 
 #[test]
+fn who_waits_hears_in_time_of_the_end_of_a_lease_that_was_extended_and_then_shortened() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    let ledger = store.ledger_with("l", options().lease(Duration::from_secs(1))).expect("opens");
+    let attempt = started(&ledger, "a");
+    attempt.renew_for(Duration::from_secs(2)).expect("renews");
+    let woken = Arc::new(Woken::default());
+    let mut wait = ledger.wait_async("a").expect("waits");
+    assert!(poll(&mut wait, &woken).is_pending());
+    attempt.renew_for(LONG).expect("renews");
+    // The alarm looks, finds that the lease goes on, and is set for its new end.
+    thread::sleep(Duration::from_millis(2_200));
+    assert_eq!(woken.count(), 0, "an extended lease wakes nobody");
+    attempt.renew_for(Duration::from_millis(100)).expect("is shortened");
+    assert_eq!(woken.count(), 1, "a shortened lease does");
+    if poll(&mut wait, &woken).is_pending() {
+        woken.until(2);
+        assert!(poll(&mut wait, &woken).is_ready());
+    }
+}
+
+#[test]
 fn i6_a_poll_at_disk_waits_for_no_sync_and_the_record_that_it_returns_is_on_disk() {
     let world = World::new();
     let ledger = world.ledger();
@@ -262,4 +289,16 @@ fn i6_a_poll_at_disk_waits_for_no_sync_and_the_record_that_it_returns_is_on_disk
     let ledger = after_power_cut.ledger("payments").expect("opens");
     assert_eq!(record(&ledger, "a").result(), Some(&b"x"[..]));
     assert_eq!(record(&ledger, "b").result(), Some(&b"y"[..]));
+}
+
+#[test]
+fn i12_a_wait_that_gets_no_thread_for_its_alarm_says_so() {
+    let world = World::new();
+    let ledger = world.ledger();
+    abandon(started(&ledger, "a"));
+    deny_timers(&world.store);
+    let woken = Arc::new(Woken::default());
+    let mut wait = ledger.wait_async("a").expect("waits");
+    let Poll::Ready(Err(error)) = poll(&mut wait, &woken) else { panic!("nothing would wake it") };
+    assert_eq!(error.kind(), ErrorKind::Environment, "{error}");
 }
