@@ -277,7 +277,7 @@ mod tests {
             let waits = std::thread::spawn(move || {
                 waiter.core.wait_for_compaction(instant_in(Duration::from_secs(3_600)));
             });
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
             ends(&engine);
             waits.join().expect("no panic");
         }
