@@ -1,0 +1,88 @@
+//! Plain claims for a comparison of two revisions; scripts/pair.sh runs it for both in turn.
+//!
+//! Prints a line per mode: its name, claims per second, and processor time per claim in nanoseconds. Uses only calls
+//! that every revision has. `FIRSTSEEN_PAIR_CLAIMS` sets the claims per mode (default 2,000,000).
+
+use firstseen::Store;
+use std::time::Instant;
+
+/// Claims of 16-byte ids; one in five repeats an earlier one.
+fn id(thread: u64, number: u64) -> [u8; 16] {
+    let number = if number % 5 == 4 { mix(number) % number } else { number };
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&mix(number.wrapping_add(1)).to_le_bytes());
+    id[8..].copy_from_slice(&mix(!number ^ (thread << 40)).to_le_bytes());
+    id
+}
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Processor time of this process in seconds.
+fn processor() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let main = text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok());
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let others = tasks.filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<f64>().ok()
+    });
+    others.sum::<f64>().max(main.unwrap_or(0.0)) / 1e9
+}
+
+fn claims() -> u64 {
+    let wanted = std::env::var("FIRSTSEEN_PAIR_CLAIMS").ok().and_then(|n| n.parse().ok());
+    // `cargo test --benches` runs this too: with little.
+    let quick = !std::env::args().any(|arg| arg == "--bench");
+    wanted.unwrap_or(if quick { 1_000 } else { 2_000_000 })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn measure(name: &str, threads: u64, batch: u64) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = Store::open(dir.path().join("s.db")).expect("opens");
+    let each = claims() / threads;
+    let (began, before) = (Instant::now(), processor());
+    let (tell, hear) = std::sync::mpsc::channel::<f64>();
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (store, tell) = (&store, tell.clone());
+            scope.spawn(move || {
+                let mut first = 0;
+                for number in (0..each).step_by(batch as usize) {
+                    if batch == 1 {
+                        first += u64::from(
+                            store.claim(id(thread, number)).expect("claims").is_first_seen(),
+                        );
+                        continue;
+                    }
+                    let ids: Vec<_> = (number..number + batch).map(|n| id(thread, n)).collect();
+                    let answers = store.claim_batch(&ids).expect("claims");
+                    first += answers.iter().filter(|answer| answer.is_first_seen()).count() as u64;
+                }
+                assert!(first > each / 2, "{first} of {each}");
+                // The time of a thread is gone with it.
+                if let Ok(text) = std::fs::read_to_string("/proc/thread-self/schedstat") {
+                    let ns = text.split_whitespace().next().and_then(|ns| ns.parse::<f64>().ok());
+                    tell.send(ns.unwrap_or(0.0) / 1e9).ok();
+                }
+            });
+        }
+    });
+    let took = began.elapsed().as_secs_f64();
+    drop(tell);
+    let used = processor() - before + hear.iter().sum::<f64>();
+    let all = (each * threads) as f64;
+    println!("{name} {:.0} {:.1}", all / took, used * 1e9 / all);
+    store.close().expect("closes");
+}
+
+fn main() {
+    measure("single", 1, 1);
+    measure("batches-of-1000", 1, 1_000);
+    measure("2-threads", 2, 1);
+    measure("4-threads", 4, 1);
+}
