@@ -9,6 +9,7 @@
 mod backpressure;
 mod batch;
 mod claim;
+mod commit;
 mod decide;
 mod durability;
 mod forget;
@@ -21,20 +22,22 @@ mod reserve;
 mod rows;
 
 pub use claim::Claim;
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
+pub use commit::{Committed, Expect};
 pub use held::Held;
 pub use import::ImportEntry;
 pub use reserve::Reserved;
-#[allow(unreachable_pub, reason = "public with the feature `testing`")]
-pub use rows::{Committed, Expect};
 
 pub(crate) use claim::ClaimSpec;
+pub(crate) use commit::RowWrite;
 pub(crate) use durability::RestsOn;
 pub(crate) use reserve::Hold;
-pub(crate) use rows::{Row, RowWrite};
+pub(crate) use rows::Row;
 
 pub(in crate::engine) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
+pub(in crate::engine) use commit::commit_rows;
 pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{
@@ -44,4 +47,4 @@ pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use reserve::{confirm, release, reserve};
-pub(in crate::engine) use rows::{attach, commit_rows, get_row, get_row_only, list_rows, row_key};
+pub(in crate::engine) use rows::{attach, get_row, get_row_only, list_rows, row_key};
