@@ -37,6 +37,8 @@ mod store;
 
 pub mod ledger;
 
+pub mod transaction;
+
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

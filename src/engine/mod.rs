@@ -33,7 +33,9 @@ pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as
 pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
-pub(crate) use write::{ClaimSpec, Hold, RestsOn, Row, RowWrite};
+pub(crate) use write::{
+    ClaimSpec, ClaimWrite, Hold, Refusals, RestsOn, Row, RowWrite, SetCommitted, WriteSet,
+};
 
 use self::core::Core;
 use crate::error::Result;
@@ -276,6 +278,21 @@ impl Engine {
         bells: &mut Bells,
     ) -> Result<Committed> {
         write::commit_rows(&self.core, writes, durability, bells)
+    }
+
+    /// Writes claims and rows as one record: all of them, or none.
+    pub(crate) fn commit(
+        &self,
+        set: WriteSet<'_>,
+        durability: Durability,
+        bells: &mut Bells,
+    ) -> Result<SetCommitted> {
+        write::commit(&self.core, set, durability, bells)
+    }
+
+    /// Returns what speaks against a commit now, as safe as asked. Writes nothing.
+    pub(crate) fn refusals(&self, set: WriteSet<'_>, durability: Durability) -> Result<Refusals> {
+        write::refusals_only(&self.core, set, durability)
     }
 
     /// Watches a row: its bell rings after each change, until the result is dropped.

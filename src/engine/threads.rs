@@ -260,7 +260,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "the writer should wait by then")]
     fn i12_a_writer_that_waits_for_compaction_is_woken_when_it_catches_up_and_when_the_store_stops()
     {
         let ways: [fn(&Engine); 2] = [

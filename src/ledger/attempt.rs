@@ -2,15 +2,16 @@
 
 use crate::engine::Bells;
 use crate::error::Error;
-use crate::ledger::changes::{self, Change, Now, Outcome};
-use crate::ledger::error::{AttemptError, Failure, FailureKind};
+use crate::ledger::changes::{self, Change, Now};
+use crate::ledger::ending::Ending;
+use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::handle::{Ledger, RACES_MAX};
 use crate::ledger::moves::{self, Move, Phase};
-use crate::ledger::options::{OnLeaseEnd, check_lease};
+use crate::ledger::options::check_lease;
 use crate::ledger::quiet::{HasBells, Quiet};
-use crate::ledger::record::{AttemptEnd, Record, State};
+use crate::ledger::record::{Record, State};
 use crate::ledger::rows::{Found, StageWrite};
-use crate::ledger::value::{check_size, encode};
+use crate::ledger::value::encode;
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
@@ -40,7 +41,7 @@ pub(super) struct Work {
 
 #[derive(Debug)]
 pub(super) struct Inside {
-    found: Found,
+    pub(super) found: Found,
     /// How far the attempt has come with its own end.
     end: End,
     /// To when the attempt has extended its lease beyond its length.
@@ -56,7 +57,7 @@ enum End {
     /// happened; a later save or end clears it up.
     InDoubt,
     /// This move was to be stored, and nobody knows whether it was. Dropping the attempt writes nothing.
-    Unknown(Move),
+    Unknown(Option<Move>),
     Over,
 }
 
@@ -141,7 +142,7 @@ impl Attempt {
         result: impl AsRef<[u8]>,
         ttl: impl Into<Ttl>,
     ) -> Result<(), AttemptError> {
-        self.work.complete(Outcome { bytes: result.as_ref(), is_encoded: false, ttl: ttl.into() })
+        self.work.complete(result.as_ref(), false, ttl.into())
     }
 
     /// Stores a result of any serde type, encoded with bincode; [`Record::value`] reads it.
@@ -155,7 +156,7 @@ impl Attempt {
 
     pub(super) fn complete_encoded(&self, bytes: &[u8]) -> Result<(), AttemptError> {
         let ttl = self.work.ledger.result_ttl();
-        self.work.complete(Outcome { bytes, is_encoded: true, ttl })
+        self.work.complete(bytes, true, ttl)
     }
 
     /// Says that the attempt failed; what follows is in the [`Failure`]. A record whose attempts are used up is dead.
@@ -164,43 +165,12 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete).
     pub fn fail(&self, failure: Failure) -> Result<(), AttemptError> {
-        let Failure { kind, reason } = failure;
-        let policies = &self.work.ledger.inner.options;
-        match kind {
-            FailureKind::Retry(after) => self.work.end(
-                |record| changes::retry_or_give_up(record, policies),
-                |record, now| {
-                    changes::retry(record, now, policies, AttemptEnd::Failed, &reason, after)
-                },
-            ),
-            FailureKind::Final => self
-                .work
-                .end(|_| Move::Bury, |record, now| changes::bury(record, now, policies, &reason)),
-            FailureKind::Hold => self.work.end(
-                |_| Move::Hold,
-                |record, now| changes::hold(record, now, AttemptEnd::Failed, &reason),
-            ),
-            FailureKind::Replay(result) => {
-                self.work.check_result(&result)?;
-                let ttl = self.work.ledger.result_ttl();
-                let outcome = Outcome { bytes: &result, is_encoded: false, ttl };
-                self.work.end(
-                    |_| Move::Complete,
-                    |record, now| changes::complete(record, now, outcome, Some(&reason)),
-                )
-            }
-            FailureKind::Attempt(error) if error.ends_attempt() => {
+        match Ending::of(failure, &self.work) {
+            Ok(ending) => self.work.end(&ending),
+            Err(error) => {
                 // The work may have been done, so dropping the attempt must not say that it failed.
                 self.work.inside.lock().doubt();
                 Err(error)
-            }
-            // An error that came with `?`, or a call that cannot be: it says nothing of the effect.
-            FailureKind::Unsaid | FailureKind::Attempt(_) => {
-                let kind = match policies.on_lease_end {
-                    OnLeaseEnd::Hold => FailureKind::Hold,
-                    _ => FailureKind::Retry(None),
-                };
-                self.fail(Failure { kind, reason })
             }
         }
     }
@@ -230,7 +200,7 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete).
     pub fn release(&self) -> Result<(), AttemptError> {
-        self.work.end(|_| Move::Release, |record, now| changes::release(record, now, "released"))
+        self.work.end(&Ending::Release)
     }
 
     /// Returns an error if this attempt can no longer say how it went. Reads the record.
@@ -253,23 +223,7 @@ impl Drop for Attempt {
         } else {
             "the attempt was dropped before it said how it went"
         };
-        let policies = &self.work.ledger.inner.options;
-        let is_held = policies.on_lease_end == OnLeaseEnd::Hold;
-        let dropped = self.work.end(
-            |record| match record.state {
-                // Silence does not lift a hold.
-                _ if is_held => Move::Hold,
-                State::Held => Move::Renew,
-                _ => changes::retry_or_give_up(record, policies),
-            },
-            |record, now| {
-                if is_held {
-                    changes::hold(record, now, AttemptEnd::Dropped, reason)
-                } else {
-                    changes::retry(record, now, policies, AttemptEnd::Dropped, reason, None)
-                }
-            },
-        );
+        let dropped = self.work.end(&Ending::Drop { reason });
         match dropped {
             // Nothing is lost by silence: somebody else has it, or it is held or dead.
             Ok(())
@@ -296,32 +250,43 @@ impl Inside {
             self.end = End::InDoubt;
         }
     }
+
+    /// Notes that the attempt has said how it ended.
+    pub(super) fn finish(&mut self) {
+        self.end = End::Over;
+    }
 }
 
 impl Work {
-    fn check_result(&self, result: &[u8]) -> Result<(), AttemptError> {
-        let bytes_max = self.ledger.inner.options.result_bytes_max;
-        check_size("a result", result.len(), bytes_max)
+    fn complete(&self, bytes: &[u8], is_encoded: bool, ttl: Ttl) -> Result<(), AttemptError> {
+        self.end(&Ending::Complete { bytes: bytes.to_vec(), is_encoded, ttl, failure: None })
     }
 
-    fn complete(&self, outcome: Outcome<'_>) -> Result<(), AttemptError> {
-        outcome.ttl.check()?;
-        self.check_result(outcome.bytes)?;
-        self.end(|_| Move::Complete, |record, now| changes::complete(record, now, outcome, None))
+    /// Says how the attempt ended.
+    fn end(&self, ending: &Ending) -> Result<(), AttemptError> {
+        let policies = &self.ledger.inner.options;
+        ending.check(policies)?;
+        let mut inside = self.inside.lock();
+        let asked = ending.step(&inside.found.record, policies);
+        let step = |record: &Record| ending.step(record, policies);
+        let change = |record, now| ending.change(record, now, policies);
+        let ended = self.make(&mut inside, step, None, change);
+        self.note_end(&mut inside, asked, ended, change)
     }
 
-    /// Says how the attempt ended; `step` is the move for the record as it is.
-    fn end(
+    /// Notes what came of a call that was to end the attempt.
+    fn note_end(
         &self,
-        step: impl Fn(&Record) -> Move,
+        inside: &mut Inside,
+        asked: Option<Move>,
+        ended: Result<(), AttemptError>,
         change: impl Fn(Record, Now) -> Change,
     ) -> Result<(), AttemptError> {
-        let mut inside = self.inside.lock();
-        let asked = step(&inside.found.record);
-        let ended = match self.make(&mut inside, &step, None, &change) {
+        let is_repeated = matches!(inside.end, End::Unknown(before) if before == asked);
+        let ended = match ended {
             // The first call was made after all, and asked for the same.
             Err(AttemptError::Over { record })
-                if inside.end == End::Unknown(asked)
+                if is_repeated
                     && is_result_of(
                         &change(inside.found.record.clone(), self.ledger.now()),
                         &record,
@@ -348,7 +313,7 @@ impl Work {
     fn renew_for(&self, lease_ms: u64) -> Result<(), AttemptError> {
         let mut inside = self.inside.lock();
         let renew = |record, now| changes::renew_for(record, now, lease_ms);
-        self.make(&mut inside, |_| Move::Renew, None, renew)?;
+        self.make(&mut inside, |_| Some(Move::Renew), None, renew)?;
         if let State::Running { until } = inside.found.record.state {
             inside.extended_to = Some(until);
         }
@@ -371,7 +336,7 @@ impl Work {
 
     fn renew_as(&self, inside: &mut Inside, step: Move) -> Result<(), AttemptError> {
         let least = inside.extended_to;
-        self.make(inside, |_| step, None, |record, now| changes::renew(record, now, least))
+        self.make(inside, |_| Some(step), None, |record, now| changes::renew(record, now, least))
     }
 
     /// Saves a stage: one commit with the record, whose lease it extends.
@@ -385,7 +350,7 @@ impl Work {
         let saved = changes::Saved { number, bytes: value.len() as u64, bytes_before };
         let least = inside.extended_to;
         let save = |record, now| changes::save(record, now, least, saved);
-        match self.make(inside, |_| Move::Save, Some(stage), save) {
+        match self.make(inside, |_| Some(Move::Save), Some(stage), save) {
             Ok(()) => {
                 inside.stages.saved = inside.stages.saved.max(number + 1);
                 if inside.end == End::InDoubt {
@@ -452,24 +417,14 @@ impl Work {
     fn make(
         &self,
         inside: &mut Inside,
-        step: impl Fn(&Record) -> Move,
+        step: impl Fn(&Record) -> Option<Move>,
         stage: Option<StageWrite<'_>>,
         change: impl Fn(Record, Now) -> Change,
     ) -> Result<(), AttemptError> {
-        if inside.end == End::Over {
-            return Err(self.over(inside));
-        }
         let rows = self.ledger.rows();
         for _ in 0..RACES_MAX {
             let now = self.ledger.now();
-            let record = inside.found.record.clone();
-            let Some(to) = moves::after(now.phase(Some(&record)), step(&record)) else {
-                // Only what was read just now counts: somebody may have taken over.
-                self.refresh(inside)?;
-                return Err(AttemptError::LeaseEnded);
-            };
-            let change = change(record, now);
-            debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
+            let change = self.decide(inside, now, &step, &change)?;
             let Inside { found: before, bells, .. } = inside;
             if let Some(found) =
                 rows.write(&self.id, Some(before), &change, stage, now.at.now, bells)?
@@ -480,6 +435,29 @@ impl Work {
             self.refresh(inside)?;
         }
         Err(Error::Timeout { what: "a record that others change again and again" }.into())
+    }
+
+    /// Returns the change that a move makes of the record, as it was last seen.
+    pub(super) fn decide(
+        &self,
+        inside: &mut Inside,
+        now: Now,
+        step: impl Fn(&Record) -> Option<Move>,
+        change: impl Fn(Record, Now) -> Change,
+    ) -> Result<Change, AttemptError> {
+        if inside.end == End::Over {
+            return Err(self.over(inside));
+        }
+        let record = inside.found.record.clone();
+        let phase = now.phase(Some(&record));
+        let Some(to) = step(&record).and_then(|step| moves::after(phase, step)) else {
+            // Only what was read just now counts: somebody may have taken over.
+            self.refresh(inside)?;
+            return Err(AttemptError::LeaseEnded);
+        };
+        let change = change(record, now);
+        debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
+        Ok(change)
     }
 
     /// Returns the error of an attempt that has said how it went, with the record as it is now.
@@ -493,6 +471,10 @@ impl Work {
 
     pub(super) fn id(&self) -> &[u8] {
         &self.id
+    }
+
+    pub(super) fn token(&self) -> u64 {
+        self.token
     }
 
     /// Returns when its lease has to be renewed: after a third of its length. `None` if it is over.
@@ -515,6 +497,7 @@ fn is_result_of(change: &Change, record: &Record) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::changes::Outcome;
 
     /// A call that failed may have landed. Only who repeats that call may be told that it did.
     #[test]

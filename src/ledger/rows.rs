@@ -113,19 +113,38 @@ impl Rows<'_> {
         now: Timestamp,
         bells: &mut Bells,
     ) -> Result<Option<Found>> {
+        let rows = self.rows_of(id, before, change, stage, now)?;
+        let writes: Vec<RowWrite<'_>> = rows.iter().map(OwnedRow::as_write).collect();
+        let committed = self.engine.commit_rows(&writes, self.durability, bells)?;
+        let Committed::Done(sequences) = committed else { return Ok(None) };
+        let sequence = sequences.first().copied().flatten().unwrap_or_default();
+        Ok(Some(Found::after(id, change, now, sequence)))
+    }
+
+    /// Returns the rows that a change writes, that of the record first.
+    pub(super) fn rows_of(
+        &self,
+        id: &[u8],
+        before: Option<&Found>,
+        change: &Change,
+        stage: Option<StageWrite<'_>>,
+        now: Timestamp,
+    ) -> Result<Vec<OwnedRow>> {
         let expect = before.map_or(Expect::Absent, |found| Expect::Sequence(found.sequence));
         let value = change.record.as_ref().map(|record| record.encode(change.starts));
-        let key = self.key(Family::LEDGER, id)?;
-        let ttl = change.ttl;
-        let is_quiet = change.is_quiet;
-        let mut writes = vec![RowWrite { key, value: value.as_deref(), ttl, expect, is_quiet }];
-        let expect = Expect::Anything;
-        let other = |key, value| RowWrite { key, value, ttl, expect, is_quiet: true };
+        let Key { ns, .. } = self.key(Family::LEDGER, id)?;
+        let (ttl, is_quiet) = (change.ttl, change.is_quiet);
+        let mut rows = vec![OwnedRow { ns, id: id.to_vec(), value, ttl, expect, is_quiet }];
+        let mut push = |family, id: Vec<u8>, value| -> Result<()> {
+            let (ns, expect) = (self.key(family, &id)?.ns, Expect::Anything);
+            rows.push(OwnedRow { ns, id, value, ttl, expect, is_quiet: true });
+            Ok(())
+        };
 
         let was = before.map(|found| &found.record);
         let pointer = change.record.as_ref().and_then(|record| pointer(record, now));
         if pointer.is_some() || was.is_some_and(waits_for_operator) {
-            writes.push(other(self.key(Family::DEAD, id)?, pointer.as_deref()));
+            push(Family::DEAD, id.to_vec(), pointer)?;
         }
 
         // Payload and stages have the ttl of the record, so that all of it ends together.
@@ -139,40 +158,57 @@ impl Rows<'_> {
             given => given.clone(),
         };
         if kept.is_some() || (had_payload && change.keeps == Keeps::Nothing) {
-            writes.push(other(self.key(Family::PAYLOADS, id)?, kept.as_deref()));
+            push(Family::PAYLOADS, id.to_vec(), kept)?;
         }
 
-        let dropped = match change.keeps {
-            Keeps::All => 0,
-            Keeps::Payload | Keeps::Nothing => was.map_or(0, |record| record.stages),
-        };
-        let stage_ids: Vec<Vec<u8>> = (0..dropped).map(|number| stage_id(id, number)).collect();
-        for id in &stage_ids {
-            writes.push(other(self.key(Family::STAGES, id)?, None));
-        }
-        let mut kept_stages = Vec::new();
-        if change.keeps == Keeps::All && is_new_end {
-            for number in 0..was.map_or(0, |record| record.stages) {
-                kept_stages.push((stage_id(id, number), self.stage(id, number)?));
+        let saved_before = was.map_or(0, |record| record.stages);
+        for number in 0..saved_before {
+            if change.keeps != Keeps::All {
+                push(Family::STAGES, stage_id(id, number), None)?;
+            } else if is_new_end {
+                push(Family::STAGES, stage_id(id, number), self.stage(id, number)?)?;
             }
         }
-        for (id, value) in &kept_stages {
-            writes.push(other(self.key(Family::STAGES, id)?, value.as_deref()));
+        if let Some(StageWrite { number, value }) = stage {
+            push(Family::STAGES, stage_id(id, number), Some(value.to_vec()))?;
         }
-        let saved = stage.map(|stage| (stage_id(id, stage.number), stage.value));
-        if let Some((id, value)) = &saved {
-            writes.push(other(self.key(Family::STAGES, id)?, Some(*value)));
-        }
+        Ok(rows)
+    }
+}
 
-        let committed = self.engine.commit_rows(&writes, self.durability, bells)?;
-        let Committed::Done(sequences) = committed else { return Ok(None) };
-        let sequence = sequences.first().copied().flatten().unwrap_or_default();
+/// A row to be written with a change of a record.
+#[derive(Debug)]
+pub(super) struct OwnedRow {
+    ns: NsId,
+    id: Vec<u8>,
+    /// `None` deletes it.
+    value: Option<Vec<u8>>,
+    ttl: Ttl,
+    expect: Expect,
+    is_quiet: bool,
+}
+
+impl OwnedRow {
+    pub(super) fn as_write(&self) -> RowWrite<'_> {
+        RowWrite {
+            key: Key { ns: self.ns, id: &self.id },
+            value: self.value.as_deref(),
+            ttl: self.ttl,
+            expect: self.expect,
+            is_quiet: self.is_quiet,
+        }
+    }
+}
+
+impl Found {
+    /// Returns what is stored after a change whose record got this sequence.
+    pub(super) fn after(id: &[u8], change: &Change, now: Timestamp, sequence: u64) -> Self {
         let mut record = change.record.clone().unwrap_or_else(|| Record::new(id, now));
-        record.ends = ttl.deadline(now);
+        record.ends = change.ttl.deadline(now);
         if change.starts {
             record.token = sequence;
         }
-        Ok(Some(Found { record, sequence }))
+        Self { record, sequence }
     }
 }
 

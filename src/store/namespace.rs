@@ -79,7 +79,7 @@ impl Namespace {
         self.store.engine()
     }
 
-    pub(super) fn info(&self) -> &NsInfo {
+    pub(crate) fn info(&self) -> &Arc<NsInfo> {
         &self.info
     }
 

@@ -45,8 +45,7 @@ pub(crate) struct Commit {
 const LONG: usize = 16 << 10;
 
 impl Commit {
-    /// Adds a version of an id. For claims that are committed together with rows.
-    #[cfg(test)]
+    /// Adds a version of an id.
     pub(crate) fn push_version(&mut self, key: Key<'_>, version: Version) {
         let begin = self.bytes.len();
         self.bytes.push(VERSION);

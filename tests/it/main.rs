@@ -29,5 +29,6 @@ mod row_recovery;
 mod rows;
 mod smoke;
 mod support;
+mod transactions;
 mod transfer;
 mod ttl;

@@ -29,7 +29,7 @@ pub use import::ImportEntry;
 pub use reserve::Reserved;
 
 pub(crate) use claim::ClaimSpec;
-pub(crate) use commit::RowWrite;
+pub(crate) use commit::{ClaimWrite, Refusals, RowWrite, SetCommitted, WriteSet};
 pub(crate) use durability::RestsOn;
 pub(crate) use reserve::Hold;
 pub(crate) use rows::Row;
@@ -37,7 +37,7 @@ pub(crate) use rows::Row;
 pub(in crate::engine) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
-pub(in crate::engine) use commit::commit_rows;
+pub(in crate::engine) use commit::{commit, commit_rows, refusals_only};
 pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{

@@ -1,0 +1,320 @@
+//! Moves of ledgers as part of one commit with claims and other rows.
+
+use crate::engine::{Bells, Durability, Engine, Refusals, RowWrite, SetCommitted, WriteSet};
+use crate::error::{Error, Result};
+use crate::ledger::attempt::{Attempt, Inside, Work};
+use crate::ledger::changes::{self, Change, Now, Outcome};
+use crate::ledger::ending::Ending;
+use crate::ledger::error::{AttemptError, Failure};
+use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::moves::{self, Move};
+use crate::ledger::quiet::QuietGuard;
+use crate::ledger::record::Record;
+use crate::ledger::rows::{Found, OwnedRow, check_id};
+use crate::sync::Arc;
+use crate::time::Ttl;
+
+/// A move of a ledger that is to be committed with others.
+#[derive(Debug)]
+pub(crate) struct JoinedMove(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    /// An attempt ends.
+    End { work: Arc<Work>, ending: Ending },
+    /// An operator changes a record.
+    Operate { ledger: Ledger, id: Vec<u8>, operation: Operation },
+}
+
+/// What an operator does to a record.
+#[derive(Debug, Clone)]
+pub(crate) enum Operation {
+    Settle { bytes: Vec<u8>, ttl: Ttl, reason: String },
+    Redrive { fresh: bool },
+    Cancel { reason: String },
+    Purge,
+}
+
+/// Why a move was not made.
+#[derive(Debug)]
+pub(crate) enum MoveRefused {
+    Attempt(AttemptError),
+    /// The record, as it is, does not allow it; `None` if there is none.
+    Record(Option<Box<Record>>),
+}
+
+/// The outcome of a commit with moves of ledgers.
+#[derive(Debug)]
+pub(crate) enum JoinedCommitted {
+    Done,
+    Refused { others: Refusals, moves: Vec<(usize, MoveRefused)> },
+}
+
+impl Attempt {
+    pub(crate) fn complete_joined(&self, result: &[u8]) -> JoinedMove {
+        let (bytes, ttl) = (result.to_vec(), self.work.ledger.result_ttl());
+        let ending = Ending::Complete { bytes, is_encoded: false, ttl, failure: None };
+        JoinedMove(Kind::End { work: Arc::clone(&self.work), ending })
+    }
+
+    /// # Errors
+    ///
+    /// As [`fail`](Self::fail), if the failure is one of the attempt itself.
+    pub(crate) fn fail_joined(
+        &self,
+        failure: Failure,
+    ) -> std::result::Result<JoinedMove, AttemptError> {
+        let ending = Ending::of(failure, &self.work)?;
+        Ok(JoinedMove(Kind::End { work: Arc::clone(&self.work), ending }))
+    }
+
+    pub(crate) fn release_joined(&self) -> JoinedMove {
+        JoinedMove(Kind::End { work: Arc::clone(&self.work), ending: Ending::Release })
+    }
+}
+
+impl Ledger {
+    pub(crate) fn operate_joined(&self, id: &[u8], operation: Operation) -> JoinedMove {
+        JoinedMove(Kind::Operate { ledger: self.clone(), id: id.to_vec(), operation })
+    }
+
+    pub(crate) fn settle_joined(&self, id: &[u8], result: &[u8], reason: &str) -> JoinedMove {
+        let (bytes, ttl, reason) = (result.to_vec(), self.result_ttl(), reason.to_owned());
+        self.operate_joined(id, Operation::Settle { bytes, ttl, reason })
+    }
+}
+
+impl JoinedMove {
+    /// Returns the id of its record.
+    pub(crate) fn id(&self) -> &[u8] {
+        match &self.0 {
+            Kind::End { work, .. } => work.id(),
+            Kind::Operate { id, .. } => id,
+        }
+    }
+
+    fn ledger(&self) -> &Ledger {
+        match &self.0 {
+            Kind::End { work, .. } => &work.ledger,
+            Kind::Operate { ledger, .. } => ledger,
+        }
+    }
+}
+
+impl Operation {
+    fn step(&self) -> Move {
+        match self {
+            Self::Settle { .. } => Move::Settle,
+            Self::Redrive { .. } => Move::Redrive,
+            Self::Cancel { .. } => Move::Cancel,
+            Self::Purge => Move::Purge,
+        }
+    }
+
+    fn change(&self, record: Record, now: Now, ledger: &Ledger) -> Change {
+        match self {
+            Self::Settle { bytes, ttl, reason } => {
+                let outcome = Outcome { bytes, is_encoded: false, ttl: *ttl };
+                changes::settle(record, now, outcome, reason)
+            }
+            Self::Redrive { fresh } => changes::redrive(record, now, *fresh),
+            Self::Cancel { reason } => changes::cancel(record, now, &ledger.inner.options, reason),
+            Self::Purge => changes::purge(),
+        }
+    }
+}
+
+/// A move with the lock of its attempt, if it is of one: nobody renews the lease meanwhile.
+enum Party<'a> {
+    End { work: &'a Work, ending: &'a Ending, inside: QuietGuard<'a, Inside> },
+    Operate { ledger: &'a Ledger, id: &'a [u8], operation: &'a Operation },
+}
+
+/// A move as it is to be made, and the rows of it.
+struct Prepared {
+    change: Change,
+    now: Now,
+    rows: Vec<OwnedRow>,
+}
+
+/// Commits claims, moves of ledgers and other rows as one record: all of them, or none.
+pub(crate) fn commit_joined(
+    engine: &Engine,
+    others: WriteSet<'_>,
+    moves: &[JoinedMove],
+    durability: Durability,
+) -> Result<JoinedCommitted> {
+    let mut parties = lock(engine, moves)?;
+    let mut bells = Bells::default();
+    let committed = (|| {
+        for _ in 0..RACES_MAX {
+            if let Some(committed) = attempt(engine, others, &mut parties, durability, &mut bells)?
+            {
+                return Ok(committed);
+            }
+        }
+        Err(Error::Timeout { what: "records that others change again and again" })
+    })();
+    // Who waits is woken once everything is unlocked (I9).
+    drop(parties);
+    drop(bells);
+    committed
+}
+
+/// Locks all attempts, in order of their tokens, so that two commits cannot deadlock.
+fn lock<'a>(engine: &Engine, moves: &'a [JoinedMove]) -> Result<Vec<(usize, Party<'a>)>> {
+    if !moves.iter().all(|joined| std::ptr::eq(joined.ledger().inner.store.engine(), engine)) {
+        return Err(Error::invalid("a transaction with a ledger of another store"));
+    }
+    let mut records: Vec<_> =
+        moves.iter().map(|joined| (joined.ledger().inner.info.id, joined.id())).collect();
+    records.sort_unstable();
+    if records.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(Error::invalid("a transaction changes the same record of a ledger twice"));
+    }
+    let token = |n: &usize| match &moves[*n].0 {
+        Kind::End { work, .. } => work.token(),
+        Kind::Operate { .. } => 0,
+    };
+    let mut order: Vec<usize> = (0..moves.len()).collect();
+    order.sort_by_key(token);
+    let party = |n: usize| {
+        let party = match &moves[n].0 {
+            Kind::End { work, ending } => {
+                ending.check(&work.ledger.inner.options).map_err(into_error)?;
+                Party::End { work, ending, inside: work.inside.lock() }
+            }
+            Kind::Operate { ledger, id, operation } => {
+                check_id(id)?;
+                Party::Operate { ledger, id, operation }
+            }
+        };
+        Ok((n, party))
+    };
+    order.into_iter().map(party).collect()
+}
+
+fn into_error(error: AttemptError) -> Error {
+    match error {
+        AttemptError::Store(error) => error,
+        other => Error::invalid(other.to_string()),
+    }
+}
+
+/// Tries to commit; `None` if a record has moved and all is to be decided anew.
+fn attempt(
+    engine: &Engine,
+    others: WriteSet<'_>,
+    parties: &mut [(usize, Party<'_>)],
+    durability: Durability,
+    bells: &mut Bells,
+) -> Result<Option<JoinedCommitted>> {
+    let mut refused = Vec::new();
+    let mut prepared = Vec::with_capacity(parties.len());
+    for (n, party) in parties.iter_mut() {
+        match party.prepare()? {
+            Ok(ready) => prepared.push(ready),
+            Err(why) => refused.push((*n, why)),
+        }
+    }
+    if !refused.is_empty() {
+        // All reasons at once: what was not looked at just now is, and so are the others.
+        for (n, party) in parties.iter_mut() {
+            if refused.iter().all(|(refused, _)| refused != n) {
+                refused.extend(party.refresh()?.map(|why| (*n, why)));
+            }
+        }
+        refused.sort_by_key(|(n, _)| *n);
+        let others = engine.refusals(others, durability)?;
+        return Ok(Some(JoinedCommitted::Refused { others, moves: refused }));
+    }
+    let own = others.rows.len();
+    let mut rows: Vec<RowWrite<'_>> = others.rows.to_vec();
+    rows.extend(prepared.iter().flat_map(|ready| ready.rows.iter().map(OwnedRow::as_write)));
+    let set = WriteSet { claims: others.claims, rows: &rows };
+    let committed = engine.commit(set, durability, bells).inspect_err(|_| {
+        parties.iter_mut().for_each(|(_, party)| party.doubt());
+    })?;
+    drop(rows);
+    match committed {
+        SetCommitted::Done(sequences) => {
+            let mut at = own;
+            for ((_, party), ready) in parties.iter_mut().zip(&prepared) {
+                party.made(ready, sequences[at].unwrap_or_default());
+                at += ready.rows.len();
+            }
+            Ok(Some(JoinedCommitted::Done))
+        }
+        SetCommitted::Refused(mut others) => {
+            others.moved.retain(|(n, _)| *n < own);
+            let mut moves = Vec::new();
+            for (n, party) in parties.iter_mut() {
+                moves.extend(party.refresh()?.map(|why| (*n, why)));
+            }
+            if moves.is_empty() && others == Refusals::default() {
+                // Only records have moved, and they allow what is asked: it is decided anew.
+                return Ok(None);
+            }
+            moves.sort_by_key(|(n, _)| *n);
+            Ok(Some(JoinedCommitted::Refused { others, moves }))
+        }
+    }
+}
+
+impl Party<'_> {
+    /// Decides what to write, or why nothing can be.
+    fn prepare(&mut self) -> Result<std::result::Result<Prepared, MoveRefused>> {
+        match self {
+            Self::End { work, ending, inside } => {
+                let (rows, now) = (work.ledger.rows(), work.ledger.now());
+                let policies = &work.ledger.inner.options;
+                let step = |record: &Record| ending.step(record, policies);
+                let decided = work
+                    .decide(inside, now, step, |record, now| ending.change(record, now, policies));
+                let change = match decided {
+                    Ok(change) => change,
+                    Err(AttemptError::Store(error)) => return Err(error),
+                    Err(error) => return Ok(Err(MoveRefused::Attempt(error))),
+                };
+                let rows =
+                    rows.rows_of(work.id(), Some(&inside.found), &change, None, now.at.now)?;
+                Ok(Ok(Prepared { change, now, rows }))
+            }
+            Self::Operate { ledger, id, operation } => {
+                let (rows, now, step) = (ledger.rows(), ledger.now(), operation.step());
+                let Some(found) = rows.read(id)? else { return Ok(Err(MoveRefused::Record(None))) };
+                let Some(to) = moves::after(now.phase(Some(&found.record)), step) else {
+                    return Ok(Err(MoveRefused::Record(Some(found.record.into()))));
+                };
+                let change = operation.change(found.record.clone(), now, ledger);
+                debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
+                let rows = rows.rows_of(id, Some(&found), &change, None, now.at.now)?;
+                Ok(Ok(Prepared { change, now, rows }))
+            }
+        }
+    }
+
+    fn made(&mut self, ready: &Prepared, sequence: u64) {
+        if let Self::End { work, inside, .. } = self {
+            inside.found = Found::after(work.id(), &ready.change, ready.now.at.now, sequence);
+            inside.finish();
+        }
+    }
+
+    /// Notes that nobody knows whether the commit was made.
+    fn doubt(&mut self) {
+        if let Self::End { inside, .. } = self {
+            inside.doubt();
+        }
+    }
+
+    /// Reads the record of an attempt again. Returns why it cannot end it any more.
+    fn refresh(&mut self) -> Result<Option<MoveRefused>> {
+        let Self::End { work, inside, .. } = self else { return Ok(None) };
+        match work.refresh(inside) {
+            Ok(()) => Ok(None),
+            Err(AttemptError::Store(error)) => Err(error),
+            Err(error) => Ok(Some(MoveRefused::Attempt(error))),
+        }
+    }
+}
