@@ -2,7 +2,7 @@
 
 pub use crate::engine::{Committed, Expect};
 
-use crate::engine::{Bells, Durability, Engine, Replay, RowState, RowWrite};
+use crate::engine::{Bells, Durability, Engine, Replay, Row, RowState, RowWrite};
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
 use crate::store::Store;
@@ -140,7 +140,7 @@ impl Table {
     pub fn list(&self) -> Result<Vec<(Vec<u8>, TableRow)>> {
         let mut rows = Vec::new();
         self.engine().list_rows(self.family, |key, row| {
-            let (value, sequence, deadline) = (row.value, row.sequence, row.deadline);
+            let Row { value, sequence, deadline } = row?;
             rows.push((key.id.to_vec(), TableRow { value, sequence, deadline }));
             Ok(())
         })?;

@@ -331,11 +331,12 @@ impl Engine {
         write::attach(&self.core, family)
     }
 
-    /// Passes every live row of a family to `visit`, in no meaningful order.
+    /// Passes every live row of a family to `visit`, in no meaningful order. One whose value is damaged is passed as an
+    /// error.
     pub(crate) fn list_rows(
         &self,
         family: Family,
-        visit: impl FnMut(Key<'_>, Row) -> Result<()>,
+        visit: impl FnMut(Key<'_>, Result<Row>) -> Result<()>,
     ) -> Result<()> {
         write::list_rows(&self.core, family, visit)
     }

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::id::Family;
-use crate::ledger::changes;
+use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Move;
 use crate::ledger::record::{DeadCause, Record, State};
-use crate::ledger::rows::{Pointer, check_id};
+use crate::ledger::rows::{Pointer, check_id, decode_pointer};
+use crate::ledger::sweep::Swept;
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -32,13 +33,15 @@ pub struct DeadLetter {
 pub struct DeadPage {
     /// Those that could be read.
     pub letters: Vec<DeadLetter>,
-    /// Ids whose record could not be read, with the reason. They keep nobody from the others.
+    /// Ids that could not be read, with the reason. They keep nobody from the others. Ids of which it cannot be read
+    /// why and since when they are dead are told on the first page, whatever the filter: each can be redriven or purged
+    /// by itself.
     pub unreadable: Vec<(Vec<u8>, Error)>,
     /// What to ask for next; `None` if there are no more.
     pub next: Option<DeadFilter>,
 }
 
-/// Which dead letters are meant. The default is all that are dead, the oldest first, without those that are held.
+/// Which dead letters are meant. By default: all dead records, oldest first; held ones are excluded.
 #[derive(Debug, Clone, Default)]
 pub struct DeadFilter {
     which: Which,
@@ -54,6 +57,17 @@ enum Which {
     Dead,
     Of(DeadCause),
     Held,
+}
+
+impl Which {
+    /// Returns whether what died of this is meant; `None`: it is held.
+    fn takes(self, cause: Option<DeadCause>) -> bool {
+        match self {
+            Self::Dead => cause.is_some(),
+            Self::Of(wanted) => cause == Some(wanted),
+            Self::Held => cause.is_none(),
+        }
+    }
 }
 
 impl DeadFilter {
@@ -92,28 +106,37 @@ impl DeadFilter {
         Self { keep_newest: count, ..self }
     }
 
+    fn is_of(&self, letter: &DeadLetter) -> bool {
+        self.which.takes(match letter.record.state {
+            State::Dead { cause } => Some(cause),
+            _ => None,
+        })
+    }
+
     fn takes(&self, pointer: Pointer, id: &[u8], now: Timestamp) -> bool {
-        let is_meant = match self.which {
-            Which::Dead => pointer.cause.is_some(),
-            Which::Of(cause) => pointer.cause == Some(cause),
-            Which::Held => pointer.cause.is_none(),
-        };
         let age = now.as_millis().saturating_sub(pointer.since.as_millis());
         let is_old = self.older_than.is_none_or(|least| u128::from(age) >= least.as_millis());
         let after = self.after.as_ref();
         let is_after = after.is_none_or(|(since, last)| (pointer.since, id) > (*since, last));
-        is_meant && is_old && is_after
+        self.which.takes(pointer.cause) && is_old && is_after
     }
 }
 
-/// What became of many records.
+/// A pointer, as it was when it was listed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Listed {
+    since: Timestamp,
+    id: Vec<u8>,
+    /// The sequence of its row. An id that is redriven and dies again has another.
+    sequence: u64,
+}
+
+/// What a filter means.
 #[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Swept {
-    /// How many were changed.
-    pub changed: u64,
-    /// Those that could not be, with the reason. The others were changed all the same.
-    pub failed: Vec<(Vec<u8>, Error)>,
+struct Meant {
+    listed: Vec<Listed>,
+    /// Nobody knows whether these are meant.
+    unreadable: Vec<(Vec<u8>, Error)>,
 }
 
 impl Ledger {
@@ -124,21 +147,25 @@ impl Ledger {
 }
 
 impl DeadLetters {
-    /// Lists dead letters. Costs what there is of them, not what the ledger holds.
+    /// Lists dead letters. The cost depends on the number of dead letters of the store, not of records. Each page reads
+    /// where all of them are and then the records of the page, so a page of a long list costs more than its length.
     ///
     /// # Errors
     ///
     /// As [`Store::get`](crate::Store::get).
     pub fn list(&self, filter: &DeadFilter) -> Result<DeadPage> {
-        let mut page = DeadPage::default();
-        let pointers = self.pointers(filter)?;
-        if filter.limit == Some(pointers.len()) {
-            let next = |last: &(_, _)| DeadFilter { after: Some(last.clone()), ..filter.clone() };
-            page.next = pointers.last().map(next);
+        let Meant { listed, unreadable } = self.meant(filter)?;
+        let mut page = DeadPage { letters: Vec::new(), unreadable, next: None };
+        if filter.limit == Some(listed.len()) {
+            page.next = listed.last().map(|last| DeadFilter {
+                after: Some((last.since, last.id.clone())),
+                ..filter.clone()
+            });
         }
-        for (since, id) in pointers {
+        for Listed { since, id, .. } in listed {
             match self.read(since, &id) {
-                Ok(letter) => page.letters.extend(letter),
+                // It may be something else by now.
+                Ok(letter) => page.letters.extend(letter.filter(|letter| filter.is_of(letter))),
                 Err(error) => page.unreadable.push((id, error)),
             }
         }
@@ -153,13 +180,10 @@ impl DeadLetters {
     pub fn get(&self, id: impl AsRef<[u8]>) -> Result<Option<DeadLetter>> {
         let id = id.as_ref();
         check_id(id)?;
-        let rows = self.ledger.rows();
-        let engine = rows.engine;
-        let row = engine.get_row(rows.key(Family::DEAD, id)?, rows.durability)?;
-        let Some(pointer) = row.and_then(|row| Pointer::decode(&row.value)) else {
-            return Ok(None);
-        };
-        self.read(pointer.since, id)
+        match self.ledger.rows().pointer(id)? {
+            Some((pointer, _)) => self.read(pointer.since, id),
+            None => Ok(None),
+        }
     }
 
     /// Lets a dead or held id be tried again, from now on and as often as a new one. Its history and its saved stages
@@ -169,7 +193,7 @@ impl DeadLetters {
     ///
     /// As [`Ledger::begin`].
     pub fn redrive(&self, id: impl AsRef<[u8]>) -> Result<bool> {
-        self.redrive_one(id.as_ref(), false)
+        self.redrive_one(id.as_ref(), None, false)
     }
 
     /// Lets a dead or held id be tried again, with all its stages done afresh; see [`redrive`](Self::redrive).
@@ -178,16 +202,17 @@ impl DeadLetters {
     ///
     /// As [`Ledger::begin`].
     pub fn redrive_fresh(&self, id: impl AsRef<[u8]>) -> Result<bool> {
-        self.redrive_one(id.as_ref(), true)
+        self.redrive_one(id.as_ref(), None, true)
     }
 
-    /// Redrives all that the filter means. One that cannot be does not keep the others from it.
+    /// Redrives all that the filter means. One that cannot be does not keep the others from it. One that is redriven, or
+    /// changes otherwise, after this call has listed it is left as it is then, although it may be dead or held again.
     ///
     /// # Errors
     ///
     /// As [`list`](Self::list), before anything was changed.
     pub fn redrive_all(&self, filter: &DeadFilter) -> Result<Swept> {
-        self.sweep(filter, |id| self.redrive_one(id, false))
+        self.sweep(filter, |listed| self.redrive_one(&listed.id, Some(listed), false))
     }
 
     /// Redrives all that the filter means, with all stages done afresh; see [`redrive_all`](Self::redrive_all).
@@ -196,7 +221,7 @@ impl DeadLetters {
     ///
     /// As [`list`](Self::list), before anything was changed.
     pub fn redrive_all_fresh(&self, filter: &DeadFilter) -> Result<Swept> {
-        self.sweep(filter, |id| self.redrive_one(id, true))
+        self.sweep(filter, |listed| self.redrive_one(&listed.id, Some(listed), true))
     }
 
     /// Removes a dead or held record and all that belongs to it, so that the id counts as never begun. Returns whether it
@@ -206,9 +231,7 @@ impl DeadLetters {
     ///
     /// As [`Ledger::begin`].
     pub fn purge(&self, id: impl AsRef<[u8]>) -> Result<bool> {
-        let purge = |record: Record, _| waits(&record).then(changes::purge);
-        let changed = self.ledger.change(id.as_ref(), Move::Purge, purge)?;
-        Ok(changed.is_some_and(|changed| changed.is_made))
+        self.purge_one(id.as_ref(), None)
     }
 
     /// Purges all that the filter means; see [`redrive_all`](Self::redrive_all).
@@ -217,45 +240,76 @@ impl DeadLetters {
     ///
     /// As [`list`](Self::list), before anything was changed.
     pub fn purge_all(&self, filter: &DeadFilter) -> Result<Swept> {
-        self.sweep(filter, |id| self.purge(id))
+        self.sweep(filter, |listed| self.purge_one(&listed.id, Some(listed)))
     }
 
-    fn redrive_one(&self, id: &[u8], fresh: bool) -> Result<bool> {
-        let redrive =
-            |record: Record, now| waits(&record).then(|| changes::redrive(record, now, fresh));
-        let changed = self.ledger.change(id, Move::Redrive, redrive)?;
+    fn redrive_one(&self, id: &[u8], listed: Option<&Listed>, fresh: bool) -> Result<bool> {
+        self.change(id, listed, Move::Redrive, |record, now| changes::redrive(record, now, fresh))
+    }
+
+    fn purge_one(&self, id: &[u8], listed: Option<&Listed>) -> Result<bool> {
+        self.change(id, listed, Move::Purge, |_, _| changes::purge())
+    }
+
+    /// Changes what waits for an operator; if it was listed, only what is still the same dead letter.
+    fn change(
+        &self,
+        id: &[u8],
+        listed: Option<&Listed>,
+        step: Move,
+        change: impl Fn(Record, Now) -> Change,
+    ) -> Result<bool> {
+        let changed = self.ledger.change_found(id, |found, now| {
+            if let Some(listed) = listed {
+                let pointer = self.ledger.rows().pointer(id)?;
+                if pointer.is_none_or(|(_, sequence)| sequence != listed.sequence) {
+                    return Ok(None);
+                }
+            }
+            let change = |record| waits(&record).then(|| change(record, now));
+            Ok(found.moved(step, now, change))
+        })?;
         Ok(changed.is_some_and(|changed| changed.is_made))
     }
 
-    fn sweep(&self, filter: &DeadFilter, one: impl Fn(&[u8]) -> Result<bool>) -> Result<Swept> {
-        let mut swept = Swept::default();
-        for (_, id) in self.pointers(filter)? {
-            match one(&id) {
-                Ok(changed) => swept.changed += u64::from(changed),
-                Err(error) => swept.failed.push((id, error)),
-            }
+    fn sweep(&self, filter: &DeadFilter, one: impl Fn(&Listed) -> Result<bool>) -> Result<Swept> {
+        let Meant { listed, unreadable } = self.meant(filter)?;
+        let mut swept = Swept { changed: 0, failed: unreadable };
+        for listed in listed {
+            let changed = one(&listed);
+            swept.note(listed.id, changed);
         }
         Ok(swept)
     }
 
-    /// Returns the ids that the filter means, in order.
-    fn pointers(&self, filter: &DeadFilter) -> Result<Vec<(Timestamp, Vec<u8>)>> {
+    /// Returns what the filter means, in order.
+    fn meant(&self, filter: &DeadFilter) -> Result<Meant> {
         let rows = self.ledger.rows();
         let (ns, now) = (rows.ns.rows(Family::DEAD), self.ledger.now().at.now);
-        let mut found = Vec::new();
+        let mut meant = Meant::default();
         rows.engine.list_rows(Family::DEAD, |key, row| {
-            if key.ns == ns
-                && let Some(pointer) = Pointer::decode(&row.value)
-                && filter.takes(pointer, key.id, now)
-            {
-                found.push((pointer.since, key.id.to_vec()));
+            if key.ns != ns {
+                return Ok(());
+            }
+            let id = key.id.to_vec();
+            let found = row.and_then(|row| {
+                Ok((decode_pointer(rows.engine, key.id, &row.value)?, row.sequence))
+            });
+            match found {
+                Ok((pointer, sequence)) if filter.takes(pointer, key.id, now) => {
+                    meant.listed.push(Listed { since: pointer.since, id, sequence });
+                }
+                // On the first page only: it is the same each time.
+                Err(error) if filter.after.is_none() => meant.unreadable.push((id, error)),
+                _ => {}
             }
             Ok(())
         })?;
-        found.sort_unstable();
-        found.truncate(found.len().saturating_sub(filter.keep_newest));
-        found.truncate(filter.limit.unwrap_or(usize::MAX));
-        Ok(found)
+        let listed = &mut meant.listed;
+        listed.sort_unstable();
+        listed.truncate(listed.len().saturating_sub(filter.keep_newest));
+        listed.truncate(filter.limit.unwrap_or(usize::MAX));
+        Ok(meant)
     }
 
     fn read(&self, since: Timestamp, id: &[u8]) -> Result<Option<DeadLetter>> {

@@ -7,7 +7,7 @@ use crate::ledger::changes::{Change, Now};
 use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::LedgerOptions;
 use crate::ledger::record::Record;
-use crate::ledger::rows::{Rows, check_id, decode};
+use crate::ledger::rows::{Found, Rows, check_id, decode};
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
@@ -86,13 +86,21 @@ impl Ledger {
     }
 
     /// Passes every record to `visit`, in no meaningful order, until that says stop. Records that change meanwhile are
-    /// passed as they were before or after. One that is no record is passed as an error. Reads all records of all ledgers
-    /// of the store.
+    /// passed as they were before or after. A row that cannot be decoded is passed as an error, and the others follow.
+    /// Reads all records of all ledgers of the store.
     ///
     /// # Errors
     ///
-    /// As [`Store::get`]; a value that cannot be read at all ends it.
+    /// As [`Store::get`].
     pub fn list(&self, mut visit: impl FnMut(Result<Record>) -> ControlFlow<()>) -> Result<()> {
+        self.visit(|_, found| visit(found.map(|found| found.record)))
+    }
+
+    /// Passes every record to `visit`, with its id; see [`list`](Self::list).
+    pub(super) fn visit(
+        &self,
+        mut visit: impl FnMut(&[u8], Result<Found>) -> ControlFlow<()>,
+    ) -> Result<()> {
         let engine = self.inner.store.engine();
         let ns = self.inner.info.id.rows(Family::LEDGER);
         let mut is_stopped = false;
@@ -100,8 +108,11 @@ impl Ledger {
             if key.ns != ns {
                 return Ok(());
             }
-            let record = decode(engine, key.id, &row.value, row.sequence, row.deadline);
-            is_stopped = visit(record).is_break();
+            let found = row.and_then(|row| {
+                let record = decode(engine, key.id, &row.value, row.sequence, row.deadline)?;
+                Ok(Found { record, sequence: row.sequence })
+            });
+            is_stopped = visit(key.id, found).is_break();
             // Any error ends the listing.
             if is_stopped { Err(Error::Closed) } else { Ok(()) }
         });
@@ -121,17 +132,24 @@ impl Ledger {
         step: Move,
         change: impl Fn(Record, Now) -> Option<Change>,
     ) -> Result<Option<Changed>> {
+        self.change_found(id, |found, now| Ok(found.moved(step, now, |record| change(record, now))))
+    }
+
+    /// Changes a record, if `change` wants it. What `change` reads besides, and what is only ever written together with
+    /// the record, is still so when the change is made. `None`: there is no record.
+    pub(super) fn change_found(
+        &self,
+        id: &[u8],
+        change: impl Fn(&Found, Now) -> Result<Option<Change>>,
+    ) -> Result<Option<Changed>> {
         check_id(id)?;
         let rows = self.rows();
         for _ in 0..RACES_MAX {
             let Some(found) = rows.read(id)? else { return Ok(None) };
             let now = self.now();
-            let to = moves::after(now.phase(Some(&found.record)), step);
-            let change = to.and_then(|_| change(found.record.clone(), now));
-            let Some(change) = change else {
+            let Some(change) = change(&found, now)? else {
                 return Ok(Some(Changed { record: found.record, is_made: false }));
             };
-            debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
             let bells = &mut Bells::default();
             let written = rows.write(id, Some(&found), &change, None, now.at.now, bells)?;
             if let Some(after) = written {
@@ -154,6 +172,21 @@ impl Ledger {
 
     pub(super) fn result_ttl(&self) -> Ttl {
         self.inner.options.result_ttl.unwrap_or_else(|| self.inner.info.ttl())
+    }
+}
+
+impl Found {
+    /// Returns what a move makes of the record, if the move is legal and `change` wants it.
+    pub(super) fn moved(
+        &self,
+        step: Move,
+        now: Now,
+        change: impl FnOnce(Record) -> Option<Change>,
+    ) -> Option<Change> {
+        let to = moves::after(now.phase(Some(&self.record)), step)?;
+        let change = change(self.record.clone())?;
+        debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
+        Some(change)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The rows of a ledger: the record, its payload, its stages, and a pointer to those that wait for an operator. A change
 //! of a record is one commit over all of them.
 
-use crate::codec::put_varint;
+use crate::codec::{Reader, put_varint};
 use crate::engine::{Bells, Committed, Durability, Engine, Expect, RestsOn, RowWrite};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 use crate::ledger::changes::{Change, Keeps};
-use crate::ledger::record::{NotARecord, Record, State};
+use crate::ledger::record::{DeadCause, NotARecord, Record, State};
 use crate::limits;
 use crate::time::{Timestamp, Ttl};
 
@@ -57,16 +57,25 @@ pub(super) fn decode(
     sequence: u64,
     ends: Timestamp,
 ) -> Result<Record> {
-    Record::decode(id, bytes, sequence, ends).map_err(|why| match why {
+    Record::decode(id, bytes, sequence, ends).map_err(|why| undecodable(engine, "record", id, why))
+}
+
+/// Returns the pointer in the bytes of a row.
+pub(super) fn decode_pointer(engine: &Engine, id: &[u8], bytes: &[u8]) -> Result<Pointer> {
+    Pointer::decode(bytes).map_err(|why| undecodable(engine, "dead-letter entry", id, why))
+}
+
+fn undecodable(engine: &Engine, what: &str, id: &[u8], why: NotARecord) -> Error {
+    match why {
         NotARecord::Newer(found) => {
             Error::FromTheFuture { path: engine.dir().to_owned(), found: found.into(), known: 1 }
         }
         NotARecord::Damaged => Error::corrupt(
             engine.dir(),
             0,
-            format!("the record of ledger id {} is not one", id.escape_ascii()),
+            format!("the {what} of ledger id {} is not one", id.escape_ascii()),
         ),
-    })
+    }
 }
 
 impl Rows<'_> {
@@ -87,6 +96,15 @@ impl Rows<'_> {
         let Some(row) = row else { return Ok((None, rests_on)) };
         let record = decode(self.engine, id, &row.value, row.sequence, row.deadline)?;
         Ok((Some(Found { record, sequence: row.sequence }), rests_on))
+    }
+
+    /// Reads the pointer to an id, and the sequence of its row.
+    pub(super) fn pointer(&self, id: &[u8]) -> Result<Option<(Pointer, u64)>> {
+        let Some(row) = self.engine.get_row(self.key(Family::DEAD, id)?, self.durability)? else {
+            return Ok(None);
+        };
+        let pointer = decode_pointer(self.engine, id, &row.value)?;
+        Ok(Some((pointer, row.sequence)))
     }
 
     /// Reads the payload of an id.
@@ -220,7 +238,7 @@ fn waits_for_operator(record: &Record) -> bool {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pointer {
     /// `None`: it is held.
-    pub(super) cause: Option<crate::ledger::record::DeadCause>,
+    pub(super) cause: Option<DeadCause>,
     pub(super) since: Timestamp,
 }
 
@@ -238,14 +256,19 @@ fn pointer(record: &Record, now: Timestamp) -> Option<Vec<u8>> {
 }
 
 impl Pointer {
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut r = crate::codec::Reader::new(bytes);
-        if r.u8()? != POINTER_VERSION {
-            return None;
+    fn decode(bytes: &[u8]) -> std::result::Result<Self, NotARecord> {
+        match bytes.first() {
+            Some(&POINTER_VERSION) => {}
+            Some(&newer) if newer > POINTER_VERSION => return Err(NotARecord::Newer(newer)),
+            _ => return Err(NotARecord::Damaged),
         }
+        Self::take(&mut Reader::new(&bytes[1..])).ok_or(NotARecord::Damaged)
+    }
+
+    fn take(r: &mut Reader<'_>) -> Option<Self> {
         let cause = match r.u8()? {
             0 => None,
-            code => Some(crate::ledger::record::DeadCause::of_code(code.into())?),
+            code => Some(DeadCause::of_code(code.into())?),
         };
         let since = Timestamp::from_millis(r.varint()?);
         r.is_empty().then_some(Self { cause, since })

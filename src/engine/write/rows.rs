@@ -122,7 +122,7 @@ fn read_value(core: &Core, key: Key<'_>, version: Version, at: ItemAt) -> Result
 /// Attaches what a family keeps in memory, and tells it every live row. Commits of the family must not run meanwhile.
 pub(in crate::engine) fn attach(core: &Core, family: Arc<dyn Replay>) -> Result<()> {
     list_rows(core, family.family(), |key, row| {
-        let Row { value, sequence, deadline } = &row;
+        let Row { value, sequence, deadline } = &row?;
         let (sequence, deadline) = (*sequence, *deadline);
         family.apply(key, Some(RowState { value, sequence, deadline }));
         Ok(())
@@ -131,12 +131,13 @@ pub(in crate::engine) fn attach(core: &Core, family: Arc<dyn Replay>) -> Result<
     Ok(())
 }
 
-/// Passes every live row of a family to `visit`, in no meaningful order: key, value and sequence. No lock is held
-/// meanwhile (I9); rows written since may or may not be seen. Reads the runs of this family only.
+/// Passes every live row of a family to `visit`, in no meaningful order: key, value and sequence. One whose value is
+/// damaged is passed as an error. No lock is held meanwhile (I9); rows written since may or may not be seen. Reads the
+/// runs of this family only.
 pub(in crate::engine) fn list_rows(
     core: &Core,
     family: Family,
-    mut visit: impl FnMut(Key<'_>, Row) -> Result<()>,
+    mut visit: impl FnMut(Key<'_>, Result<Row>) -> Result<()>,
 ) -> Result<()> {
     core.health.check()?;
     let rows = |set: &Memtable| Source::memtable(set, core.hasher, family);
@@ -159,12 +160,15 @@ pub(in crate::engine) fn list_rows(
             let found =
                 entry.item().and_then(|at| read_value(core, entry.key, entry.version, at).ok());
             if let Some(value) = found {
-                return visit(entry.key, Row::of(value, entry.version));
+                return visit(entry.key, Ok(Row::of(value, entry.version)));
             }
             // Compaction may have moved it since.
-            match get_row(core, entry.key, Durability::Buffered)? {
-                Some(row) => visit(entry.key, row),
-                None => Ok(()),
+            match get_row(core, entry.key, Durability::Buffered) {
+                Ok(Some(row)) => visit(entry.key, Ok(row)),
+                Ok(None) => Ok(()),
+                // One row is damaged; the others are not.
+                Err(error @ Error::Corrupt { .. }) => visit(entry.key, Err(error)),
+                Err(error) => Err(error),
             }
         })?;
     }

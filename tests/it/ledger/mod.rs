@@ -9,6 +9,7 @@ mod recovery;
 mod retry;
 mod run;
 mod stages;
+mod sweeps;
 mod waiting;
 
 use crate::support::{clock, sim};

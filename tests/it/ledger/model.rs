@@ -97,6 +97,25 @@ impl Oracle {
         }
     }
 
+    /// What nobody has come back to, and may not be tried again, is held or dead.
+    fn sweep(&mut self) -> u64 {
+        let now = self.now;
+        let mut changed = 0;
+        for known in self.ids.values_mut() {
+            let is_used_up = known.attempts >= ATTEMPTS_MAX;
+            let is = match (&known.is, self.on_lease_end) {
+                (Is::Running { until }, _) if *until > now => continue,
+                (Is::Running { .. }, OnLeaseEnd::Hold) => Is::Held,
+                (Is::Running { .. }, OnLeaseEnd::Fail) => Is::Dead,
+                (Is::Running { .. }, _) if is_used_up => Is::Dead,
+                _ => continue,
+            };
+            known.is = is;
+            changed += 1;
+        }
+        changed
+    }
+
     /// The record that an attempt may still speak of.
     fn owned(&mut self, id: &'static str, token: u64) -> Option<&mut Known> {
         self.ids.get_mut(id).filter(|known| known.owner == Some(token))
@@ -264,6 +283,12 @@ impl Run {
                 }
                 assert_eq!(letters.purge(id).expect("purges"), wanted, "{:#?}", self.log);
             }
+            3 => {
+                let wanted = self.oracle.sweep();
+                let swept = self.ledger.sweep_ended().expect("sweeps");
+                let told = (swept.changed, swept.failed.len());
+                assert_eq!(told, (wanted, 0), "{:#?}", self.log);
+            }
             _ => {
                 if let Some(known) = self.oracle.ids.get_mut(id)
                     && !matches!(known.is, Is::Done(_) | Is::Dead)
@@ -346,7 +371,11 @@ impl Run {
                     self.speak(call, attempt);
                 }
             }
-            75..85 => self.operate(chance.below(4), id),
+            75..85 => {
+                let what = chance.below(5);
+                self.log.push(format!("  operator {what}"));
+                self.operate(what, id);
+            }
             85..95 => {
                 let ms = [1, DELAY_MS, LEASE_MS / 2, LEASE_MS][chance.below(4) as usize];
                 self.oracle.now += ms;
