@@ -43,7 +43,7 @@ pub(crate) fn run(outside: &Outside) -> Answer {
     repair(&ledger, outside)?;
     // What was redriven comes from the ledger: the queue has long forgotten it.
     let mut open = Vec::new();
-    ledger.list(|record| {
+    ledger.list(|_, record| {
         open.extend(record.ok().filter(|record| record.has_payload).map(|record| record.id));
         ControlFlow::Continue(())
     })?;

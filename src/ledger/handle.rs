@@ -85,18 +85,21 @@ impl Ledger {
         self.rows().payload(id.as_ref())
     }
 
-    /// Passes every record to `visit`, in no meaningful order, until that says stop. Records that change meanwhile are
-    /// passed as they were before or after. A row that cannot be decoded is passed as an error, and the others follow.
-    /// Reads all records of all ledgers of the store.
+    /// Passes every id and its record to `visit`, in no meaningful order, until that says stop. Records that change
+    /// meanwhile are passed as they were before or after. A row that cannot be decoded is passed as an error, and the
+    /// others follow. Reads all records of all ledgers of the store.
     ///
     /// # Errors
     ///
     /// As [`Store::get`].
-    pub fn list(&self, mut visit: impl FnMut(Result<Record>) -> ControlFlow<()>) -> Result<()> {
-        self.visit(|_, found| visit(found.map(|found| found.record)))
+    pub fn list(
+        &self,
+        mut visit: impl FnMut(&[u8], Result<Record>) -> ControlFlow<()>,
+    ) -> Result<()> {
+        self.visit(|id, found| visit(id, found.map(|found| found.record)))
     }
 
-    /// Passes every record to `visit`, with its id; see [`list`](Self::list).
+    /// Passes every record as it was found; see [`list`](Self::list).
     pub(super) fn visit(
         &self,
         mut visit: impl FnMut(&[u8], Result<Found>) -> ControlFlow<()>,

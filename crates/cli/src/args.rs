@@ -16,7 +16,8 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or: the id was seen
   1  the id was not seen (get, forget); an id is a duplicate (claim);
-     there is no such record (ledger show) or dead letter (dead-letter show, redrive, purge)
+     there is no such record (ledger show), none that can be changed so (ledger settle, cancel),
+     or no such dead letter (dead-letter show, redrive, purge)
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
   130, 143  ended by SIGINT or SIGTERM, in order (dedup)
@@ -45,7 +46,8 @@ pub(crate) enum Command {
     Repair(RepairArgs),
     Export(ExportArgs),
     Import(ImportArgs),
-    /// Shows the records of ledgers: which ids are in work, waiting, held, completed or dead.
+    /// Shows the records of ledgers: which ids are in work, waiting, held, completed or dead; settles or
+    /// cancels one.
     ///
     /// A ledger is what a program keeps with this library beside its claims, in a namespace of the same name: how far
     /// the effect of each id has come. No other process may have the store open.

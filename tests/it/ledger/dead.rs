@@ -82,6 +82,26 @@ fn a_redriven_id_may_be_tried_as_often_as_a_new_one_and_keeps_its_history() {
 }
 
 #[test]
+fn a_redriven_id_may_be_tried_three_times_again_and_is_dead_after_that() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for redrives in 0..3 {
+        for number in 1..=3 {
+            let attempt = started(&ledger, "a");
+            assert_eq!((attempt.number(), attempt.record().redrives), (number, redrives));
+            attempt.fail(Failure::retry(format!("{redrives}.{number}"))).expect("fails");
+            world.pass(Duration::from_secs(1));
+        }
+        let Begin::Dead(record) = begin(&ledger, "a") else { panic!("is dead") };
+        assert_eq!(record.state, State::Dead { cause: DeadCause::Attempts });
+        let reasons: Vec<_> = record.history.iter().map(|past| past.reason.as_str()).collect();
+        let all = ["0.1", "0.2", "0.3", "1.1", "1.2", "1.3", "2.1", "2.2", "2.3"];
+        assert_eq!(reasons, all[..3 * (redrives as usize + 1)]);
+        assert!(ledger.dead_letters().redrive("a").expect("redrives"));
+    }
+}
+
+#[test]
 fn i8_the_attempt_that_died_cannot_say_anything_after_a_redrive() {
     let world = World::new();
     let ledger = world.store.ledger_with("l", options().attempts_max(1)).expect("opens");
@@ -270,7 +290,7 @@ fn records_are_listed_with_their_states() {
     abandon(started(&world.store.ledger("other").expect("opens"), "not here"));
     let mut listed = Vec::new();
     ledger
-        .list(|record| {
+        .list(|_, record| {
             let record = record.expect("reads");
             listed.push((String::from_utf8_lossy(&record.id).into_owned(), record.state));
             ControlFlow::Continue(())
@@ -281,7 +301,7 @@ fn records_are_listed_with_their_states() {
     assert_eq!(names, ["dead", "done", "running"]);
     assert!(matches!(listed[1].1, State::Completed { .. }));
     let mut seen = 0;
-    let stop = |_| {
+    let stop = |_: &[u8], _| {
         seen += 1;
         ControlFlow::Break(())
     };

@@ -27,8 +27,9 @@ fn kill(ledger: &Ledger, id: &str) {
 /// The ids of all records, sorted.
 fn all(ledger: &Ledger) -> Vec<String> {
     let mut all = Vec::new();
-    let visit = |record: firstseen::Result<Record>| {
-        all.push(text(&record.expect("reads").id));
+    let visit = |id: &[u8], record: firstseen::Result<Record>| {
+        assert_eq!(record.expect("reads").id, id);
+        all.push(text(id));
         ControlFlow::Continue(())
     };
     ledger.list(visit).expect("lists");
@@ -125,11 +126,11 @@ fn i11_one_value_that_is_damaged_at_rest_stops_neither_a_list_nor_a_sweep() {
     world.disk.open(&path).expect("opens").write_all_at(b"R", at as u64).expect("writes");
     ledger.get("b").expect_err("is damaged");
     let (mut good, mut bad) = (0, 0);
-    let visit = |record: firstseen::Result<Record>| {
+    let visit = |id: &[u8], record: firstseen::Result<Record>| {
         match record {
             Ok(_) => good += 1,
             Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Repair);
+                assert_eq!((id, error.kind()), (&b"b"[..], ErrorKind::Repair));
                 bad += 1;
             }
         }

@@ -31,12 +31,13 @@ With --json, each record is an object on a line of its own:
   has_payload   whether it has a payload
   history       attempts that have ended, the oldest first: token, worker, started, ended,
                 reason, and end: completed, failed, final, lease-ended, process-ended, dropped,
-                released or cancelled
+                released, cancelled or settled
   history_dropped  how many ended before those
 Of a dead or held record, except with `ledger list`:
   since         since when it is dead or held
 With `show`, if there is a payload:
   payload_bytes its length
+With `show`, nothing is printed if there is no record.
 Times are milliseconds since 1970-01-01 UTC; beside each is the same as text, such as \"ends_utc\".
 What does not apply is null.";
 
@@ -48,16 +49,31 @@ const PURGE_JSON: &str = "\
 With --json, for each id: {\"id\":\"order-1\",\"purged\":true}; \"id_hex\" if it is not UTF-8.
 With --all: {\"purged\":3,\"failed\":0}; what failed is on standard error, and the exit code is 3.";
 
+const SETTLE_JSON: &str = "\
+With --json: {\"id\":\"order-1\",\"settled\":true,\"state\":\"completed\"}; \"id_hex\" if it is not UTF-8. \
+`state` is that after the call, and null if there is no record.
+
+Example: the bank has the payment, but the program died before it heard so:
+    firstseen ledger settle order-17 --ledger payments --store seen \\
+        --result 'receipt 4711' --reason 'found in the statement of 3 May'";
+
+const CANCEL_JSON: &str = "\
+With --json: {\"id\":\"order-1\",\"cancelled\":true,\"state\":\"dead\"}; \"id_hex\" if it is not UTF-8. \
+`state` is that after the call, and null if there is no record.";
+
 /// What to do with the records of ledgers.
 #[derive(Debug, Subcommand)]
 pub(crate) enum LedgerCommand {
     List(LedgerListArgs),
     Show(LedgerShowArgs),
+    Settle(SettleArgs),
+    Cancel(CancelArgs),
 }
 
-/// Lists the records of one ledger or of all, in no meaningful order.
+/// Lists the records of one ledger or of all, in no meaningful order; exit code 3 if one of them cannot be
+/// read.
 ///
-/// An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
+/// What is wrong with such a one is on standard error, and the others are listed all the same. An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = RECORD_JSON)]
 pub(crate) struct LedgerListArgs {
@@ -112,12 +128,60 @@ pub(crate) struct LedgerIdArgs {
     #[arg(long)]
     pub(crate) hex: bool,
 
-    /// Print one JSON object; nothing if there is no record.
+    /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+/// Says that an id was done after all, and with what result; exit code 1 if there is no such record, it is
+/// completed, or an attempt works on it.
+///
+/// For what is held, dead or waits, or was in work when the program ended, once you have found out that its
+/// effect happened: the program then gets this result as if the work had returned it. `dead-letter redrive` is for
+/// what did not happen, and `ledger cancel` for what is not to happen any more.
+#[derive(Debug, Parser)]
+#[command(after_long_help = SETTLE_JSON)]
+pub(crate) struct SettleArgs {
+    #[command(flatten)]
+    pub(crate) id: LedgerIdArgs,
+
+    /// The result: the bytes of the argument as they are. A program that reads its results as values of its own
+    /// types needs them in its encoding; see --result-hex.
+    #[arg(long, value_name = "TEXT", required_unless_present = "result_hex")]
+    pub(crate) result: Option<OsString>,
+
+    /// The result in hexadecimal digits, two for each byte.
+    #[arg(long, value_name = "DIGITS", conflicts_with = "result")]
+    pub(crate) result_hex: Option<OsString>,
+
+    /// How you know, for those who read the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    /// How long the result is kept, such as 12h, 7d, or forever [default: the namespace's own].
+    #[arg(long, value_parser = parse_kept)]
+    pub(crate) ttl: Option<Ttl>,
+}
+
+/// Gives an id up: it becomes a dead letter; exit code 1 if there is no such record, or it is completed or dead.
+///
+/// `dead-letter redrive` lets it be tried again after all.
+#[derive(Debug, Parser)]
+#[command(after_long_help = CANCEL_JSON)]
+pub(crate) struct CancelArgs {
+    #[command(flatten)]
+    pub(crate) id: LedgerIdArgs,
+
+    /// Why, for those who read the record.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+
+    /// How long the dead letter is kept, such as 30d [default: forever].
+    #[arg(long, value_parser = parse_kept)]
+    pub(crate) ttl: Option<Ttl>,
 }
 
 /// The state of a record, without what belongs to it.
@@ -157,9 +221,10 @@ pub(crate) enum DeadLetterCommand {
     Purge(PurgeArgs),
 }
 
-/// Lists the dead letters of one ledger or of all; in each ledger, the oldest first.
+/// Lists the dead letters of one ledger or of all; in each ledger, the oldest first. Exit code 3 if one of them
+/// cannot be read.
 ///
-/// An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
+/// What is wrong with such a one is on standard error, and the others are listed all the same. An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = RECORD_JSON)]
 pub(crate) struct DeadListArgs {
@@ -319,6 +384,15 @@ pub(crate) struct SweepArgs {
 
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
+}
+
+/// Parses how long something is kept.
+fn parse_kept(text: &str) -> Result<Ttl, String> {
+    let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
+    if ttl.as_millis() == Some(0) {
+        return Err("what is kept for no time is gone at once".to_owned());
+    }
+    Ok(ttl)
 }
 
 /// Parses an age: like a ttl, but it has an end.

@@ -28,19 +28,28 @@ pub(super) fn run(command: DeadLetterCommand) -> Result<Exit, Failure> {
 /// Dead letters read at a time.
 const PAGE: usize = 4096;
 
+/// What was passed on.
+#[derive(Debug, Default)]
+struct Visited {
+    letters: usize,
+    /// Those that could not be read, and are on standard error.
+    unreadable: usize,
+}
+
 /// Passes dead letters to `visit`, the oldest first; returns how many.
 fn visit_all(
     letters: &DeadLetters,
     filter: &DeadFilter,
     limit: usize,
     mut visit: impl FnMut(DeadLetter) -> Result<(), Failure>,
-) -> Result<usize, Failure> {
-    let mut visited = 0;
+) -> Result<Visited, Failure> {
+    let mut visited = Visited::default();
     let mut next = Some(filter.clone());
-    while let Some(filter) = next.filter(|_| visited < limit) {
-        let page = letters.list(&filter.limit(PAGE.min(limit - visited)))?;
+    while let Some(filter) = next.filter(|_| visited.letters < limit) {
+        let page = letters.list(&filter.limit(PAGE.min(limit - visited.letters)))?;
         next = page.next;
-        visited += page.letters.len();
+        visited.letters += page.letters.len();
+        visited.unreadable += page.unreadable.len();
         page.letters.into_iter().try_for_each(&mut visit)?;
         // One that cannot be read keeps nobody from the others.
         for (id, error) in page.unreadable {
@@ -56,18 +65,23 @@ fn list(args: &DeadListArgs) -> Result<Exit, Failure> {
     let mut listing = Listing::new(&Entry::DEAD_TITLES, args.json)?;
     let filter = args.filter.unlimited();
     let mut left = args.filter.limit.unwrap_or(usize::MAX);
+    let mut exit = Exit::Done;
     for ledger in &ledgers {
-        left -= visit_all(&ledger.dead_letters(), &filter, left, |letter| {
+        let visited = visit_all(&ledger.dead_letters(), &filter, left, |letter| {
             let DeadLetter { since, record, .. } = &letter;
             let since = Some(*since);
             let entry = Entry { ledger: ledger.name(), record, since, payload_bytes: None };
             listing.add(|| entry.dead_row(), || entry.object())
         })?;
+        left -= visited.letters;
+        if visited.unreadable > 0 {
+            exit = Exit::Data;
+        }
     }
     drop(ledgers);
     store.close()?;
     listing.finish()?;
-    Ok(Exit::Done)
+    Ok(exit)
 }
 
 fn show(args: &DeadShowArgs) -> Result<Exit, Failure> {
@@ -211,7 +225,8 @@ fn tell_all(step: Step, swept: Swept, as_json: bool) -> Result<Exit, Failure> {
     }
     let mut exit = if swept.changed > 0 { Exit::Done } else { Exit::NotSeen };
     for (id, error) in swept.failed {
-        exit = tell_failure(&id, error);
+        tell_failure(&id, error);
+        exit = Exit::Data;
     }
     Ok(exit)
 }

@@ -283,7 +283,7 @@ fn cause(state: &State) -> Option<DeadCause> {
 /// Not known to this binary: a newer library has it.
 const OTHER: &str = "other";
 
-fn state_name(state: &State) -> &'static str {
+pub(super) fn state_name(state: &State) -> &'static str {
     match state {
         State::Running { .. } => "running",
         State::Waiting { .. } => "waiting",

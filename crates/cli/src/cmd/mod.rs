@@ -17,9 +17,9 @@ mod repair;
 mod stats;
 mod verify;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -161,12 +161,14 @@ fn check_id(id: &[u8], bytes_max: usize) -> Result<(), String> {
 
 /// Returns the bytes of an id from the command line.
 fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
-    let bytes = id.into_vec();
-    if !is_hex {
-        return Ok(bytes);
-    }
-    record::from_hex(&bytes)
-        .ok_or_else(|| Failure::call("the id is not hexadecimal: two digits for each byte"))
+    if is_hex { from_hex(&id, "the id") } else { Ok(id.into_vec()) }
+}
+
+/// Returns the bytes that hexadecimal digits on the command line stand for.
+fn from_hex(digits: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
+    record::from_hex(digits.as_bytes()).ok_or_else(|| {
+        Failure::call(format!("{what} is not hexadecimal: two digits for each byte"))
+    })
 }
 
 /// Returns the namespace named on the command line, which must exist: with a misspelt one, everything would be "not

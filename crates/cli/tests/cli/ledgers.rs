@@ -7,6 +7,7 @@ use firstseen::Store;
 use firstseen::ledger::{
     Attempt, Backoff, BeginOptions, Failure, Fingerprint, LedgerOptions, OnLeaseEnd,
 };
+use firstseen::testing::Table;
 use serde_json::Value;
 
 use super::{Ended, Shell, pause};
@@ -354,6 +355,120 @@ fn what_is_purged_counts_as_never_begun() {
 }
 
 #[test]
+fn what_was_done_after_all_is_settled_and_what_nobody_wants_is_cancelled() {
+    let shell = filled();
+    let args = |id: &str, more: &[&str]| -> Vec<String> {
+        let args = ["ledger", "settle", id, "--store", "S", "--ledger", "payments"];
+        args.iter().chain(more).map(|word| (*word).to_owned()).collect()
+    };
+    let reason = ["--reason", "seen at\nthe bank"];
+    let settle = |id: &str, more: &[&str]| shell.run(args(id, &[&reason[..], more].concat()), "");
+    for id in ["held", "dead-1", "waiting", "running"] {
+        let ended = settle(id, &["--result", "receipt 2"]);
+        assert_eq!((ended.code, ended.out()), (0, format!("{id} settled\n").as_str()), "{ended:?}");
+    }
+    let shown = shell.object("ledger show held --ledger payments");
+    assert_eq!((&shown["state"], &shown["result"]), (&"completed".into(), &"receipt 2".into()));
+    assert_eq!(shown["ends"], Value::Null);
+    let past = shown["history"].as_array().unwrap().last().unwrap().clone();
+    assert_eq!((&past["end"], &past["reason"]), (&"settled".into(), &reason[1].into()));
+    let ended = settle("held", &["--result", "other"]);
+    assert_eq!((ended.code, ended.out()), (1, "held is completed\n"), "a result is not replaced");
+    let ended = settle(DEAD_2, &["--hex", "--result-hex", "ff00", "--ttl", "7d", "--json"]);
+    let told = "{\"id_hex\":\"646561642d32ff\",\"settled\":true,\"state\":\"completed\"}\n";
+    assert_eq!((ended.code, ended.out()), (0, told));
+    let shown = shell.object(&format!("ledger show {DEAD_2} --hex --ledger payments"));
+    assert!(shown["result_hex"] == "ff00" && shown["ends"].is_u64(), "{shown}");
+    let large = "ff".repeat(30_000);
+    let ended = settle("cancelled", &["--result-hex", &large, "--json"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(shell.ids("dead-letter list --ledger payments"), [""; 0]);
+    let ended = settle("nobody", &["--result", "", "--json"]);
+    let told = "{\"id\":\"nobody\",\"settled\":false,\"state\":null}\n";
+    assert_eq!((ended.code, ended.out()), (1, told));
+
+    let shell = filled();
+    for id in ["held", "waiting", "running"] {
+        let ended = shell.words(&format!("ledger cancel {id} --ledger payments --reason unwanted"));
+        assert_eq!((ended.code, ended.out()), (0, format!("{id} cancelled\n").as_str()));
+    }
+    let cancelled = ["cancelled", "held", "running", "waiting"];
+    assert_eq!(shell.ids("dead-letter list --cause cancelled"), cancelled);
+    let shown = shell.object("dead-letter show held --ledger payments");
+    assert_eq!(shown["history"].as_array().unwrap().last().unwrap()["reason"], "unwanted");
+    for (id, told) in [
+        ("done", "done is completed\n"),
+        ("dead-1", "dead-1 is dead: failed for good\n"),
+        ("nobody", "no record\n"),
+    ] {
+        let ended = shell.words(&format!("ledger cancel {id} --ledger payments --reason x"));
+        assert_eq!((ended.code, ended.out()), (1, told));
+    }
+    let cancel = "ledger cancel mail-1 --ledger mails --reason x --json";
+    let told = "{\"id\":\"mail-1\",\"cancelled\":false,\"state\":\"dead\"}\n";
+    assert_eq!(shell.words(cancel).out(), told);
+    for line in [
+        "ledger settle held --ledger payments --result x",
+        "ledger settle held --ledger payments --reason x",
+        "ledger settle held --ledger payments --reason x --result x --result-hex 00",
+        "ledger settle done --ledger payments --reason x --result-hex 0",
+        "ledger settle done --ledger paymens --reason x --result x",
+        "ledger settle done --ledger payments --reason x --result x --ttl 0s",
+        "ledger cancel done --ledger payments",
+        "ledger cancel --ledger payments --reason x",
+    ] {
+        let ended = shell.words(line);
+        assert_eq!((ended.code, ended.out()), (2, ""), "{line}: {ended:?}");
+    }
+}
+
+/// Ledgers with a record and a dead letter that cannot be decoded, and others that can.
+fn damaged() -> Shell {
+    let shell = filled();
+    let store = Store::open(shell.path("S")).unwrap();
+    // The table of rows is that of the default namespace.
+    let ledger = store.ledger("default").unwrap();
+    for n in 0..5 {
+        let attempt = ledger.begin(format!("id-{n}")).unwrap().started().unwrap();
+        attempt.fail(Failure::last("bad")).unwrap();
+    }
+    Table::of(&store, 1).put(b"id-1", b"nonsense").unwrap();
+    Table::of(&store, 4).put(b"id-3", b"nonsense").unwrap();
+    drop(ledger);
+    store.close().unwrap();
+    shell
+}
+
+#[test]
+fn a_list_goes_on_after_what_cannot_be_read_and_says_so_at_its_end() {
+    let shell = damaged();
+    for (line, count, complaints) in [
+        ("ledger list", 14, &["id-1"][..]),
+        ("ledger list --ledger default", 4, &["id-1"]),
+        ("dead-letter list", 7, &["id-1", "id-3"]),
+        ("dead-letter list --ledger default", 3, &["id-1", "id-3"]),
+    ] {
+        for (json, titles) in [("", 1), (" --json", 0)] {
+            let ended = shell.words(&format!("{line}{json}"));
+            assert_eq!(ended.code, 3, "{line}: {ended:?}");
+            assert_eq!(ended.out().lines().count(), count + titles, "{line}: {ended:?}");
+            assert_eq!(ended.err.lines().count(), complaints.len(), "{line}: {ended:?}");
+            for id in complaints {
+                assert!(ended.err.contains(id), "{line}: {ended:?}");
+            }
+        }
+    }
+    assert_eq!(shell.ids("ledger list --ledger payments").len(), 9, "another ledger is whole");
+    let ended = shell.words("ledger show id-3 --ledger default --json");
+    ended.complains(3, &["id-3"]);
+    assert!(ended.out().contains("\"cause\":\"final\""), "the record could be read: {ended:?}");
+    let ended = shell.words("dead-letter redrive --all --ledger default --json");
+    assert_eq!((ended.code, ended.out()), (3, "{\"redriven\":3,\"failed\":2}\n"));
+    let ended = shell.words("dead-letter redrive id-3 --ledger default");
+    assert_eq!((ended.code, ended.out()), (0, "id-3 redriven\n"), "by itself");
+}
+
+#[test]
 fn a_list_of_more_than_a_page_is_complete() {
     let shell = Shell::new();
     let store = Store::open(shell.path("S")).unwrap();
@@ -394,6 +509,8 @@ fn a_store_in_use_is_not_touched() {
         "dead-letter show dead-1 --ledger payments",
         "dead-letter redrive --all --ledger payments",
         "dead-letter purge dead-1 --ledger payments --wait 10ms",
+        "ledger settle held --ledger payments --result x --reason x",
+        "ledger cancel held --ledger payments --reason x",
     ] {
         shell.words(line).complains(3, &["is open in another process", "--wait"]);
     }
@@ -414,19 +531,26 @@ fn help_and_man_pages_document_the_fields_and_every_option() {
     }
     for (command, options) in [
         ("ledger list", &["ledger", "state", "limit", "json", "wait"][..]),
+        (
+            "ledger settle",
+            &["ledger", "hex", "result", "result-hex", "reason", "ttl", "json", "wait"],
+        ),
+        ("ledger cancel", &["ledger", "hex", "reason", "ttl", "json", "wait"]),
         ("dead-letter list", &["ledger", "cause", "held", "older-than", "limit", "json"]),
         ("dead-letter show", &["ledger", "hex", "payload-to", "json"]),
         ("dead-letter redrive", &["all", "fresh", "ledger", "cause", "held", "older-than", "hex"]),
         ("dead-letter purge", &["all", "ledger", "cause", "held", "older-than", "limit"]),
     ] {
         let help = shell.run(command.split(' ').chain(["--help"]), "");
+        let page = shell.run(["man"].into_iter().chain(command.split(' ')), "");
         for option in options {
             assert!(help.out().contains(&format!("--{option}")), "{command}: {option}");
+            assert!(page.out().contains(&option.replace('-', "\\-")), "{command}: {option}");
         }
     }
     for name in ["bash", "zsh", "fish"] {
         let script = shell.run(["completions", name], "");
-        for word in ["dead-letter", "redrive", "payload-to", "lease-ended"] {
+        for word in ["dead-letter", "redrive", "payload-to", "lease-ended", "result-hex"] {
             assert!(script.out().contains(word), "{name}: {word}");
         }
     }
