@@ -1,10 +1,12 @@
 //! Begin, complete, replay, fingerprints.
 
 use super::*;
-use firstseen::ledger::{AttemptError, Fingerprint, State};
+use firstseen::disk::sim::Fault;
+use firstseen::ledger::{AttemptError, Failure, Fingerprint, OnLeaseEnd, Ran, RunError, State};
 use firstseen::{Durability, ErrorKind, seconds};
-use std::sync::Barrier;
-use std::thread;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Barrier};
+use std::{io, thread};
 
 fn input(text: &str) -> BeginOptions {
     BeginOptions::new().fingerprint(Fingerprint::of_bytes(text))
@@ -48,7 +50,8 @@ fn an_empty_result_is_a_result() {
     record.value::<()>().expect_err("bytes are no value");
     started(&ledger, "b").complete_value(&()).expect("completes");
     let Begin::Completed(record) = begin(&ledger, "b") else { panic!("is completed") };
-    assert!(record.value::<()>().is_ok());
+    assert_eq!(record.result(), Some(&b""[..]));
+    record.value::<()>().expect("reads");
 }
 
 #[test]
@@ -129,19 +132,51 @@ fn a_result_above_the_limit_is_refused_and_nothing_is_written() {
 #[test]
 fn a_mismatch_is_told_whatever_the_state_and_shows_no_result() {
     let world = World::new();
-    let ledger = world.ledger();
-    let attempt = ledger.begin_with("a", input("one")).expect("begins").started().expect("started");
-    let other = |text: &str| ledger.begin_with("a", input(text)).expect("begins");
-    assert!(matches!(other("two"), Begin::Mismatch(_)), "while it runs");
-    assert!(matches!(other("one"), Begin::InProgress(_)));
-    attempt.complete(b"secret").expect("completes");
-    let Begin::Mismatch(record) = other("two") else { panic!("is a mismatch") };
-    assert_eq!(record.result(), None);
-    assert!(matches!(record.state, State::Completed { result: None, .. }));
-    assert_eq!(record.fingerprint, Some(Fingerprint::of_bytes("one")));
-    let Begin::Completed(record) = other("one") else { panic!("is completed") };
+    let of = |policy| world.store.ledger_with("l", options().on_lease_end(policy)).expect("opens");
+    let (ledger, hold) = (of(OnLeaseEnd::Retry), of(OnLeaseEnd::Hold));
+    let first_begun = crate::support::NOW;
+    let start =
+        |id: &str| ledger.begin_with(id, input("one")).expect("begins").started().expect("started");
+    abandon(start("lease over"));
+    abandon(start("held"));
+    world.pass(LEASE);
+    assert!(matches!(begin(&hold, "held"), Begin::Held(_)));
+    start("waiting").fail(Failure::retry("once")).expect("fails");
+    start("dead").fail(Failure::last("bad")).expect("fails");
+    start("done").complete(b"secret").expect("completes");
+    start("refused").fail(Failure::replayed("no", b"secret")).expect("fails");
+    let running = start("running");
+    for id in ["running", "lease over", "waiting", "held", "dead", "done", "refused"] {
+        let before = record(&ledger, id);
+        for ledger in [&ledger, &hold] {
+            let told = ledger.begin_with(id, input("two")).expect("begins");
+            let Begin::Mismatch(told) = told else { panic!("{id}: {told:?}") };
+            assert_eq!(told.id, id.as_bytes());
+            let begun = if id == "held" || id == "lease over" {
+                first_begun
+            } else {
+                first_begun + LEASE.as_millis() as u64
+            };
+            assert_eq!(told.first_begun.as_millis(), begun, "{id}");
+            assert_eq!(told.fingerprint, Some(Fingerprint::of_bytes("one")), "{id}");
+            assert_eq!(told.result(), None, "{id}");
+            match (&told.state, &before.state) {
+                (State::Completed { result, is_failure }, _) => {
+                    assert_eq!((result, *is_failure), (&None, id == "refused"));
+                }
+                (told, stored) => assert_eq!(told, stored, "{id}"),
+            }
+        }
+        assert_eq!(record(&ledger, id), before, "{id}: nothing is written");
+    }
+    running.complete(b"secret").expect("nobody has taken over");
+    let one = ledger.begin_with("done", input("one")).expect("begins");
+    let Begin::Completed(record) = one else { panic!("is completed") };
     assert_eq!(record.result(), Some(&b"secret"[..]));
-    assert!(matches!(begin(&ledger, "a"), Begin::Completed(_)), "without one, nothing is compared");
+    assert!(
+        matches!(begin(&ledger, "done"), Begin::Completed(_)),
+        "without one, nothing is compared"
+    );
 }
 
 #[test]
@@ -189,10 +224,65 @@ fn options_of_zero() -> LedgerOptions {
 
 #[test]
 fn a_store_that_fails_starts_no_work() {
+    for durability in [Durability::Process, Durability::Disk] {
+        let (disk, clock) = (SimDisk::new().without_mapping(), crate::support::clock());
+        let open = |disk: &SimDisk| {
+            let store = sim(disk, &clock).open().expect("opens");
+            store.ledger_with("l", options().durability(durability)).expect("opens")
+        };
+        let ledger = open(&disk);
+        started(&ledger, "done").complete_value(&1_u32).expect("completes");
+        disk.fail_at(disk.ops(), Fault::Error(io::ErrorKind::Other), true);
+        let work = |_: &Attempt| -> Result<u32, Failure> { panic!("the work was called") };
+        let failed = ledger.run("a", work).expect_err("was not begun");
+        assert!(matches!(failed, RunError::Store(_)), "{durability:?}: {failed}");
+        let failed = ledger.begin("a").expect_err("was not begun");
+        assert_eq!(failed.kind(), ErrorKind::Reopen, "{durability:?}: {failed}");
+        let ledger = open(&disk.kill());
+        assert!(ledger.get("a").expect("reads").is_none(), "{durability:?}");
+        assert!(matches!(ledger.run("a", |_| Ok(2_u32)), Ok(Ran::First(2))));
+        assert!(matches!(ledger.run("done", work), Ok(Ran::Replayed(1))));
+    }
     let world = World::new();
     let ledger = world.ledger();
     world.store.clone().close().expect("closes");
     assert_eq!(ledger.begin("a").expect_err("closed").kind(), ErrorKind::Reopen);
+}
+
+/// Changes the record after the next sync, and again after each that follows, as often as `left` says.
+fn change_after_each_sync(disk: &SimDisk, other: &Ledger, left: &Arc<AtomicU32>) {
+    let (again, other, left) = (disk.clone(), other.clone(), Arc::clone(left));
+    disk.after_next_sync(move || {
+        let count = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+        if count.is_ok() {
+            change_after_each_sync(&again, &other, &left);
+            other.redrive("a").expect("redrives");
+        }
+    });
+}
+
+#[test]
+fn a_record_that_others_change_each_time_is_given_up_after_a_bounded_number_of_times() {
+    for (count, is_started) in [(100, true), (100_000, false)] {
+        let world = World::new();
+        let other = world.ledger();
+        started(&other, "a").release().expect("is handed back");
+        let at_disk = options().durability(Durability::Disk);
+        let ledger = world.store.ledger_with("payments", at_disk).expect("opens");
+        let left = Arc::new(AtomicU32::new(count));
+        change_after_each_sync(&world.disk, &other, &left);
+        let begun = ledger.begin("a");
+        let lost = count - left.swap(0, Ordering::Relaxed);
+        if is_started {
+            assert!(begun.expect("the others have stopped").started().is_some());
+            assert_eq!(lost, count);
+        } else {
+            let error = begun.expect_err("says so").to_string();
+            assert!(error.contains("others change again and again"), "{error}");
+            assert!((1_000..10_000).contains(&lost), "after {lost} changes by others");
+            assert_eq!(record(&other, "a").attempts, 0, "nothing was started");
+        }
+    }
 }
 
 #[test]

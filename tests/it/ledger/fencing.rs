@@ -35,36 +35,37 @@ type Call<'a> = &'a dyn Fn(&Attempt) -> Result<(), AttemptError>;
 
 #[test]
 fn i8_what_an_attempt_says_after_a_takeover_is_refused_and_the_record_untouched() {
-    let world = World::new();
-    let ledger = world.ledger();
-    let (first, second) = taken_over(&world, &ledger);
-    let before = record(&ledger, "a");
     let stage = |attempt: &Attempt| {
         let saved = attempt.stage("s", || Ok::<_, Failure>(1));
         attempt.fail(saved.expect_err("is refused"))
     };
-    let calls: [(&str, Call<'_>); 7] = [
+    let calls: [(&str, Call<'_>); 9] = [
         ("complete", &|attempt| attempt.complete(b"late")),
         ("fail", &|attempt| attempt.fail(Failure::retry("late"))),
         ("bury", &|attempt| attempt.fail(Failure::last("late"))),
+        ("refuse", &|attempt| attempt.fail(Failure::replayed("late", b"late"))),
         ("renew", &|attempt| attempt.renew()),
+        ("renew for", &|attempt| attempt.renew_for(LEASE)),
         ("release", &|attempt| attempt.release()),
         ("check", &|attempt| attempt.check()),
         ("stage", &stage),
     ];
+    // Each call is the first thing that a fenced attempt says.
     for (name, call) in calls {
-        let refused = call(&first).expect_err(name);
-        let told = match refused {
-            AttemptError::Fenced { record } => record.expect("says who has it"),
-            AttemptError::Over { record } => record,
-            other => panic!("{name}: {other}"),
+        let world = World::new();
+        let ledger = world.ledger();
+        let (first, second) = taken_over(&world, &ledger);
+        let before = record(&ledger, "a");
+        let told = match call(&first) {
+            Err(AttemptError::Fenced { record }) => record.expect("says who has it"),
+            other => panic!("{name}: {other:?}"),
         };
         assert_eq!(told.token, second.token(), "{name}");
         assert_eq!(record(&ledger, "a"), before, "{name}");
+        drop(first);
+        assert_eq!(record(&ledger, "a"), before, "{name}, and dropping it");
+        second.complete(b"in time").expect("completes");
     }
-    drop(first);
-    assert_eq!(record(&ledger, "a"), before, "dropping it");
-    second.complete(b"in time").expect("completes");
 }
 
 #[test]
@@ -244,6 +245,17 @@ fn cancelling_ends_what_waits_or_runs_and_changes_nothing_that_is_over() {
     assert!(is_cancelled("waiting"));
     let last = record(&ledger, "waiting").history.pop().expect("is noted");
     assert_eq!((last.reason.as_str(), last.token), ("by hand", 0));
+    let hold = options().on_lease_end(OnLeaseEnd::Hold);
+    let hold = world.store.ledger_with("payments", hold).expect("opens");
+    let late = started(&hold, "held");
+    world.pass(LEASE);
+    assert!(matches!(begin(&hold, "held"), Begin::Held(_)));
+    assert!(is_cancelled("held"));
+    assert!(matches!(late.complete(b""), Err(AttemptError::Fenced { .. })));
+    assert!(matches!(begin(&hold, "held"), Begin::Dead(_)));
+    abandon(started(&ledger, "lease over"));
+    world.pass(LEASE);
+    assert!(is_cancelled("lease over"));
     started(&ledger, "done").complete(b"x").expect("completes");
     assert!(!is_cancelled("done"));
     assert_eq!(record(&ledger, "done").result(), Some(&b"x"[..]));
