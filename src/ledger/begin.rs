@@ -12,7 +12,7 @@ use crate::ledger::record::Record;
 use crate::ledger::rows::check_id;
 use crate::limits;
 
-/// The answer to [`Ledger::begin`]. All but the first carry the record as it is.
+/// The answer to [`Ledger::begin`]. All except [`Started`](Begin::Started) carry the existing record.
 #[derive(Debug)]
 #[must_use = "without looking at the answer, nobody knows whether to do the work"]
 #[non_exhaustive]
@@ -23,7 +23,7 @@ pub enum Begin {
     InProgress(Box<Record>),
     /// Done before: here is the result. Do not do it again.
     Completed(Box<Record>),
-    /// It failed, and its next attempt may start at the time in its state.
+    /// Waiting for a retry; `state` says when.
     RetryAt(Box<Record>),
     /// An operator has to find out first whether the effect happened.
     Held(Box<Record>),

@@ -26,6 +26,9 @@ impl Ledger {
     /// dead or waits, once somebody has found out that the effect happened. Nothing changes while an attempt works on it,
     /// or if it is completed. Returns the record, or `None` if there is none.
     ///
+    /// The result is the bytes that [`complete`](crate::ledger::Attempt::complete) would have stored. For a program that
+    /// uses [`run`](Self::run) or [`Record::value`] there is [`settle_value`](Self::settle_value).
+    ///
     /// # Errors
     ///
     /// As [`begin`](Self::begin), and [`FixCall`](crate::ErrorKind::FixCall) for a result above the ledger's limit.

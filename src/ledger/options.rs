@@ -120,7 +120,7 @@ impl LedgerOptions {
         Self::default()
     }
 
-    /// Sets how long an attempt may go without a sign of life. At least a millisecond.
+    /// Sets how long an attempt may go without a renewal or a saved stage. At least a millisecond.
     #[must_use]
     pub fn lease(self, lease: Duration) -> Self {
         Self { lease, ..self }
@@ -231,7 +231,8 @@ impl BeginOptions {
         Self { fingerprint: Some(fingerprint), ..self }
     }
 
-    /// Sets what is to be done, kept until it is, so that a dead letter can be done again. The first one given counts.
+    /// Stores the input of the work until the id is completed, so that a dead letter can be done again. The first one
+    /// given counts.
     #[must_use]
     pub fn payload(self, payload: impl Into<Vec<u8>>) -> Self {
         Self { payload: Some(payload.into()), ..self }

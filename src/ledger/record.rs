@@ -19,8 +19,8 @@ pub struct Record {
     pub first_begun: Timestamp,
     /// When this record ends by itself; [`Timestamp::NEVER`] unless it is completed or dead and has a ttl.
     pub ends: Timestamp,
-    /// The token of the last attempt, zero if there is none that may still say how it went. Each attempt of a store has
-    /// a higher token than all before it, so a resource that remembers the highest can refuse an older attempt.
+    /// The token of the last attempt, zero if no attempt may still end it. Each attempt of a store has a higher token than
+    /// all before it, so a resource that remembers the highest can refuse an older attempt.
     pub token: u64,
     /// The worker that the last attempt named.
     pub worker: String,
