@@ -255,6 +255,9 @@ impl Drop for Watch {
     }
 }
 
+#[cfg(all(test, feature = "loom"))]
+mod every_order;
+
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests {
     use super::*;
