@@ -1,5 +1,5 @@
 //! Histories: threads on a store record every result with the interval in which its call took effect, and a checker
-//! looks for an order that explains them all (`check.rs`).
+//! looks for an order that explains them all (`check.rs`; for workers at a ledger, `workers/check.rs`).
 //!
 //! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CRASH_SEED` the first seed. A seed decides what the threads do, not
 //! their timing, so it may take many runs to reproduce a failure.
@@ -10,9 +10,9 @@ mod check;
 mod drive;
 mod life;
 mod record;
+mod workers;
 mod wrong;
 
-use life::{Tally, live};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
@@ -30,7 +30,7 @@ fn env(name: &str, default: u64) -> u64 {
 }
 
 /// Runs one history on a thread that can be abandoned.
-fn watched(seed: u64) -> Result<Tally, String> {
+fn watched<T: Send + 'static>(seed: u64, live: fn(u64) -> Result<T, String>) -> Result<T, String> {
     let (done, answer) = mpsc::channel();
     std::thread::spawn(move || {
         let lived = std::panic::catch_unwind(|| live(seed));
@@ -39,25 +39,30 @@ fn watched(seed: u64) -> Result<Tally, String> {
     answer.recv_timeout(HANGS_AFTER).unwrap_or_else(|_| Err("hangs".to_owned()))
 }
 
-#[test]
-fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
-    let (first, many) = (env("FIRSTSEEN_CRASH_SEED", 1), env("FIRSTSEEN_HISTORIES", 2_000));
+/// Runs this many histories, and sums up what happened in them.
+fn run_all<T: Default + Send + 'static>(
+    first: u64,
+    many: u64,
+    test: &str,
+    live: fn(u64) -> Result<T, String>,
+    add: fn(&mut T, &T),
+) -> T {
     let next = AtomicU64::new(first);
-    let total: Mutex<(Tally, Option<String>)> = Mutex::default();
+    let total: Mutex<(T, Option<String>)> = Mutex::default();
     let body = || {
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed >= first + many || total.lock().expect("no panic here").1.is_some() {
                 return;
             }
-            let lived = watched(seed);
+            let lived = watched(seed, live);
             let mut total = total.lock().expect("no panic here");
             match lived {
-                Ok(tally) => total.0.add(&tally),
+                Ok(tally) => add(&mut total.0, &tally),
                 Err(what) => {
                     total.1 = Some(format!(
                         "seed {seed}: {what}\nreplay: FIRSTSEEN_CRASH_SEED={seed} FIRSTSEEN_HISTORIES=1 \
-                         cargo test --no-default-features --test histories"
+                         cargo test --no-default-features --test histories {test}"
                     ));
                 }
             }
@@ -69,11 +74,34 @@ fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
     if let Some(what) = failure {
         panic!("{what}");
     }
-    let Tally { events, unknown, kills, power_cuts, .. } = tally;
+    tally
+}
+
+fn size() -> (u64, u64) {
+    (env("FIRSTSEEN_CRASH_SEED", 1), env("FIRSTSEEN_HISTORIES", 2_000))
+}
+
+#[test]
+fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
+    let (first, many) = size();
+    let tally = run_all(first, many, "an_order_that", life::live, life::Tally::add);
+    let life::Tally { events, unknown, kills, power_cuts, .. } = tally;
     println!(
         "proof | histories | {many} | histories | 2 to 16 threads, {events} events of which {unknown} with \
          unknown outcome, {kills} kills, {power_cuts} power cuts; meanwhile {} runs flushed, {} merges, {} \
          heals, {} runs expired, {} segments removed; from seed {first}",
         tally.flushes, tally.merges, tally.heals, tally.sweeps, tally.compactions
+    );
+}
+
+#[test]
+fn i8_i12_workers_hear_what_a_ledger_would_say_whose_calls_come_one_after_the_other() {
+    let (first, many) = size();
+    let tally = run_all(first, many, "workers_hear", workers::live, workers::Tally::add);
+    let workers::Tally { events, started, refused, over, beside } = tally;
+    println!(
+        "proof | histories of workers | {many} | histories | 2 to 8 threads at the same ids of a ledger, {events} \
+         events, {beside} of them beside another of the same id: {started} attempts started, {refused} calls refused because somebody had taken over or the lease \
+         had ended, {over} told that it was over; from seed {first}"
     );
 }
