@@ -367,15 +367,17 @@ impl Work {
         }
     }
 
-    /// Returns an error if the attempt is known to be over. Reads the record only if its lease has ended.
+    /// Returns an error if the attempt cannot save a stage any more. Reads the record, which costs
+    /// little beside an effect that would come to nothing.
     pub(super) fn check_open(&self, inside: &mut Inside) -> Result<(), AttemptError> {
         if inside.end == End::Over {
             return Err(self.over(inside));
         }
-        if self.ledger.now().phase(Some(&inside.found.record)) != Phase::Running {
-            self.refresh(inside)?;
+        self.refresh(inside)?;
+        match moves::after(self.ledger.now().phase(Some(&inside.found.record)), Move::Save) {
+            Some(_) => Ok(()),
+            None => Err(AttemptError::LeaseEnded),
         }
-        Ok(())
     }
 
     /// Returns the size of payload and stages.

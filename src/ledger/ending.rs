@@ -79,9 +79,9 @@ impl Ending {
             Self::Bury { .. } => Move::Bury,
             Self::Hold { .. } => Move::Hold,
             Self::Release => Move::Release,
-            Self::Drop { .. } if policies.on_lease_end == OnLeaseEnd::Hold => Move::Hold,
             // Silence does not lift a hold.
             Self::Drop { .. } if record.state == State::Held => return None,
+            Self::Drop { .. } if policies.on_lease_end == OnLeaseEnd::Hold => Move::Hold,
             Self::Retry { .. } | Self::Drop { .. } => changes::retry_or_give_up(record, policies),
         })
     }

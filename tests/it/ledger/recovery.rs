@@ -336,7 +336,11 @@ fn i1_a_refusal_told_at_disk_survives_a_power_cut_whoever_wrote_what_it_rests_on
             let store = sim(&world.disk.lose_unsynced(), &world.clock).open().expect("opens");
             let found = of(&store, Durability::Disk).get("a").expect("reads");
             let found = found.unwrap_or_else(|| panic!("{name}, told as {}, is gone", told.state));
-            let shown = |record: &Record| (record.state.to_string(), record.history.clone());
+            // A mismatch is told without the reasons.
+            let shown = |record: &Record| {
+                let past: Vec<_> = record.history.iter().map(|p| (p.token, p.end)).collect();
+                (record.state.to_string(), past)
+            };
             assert_eq!(shown(&found), shown(told), "{name}");
         }
     }

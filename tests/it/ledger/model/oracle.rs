@@ -91,6 +91,8 @@ impl Known {
 
     fn note(&mut self, end: AttemptEnd, now: u64) {
         let (token, worker, started) = (self.token, self.worker.clone(), self.started);
+        // What an attempt says itself replaces what others had noted of it.
+        self.history.pop_if(|past| token != 0 && past.token == token);
         self.history.push(Past { token, worker, started, ended: now, end });
         if self.history.len() > LEDGER_HISTORY_MAX {
             self.history.remove(0);
@@ -362,7 +364,8 @@ impl Oracle {
         let holds = matches!(how, How::Dropped) && policies.on_lease_end == OnLeaseEnd::Hold;
         let is_legal = match known.is {
             Is::Running { .. } => true,
-            Is::Held => !holds,
+            // Silence changes nothing of that.
+            Is::Held => !matches!(how, How::Dropped),
             // Dead because its lease ended: the effect may have happened all the same.
             Is::Dead(_) => completes,
             Is::Waiting { .. } | Is::Done { .. } => false,
@@ -401,6 +404,14 @@ impl Oracle {
 
     /// The attempt comes to its next stage.
     pub(crate) fn reach(&self, tried: &Tried, name: &str) -> Reached {
+        let heard = if tried.is_over { Heard::Over } else { self.look(tried) };
+        if heard != Heard::Yes {
+            return Reached::Refused(heard);
+        }
+        let is_running = |known: &Known| matches!(known.is, Is::Running { .. });
+        if !self.records.get(&tried.key).is_some_and(is_running) {
+            return Reached::Refused(Heard::LeaseEnded);
+        }
         if tried.reached >= tried.saved {
             return Reached::Open(None);
         }
