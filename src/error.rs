@@ -91,6 +91,16 @@ pub enum Error {
         /// The newest version that this release reads.
         known: u16,
     },
+    /// A newer release wrote part of the file; see [`ErrorKind::FixCall`].
+    #[error("{} has {what} at byte {offset}, which this release does not know: use a newer firstseen", path.display())]
+    NewerContent {
+        /// The file.
+        path: PathBuf,
+        /// The byte offset in the file.
+        offset: u64,
+        /// What is unknown.
+        what: String,
+    },
     /// A build from before the first release wrote the file; see [`ErrorKind::FixCall`].
     #[error("{} has format version {found}, from before the first release; this release reads versions from {oldest} on: export the store with the build that wrote it, and import that into a new one", path.display())]
     FromThePast {
@@ -157,12 +167,21 @@ impl Error {
             | Self::Invalid { .. }
             | Self::NotAStore { .. }
             | Self::FromTheFuture { .. }
+            | Self::NewerContent { .. }
             | Self::FromThePast { .. } => ErrorKind::FixCall,
             Self::Locked { .. } => ErrorKind::Locked,
             Self::Corrupt { .. } => ErrorKind::Repair,
             Self::Io { .. } | Self::Blocks { .. } => ErrorKind::Environment,
             Self::Bug { .. } => ErrorKind::Bug,
         }
+    }
+
+    /// Returns whether another release wrote the file. Such a file is not damaged, so nothing repairs it.
+    pub(crate) fn is_of_another_release(&self) -> bool {
+        matches!(
+            self,
+            Self::FromTheFuture { .. } | Self::NewerContent { .. } | Self::FromThePast { .. }
+        )
     }
 
     /// Wraps an operating-system error; a full disk gets its own kind, because the caller can fix it.
@@ -189,6 +208,9 @@ impl Error {
             }
             Self::FromTheFuture { path, found, known } => {
                 Self::FromTheFuture { path: path.clone(), found: *found, known: *known }
+            }
+            Self::NewerContent { path, offset, what } => {
+                Self::NewerContent { path: path.clone(), offset: *offset, what: what.clone() }
             }
             Self::FromThePast { path, found, oldest } => {
                 Self::FromThePast { path: path.clone(), found: *found, oldest: *oldest }
@@ -282,6 +304,7 @@ mod tests {
             Error::Locked { path: path.clone() },
             Error::NotAStore { path: path.clone(), why: text() },
             Error::FromTheFuture { path: path.clone(), found: 2, known: 1 },
+            Error::NewerContent { path: path.clone(), offset: 3, what: text() },
             Error::FromThePast { path: path.clone(), found: 1, oldest: 2 },
             Error::Corrupt { path: path.clone(), offset: 3, what: text() },
             Error::Blocks { what: text(), is_full: true },

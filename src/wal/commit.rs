@@ -121,6 +121,11 @@ fn crc(item: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&item[..CRC_AT]), &item[CRC_END..])
 }
 
+/// Returns whether this release knows entries that begin with this tag.
+pub(super) fn is_entry(tag: u8) -> bool {
+    matches!(tag, VERSION | ROW)
+}
+
 /// Takes the next entry; `None` if it is not one that this release knows, whole and with a valid checksum.
 pub(super) fn take_entry<'a>(r: &mut Reader<'a>) -> Option<Item<'a>> {
     let all = r.rest();

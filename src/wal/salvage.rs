@@ -70,7 +70,7 @@ pub(crate) fn salvage(
                 continue;
             }
             Ok(header) if header.number == number => header,
-            Err(e @ (Error::FromTheFuture { .. } | Error::FromThePast { .. })) => return Err(e),
+            Err(e) if e.is_of_another_release() => return Err(e),
             _ => {
                 let bytes = u64::from(DATA_START).min(raw.len() as u64);
                 damages.push(ScanDamage { path: path.clone(), offset: 0, bytes });
@@ -128,7 +128,10 @@ fn salvage_segment(
                 visited?;
                 read += record.len as u64;
             }
-            None => damage(at, offset),
+            None => match record.unreadable(path, at) {
+                e if e.is_of_another_release() => return Err(e),
+                _ => damage(at, offset),
+            },
         }
     }
     let was_durable = durable.segment() > bytes.header.number
@@ -142,8 +145,9 @@ fn salvage_segment(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::ErrorKind;
     use crate::wal::record;
-    use crate::wal::recover::tests::{opening, written};
+    use crate::wal::recover::tests::{of_a_newer_release, opening, written};
 
     /// Open reported damage, yet repair found nothing to do.
     #[test]
@@ -157,6 +161,19 @@ mod tests {
             salvage_segment(&segment.path, &bytes, Lsn(0), &mut |_| Ok(()), &mut damages)
                 .expect("visits");
             assert_eq!(damages.len(), expected, "{body:?}: {damages:?}");
+        }
+    }
+
+    /// Opening advised a repair, and the repair left out what it did not know.
+    #[test]
+    fn i11_repair_refuses_what_a_newer_release_wrote() {
+        for body in of_a_newer_release() {
+            let (_, segment) = written(|out, context| record::put_raw(out, context, &body));
+            let bytes = segment.read(DATA_START, None).expect("reads");
+            let visit = &mut |_: Item<'_>| Ok(());
+            let error = salvage_segment(&segment.path, &bytes, Lsn(0), visit, &mut Vec::new())
+                .expect_err("it would be lost");
+            assert_eq!(error.kind(), ErrorKind::FixCall, "{body:?}: {error}");
         }
     }
 }

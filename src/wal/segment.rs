@@ -322,13 +322,17 @@ impl SegmentBytes {
     ///
     /// Skips zeros in one step, because a preallocated segment is mostly zeros.
     pub(crate) fn next_record(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {
-        if let Found::Nothing = self.at(offset) {
-            let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
-            let zeros = rest.iter().position(|b| *b != 0)? as u32;
-            // A checksum may itself begin with zero bytes.
-            return self.search(offset + zeros.saturating_sub(4));
+        match self.at(offset) {
+            // Of any kind, while a search looks for known ones.
+            Found::Record(record) => Some((offset, record)),
+            Found::Nothing => {
+                let rest = self.bytes.get((offset - self.start) as usize..).unwrap_or(&[]);
+                let zeros = rest.iter().position(|b| *b != 0)? as u32;
+                // A checksum may itself begin with zero bytes.
+                self.search(offset + zeros.saturating_sub(4))
+            }
+            Found::Damage => self.search(offset),
         }
-        self.search(offset)
     }
 
     fn search(&self, offset: u32) -> Option<(u32, RawRecord<'_>)> {

@@ -117,7 +117,8 @@ impl ManifestBody {
         let known = [tag::STORE, tag::RUNS, tag::LOG, tag::NAMESPACES, tag::TIME, tag::ROWS];
         let next = (version > VERSION).then_some(tag::NEXT);
         if let Some(tag) = sections.unknown(&known).filter(|tag| Some(*tag) != next) {
-            return Err(corrupt(&format!("this release does not know its section {tag}")));
+            let what = format!("section {tag}");
+            return Err(Error::NewerContent { path: path.to_owned(), offset: at, what });
         }
         if next.is_some_and(|tag| sections.get(tag) != Some(NEXT_SECTION)) {
             return Err(corrupt("the section of its version is missing"));

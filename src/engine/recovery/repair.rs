@@ -92,7 +92,7 @@ impl Found {
         let Format { manifest: newest, segment: newest_segments } = format;
         let found = read_manifest(disk, &dir.join(MANIFEST), newest)?;
         let source = source_dir(disk, dir, found.is_some())?;
-        // A segment of another version is not damaged, and neither is its store one of nobody.
+        // Another version is not damage.
         wal::check_headers(disk, &source, newest_segments, None)?;
         let seeds = wal::seeds(disk, &source)?;
         let is_of_log = |body: &ManifestBody| seeds.is_empty() || seeds.contains(&body.seed);
@@ -191,7 +191,7 @@ impl Found {
 fn read_manifest(disk: &dyn Disk, path: &Path, newest: u16) -> Result<Option<ManifestBody>> {
     match disk.read(path).map(|bytes| ManifestBody::decode(path, newest, &bytes)) {
         Ok(Ok((_, body))) => Ok(Some(body)),
-        Ok(Err(e @ (Error::FromTheFuture { .. } | Error::FromThePast { .. }))) => Err(e),
+        Ok(Err(e)) if e.is_of_another_release() => Err(e),
         Ok(Err(_)) => Ok(None),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(Error::io("read", path, e)),

@@ -1,17 +1,19 @@
 //! Reads records. Never panics, whatever the bytes.
 
 use crate::codec::Reader;
+use crate::error::Error;
 use crate::expiry::Version;
 use crate::id::{Key, NsId};
 use crate::limits;
 use crate::time::{Timestamp, Ttl};
-use crate::wal::commit::take_entry;
+use crate::wal::commit::{is_entry, take_entry};
 use crate::wal::item::{Item, NamespaceRecord, take_id, take_version};
 use crate::wal::record::{
     CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, FLAG_SLIDING, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE,
     RecordContext, SKIP, VERSIONS,
 };
 use std::convert::Infallible;
+use std::path::Path;
 
 /// What [`decode`] found at a location.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,11 +52,16 @@ pub(crate) fn may_begin(bytes: &[u8]) -> bool {
     let len = r.varint();
     let kind = r.u8();
     len.is_some_and(|len| len > 0 && len <= limits::RECORD_BYTES_MAX as u64)
-        && kind.is_some_and(|kind| match kind & KIND_MASK {
-            CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
-            VERSIONS | NAMESPACE | COMMIT | SKIP | END => kind & !KIND_MASK == 0,
-            _ => false,
-        })
+        && kind.is_some_and(is_known)
+}
+
+/// Returns whether this release knows the kind, with the flags that it has.
+fn is_known(kind: u8) -> bool {
+    match kind & KIND_MASK {
+        CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
+        VERSIONS | NAMESPACE | COMMIT | SKIP | END => kind & !KIND_MASK == 0,
+        _ => false,
+    }
 }
 
 fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
@@ -88,8 +95,9 @@ impl<'a> RawRecord<'a> {
     /// Calls `visit` for each item with the bytes remaining after it, once all of them were found to make sense: a
     /// commit is all or nothing, also for repair.
     ///
-    /// `None`: the checksum is valid but the payload is unknown, which means a newer release or a bug, never a torn
-    /// write.
+    /// `None`: the checksum is valid but the payload is not one that this release writes. [`unreadable`] tells why.
+    ///
+    /// [`unreadable`]: Self::unreadable
     pub(crate) fn items<E>(
         &self,
         base: Timestamp,
@@ -109,6 +117,7 @@ impl<'a> RawRecord<'a> {
     ) -> Option<std::result::Result<(), E>> {
         let mut r = Reader::new(self.payload);
         match self.kind & KIND_MASK {
+            _ if !is_known(self.kind) => None,
             CLAIM => {
                 let (ns, version) = self.head(&mut r, base)?;
                 let id = Some(r.rest()).filter(|id| !id.is_empty())?;
@@ -151,14 +160,46 @@ impl<'a> RawRecord<'a> {
             NAMESPACE => {
                 let ns = NsId(r.varint_u32()?);
                 let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
-                let sliding = r.u8()? & FLAG_SLIDING != 0;
+                let flags = r.u8()?;
+                let sliding = flags & FLAG_SLIDING != 0;
                 let name = r.rest();
-                if !ns.is_plain() {
+                if !ns.is_plain() || flags & !FLAG_SLIDING != 0 {
                     return None;
                 }
                 Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
             }
             SKIP | END => Some(Ok(())),
+            _ => None,
+        }
+    }
+
+    /// Returns the error for a record whose items cannot be read although its checksum is valid: it was never torn, so
+    /// it is neither cut nor passed over.
+    pub(crate) fn unreadable(&self, path: &Path, offset: u32) -> Error {
+        let offset = u64::from(offset);
+        match self.unknown() {
+            Some(what) => Error::NewerContent { path: path.to_owned(), offset, what },
+            None => Error::corrupt(path, offset, "a record without sense under a valid checksum"),
+        }
+    }
+
+    /// Returns what in the record only a newer release can have written.
+    fn unknown(&self) -> Option<String> {
+        let mut r = Reader::new(self.payload);
+        match self.kind & KIND_MASK {
+            _ if !is_known(self.kind) => Some(format!("a record of kind {:#04x}", self.kind)),
+            NAMESPACE => {
+                let (_ns, _ttl, flags) = (r.varint_u32()?, r.varint()?, r.u8()?);
+                let is_newer = flags & !FLAG_SLIDING != 0;
+                is_newer.then(|| format!("a namespace with flags {flags:#04x}"))
+            }
+            COMMIT => loop {
+                let tag = *r.rest().first()?;
+                if !is_entry(tag) {
+                    return Some(format!("a commit with an entry of kind {tag}"));
+                }
+                take_entry(&mut r)?;
+            },
             _ => None,
         }
     }

@@ -112,11 +112,12 @@ fn a_section_that_may_be_left_out_is_left_out_and_another_is_refused_by_its_numb
         let errors = [
             golden::builder(&path, &clock).open().expect_err("is refused"),
             golden::builder(&path, &clock).open_read_only().expect_err("is refused"),
+            golden::builder(&path, &clock).repair().expect_err("is refused"),
         ];
         for error in errors {
-            let named = matches!(&error, Error::Corrupt { path, .. } if *path == file);
+            let named = matches!(&error, Error::NewerContent { path, .. } if *path == file);
             assert!(named && error.to_string().contains("section 99"), "{state}: {error}");
-            assert_eq!(error.kind(), ErrorKind::Repair);
+            assert_eq!(error.kind(), ErrorKind::FixCall);
         }
         assert!(contents(&path) == before, "{state}: a refusal changes something");
 
