@@ -40,6 +40,8 @@ enum Cause {
     /// The process or machine lacks something, such as descriptors or threads, or may not write. Says nothing about the
     /// store's contents, so none of them are given up.
     Environment,
+    /// Another thread still holds the lock of the store.
+    Locked,
     /// The store itself: its contents may be damaged, and it cannot be trusted until it is reopened.
     Store,
 }
@@ -71,6 +73,11 @@ impl BlockFault {
 
     fn no_room() -> Self {
         Self { what: "no space left".to_owned(), cause: Cause::NoRoom }
+    }
+
+    /// Whether the fault says nothing about the contents, so that they are kept.
+    fn spares_contents(&self) -> bool {
+        matches!(self.cause, Cause::NoRoom | Cause::Environment)
     }
 
     fn is_no_room(&self) -> bool {

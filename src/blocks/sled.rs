@@ -28,7 +28,7 @@ const PATIENCE_TO_OPEN: Duration = Duration::from_secs(30);
 const OPENED_A_SECOND: u64 = 16 << 20;
 /// Time limit for sled after a fault: it has failed already, and a caller waits.
 const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
-/// sled's error text when its file is locked.
+/// sled's error text when its file is locked: it has no kind of its own for that.
 const IS_LOCKED: &str = "could not acquire lock";
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -114,7 +114,7 @@ impl SledBlocks {
         let waits = PATIENCE_AFTER_FAULT.as_millis() / LOCK_PAUSE.as_millis();
         for _ in 0..waits {
             match self.try_open() {
-                Err(fault) if fault.what.contains(IS_LOCKED) => {
+                Err(fault) if fault.cause == Cause::Locked => {
                     std::thread::park_timeout(LOCK_PAUSE);
                 }
                 other => return other,
@@ -295,10 +295,16 @@ fn close(open: Arc<Open>, grace: Duration, patience: Duration) {
 fn call_sled<T>(doing: &str, call: impl FnOnce() -> sled::Result<T>) -> BlockResult<T> {
     guard(doing, || {
         call().map_err(|error| match error {
-            sled::Error::Io(e) => BlockFault::io(doing, &e),
+            sled::Error::Io(e) => of_io(doing, &e),
             other => BlockFault::new(format!("{doing}: {other}")),
         })
     })
+}
+
+fn of_io(doing: &str, error: &std::io::Error) -> BlockFault {
+    let fault = BlockFault::io(doing, error);
+    let is_locked = error.to_string().starts_with(IS_LOCKED);
+    BlockFault { cause: if is_locked { Cause::Locked } else { fault.cause }, ..fault }
 }
 
 /// Drops a sled object, containing a panic of its destructor.
@@ -466,13 +472,13 @@ impl BlockStore for SledBlocks {
         if let Ok(open) = self.get_open("reopen") {
             release(open);
             let room = self.make_room("reopen", headroom::FOR_BLOCKS);
-            if room.as_ref().is_err_and(|fault| fault.cause != Cause::Store) {
+            if room.as_ref().is_err_and(BlockFault::spares_contents) {
                 return room;
             }
         }
         self.drop_open(PATIENCE_AFTER_FAULT);
         let opened = self.try_open_unlocked().or_else(|fault| {
-            if fault.cause != Cause::Store {
+            if fault.spares_contents() {
                 return Err(fault);
             }
             // Its contents are expendable, and a folder that it cannot open now it never can (I10).

@@ -38,7 +38,7 @@ pub(crate) use write::{
 };
 
 use self::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 #[cfg(feature = "testing")]
 use crate::sync::Timer;
@@ -47,6 +47,7 @@ use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 use upkeep::Upkeep;
@@ -347,9 +348,16 @@ impl Engine {
     /// Passes every live claim to `visit`, in no meaningful order.
     pub(crate) fn export(
         &self,
-        visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
+        mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
     ) -> Result<u64> {
-        recovery::export(&self.core, visit)
+        let visited = recovery::export(&self.core, |entry| match visit(entry) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(e) => ControlFlow::Break(e),
+        })?;
+        match visited {
+            ControlFlow::Continue(exported) => Ok(exported),
+            ControlFlow::Break(e) => Err(Error::io("write the export of", &self.core.dir, e)),
+        }
     }
 
     /// Reads the whole store while claims go on. Changes nothing and heals nothing.
@@ -365,29 +373,28 @@ impl Engine {
             other => other,
         };
         let one = ClaimSpec { durability, ..spec };
-        let (mut forgotten, mut failed) = (0, None);
-        let visited = self.export(|entry| {
-            if entry.namespace == ns.name {
-                // An id above the limit is exported as its hash, which is how it is stored.
-                let key = if entry.is_hash {
-                    Key::of_digest(ns.id, entry.id)
-                } else {
-                    Key::of(ns.id, entry.id, None)
-                };
-                match key.and_then(|key| write::forget_key(&self.core, key, one)) {
-                    Ok(was_live) => forgotten += u64::from(was_live),
-                    Err(error) => {
-                        failed = Some(error);
-                        return Err(io::ErrorKind::Other.into());
-                    }
-                }
+        let mut forgotten = 0;
+        let visited = recovery::export(&self.core, |entry| {
+            if entry.namespace != ns.name {
+                return ControlFlow::Continue(());
             }
-            Ok(())
-        });
-        if let Some(error) = failed {
+            // An id above the limit is exported as its hash, which is how it is stored.
+            let key = if entry.is_hash {
+                Key::of_digest(ns.id, entry.id)
+            } else {
+                Key::of(ns.id, entry.id, None)
+            };
+            match key.and_then(|key| write::forget_key(&self.core, key, one)) {
+                Ok(was_live) => {
+                    forgotten += u64::from(was_live);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => ControlFlow::Break(error),
+            }
+        })?;
+        if let ControlFlow::Break(error) = visited {
             return Err(error);
         }
-        visited?;
         if spec.durability == Durability::Disk {
             self.sync()?;
         }

@@ -1,5 +1,6 @@
 //! Export: live claims, one by one, with their times.
 
+use crate::blocks::BlockFault;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Family, NsId};
@@ -7,8 +8,7 @@ use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
-use std::io;
-use std::path::Path;
+use std::ops::ControlFlow;
 
 /// A live claim as exported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +25,24 @@ pub struct ExportEntry<'a> {
     pub deadline: Timestamp,
 }
 
-/// Passes every live claim to `visit`, in no meaningful order. No lock is held while `visit` runs (I9); claims made
-/// meanwhile may or may not be seen.
-pub(in crate::engine) fn export(
+/// Why an export ended before the last claim.
+enum Ended<B> {
+    ByVisitor(B),
+    Failed(Error),
+}
+
+impl<B> From<BlockFault> for Ended<B> {
+    fn from(fault: BlockFault) -> Self {
+        Self::Failed(fault.into())
+    }
+}
+
+/// Passes every live claim to `visit`, in no meaningful order, and returns how many, or with what `visit` ended it. No
+/// lock is held while `visit` runs (I9); claims made meanwhile may or may not be seen.
+pub(in crate::engine) fn export<B>(
     core: &Core,
-    mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
-) -> Result<u64> {
+    mut visit: impl FnMut(ExportEntry<'_>) -> ControlFlow<B>,
+) -> Result<ControlFlow<B, u64>> {
     core.health.check()?;
     let mut exported = 0;
     let names: BTreeMap<NsId, String> =
@@ -50,7 +62,7 @@ pub(in crate::engine) fn export(
         }
         sources.extend(runs.iter().map(|run| core.source(run)));
         let now = core.time.now();
-        MergeCursor::new(sources).for_each(|Merged { key, version, .. }| -> Result<()> {
+        let visited = MergeCursor::new(sources).for_each(|Merged { key, version, .. }| {
             if !version.is_live(now) {
                 return Ok(());
             }
@@ -58,9 +70,16 @@ pub(in crate::engine) fn export(
             let (first_seen, deadline) = (version.first_seen(), version.deadline);
             let namespace = names.get(&key.ns.listed()).map_or("", String::as_str);
             let (id, is_hash) = (key.id, key.ns.is_hashed());
-            visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
-                .map_err(|e| Error::io("write the export of", Path::new(&core.dir), e))
-        })?;
+            match visit(ExportEntry { namespace, id, is_hash, first_seen, deadline }) {
+                ControlFlow::Continue(()) => Ok(()),
+                ControlFlow::Break(with) => Err(Ended::ByVisitor(with)),
+            }
+        });
+        match visited {
+            Ok(()) => {}
+            Err(Ended::ByVisitor(with)) => return Ok(ControlFlow::Break(with)),
+            Err(Ended::Failed(error)) => return Err(error),
+        }
     }
-    Ok(exported)
+    Ok(ControlFlow::Continue(exported))
 }

@@ -57,8 +57,6 @@ struct Said<'a> {
 }
 
 /// How a problem with a filter ends.
-pub(super) const NOT_COVERED: &str = "not in the filter";
-
 /// At most this many problems are listed; further ones are dropped.
 const PROBLEMS_MAX: usize = 100;
 
@@ -93,8 +91,10 @@ pub(in crate::engine) fn verify(core: &Core) -> Result<VerifyReport> {
     Ok(report)
 }
 
-/// Checks that every block is there and whole, every id is where its hash says, and the filter covers it (I2).
-pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) {
+/// Checks that every block is there and whole, every id is where its hash says, and the filter covers it (I2). Returns
+/// how many ids the filter does not cover.
+pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport) -> u64 {
+    let mut uncovered_in_run = 0;
     report.runs += 1;
     let meta = &run.meta;
     let reader = RunReader::new(&*core.blocks, meta, core.seed, core.hasher);
@@ -129,10 +129,13 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
                 && is_missing(core, *hash, said, core.run_access())
         });
         let uncovered = uncovered.len() as u64;
+        uncovered_in_run += uncovered;
         if astray + uncovered > 0 {
-            report.problem(format!("{name}: {astray} ids astray, {uncovered} {NOT_COVERED}"));
+            let what = format!("{astray} ids in the wrong block, {uncovered} not in the filter");
+            report.problem(format!("{name}: {what}"));
         }
     }
+    uncovered_in_run
 }
 
 /// Checks that every record passes its checksum and that none says more than the store would answer.
