@@ -1,4 +1,4 @@
-//! The memory mapping of a log segment: the only file of this crate with `unsafe`.
+//! The memory mapping of a log segment. `unsafe` is here, in `sync/home.rs` and in `sync/heap.rs` only.
 //!
 //! A claim at `Process` must survive a process crash without costing a system call. A shared mapping does both: bytes
 //! are in the kernel's page cache as soon as they are copied. Measured for 24 bytes, including the lock: 13 ns (28 ns

@@ -227,7 +227,7 @@ pub(crate) struct WaitArgs {
     pub(crate) wait: Option<Duration>,
 }
 
-/// How long-lived a claim must be.
+/// How durable a claim must be.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum Level {
     /// A kill may lose the claims of the last moments, whose lines are then printed again.
