@@ -6,7 +6,6 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::expiry::GenId;
 use crate::health::Health;
 use crate::id::Seed;
 use crate::limits;
@@ -74,31 +73,24 @@ pub(super) struct LogWriter {
     pub(super) began: u32,
     pub(super) limit: u32,
     /// What the active segment holds.
-    contents: Contents,
+    pub(super) contents: Contents,
     /// Bytes before this offset have been written to the file.
-    written: u32,
+    pub(super) written: u32,
     /// Bytes from `written` to `offset`; stays empty if the segment is mapped.
-    buffer: Vec<u8>,
-    mapped: bool,
+    pub(super) buffer: Vec<u8>,
+    pub(super) mapped: bool,
     /// Written bytes from this offset on are still mapped.
-    mapped_from: u32,
+    pub(super) mapped_from: u32,
     pub(super) spare: Option<Spare>,
     pub(super) next_number: u32,
     /// Full segments with records not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
-    scratch: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
 }
 
 /// A segment created for one large record is a multiple of this.
 const LARGER_BY: usize = 64 << 10;
-
-/// Maximum bytes buffered by an unmapped log.
-const BUFFER_BYTES_MAX: usize = 64 << 10;
-
-/// Fraction (1/16) of a segment kept mapped behind the write position. Unmapping a mebibyte takes some ten
-/// microseconds.
-const MAPPED_PART: u32 = 16;
 
 impl LogWriter {
     pub(super) fn end(&self) -> Lsn {
@@ -126,7 +118,7 @@ impl LogWriter {
         }
     }
 
-    fn context(&self) -> RecordContext {
+    pub(super) fn context(&self) -> RecordContext {
         self.active.context(self.offset)
     }
 
@@ -139,35 +131,6 @@ impl LogWriter {
             self.buffer.clear();
         }
         self.written = self.offset;
-        Ok(())
-    }
-
-    /// Releases the mapped pages that were written.
-    #[cold]
-    fn release_pages(&mut self) {
-        self.active.file.release_pages(self.mapped_from.into(), self.offset.into());
-        self.mapped_from = self.offset;
-    }
-
-    /// Appends the record in `scratch`.
-    #[inline]
-    fn put(&mut self, level: AppendLevel) -> Result<()> {
-        let len = self.scratch.len() as u32;
-        if self.mapped {
-            let put = self.active.file.write_all_at(&self.scratch, u64::from(self.offset));
-            put.map_err(|e| Error::io("write", &self.active.path, e))?;
-            self.offset += len;
-            self.written = self.offset;
-            if self.offset - self.mapped_from >= self.limit / MAPPED_PART {
-                self.release_pages();
-            }
-        } else {
-            self.buffer.extend_from_slice(&self.scratch);
-            self.offset += len;
-            if level >= AppendLevel::Process || self.buffer.len() >= BUFFER_BYTES_MAX {
-                self.flush()?;
-            }
-        }
         Ok(())
     }
 }
@@ -263,38 +226,9 @@ impl Log {
         self.config.segment_bytes as usize - DATA_START as usize - END_BYTES
     }
 
-    /// Reserves space, then encodes and appends a record.
-    ///
-    /// A full disk is found here, before anything is written (I7): either the segment has space for the record, or a
-    /// new one is created first. `room` bounds the record's size in a segment with the given base.
-    #[inline]
-    pub(super) fn append(
-        &self,
-        level: AppendLevel,
-        room: impl Fn(Timestamp) -> usize,
-        generation: GenId,
-        encode: impl FnOnce(&mut Vec<u8>, RecordContext),
-    ) -> Result<Lsn> {
-        let mut tail = self.tail.lock();
-        self.config.health.check()?;
-        let mut need = room(tail.active.header.base);
-        while tail.offset as usize + need > tail.limit as usize {
-            self.roll(&mut tail, need)?;
-            need = room(tail.active.header.base);
-        }
-        let tail = &mut *tail;
-        let context = tail.context();
-        encode(&mut tail.scratch, context);
-        debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
-        tail.contents.tally.add(generation, tail.scratch.len() as u64);
-        let put = tail.put(level);
-        put.map_err(|e| self.stop_on(e))?;
-        Ok(tail.end())
-    }
-
     /// Rolls over to a new segment. Fails without side effects if there is no space for one.
     #[cold]
-    fn roll(&self, tail: &mut MutexGuard<'_, LogWriter>, room: usize) -> Result<()> {
+    pub(super) fn roll(&self, tail: &mut MutexGuard<'_, LogWriter>, room: usize) -> Result<()> {
         let bytes = self.bytes_for(room)?;
         let is_larger = bytes > self.config.segment_bytes;
         let next = match tail.spare.take_if(|_| !is_larger) {
