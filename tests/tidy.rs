@@ -390,6 +390,53 @@ fn the_design_shows_the_same_table() {
     }
 }
 
+/// A claim is followed through at most this many files.
+const PATH_FILES_MAX: usize = 10;
+
+/// Functions that the path of a claim in the design names and that are not where it says.
+fn complain_about_the_path(design: &str, text_of: impl Fn(&str) -> Option<String>) -> Vec<String> {
+    let table = design.split("**From `claim` to bytes.**").nth(1).unwrap_or_default();
+    let rows = table.lines().skip_while(|line| !line.starts_with("| "));
+    let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
+    let mut files = BTreeSet::new();
+    let mut complaints = Vec::new();
+    for row in rows {
+        let mut cells = row.split('|').skip(2).map(quoted);
+        let (file, functions) =
+            (cells.next().unwrap_or_default(), cells.next().unwrap_or_default());
+        let [file] = file[..] else {
+            complaints.push(format!("no file: {row}"));
+            continue;
+        };
+        let Some(text) = text_of(file) else {
+            complaints.push(format!("{file} is not there"));
+            continue;
+        };
+        files.insert(file.to_owned());
+        for function in functions {
+            let name = function.rsplit("::").next().unwrap_or_default();
+            let is_here = |line: &str| {
+                line.split_once("fn ").is_some_and(|(_, rest)| words(rest).next() == Some(name))
+            };
+            if !code(&text).any(|(_, line)| is_here(line)) {
+                complaints.push(format!("{file} has no function {function}"));
+            }
+        }
+    }
+    if !(1..=PATH_FILES_MAX).contains(&files.len()) {
+        complaints.push(format!("a claim passes through {} files", files.len()));
+    }
+    complaints
+}
+
+#[test]
+fn the_path_of_a_claim_leads_to_functions_that_are_there() {
+    let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
+    assert_none(&complain_about_the_path(&design, |file| {
+        fs::read_to_string(root().join(file)).ok()
+    }));
+}
+
 #[test]
 fn sled_unsafe_and_the_clock_have_one_door_each() {
     let all = rust_files();
@@ -558,6 +605,16 @@ fn each_rule_can_fail() {
     assert_eq!(doors("src/wal/writer.rs", "unsafe { *p }"), 1);
     assert_eq!(doors("src/wal/writer.rs", "// unsafe would be faster, and sled::open too"), 0);
     assert_eq!(doors("src/engine/recovery/open.rs", "let t = SystemTime::now();"), 1);
+
+    let path = |row: &str| {
+        let head = "**From `claim` to bytes.**\n\n| # | file | functions |\n|---|---|---|\n";
+        let text = |file: &str| (file == "src/a.rs").then(|| "    fn f(x: u8) {".to_owned());
+        complain_about_the_path(&format!("{head}{row}\n"), text).len()
+    };
+    assert_eq!(path("| 1 | `src/a.rs` | `A::f` |"), 0);
+    assert_eq!(path("| 1 | `src/a.rs` | `A::f`, `g` |"), 1);
+    assert_eq!(path("| 1 | `src/b.rs` | `f` |"), 2);
+    assert_eq!(path(""), 1);
 
     let leftovers = |text: &str| complain_about_leftovers("src/x.rs", text).len();
     assert_eq!(leftovers("// TODO: later"), 1);
