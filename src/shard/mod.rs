@@ -55,6 +55,16 @@ pub(crate) enum Lookup {
     Damaged(Arc<RunMeta>, String),
 }
 
+/// What [`Shard::make_space`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Free,
+    /// The memtable was full and is frozen now. Whoever froze it has it flushed.
+    Froze,
+    /// The memtable is full, and the one before it is still being flushed.
+    Full,
+}
+
 /// Counters that show whether the filters pay off. Plain numbers, guarded by the shard's lock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ShardCounts {
@@ -287,6 +297,32 @@ impl Shard {
             self.put(key, hash, version, lsn, known);
         }
         Ok(())
+    }
+
+    /// Makes space in the memtable for `ids` more ids of `bytes` bytes in total, by freezing a full one unless another is
+    /// being flushed. `end` is the end of the log: no record of this shard can be appended while its lock is held, so all
+    /// of them lie before it.
+    #[inline]
+    pub(crate) fn make_space(
+        &mut self,
+        ids: usize,
+        bytes: usize,
+        end: impl FnOnce() -> Lsn,
+    ) -> Space {
+        if self.memtable.is_full_for(ids, bytes) { self.freeze_if_free(end) } else { Space::Free }
+    }
+
+    #[cold]
+    fn freeze_if_free(&mut self, end: impl FnOnce() -> Lsn) -> Space {
+        // Let a batch larger than a whole memtable in on its own: batches are bounded.
+        if self.memtable.is_empty() {
+            return Space::Free;
+        }
+        if self.frozen.is_some() {
+            return Space::Full;
+        }
+        self.freeze(end());
+        Space::Froze
     }
 
     /// Freezes the memtable for flushing and starts a new one. Allowed only when no other is being flushed.

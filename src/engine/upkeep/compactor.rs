@@ -12,7 +12,7 @@ use crate::engine::core::Core;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::Key;
-use crate::shard::RowLookup;
+use crate::shard::{RowLookup, Space};
 use crate::sync::MutexGuard;
 use crate::time::Timestamp;
 use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
@@ -135,12 +135,10 @@ fn rewrite_row(
             RowLookup::Known(_) | RowLookup::Unknown => break,
         }
     }
-    if shard.memtable.is_full_for(1, key.id.len()) && !shard.memtable.is_empty() {
-        if shard.frozen.is_some() {
-            return Ok(Rewritten::InPart);
-        }
-        shard.freeze(core.log.end());
-        core.signals.flush.raise();
+    match shard.make_space(1, key.id.len(), || core.log.end()) {
+        Space::Free => {}
+        Space::Froze => core.signals.flush.raise(),
+        Space::Full => return Ok(Rewritten::InPart),
     }
     let lsn = core.log.append_commit(AppendLevel::Process, &commit, &[item])?;
     for at in commit.places(lsn) {

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::run::RunMeta;
-use crate::shard::Shard;
+use crate::shard::{Shard, Space};
 use crate::sync::{MutexGuard, instant_in};
 use std::time::{Duration, Instant};
 
@@ -79,29 +79,24 @@ pub(super) fn room_for(
     bytes: usize,
     wait_budget: &mut WaitBudget,
 ) -> Result<bool> {
-    if !shard.memtable.is_full_for(ids, bytes) {
-        return Ok(true);
+    match shard.make_space(ids, bytes, || core.log.end()) {
+        Space::Free => Ok(true),
+        Space::Froze => {
+            core.signals.flush.raise();
+            Ok(true)
+        }
+        Space::Full => wait_for_flush(core, cell, shard, wait_budget),
     }
-    make_room(core, cell, shard, wait_budget)
 }
 
+/// Waits until the frozen memtable is flushed. Returns `false`: the lock was released.
 #[cold]
-fn make_room(
+fn wait_for_flush(
     core: &Core,
     cell: &ShardCell,
     shard: &mut MutexGuard<'_, Shard>,
     wait_budget: &mut WaitBudget,
 ) -> Result<bool> {
-    // Let a batch larger than a whole memtable in on its own: batches are bounded.
-    if shard.memtable.is_empty() {
-        return Ok(true);
-    }
-    if shard.frozen.is_none() {
-        // No record of this shard can be appended under this lock, so all of them lie before this location.
-        shard.freeze(core.log.end());
-        core.signals.flush.raise();
-        return Ok(true);
-    }
     // Check under the lock, like what follows: whoever changes this state takes the lock before notifying, so no
     // wakeup is lost between this check and the wait.
     core.health.check()?;

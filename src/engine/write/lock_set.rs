@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, IdHash, Key};
 use crate::limits;
 use crate::run::{RunMeta, Step};
-use crate::shard::Shard;
+use crate::shard::{Shard, Space};
 use crate::sync::{Arc, MutexGuard};
 
 /// One id of a batch, with its hash and shard.
@@ -140,27 +140,20 @@ pub(super) fn lock_all<'a>(
                 continue;
             }
             let cell = &core.shards[number];
-            let guard = cell.shard.lock();
-            let full = guard.memtable.is_full_for(ids, bytes) && !guard.memtable.is_empty();
-            if full && guard.frozen.is_some() {
-                // Do not wait while holding the others: it would block them too.
-                drop(guards);
-                wait_for_room(core, cell, guard, ids, bytes, wait_budget)?;
-                continue 'again;
+            let mut guard = cell.shard.lock();
+            match guard.make_space(ids, bytes, || core.log.end()) {
+                Space::Free => {}
+                Space::Froze => core.signals.flush.raise(),
+                Space::Full => {
+                    // Do not wait while holding the others: it would block them too.
+                    drop(guards);
+                    wait_for_room(core, cell, guard, ids, bytes, wait_budget)?;
+                    continue 'again;
+                }
             }
             guards.push(Some(guard));
         }
-        let mut locked = LockSet { guards };
-        for (number, (ids, bytes)) in need.iter().copied().enumerate() {
-            if ids > 0 {
-                let shard = locked.shard(number);
-                if shard.memtable.is_full_for(ids, bytes) && !shard.memtable.is_empty() {
-                    shard.freeze(core.log.end());
-                    core.signals.flush.raise();
-                }
-            }
-        }
-        return Ok(locked);
+        return Ok(LockSet { guards });
     }
 }
 
