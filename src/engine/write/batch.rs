@@ -3,7 +3,7 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::{Claim, ClaimSpec, extended};
+use crate::engine::write::claim::{Claim, ClaimSpec, Outcome, extended, outcome};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{
     GROUP, LockSet, Member, Obstacle, digests, lock_all, members, remove_obstacle,
@@ -23,10 +23,10 @@ const PENDING: Lsn = Lsn(u64::MAX);
 struct Round<'a> {
     /// One answer per id, in batch order.
     answers: Vec<Claim>,
-    /// First-seen ids, with what was known of them. They enter the memtable before their record is written, so that
-    /// copies within the batch are found, and are taken out again if the append is refused. All locks are held, so
-    /// nobody sees them in between.
-    entered: Vec<(Member<'a>, Option<Known>, EntryOffset)>,
+    /// First-seen ids, with what was known of them and the version that claims them. They enter the memtable before
+    /// their record is written, so that copies within the batch are found, and are taken out again if the append is
+    /// refused. All locks are held, so nobody sees them in between.
+    entered: Vec<(Member<'a>, Option<Known>, EntryOffset, Version)>,
     /// Duplicates whose claim a sliding ttl may extend.
     extend: Vec<(Member<'a>, Known)>,
     /// Indices of the answers for copies of an id first seen in this batch.
@@ -106,26 +106,26 @@ fn look_at_batch<'a>(
                 return Some(Obstacle::Damaged(run, fault, member.hash));
             }
         };
-        if let Some(known) = known
-            && known.version.is_live(at.now)
-        {
-            if known.lsn == Some(PENDING) {
-                round.copies.push(round.answers.len());
-            } else {
-                round.rests_on = round.rests_on.max(known.lsn);
-                if spec.sliding {
-                    round.extend.push((*member, known));
+        match outcome(known.as_ref(), at, spec.ttl) {
+            Outcome::Duplicate(known) => {
+                if known.lsn == Some(PENDING) {
+                    round.copies.push(round.answers.len());
+                } else {
+                    round.rests_on = round.rests_on.max(known.lsn);
+                    if spec.sliding {
+                        round.extend.push((*member, *known));
+                    }
                 }
+                let first_seen = known.version.first_seen();
+                round.answers.push(Claim::Duplicate { first_seen });
             }
-            let first_seen = known.version.first_seen();
-            round.answers.push(Claim::Duplicate { first_seen });
-            continue;
+            Outcome::FirstSeen(version) => {
+                // The location is set once it is known for the whole batch.
+                let offset = shard.put(member.key, member.hash, version, PENDING, known);
+                round.entered.push((*member, known, offset, version));
+                round.answers.push(Claim::FirstSeen);
+            }
         }
-        // Version and location are set once they are known for the whole batch.
-        let pending = Version::claim_at(at, spec.ttl);
-        let offset = shard.put(member.key, member.hash, pending, PENDING, known);
-        round.entered.push((*member, known, offset));
-        round.answers.push(Claim::FirstSeen);
     }
     None
 }
@@ -138,11 +138,8 @@ fn append_batch(
     at: Moment,
     round: &mut Round<'_>,
 ) -> Result<Option<RestsOn>> {
-    let claim = Version::claim_at(at, spec.ttl);
-    let claims = round.entered.iter().map(|(member, known, offset)| {
-        let version = claim.after(known.as_ref().map(|known| &known.version));
-        (*member, version, Some(*offset))
-    });
+    let claims = round.entered.iter();
+    let claims = claims.map(|(member, _, offset, version)| (*member, *version, Some(*offset)));
     let extended = round
         .extend
         .iter()
@@ -179,7 +176,7 @@ fn append_batch(
 impl Round<'_> {
     /// Takes out what was entered before its record was written.
     fn undo(&self, locked: &mut LockSet<'_>) {
-        for (member, known, offset) in self.entered.iter().rev() {
+        for (member, known, offset, _) in self.entered.iter().rev() {
             let shard = locked.shard(member.shard);
             match known {
                 Some(known) if known.in_memtable => {

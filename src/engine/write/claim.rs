@@ -80,22 +80,40 @@ pub(super) fn claim_only(
     Ok((answer, rests_on))
 }
 
-/// Decides a claim: a duplicate of a live claim, otherwise first seen.
+/// What a claim of an id comes to.
+pub(super) enum Outcome<'a> {
+    /// This claim is live.
+    Duplicate(&'a Known),
+    /// The id is claimed by this version, which ranks above what was known.
+    FirstSeen(Version),
+}
+
+/// The decision on every claim: single, in a batch, or confirmed.
+#[inline]
+pub(super) fn outcome(known: Option<&Known>, at: Moment, ttl: Ttl) -> Outcome<'_> {
+    match known {
+        Some(known) if known.version.is_live(at.now) => Outcome::Duplicate(known),
+        _ => {
+            let before = known.map(|known| &known.version);
+            Outcome::FirstSeen(Version::claim_at(at, ttl).after(before))
+        }
+    }
+}
+
+/// Decides one claim, for `decide`.
 #[inline]
 fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
-    if let Some(known) = known
-        && known.version.is_live(at.now)
-    {
-        let answer = Claim::Duplicate { first_seen: known.version.first_seen() };
-        let extended = if spec.sliding { extended(known, at, spec) } else { None };
-        return match extended {
-            Some(version) => Decision::Append(answer, version, None),
-            None => Decision::Answer(answer, known.lsn),
-        };
+    match outcome(known, at, spec.ttl) {
+        Outcome::FirstSeen(version) => Decision::Append(Claim::FirstSeen, version, Some(spec.ttl)),
+        Outcome::Duplicate(known) => {
+            let answer = Claim::Duplicate { first_seen: known.version.first_seen() };
+            let extended = if spec.sliding { extended(known, at, spec) } else { None };
+            match extended {
+                Some(version) => Decision::Append(answer, version, None),
+                None => Decision::Answer(answer, known.lsn),
+            }
+        }
     }
-    let before = known.map(|known| &known.version);
-    let version = Version::claim_at(at, spec.ttl).after(before);
-    Decision::Append(Claim::FirstSeen, version, Some(spec.ttl))
 }
 
 /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.

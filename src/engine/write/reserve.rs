@@ -6,12 +6,12 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::{Awaited, Core};
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::ClaimSpec;
+use crate::engine::write::claim::{ClaimSpec, Outcome, outcome};
 use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::{
     GROUP, Member, Obstacle, digests, lock_all, members, remove_obstacle,
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
 use crate::shard::{Known, Lookup, Shard};
@@ -176,7 +176,7 @@ pub(in crate::engine) fn confirm(
     let lsn = 'again: loop {
         let mut locked = lock_all(core, &members, wait_budget)?;
         let at = core.time.moment();
-        let mut known = Vec::with_capacity(members.len());
+        let mut decided: Vec<(Option<Known>, Version)> = Vec::with_capacity(members.len());
         for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
             if n % GROUP == 0 {
                 locked
@@ -188,28 +188,28 @@ pub(in crate::engine) fn confirm(
             } else {
                 shard.lookup(key, hash, core.run_access())
             };
-            match lookup {
-                Lookup::Unknown => known.push(None),
-                Lookup::Known(k) => known.push(Some(k)),
+            let known = match lookup {
+                Lookup::Unknown => None,
+                Lookup::Known(known) => Some(known),
                 Lookup::Damaged(run, fault) => {
                     drop(locked);
                     let damage = Obstacle::Damaged(run, fault, member.hash);
                     remove_obstacle(core, damage, wait_budget)?;
                     continue 'again;
                 }
+            };
+            match outcome(known.as_ref(), at, spec.ttl) {
+                Outcome::FirstSeen(version) => decided.push((known, version)),
+                // Nobody claims an id that is held.
+                Outcome::Duplicate(_) => return Err(Error::bug("a reserved id has a live claim")),
             }
         }
-        let claim = Version::claim_at(at, spec.ttl);
-        let versions = members.iter().zip(&known).map(|(member, known)| {
-            (member.key, claim.after(known.as_ref().map(|known| &known.version)))
-        });
+        let versions = members.iter().zip(&decided);
+        let versions = versions.map(|(member, (_, version))| (member.key, *version));
         let level = spec.durability.append_level();
         let (log, mut lsns) = (&core.log, Vec::new());
-        let all = versions.clone();
-        let lsn = log.append_claims(level, at.now, spec.ttl, all, &mut lsns)?;
-        let versions: Vec<Version> = versions.map(|(_, version)| version).collect();
-        let members = members.iter().zip(known);
-        for ((member, known), (version, lsn)) in members.zip(versions.into_iter().zip(lsns)) {
+        let lsn = log.append_claims(level, at.now, spec.ttl, versions, &mut lsns)?;
+        for ((member, (known, version)), lsn) in members.iter().zip(decided).zip(lsns) {
             let shard = locked.shard(member.shard);
             shard.put(member.key, member.hash, version, lsn, known);
             shard.reserved.remove(member.key, member.hash, hold.holder);
