@@ -19,7 +19,7 @@ impl Guarded {
         doing: &str,
         call: impl FnOnce(&(dyn BlockStore + 'static)) -> BlockResult<T>,
     ) -> BlockResult<T> {
-        let gone = || crate::blocks::BlockFault::new(format!("{doing}: is gone"));
+        let gone = || crate::blocks::BlockFault::new(format!("{doing}: the block store is closed"));
         guard(doing, || call(&**self.inner.as_ref().ok_or_else(gone)?))
     }
 }

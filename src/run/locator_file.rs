@@ -166,7 +166,7 @@ impl LocatorFileWriter {
     fn note_start(&mut self) {
         match u32::try_from(self.written + self.buffer.len() as u64) {
             Ok(start) => self.starts.push(start),
-            Err(_) => self.failed = Some(Error::bug("a locator file ends before 4 GB")),
+            Err(_) => self.failed = Some(Error::bug("a locator file would exceed 4 GiB")),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::id::Seed;
 use crate::wal::item::Item;
-use crate::wal::recover::{ReplayPlan, Stop, describe, walk};
+use crate::wal::recover::{ReplayPlan, Stop, ends_early, walk};
 use crate::wal::retention::Contents;
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes, noted_in};
 use crate::wal::{At, Lsn};
@@ -74,8 +74,7 @@ pub(crate) fn read_only(
             Stop::Continued(next) if fresh.contains(&next) => number = next,
             Stop::Continued(next) => return Err(missing(dir, next)),
             Stop::Ended | Stop::Damaged if Lsn::new(number, end) < durable => {
-                let what = format!("the log was on disk up to {}", describe(durable));
-                return Err(Error::corrupt(&path, u64::from(end), what));
+                return Err(ends_early(&path, end, durable));
             }
             Stop::Ended | Stop::Damaged => return Ok(read),
         }
@@ -99,8 +98,7 @@ fn load(
         return Err(Segment::foreign(&path));
     }
     if header.number != number {
-        let what = format!("the header says segment {}, the name says otherwise", header.number);
-        return Err(Error::corrupt(&path, 8, what));
+        return Err(Segment::misnamed(&path, header.number));
     }
     if raw.len() < DATA_START as usize {
         let what = "the segment ends before its records begin";

@@ -176,8 +176,7 @@ impl Recovery {
                     number = next;
                 }
                 Stop::Ended | Stop::Damaged if Lsn::new(number, end) < self.durable => {
-                    let what = format!("the log was on disk up to {}", describe(self.durable));
-                    return Err(Error::corrupt(&path, u64::from(end), what));
+                    return Err(ends_early(&path, end, self.durable));
                 }
                 Stop::Ended | Stop::Damaged => {
                     let torn = stop == Stop::Damaged || bytes.written_after(end);
@@ -251,7 +250,7 @@ pub(super) fn walk(
         if let Some(next) = record.end_mark() {
             // Numbers only grow. Following a mark that leads back would never end (I12).
             if next <= bytes.header.number {
-                let what = "the mark at the end of the segment leads back";
+                let what = format!("the end record names segment {next}, not a later one");
                 return Err(Error::corrupt(path, u64::from(offset), what));
             }
             return Ok((after, Stop::Continued(next)));
@@ -292,8 +291,11 @@ fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) 
     written.map_err(|e| Error::io("write", &segment.path, e))
 }
 
-pub(super) fn describe(lsn: Lsn) -> String {
-    format!("segment {} byte {}, and ends here", lsn.segment(), lsn.offset())
+/// Returns the error for a log that ends before a location known to have been on disk.
+pub(super) fn ends_early(path: &Path, end: u32, durable: Lsn) -> Error {
+    let (segment, byte) = (durable.segment(), durable.offset());
+    let what = format!("the log ends here but was durable up to segment {segment}, byte {byte}");
+    Error::corrupt(path, u64::from(end), what)
 }
 
 fn missing(config: &LogConfig, number: u32) -> Error {
@@ -410,7 +412,7 @@ pub(super) mod tests {
             let opened = opening(|out, context| record::end(out, context, next));
             let error = opened.expect_err("it leads back");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
-            assert!(error.to_string().contains("leads back"), "{error}");
+            assert!(error.to_string().contains("not a later one"), "{error}");
         }
     }
 

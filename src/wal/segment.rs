@@ -204,15 +204,20 @@ impl Segment {
         file.read_exact_at(&mut head, 0).map_err(|e| Error::io("read", path, e))?;
         let header = Header::decode(path, &head)?;
         if Self::number_of(path) != Some(header.number) {
-            let what =
-                format!("the header says segment {}, the name says otherwise", header.number);
-            return Err(Error::corrupt(path, 8, what));
+            return Err(Self::misnamed(path, header.number));
         }
         // Segments are preallocated before use. One truncated below its records would seem never written to.
         if len < u64::from(DATA_START) {
             return Err(Error::corrupt(path, len, "the segment ends before its records begin"));
         }
         Ok(Self { header, path: path.to_owned(), file, salt: header.salt() })
+    }
+
+    /// Returns the error for a segment whose header and file name disagree.
+    pub(super) fn misnamed(path: &Path, number: u32) -> Error {
+        let named = Self::number_of(path).map_or("none".to_owned(), |named| named.to_string());
+        let what = format!("header is for segment {number}, file name for {named}");
+        Error::corrupt(path, 8, what)
     }
 
     /// Opens a segment of the store with this seed.
@@ -225,10 +230,7 @@ impl Segment {
     /// which.
     pub(super) fn foreign(path: &Path) -> Error {
         let manifest = path.parent().unwrap_or(path).with_file_name("MANIFEST");
-        let what = format!(
-            "this segment and {} belong to two different stores, by the seeds in them",
-            manifest.display()
-        );
+        let what = format!("this segment and {} carry different store seeds", manifest.display());
         Error::corrupt(path, 24, what)
     }
 

@@ -56,7 +56,7 @@ pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder>
         ours.iter().any(|own| name == Path::new(own)) || blocks::is_aside(name, SLED_DIR)
     };
     if let Some(other) = names.iter().find(|name| !is_ours(name)) {
-        return not(format!("it contains something else ({})", other.display()));
+        return not(format!("contains {}, which firstseen did not create", other.display()));
     }
     let inner = |name| files_in(disk, &dir.join(name));
     let log = inner(LOG_DIR)?;
@@ -81,7 +81,7 @@ pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder>
         .or_else(|| foreign(filters::DIR, filters, filters::is_ours))
         .or_else(|| foreign(LOCATORS_DIR, locators, LocatorFiles::is_ours));
     if let Some(other) = other {
-        return not(format!("it holds other things ({})", other.display()));
+        return not(format!("contains {}, which firstseen did not create", other.display()));
     }
     let sled = dir.join(SLED_DIR);
     match blocks::whose(disk, &sled).map_err(|e| Error::io("list", &sled, e))? {

@@ -191,7 +191,8 @@ impl Registry {
         let id = match &known {
             Some(info) => info.id,
             None if named.highest >= NsId::MAX => {
-                return Err(Error::invalid("the store has all the namespaces it can number"));
+                let what = format!("the limit of {} namespaces is reached", NsId::MAX);
+                return Err(Error::invalid(what));
             }
             None => NsId(named.highest + 1),
         };

@@ -101,15 +101,15 @@ impl Settings {
             && !(shards.is_power_of_two() && shards <= limits::SHARDS_MAX)
         {
             return Err(Error::invalid(format!(
-                "{shards} shards: the number of shards is a power of two from 1 to {}",
+                "the number of shards must be a power of two from 1 to {}, not {shards}",
                 limits::SHARDS_MAX
             )));
         }
         if self.memory_budget < limits::MEMORY_BUDGET_MIN {
             return Err(Error::invalid(format!(
-                "a memory budget of {} bytes: it is at least {} bytes (4 MiB)",
-                self.memory_budget,
-                limits::MEMORY_BUDGET_MIN
+                "the memory budget must be at least {} MiB, not {} bytes",
+                limits::MEMORY_BUDGET_MIN >> 20,
+                self.memory_budget
             )));
         }
         if self.flush_interval.is_zero() {

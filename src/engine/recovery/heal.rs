@@ -154,7 +154,8 @@ fn heal_buckets(core: &Core, run: &RunMeta) -> Result<()> {
     match damaged_buckets(core, run).first() {
         None => Ok(()),
         Some(bucket) => {
-            let what = format!("block {bucket} of run {} does not keep what is written", run.id);
+            let what =
+                format!("block {bucket} of run {} does not read back after rewriting", run.id);
             Err(Error::from(BlockFault::new(what)))
         }
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 pub(in crate::engine) fn open(dir: &Path, settings: Settings) -> Result<Core> {
     settings.check()?;
     if dir.as_os_str().is_empty() {
-        return Err(Error::invalid("an empty path: a store is a folder, and needs a name"));
+        return Err(Error::invalid("the path is empty: a store is a folder, and needs a name"));
     }
     // From here on, use the folder, not its path: another folder may take that name, or the path may come to mean
     // another place.

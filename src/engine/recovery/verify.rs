@@ -159,7 +159,7 @@ fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result
         if is_missing(core, core.hash(said.key), said, in_blocks)
             && !said.version.is_spent(core.time.now())
         {
-            report.problem(format!("a record in segment {number} is not in the set"));
+            report.problem(format!("a record in segment {number} is in no memtable or run"));
         }
         Ok(())
     })

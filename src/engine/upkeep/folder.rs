@@ -36,7 +36,7 @@ impl FolderCheck {
         self.end.store(end, Ordering::Relaxed);
         match core.lock.lock().as_ref().map(|lock| lock.touch()) {
             Some(Err(e)) if is_for_good(&e) => {
-                Err(core.stop_on_folder(format!("its file system takes no more writes: {e}")))
+                Err(core.stop_on_folder(format!("its file system is read-only or gone: {e}")))
             }
             _ => Ok(()),
         }

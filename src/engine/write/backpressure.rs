@@ -36,8 +36,8 @@ impl WaitBudget {
         Self { wait, is_future: true, ..Self::default() }
     }
 
-    /// Returns what the call that has just failed gave up for, if that is why. It is to be made again when that has
-    /// changed, and at the deadline.
+    /// Takes the reason the last attempt gave up. The call is to be made again when that has changed, and at the
+    /// deadline.
     pub(super) fn take_obstruction(&mut self) -> Option<(Obstruction, Instant)> {
         self.obstruction.take().zip(self.until)
     }
@@ -112,8 +112,7 @@ fn wait_for_flush(
         || cell.changed.wait_until(shard, until).timed_out();
     core.health.check()?;
     if timed_out && shard.frozen.is_some() {
-        let slow =
-            || Error::Timeout { what: "room in memory: flushing cannot keep up with the claims" };
+        let slow = || Error::Timeout { what: "memtable space: flushing is slower than claims" };
         return Err(core.flush_failure.any().map_or_else(slow, |error| in_store(core, error)));
     }
     Ok(false)
@@ -184,7 +183,7 @@ pub(super) fn heal_in_time(
     match core.heal(run, fault, Some(asked))? {
         Healed::InMemory if wait_budget.is_over(core.settings.wait_max) => {
             let fixed =
-                || Error::Timeout { what: "blocks that can be kept: the block store takes none" };
+                || Error::Timeout { what: "healed blocks: the block store does not keep them" };
             Err(core.healer.failure().unwrap_or_else(fixed))
         }
         _ => Ok(()),

@@ -112,7 +112,7 @@ pub(super) fn members<'a, I: AsRef<[u8]>>(
     }
     if ids.len() > limits::BATCH_IDS_MAX || bytes > limits::BATCH_BYTES_MAX {
         return Err(Error::invalid(format!(
-            "a batch of {} ids and {bytes} bytes: a batch has at most {} ids and {} bytes; split it",
+            "the batch has {} ids and {bytes} bytes; the limits are {} ids and {} bytes",
             ids.len(),
             limits::BATCH_IDS_MAX,
             limits::BATCH_BYTES_MAX

@@ -85,12 +85,12 @@ pub struct RepairReport {
 impl RepairReport {
     fn write_lost(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unknown = self.lost.iter().any(|lost| lost.bytes == 0);
-        let places = if self.lost.len() == 1 { "place" } else { "places" };
+        let ranges = if self.lost.len() == 1 { "range" } else { "ranges" };
         let count = self.lost.len();
         match (unknown, self.lost_bytes) {
-            (true, 0) => writeln!(f, "lost      an unknown number of bytes in {count} {places}"),
-            (true, bytes) => writeln!(f, "lost      at least {bytes} bytes in {count} {places}"),
-            (false, bytes) => writeln!(f, "lost      {bytes} bytes in {count} {places}"),
+            (true, 0) => writeln!(f, "lost      an unknown number of bytes in {count} {ranges}"),
+            (true, bytes) => writeln!(f, "lost      at least {bytes} bytes in {count} {ranges}"),
+            (false, bytes) => writeln!(f, "lost      {bytes} bytes in {count} {ranges}"),
         }?;
         for LostBytes { file, offset, bytes } in &self.lost {
             if self.missing_segments.iter().any(|missing| missing.file == *file) {
