@@ -13,7 +13,7 @@ use crate::time::{Moment, Timestamp, Ttl};
 ///
 /// | | claim | row |
 /// |---|---|---|
-/// | `rank` | when the id was first seen, in milliseconds; for a tombstone, when the claim was cancelled | its sequence number |
+/// | `rank` | when the id was first seen, in ms; for a tombstone, when the claim was cancelled | its sequence number |
 /// | `step` | even: a claim, odd: the tombstone that cancels it | 0: a row, 1: a tombstone |
 /// | `deadline` | when it ends; for a tombstone, until when it must be kept (the end of what it cancels) | the same |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

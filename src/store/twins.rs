@@ -1,7 +1,7 @@
 //! The awaitable twins of the calls that may wait. They block no thread and need no particular runtime.
 //!
-//! Each is the call of the same name, with the same answers, errors and deadline. What they have in common is told at
-//! [`Store::claim_async`].
+//! Each has the answers, errors and deadline of the call whose name it carries. [`Store::claim_async`] describes what
+//! they have in common.
 
 use crate::engine::{Durability, RestsOn, Threads};
 use crate::error::Result;
@@ -20,7 +20,7 @@ impl Store {
     ///
     /// A future that is dropped before it is ready leaves nothing behind that waits. If it waited for a reservation or
     /// for memory, nothing was claimed. **If it waited for the disk, the id is claimed**, and the next claim of it is a
-    /// duplicate, as after a timeout of any kind: who must know whether an effect was made reserves instead.
+    /// duplicate, as after any timeout. Reserve the id instead where you must know whether an effect was made.
     ///
     /// # What still takes its thread
     ///

@@ -23,7 +23,7 @@ thread_local! {
     static IN_STEP: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Returns whether this thread runs a step, so that waiting here for the end of a job may be waiting for oneself.
+/// Returns whether this thread runs a step. Waiting for a job to end could then deadlock, because the job may be this one.
 pub(crate) fn in_step() -> bool {
     IN_STEP.get()
 }

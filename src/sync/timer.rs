@@ -35,7 +35,7 @@ pub(crate) struct Scheduled {
     number: u64,
 }
 
-/// Returns after how long it is to be called again.
+/// Returns the pause before the next call; `None` if there is none.
 type Task = Box<dyn FnMut() -> Option<Duration> + Send>;
 
 #[derive(Default)]
@@ -237,7 +237,7 @@ fn call(plan: &Mutex<Plan>, number: u64, mut task: Task) {
     drop(over);
 }
 
-/// Returns the machine's time in so long from now. It decides how long a call waits, never what it returns.
+/// Returns the machine's instant `wait` from now. It decides how long a call waits, never what it returns.
 #[expect(clippy::disallowed_methods, reason = "the length of a wait, not engine time")]
 pub(crate) fn instant_in(wait: Duration) -> Instant {
     const FAR: Duration = Duration::from_secs(1 << 30);

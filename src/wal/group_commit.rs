@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             looks(&commit, 1, 0),
             0,
-            "those who arrivals while it looked are not counted again"
+            "those who arrived while it looked are not counted again"
         );
     }
 

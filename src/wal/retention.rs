@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) struct Contents {
     /// All of it, by generation.
     pub(crate) tally: Tally,
-    /// Rows that were replaced since. Only an estimate: it is zero again for what opening has read, and it decides when
-    /// reading the segment pays off, never what is dropped.
+    /// Rows that were replaced since. Estimate; restarts at zero for replayed segments. It decides when reading the
+    /// segment pays off, never what is dropped.
     pub(crate) superseded: u64,
     /// Tombstones of rows, which only the oldest segment can drop.
     pub(crate) tombstones: u64,

@@ -264,7 +264,7 @@ mod tests {
     /// Linux reports a writeback error to only one of two concurrent syncs of a file. When the background sync got it,
     /// a caller whose record was lost was told that it was on disk.
     #[test]
-    fn i6_i7_a_caller_is_not_answered_before_the_sync_of_the_spare_that_he_writes_to_has_ended() {
+    fn i6_i7_no_caller_is_answered_before_the_sync_of_the_spare_that_holds_its_record() {
         let (log, disk) = log_in_use();
         let log = Arc::new(log);
         log.sync_for_caller(log.end()).expect("syncs");

@@ -346,7 +346,7 @@ impl Log {
     pub(crate) fn remember(&self, closed: &[SegmentMeta]) {
         let mut tail = self.tail.lock();
         for meta in closed {
-            // By number: what is superseded in a segment may have been counted on since.
+            // Compare by number: the superseded count may have changed.
             if tail.closed.iter().all(|known| known.number != meta.number) {
                 tail.closed.push(meta.clone());
             }

@@ -200,7 +200,7 @@ impl ManifestBody {
         rules.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
 
-    /// Encodes the body, whether or not it can be.
+    /// Encodes without checking.
     pub(crate) fn encode(&self, version: u16) -> Result<Vec<u8>> {
         let mut body = Vec::new();
         let mut put = |tag, bytes: Result<Vec<u8>>| -> Result<()> {

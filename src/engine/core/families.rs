@@ -8,7 +8,7 @@ use crate::sync::{Arc, RwLock};
 use crate::time::Timestamp;
 use std::fmt::Debug;
 
-/// A row as a family hears of it.
+/// A row as a family is notified of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RowState<'a> {
     pub(crate) value: &'a [u8],
@@ -19,12 +19,12 @@ pub(crate) struct RowState<'a> {
 
 /// The state that a family keeps in memory.
 pub(crate) trait Replay: Debug + Send + Sync {
-    /// The family whose rows it hears of.
+    /// The family of whose rows it is notified.
     fn family(&self) -> Family;
 
-    /// Hears what a row is now; `None`: it was deleted. Called for every live row when the family is attached, and then
-    /// with each commit, in the order of the commits of a row. Locks of shards are held: it must be short and call
-    /// nothing of the engine (I9).
+    /// Is notified of what a row is now; `None`: it was deleted. Called for every live row when the family is attached,
+    /// and then with each commit, in the order of the commits of a row. Locks of shards are held: it must be short and
+    /// call nothing of the engine (I9).
     fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>);
 }
 

@@ -117,9 +117,8 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
         if let Err(fault) = read {
             report.problem(format!("{name}: {} (heals at the next read)", fault.what));
         }
-        // A healed block may hold more than the run had. That is sound if the rest is found elsewhere too, was dropped
-        // by compaction since, or has ended: healing reads the log, and opening has left out of memory what had ended
-        // by then.
+        // A healed block may hold ids that the run never had, because healing reads the log. Such an id is sound if it
+        // is found elsewhere, if compaction has dropped it since, or if it has ended: opening keeps no ended ids.
         let now = core.time.now();
         uncovered.retain(|(hash, ns, id, version, item)| {
             let said = Said { key: Key { ns: *ns, id }, version: *version, item: *item };

@@ -4,9 +4,10 @@
 //! A copy at the tail changes no answer: records are joined, and a copy equals its original. A row is copied only while
 //! it counts, and then the index leads to the copy: its value is nowhere else.
 //!
-//! A tombstone of a row is kept as long as the log may hold an older version of it. Those are at lower locations, also
-//! after they were copied, since only what counts is copied. So in the oldest segment tombstones are dropped. A row
-//! that has ended, but is kept because one before it lives longer, is no more than a tombstone, and is copied as one.
+//! A tombstone of a row is kept as long as the log may hold an older version of the row. Older versions are at lower
+//! locations: only the version that counts is ever copied to the tail. So tombstones in the oldest segment are dropped.
+//!
+//! A row may have ended and still be kept, because an earlier version of it lives longer. It is copied as a tombstone.
 
 use crate::engine::core::Core;
 use crate::error::Result;
@@ -67,12 +68,12 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     if gone.is_empty() {
         return Ok(false);
     }
-    // Copies first (`publish_manifest` syncs the log), then the manifest without the segments, then the files: a crash in
-    // between leaves a segment too many, never one too few.
+    // Copies first (`publish_manifest` syncs the log), then the manifest without the segments, then the files: a crash
+    // in between leaves a segment too many, never one too few.
     let _nobody_reads = core.segment_gc_lock.write();
     let closed = core.log.closed();
-    // Forgotten only after the sync of that manifest: another one, synced before the copies were made, would drop the
-    // segments while nothing that replaces them is on disk.
+    // Forget them only inside this publication, after its sync. A manifest synced before the copies were made would
+    // drop the segments while their copies are not on disk.
     if let Err(e) = core.publish_manifest(|_| core.log.forget(&gone)) {
         core.log.remember(&closed);
         return Err(e);
@@ -93,7 +94,7 @@ enum Rewritten {
     InPart,
 }
 
-/// Copies the rows that count. Each is entered at its new location, so this may be broken off and begun again.
+/// Copies the rows that count. Each is entered at its new location, so this may stop early and begin again.
 fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Timestamp) -> Result<Rewritten> {
     let mut rewritten = Rewritten::All;
     core.log.scan(number, |at, item| match item {

@@ -134,7 +134,7 @@ impl Waiting<'_> {
         }
     }
 
-    /// Has this waker woken at the deadline.
+    /// Schedules a wake-up at the deadline.
     fn set_alarm(&mut self, waker: &Waker, until: Instant) -> Result<()> {
         if self.alarm.as_ref().is_some_and(|alarm| alarm.waker.will_wake(waker)) {
             return Ok(());
