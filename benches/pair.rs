@@ -3,6 +3,8 @@
 //! Prints a line per mode: its name, claims per second, and processor time per claim in nanoseconds. Uses only calls
 //! that every revision has. `FIRSTSEEN_PAIR_CLAIMS` sets the claims per mode (default 2,000,000).
 
+#![allow(clippy::disallowed_macros, reason = "a benchmark prints")]
+
 use firstseen::Store;
 use std::time::Instant;
 

@@ -212,8 +212,8 @@ impl<'a> Bytes<'a> {
         // Mostly nothing, or most calls would be a mismatch.
         let (bits, more) = (self.next(), self.next());
         Given {
-            fingerprint: (bits & 3 == 0).then_some(bits >> 2 & 1),
-            payload: (bits >> 3 & 3 == 0).then_some(more >> 4),
+            fingerprint: (bits % 4 == 0).then_some(bits >> 2 & 1),
+            payload: ((bits >> 3) % 4 == 0).then_some(more >> 4),
             worker: bits >> 5 & 3,
             lease: [None, None, None, Some(1), Some(500), Some(30_000), None, None]
                 [usize::from(more & 7)],

@@ -251,9 +251,8 @@ impl Oracle {
         let is_lease_over = matches!(known.is, Is::Running { .. });
         match known.is {
             Is::Running { .. } if is_running => return Told::InProgress,
-            Is::Running { .. } => {}
             Is::Waiting { until } if until > now => return Told::RetryAt,
-            Is::Waiting { .. } => {}
+            Is::Running { .. } | Is::Waiting { .. } => {}
             Is::Held => return Told::Held,
             Is::Done { .. } => return Told::Completed,
             Is::Dead(_) => return Told::Dead,

@@ -407,7 +407,7 @@ impl World {
     }
 
     fn compare(&self, key: Key, record: Option<&Record>) -> Verdict {
-        let wanted = self.oracle.records.get(&key).map(|known| wanted_view(known));
+        let wanted = self.oracle.records.get(&key).map(wanted_view);
         same(key, &record.map(told_view), &wanted)
     }
 
@@ -434,7 +434,7 @@ impl World {
     }
 
     /// The rows that stand beside the records of both ledgers.
-    fn oracle_rows(&self, beside: fn(&[u8], &Known) -> Vec<(Vec<u8>, Vec<u8>)>) -> Vec<Row> {
+    fn oracle_rows(&self, beside: Beside) -> Vec<Row> {
         let all = self.oracle.records.iter();
         let mut rows: Vec<Row> = all
             .flat_map(|(key, known)| {
@@ -521,7 +521,7 @@ fn payload_rows(id: &[u8], known: &Known) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 fn fingerprint(input: u8) -> Fingerprint {
-    Fingerprint::of_bytes(&[input])
+    Fingerprint::of_bytes([input])
 }
 
 fn payload_bytes(payload: u8) -> Vec<u8> {
@@ -536,7 +536,11 @@ fn heard_as<T>(heard: Heard, value: T) -> Result<T, Heard> {
     if heard == Heard::Yes { Ok(value) } else { Err(heard) }
 }
 
+/// Returns the rows beside a record, as key and value.
+type Beside = fn(&[u8], &Known) -> Vec<(Vec<u8>, Vec<u8>)>;
+
 /// What an attempt was told, with the record that came along: `Some(None)` if that is gone.
+#[allow(clippy::option_option, reason = "a record that was told, and that there is none")]
 fn heard(told: Result<(), AttemptError>) -> Verdict<(Heard, Option<Option<Record>>)> {
     Ok(match told {
         Ok(()) => (Heard::Yes, None),
