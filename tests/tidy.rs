@@ -44,6 +44,7 @@ fn allowed(module: &str) -> Option<BTreeSet<&'static str>> {
     let own: &[&str] = match module {
         "error" | "limits" | "sync" => return Some(BTreeSet::new()),
         "health" | "metrics" => return Some(BTreeSet::from(["error", "sync"])),
+        "transaction" => &["engine", "id", "ledger", "store", "time"],
         "ledger" => &["codec", "engine", "id", "store", "time"],
         "store" => &["blocks", "disk", "engine", "time"],
         // Entry points of the fuzz targets, behind a feature; nothing imports it.
