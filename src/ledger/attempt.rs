@@ -165,7 +165,7 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete).
     pub fn fail(&self, failure: Failure) -> Result<(), AttemptError> {
-        match Ending::of(failure, &self.work) {
+        match self.work.ending_of(failure) {
             Ok(ending) => self.work.end(&ending),
             Err(error) => {
                 // The work may have been done, so dropping the attempt must not say that it failed.
@@ -260,6 +260,10 @@ impl Inside {
 impl Work {
     fn complete(&self, bytes: &[u8], is_encoded: bool, ttl: Ttl) -> Result<(), AttemptError> {
         self.end(&Ending::Complete { bytes: bytes.to_vec(), is_encoded, ttl, failure: None })
+    }
+
+    pub(super) fn ending_of(&self, failure: Failure) -> Result<Ending, AttemptError> {
+        Ending::of(failure, &self.ledger.inner.options, self.ledger.result_ttl())
     }
 
     /// Says how the attempt ended.

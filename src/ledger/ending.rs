@@ -1,6 +1,5 @@
 //! How an attempt ends: what it asks for, as a value, so that it can be made alone or in a transaction.
 
-use crate::ledger::attempt::Work;
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::moves::Move;
@@ -43,15 +42,18 @@ impl Ending {
     /// # Errors
     ///
     /// The error of the attempt itself, if that is what the work failed of: it cannot say how it ends then.
-    pub(super) fn of(failure: Failure, work: &Work) -> Result<Self, AttemptError> {
+    pub(super) fn of(
+        failure: Failure,
+        policies: &LedgerOptions,
+        result_ttl: Ttl,
+    ) -> Result<Self, AttemptError> {
         let Failure { kind, reason } = failure;
-        let policies = &work.ledger.inner.options;
         Ok(match kind {
             FailureKind::Retry(after) => Self::Retry { reason, after },
             FailureKind::Final => Self::Bury { reason },
             FailureKind::Hold => Self::Hold { reason },
             FailureKind::Replay(bytes) => {
-                let (ttl, failure) = (work.ledger.result_ttl(), Some(reason));
+                let (ttl, failure) = (result_ttl, Some(reason));
                 Self::Complete { bytes, is_encoded: false, ttl, failure }
             }
             FailureKind::Attempt(error) if error.ends_attempt() => return Err(error),

@@ -64,7 +64,7 @@ impl Attempt {
         &self,
         failure: Failure,
     ) -> std::result::Result<JoinedMove, AttemptError> {
-        let ending = Ending::of(failure, &self.work)?;
+        let ending = self.work.ending_of(failure)?;
         Ok(JoinedMove(Kind::End { work: Arc::clone(&self.work), ending }))
     }
 
