@@ -43,7 +43,7 @@ struct Rings {
     wakers: HashMap<u64, Waker>,
 }
 
-/// An alarm that will ring because a lease ends. It is gone with the last watch of its row.
+/// An alarm that will ring because a lease ends. It goes with its bell, and that with the last watch of its row.
 #[derive(Debug)]
 struct SetAlarm {
     number: u64,
@@ -235,23 +235,15 @@ impl Drop for Watch {
             let waker = self.bell.state.lock().wakers.remove(&place);
             drop(waker);
         }
-        let is_last = {
-            let mut rows = self.all.rows.lock();
-            let watched = rows.get_mut(&self.key);
-            let left = watched.map(|watched| {
-                watched.watches -= 1;
-                watched.watches
-            });
-            if left == Some(0) {
+        let mut rows = self.all.rows.lock();
+        if let Some(watched) = rows.get_mut(&self.key) {
+            watched.watches -= 1;
+            if watched.watches == 0 {
                 rows.remove(&self.key);
             }
-            left == Some(0)
-        };
-        self.all.count.fetch_sub(1, Ordering::AcqRel);
-        if is_last {
-            let alarm = self.bell.state.lock().alarm.take();
-            drop(alarm);
         }
+        self.all.count.fetch_sub(1, Ordering::AcqRel);
+        // The bell, and with it the alarm, is dropped after this: not under the lock.
     }
 }
 
