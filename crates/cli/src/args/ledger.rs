@@ -148,14 +148,18 @@ pub(crate) struct SettleArgs {
     #[command(flatten)]
     pub(crate) id: LedgerIdArgs,
 
-    /// The result: the bytes of the argument as they are. A program that reads its results as values of its own
-    /// types needs them in its encoding; see --result-hex.
+    /// The result: the bytes of the argument as they are, as `complete` stores them.
     #[arg(long, value_name = "TEXT", required_unless_present = "result_hex")]
     pub(crate) result: Option<OsString>,
 
     /// The result in hexadecimal digits, two for each byte.
     #[arg(long, value_name = "DIGITS", conflicts_with = "result")]
     pub(crate) result_hex: Option<OsString>,
+
+    /// The result is stored as a value of the type String, for a program whose work returns one to `run`. Results of
+    /// other types are settled in the program, with `Ledger::settle_value`.
+    #[arg(long, conflicts_with = "result_hex")]
+    pub(crate) as_value: bool,
 
     /// How you know, for those who read the record.
     #[arg(long, value_name = "TEXT")]

@@ -126,16 +126,21 @@ fn show(args: LedgerIdArgs) -> Result<Exit, Failure> {
 }
 
 fn settle(args: SettleArgs) -> Result<Exit, Failure> {
-    let SettleArgs { id: args, result, result_hex, reason, ttl } = args;
+    let SettleArgs { id: args, result, result_hex, as_value, reason, ttl } = args;
     let result = match (result, result_hex) {
         (_, Some(digits)) => super::from_hex(&digits, "the result")?,
         (result, None) => result.unwrap_or_default().into_vec(),
     };
+    let value = as_value.then(|| String::from_utf8(result.clone())).transpose();
+    let value = value.map_err(|_| Failure::call("a result that is no UTF-8 is no string"))?;
     let mut options = LedgerOptions::new().result_bytes_max(LEDGER_VALUE_BYTES_MAX);
     if let Some(ttl) = ttl {
         options = options.result_ttl(ttl);
     }
-    operate(&args, options, Answer::Settled, |ledger, id| ledger.settle(id, result, &reason))
+    operate(&args, options, Answer::Settled, |ledger, id| match &value {
+        Some(text) => ledger.settle_value(id, text, &reason),
+        None => ledger.settle(id, result, &reason),
+    })
 }
 
 fn cancel(args: CancelArgs) -> Result<Exit, Failure> {

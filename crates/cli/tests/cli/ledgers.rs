@@ -383,6 +383,18 @@ fn what_was_done_after_all_is_settled_and_what_nobody_wants_is_cancelled() {
     let ended = settle("cancelled", &["--result-hex", &large, "--json"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(shell.ids("dead-letter list --ledger payments"), [""; 0]);
+    let store = Store::open(shell.path("S")).unwrap();
+    let mails = store.ledger("mails").unwrap();
+    mails.cancel("mail-1", "unwanted").unwrap();
+    drop((mails, store));
+    let ended =
+        shell.words("ledger settle mail-1 --ledger mails --result sent --as-value --reason x");
+    assert_eq!((ended.code, ended.out()), (0, "mail-1 settled\n"), "{ended:?}");
+    let store = Store::open(shell.path("S")).unwrap();
+    let work = |_: &Attempt| -> Result<String, Failure> { panic!("is not called") };
+    let ran = store.ledger("mails").unwrap().run("mail-1", work).unwrap();
+    assert_eq!(ran.value().as_deref(), Some("sent"));
+    drop(store);
     let ended = settle("nobody", &["--result", "", "--json"]);
     let told = "{\"id\":\"nobody\",\"settled\":false,\"state\":null}\n";
     assert_eq!((ended.code, ended.out()), (1, told));
@@ -411,6 +423,7 @@ fn what_was_done_after_all_is_settled_and_what_nobody_wants_is_cancelled() {
         "ledger settle held --ledger payments --result x",
         "ledger settle held --ledger payments --reason x",
         "ledger settle held --ledger payments --reason x --result x --result-hex 00",
+        "ledger settle held --ledger payments --reason x --as-value --result-hex 00",
         "ledger settle done --ledger payments --reason x --result-hex 0",
         "ledger settle done --ledger paymens --reason x --result x",
         "ledger settle done --ledger payments --reason x --result x --ttl 0s",
@@ -533,7 +546,7 @@ fn help_and_man_pages_document_the_fields_and_every_option() {
         ("ledger list", &["ledger", "state", "limit", "json", "wait"][..]),
         (
             "ledger settle",
-            &["ledger", "hex", "result", "result-hex", "reason", "ttl", "json", "wait"],
+            &["ledger", "hex", "result", "result-hex", "as-value", "reason", "ttl", "json", "wait"],
         ),
         ("ledger cancel", &["ledger", "hex", "reason", "ttl", "json", "wait"]),
         ("dead-letter list", &["ledger", "cause", "held", "older-than", "limit", "json"]),
