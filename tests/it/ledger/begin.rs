@@ -160,6 +160,7 @@ fn a_mismatch_is_told_whatever_the_state_and_shows_no_result() {
             assert_eq!(told.first_begun.as_millis(), begun, "{id}");
             assert_eq!(told.fingerprint, Some(Fingerprint::of_bytes("one")), "{id}");
             assert_eq!(told.result(), None, "{id}");
+            assert!(told.history.iter().all(|past| past.reason.is_empty()), "{id}");
             match (&told.state, &before.state) {
                 (State::Completed { result, is_failure }, _) => {
                     assert_eq!((result, *is_failure), (&None, false), "{id}");
