@@ -15,6 +15,7 @@ use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
 use crate::limits;
 use crate::wal::item::{Item, put_version, take_id, take_version};
+use crate::wal::version;
 use crate::wal::{ItemAt, Lsn};
 
 const VERSION: u8 = 1;
@@ -121,15 +122,17 @@ fn crc(item: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&item[..CRC_AT]), &item[CRC_END..])
 }
 
-/// Returns whether this release knows entries that begin with this tag.
-pub(super) fn is_entry(tag: u8) -> bool {
-    matches!(tag, VERSION | ROW)
+/// Returns whether a segment of this version may hold entries that begin with this tag.
+pub(super) fn is_entry(tag: u8, version: u16) -> bool {
+    version >= version::OLDEST && matches!(tag, VERSION | ROW)
 }
 
-/// Takes the next entry; `None` if it is not one that this release knows, whole and with a valid checksum.
-pub(super) fn take_entry<'a>(r: &mut Reader<'a>) -> Option<Item<'a>> {
+/// Takes the next entry of a segment of this version; `None` if it is not one that this release knows, whole and with a
+/// valid checksum.
+pub(super) fn take_entry<'a>(r: &mut Reader<'a>, segment_version: u16) -> Option<Item<'a>> {
     let all = r.rest();
     match r.u8()? {
+        tag if !is_entry(tag, segment_version) => None,
         VERSION => {
             let (ns, version) = take_version(r)?;
             let id = take_id(r)?;
@@ -188,10 +191,10 @@ fn is_row_of(ns: NsId) -> bool {
     ns.is_row() && !ns.is_hashed()
 }
 
-/// Decodes the item of one row, as read from the log on its own.
-pub(crate) fn decode_row(item: &[u8]) -> Option<(Key<'_>, Version, &[u8])> {
+/// Decodes the item of one row, as read on its own from a segment of this version.
+pub(crate) fn decode_row(item: &[u8], segment_version: u16) -> Option<(Key<'_>, Version, &[u8])> {
     let mut r = Reader::new(item);
-    match take_entry(&mut r)? {
+    match take_entry(&mut r, segment_version)? {
         Item::Row { key, version, value, .. } if r.is_empty() => Some((key, version, value)),
         _ => None,
     }
@@ -212,6 +215,10 @@ mod tests {
         Key { ns: NsId(7).rows(Family(3)), id }
     }
 
+    fn decode_row(item: &[u8]) -> Option<(Key<'_>, Version, &[u8])> {
+        super::decode_row(item, version::VERSION)
+    }
+
     fn item(value: &[u8]) -> Vec<u8> {
         let mut commit = Commit::default();
         commit.push_row(key(b"k"), row(9), value);
@@ -230,7 +237,7 @@ mod tests {
         let mut r = Reader::new(commit.bytes());
         let mut entries = Vec::new();
         while !r.is_empty() {
-            entries.push(take_entry(&mut r).expect("just written"));
+            entries.push(take_entry(&mut r, version::VERSION).expect("just written"));
         }
         let places: Vec<ItemAt> = commit.places(Lsn::new(1, 5000)).collect();
         assert_eq!(places.last().map(|at| at.end), Some(Lsn::new(1, 5000)));
@@ -260,6 +267,8 @@ mod tests {
             assert_eq!(decode_row(&good[..len]), None);
         }
         assert_eq!(decode_row(&[&good[..], b"x"].concat()), None);
+        let older = super::decode_row(&good, version::OLDEST - 1);
+        assert_eq!(older, None, "there were no rows before");
     }
 
     #[test]

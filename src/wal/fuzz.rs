@@ -48,12 +48,12 @@ pub(crate) fn read(file: Vec<u8>) {
     let mut offset = DATA_START;
     while let Found::Record(record) = bytes.at(offset) {
         let after = offset + record.len as u32;
-        record.items(bytes.header.base, |item, behind| {
+        record.items(|item, behind| {
             let _ = (item.generation().end(), Lsn::new(1, after));
             if let Item::Row { key, version, value, len } = item {
                 // Its value is read from its place alone, later.
                 let end = after - behind as u32;
-                let alone = decode_row(bytes.part(end - len, end));
+                let alone = decode_row(bytes.part(end - len, end), VERSION);
                 assert_eq!(alone, Some((key, version, value)), "a row is found where it is");
             }
             Ok::<(), ()>(())

@@ -4,9 +4,11 @@
 //! a second copy. (As in Bitcask, Sheehy and Smith, 2010: keep where a key is stored, not the key.)
 
 use crate::disk::{Disk, Handles};
-use crate::sync::Arc;
-use crate::wal::segment::Segment;
+use crate::sync::{Arc, RwLock};
+use crate::wal::segment::{Header, Segment};
+use crate::wal::version::VERSION;
 use crate::wal::{ItemAt, Lsn};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -16,6 +18,8 @@ pub(crate) struct IdsInLog {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segments: Handles,
+    /// The versions of the segments that rows were read from.
+    versions: RwLock<HashMap<u32, u16>>,
 }
 
 /// Ids up to this length are read without allocating.
@@ -23,7 +27,7 @@ const SHORT: usize = 64;
 
 impl IdsInLog {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
-        Self { disk, dir, segments: Handles::default() }
+        Self { disk, dir, segments: Handles::default(), versions: RwLock::default() }
     }
 
     /// Returns whether the bytes before `location` are `id`; `None` if they cannot be read, as when compaction has
@@ -46,19 +50,36 @@ impl IdsInLog {
         Some(found == id)
     }
 
-    /// Reads the item of a row. The caller decodes it, which shows whether it is whole and which row it is.
-    pub(crate) fn read_item(&self, at: ItemAt) -> io::Result<Vec<u8>> {
+    /// Reads the item of a row, and the version of the segment that holds it. The caller decodes it, which shows whether
+    /// it is whole and which row it is.
+    pub(crate) fn read_item(&self, at: ItemAt) -> io::Result<(u16, Vec<u8>)> {
         let begin = u64::from(at.end.offset()).checked_sub(u64::from(at.len));
         let begin = begin.ok_or(io::ErrorKind::InvalidData)?;
         let mut item = vec![0; at.len as usize];
         let number = at.end.segment();
         let path = || Segment::path(&self.dir, number);
         self.segments.read_exact_at(&*self.disk, u64::from(number), path, &mut item, begin)?;
-        Ok(item)
+        Ok((self.version(number)?, item))
+    }
+
+    /// Returns the version of a segment. Its header is read once.
+    fn version(&self, number: u32) -> io::Result<u16> {
+        if let Some(version) = self.versions.read().get(&number) {
+            return Ok(*version);
+        }
+        let path = Segment::path(&self.dir, number);
+        let mut head = [0; Header::BYTES];
+        let named = || path.clone();
+        self.segments.read_exact_at(&*self.disk, u64::from(number), named, &mut head, 0)?;
+        // With a damaged header, the checksum of the item decides alone.
+        let Ok(header) = Header::decode(&path, &head) else { return Ok(VERSION) };
+        self.versions.write().insert(number, header.version);
+        Ok(header.version)
     }
 
     /// Closes a segment whose file was removed.
     pub(crate) fn forget(&self, number: u32) {
         self.segments.forget(u64::from(number));
+        self.versions.write().remove(&number);
     }
 }

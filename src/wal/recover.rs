@@ -257,7 +257,7 @@ pub(super) fn walk(
         }
         let lsn = Lsn::new(bytes.header.number, after);
         let mut generation: Option<GenId> = None;
-        let items = record.items(bytes.header.base, |item, behind| {
+        let items = record.items(|item, behind| {
             // As the writer counts: a record matters as long as any of its items does.
             let ends = |g: &GenId| g.end();
             generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);

@@ -123,7 +123,7 @@ fn salvage_segment(
         if let Some(next) = record.end_mark() {
             return Ok((Some(next), read));
         }
-        match record.items(bytes.header.base, |item, _| visit(item)) {
+        match record.items(|item, _| visit(item)) {
             Some(visited) => {
                 visited?;
                 read += record.len as u64;

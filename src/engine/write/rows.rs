@@ -108,8 +108,9 @@ fn read_value(core: &Core, key: Key<'_>, version: Version, at: ItemAt) -> Result
         core.log.flush()?;
     }
     let path = || core.log.segment_path(at.end.segment());
-    let item = core.ids.read_item(at).map_err(|e| Error::io("read", &path(), e))?;
-    match decode_row(&item) {
+    let (segment_version, item) =
+        core.ids.read_item(at).map_err(|e| Error::io("read", &path(), e))?;
+    match decode_row(&item, segment_version) {
         Some((found, stored, value)) if found == key && stored == version => Ok(value.to_vec()),
         _ => {
             let offset = u64::from(at.end.offset()) - u64::from(at.len);

@@ -9,8 +9,8 @@ use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::{is_entry, take_entry};
 use crate::wal::item::{Item, NamespaceRecord, take_id, take_version};
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, FLAG_SLIDING, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE,
-    RecordContext, SKIP, VERSIONS,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE, RecordContext,
+    SKIP, VERSIONS,
 };
 use std::convert::Infallible;
 use std::path::Path;
@@ -32,6 +32,8 @@ pub(crate) struct RawRecord<'a> {
     payload: &'a [u8],
     /// Bytes on disk, with those that it says to skip.
     pub(crate) len: usize,
+    /// Where it was found: the version says how to read the payload.
+    context: RecordContext,
 }
 
 /// Decodes the record at the start of `bytes`. Never panics, whatever the bytes.
@@ -76,13 +78,19 @@ fn try_decode(bytes: &[u8], context: RecordContext) -> Option<RawRecord<'_>> {
     if context.crc(&bytes[CRC_BYTES..total]) != crc {
         return None;
     }
-    let record = RawRecord { kind: body[0], payload: &body[1..], len: total };
+    let record = RawRecord { kind: body[0], payload: &body[1..], len: total, context };
     // Nothing is known of the bytes that it says to skip, so no checksum covers them.
     let skipped = if record.kind == SKIP { record.skipped()? } else { 0 };
     (skipped <= bytes.len() - total).then_some(RawRecord { len: total + skipped, ..record })
 }
 
 impl<'a> RawRecord<'a> {
+    /// Returns the record as one found elsewhere.
+    #[cfg(test)]
+    pub(super) fn in_context(self, context: RecordContext) -> Self {
+        Self { context, ..self }
+    }
+
     /// Returns the number of the next segment if this is an end mark.
     pub(crate) fn end_mark(&self) -> Option<u32> {
         (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
@@ -100,32 +108,30 @@ impl<'a> RawRecord<'a> {
     /// [`unreadable`]: Self::unreadable
     pub(crate) fn items<E>(
         &self,
-        base: Timestamp,
         visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
     ) -> Option<std::result::Result<(), E>> {
         // A single claim is checked before it is visited.
         if self.kind & KIND_MASK != CLAIM {
-            let Ok(()) = self.parse(base, |_, _| Ok::<(), Infallible>(()))?;
+            let Ok(()) = self.parse(|_, _| Ok::<(), Infallible>(()))?;
         }
-        self.parse(base, visit)
+        self.parse(visit)
     }
 
     fn parse<E>(
         &self,
-        base: Timestamp,
         mut visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
     ) -> Option<std::result::Result<(), E>> {
         let mut r = Reader::new(self.payload);
         match self.kind & KIND_MASK {
             _ if !is_known(self.kind) => None,
             CLAIM => {
-                let (ns, version) = self.head(&mut r, base)?;
+                let (ns, version) = self.head(&mut r)?;
                 let id = Some(r.rest()).filter(|id| !id.is_empty())?;
                 Some(visit(Item::Version(Key { ns, id }, version), 0))
             }
             COMMIT => {
                 while !r.is_empty() {
-                    let item = take_entry(&mut r)?;
+                    let item = take_entry(&mut r, self.context.version)?;
                     if let Err(e) = visit(item, r.rest().len()) {
                         return Some(Err(e));
                     }
@@ -133,7 +139,7 @@ impl<'a> RawRecord<'a> {
                 Some(Ok(()))
             }
             CLAIMS => {
-                let (ns, version) = self.head(&mut r, base)?;
+                let (ns, version) = self.head(&mut r)?;
                 while !r.is_empty() {
                     let id = take_id(&mut r)?;
                     let behind = r.rest().len();
@@ -160,10 +166,10 @@ impl<'a> RawRecord<'a> {
             NAMESPACE => {
                 let ns = NsId(r.varint_u32()?);
                 let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
-                let flags = r.u8()?;
-                let sliding = flags & FLAG_SLIDING != 0;
+                let (flags, known) = (r.u8()?, self.context.flag_sliding());
+                let sliding = flags & known != 0;
                 let name = r.rest();
-                if !ns.is_plain() || flags & !FLAG_SLIDING != 0 {
+                if !ns.is_plain() || flags & !known != 0 {
                     return None;
                 }
                 Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
@@ -190,25 +196,26 @@ impl<'a> RawRecord<'a> {
             _ if !is_known(self.kind) => Some(format!("a record of kind {:#04x}", self.kind)),
             NAMESPACE => {
                 let (_ns, _ttl, flags) = (r.varint_u32()?, r.varint()?, r.u8()?);
-                let is_newer = flags & !FLAG_SLIDING != 0;
+                let is_newer = flags & !self.context.flag_sliding() != 0;
                 is_newer.then(|| format!("a namespace with flags {flags:#04x}"))
             }
             COMMIT => loop {
                 let tag = *r.rest().first()?;
-                if !is_entry(tag) {
+                if !is_entry(tag, self.context.version) {
                     return Some(format!("a commit with an entry of kind {tag}"));
                 }
-                take_entry(&mut r)?;
+                take_entry(&mut r, self.context.version)?;
             },
             _ => None,
         }
     }
 
-    fn head(&self, r: &mut Reader<'a>, base: Timestamp) -> Option<(NsId, Version)> {
+    fn head(&self, r: &mut Reader<'a>) -> Option<(NsId, Version)> {
         let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
         let ttl =
             if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
-        let first_seen = Timestamp::from_millis(base.as_millis().saturating_add(r.varint()?));
+        let first_seen =
+            Timestamp::from_millis(self.context.base.as_millis().saturating_add(r.varint()?));
         (!ns.is_row()).then(|| (ns, Version::claim(first_seen, ttl)))
     }
 }

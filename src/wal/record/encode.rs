@@ -9,7 +9,7 @@ use crate::wal::item::{NamespaceRecord, put_version};
 #[cfg(test)]
 use crate::wal::record::SKIP;
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, FLAG_SLIDING, HAS_NS, HAS_TTL, NAMESPACE, RecordContext,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext,
     VERSIONS,
 };
 
@@ -107,7 +107,7 @@ pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &Name
     let mut body = Vec::new();
     put_varint(&mut body, u64::from(record.ns.0));
     put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
-    body.push(if record.sliding { FLAG_SLIDING } else { 0 });
+    body.push(if record.sliding { context.flag_sliding() } else { 0 });
     body.extend_from_slice(record.name);
     begin(out, NAMESPACE, 1 + body.len());
     out.extend_from_slice(&body);
