@@ -4,7 +4,7 @@
 //! it needs no recovery of its own. A family that keeps something implements [`Replay`].
 
 use crate::id::{Family, Key};
-use crate::sync::{Arc, RwLock};
+use crate::sync::{Arc, AtomicBool, Ordering, RwLock};
 use crate::time::Timestamp;
 use std::fmt::Debug;
 
@@ -32,14 +32,21 @@ pub(crate) trait Replay: Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Families {
     attached: RwLock<Vec<Arc<dyn Replay>>>,
+    /// Whether there is one. Each row that is entered asks, and most stores have none.
+    has_any: AtomicBool,
 }
 
 impl Families {
     pub(in crate::engine) fn attach(&self, family: Arc<dyn Replay>) {
-        self.attached.write().push(family);
+        let mut attached = self.attached.write();
+        attached.push(family);
+        self.has_any.store(true, Ordering::Release);
     }
 
     pub(in crate::engine) fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>) {
+        if !self.has_any.load(Ordering::Acquire) {
+            return;
+        }
         let attached = self.attached.read();
         let own = attached.iter().filter(|family| family.family() == key.ns.family());
         own.for_each(|family| family.apply(key, row));
