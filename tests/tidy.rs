@@ -412,7 +412,7 @@ fn the_design_shows_the_same_table() {
                 assert_eq!(own, *allowed, "the row for {module}");
             }
             let is_above = |import: &&str| above.contains(import);
-            assert!(allowed.iter().all(|import| is_above(&import)), "{module} imports from below");
+            assert!(allowed.iter().all(|import| is_above(import)), "{module} imports from below");
         }
         above.extend(modules);
     }

@@ -9,8 +9,7 @@ use crate::wal::item::{NamespaceRecord, put_version};
 #[cfg(test)]
 use crate::wal::record::SKIP;
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext,
-    VERSIONS,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext, VERSIONS,
 };
 
 /// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
