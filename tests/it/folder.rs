@@ -326,10 +326,10 @@ fn i11_a_segment_of_another_store_is_noticed_by_opening_and_by_verify() {
     fs::remove_file(oldest(&a)).unwrap();
     fs::copy(oldest(&b), a.join("log").join(oldest(&b).file_name().unwrap())).unwrap();
     let report = store.verify().unwrap();
-    assert!(report.problems.iter().any(|what| what.contains("different stores")), "{report}");
+    assert!(report.problems.iter().any(|what| what.contains("different store seeds")), "{report}");
     drop(store);
     let error = builder(&a, &clock).open().expect_err("a segment of another store");
-    assert!(error.to_string().contains("different stores"), "{error}");
+    assert!(error.to_string().contains("different store seeds"), "{error}");
     let report = builder(&a, &clock).repair().unwrap();
     assert!(report.lost_bytes > 0, "{report}");
 }

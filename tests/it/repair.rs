@@ -41,7 +41,7 @@ fn i11_a_missing_first_segment_is_no_empty_store() {
     assert_eq!(builder(&disk).open().unwrap_err().kind(), ErrorKind::Repair);
     // A report of zero bytes would read as if nothing had been lost.
     let said = builder(&disk).repair().unwrap().to_string();
-    assert!(said.contains("lost      an unknown number of bytes in 1 place\n"), "{said}");
+    assert!(said.contains("lost      an unknown number of bytes in 1 range\n"), "{said}");
     assert!(said.contains("0000000001.seg is missing; how much it held is not known"), "{said}");
 }
 
@@ -333,7 +333,7 @@ fn i11_repair_says_what_is_known_of_missing_segments() {
         assert!(held > lost * 16 && report.lost_bytes == held, "{report}");
         let said = report.to_string();
         assert!(
-            said.contains(&format!("lost      {held} bytes in {} place", gone.len())),
+            said.contains(&format!("lost      {held} bytes in {} range", gone.len())),
             "{said}"
         );
         let store = builder().open().unwrap();
