@@ -36,7 +36,7 @@ use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::error::{Error, Result};
 use crate::health::Health;
-use crate::id::{IdHash, IdHasher, Key, Seed};
+use crate::id::{Digest, IdHash, IdHasher, Key, NsId, Seed};
 use crate::run::{InLog, LocatorFiles, RunAccess, RunMeta, RunReader, Source};
 use crate::shard::{RunHandle, Shard};
 use crate::sync::{
@@ -188,6 +188,20 @@ impl Core {
     #[inline]
     pub(in crate::engine) fn cell(&self, hash: IdHash) -> &ShardCell {
         &self.shards[hash.shard(self.shard_bits)]
+    }
+
+    /// Returns the key of an incoming id, unless the store has stopped. `digest` takes the hash of a long one.
+    #[inline]
+    pub(in crate::engine) fn key<'a>(
+        &self,
+        ns: NsId,
+        id: &'a [u8],
+        digest: &'a mut Option<Digest>,
+    ) -> Result<Key<'a>> {
+        *digest = self.settings.long_ids.digest(id);
+        let key = Key::of(ns, id, digest.as_ref())?;
+        self.health.check()?;
+        Ok(key)
     }
 
     #[inline]

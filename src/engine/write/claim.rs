@@ -7,7 +7,6 @@ use crate::engine::write::decide::{Decision, decide};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::Result;
 use crate::expiry::Version;
-use crate::id::Key;
 use crate::shard::Known;
 use crate::time::{Moment, Timestamp, Ttl};
 use std::time::Duration;
@@ -68,9 +67,8 @@ pub(super) fn claim_only(
     spec: ClaimSpec,
     wait_budget: &mut WaitBudget,
 ) -> Result<(Claim, Option<RestsOn>)> {
-    let digest = core.settings.long_ids.digest(id);
-    let key = Key::of(ns.id, id, digest.as_ref())?;
-    core.health.check()?;
+    let mut digest = None;
+    let key = core.key(ns.id, id, &mut digest)?;
     let hash = core.hash(key);
     let level = spec.durability.append_level();
     let (answer, rests_on, shard) =

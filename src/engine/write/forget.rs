@@ -31,9 +31,8 @@ pub(super) fn forget_only(
     spec: ClaimSpec,
     wait_budget: &mut WaitBudget,
 ) -> Result<(bool, Option<RestsOn>)> {
-    let digest = core.settings.long_ids.digest(id);
-    let key = Key::of(ns.id, id, digest.as_ref())?;
-    core.health.check()?;
+    let mut digest = None;
+    let key = core.key(ns.id, id, &mut digest)?;
     end(core, key, spec, wait_budget)
 }
 

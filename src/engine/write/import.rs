@@ -50,11 +50,11 @@ pub(in crate::engine) fn import(
     core.health.check()?;
     let (mut added, mut last) = (0, None);
     for entry in entries {
-        let digest = core.settings.long_ids.digest(&entry.id);
+        let mut digest = None;
         let key = if entry.is_hash {
             Key::of_digest(ns.id, &entry.id)?
         } else {
-            Key::of(ns.id, &entry.id, digest.as_ref())?
+            core.key(ns.id, &entry.id, &mut digest)?
         };
         if entry.deadline <= entry.first_seen {
             return Err(Error::invalid("an imported claim ends before it begins"));

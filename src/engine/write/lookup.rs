@@ -5,7 +5,6 @@ use crate::engine::core::{Core, Durability, Seen};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::Result;
-use crate::id::Key;
 
 /// Returns the live claim of an id, if there is one. Reads only, so it works on a full disk.
 pub(in crate::engine) fn get(
@@ -14,9 +13,8 @@ pub(in crate::engine) fn get(
     id: &[u8],
     durability: Durability,
 ) -> Result<Option<Seen>> {
-    let digest = core.settings.long_ids.digest(id);
-    let key = Key::of(ns.id, id, digest.as_ref())?;
-    core.health.check()?;
+    let mut digest = None;
+    let key = core.key(ns.id, id, &mut digest)?;
     let Some(known) = known(core, key)? else { return Ok(None) };
     let (first_seen, deadline) = (known.version.first_seen(), known.version.deadline);
     if !known.version.is_live(core.time.now()) {
