@@ -46,7 +46,7 @@ pub mod fuzzing;
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub mod testing;
-// Rows have no public user yet: without this, all of them would count as unused.
+// Only a table of rows attaches a family (`Engine::attach`): without this, that would count as unused.
 #[cfg(not(feature = "testing"))]
 #[allow(dead_code, unreachable_pub)]
 mod testing;
