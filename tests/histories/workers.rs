@@ -15,7 +15,7 @@ use firstseen::ledger::{
 };
 use firstseen::{Clock, ManualClock, MemoryBlocks, Store, Timestamp};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Barrier, Mutex};
+use std::sync::{Barrier, Mutex, RwLock};
 use std::time::Duration;
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -97,6 +97,9 @@ struct Shared {
     values: AtomicU64,
     ids: usize,
     idle: Mutex<Vec<Idle>>,
+    /// Held while an attempt begins, and taken to let time pass: `begin` renews a lease that has ended before it returns,
+    /// which would be two events.
+    time: RwLock<()>,
     /// So that no thread is done before the last one begins.
     ready: Barrier,
 }
@@ -141,7 +144,7 @@ impl Worker<'_> {
                 8..21 => self.speak(),
                 21..25 => {
                     let ms = self.rng.pick(&[1, 1, 2, DELAY, LEASE / 2, LEASE]);
-                    self.shared.clock.advance(Duration::from_millis(ms));
+                    self.shared.pass(ms);
                 }
                 25 | 26 => self.get(id),
                 27 | 28 => self.redrive(id),
@@ -155,7 +158,10 @@ impl Worker<'_> {
     }
 
     fn begin(&mut self, id: usize) {
-        let (span, begun) = self.call(|ledger| ledger.begin(name(id)));
+        let (span, begun) = {
+            let _no_time_passes = self.shared.time.read().expect("no panic under this lock");
+            self.call(|ledger| ledger.begin(name(id)))
+        };
         let (begun, record) = match begun.expect("begins") {
             Begin::Started(attempt) => {
                 let shown = shown(&attempt.record());
@@ -288,7 +294,7 @@ impl Worker<'_> {
         for id in 0..self.shared.ids {
             for tries in 0.. {
                 self.begin(id);
-                self.shared.clock.advance(Duration::from_millis(LEASE));
+                self.shared.pass(LEASE);
                 let is = self.events.last().map(|(_, event)| event.what);
                 if let Some(What::Begin(Begun::Over, shown)) = is {
                     if shown.is != Is::Held {
@@ -307,6 +313,11 @@ impl Worker<'_> {
 }
 
 impl Shared {
+    fn pass(&self, ms: u64) {
+        let _nobody_begins = self.time.write().expect("no panic under this lock");
+        self.clock.advance(Duration::from_millis(ms));
+    }
+
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().expect("no panic under this lock")
     }
@@ -380,6 +391,7 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
             values: AtomicU64::new(values),
             ids,
             idle: Mutex::default(),
+            time: RwLock::new(()),
             ready: Barrier::new(threads as usize),
         };
         let mut seeds: Vec<u64> = (0..threads).map(|_| rng.next()).collect();

@@ -343,8 +343,10 @@ impl Case<'_> {
 }
 
 impl Shown {
+    /// Its attempt has ended. If others had noted that already, this takes the place of it.
     fn with_one_more_end(self) -> Self {
-        Self { ended: self.ended + 1, ..self }
+        let is_noted = self.token != 0 && matches!(self.is, Is::Held | Is::Dead);
+        Self { ended: self.ended + u32::from(!is_noted), ..self }
     }
 }
 
