@@ -411,8 +411,8 @@ fn the_design_shows_the_same_table() {
             if *module != "engine" {
                 assert_eq!(own, *allowed, "the row for {module}");
             }
-            let is_above = |import: &&str| above.contains(import);
-            assert!(allowed.iter().all(|import| is_above(import)), "{module} imports from below");
+            let from_above = allowed.iter().all(|import| above.contains(import));
+            assert!(from_above, "{module} imports from below");
         }
         above.extend(modules);
     }
