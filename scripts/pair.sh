@@ -18,7 +18,7 @@ build() { # tree, name of the binary
     local tree=$1 name=$2 binary
     binary=$(cd "$tree" && cargo bench --locked --bench pair --no-run --message-format=json-render-diagnostics |
         sed -n 's/.*"name":"pair".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
-    cp "$binary" "$work/$name"
+    cp "$binary" "$work/pair-$name"
 }
 
 build . new
@@ -33,7 +33,7 @@ for ((round = 1; round <= rounds; round++)); do
     order=(old new)
     [ $((round % 2)) = 0 ] || order=(new old)
     for name in "${order[@]}"; do
-        "$work/$name" --bench | sed "s/^/$round $name /" >> "$work/pairs"
+        "$work/pair-$name" --bench | sed "s/^/$round $name /" >> "$work/pairs"
     done
     echo "pair $round of $rounds"
 done

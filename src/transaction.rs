@@ -29,10 +29,11 @@ use crate::error::{Error, Result};
 use crate::id::{Digest, Key};
 use crate::ledger::{
     Attempt, AttemptError, Failure, JoinedCommitted, JoinedMove, Ledger, MoveRefused, Operation,
-    Record, commit_joined,
+    Record, commit_joined, encode,
 };
 use crate::store::{Namespace, Store};
 use crate::time::{Timestamp, Ttl};
+use serde::Serialize;
 
 /// Claims and moves of ledgers that are committed together; see [`Store::transaction`].
 #[derive(Debug)]
@@ -107,7 +108,8 @@ impl Store {
 }
 
 impl Transaction {
-    /// Sets the durability of this transaction; the default is that of the store.
+    /// Sets the durability of this transaction; the default is that of the store. It is never less than a ledger asks
+    /// whose records are in it.
     pub fn durability(&mut self, durability: Durability) -> &mut Self {
         self.durability = Some(durability);
         self
@@ -139,8 +141,23 @@ impl Transaction {
 
     /// Completes an attempt; see [`Attempt::complete`].
     pub fn complete(&mut self, attempt: &Attempt, result: impl AsRef<[u8]>) -> &mut Self {
-        self.moves.push(attempt.complete_joined(result.as_ref()));
+        self.moves.push(attempt.complete_joined(result.as_ref().to_vec(), false));
         self
+    }
+
+    /// Completes an attempt with a result of any serde type, as [`Ledger::run`] stores it; see
+    /// [`Attempt::complete_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`Value`](AttemptError::Value) if it cannot be encoded.
+    pub fn complete_value<T: Serialize>(
+        &mut self,
+        attempt: &Attempt,
+        result: &T,
+    ) -> std::result::Result<&mut Self, AttemptError> {
+        self.moves.push(attempt.complete_joined(encode("the result", result)?, true));
+        Ok(self)
     }
 
     /// Says that an attempt failed; see [`Attempt::fail`].
@@ -171,8 +188,26 @@ impl Transaction {
         result: impl AsRef<[u8]>,
         reason: &str,
     ) -> &mut Self {
-        self.moves.push(ledger.settle_joined(id.as_ref(), result.as_ref(), reason));
+        self.moves.push(ledger.settle_joined(id.as_ref(), result.as_ref().to_vec(), false, reason));
         self
+    }
+
+    /// Says that an id of a ledger was done after all, with a result of any serde type; see
+    /// [`Ledger::settle_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`Value`](AttemptError::Value) if it cannot be encoded.
+    pub fn settle_value<T: Serialize>(
+        &mut self,
+        ledger: &Ledger,
+        id: impl AsRef<[u8]>,
+        result: &T,
+        reason: &str,
+    ) -> std::result::Result<&mut Self, AttemptError> {
+        let bytes = encode("the result", result)?;
+        self.moves.push(ledger.settle_joined(id.as_ref(), bytes, true, reason));
+        Ok(self)
     }
 
     /// Lets an id of a ledger be tried again, and keeps its saved stages; see [`Ledger::redrive`].
@@ -200,14 +235,17 @@ impl Transaction {
         self
     }
 
-    /// Commits all of it as one record, or changes nothing and says why: all reasons at once. A reservation of an id by
-    /// somebody else is waited for, as [`Store::claim`] does. Blocks the thread.
+    /// Commits all of it as one record, or changes nothing and says why: all reasons at once. Blocks the thread, and
+    /// waits for a reservation of an id by somebody else, as [`Store::claim`] does.
+    ///
+    /// An attempt must be kept until then: dropped before, it has failed, and the transaction is rejected.
     ///
     /// # Errors
     ///
     /// As [`Store::claim`], and [`FixCall`](crate::ErrorKind::FixCall) for one id, record or attempt named twice, for an
-    /// attempt or namespace of another store, or for more than a commit holds (65,536 claims and rows, 6 MiB). After an
-    /// error of the store nobody knows whether the transaction was made: if it was, committing it again is rejected.
+    /// attempt or namespace of another store, or for more than a commit holds (65,536 claims and rows, 6 MiB). After
+    /// [`Reopen`](crate::ErrorKind::Reopen) nobody knows whether the transaction was made; after any other error it was
+    /// not.
     pub fn commit(&self) -> Result<CommitOutcome> {
         let engine = self.store.engine();
         let digests: Vec<Option<Digest>> =

@@ -281,7 +281,7 @@ impl Engine {
         write::commit_rows(&self.core, writes, durability, bells)
     }
 
-    /// Writes claims and rows as one record: all of them, or none.
+    /// Writes claims and rows as one record: all of them, or none. Does not wait for reservations.
     pub(crate) fn commit(
         &self,
         set: WriteSet<'_>,
@@ -289,6 +289,11 @@ impl Engine {
         bells: &mut Bells,
     ) -> Result<SetCommitted> {
         write::commit(&self.core, set, durability, bells)
+    }
+
+    /// Waits until the current holder gives up an id, for at most `wait`.
+    pub(crate) fn await_release(&self, key: Key<'_>, wait: Duration) -> Result<()> {
+        write::await_release(&self.core, key, wait)
     }
 
     /// Returns what speaks against a commit now, as safe as asked. Writes nothing.

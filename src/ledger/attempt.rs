@@ -125,7 +125,8 @@ impl Attempt {
     ///
     /// - [`Fenced`](AttemptError::Fenced) if somebody else has the record now. Nothing was written.
     /// - [`Over`](AttemptError::Over) if the attempt has already said how it went.
-    /// - [`TooLarge`](AttemptError::TooLarge) for a result above the ledger's limit.
+    /// - [`TooLarge`](AttemptError::TooLarge) for a result above the ledger's limit. Call again with a reference to it:
+    ///   dropping the attempt now writes nothing, since the effect has happened.
     /// - [`Store`](AttemptError::Store) if the store failed. Call again: dropping the attempt now says nothing, since the
     ///   effect has happened, and the end of its lease decides.
     pub fn complete(&self, result: impl AsRef<[u8]>) -> Result<(), AttemptError> {
@@ -151,7 +152,9 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete), and [`Value`](AttemptError::Value) if it cannot be encoded.
     pub fn complete_value<T: Serialize>(&self, result: &T) -> Result<(), AttemptError> {
-        self.complete_encoded(&encode("the result", result)?)
+        let bytes =
+            encode("the result", result).inspect_err(|_| self.work.inside.lock().doubt())?;
+        self.complete_encoded(&bytes)
     }
 
     pub(super) fn complete_encoded(&self, bytes: &[u8]) -> Result<(), AttemptError> {
@@ -269,8 +272,12 @@ impl Work {
     /// Says how the attempt ended.
     fn end(&self, ending: &Ending) -> Result<(), AttemptError> {
         let policies = &self.ledger.inner.options;
-        ending.check(policies)?;
         let mut inside = self.inside.lock();
+        if let Err(error) = ending.check(policies) {
+            // Who completes says that the effect happened, whatever becomes of the result.
+            inside.doubt();
+            return Err(error);
+        }
         let asked = ending.step(&inside.found.record, policies);
         let step = |record: &Record| ending.step(record, policies);
         let change = |record, now| ending.change(record, now, policies);
@@ -325,8 +332,18 @@ impl Work {
     }
 
     /// Renews the lease, also one that has ended while nobody has taken over, as saving a stage does: the work goes on.
-    pub(super) fn keep(&self) -> Result<(), AttemptError> {
-        self.renew_as(&mut self.inside.lock(), Move::Save)
+    /// Does not wait for a call of the attempt itself: others have to be renewed, too.
+    pub(super) fn keep(&self) -> Kept {
+        let Some(mut inside) = self.inside.try_lock() else { return Kept::Busy };
+        if inside.end == End::Over {
+            return Kept::Over;
+        }
+        match self.renew_as(&mut inside, Move::Save) {
+            // Held, perhaps: it may still say how it ended.
+            Ok(()) | Err(AttemptError::LeaseEnded) => Kept::Renewed,
+            Err(AttemptError::Store(error)) => Kept::Failed(error),
+            Err(_) => Kept::Over,
+        }
     }
 
     /// Gives the lease its length again, if the commit that began the attempt took longer than it.
@@ -489,6 +506,17 @@ impl Work {
         let third = Duration::from_millis(inside.found.record.lease_ms) / 3;
         (inside.end != End::Over).then_some(third)
     }
+}
+
+/// What came of keeping an attempt alive.
+#[derive(Debug)]
+pub(super) enum Kept {
+    Renewed,
+    /// The attempt is in a call of its own.
+    Busy,
+    /// The store failed.
+    Failed(Error),
+    Over,
 }
 
 /// Returns whether a record may be what this change has made of it.

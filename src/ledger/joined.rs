@@ -1,7 +1,7 @@
 //! Moves of ledgers as part of one commit with claims and other rows.
 
 use crate::engine::{Bells, Durability, Engine, Refusals, RowWrite, SetCommitted, WriteSet};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::attempt::{Attempt, Inside, Work};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
@@ -11,8 +11,10 @@ use crate::ledger::moves::{self, Move};
 use crate::ledger::quiet::QuietGuard;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Found, OwnedRow, check_id};
-use crate::sync::Arc;
+use crate::sync::{Arc, instant_in};
 use crate::time::Ttl;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A move of a ledger that is to be committed with others.
 #[derive(Debug)]
@@ -29,7 +31,7 @@ enum Kind {
 /// What an operator does to a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Settle { bytes: Vec<u8>, ttl: Ttl, reason: String },
+    Settle { bytes: Vec<u8>, is_encoded: bool, ttl: Ttl, reason: String },
     Redrive { fresh: bool },
     Cancel { reason: String },
     Purge,
@@ -51,9 +53,9 @@ pub(crate) enum JoinedCommitted {
 }
 
 impl Attempt {
-    pub(crate) fn complete_joined(&self, result: &[u8]) -> JoinedMove {
-        let (bytes, ttl) = (result.to_vec(), self.work.ledger.result_ttl());
-        let ending = Ending::Complete { bytes, is_encoded: false, ttl, failure: None };
+    pub(crate) fn complete_joined(&self, bytes: Vec<u8>, is_encoded: bool) -> JoinedMove {
+        let ttl = self.work.ledger.result_ttl();
+        let ending = Ending::Complete { bytes, is_encoded, ttl, failure: None };
         JoinedMove(Kind::End { work: Arc::clone(&self.work), ending })
     }
 
@@ -64,7 +66,8 @@ impl Attempt {
         &self,
         failure: Failure,
     ) -> std::result::Result<JoinedMove, AttemptError> {
-        let ending = self.work.ending_of(failure)?;
+        let ending =
+            self.work.ending_of(failure).inspect_err(|_| self.work.inside.lock().doubt())?;
         Ok(JoinedMove(Kind::End { work: Arc::clone(&self.work), ending }))
     }
 
@@ -78,9 +81,15 @@ impl Ledger {
         JoinedMove(Kind::Operate { ledger: self.clone(), id: id.to_vec(), operation })
     }
 
-    pub(crate) fn settle_joined(&self, id: &[u8], result: &[u8], reason: &str) -> JoinedMove {
-        let (bytes, ttl, reason) = (result.to_vec(), self.result_ttl(), reason.to_owned());
-        self.operate_joined(id, Operation::Settle { bytes, ttl, reason })
+    pub(crate) fn settle_joined(
+        &self,
+        id: &[u8],
+        bytes: Vec<u8>,
+        is_encoded: bool,
+        reason: &str,
+    ) -> JoinedMove {
+        let (ttl, reason) = (self.result_ttl(), reason.to_owned());
+        self.operate_joined(id, Operation::Settle { bytes, is_encoded, ttl, reason })
     }
 }
 
@@ -113,8 +122,8 @@ impl Operation {
 
     fn change(&self, record: Record, now: Now, ledger: &Ledger) -> Change {
         match self {
-            Self::Settle { bytes, ttl, reason } => {
-                let outcome = Outcome { bytes, is_encoded: false, ttl: *ttl };
+            Self::Settle { bytes, is_encoded, ttl, reason } => {
+                let outcome = Outcome { bytes, is_encoded: *is_encoded, ttl: *ttl };
                 changes::settle(record, now, outcome, reason)
             }
             Self::Redrive { fresh } => changes::redrive(record, now, *fresh),
@@ -144,21 +153,39 @@ pub(crate) fn commit_joined(
     moves: &[JoinedMove],
     durability: Durability,
 ) -> Result<JoinedCommitted> {
-    let mut parties = lock(engine, moves)?;
-    let mut bells = Bells::default();
-    let committed = (|| {
-        for _ in 0..RACES_MAX {
-            if let Some(committed) = attempt(engine, others, &mut parties, durability, &mut bells)?
-            {
-                return Ok(committed);
+    // As safe as the strictest ledger asks.
+    let asked = moves.iter().map(|joined| joined.ledger().rows().durability);
+    let durability = asked.fold(durability, Durability::max);
+    let mut until = None;
+    for _ in 0..RACES_MAX {
+        let mut parties = lock(engine, moves)?;
+        let mut bells = Bells::default();
+        let tried = attempt(engine, others, &mut parties, durability, &mut bells);
+        // Who waits is woken once everything is unlocked (I9).
+        drop(parties);
+        drop(bells);
+        match tried? {
+            Tried::Committed(committed) => return Ok(committed),
+            Tried::Moved => {}
+            // Not under the locks of attempts: their leases have to be renewed meanwhile.
+            Tried::Reserved(n) => {
+                let wait_max = engine.settings().wait_max;
+                let until = *until.get_or_insert_with(|| instant_in(wait_max));
+                let wait = until.saturating_duration_since(instant_in(Duration::ZERO));
+                engine.await_release(others.claims[n].key, wait)?;
             }
         }
-        Err(Error::Timeout { what: "records that others change again and again" })
-    })();
-    // Who waits is woken once everything is unlocked (I9).
-    drop(parties);
-    drop(bells);
-    committed
+    }
+    Err(Error::Timeout { what: "records that others change again and again" })
+}
+
+/// What came of one attempt to commit.
+enum Tried {
+    Committed(JoinedCommitted),
+    /// A record has moved: all is to be decided anew.
+    Moved,
+    /// Another caller holds the id of this claim.
+    Reserved(usize),
 }
 
 /// Locks all attempts, in order of their tokens, so that two commits cannot deadlock.
@@ -186,6 +213,9 @@ fn lock<'a>(engine: &Engine, moves: &'a [JoinedMove]) -> Result<Vec<(usize, Part
             }
             Kind::Operate { ledger, id, operation } => {
                 check_id(id)?;
+                if let Operation::Settle { bytes, .. } = operation {
+                    ledger.check_result(bytes)?;
+                }
                 Party::Operate { ledger, id, operation }
             }
         };
@@ -201,39 +231,42 @@ fn into_error(error: AttemptError) -> Error {
     }
 }
 
-/// Tries to commit; `None` if a record has moved and all is to be decided anew.
+/// Tries to commit.
 fn attempt(
     engine: &Engine,
     others: WriteSet<'_>,
     parties: &mut [(usize, Party<'_>)],
     durability: Durability,
     bells: &mut Bells,
-) -> Result<Option<JoinedCommitted>> {
-    let mut refused = Vec::new();
+) -> Result<Tried> {
+    let mut refused = BTreeMap::new();
     let mut prepared = Vec::with_capacity(parties.len());
     for (n, party) in parties.iter_mut() {
         match party.prepare()? {
             Ok(ready) => prepared.push(ready),
-            Err(why) => refused.push((*n, why)),
+            Err(why) => _ = refused.insert(*n, why),
         }
     }
     if !refused.is_empty() {
         // All reasons at once: what was not looked at just now is, and so are the others.
         for (n, party) in parties.iter_mut() {
-            if refused.iter().all(|(refused, _)| refused != n) {
+            if !refused.contains_key(n) {
                 refused.extend(party.refresh()?.map(|why| (*n, why)));
             }
         }
-        refused.sort_by_key(|(n, _)| *n);
         let others = engine.refusals(others, durability)?;
-        return Ok(Some(JoinedCommitted::Refused { others, moves: refused }));
+        let moves = refused.into_iter().collect();
+        return Ok(Tried::Committed(JoinedCommitted::Refused { others, moves }));
     }
     let own = others.rows.len();
     let mut rows: Vec<RowWrite<'_>> = others.rows.to_vec();
     rows.extend(prepared.iter().flat_map(|ready| ready.rows.iter().map(OwnedRow::as_write)));
     let set = WriteSet { claims: others.claims, rows: &rows };
-    let committed = engine.commit(set, durability, bells).inspect_err(|_| {
-        parties.iter_mut().for_each(|(_, party)| party.doubt());
+    let committed = engine.commit(set, durability, bells).inspect_err(|error| {
+        // What the caller has to change was not written.
+        if error.kind() != ErrorKind::FixCall {
+            parties.iter_mut().for_each(|(_, party)| party.doubt());
+        }
     })?;
     drop(rows);
     match committed {
@@ -243,8 +276,9 @@ fn attempt(
                 party.made(ready, sequences[at].unwrap_or_default());
                 at += ready.rows.len();
             }
-            Ok(Some(JoinedCommitted::Done))
+            Ok(Tried::Committed(JoinedCommitted::Done))
         }
+        SetCommitted::Reserved(n) => Ok(Tried::Reserved(n)),
         SetCommitted::Refused(mut others) => {
             others.moved.retain(|(n, _)| *n < own);
             let mut moves = Vec::new();
@@ -253,10 +287,10 @@ fn attempt(
             }
             if moves.is_empty() && others == Refusals::default() {
                 // Only records have moved, and they allow what is asked: it is decided anew.
-                return Ok(None);
+                return Ok(Tried::Moved);
             }
             moves.sort_by_key(|(n, _)| *n);
-            Ok(Some(JoinedCommitted::Refused { others, moves }))
+            Ok(Tried::Committed(JoinedCommitted::Refused { others, moves }))
         }
     }
 }

@@ -57,4 +57,5 @@ pub use record::{AttemptEnd, DeadCause, PastAttempt, Record, State};
 pub use run::{Ran, RunError};
 pub use stage::Cursor;
 pub use sweep::{PurgeFilter, Swept};
+pub(crate) use value::encode;
 pub use wait::Wait;

@@ -57,6 +57,17 @@ impl Ledger {
         self.settle_as(id.as_ref(), &bytes, true, reason)
     }
 
+    pub(super) fn check_result(&self, bytes: &[u8]) -> Result<()> {
+        let bytes_max = self.inner.options.result_bytes_max;
+        if bytes.len() > bytes_max {
+            return Err(Error::invalid(format!(
+                "a result has {} bytes; the limit is {bytes_max}",
+                bytes.len()
+            )));
+        }
+        Ok(())
+    }
+
     fn settle_as(
         &self,
         id: &[u8],
@@ -64,13 +75,7 @@ impl Ledger {
         is_encoded: bool,
         reason: &str,
     ) -> Result<Option<Record>> {
-        let bytes_max = self.inner.options.result_bytes_max;
-        if bytes.len() > bytes_max {
-            return Err(Error::invalid(format!(
-                "a result of {} bytes: it has at most {bytes_max}",
-                bytes.len()
-            )));
-        }
+        self.check_result(bytes)?;
         let outcome = Outcome { bytes, is_encoded, ttl: self.result_ttl() };
         let settle = |record, now| Some(changes::settle(record, now, outcome, reason));
         self.change(id, Move::Settle, settle).map(|changed| changed.map(|c| c.record))

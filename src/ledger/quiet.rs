@@ -24,6 +24,12 @@ impl<T: HasBells> Quiet<T> {
         Self(Mutex::new(inside))
     }
 
+    /// Returns the lock if nobody has it.
+    pub(super) fn try_lock(&self) -> Option<QuietGuard<'_, T>> {
+        let inside = self.0.try_lock()?;
+        Some(QuietGuard { inside, bells: Bells::default() })
+    }
+
     pub(super) fn lock(&self) -> QuietGuard<'_, T> {
         QuietGuard { inside: self.0.lock(), bells: Bells::default() }
     }

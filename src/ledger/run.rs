@@ -1,7 +1,7 @@
 //! The whole protocol in one call: begin, renew while the work goes on, and say how it went.
 
 use crate::error::Error;
-use crate::ledger::attempt::{Attempt, Work};
+use crate::ledger::attempt::{Attempt, Kept, Work};
 use crate::ledger::begin::Begin;
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::Ledger;
@@ -150,25 +150,21 @@ impl Ledger {
     }
 }
 
-/// A lease that could not be renewed, because the store failed, is tried again after this part of its length.
+/// A lease that could not be renewed is tried again after this part of the usual pause.
 const AGAIN: u32 = 4;
 
 /// Renews the lease of an attempt from now on, until it is over or the result is dropped.
 fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<Scheduled> {
     let pause = work.renew_every()?;
     let work = Arc::downgrade(work);
-    Some(renewals.add(pause, move || {
-        let work = work.upgrade()?;
-        let pause = work.renew_every()?;
-        match work.keep() {
-            // Held, perhaps: it may still say how it went.
-            Ok(()) | Err(AttemptError::LeaseEnded) => Some(pause),
-            Err(AttemptError::Store(error)) => {
-                tracing::warn!(%error, "a lease was not renewed");
-                Some(pause / AGAIN)
-            }
-            Err(_) => None,
+    Some(renewals.add(pause, move || match work.upgrade()?.keep() {
+        Kept::Renewed => Some(pause),
+        Kept::Busy => Some(pause / AGAIN),
+        Kept::Failed(error) => {
+            tracing::warn!(%error, "a lease was not renewed");
+            Some(pause / AGAIN)
         }
+        Kept::Over => None,
     }))
 }
 

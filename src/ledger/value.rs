@@ -16,7 +16,7 @@ pub(super) fn check_size(
     Err(AttemptError::TooLarge { what, bytes, bytes_max })
 }
 
-pub(super) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, AttemptError> {
+pub(crate) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, AttemptError> {
     bincode::serde::encode_to_vec(value, bincode::config::standard())
         .map_err(|e| AttemptError::Value { what, why: e.to_string() })
 }

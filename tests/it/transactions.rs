@@ -2,6 +2,7 @@
 
 use crate::support::{AT, assert_sound, clock, id, sim};
 use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::ledger::Ran;
 use firstseen::ledger::{
     Attempt, AttemptError, Begin, DeadFilter, Failure, Ledger, LedgerOptions, State,
 };
@@ -248,6 +249,77 @@ fn what_makes_no_sense_in_a_transaction_is_refused() {
     bad(&|t| _ = t.claim_in(&elsewhere.default_namespace(), "a"));
     bad(&|t| _ = t.complete(&own, vec![0; 2 << 20]));
     bad(&|t| _ = t.purge(&here, "a").cancel(&here, "a", "twice"));
+    bad(&|t| _ = t.settle(&here, "a", vec![0; 2 << 20], "too large"));
     assert!(matches!(here.begin("a"), Ok(Begin::InProgress(_))), "{AT}");
     assert!(store.transaction().commit().expect("nothing is done").is_committed());
+}
+
+/// While a transaction waits for an id, leases are renewed: its own, and those of all other work of the store.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real time passes")]
+fn i8_a_transaction_that_waits_keeps_no_lease_from_being_renewed() {
+    let (_dir, path) = crate::support::place();
+    let wait = Duration::from_secs(4);
+    let store = Store::builder(&path).wait_max(wait).open().expect("opens");
+    let lease = Duration::from_secs(1);
+    let ledger = store.ledger_with("l", LedgerOptions::new().lease(lease)).expect("opens");
+    let Reserve::FirstSeen(held) = store.reserve("x").expect("reserves") else { panic!() };
+    let is_running = |id: &str| {
+        let record = ledger.get(id).expect("reads").expect("is there");
+        ledger.is_in_progress(&record)
+    };
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| {
+            ledger.run("waits", |attempt| {
+                let mut transaction = store.transaction();
+                transaction.complete(attempt, b"").claim("x");
+                let error = transaction.commit().expect_err("somebody holds the id");
+                assert_eq!(error.kind(), ErrorKind::Retry);
+                Ok(1_u32)
+            })
+        });
+        let works = ledger.run("works", |_| {
+            // Longer than two leases, shorter than the wait.
+            std::thread::sleep(lease * 3);
+            assert!(is_running("works"), "its lease was not renewed");
+            assert!(is_running("waits"), "nor that of the one who waits");
+            Ok(2_u32)
+        });
+        assert!(matches!(works, Ok(Ran::First(2))), "{works:?}");
+        assert!(matches!(waits.join().expect("no panic"), Ok(Ran::First(1))));
+    });
+    drop(held);
+}
+
+#[test]
+fn i6_a_transaction_is_as_safe_as_the_strictest_of_its_ledgers_asks() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let strict = LedgerOptions::new().durability(Durability::Disk);
+    let ledger = store.ledger_with("strict", strict.clone()).expect("opens");
+    let attempt = started(&ledger, "a");
+    let mut transaction = store.transaction();
+    transaction.durability(Durability::Buffered).complete(&attempt, b"done").claim("one");
+    assert!(transaction.commit().expect("answers").is_committed());
+    let store = open(&disk.lose_unsynced(), &clock);
+    let ledger = store.ledger_with("strict", strict).expect("opens");
+    assert!(is_completed(&ledger, "a"));
+    assert!(store.contains("one").expect("reads"));
+}
+
+#[test]
+fn a_value_of_a_transaction_is_replayed_by_run() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let ledger = ledger(&store);
+    let attempt = started(&ledger, "a");
+    started(&ledger, "b").fail(Failure::last("no")).expect("fails");
+    let mut transaction = store.transaction();
+    transaction.complete_value(&attempt, &7_u64).expect("encodes");
+    transaction.settle_value(&ledger, "b", &8_u64, "somebody looked").expect("encodes");
+    assert!(transaction.commit().expect("answers").is_committed());
+    for (id, wanted) in [("a", 7_u64), ("b", 8)] {
+        let ran = ledger.run(id, |_| -> Result<u64, Failure> { panic!("is done") });
+        assert!(matches!(ran, Ok(Ran::Replayed(value)) if value == wanted), "{ran:?}");
+    }
 }

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard};
 use crate::time::{Moment, Timestamp, Ttl};
 use crate::wal::{Commit, ItemAt};
+use std::time::Duration;
 
 /// What a write expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub(crate) enum SetCommitted {
     /// The sequence of each row, `None` where a row to be deleted did not exist.
     Done(Vec<Option<u64>>),
     Refused(Refusals),
+    /// Nothing was decided: another caller holds the id of this claim.
+    Reserved(usize),
 }
 
 /// A claim with what is known of its id, and what it will append.
@@ -139,12 +142,12 @@ impl<'a> Members<'a> {
 }
 
 /// What came of an attempt to enter a planned commit.
-enum Entered<'a> {
+enum Entered {
     Done(RestsOn),
     /// Something has moved since it was planned.
     Moved,
-    /// Another caller holds this id.
-    Reserved(Member<'a>),
+    /// Another caller holds the id of this claim.
+    Reserved(usize),
 }
 
 /// Writes rows as one record: all of them, or none. The caller has those who wait for them woken, by dropping `bells`.
@@ -158,6 +161,7 @@ pub(in crate::engine) fn commit_rows(
     Ok(match commit(core, set, durability, bells)? {
         SetCommitted::Done(sequences) => Committed::Done(sequences),
         SetCommitted::Refused(refusals) => Committed::Moved(refusals.moved),
+        SetCommitted::Reserved(_) => return Err(Error::bug("a row cannot be reserved")),
     })
 }
 
@@ -208,14 +212,20 @@ fn commit_only(
                 return Ok((done(&planned.rows), Some(rests_on)));
             }
             Entered::Moved => {}
-            Entered::Reserved(member) => {
-                remove_obstacle(core, Obstacle::Reserved(member), &mut wait_budget)?;
-            }
+            // The caller waits, without the locks of its own.
+            Entered::Reserved(n) => return Ok((SetCommitted::Reserved(n), None)),
         }
         if wait_budget.is_over(core.settings.wait_max) {
             return Err(Error::Timeout { what: "rows or ids that others change again and again" });
         }
     }
+}
+
+/// Waits until the current holder gives up an id, for at most `wait`.
+pub(in crate::engine) fn await_release(core: &Core, key: Key<'_>, wait: Duration) -> Result<()> {
+    let hash = core.hash(key);
+    let member = Member { key, hash, shard: hash.shard(core.shard_bits) };
+    remove_obstacle(core, Obstacle::Reserved(member), &mut WaitBudget::of(Some(wait)))
 }
 
 /// Returns what speaks against a commit now. Writes nothing.
@@ -373,21 +383,21 @@ fn plan_row<'a>(
 
 /// Appends the commit and enters its claims and rows, if none has moved since it was planned, the rows that it leaves as
 /// they are included.
-fn enter<'a>(
+fn enter(
     core: &Core,
     set: &WriteSet<'_>,
-    members: &Members<'a>,
+    members: &Members<'_>,
     planned: &Planned<'_>,
     commit: &Commit,
     durability: Durability,
     wait_budget: &mut WaitBudget,
-) -> Result<Entered<'a>> {
+) -> Result<Entered> {
     let mut locked = lock_all(core, &members.all, wait_budget)?;
     let mut ids = Vec::with_capacity(planned.claims.len());
-    for (member, planned) in members.claims().iter().zip(&planned.claims) {
+    for (n, (member, planned)) in members.claims().iter().zip(&planned.claims).enumerate() {
         let shard = locked.shard(member.shard);
         if shard.reserved.holder(member.key, member.hash).is_some() {
-            return Ok(Entered::Reserved(*member));
+            return Ok(Entered::Reserved(n));
         }
         match (shard.lookup(member.key, member.hash, core.run_access()), planned.known) {
             (Lookup::Unknown, None) => ids.push(None),

@@ -37,7 +37,7 @@ pub(crate) use rows::Row;
 pub(in crate::engine) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
-pub(in crate::engine) use commit::{commit, commit_rows, refusals_only};
+pub(in crate::engine) use commit::{await_release, commit, commit_rows, refusals_only};
 pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{

@@ -374,3 +374,19 @@ fn i8_an_attempt_that_is_started_has_a_lease_however_long_its_commit_took() {
         attempt.complete(b"").expect("completes");
     }
 }
+
+/// Who completes says that the effect happened: dropping the attempt must not have it made again.
+#[test]
+fn i8_a_completion_that_is_too_large_leaves_the_attempt_in_doubt() {
+    let world = World::new();
+    let small = options().result_bytes_max(4);
+    let ledger = world.store.ledger_with("l", small).expect("opens");
+    let attempt = started(&ledger, "a");
+    let error = attempt.complete(b"too large").expect_err("is refused");
+    assert!(matches!(error, AttemptError::TooLarge { .. }));
+    drop(attempt);
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    let attempt = started(&ledger, "b");
+    attempt.complete(b"too large").expect_err("is refused");
+    attempt.complete(b"ref").expect("a reference to it is stored");
+}

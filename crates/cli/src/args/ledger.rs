@@ -140,7 +140,8 @@ pub(crate) struct LedgerIdArgs {
 /// completed, or an attempt works on it.
 ///
 /// For what is held, dead or waits, or was in work when the program ended, once you have found out that its
-/// effect happened: the program then gets this result as if the work had returned it. `dead-letter redrive` is for
+/// effect happened: the program then gets this result as if the work had returned it. A program that uses `run` needs
+/// a value: see --as-value. `dead-letter redrive` is for
 /// what did not happen, and `ledger cancel` for what is not to happen any more.
 #[derive(Debug, Parser)]
 #[command(after_long_help = SETTLE_JSON)]
