@@ -130,7 +130,10 @@ fn i1_of_transactions_that_claim_one_id_at_once_one_is_made_and_the_others_leave
     let (disk, clock) = (SimDisk::new(), clock());
     let store = open(&disk, &clock);
     let ledger = ledger(&store);
-    for round in 0..50_u64 {
+    for round in 0..1_000_u64 {
+        if round % 100 == 99 {
+            store.run_background().expect("flushes");
+        }
         let start = Barrier::new(4);
         let made: Vec<usize> = std::thread::scope(|scope| {
             let attempt_of = |n: usize| format!("{round}-{n}");
@@ -141,7 +144,7 @@ fn i1_of_transactions_that_claim_one_id_at_once_one_is_made_and_the_others_leave
                         let attempt = started(ledger, &attempt_of(n));
                         let mut transaction = store.transaction();
                         // Each in another order: they must not wait for each other.
-                        let mut ids = [id(round), id(1_000 + round)];
+                        let mut ids = [id(round), id(1_000_000 + round)];
                         if n % 2 == 0 {
                             ids.reverse();
                         }

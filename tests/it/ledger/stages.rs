@@ -333,8 +333,12 @@ fn a_save_that_succeeds_takes_back_the_doubt_of_one_that_failed() {
     let value = || Ok::<_, Failure>(vec![7_u8; 200 << 10]);
     attempt.stage("one", value).expect("fits in the segment");
     let full = firstseen::disk::sim::Fault::Error(io::ErrorKind::StorageFull);
-    world.disk.fail_at(world.disk.ops(), full, false);
-    attempt.stage("two", value).expect_err("there is no room for a segment");
+    let refused = attempt.stage("two", || {
+        // Of what follows: the save.
+        world.disk.fail_at(world.disk.ops(), full, false);
+        value()
+    });
+    refused.expect_err("there is no room for a segment");
     attempt.stage("two", value).expect("there is");
     drop(attempt);
     assert!(matches!(begin(&ledger, "a"), Begin::RetryAt(_)), "its end was not noted");
