@@ -2,6 +2,7 @@
 
 use crate::expiry::Tally;
 use crate::time::Timestamp;
+use crate::wal::segment::DATA_START;
 use serde::{Deserialize, Serialize};
 
 /// What a segment holds, in bytes.
@@ -38,9 +39,10 @@ impl SegmentMeta {
         tally.live(now).saturating_sub(superseded + dropped)
     }
 
-    /// Returns whether copying what is live costs less than it frees.
+    /// Returns whether copying what is live costs less than it frees. The head of the segment does not count: a small
+    /// segment in which all is live would be rewritten for ever.
     pub(crate) fn is_worth_rewriting(&self, now: Timestamp, is_oldest: bool) -> bool {
-        self.live_estimate(now, is_oldest) * 2 < self.bytes()
+        self.live_estimate(now, is_oldest) * 2 < self.record_bytes()
     }
 
     /// Returns the bytes that compaction would free here; zero if it would keep the segment.
@@ -48,10 +50,15 @@ impl SegmentMeta {
         if self.is_dead(now) {
             self.bytes()
         } else if self.is_worth_rewriting(now, is_oldest) {
-            self.bytes() - self.live_estimate(now, is_oldest)
+            self.record_bytes() - self.live_estimate(now, is_oldest)
         } else {
             0
         }
+    }
+
+    /// Returns the size of its records.
+    fn record_bytes(&self) -> u64 {
+        self.bytes().saturating_sub(DATA_START.into())
     }
 
     /// Returns its size on disk.
