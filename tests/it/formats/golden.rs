@@ -3,6 +3,7 @@
 //! The answers come from what was written and when, and never from the store. Times are those of a clock moved by hand.
 
 use crate::support::{NOW, assert_sound, copy_dir, settle, small};
+use firstseen::ledger::{BeginOptions, Failure};
 use firstseen::testing::{Expect, Table, TableWrite};
 use firstseen::{
     Builder, ClaimOptions, Durability, ManualClock, NamespaceOptions, ReadOnly, Store, Timestamp,
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The states in which stores were kept.
-pub(super) const STATES: [&str; 8] =
-    ["open", "closed", "killed", "namespaces", "ttl", "compacted", "rows", "long-ids"];
+pub(super) const STATES: [&str; 9] =
+    ["open", "closed", "killed", "namespaces", "ttl", "compacted", "rows", "long-ids", "ledger"];
 
 /// The folder of the newest format's golden folders.
 pub(super) fn fixtures() -> PathBuf {
@@ -35,6 +36,21 @@ pub(super) struct Answers {
     absent: Vec<Ids>,
     rows: Vec<Rows>,
     absent_rows: Vec<Ids>,
+    /// Records of the ledger "payments".
+    #[serde(default)]
+    records: Vec<Kept>,
+}
+
+/// What a ledger must know of an id.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    id: String,
+    state: String,
+    attempts: u32,
+    stages: u32,
+    result: Option<String>,
+    payload: Option<String>,
+    reasons: Vec<String>,
 }
 
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,6 +166,28 @@ impl Answers {
             }
         }
         self.check_rows(store, at);
+        self.check_records(store, at);
+    }
+
+    fn check_records(&self, store: &Store, at: &str) {
+        if self.records.is_empty() {
+            return;
+        }
+        let ledger = store.ledger("payments").expect("is there");
+        for wanted in &self.records {
+            let record = ledger.get(&wanted.id).expect("reads").expect("is there");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let found = Kept {
+                id: text(&record.id),
+                state: record.state.to_string(),
+                attempts: record.attempts,
+                stages: record.stages,
+                result: record.result().map(text),
+                payload: ledger.payload(&wanted.id).expect("reads").as_deref().map(text),
+                reasons: record.history.iter().map(|past| past.reason.clone()).collect(),
+            };
+            assert_eq!(&found, wanted, "{at}");
+        }
     }
 
     fn check_rows(&self, store: &Store, at: &str) {
@@ -319,6 +357,7 @@ pub(super) fn write(state: &str, path: &Path) -> Answers {
         "compacted" => write_compacted(&mut writer),
         "rows" => write_rows(&mut writer),
         "long-ids" => write_long_ids(&mut writer),
+        "ledger" => write_ledger(&mut writer),
         other => panic!("no state {other}"),
     }
     match state {
@@ -464,6 +503,43 @@ fn write_long_ids(writer: &mut Writer) {
     writer.answers.absent.extend([long(120..130), Ids::of("default", "long-", 50..60)]);
 }
 
+/// One record of each state; those of one half are flushed.
+fn write_ledger(writer: &mut Writer) {
+    let ledger = writer.store.ledger("payments").expect("opens");
+    for half in ["old", "new"] {
+        let begin = |what: &str| {
+            let id = format!("{what}-{half}");
+            let options = BeginOptions::new().payload(format!("pay {id}")).worker("w");
+            let begun = ledger.begin_with(&id, options).expect("begins");
+            (id, begun.started().expect("starts"))
+        };
+        let mut keep = |id: String, state: &str, stages, result: Option<&str>, reason: &str| {
+            let payload = result.is_none().then(|| format!("pay {id}"));
+            let reasons = if state == "in progress" { vec![] } else { vec![reason.to_owned()] };
+            let (state, result) = (state.to_owned(), result.map(str::to_owned));
+            let kept = Kept { id, state, attempts: 1, stages, result, payload, reasons };
+            writer.answers.records.push(kept);
+        };
+        let (id, attempt) = begin("done");
+        attempt.complete("receipt 4711").expect("completes");
+        keep(id, "completed", 0, Some("receipt 4711"), "");
+        let (id, attempt) = begin("waits");
+        attempt.stage("fraud", || Ok::<_, Failure>(17_u32)).expect("saves");
+        attempt.fail(Failure::retry("bank closed")).expect("fails");
+        keep(id, "waiting for its next attempt", 1, None, "bank closed");
+        let (id, attempt) = begin("held");
+        attempt.fail(Failure::hold("timed out")).expect("fails");
+        keep(id, "held for an operator", 0, None, "timed out");
+        let (id, attempt) = begin("dead");
+        attempt.fail(Failure::last("no such account")).expect("fails");
+        keep(id, "dead: failed for good", 0, None, "no such account");
+        if half == "old" {
+            writer.store.freeze();
+            settle(&writer.store);
+        }
+    }
+}
+
 /// Where the golden folder of a state is.
 pub(super) fn folder(state: &str) -> PathBuf {
     fixtures().join(state)
@@ -478,15 +554,15 @@ pub(super) fn copy(state: &str) -> (tempfile::TempDir, PathBuf, Answers, ManualC
     (dir, path, answers, clock)
 }
 
-/// `FIRSTSEEN_WRITE_FIXTURES=1` writes the golden folders of this format anew. Otherwise, what would be written is
+/// `FIRSTSEEN_WRITE_FIXTURES=STATE` writes the golden folder of one state anew. Otherwise, what would be written is
 /// checked against the answers that are kept.
 #[test]
 fn what_would_be_written_as_a_golden_folder_answers_like_it() {
-    let keep = std::env::var_os("FIRSTSEEN_WRITE_FIXTURES").is_some();
+    let kept = std::env::var_os("FIRSTSEEN_WRITE_FIXTURES");
     for state in STATES {
         let (_dir, path) = crate::support::place();
         let answers = write(state, &path);
-        if keep {
+        if kept.as_ref().is_some_and(|kept| kept == state) {
             let _ = std::fs::remove_dir_all(folder(state));
             copy_dir(&path, &folder(state));
             let text = serde_json::to_string_pretty(&answers).expect("is JSON");
