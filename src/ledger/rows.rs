@@ -65,7 +65,8 @@ pub(super) fn decode_pointer(engine: &Engine, id: &[u8], bytes: &[u8]) -> Result
     Pointer::decode(bytes).map_err(|why| undecodable(engine, "dead-letter entry", id, why))
 }
 
-fn undecodable(engine: &Engine, what: &str, id: &[u8], why: NotARecord) -> Error {
+/// Returns the error for the bytes of a row that are not what they should be. All of them have version 1 so far.
+pub(super) fn undecodable(engine: &Engine, what: &str, id: &[u8], why: NotARecord) -> Error {
     match why {
         NotARecord::Newer(found) => {
             Error::FromTheFuture { path: engine.dir().to_owned(), found: found.into(), known: 1 }
@@ -73,7 +74,7 @@ fn undecodable(engine: &Engine, what: &str, id: &[u8], why: NotARecord) -> Error
         NotARecord::Damaged => Error::corrupt(
             engine.dir(),
             0,
-            format!("the {what} of ledger id {} is not one", id.escape_ascii()),
+            format!("the {what} of ledger id {} cannot be decoded", id.escape_ascii()),
         ),
     }
 }

@@ -1,10 +1,10 @@
 //! Stages: steps of the work whose results are kept, so that the next attempt does not do them again.
 
 use crate::codec::{Reader, put_varint};
-use crate::error::Error;
 use crate::ledger::attempt::{Attempt, Work};
 use crate::ledger::error::{AttemptError, Failure};
-use crate::ledger::rows::StageWrite;
+use crate::ledger::record::NotARecord;
+use crate::ledger::rows::{StageWrite, undecodable};
 use crate::ledger::value::{check_size, decode, encode};
 use crate::limits;
 use serde::Serialize;
@@ -51,11 +51,15 @@ impl Saved {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut r = Reader::new(bytes);
-        if r.u8()? != VERSION {
-            return None;
+    fn decode(bytes: &[u8]) -> Result<Self, NotARecord> {
+        match bytes.first() {
+            Some(&VERSION) => Self::take(&mut Reader::new(&bytes[1..])).ok_or(NotARecord::Damaged),
+            Some(&newer) if newer > VERSION => Err(NotARecord::Newer(newer)),
+            _ => Err(NotARecord::Damaged),
         }
+    }
+
+    fn take(r: &mut Reader<'_>) -> Option<Self> {
         let is_done = match r.u8()? {
             0 => false,
             1 => true,
@@ -190,16 +194,15 @@ impl Attempt {
         let (ledger, id) = (&self.work.ledger, self.work.id());
         let row = ledger.rows().stage(id, number)?;
         reached.bytes = row.as_ref().map_or(0, |row| row.len() as u64);
-        let saved = row.as_deref().and_then(Saved::decode);
-        if saved.as_ref().is_none_or(|saved| saved.name != name) {
+        let saved = row.as_deref().map_or(Err(NotARecord::Damaged), Saved::decode);
+        if saved.as_ref().map_or(true, |saved| saved.name != name) {
             // Somebody who took over may have completed the id, which drops its stages, or have saved others.
             self.work.refresh(&mut self.work.inside.lock())?;
         }
         // A saved stage that is not there is an error (I11): doing it again would be worse.
-        let saved = saved.ok_or_else(|| {
-            let what = format!("stage {number} of ledger id {} is not one", id.escape_ascii());
-            Error::corrupt(ledger.inner.store.engine().dir(), 0, what)
-        })?;
+        let engine = ledger.inner.store.engine();
+        let saved =
+            saved.map_err(|why| undecodable(engine, &format!("stage {number}"), id, why))?;
         if saved.name != name {
             let (stored, asked) = (saved.name, name.to_owned());
             return Err(AttemptError::StageOrder { number, stored, asked });
@@ -307,12 +310,13 @@ mod tests {
         for is_done in [false, true] {
             let bytes = Saved::encode("fraud", is_done, b"17");
             let saved = Saved { name: "fraud".to_owned(), is_done, value: b"17".to_vec() };
-            assert_eq!(Saved::decode(&bytes), Some(saved));
+            assert_eq!(Saved::decode(&bytes), Ok(saved));
             for len in 0..8 {
-                assert_eq!(Saved::decode(&bytes[..len]), None, "{len}");
+                assert_eq!(Saved::decode(&bytes[..len]), Err(NotARecord::Damaged), "{len}");
             }
         }
-        assert_eq!(Saved::decode(&[VERSION, 2, 0]), None);
-        assert_eq!(Saved::decode(&[VERSION + 1, 1, 0]), None);
+        assert_eq!(Saved::decode(&[VERSION, 2, 0]), Err(NotARecord::Damaged));
+        let newer = VERSION + 1;
+        assert_eq!(Saved::decode(&[newer, 1, 0]), Err(NotARecord::Newer(newer)));
     }
 }
