@@ -8,6 +8,7 @@ use crate::wal::Lsn;
 use crate::wal::segment::{Header, Segment};
 use crate::wal::version::OLDEST;
 use crate::wal::writer::LogConfig;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 /// Lists the folder. A missing one is empty: repair finds out what should be there.
@@ -27,7 +28,7 @@ pub(super) fn segment_numbers(config: &LogConfig) -> Result<Vec<u32>> {
 }
 
 /// Checks the header of every segment before anything is changed on the strength of the manifest: refuses a segment of
-/// another version and, given the seed of the store, one of another store.
+/// another version and, given the seed of the store, one of another store. Returns the version of each.
 ///
 /// Damaged headers are left to the later steps that need them.
 pub(crate) fn check_headers(
@@ -35,8 +36,9 @@ pub(crate) fn check_headers(
     dir: &Path,
     newest: u16,
     seed: Option<Seed>,
-) -> Result<()> {
+) -> Result<HashMap<u32, u16>> {
     let list = list_or_none(disk, dir)?;
+    let mut versions = HashMap::new();
     for path in list.iter().filter(|p| Segment::number_of(p).is_some()).map(|p| dir.join(p)) {
         let header = Header::decode(&path, &read_head(disk, &path)?);
         let version = match &header {
@@ -48,8 +50,9 @@ pub(crate) fn check_headers(
         if seed.is_some_and(|seed| header.is_ok_and(|header| header.seed != seed)) {
             return Err(Segment::foreign(&path));
         }
+        versions.extend(Segment::number_of(&path).map(|number| (number, version)));
     }
-    Ok(())
+    Ok(versions)
 }
 
 /// Reads the head of a segment; what there is of it.

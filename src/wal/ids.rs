@@ -18,7 +18,7 @@ pub(crate) struct IdsInLog {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     segments: Handles,
-    /// The versions of the segments that rows were read from.
+    /// The versions of segments: of those that were there at opening, and of those that rows were read from since.
     versions: RwLock<HashMap<u32, u16>>,
 }
 
@@ -28,6 +28,11 @@ const SHORT: usize = 64;
 impl IdsInLog {
     pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Self {
         Self { disk, dir, segments: Handles::default(), versions: RwLock::default() }
+    }
+
+    /// Notes the versions of segments, so that no header is read for a row.
+    pub(crate) fn know(&self, versions: HashMap<u32, u16>) {
+        self.versions.write().extend(versions);
     }
 
     /// Returns whether the bytes before `location` are `id`; `None` if they cannot be read, as when compaction has

@@ -115,7 +115,7 @@ impl Opening {
         let (version, body) = ManifestBody::decode(&path, newest, &bytes)?;
         let log = dir.join(LOG_DIR);
         // Before anything is changed: the log is the truth, and this release may not be able to read it.
-        wal::check_headers(&*settings.disk, &log, newest_segments, Some(body.seed))?;
+        let versions = wal::check_headers(&*settings.disk, &log, newest_segments, Some(body.seed))?;
         // The manifest's name may not be on disk yet if its writer was killed, and files will be removed on the
         // strength of it.
         settings.disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
@@ -127,6 +127,7 @@ impl Opening {
             }
         }
         let mut opening = Self::new(dir, settings, body, true)?;
+        opening.ids.know(versions);
         // What is of an older version is written again.
         opening.changed = version < newest;
         opening.segment_version = opening.settings.segments_beside(version);
