@@ -45,7 +45,7 @@ cargo clippy --locked --lib --bins -- -D warnings
 cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
 step "simulated disk, real processes and kernel, model, histories"
-FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=200 \
+FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=100 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
 
 step "planted faults"
@@ -75,7 +75,7 @@ step "address sanitizer"
 rows_of scripts/sanitize.sh address
 
 step "fuzzers"
-rows_of scripts/fuzz.sh --seconds 60 --jobs 2
+rows_of scripts/fuzz.sh --seconds 45 --jobs 2
 
 step "planted faults carried over edits"
 rows_of scripts/carry_planted_test.sh
