@@ -56,7 +56,6 @@ struct Said<'a> {
     item: Option<ItemAt>,
 }
 
-/// How a problem with a filter ends.
 /// At most this many problems are listed; further ones are dropped.
 const PROBLEMS_MAX: usize = 100;
 

@@ -2,8 +2,9 @@
 //!
 //! Size-tiered: runs of one shard, one family, one generation and about one size become one. Each id is rewritten once
 //! per tier, a logarithm of how often the memtable was filled. (O'Neil et al., 1996, in the form that Cassandra made
-//! common.) A
-//! filter costs a claim less than a merge costs the background: what a claim probes is loaded all at once, while a
+//! common.)
+//!
+//! A filter costs a claim less than a merge costs the background: what a claim probes is loaded all at once, while a
 //! merge goes through sled, which writes it several times over. So runs above the lowest tier are merged by sixteen,
 //! and by four only if a shard has many.
 
