@@ -37,10 +37,13 @@ impl Core {
     /// segment has been filled since.
     #[inline]
     pub(in crate::engine) fn is_compaction_behind(&self) -> bool {
-        let rolls = self.log.rolls();
-        if self.reclaim.rolls.swap(rolls, Ordering::AcqRel) != rolls && self.note_reclaimable() > 0
-        {
-            self.signals.maintain.raise();
+        let (seen, rolls) = (&self.reclaim.rolls, self.log.rolls());
+        // Written once a segment: every commit that replaces a row reads it.
+        if seen.load(Ordering::Acquire) != rolls {
+            seen.store(rolls, Ordering::Release);
+            if self.note_reclaimable() > 0 {
+                self.signals.maintain.raise();
+            }
         }
         self.reclaim.is_behind.load(Ordering::Acquire)
     }
