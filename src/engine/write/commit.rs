@@ -6,6 +6,7 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::{Bells, Core, Durability, RowState};
 use crate::engine::write::backpressure::{WaitBudget, keep_to_compaction};
+use crate::engine::write::claim::{Outcome, outcome};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::engine::write::lock_set::{Member, Obstacle, lock_all, remove_obstacle};
@@ -318,7 +319,10 @@ fn plan<'a>(
     let told_rows = rows.iter().flatten().find_map(|known| rests_on(core, known));
     let told_ids = ids.iter().flatten().find_map(|known| known.lsn);
     let told = told_rows.or_else(|| told_ids.map(|_| RestsOn::others(core.log.end())));
-    let refusals = refusals(set, &ids, &rows, at.now);
+    let decided = set.claims.iter().zip(&ids);
+    let decided: Vec<_> =
+        decided.map(|(write, known)| outcome(known.as_ref(), at, write.ttl)).collect();
+    let refusals = refusals(set, &decided, &rows, at.now);
     if refusals != Refusals::default() {
         return Ok(Plan::Answer(SetCommitted::Refused(refusals), told));
     }
@@ -329,23 +333,27 @@ fn plan<'a>(
     if set.claims.is_empty() && rows.iter().all(|planned| planned.version.is_none()) {
         return Ok(Plan::Answer(done(&rows), told));
     }
-    let claim = |(write, known): (&ClaimWrite<'_>, Option<Known>)| {
-        let known = known.map(|known| known.version);
-        PlannedClaim { known, version: Version::claim_at(at, write.ttl).after(known.as_ref()) }
+    let first_seen = |(known, outcome): (&Option<Known>, &Outcome<'_>)| match outcome {
+        Outcome::FirstSeen(version) => {
+            Some(PlannedClaim { known: known.map(|known| known.version), version: *version })
+        }
+        Outcome::Duplicate(_) => None,
     };
-    let claims = set.claims.iter().zip(ids).map(claim).collect();
+    let claims = ids.iter().zip(&decided).filter_map(first_seen).collect();
     Ok(Plan::Append(Planned { claims, rows }))
 }
 
 fn refusals(
     set: &WriteSet<'_>,
-    ids: &[Option<Known>],
+    claims: &[Outcome<'_>],
     rows: &[Option<KnownRow>],
     now: Timestamp,
 ) -> Refusals {
-    let live = ids.iter().enumerate().filter_map(|(n, known)| Some((n, (*known)?.version)));
-    let live = live.filter(|(_, version)| version.is_live(now));
-    let duplicates = live.map(|(n, version)| (n, version.first_seen())).collect();
+    let duplicate = |(n, outcome): (usize, &Outcome<'_>)| match outcome {
+        Outcome::Duplicate(known) => Some((n, known.version.first_seen())),
+        Outcome::FirstSeen(_) => None,
+    };
+    let duplicates = claims.iter().enumerate().filter_map(duplicate).collect();
     let moved = |(n, (write, known)): (usize, (&RowWrite<'_>, &Option<KnownRow>))| {
         let found = known.filter(|known| known.version.is_live(now));
         let found = found.map(|known| known.version.rank);
