@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::engine::{ClaimWrite, Durability, Refusals, WriteSet};
+use crate::engine::{ClaimWrite, Durability};
 use crate::error::{Error, Result};
 use crate::id::{Digest, Key};
 use crate::ledger::{
@@ -259,20 +259,23 @@ impl Transaction {
             claims.push(ClaimWrite { ns: namespace.info(), key, ttl: *ttl });
         }
         let durability = self.durability.unwrap_or(engine.settings().durability);
-        let set = WriteSet { claims: &claims, rows: &[] };
-        Ok(match commit_joined(engine, set, &self.moves, durability)? {
+        Ok(match commit_joined(engine, &claims, &self.moves, durability)? {
             JoinedCommitted::Done => CommitOutcome::Committed,
-            JoinedCommitted::Refused { others, moves } => {
-                CommitOutcome::Rejected(self.rejections(&others, moves))
+            JoinedCommitted::Refused { duplicates, moves } => {
+                CommitOutcome::Rejected(self.rejections(duplicates, moves))
             }
         })
     }
 
-    fn rejections(&self, others: &Refusals, moves: Vec<(usize, MoveRefused)>) -> Vec<Rejection> {
-        let duplicates = others.duplicates.iter().map(|(n, first_seen)| Rejection::Duplicate {
-            namespace: self.claims[*n].namespace.name().to_owned(),
-            id: self.claims[*n].id.clone(),
-            first_seen: *first_seen,
+    fn rejections(
+        &self,
+        duplicates: Vec<(usize, Timestamp)>,
+        moves: Vec<(usize, MoveRefused)>,
+    ) -> Vec<Rejection> {
+        let duplicates = duplicates.into_iter().map(|(n, first_seen)| Rejection::Duplicate {
+            namespace: self.claims[n].namespace.name().to_owned(),
+            id: self.claims[n].id.clone(),
+            first_seen,
         });
         let moves = moves.into_iter().map(|(n, why)| {
             let id = self.moves[n].id().to_vec();

@@ -1,18 +1,20 @@
-//! Moves of ledgers as part of one commit with claims and other rows.
+//! Moves of ledgers as part of one commit with claims.
 
-use crate::engine::{Bells, Durability, Engine, Refusals, RowWrite, SetCommitted, WriteSet};
+use crate::engine::{
+    Bells, ClaimWrite, Durability, Engine, Refusals, RowWrite, SetCommitted, WriteSet,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ledger::attempt::{Attempt, Inside, Work};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::handle::{Ledger, RACES_MAX};
-use crate::ledger::moves::{self, Move};
+use crate::ledger::moves::Move;
 use crate::ledger::quiet::QuietGuard;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Found, OwnedRow, check_id};
 use crate::sync::{Arc, instant_in};
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -49,7 +51,11 @@ pub(crate) enum MoveRefused {
 #[derive(Debug)]
 pub(crate) enum JoinedCommitted {
     Done,
-    Refused { others: Refusals, moves: Vec<(usize, MoveRefused)> },
+    /// Claims that are duplicates, with the time of the live claim, and moves that cannot be made.
+    Refused {
+        duplicates: Vec<(usize, Timestamp)>,
+        moves: Vec<(usize, MoveRefused)>,
+    },
 }
 
 impl Attempt {
@@ -146,10 +152,10 @@ struct Prepared {
     rows: Vec<OwnedRow>,
 }
 
-/// Commits claims, moves of ledgers and other rows as one record: all of them, or none.
+/// Commits claims and moves of ledgers as one record: all of them, or none.
 pub(crate) fn commit_joined(
     engine: &Engine,
-    others: WriteSet<'_>,
+    claims: &[ClaimWrite<'_>],
     moves: &[JoinedMove],
     durability: Durability,
 ) -> Result<JoinedCommitted> {
@@ -160,7 +166,7 @@ pub(crate) fn commit_joined(
     for _ in 0..RACES_MAX {
         let mut parties = lock(engine, moves)?;
         let mut bells = Bells::default();
-        let tried = attempt(engine, others, &mut parties, durability, &mut bells);
+        let tried = attempt(engine, claims, &mut parties, durability, &mut bells);
         // Who waits is woken once everything is unlocked (I9).
         drop(parties);
         drop(bells);
@@ -172,7 +178,7 @@ pub(crate) fn commit_joined(
                 let wait_max = engine.settings().wait_max;
                 let until = *until.get_or_insert_with(|| instant_in(wait_max));
                 let wait = until.saturating_duration_since(instant_in(Duration::ZERO));
-                engine.await_release(others.claims[n].key, wait)?;
+                engine.await_release(claims[n].key, wait)?;
             }
         }
     }
@@ -234,7 +240,7 @@ fn into_error(error: AttemptError) -> Error {
 /// Tries to commit.
 fn attempt(
     engine: &Engine,
-    others: WriteSet<'_>,
+    claims: &[ClaimWrite<'_>],
     parties: &mut [(usize, Party<'_>)],
     durability: Durability,
     bells: &mut Bells,
@@ -248,30 +254,30 @@ fn attempt(
         }
     }
     if !refused.is_empty() {
-        // All reasons at once: what was not looked at just now is, and so are the others.
+        // All reasons at once: what was not looked at just now is, and so are the claims.
         for (n, party) in parties.iter_mut() {
             if !refused.contains_key(n) {
                 refused.extend(party.refresh()?.map(|why| (*n, why)));
             }
         }
-        let others = engine.refusals(others, durability)?;
+        let duplicates = engine.refusals(WriteSet { claims, rows: &[] }, durability)?.duplicates;
         let moves = refused.into_iter().collect();
-        return Ok(Tried::Committed(JoinedCommitted::Refused { others, moves }));
+        return Ok(Tried::Committed(JoinedCommitted::Refused { duplicates, moves }));
     }
-    let own = others.rows.len();
-    let mut rows: Vec<RowWrite<'_>> = others.rows.to_vec();
-    rows.extend(prepared.iter().flat_map(|ready| ready.rows.iter().map(OwnedRow::as_write)));
-    let set = WriteSet { claims: others.claims, rows: &rows };
-    let committed = engine.commit(set, durability, bells).inspect_err(|error| {
-        // What the caller has to change was not written.
-        if error.kind() != ErrorKind::FixCall {
-            parties.iter_mut().for_each(|(_, party)| party.doubt());
-        }
-    })?;
+    let rows: Vec<RowWrite<'_>> =
+        prepared.iter().flat_map(|ready| ready.rows.iter().map(OwnedRow::as_write)).collect();
+    let committed = engine
+        .commit(WriteSet { claims, rows: &rows }, durability, bells)
+        .inspect_err(|error| {
+            // What the caller has to change was not written.
+            if error.kind() != ErrorKind::FixCall {
+                parties.iter_mut().for_each(|(_, party)| party.doubt());
+            }
+        })?;
     drop(rows);
     match committed {
         SetCommitted::Done(sequences) => {
-            let mut at = own;
+            let mut at = 0;
             for ((_, party), ready) in parties.iter_mut().zip(&prepared) {
                 party.made(ready, sequences[at].unwrap_or_default());
                 at += ready.rows.len();
@@ -279,18 +285,17 @@ fn attempt(
             Ok(Tried::Committed(JoinedCommitted::Done))
         }
         SetCommitted::Reserved(n) => Ok(Tried::Reserved(n)),
-        SetCommitted::Refused(mut others) => {
-            others.moved.retain(|(n, _)| *n < own);
+        SetCommitted::Refused(Refusals { duplicates, .. }) => {
             let mut moves = Vec::new();
             for (n, party) in parties.iter_mut() {
                 moves.extend(party.refresh()?.map(|why| (*n, why)));
             }
-            if moves.is_empty() && others == Refusals::default() {
+            if moves.is_empty() && duplicates.is_empty() {
                 // Only records have moved, and they allow what is asked: it is decided anew.
                 return Ok(Tried::Moved);
             }
             moves.sort_by_key(|(n, _)| *n);
-            Ok(Tried::Committed(JoinedCommitted::Refused { others, moves }))
+            Ok(Tried::Committed(JoinedCommitted::Refused { duplicates, moves }))
         }
     }
 }
@@ -317,11 +322,10 @@ impl Party<'_> {
             Self::Operate { ledger, id, operation } => {
                 let (rows, now, step) = (ledger.rows(), ledger.now(), operation.step());
                 let Some(found) = rows.read(id)? else { return Ok(Err(MoveRefused::Record(None))) };
-                let Some(to) = moves::after(now.phase(Some(&found.record)), step) else {
+                let change = |record| Some(operation.change(record, now, ledger));
+                let Some(change) = found.moved(step, now, change) else {
                     return Ok(Err(MoveRefused::Record(Some(found.record.into()))));
                 };
-                let change = operation.change(found.record.clone(), now, ledger);
-                debug_assert_eq!(change.phase(now), to, "the table says what a move leads to");
                 let rows = rows.rows_of(id, Some(&found), &change, None, now.at.now)?;
                 Ok(Ok(Prepared { change, now, rows }))
             }
