@@ -281,23 +281,10 @@ impl Work {
         let asked = ending.step(&inside.found.record, policies);
         let step = |record: &Record| ending.step(record, policies);
         let change = |record, now| ending.change(record, now, policies);
-        let ended = self.make(&mut inside, step, None, change);
-        self.note_end(&mut inside, asked, ended, change)
-    }
-
-    /// Notes what came of a call that was to end the attempt.
-    fn note_end(
-        &self,
-        inside: &mut Inside,
-        asked: Option<Move>,
-        ended: Result<(), AttemptError>,
-        change: impl Fn(Record, Now) -> Change,
-    ) -> Result<(), AttemptError> {
-        let is_repeated = matches!(inside.end, End::Unknown(before) if before == asked);
-        let ended = match ended {
-            // The first call was made after all, and asked for the same.
+        let ended = match self.make(&mut inside, step, None, change) {
+            // The call before this one was made after all, and asked for the same.
             Err(AttemptError::Over { record })
-                if is_repeated
+                if inside.end == End::Unknown(asked)
                     && is_result_of(
                         &change(inside.found.record.clone(), self.ledger.now()),
                         &record,
@@ -399,11 +386,6 @@ impl Work {
             Some(_) => Ok(()),
             None => Err(AttemptError::LeaseEnded),
         }
-    }
-
-    /// Returns the size of payload and stages.
-    pub(super) fn kept_bytes(inside: &Inside) -> u64 {
-        inside.found.record.payload_bytes + inside.found.record.stage_bytes
     }
 
     fn check(&self) -> Result<(), AttemptError> {

@@ -162,7 +162,7 @@ impl Ledger {
 
 /// Checks what is kept beside a record: whatever ends it changes all of that in one commit.
 fn check_kept(change: &Change) -> Result<()> {
-    let kept = change.record.as_ref().map_or(0, |r| r.payload_bytes + r.stage_bytes);
+    let kept = change.record.as_ref().map_or(0, Record::kept_bytes);
     if kept > limits::LEDGER_KEPT_BYTES_MAX {
         return Err(Error::invalid(format!(
             "the payload and the saved stages of an id would have {kept} bytes: they have at most {}",

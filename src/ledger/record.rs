@@ -172,6 +172,11 @@ impl Record {
         }
     }
 
+    /// Returns the size of what is kept beside the record: payload and saved stages.
+    pub(super) fn kept_bytes(&self) -> u64 {
+        self.payload_bytes + self.stage_bytes
+    }
+
     /// Returns the phase at a moment. Tokens below `first_token` were given by processes that are gone.
     pub(super) fn phase(&self, now: Timestamp, first_token: u64) -> Phase {
         match self.state {

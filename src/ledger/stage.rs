@@ -1,7 +1,7 @@
 //! Stages: steps of the work whose results are kept, so that the next attempt does not do them again.
 
 use crate::codec::{Reader, put_varint};
-use crate::ledger::attempt::{Attempt, Work};
+use crate::ledger::attempt::Attempt;
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::record::NotARecord;
 use crate::ledger::rows::{StageWrite, undecodable};
@@ -221,7 +221,7 @@ impl Attempt {
     ) -> Result<(), AttemptError> {
         let value = Saved::encode(name, is_done, value);
         let mut inside = self.work.inside.lock();
-        let kept = Work::kept_bytes(&inside).saturating_sub(*bytes) + value.len() as u64;
+        let kept = inside.found.record.kept_bytes().saturating_sub(*bytes) + value.len() as u64;
         if kept > limits::LEDGER_KEPT_BYTES_MAX {
             return Err(AttemptError::TooLarge {
                 what: "the payload and the saved stages of an id",
