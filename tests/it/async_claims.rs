@@ -122,30 +122,6 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// Counts wake-ups, for futures polled by hand.
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Woken {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn until(&self, count: usize) {
-        let began = Instant::now();
-        while self.count() < count {
-            assert!(began.elapsed() < PATIENCE, "it is not woken");
-            thread::park_timeout(Duration::from_millis(1));
-        }
-    }
-}
-
 fn poll<F: Future>(future: &mut Pin<Box<F>>, woken: &Arc<Woken>) -> Poll<F::Output> {
     let waker = Waker::from(Arc::clone(woken));
     future.as_mut().poll(&mut Context::from_waker(&waker))

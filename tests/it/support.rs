@@ -3,6 +3,10 @@
 use firstseen::disk::sim::SimDisk;
 use firstseen::{Builder, ManualClock, MemoryBlocks, Store};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Wake;
+use std::time::{Duration, Instant};
 
 /// Start of the manual clock.
 pub(crate) const NOW: u64 = 1_700_000_000_000;
@@ -125,4 +129,30 @@ pub(crate) fn alone(test: &str, dir: &Path) {
 /// The test's folder, in a process started by [`alone`].
 pub(crate) fn is_alone() -> Option<PathBuf> {
     std::env::var_os(ALONE).map(PathBuf::from)
+}
+
+/// Counts wake-ups, for futures polled by hand.
+#[derive(Default)]
+pub(crate) struct Woken(AtomicUsize);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Woken {
+    pub(crate) fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "the patience of a test")]
+    pub(crate) fn until(&self, count: usize) {
+        let began = Instant::now();
+        while self.count() < count {
+            // Less than the leases that would wake it by their end.
+            assert!(began.elapsed() < Duration::from_secs(30), "it is not woken");
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
 }

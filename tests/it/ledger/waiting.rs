@@ -2,12 +2,11 @@
 #![allow(clippy::disallowed_methods, reason = "real time passes in these tests")]
 
 use super::*;
-use crate::support::place;
+use crate::support::{Woken, place};
 use firstseen::ledger::{Failure, Ledger, State};
 use firstseen::testing::{deny_timers, waiting_futures};
 use firstseen::{Durability, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
@@ -19,29 +18,6 @@ fn real() -> (tempfile::TempDir, Ledger) {
     let (dir, path) = place();
     let store = Store::open(&path).expect("opens");
     (dir, store.ledger_with("l", options().lease(LONG)).expect("opens"))
-}
-
-#[derive(Default)]
-struct Woken(AtomicUsize);
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Woken {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn until(&self, count: usize) {
-        let began = Instant::now();
-        while self.count() < count {
-            assert!(began.elapsed() < LONG / 2, "it is not woken");
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
 }
 
 fn poll<F: Future + Unpin>(future: &mut F, woken: &Arc<Woken>) -> Poll<F::Output> {
@@ -119,9 +95,9 @@ fn ten_thousand_who_wait_for_one_id_are_woken_once_and_renewals_wake_nobody() {
     attempt.renew().expect("renews");
     attempt.renew_for(2 * LONG).expect("renews");
     attempt.stage("s", || Ok::<_, Failure>(1)).expect("is saved");
-    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    assert_eq!(woken.count(), 0);
     attempt.complete(b"x").expect("completes");
-    assert_eq!(woken.0.load(Ordering::Relaxed), 10_000);
+    assert_eq!(woken.count(), 10_000);
     for wait in &mut all {
         let Poll::Ready(Ok(Some(record))) = wait.as_mut().poll(&mut context) else { panic!() };
         assert_eq!(record.result(), Some(&b"x"[..]));
@@ -194,20 +170,20 @@ fn a_dropped_wait_leaves_nothing_behind() {
     drop(other);
     assert_eq!(waiting_futures(ledger.store()), [0; 3], "the lease goes on for a minute");
     attempt.complete(b"x").expect("completes");
-    assert_eq!(woken.0.load(Ordering::Relaxed), 0);
+    assert_eq!(woken.count(), 0);
     assert_eq!(Arc::strong_count(&woken), 2, "the waker is gone, too");
 }
 
 /// An executor that runs tasks when they are woken, and a task that asks the attempt.
 struct Asks {
     attempt: Arc<Attempt>,
-    woken: Woken,
+    woken: Arc<Woken>,
 }
 
 impl Wake for Asks {
     fn wake(self: Arc<Self>) {
         assert_eq!(self.attempt.record().id, b"a");
-        self.woken.0.fetch_add(1, Ordering::Relaxed);
+        Wake::wake_by_ref(&self.woken);
     }
 }
 
@@ -223,7 +199,7 @@ fn i9_who_is_woken_by_an_attempt_may_ask_it() {
     for end in ends {
         let (_dir, ledger) = real();
         let attempt = Arc::new(started(&ledger, "a"));
-        let asks = Arc::new(Asks { attempt: Arc::clone(&attempt), woken: Woken::default() });
+        let asks = Arc::new(Asks { attempt: Arc::clone(&attempt), woken: Arc::default() });
         let waker = Waker::from(Arc::clone(&asks));
         let mut wait = Box::pin(ledger.wait_async("a").expect("waits"));
         assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
