@@ -41,6 +41,12 @@ pub enum Error {
         /// What the call waited for.
         what: &'static str,
     },
+    /// A prepared transaction holds the id or row until somebody commits it or rolls it back; see
+    /// [`ErrorKind::Retry`].
+    #[error(
+        "a prepared transaction holds this id or row: commit it or roll it back (`Store::prepared` lists them), then call again"
+    )]
+    InDoubt,
     /// The disk is full; see [`ErrorKind::StorageFull`].
     #[error("no space left on the disk that holds {}: make room and call again (a claim that is refused leaves nothing behind)", path.display())]
     StorageFull {
@@ -160,7 +166,7 @@ impl Error {
     /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Timeout { .. } => ErrorKind::Retry,
+            Self::Timeout { .. } | Self::InDoubt => ErrorKind::Retry,
             Self::StorageFull { .. } | Self::Blocks { is_full: true, .. } => ErrorKind::StorageFull,
             Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Forked
@@ -197,6 +203,7 @@ impl Error {
     pub(crate) fn twin(&self) -> Self {
         match self {
             Self::Timeout { what } => Self::Timeout { what },
+            Self::InDoubt => Self::InDoubt,
             Self::StorageFull { path } => Self::StorageFull { path: path.clone() },
             Self::Stopped { why } => Self::Stopped { why: why.clone() },
             Self::Closed => Self::Closed,
@@ -297,6 +304,7 @@ mod tests {
         let (path, text) = (PathBuf::from("/a/file"), || "why".to_owned());
         let errors = [
             Error::Timeout { what: "room" },
+            Error::InDoubt,
             Error::StorageFull { path: path.clone() },
             Error::Stopped { why: text() },
             Error::Closed,

@@ -26,6 +26,14 @@ impl Family {
     pub(crate) const PAYLOADS: Self = Self(3);
     /// The ids that wait for an operator, so that listing them costs what there are of them.
     pub(crate) const DEAD: Self = Self(4);
+    /// Messages that must go out.
+    pub(crate) const OUTBOX: Self = Self(5);
+    /// State tables.
+    pub(crate) const TABLES: Self = Self(6);
+    /// How far sources have been read.
+    pub(crate) const OFFSETS: Self = Self(7);
+    /// Transactions of two phases.
+    pub(crate) const PREPARED: Self = Self(8);
 
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;

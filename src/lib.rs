@@ -36,6 +36,9 @@ mod engine;
 mod store;
 
 pub mod ledger;
+pub mod offsets;
+pub mod outbox;
+pub mod table;
 
 pub mod transaction;
 
@@ -56,7 +59,8 @@ mod testing;
 pub use blocks::MemoryBlocks;
 pub use engine::{
     Claim, Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
-    NamespaceSummary, RepairReport, Reserved, Seen, Stats, StoreSummary, VerifyReport,
+    NamespaceSummary, PreparedState, RepairReport, Reserved, Seen, Stats, StoreSummary,
+    VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use store::{

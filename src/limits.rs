@@ -112,3 +112,6 @@ const _: () = assert!(
         + LEDGER_HISTORY_MAX * (LEDGER_REASON_BYTES_MAX + LEDGER_NAME_BYTES_MAX + 64)
         < COMMIT_BYTES_MAX
 );
+
+/// How long in milliseconds it is known how a prepared transaction ended: a week.
+pub(crate) const PREPARED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;

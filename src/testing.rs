@@ -2,7 +2,7 @@
 
 pub use crate::engine::{Committed, Expect};
 
-use crate::engine::{Bells, Durability, Engine, Replay, Row, RowState, RowWrite};
+use crate::engine::{Bells, Durability, Engine, Replay, Row, RowChange, RowState, RowWrite};
 use crate::error::Result;
 use crate::id::{Family, Key, NsId};
 use crate::store::Store;
@@ -104,7 +104,8 @@ impl Table {
         let mut rows = Vec::with_capacity(writes.len());
         for TableWrite { id, value, ttl, expect } in writes.iter().copied() {
             let key = Engine::row_key(self.family, NsId(0), id)?;
-            rows.push(RowWrite { key, value, ttl, expect, is_quiet: false });
+            let change = RowChange::of(value);
+            rows.push(RowWrite { key, change, ttl, expect, is_quiet: false });
         }
         self.engine().commit_rows(&rows, durability, &mut Bells::default())
     }

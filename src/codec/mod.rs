@@ -1,8 +1,11 @@
-//! Bytes on disk: little-endian, hand-written, the same on every machine. No serde here; see [`envelope`] for files
-//! that hold serialised metadata.
+//! Bytes on disk: little-endian, hand-written, the same on every machine. Serde only for what users store ([`encode_value`])
+//! and for files of metadata ([`envelope`]).
 
 pub(crate) mod envelope;
 pub(crate) mod sections;
+mod value;
+
+pub(crate) use value::{decode_value, encode_value};
 
 /// Appends an unsigned LEB128 integer: seven bits per byte, low bits first.
 #[inline]

@@ -20,7 +20,7 @@ pub use recovery::{
     ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
     VerifyReport,
 };
-pub use write::{Claim, Held, ImportEntry, Reserved};
+pub use write::{Claim, Held, ImportEntry, PreparedState, Reserved};
 #[allow(unreachable_pub, reason = "public with the feature `testing`")]
 pub use write::{Committed, Expect};
 
@@ -34,7 +34,8 @@ pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
 pub(crate) use write::{
-    ClaimSpec, ClaimWrite, Hold, Refusals, RestsOn, Row, RowWrite, SetCommitted, WriteSet,
+    ClaimSpec, ClaimWrite, Hold, Intent, OwnedRow, Phase, Prepared, Refusals, RestsOn, Row,
+    RowChange, RowWrite, SetCommitted, WriteSet,
 };
 
 use self::core::Core;
@@ -63,6 +64,7 @@ pub(crate) struct Engine {
 /// Opens a store, or creates a new one.
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     let core = recovery::open(dir, settings)?;
+    write::hold_prepared(&core)?;
     Ok(Arc::new(Engine { core, upkeep: Upkeep::default() }))
 }
 
@@ -299,6 +301,17 @@ impl Engine {
     /// Returns what speaks against a commit now, as safe as asked. Writes nothing.
     pub(crate) fn refusals(&self, set: WriteSet<'_>, durability: Durability) -> Result<Refusals> {
         write::refusals_only(&self.core, set, durability)
+    }
+
+    /// Lets go of what a prepared transaction holds, once its end is stored. `sequence` is that of its row.
+    pub(crate) fn release_prepared(&self, intent: &Intent, sequence: u64) {
+        write::release_prepared(&self.core, intent, sequence);
+    }
+
+    /// Returns the sequence below which no row of an ordered family is on its way any more.
+    #[allow(dead_code, reason = "readers of the outbox come next")]
+    pub(crate) fn horizon(&self) -> u64 {
+        self.core.in_flight.horizon(&self.core.sequence)
     }
 
     /// Watches a row: its bell rings after each change, until the result is dropped.

@@ -1,22 +1,19 @@
-//! Moves of ledgers as part of one commit with claims.
+//! Moves of ledgers as part of a transaction.
 
-use crate::engine::{
-    Bells, ClaimWrite, Durability, Engine, Refusals, RowWrite, SetCommitted, WriteSet,
-};
-use crate::error::{Error, ErrorKind, Result};
+use crate::engine::{Durability, Engine, OwnedRow};
+use crate::error::{Error, Result};
 use crate::ledger::attempt::{Attempt, Inside, Work};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure};
-use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Move;
 use crate::ledger::quiet::QuietGuard;
 use crate::ledger::record::Record;
-use crate::ledger::rows::{Found, OwnedRow, check_id};
-use crate::sync::{Arc, instant_in};
-use crate::time::{Timestamp, Ttl};
+use crate::ledger::rows::{Found, check_id};
+use crate::sync::Arc;
+use crate::time::Ttl;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// A move of a ledger that is to be committed with others.
 #[derive(Debug)]
@@ -45,17 +42,6 @@ pub(crate) enum MoveRefused {
     Attempt(AttemptError),
     /// The record, as it is, does not allow it; `None` if there is none.
     Record(Option<Box<Record>>),
-}
-
-/// The outcome of a commit with moves of ledgers.
-#[derive(Debug)]
-pub(crate) enum JoinedCommitted {
-    Done,
-    /// Claims that are duplicates, with the time of the live claim, and moves that cannot be made.
-    Refused {
-        duplicates: Vec<(usize, Timestamp)>,
-        moves: Vec<(usize, MoveRefused)>,
-    },
 }
 
 impl Attempt {
@@ -108,6 +94,11 @@ impl JoinedMove {
         }
     }
 
+    /// Returns the name of its ledger.
+    pub(crate) fn ledger_name(&self) -> &str {
+        self.ledger().name()
+    }
+
     fn ledger(&self) -> &Ledger {
         match &self.0 {
             Kind::End { work, .. } => &work.ledger,
@@ -152,67 +143,94 @@ struct Prepared {
     rows: Vec<OwnedRow>,
 }
 
-/// Commits claims and moves of ledgers as one record: all of them, or none.
-pub(crate) fn commit_joined(
-    engine: &Engine,
-    claims: &[ClaimWrite<'_>],
-    moves: &[JoinedMove],
-    durability: Durability,
-) -> Result<JoinedCommitted> {
-    // As safe as the strictest ledger asks.
-    let asked = moves.iter().map(|joined| joined.ledger().rows().durability);
-    let durability = asked.fold(durability, Durability::max);
-    let mut until = None;
-    for _ in 0..RACES_MAX {
-        let mut parties = lock(engine, moves)?;
-        let mut bells = Bells::default();
-        let tried = attempt(engine, claims, &mut parties, durability, &mut bells);
-        // Who waits is woken once everything is unlocked (I9).
-        drop(parties);
-        drop(bells);
-        match tried? {
-            Tried::Committed(committed) => return Ok(committed),
-            Tried::Moved => {}
-            // Not under the locks of attempts: their leases have to be renewed meanwhile.
-            Tried::Reserved(n) => {
-                let wait_max = engine.settings().wait_max;
-                let until = *until.get_or_insert_with(|| instant_in(wait_max));
-                let wait = until.saturating_duration_since(instant_in(Duration::ZERO));
-                engine.await_release(claims[n].key, wait)?;
+/// The moves of one commit, with the locks of their attempts: nobody renews a lease meanwhile.
+pub(crate) struct LockedMoves<'a> {
+    /// In order of their tokens, each with its index among the moves.
+    parties: Vec<(usize, Party<'a>)>,
+    prepared: Vec<Prepared>,
+}
+
+impl<'a> LockedMoves<'a> {
+    /// Locks all attempts, in order of their tokens, so that two commits cannot deadlock.
+    pub(crate) fn lock(engine: &Engine, moves: &[&'a JoinedMove]) -> Result<Self> {
+        if !moves.iter().all(|joined| std::ptr::eq(joined.ledger().inner.store.engine(), engine)) {
+            return Err(Error::invalid("a transaction with a ledger of another store"));
+        }
+        let mut records: Vec<_> =
+            moves.iter().map(|joined| (joined.ledger().inner.info.id, joined.id())).collect();
+        records.sort_unstable();
+        if records.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(Error::invalid("a transaction changes the same record of a ledger twice"));
+        }
+        let token = |n: &usize| match &moves[*n].0 {
+            Kind::End { work, .. } => work.token(),
+            Kind::Operate { .. } => 0,
+        };
+        let mut order: Vec<usize> = (0..moves.len()).collect();
+        order.sort_by_key(token);
+        let parties = order.into_iter().map(|n| Ok((n, moves[n].party()?)));
+        Ok(Self { parties: parties.collect::<Result<_>>()?, prepared: Vec::new() })
+    }
+
+    /// Decides what to write. Returns the moves that cannot be made: all of them, and why.
+    pub(crate) fn decide(&mut self) -> Result<Vec<(usize, MoveRefused)>> {
+        self.prepared.clear();
+        let mut refused = BTreeMap::new();
+        for (n, party) in &mut self.parties {
+            match party.prepare()? {
+                Ok(ready) => self.prepared.push(ready),
+                Err(why) => _ = refused.insert(*n, why),
             }
         }
+        if !refused.is_empty() {
+            // All reasons at once: what was not looked at just now is.
+            for (n, party) in &mut self.parties {
+                if !refused.contains_key(n) {
+                    refused.extend(party.refresh()?.map(|why| (*n, why)));
+                }
+            }
+        }
+        Ok(refused.into_iter().collect())
     }
-    Err(Error::Timeout { what: "records that others change again and again" })
+
+    /// Returns the rows of what was decided.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &OwnedRow> {
+        self.prepared.iter().flat_map(|ready| &ready.rows)
+    }
+
+    /// Notes that the rows were written, with these sequences.
+    pub(crate) fn made(&mut self, sequences: &[Option<u64>]) {
+        let mut at = 0;
+        for ((_, party), ready) in self.parties.iter_mut().zip(&self.prepared) {
+            party.made(ready, sequences.get(at).copied().flatten().unwrap_or_default());
+            at += ready.rows.len();
+        }
+    }
+
+    /// Notes that nobody knows whether the rows were written.
+    pub(crate) fn doubt(&mut self) {
+        self.parties.iter_mut().for_each(|(_, party)| party.doubt());
+    }
+
+    /// Reads the records of attempts again. Returns those that cannot end as they were to, and why.
+    pub(crate) fn refresh(&mut self) -> Result<Vec<(usize, MoveRefused)>> {
+        let mut refused = Vec::new();
+        for (n, party) in &mut self.parties {
+            refused.extend(party.refresh()?.map(|why| (*n, why)));
+        }
+        refused.sort_by_key(|(n, _)| *n);
+        Ok(refused)
+    }
 }
 
-/// What came of one attempt to commit.
-enum Tried {
-    Committed(JoinedCommitted),
-    /// A record has moved: all is to be decided anew.
-    Moved,
-    /// Another caller holds the id of this claim.
-    Reserved(usize),
-}
+impl JoinedMove {
+    /// Returns the durability that its ledger asks for.
+    pub(crate) fn durability(&self) -> Durability {
+        self.ledger().rows().durability
+    }
 
-/// Locks all attempts, in order of their tokens, so that two commits cannot deadlock.
-fn lock<'a>(engine: &Engine, moves: &'a [JoinedMove]) -> Result<Vec<(usize, Party<'a>)>> {
-    if !moves.iter().all(|joined| std::ptr::eq(joined.ledger().inner.store.engine(), engine)) {
-        return Err(Error::invalid("a transaction with a ledger of another store"));
-    }
-    let mut records: Vec<_> =
-        moves.iter().map(|joined| (joined.ledger().inner.info.id, joined.id())).collect();
-    records.sort_unstable();
-    if records.windows(2).any(|pair| pair[0] == pair[1]) {
-        return Err(Error::invalid("a transaction changes the same record of a ledger twice"));
-    }
-    let token = |n: &usize| match &moves[*n].0 {
-        Kind::End { work, .. } => work.token(),
-        Kind::Operate { .. } => 0,
-    };
-    let mut order: Vec<usize> = (0..moves.len()).collect();
-    order.sort_by_key(token);
-    let party = |n: usize| {
-        let party = match &moves[n].0 {
+    fn party(&self) -> Result<Party<'_>> {
+        Ok(match &self.0 {
             Kind::End { work, ending } => {
                 ending.check(&work.ledger.inner.options).map_err(into_error)?;
                 Party::End { work, ending, inside: work.inside.lock() }
@@ -224,79 +242,14 @@ fn lock<'a>(engine: &Engine, moves: &'a [JoinedMove]) -> Result<Vec<(usize, Part
                 }
                 Party::Operate { ledger, id, operation }
             }
-        };
-        Ok((n, party))
-    };
-    order.into_iter().map(party).collect()
+        })
+    }
 }
 
 fn into_error(error: AttemptError) -> Error {
     match error {
         AttemptError::Store(error) => error,
         other => Error::invalid(other.to_string()),
-    }
-}
-
-/// Tries to commit.
-fn attempt(
-    engine: &Engine,
-    claims: &[ClaimWrite<'_>],
-    parties: &mut [(usize, Party<'_>)],
-    durability: Durability,
-    bells: &mut Bells,
-) -> Result<Tried> {
-    let mut refused = BTreeMap::new();
-    let mut prepared = Vec::with_capacity(parties.len());
-    for (n, party) in parties.iter_mut() {
-        match party.prepare()? {
-            Ok(ready) => prepared.push(ready),
-            Err(why) => _ = refused.insert(*n, why),
-        }
-    }
-    if !refused.is_empty() {
-        // All reasons at once: what was not looked at just now is, and so are the claims.
-        for (n, party) in parties.iter_mut() {
-            if !refused.contains_key(n) {
-                refused.extend(party.refresh()?.map(|why| (*n, why)));
-            }
-        }
-        let duplicates = engine.refusals(WriteSet { claims, rows: &[] }, durability)?.duplicates;
-        let moves = refused.into_iter().collect();
-        return Ok(Tried::Committed(JoinedCommitted::Refused { duplicates, moves }));
-    }
-    let rows: Vec<RowWrite<'_>> =
-        prepared.iter().flat_map(|ready| ready.rows.iter().map(OwnedRow::as_write)).collect();
-    let committed = engine
-        .commit(WriteSet { claims, rows: &rows }, durability, bells)
-        .inspect_err(|error| {
-            // What the caller has to change was not written.
-            if error.kind() != ErrorKind::FixCall {
-                parties.iter_mut().for_each(|(_, party)| party.doubt());
-            }
-        })?;
-    drop(rows);
-    match committed {
-        SetCommitted::Done(sequences) => {
-            let mut at = 0;
-            for ((_, party), ready) in parties.iter_mut().zip(&prepared) {
-                party.made(ready, sequences[at].unwrap_or_default());
-                at += ready.rows.len();
-            }
-            Ok(Tried::Committed(JoinedCommitted::Done))
-        }
-        SetCommitted::Reserved(n) => Ok(Tried::Reserved(n)),
-        SetCommitted::Refused(Refusals { duplicates, .. }) => {
-            let mut moves = Vec::new();
-            for (n, party) in parties.iter_mut() {
-                moves.extend(party.refresh()?.map(|why| (*n, why)));
-            }
-            if moves.is_empty() && duplicates.is_empty() {
-                // Only records have moved, and they allow what is asked: it is decided anew.
-                return Ok(Tried::Moved);
-            }
-            moves.sort_by_key(|(n, _)| *n);
-            Ok(Tried::Committed(JoinedCommitted::Refused { duplicates, moves }))
-        }
     }
 }
 

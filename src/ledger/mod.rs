@@ -51,7 +51,7 @@ pub use dead::{DeadFilter, DeadLetter, DeadLetters, DeadPage};
 pub use error::{AttemptError, Failure, FailureError};
 pub use fingerprint::Fingerprint;
 pub use handle::Ledger;
-pub(crate) use joined::{JoinedCommitted, JoinedMove, MoveRefused, Operation, commit_joined};
+pub(crate) use joined::{JoinedMove, LockedMoves, MoveRefused, Operation};
 pub use options::{Backoff, BeginOptions, LedgerOptions, OnLeaseEnd};
 pub use record::{AttemptEnd, DeadCause, PastAttempt, Record, State};
 pub use run::{Ran, RunError};

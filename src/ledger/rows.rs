@@ -2,7 +2,9 @@
 //! of a record is one commit over all of them.
 
 use crate::codec::{Reader, put_varint};
-use crate::engine::{Bells, Committed, Durability, Engine, Expect, RestsOn, RowWrite};
+use crate::engine::{
+    Bells, Committed, Durability, Engine, Expect, OwnedRow, RestsOn, RowChange, RowWrite,
+};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 use crate::ledger::changes::{Change, Keeps};
@@ -153,10 +155,13 @@ impl Rows<'_> {
         let value = change.record.as_ref().map(|record| record.encode(change.starts));
         let Key { ns, .. } = self.key(Family::LEDGER, id)?;
         let (ttl, is_quiet) = (change.ttl, change.is_quiet);
-        let mut rows = vec![OwnedRow { ns, id: id.to_vec(), value, ttl, expect, is_quiet }];
+        let change_of = RowChange::of(value);
+        let mut rows =
+            vec![OwnedRow { ns, id: id.to_vec(), change: change_of, ttl, expect, is_quiet }];
         let mut push = |family, id: Vec<u8>, value| -> Result<()> {
             let (ns, expect) = (self.key(family, &id)?.ns, Expect::Anything);
-            rows.push(OwnedRow { ns, id, value, ttl, expect, is_quiet: true });
+            let change = RowChange::of(value);
+            rows.push(OwnedRow { ns, id, change, ttl, expect, is_quiet: true });
             Ok(())
         };
 
@@ -192,30 +197,6 @@ impl Rows<'_> {
             push(Family::STAGES, stage_id(id, number), Some(value.to_vec()))?;
         }
         Ok(rows)
-    }
-}
-
-/// A row to be written with a change of a record.
-#[derive(Debug)]
-pub(super) struct OwnedRow {
-    ns: NsId,
-    id: Vec<u8>,
-    /// `None` deletes it.
-    value: Option<Vec<u8>>,
-    ttl: Ttl,
-    expect: Expect,
-    is_quiet: bool,
-}
-
-impl OwnedRow {
-    pub(super) fn as_write(&self) -> RowWrite<'_> {
-        RowWrite {
-            key: Key { ns: self.ns, id: &self.id },
-            value: self.value.as_deref(),
-            ttl: self.ttl,
-            expect: self.expect,
-            is_quiet: self.is_quiet,
-        }
     }
 }
 

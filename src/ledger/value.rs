@@ -1,5 +1,6 @@
 //! Values of any serde type as bytes.
 
+use crate::codec::{decode_value, encode_value};
 use crate::ledger::error::AttemptError;
 use crate::ledger::record::Record;
 use serde::Serialize;
@@ -17,20 +18,14 @@ pub(super) fn check_size(
 }
 
 pub(crate) fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>, AttemptError> {
-    bincode::serde::encode_to_vec(value, bincode::config::standard())
-        .map_err(|e| AttemptError::Value { what, why: e.to_string() })
+    encode_value(value).map_err(|why| AttemptError::Value { what, why })
 }
 
 pub(super) fn decode<T: DeserializeOwned>(
     what: &'static str,
     bytes: &[u8],
 ) -> Result<T, AttemptError> {
-    let bad = |why: String| AttemptError::Value { what, why };
-    match bincode::serde::decode_from_slice(bytes, bincode::config::standard()) {
-        Ok((value, read)) if read == bytes.len() => Ok(value),
-        Ok((_, read)) => Err(bad(format!("{} bytes are left over", bytes.len() - read))),
-        Err(error) => Err(bad(error.to_string())),
-    }
+    decode_value(bytes).map_err(|why| AttemptError::Value { what, why })
 }
 
 impl Record {

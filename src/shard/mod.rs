@@ -6,7 +6,7 @@
 mod reserved;
 mod rows;
 
-pub(crate) use reserved::{HeldKey, ReservedSet};
+pub(crate) use reserved::{HeldKey, ReservedSet, is_prepared, prepared_holder};
 pub(crate) use rows::{KnownRow, RowLookup};
 
 use crate::blocks::BlockId;

@@ -1,4 +1,5 @@
-//! Reserved ids: held by a caller but not yet claimed. In memory only; a crash releases them all.
+//! Reserved ids: held by a caller but not yet claimed. In memory only; a crash releases them all. So does whatever a
+//! prepared transaction holds, and opening holds it again.
 //!
 //! Entries are stored back to back in one buffer, indexed by a table of offsets: reservations come and go by the
 //! thousand, and one allocation for each would cost more than everything else.
@@ -16,6 +17,18 @@ const HEAD: usize = 22;
 /// Bytes of released entries tolerated before the buffer is rewritten.
 const GARBAGE_BYTES: usize = 64 << 10;
 
+/// Holders from here on are prepared transactions, not reservations.
+const PREPARED: u64 = 1 << 63;
+
+/// Returns the holder of what a prepared transaction holds, by the sequence of its row.
+pub(crate) fn prepared_holder(sequence: u64) -> u64 {
+    PREPARED | sequence
+}
+
+pub(crate) fn is_prepared(holder: u64) -> bool {
+    holder & PREPARED != 0
+}
+
 /// A listed reservation. Ordered by age, the oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct HeldKey {
@@ -30,6 +43,8 @@ pub(crate) struct ReservedSet {
     table: HashTable<u32>,
     bytes: Vec<u8>,
     garbage: usize,
+    /// How many entries are of prepared transactions.
+    prepared: usize,
 }
 
 fn holder_in(bytes: &[u8], at: u32) -> u64 {
@@ -55,8 +70,9 @@ impl ReservedSet {
         self.table.is_empty()
     }
 
+    /// Returns how many ids are reserved; what is prepared does not count.
     pub(crate) fn len(&self) -> usize {
-        self.table.len()
+        self.table.len() - self.prepared
     }
 
     /// Returns the holder of the id, if any.
@@ -81,6 +97,7 @@ impl ReservedSet {
         if self.garbage > GARBAGE_BYTES && self.garbage > self.bytes.len() / 2 {
             self.write_anew();
         }
+        self.prepared += usize::from(is_prepared(holder));
         let at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&holder.to_le_bytes());
         self.bytes.extend_from_slice(&since_ms.to_le_bytes());
@@ -97,6 +114,7 @@ impl ReservedSet {
         let held = |at: &u32| key_in(bytes, *at) == key && holder_in(bytes, *at) == holder;
         if let Ok(found) = self.table.find_entry(hash.table(), held) {
             found.remove();
+            self.prepared -= usize::from(is_prepared(holder));
             self.garbage += HEAD + key.id.len();
         }
         if self.table.is_empty() {
@@ -111,6 +129,9 @@ impl ReservedSet {
         let mut oldest = BinaryHeap::new();
         for at in &self.table {
             let since = since_in(&self.bytes, *at);
+            if is_prepared(holder_in(&self.bytes, *at)) {
+                continue;
+            }
             if ns.is_some_and(|ns| key_in(&self.bytes, *at).ns.listed() != ns) {
                 continue;
             }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod long_ids;
 mod namespaces;
 mod operations;
+mod pipeline;
 mod recovery;
 mod regressions;
 mod repair;

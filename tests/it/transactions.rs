@@ -6,7 +6,7 @@ use firstseen::ledger::Ran;
 use firstseen::ledger::{
     Attempt, AttemptError, Begin, DeadFilter, Failure, Ledger, LedgerOptions, State,
 };
-use firstseen::transaction::{CommitOutcome, Rejection, Transaction};
+use firstseen::transaction::{CommitOutcome, DuplicateId, Rejection, Transaction};
 use firstseen::{Durability, ErrorKind, ManualClock, Reserve, Store, minutes};
 use std::sync::Barrier;
 use std::time::Duration;
@@ -27,7 +27,7 @@ fn started(ledger: &Ledger, id: &str) -> Attempt {
 fn rejections(transaction: &Transaction) -> Vec<Rejection> {
     match transaction.commit().expect("answers") {
         CommitOutcome::Rejected(reasons) => reasons,
-        CommitOutcome::Committed => panic!("was committed"),
+        committed => panic!("{committed:?}"),
     }
 }
 
@@ -100,7 +100,7 @@ fn i1_a_rejected_transaction_leaves_nothing_and_gives_all_reasons() {
     let reasons = rejections(&transaction);
     assert!(
         matches!(&reasons[..], [
-            Rejection::Duplicate { namespace, id, .. },
+            Rejection::Duplicate(DuplicateId { namespace, id, .. }),
             Rejection::Attempt { id: attempt, error: AttemptError::Fenced { .. } },
             Rejection::Record { id: unknown, record: None },
         ] if namespace == "other" && id == b"taken" && attempt == b"fenced" && unknown == b"unknown"),
@@ -116,10 +116,7 @@ fn i1_a_rejected_transaction_leaves_nothing_and_gives_all_reasons() {
     assert!(
         matches!(
             &again[..],
-            [
-                Rejection::Duplicate { .. },
-                Rejection::Attempt { error: AttemptError::Over { .. }, .. },
-            ]
+            [Rejection::Duplicate(_), Rejection::Attempt { error: AttemptError::Over { .. }, .. },]
         ),
         "{again:?}"
     );

@@ -152,6 +152,11 @@ impl Registry {
         self.named.read().by_name.get(name).cloned()
     }
 
+    /// Returns the namespace of this number, if there is one.
+    pub(crate) fn find_number(&self, id: NsId) -> Option<Arc<NsInfo>> {
+        self.all().into_iter().find(|info| info.id == id)
+    }
+
     /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
     /// settings.
     pub(crate) fn open(

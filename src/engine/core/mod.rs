@@ -8,6 +8,7 @@ mod durability;
 mod failure;
 mod families;
 mod folder;
+mod in_flight;
 mod publish;
 mod reclaim;
 mod rows;
@@ -24,6 +25,7 @@ pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
+pub(in crate::engine) use in_flight::InFlight;
 pub(in crate::engine) use reclaim::Reclaim;
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
@@ -117,6 +119,10 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) sequences_reserved: AtomicU64,
     /// The first sequence that this opening gives. Rows below it were written by processes that are gone.
     pub(in crate::engine) first_sequence: u64,
+    /// Commits whose rows are read in the order of their sequences.
+    pub(in crate::engine) in_flight: InFlight,
+    /// How many transactions are prepared and neither committed nor rolled back.
+    pub(in crate::engine) prepared: AtomicU64,
     /// What families of rows keep in memory.
     pub(in crate::engine) families: Families,
     /// The rows that somebody waits for.

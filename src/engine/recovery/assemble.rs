@@ -5,13 +5,13 @@ use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{
-    Core, Counters, Families, Format, LastFailure, Reclaim, Settings, ShardCell, Signals,
+    Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Settings, ShardCell, Signals,
 };
 use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};
 use crate::engine::recovery::replay::Replayed;
 use crate::health::Health;
-use crate::sync::{Arc, CachePadded, Mutex, RwLock, Timer};
+use crate::sync::{Arc, AtomicU64, CachePadded, Mutex, RwLock, Timer};
 use crate::time::{TimeMark, Ttl};
 use crate::wal::LogConfig;
 
@@ -64,6 +64,8 @@ impl Opening {
             sequences_reserved: reserved.into(),
             first_sequence: sequence,
             families: Families::default(),
+            in_flight: InFlight::default(),
+            prepared: AtomicU64::default(),
             watches: Arc::default(),
             reclaim: Reclaim::default(),
             flush_failure: LastFailure::default(),

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::health::Health;
 use crate::id::{IdHash, Key};
 use crate::run::RunMeta;
-use crate::shard::{Shard, Space};
+use crate::shard::{Shard, Space, is_prepared};
 use crate::sync::{MutexGuard, instant_in};
 use std::time::{Duration, Instant};
 
@@ -159,8 +159,10 @@ pub(super) fn wait_for_release(
     hash: IdHash,
     wait_budget: &mut WaitBudget,
 ) -> Result<()> {
-    if shard.reserved.holder(key, hash).is_none() {
-        return Ok(());
+    let Some(holder) = shard.reserved.holder(key, hash) else { return Ok(()) };
+    // For as long as nobody ends it, which may be for ever (I12).
+    if is_prepared(holder) {
+        return Err(Error::InDoubt);
     }
     let until = wait_budget.until(core.settings.wait_max);
     core.health.check()?;

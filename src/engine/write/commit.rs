@@ -3,46 +3,24 @@
 //! No disk is read and nothing is encoded under a shard's lock (I9): what is known of the ids and rows is read first, the
 //! record is encoded, and under the locks a commit checks that nothing has moved since.
 
-use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::{Bells, Core, Durability, RowState};
 use crate::engine::write::backpressure::{WaitBudget, keep_to_compaction};
 use crate::engine::write::claim::{Outcome, outcome};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
-use crate::engine::write::lock_set::{Member, Obstacle, lock_all, remove_obstacle};
+use crate::engine::write::lock_set::{LockSet, Member, Obstacle, lock_all, remove_obstacle};
+use crate::engine::write::prepare::hold;
 use crate::engine::write::rows::{known_row, rests_on};
+use crate::engine::write::write_set::{Expect, Phase, RowChange, RowWrite, WriteSet};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Kind, Version};
-use crate::id::{IdHash, Key};
+use crate::id::{Family, IdHash, Key};
 use crate::limits;
-use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard};
-use crate::time::{Moment, Timestamp, Ttl};
+use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard, is_prepared};
+use crate::sync::Ordering;
+use crate::time::{Moment, Timestamp};
 use crate::wal::{Commit, ItemAt};
 use std::time::Duration;
-
-/// What a write expects to find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(unreachable_pub, reason = "public with the feature `testing`")]
-pub enum Expect {
-    /// Whatever is there.
-    Anything,
-    /// No live row.
-    Absent,
-    /// The row that this write has set.
-    Sequence(u64),
-}
-
-/// One row to write.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct RowWrite<'a> {
-    pub(crate) key: Key<'a>,
-    /// `None` deletes the row.
-    pub(crate) value: Option<&'a [u8]>,
-    pub(crate) ttl: Ttl,
-    pub(crate) expect: Expect,
-    /// Those who wait for the row are not woken.
-    pub(crate) is_quiet: bool,
-}
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,21 +32,6 @@ pub enum Committed {
     Moved(Vec<(usize, Option<u64>)>),
 }
 
-/// One id to claim with a commit.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ClaimWrite<'a> {
-    pub(crate) ns: &'a NsInfo,
-    pub(crate) key: Key<'a>,
-    pub(crate) ttl: Ttl,
-}
-
-/// What a commit is made of.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct WriteSet<'a> {
-    pub(crate) claims: &'a [ClaimWrite<'a>],
-    pub(crate) rows: &'a [RowWrite<'a>],
-}
-
 /// Why a commit was not made: all reasons, by index.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Refusals {
@@ -76,6 +39,8 @@ pub(crate) struct Refusals {
     pub(crate) duplicates: Vec<(usize, Timestamp)>,
     /// Rows that are not as expected, with the sequence of the live row.
     pub(crate) moved: Vec<(usize, Option<u64>)>,
+    /// What a prepared transaction holds: claims first, then rows.
+    pub(crate) in_doubt: Vec<usize>,
 }
 
 /// The outcome of a commit of claims and rows.
@@ -91,21 +56,36 @@ pub(crate) enum SetCommitted {
 /// A claim with what is known of its id, and what it will append.
 struct PlannedClaim {
     known: Option<Version>,
-    version: Version,
+    /// `None`: it is only held.
+    version: Option<Version>,
 }
 
 /// A write with what is known of its row, and what it will append.
 struct PlannedRow<'a> {
     known: Option<KnownRow>,
-    /// `None` for a row to be deleted that does not exist.
+    /// `None` for a row that stays as it is.
     version: Option<Version>,
-    value: Option<&'a [u8]>,
+    change: RowChange<&'a [u8]>,
+}
+
+impl<'a> PlannedRow<'a> {
+    fn value(&self) -> Option<&'a [u8]> {
+        self.change.value()
+    }
 }
 
 /// What to append, if nothing has moved until then.
 struct Planned<'a> {
     claims: Vec<PlannedClaim>,
     rows: Vec<PlannedRow<'a>>,
+}
+
+impl Planned<'_> {
+    /// Returns the sequence of the row that says that all the others are prepared.
+    fn prepares(&self, phase: Phase<'_>) -> Option<u64> {
+        let row = self.rows.last().filter(|_| phase.is_prepare())?;
+        row.version.map(|version| version.rank)
+    }
 }
 
 /// What to do about a commit.
@@ -125,7 +105,7 @@ struct Members<'a> {
 impl<'a> Members<'a> {
     fn of(core: &Core, set: &WriteSet<'a>) -> Self {
         let keys = set.claims.iter().map(|claim| claim.key);
-        let keys = keys.chain(set.rows.iter().map(|row| row.key));
+        let keys = keys.chain(set.all_rows().map(|row| row.key));
         let member = |key| {
             let hash = core.hash(key);
             Member { key, hash, shard: hash.shard(core.shard_bits) }
@@ -137,8 +117,14 @@ impl<'a> Members<'a> {
         &self.all[..self.claims]
     }
 
+    /// Returns the rows, that of the phase last.
     fn rows(&self) -> &[Member<'a>] {
         &self.all[self.claims..]
+    }
+
+    /// Returns what a prepared transaction holds: all but its own row.
+    fn held(&self) -> &[Member<'a>] {
+        &self.all[..self.all.len() - 1]
     }
 }
 
@@ -158,9 +144,11 @@ pub(in crate::engine) fn commit_rows(
     durability: Durability,
     bells: &mut Bells,
 ) -> Result<Committed> {
-    let set = WriteSet { claims: &[], rows };
-    Ok(match commit(core, set, durability, bells)? {
+    Ok(match commit(core, WriteSet::of(&[], rows), durability, bells)? {
         SetCommitted::Done(sequences) => Committed::Done(sequences),
+        SetCommitted::Refused(refusals) if !refusals.in_doubt.is_empty() => {
+            return Err(Error::InDoubt);
+        }
         SetCommitted::Refused(refusals) => Committed::Moved(refusals.moved),
         SetCommitted::Reserved(_) => return Err(Error::bug("a row cannot be reserved")),
     })
@@ -192,13 +180,15 @@ fn commit_only(
     let mut wait_budget = WaitBudget::default();
     let mut has_waited = false;
     loop {
+        // Before its sequences are taken: they are above what is noted here.
+        let _in_flight = is_ordered(&set).then(|| core.in_flight.begin(&core.sequence));
         let planned = match plan(core, &set, &members, &mut wait_budget)? {
             Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
             Plan::Append(planned) => planned,
         };
         // Lease renewals are exempt from backpressure: they must not be late.
         if !has_waited
-            && set.rows.iter().any(|write| !write.is_quiet)
+            && set.all_rows().any(|write| !write.is_quiet)
             && planned.rows.iter().any(|planned| planned.known.is_some())
             && keep_to_compaction(core, &mut wait_budget)
         {
@@ -208,7 +198,7 @@ fn commit_only(
         let commit = encode(&set, &planned)?;
         match enter(core, &set, &members, &planned, &commit, durability, &mut wait_budget)? {
             Entered::Done(rests_on) => {
-                let loud = set.rows.iter().filter(|write| !write.is_quiet);
+                let loud = set.all_rows().filter(|write| !write.is_quiet);
                 core.watches.add_bells(loud.map(|write| write.key), bells);
                 return Ok((done(&planned.rows), Some(rests_on)));
             }
@@ -220,6 +210,11 @@ fn commit_only(
             return Err(Error::Timeout { what: "rows or ids that others change again and again" });
         }
     }
+}
+
+/// Returns whether somebody reads what this commit writes in the order of sequences.
+fn is_ordered(set: &WriteSet<'_>) -> bool {
+    !set.phase.is_prepare() && set.rows.iter().any(|row| row.key.ns.family() == Family::OUTBOX)
 }
 
 /// Waits until the current holder gives up an id, for at most `wait`.
@@ -253,11 +248,13 @@ fn done(planned: &[PlannedRow<'_>]) -> SetCommitted {
 fn encode(set: &WriteSet<'_>, planned: &Planned<'_>) -> Result<Commit> {
     let mut commit = Commit::default();
     for (write, planned) in set.claims.iter().zip(&planned.claims) {
-        commit.push_version(write.key, planned.version);
-    }
-    for (write, planned) in set.rows.iter().zip(&planned.rows) {
         if let Some(version) = planned.version {
-            commit.push_row(write.key, version, write.value.unwrap_or_default());
+            commit.push_version(write.key, version);
+        }
+    }
+    for (write, planned) in set.all_rows().zip(&planned.rows) {
+        if let Some(version) = planned.version {
+            commit.push_row(write.key, version, planned.value().unwrap_or_default());
         }
     }
     if commit.bytes().len() > limits::COMMIT_BYTES_MAX {
@@ -273,8 +270,8 @@ fn encode(set: &WriteSet<'_>, planned: &Planned<'_>) -> Result<Commit> {
 
 /// Checks what does not depend on the store's contents.
 fn check(set: &WriteSet<'_>) -> Result<()> {
-    let WriteSet { claims, rows } = set;
-    let entries = claims.len() + rows.len();
+    let WriteSet { claims, .. } = set;
+    let entries = claims.len() + set.all_rows().count();
     if entries > limits::BATCH_IDS_MAX {
         return Err(Error::invalid(format!(
             "a commit has {entries} claims and rows; the limit is {}: split it",
@@ -282,13 +279,13 @@ fn check(set: &WriteSet<'_>) -> Result<()> {
         )));
     }
     let mut keys: Vec<Key<'_>> = claims.iter().map(|claim| claim.key).collect();
-    keys.extend(rows.iter().map(|row| row.key));
+    keys.extend(set.all_rows().map(|row| row.key));
     keys.sort_unstable();
     if keys.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(Error::invalid("a commit contains the same id or row twice"));
     }
-    let values = rows.iter().filter_map(|row| row.value);
-    if let Some(value) = values.into_iter().find(|v| v.len() > limits::VALUE_BYTES_MAX) {
+    let mut values = set.all_rows().filter_map(|row| row.change.value());
+    if let Some(value) = values.find(|value| value.len() > limits::VALUE_BYTES_MAX) {
         return Err(Error::invalid(format!(
             "a value has {} bytes; the limit is {}",
             value.len(),
@@ -296,7 +293,7 @@ fn check(set: &WriteSet<'_>) -> Result<()> {
         )));
     }
     claims.iter().try_for_each(|claim| claim.ttl.check())?;
-    rows.iter().try_for_each(|row| row.ttl.check())
+    set.all_rows().try_for_each(|row| row.ttl.check())
 }
 
 /// Reads what is known of each id and row, and decides its next version.
@@ -310,7 +307,7 @@ fn plan<'a>(
     for member in members.claims() {
         ids.push(known(core, member.key)?);
     }
-    let mut rows = Vec::with_capacity(set.rows.len());
+    let mut rows = Vec::with_capacity(set.rows.len() + 1);
     for member in members.rows() {
         rows.push(known_row(core, member.key, member.hash, wait_budget)?);
     }
@@ -322,31 +319,68 @@ fn plan<'a>(
     let decided = set.claims.iter().zip(&ids);
     let decided: Vec<_> =
         decided.map(|(write, known)| outcome(known.as_ref(), at, write.ttl)).collect();
-    let refusals = refusals(set, &decided, &rows, at.now);
+    let in_doubt = in_doubt(core, members, set.phase.passes());
+    let refusals = refusals(set, &decided, &rows, in_doubt, at.now);
     if refusals != Refusals::default() {
+        count_duplicates(core, set, members, &refusals);
         return Ok(Plan::Answer(SetCommitted::Refused(refusals), told));
     }
     // After the lookups: so each is above the sequence of the row that it replaces.
     let first = if rows.is_empty() { 0 } else { core.take_sequences(rows.len())? };
-    let next = |((write, known), sequence)| plan_row(write, known, sequence, at);
-    let rows: Vec<_> = set.rows.iter().zip(rows).zip(first..).map(next).collect();
-    if set.claims.is_empty() && rows.iter().all(|planned| planned.version.is_none()) {
+    let is_held = |n: usize| set.phase.is_prepare() && n < set.rows.len();
+    let next = |(n, ((write, known), sequence)): (usize, ((&RowWrite<'a>, _), u64))| {
+        if is_held(n) {
+            PlannedRow { known, version: None, change: RowChange::Keep }
+        } else {
+            plan_row(write, known, sequence, at)
+        }
+    };
+    let rows: Vec<_> = set.all_rows().zip(rows).zip(first..).enumerate().map(next).collect();
+    let is_nothing = set.claims.is_empty() && rows.iter().all(|planned| planned.version.is_none());
+    // What several rows were at one moment is only seen under the locks of all.
+    if is_nothing && rows.len() < 2 {
         return Ok(Plan::Answer(done(&rows), told));
     }
+    let is_written = !set.phase.is_prepare();
     let first_seen = |(known, outcome): (&Option<Known>, &Outcome<'_>)| match outcome {
-        Outcome::FirstSeen(version) => {
-            Some(PlannedClaim { known: known.map(|known| known.version), version: *version })
-        }
+        Outcome::FirstSeen(version) => Some(PlannedClaim {
+            known: known.map(|known| known.version),
+            version: is_written.then_some(*version),
+        }),
         Outcome::Duplicate(_) => None,
     };
     let claims = ids.iter().zip(&decided).filter_map(first_seen).collect();
     Ok(Plan::Append(Planned { claims, rows }))
 }
 
+/// Returns which members prepared transactions hold, except for those that `passes` holds.
+fn in_doubt(core: &Core, members: &Members<'_>, passes: Option<u64>) -> Vec<usize> {
+    if core.prepared.load(Ordering::Acquire) == 0 {
+        return Vec::new();
+    }
+    let is_held = |member: &Member<'_>| {
+        let shard = core.shards[member.shard].shard.lock();
+        let holder = shard.reserved.holder(member.key, member.hash);
+        holder.is_some_and(|holder| is_prepared(holder) && Some(holder) != passes)
+    };
+    let all = members.all.iter().enumerate();
+    all.filter(|(_, member)| is_held(member)).map(|(n, _)| n).collect()
+}
+
+/// Counts the duplicates of a commit that was refused for them.
+fn count_duplicates(core: &Core, set: &WriteSet<'_>, members: &Members<'_>, refusals: &Refusals) {
+    for (n, _) in &refusals.duplicates {
+        let shard = members.claims()[*n].shard;
+        let _counting = core.shards[shard].shard.lock();
+        set.claims[*n].ns.count(shard, false, 1);
+    }
+}
+
 fn refusals(
     set: &WriteSet<'_>,
     claims: &[Outcome<'_>],
     rows: &[Option<KnownRow>],
+    in_doubt: Vec<usize>,
     now: Timestamp,
 ) -> Refusals {
     let duplicate = |(n, outcome): (usize, &Outcome<'_>)| match outcome {
@@ -364,8 +398,8 @@ fn refusals(
         };
         (!is_as_expected).then_some((n, found))
     };
-    let moved = set.rows.iter().zip(rows).enumerate().filter_map(moved).collect();
-    Refusals { duplicates, moved }
+    let moved = set.all_rows().zip(rows).enumerate().filter_map(moved).collect();
+    Refusals { duplicates, moved, in_doubt }
 }
 
 fn plan_row<'a>(
@@ -375,18 +409,18 @@ fn plan_row<'a>(
     at: Moment,
 ) -> PlannedRow<'a> {
     let before = known.as_ref().map(|known| &known.version);
-    let version = match (write.value, before.filter(|version| version.is_live(at.now))) {
-        (Some(_), _) => {
+    let version = match (write.change, before.filter(|version| version.is_live(at.now))) {
+        (RowChange::Put(_), _) => {
             let class = write.ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
             let deadline = write.ttl.deadline(at.latest);
             Some(Version::row(sequence, Kind::Value, deadline, class).after(before))
         }
-        (None, Some(live)) => {
+        (RowChange::Delete, Some(live)) => {
             Some(Version::row(sequence, Kind::Tombstone, live.deadline, live.class))
         }
-        (None, None) => None,
+        (RowChange::Delete, None) | (RowChange::Keep, _) => None,
     };
-    PlannedRow { known, version, value: write.value }
+    PlannedRow { known, version, change: write.change }
 }
 
 /// Appends the commit and enters its claims and rows, if none has moved since it was planned, the rows that it leaves as
@@ -401,22 +435,12 @@ fn enter(
     wait_budget: &mut WaitBudget,
 ) -> Result<Entered> {
     let mut locked = lock_all(core, &members.all, wait_budget)?;
-    let mut ids = Vec::with_capacity(planned.claims.len());
-    for (n, (member, planned)) in members.claims().iter().zip(&planned.claims).enumerate() {
-        let shard = locked.shard(member.shard);
-        if shard.reserved.holder(member.key, member.hash).is_some() {
-            return Ok(Entered::Reserved(n));
-        }
-        match (shard.lookup(member.key, member.hash, core.run_access()), planned.known) {
-            (Lookup::Unknown, None) => ids.push(None),
-            (Lookup::Known(now), Some(before)) if now.version == before => ids.push(Some(now)),
-            _ => return Ok(Entered::Moved),
-        }
-    }
-    for (Member { key, hash, shard }, planned) in members.rows().iter().zip(&planned.rows) {
-        if !is_as_planned(core, locked.shard(*shard), *key, *hash, planned) {
-            return Ok(Entered::Moved);
-        }
+    let ids = match still_as_planned(core, set, members, planned, &mut locked) {
+        Ok(ids) => ids,
+        Err(entered) => return Ok(entered),
+    };
+    if commit.is_empty() {
+        return Ok(Entered::Done(RestsOn::others(core.log.end())));
     }
     let written = || {
         let all = members.rows().iter().zip(&planned.rows);
@@ -425,20 +449,61 @@ fn enter(
     let superseded: Vec<ItemAt> =
         written().filter_map(|(_, planned, _)| Some(planned.known?.at)).collect();
     let lsn = core.log.append_commit(durability.append_level(), commit, &superseded)?;
+    if let Some(prepared) = planned.prepares(set.phase) {
+        hold(core, members.held(), prepared, &mut locked);
+    }
     let mut places = commit.places(lsn);
     let claims = members.claims().iter().zip(&planned.claims).zip(ids).zip(set.claims);
-    for ((((member, planned), known), write), at) in claims.zip(places.by_ref()) {
+    let claims = claims.filter_map(|(((member, planned), known), write)| {
+        Some((member, planned.version?, known, write))
+    });
+    for ((member, version, known, write), at) in claims.zip(places.by_ref()) {
         let shard = locked.shard(member.shard);
-        shard.put(member.key, member.hash, planned.version, at.end, known);
+        shard.put(member.key, member.hash, version, at.end, known);
         write.ns.count(member.shard, true, 1);
     }
     for ((member, planned, version), at) in written().zip(places) {
         locked.shard(member.shard).memtable.put_row(member.key, member.hash, version, at);
         let Version { rank: sequence, deadline, .. } = version;
-        let row = planned.value.map(|value| RowState { value, sequence, deadline });
+        let row = planned.value().map(|value| RowState { value, sequence, deadline });
         core.families.apply(member.key, row);
     }
     Ok(Entered::Done(RestsOn::own(lsn)))
+}
+
+/// Returns what is known of the ids of a commit, if none of them and none of its rows has moved since it was planned.
+fn still_as_planned(
+    core: &Core,
+    set: &WriteSet<'_>,
+    members: &Members<'_>,
+    planned: &Planned<'_>,
+    locked: &mut LockSet<'_>,
+) -> std::result::Result<Vec<Option<Known>>, Entered> {
+    let passes = set.phase.passes();
+    let mut ids = Vec::with_capacity(planned.claims.len());
+    for (n, (member, planned)) in members.claims().iter().zip(&planned.claims).enumerate() {
+        let shard = locked.shard(member.shard);
+        match shard.reserved.holder(member.key, member.hash) {
+            Some(holder) if Some(holder) == passes => {}
+            Some(holder) if is_prepared(holder) => return Err(Entered::Moved),
+            Some(_) => return Err(Entered::Reserved(n)),
+            None => {}
+        }
+        match (shard.lookup(member.key, member.hash, core.run_access()), planned.known) {
+            (Lookup::Unknown, None) => ids.push(None),
+            (Lookup::Known(now), Some(before)) if now.version == before => ids.push(Some(now)),
+            _ => return Err(Entered::Moved),
+        }
+    }
+    for (Member { key, hash, shard }, planned) in members.rows().iter().zip(&planned.rows) {
+        let shard = locked.shard(*shard);
+        let holder = shard.reserved.holder(*key, *hash);
+        let is_free = holder.is_none() || holder == passes;
+        if !is_free || !is_as_planned(core, shard, *key, *hash, planned) {
+            return Err(Entered::Moved);
+        }
+    }
+    Ok(ids)
 }
 
 /// Returns whether a row is as it was when its write was planned. Not if a block was lost since.

@@ -16,23 +16,31 @@ mod forget;
 mod future;
 mod held;
 mod import;
+mod intent;
 mod lock_set;
 mod lookup;
+mod prepare;
 mod reserve;
 mod rows;
+mod write_set;
 
 pub use claim::Claim;
 #[allow(unreachable_pub, reason = "public with the feature `testing`")]
-pub use commit::{Committed, Expect};
+pub use commit::Committed;
 pub use held::Held;
 pub use import::ImportEntry;
+pub use intent::PreparedState;
 pub use reserve::Reserved;
+#[allow(unreachable_pub, reason = "public with the feature `testing`")]
+pub use write_set::Expect;
 
 pub(crate) use claim::ClaimSpec;
-pub(crate) use commit::{ClaimWrite, Refusals, RowWrite, SetCommitted, WriteSet};
+pub(crate) use commit::{Refusals, SetCommitted};
 pub(crate) use durability::RestsOn;
+pub(crate) use intent::{Intent, Prepared};
 pub(crate) use reserve::Hold;
 pub(crate) use rows::Row;
+pub(crate) use write_set::{ClaimWrite, OwnedRow, Phase, RowChange, RowWrite, WriteSet};
 
 pub(in crate::engine) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
@@ -46,5 +54,6 @@ pub(in crate::engine) use future::{
 pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
+pub(in crate::engine) use prepare::{hold_prepared, release_prepared};
 pub(in crate::engine) use reserve::{confirm, release, reserve};
 pub(in crate::engine) use rows::{attach, get_row, get_row_only, list_rows, row_key};

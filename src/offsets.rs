@@ -1,0 +1,291 @@
+//! Offsets: how far each partition of a source has been read.
+//!
+//! What is stored is the next offset to read. It never moves back, and it is written by a
+//! [transaction](crate::transaction), with the effects of what was read.
+//!
+//! ```
+//! use firstseen::Store;
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("seen.db");
+//! let store = Store::open(&path)?;
+//! let orders = store.source("orders")?;
+//! // Where to go on: one call for all partitions.
+//! assert!(orders.positions()?.is_empty());
+//! let mut transaction = store.transaction();
+//! transaction.claim("order-17").advance(&orders, 0, 18);
+//! assert!(transaction.commit()?.is_committed());
+//! assert_eq!(orders.position(0)?.map(|position| position.next), Some(18));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::codec::{Reader, put_varint};
+use crate::engine::{Bells, Committed, Durability, Engine, Expect, NsInfo, OwnedRow, RowChange};
+use crate::error::{Error, Result};
+use crate::id::{Family, Key, NsId};
+use crate::store::Store;
+use crate::sync::Arc;
+use crate::time::Ttl;
+use std::collections::BTreeMap;
+
+/// How often a call decides anew when others change its row first. Each time, one of the others has succeeded.
+const RACES_MAX: usize = 1_000;
+
+/// A source whose offsets a store keeps; see [`Store::source`]. A handle: cheap to clone, safe to share, and it keeps the
+/// store open.
+#[derive(Debug, Clone)]
+pub struct Source {
+    store: Store,
+    info: Arc<NsInfo>,
+}
+
+/// Where to go on in a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// The next offset to read.
+    pub next: u64,
+    /// The epoch of its owner; zero if it never had one.
+    pub epoch: u64,
+}
+
+/// The ownership of a partition: commits of earlier owners are refused from now on.
+///
+/// Nothing is locked: whoever owns the partition next makes this ownership void, as when a group of consumers is
+/// rebalanced.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    source: Source,
+    partition: u32,
+    epoch: u64,
+    next: u64,
+}
+
+impl Store {
+    /// Returns the source of this name.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`].
+    pub fn source(&self, name: &str) -> Result<Source> {
+        let info = self.engine().namespace(name, None)?;
+        Ok(Source { store: self.clone(), info })
+    }
+}
+
+impl Source {
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.info.name
+    }
+
+    /// Returns where to go on in a partition; `None` if nothing of it was committed and nobody owned it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`], and [`Repair`](crate::ErrorKind::Repair) if the stored offset is damaged.
+    pub fn position(&self, partition: u32) -> Result<Option<Position>> {
+        Ok(self.read(partition)?.map(|(position, _)| position))
+    }
+
+    /// Returns where to go on in every partition. Reads the offsets of all sources of the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`position`](Self::position).
+    pub fn positions(&self) -> Result<BTreeMap<u32, Position>> {
+        let mut positions = BTreeMap::new();
+        let engine = self.engine();
+        engine.list_rows(Family::OFFSETS, |key, row| {
+            if key.ns.listed() == self.info.id {
+                let (partition, position) = decode(engine, key, &row?.value)?;
+                positions.insert(partition, position);
+            }
+            Ok(())
+        })?;
+        // What was told must not be taken back by a power cut.
+        if self.durability() == Durability::Disk {
+            engine.sync()?;
+        }
+        Ok(positions)
+    }
+
+    /// Takes over a partition: the epoch grows by one, and commits of earlier owners are refused (I8). Returns where to go
+    /// on.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`].
+    pub fn own(&self, partition: u32) -> Result<Owner> {
+        let owned = self.take_over(partition, |stored| Some(stored + 1))?;
+        owned.ok_or_else(|| Error::bug("an epoch that grows was refused"))
+    }
+
+    /// Takes over a partition in the name of an epoch that somebody else gives, such as the generation of a consumer group.
+    /// Returns `None` if a later one owns it already. The same epoch may come again, as after a restart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`], and [`FixCall`](crate::ErrorKind::FixCall) for epoch zero.
+    pub fn own_as(&self, partition: u32, epoch: u64) -> Result<Option<Owner>> {
+        if epoch == 0 {
+            return Err(Error::invalid("an owner with epoch zero: epochs begin with one"));
+        }
+        self.take_over(partition, |stored| (stored <= epoch).then_some(epoch))
+    }
+
+    fn take_over(
+        &self,
+        partition: u32,
+        epoch: impl Fn(u64) -> Option<u64>,
+    ) -> Result<Option<Owner>> {
+        for _ in 0..RACES_MAX {
+            let before = self.read(partition)?;
+            let position = before.map(|(position, _)| position).unwrap_or_default();
+            let Some(epoch) = epoch(position.epoch) else { return Ok(None) };
+            let Position { next, .. } = position;
+            let row = self.row(partition, Position { next, epoch }, expectation(before))?;
+            let mut bells = Bells::default();
+            let row = [row.as_write()];
+            match self.engine().commit_rows(&row, self.durability(), &mut bells)? {
+                Committed::Done(_) => {
+                    return Ok(Some(Owner { source: self.clone(), partition, epoch, next }));
+                }
+                Committed::Moved(_) => {}
+            }
+        }
+        Err(Error::Timeout { what: "an offset that others change again and again" })
+    }
+
+    /// Reads a position, and the sequence of its row.
+    fn read(&self, partition: u32) -> Result<Option<(Position, u64)>> {
+        let id = partition.to_be_bytes();
+        let key = Engine::row_key(Family::OFFSETS, self.info.id, &id)?;
+        let Some(row) = self.engine().get_row(key, self.durability())? else { return Ok(None) };
+        let (_, position) = decode(self.engine(), key, &row.value)?;
+        Ok(Some((position, row.sequence)))
+    }
+
+    fn row(&self, partition: u32, position: Position, expect: Expect) -> Result<OwnedRow> {
+        let id = partition.to_be_bytes();
+        let Key { ns, id } = Engine::row_key(Family::OFFSETS, self.info.id, &id)?;
+        let (id, change) = (id.to_vec(), RowChange::Put(encode(position)));
+        Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: true })
+    }
+
+    pub(crate) fn ns(&self) -> NsId {
+        self.info.id
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    fn durability(&self) -> Durability {
+        self.engine().settings().durability
+    }
+}
+
+impl Owner {
+    /// Returns the partition.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Returns the source.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// Returns the epoch, which is higher than that of every owner before.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Returns the next offset to read, as it was when the partition was taken over.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+}
+
+fn expectation(before: Option<(Position, u64)>) -> Expect {
+    before.map_or(Expect::Absent, |(_, sequence)| Expect::Sequence(sequence))
+}
+
+/// An offset that is to be committed with others.
+#[derive(Debug, Clone)]
+pub(crate) struct PlannedOffset {
+    pub(crate) source: Source,
+    pub(crate) partition: u32,
+    pub(crate) next: u64,
+    /// The epoch in whose name it is committed; zero for none.
+    pub(crate) epoch: u64,
+}
+
+/// Why an offset cannot be committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OffsetRefused {
+    /// It would move back.
+    Back(Position),
+    /// Another owner has the partition.
+    Fenced(Position),
+}
+
+impl PlannedOffset {
+    /// Decides what to write: the row expects what the decision rests on.
+    pub(crate) fn decide(&self) -> Result<std::result::Result<OwnedRow, OffsetRefused>> {
+        let before = self.source.read(self.partition)?;
+        let stored = before.map(|(position, _)| position).unwrap_or_default();
+        if stored.epoch != self.epoch {
+            return Ok(Err(OffsetRefused::Fenced(stored)));
+        }
+        if self.next < stored.next {
+            return Ok(Err(OffsetRefused::Back(stored)));
+        }
+        let position = Position { next: self.next, epoch: self.epoch };
+        self.source.row(self.partition, position, expectation(before)).map(Ok)
+    }
+}
+
+const FORMAT: u8 = 1;
+
+fn encode(Position { next, epoch }: Position) -> Vec<u8> {
+    let mut out = vec![FORMAT];
+    put_varint(&mut out, next);
+    put_varint(&mut out, epoch);
+    out
+}
+
+fn decode(engine: &Engine, key: Key<'_>, bytes: &[u8]) -> Result<(u32, Position)> {
+    if let Some(&newer) = bytes.first().filter(|version| **version > FORMAT) {
+        let (path, found) = (engine.dir().to_owned(), newer.into());
+        return Err(Error::FromTheFuture { path, found, known: FORMAT.into() });
+    }
+    take(key.id, bytes)
+        .ok_or_else(|| Error::corrupt(engine.dir(), 0, "a stored offset cannot be decoded"))
+}
+
+fn take(id: &[u8], bytes: &[u8]) -> Option<(u32, Position)> {
+    let partition = u32::from_be_bytes(id.try_into().ok()?);
+    let mut r = Reader::new(bytes.strip_prefix(&[FORMAT])?);
+    let position = Position { next: r.varint()?, epoch: r.varint()? };
+    r.is_empty().then_some((partition, position))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_position_comes_back_and_half_of_it_is_an_error() {
+        let position = Position { next: 1 << 40, epoch: 300 };
+        let (id, bytes) = (7u32.to_be_bytes(), encode(position));
+        assert_eq!(take(&id, &bytes), Some((7, position)));
+        for len in 0..bytes.len() {
+            assert_eq!(take(&id, &bytes[..len]), None);
+        }
+        assert_eq!(take(&id[1..], &bytes), None);
+    }
+}

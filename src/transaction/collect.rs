@@ -1,0 +1,497 @@
+//! A transaction while it collects what is to be done.
+
+use crate::engine::{Durability, Expect, RowChange};
+use crate::error::{Error, Result};
+use crate::id::NsId;
+use crate::ledger::{Attempt, AttemptError, Failure, JoinedMove, Ledger, Operation, encode};
+use crate::offsets::{Owner, PlannedOffset, Source};
+use crate::outbox::{MessageId, Outbox, PlannedMessage};
+use crate::store::{Namespace, Store};
+use crate::table::{PlannedWrite, Values, Version, expectation};
+use crate::time::Ttl;
+use crate::transaction::outcome::{DuplicateId, Rejection};
+use serde::Serialize;
+use std::collections::HashMap;
+
+/// Claims, state, offsets, messages and moves of ledgers that are committed together; see [`Store::transaction`].
+///
+/// It holds nothing and locks nothing until it is committed. Dropped before that, it has done nothing.
+///
+/// **What belongs to what.** Writes of tables, messages and moves of ledgers belong to the claim that was collected before
+/// them, if there is one. [`skip_duplicates`](Self::skip_duplicates) skips them with it, and the ids of messages follow from
+/// it. Offsets belong to no claim: a duplicate was read, too.
+#[derive(Debug)]
+#[must_use = "nothing is written until it is committed"]
+pub struct Transaction {
+    pub(super) store: Store,
+    pub(super) durability: Option<Durability>,
+    pub(super) skips_duplicates: bool,
+    pub(super) claims: Vec<PlannedClaim>,
+    pub(super) moves: Vec<Effect<JoinedMove>>,
+    pub(super) writes: Vec<Effect<PlannedWrite>>,
+    pub(super) offsets: Vec<PlannedOffset>,
+    pub(super) messages: Vec<Effect<PlannedMessage>>,
+    /// Which write is that of a key of a table.
+    by_key: HashMap<(NsId, Vec<u8>), usize>,
+    /// Which offset is that of a partition.
+    by_partition: HashMap<(NsId, u32), usize>,
+    /// What the next message belongs to, and how many belong to it already.
+    event: Option<(Event, u32)>,
+}
+
+#[derive(Debug)]
+pub(super) struct PlannedClaim {
+    pub(super) namespace: Namespace,
+    pub(super) id: Vec<u8>,
+    pub(super) ttl: Ttl,
+    /// The caller was told that it is new.
+    is_told: bool,
+}
+
+/// What belongs to a claim, or to none.
+#[derive(Debug)]
+pub(super) struct Effect<T> {
+    pub(super) claim: Option<usize>,
+    pub(super) what: T,
+}
+
+/// What the ids of messages follow from.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Claim(usize),
+    Move(usize),
+}
+
+impl Store {
+    /// Begins a transaction. It collects what is to be done; nothing is locked or written until
+    /// [`Transaction::commit`].
+    pub fn transaction(&self) -> Transaction {
+        Transaction {
+            store: self.clone(),
+            durability: None,
+            skips_duplicates: false,
+            claims: Vec::new(),
+            moves: Vec::new(),
+            writes: Vec::new(),
+            offsets: Vec::new(),
+            messages: Vec::new(),
+            by_key: HashMap::new(),
+            by_partition: HashMap::new(),
+            event: None,
+        }
+    }
+}
+
+impl Transaction {
+    /// Sets the durability of this transaction; the default is that of the store. It is never less than a ledger asks
+    /// whose records are in it.
+    pub fn durability(&mut self, durability: Durability) -> &mut Self {
+        self.durability = Some(durability);
+        self
+    }
+
+    /// Skips duplicates, and what belongs to them, instead of rejecting all.
+    pub fn skip_duplicates(&mut self) -> &mut Self {
+        self.skips_duplicates = true;
+        self
+    }
+
+    fn effect<T>(&self, what: T) -> Effect<T> {
+        Effect { claim: self.claims.len().checked_sub(1), what }
+    }
+}
+
+/// Claims.
+impl Transaction {
+    /// Claims an id of the default namespace, for its ttl. If the id has a live claim, the transaction is rejected.
+    pub fn claim(&mut self, id: impl AsRef<[u8]>) -> &mut Self {
+        let namespace = self.store.default_namespace();
+        self.claim_in(&namespace, id)
+    }
+
+    /// Claims an id of a namespace, for its ttl; see [`claim`](Self::claim).
+    pub fn claim_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> &mut Self {
+        let ttl = namespace.info().ttl();
+        self.claim_for(namespace, id, ttl)
+    }
+
+    /// Claims an id of a namespace for a ttl of its own; see [`claim`](Self::claim).
+    pub fn claim_for(
+        &mut self,
+        namespace: &Namespace,
+        id: impl AsRef<[u8]>,
+        ttl: impl Into<Ttl>,
+    ) -> &mut Self {
+        let (namespace, id) = (namespace.clone(), id.as_ref().to_vec());
+        self.event = Some((Event::Claim(self.claims.len()), 0));
+        self.claims.push(PlannedClaim { namespace, id, ttl: ttl.into(), is_told: false });
+        self
+    }
+
+    /// Claims an id of the default namespace if it has no live claim now, and returns whether it has none: for code that
+    /// does nothing more about a duplicate. The commit checks it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn claim_if_new(&mut self, id: impl AsRef<[u8]>) -> Result<bool> {
+        let namespace = self.store.default_namespace();
+        self.claim_if_new_in(&namespace, id)
+    }
+
+    /// Claims an id of a namespace if it has no live claim now; see [`claim_if_new`](Self::claim_if_new).
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`].
+    pub fn claim_if_new_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<bool> {
+        let id = id.as_ref();
+        let ns = namespace.info().id;
+        let is_here = |claim: &PlannedClaim| claim.namespace.info().id == ns && claim.id == id;
+        if self.claims.iter().any(is_here) || namespace.contains(id)? {
+            return Ok(false);
+        }
+        self.claim_in(namespace, id);
+        self.claims.iter_mut().rev().take(1).for_each(|claim| claim.is_told = true);
+        Ok(true)
+    }
+
+    /// Returns whether a rejection is about something that the caller was told, and that has changed since.
+    pub(super) fn has_read(&self, why: &Rejection) -> bool {
+        match why {
+            Rejection::Moved { .. } => true,
+            Rejection::Duplicate(DuplicateId { namespace, id, .. }) => {
+                let is_it =
+                    |claim: &&PlannedClaim| claim.id == *id && claim.namespace.name() == namespace;
+                self.claims.iter().find(is_it).is_some_and(|claim| claim.is_told)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// State tables.
+impl Transaction {
+    /// Returns the value of a key as this transaction sees it: what it has put itself, or what is stored. The commit is
+    /// rejected if that has changed by then, also if the value is only read.
+    ///
+    /// # Errors
+    ///
+    /// As [`RawTable::get`](crate::table::RawTable::get).
+    pub fn get<T: Values>(&mut self, table: &T, key: impl AsRef<[u8]>) -> Result<Option<T::Owned>> {
+        let (raw, key) = (table.raw(), key.as_ref());
+        if let Some(n) = self.by_key.get(&(raw.ns(), key.to_vec())) {
+            match &self.writes[*n].what.row.change {
+                RowChange::Put(value) => {
+                    return table.decode(key, crate::table::without_format(value)).map(Some);
+                }
+                RowChange::Delete => return Ok(None),
+                RowChange::Keep => {}
+            }
+        }
+        let entry = raw.get(key)?;
+        self.expect(table, key, entry.as_ref().map(|entry| entry.version))?;
+        entry.map(|entry| table.decode(key, entry.value)).transpose()
+    }
+
+    /// Sets the value of a key. Of several puts of one key in a transaction the last one counts.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the key has not 1 to 1,024 bytes, or the value cannot be encoded.
+    pub fn put<T: Values>(
+        &mut self,
+        table: &T,
+        key: impl AsRef<[u8]>,
+        value: &T::Value,
+    ) -> Result<&mut Self> {
+        let value = table.encode(value)?;
+        self.write(table, key.as_ref(), RowChange::Put(value), None)
+    }
+
+    /// Sets the value of a key if it has this version then; `None`: if it has no live value.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn put_if<T: Values>(
+        &mut self,
+        table: &T,
+        key: impl AsRef<[u8]>,
+        version: Option<Version>,
+        value: &T::Value,
+    ) -> Result<&mut Self> {
+        let value = table.encode(value)?;
+        self.write(table, key.as_ref(), RowChange::Put(value), Some(expectation(version)))
+    }
+
+    /// Deletes the value of a key.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn delete<T: Values>(&mut self, table: &T, key: impl AsRef<[u8]>) -> Result<&mut Self> {
+        self.write(table, key.as_ref(), RowChange::Delete, None)
+    }
+
+    /// Deletes the value of a key if it has this version then.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn delete_if<T: Values>(
+        &mut self,
+        table: &T,
+        key: impl AsRef<[u8]>,
+        version: Version,
+    ) -> Result<&mut Self> {
+        self.write(table, key.as_ref(), RowChange::Delete, Some(expectation(Some(version))))
+    }
+
+    /// Lets the commit be rejected unless a key has this version then; `None`: unless it has no live value.
+    ///
+    /// # Errors
+    ///
+    /// As [`put`](Self::put).
+    pub fn expect<T: Values>(
+        &mut self,
+        table: &T,
+        key: impl AsRef<[u8]>,
+        version: Option<Version>,
+    ) -> Result<&mut Self> {
+        self.write(table, key.as_ref(), RowChange::Keep, Some(expectation(version)))
+    }
+
+    fn write<T: Values>(
+        &mut self,
+        table: &T,
+        key: &[u8],
+        change: RowChange<Vec<u8>>,
+        expect: Option<Expect>,
+    ) -> Result<&mut Self> {
+        let table = table.raw();
+        let mut row = table.row(key, change)?;
+        let place = (table.ns(), key.to_vec());
+        if let Some(n) = self.by_key.get(&place) {
+            let claim = self.claims.len().checked_sub(1);
+            let before = &mut self.writes[*n];
+            if self.skips_duplicates && before.claim != claim {
+                return Err(Error::invalid(
+                    "with skip_duplicates, a key of a table is written for one claim only: which of two values is right would depend on which of their claims is skipped",
+                ));
+            }
+            let stored = &mut before.what.row;
+            if row.change != RowChange::Keep {
+                (stored.change, stored.ttl) = (row.change, row.ttl);
+            }
+            // What was expected first is what this transaction has seen.
+            if stored.expect == Expect::Anything {
+                stored.expect = expect.unwrap_or(Expect::Anything);
+            }
+            return Ok(self);
+        }
+        row.expect = expect.unwrap_or(Expect::Anything);
+        self.by_key.insert(place, self.writes.len());
+        let write = PlannedWrite { table: table.clone(), row };
+        self.writes.push(self.effect(write));
+        Ok(self)
+    }
+}
+
+/// Offsets.
+impl Transaction {
+    /// Says that a partition was read up to here: `next` is the next offset to read. Of several in one transaction the
+    /// last one counts. For a partition that nobody owns.
+    pub fn advance(&mut self, source: &Source, partition: u32, next: u64) -> &mut Self {
+        self.advance_to(PlannedOffset { source: source.clone(), partition, next, epoch: 0 })
+    }
+
+    /// Says that a partition was read up to here, as its owner: refused if somebody else has taken it over (I8).
+    pub fn advance_as(&mut self, owner: &Owner, next: u64) -> &mut Self {
+        let (source, partition, epoch) = (owner.source().clone(), owner.partition(), owner.epoch());
+        self.advance_to(PlannedOffset { source, partition, next, epoch })
+    }
+
+    fn advance_to(&mut self, offset: PlannedOffset) -> &mut Self {
+        let place = (offset.source.ns(), offset.partition);
+        match self.by_partition.get(&place) {
+            Some(n) => self.offsets[*n] = offset,
+            None => {
+                self.by_partition.insert(place, self.offsets.len());
+                self.offsets.push(offset);
+            }
+        }
+        self
+    }
+}
+
+/// Messages.
+impl Transaction {
+    /// Emits a message to a topic. Its id follows from the claim or the attempt that was collected before it, and from its
+    /// number among their messages.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) if there is neither: use [`emit_as`](Self::emit_as).
+    pub fn emit(&mut self, topic: &Outbox, payload: impl AsRef<[u8]>) -> Result<&mut Self> {
+        self.emit_keyed(topic, b"", payload)
+    }
+
+    /// Emits a message to a topic. Messages of one key go out in order, also with several workers; see
+    /// [`emit`](Self::emit).
+    ///
+    /// # Errors
+    ///
+    /// As [`emit`](Self::emit).
+    pub fn emit_keyed(
+        &mut self,
+        topic: &Outbox,
+        key: impl AsRef<[u8]>,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<&mut Self> {
+        let Some((event, count)) = &mut self.event else {
+            return Err(Error::invalid(
+                "a message without an id: claim the event or end its attempt before emitting, or use `emit_as`",
+            ));
+        };
+        let number = *count;
+        *count += 1;
+        let (owner, id) = match *event {
+            Event::Claim(n) => (self.claims[n].namespace.name(), &self.claims[n].id[..]),
+            Event::Move(n) => (self.moves[n].what.ledger_name(), self.moves[n].what.id()),
+        };
+        let id = MessageId::derived(topic.name(), owner, id, number);
+        self.push_message(topic, id, Vec::new(), key.as_ref(), payload.as_ref());
+        Ok(self)
+    }
+
+    /// Emits a message of this id. The id is claimed in the namespace of the topic's name, for its ttl: a message of the
+    /// same id is a duplicate, also after this one has gone out.
+    pub fn emit_as(
+        &mut self,
+        topic: &Outbox,
+        id: impl AsRef<[u8]>,
+        key: impl AsRef<[u8]>,
+        payload: impl AsRef<[u8]>,
+    ) -> &mut Self {
+        let given = id.as_ref().to_vec();
+        let event = self.event;
+        self.claim_in(&topic.namespace(), &given);
+        // What follows belongs to the event before, not to this message.
+        self.event = event;
+        let id = MessageId::given(topic.name(), &given);
+        self.push_message(topic, id, given, key.as_ref(), payload.as_ref());
+        self
+    }
+
+    fn push_message(
+        &mut self,
+        topic: &Outbox,
+        id: MessageId,
+        given_id: Vec<u8>,
+        key: &[u8],
+        payload: &[u8],
+    ) {
+        let (outbox, key, payload) = (topic.clone(), key.to_vec(), payload.to_vec());
+        let message = PlannedMessage { outbox, id, given_id, key, payload };
+        self.messages.push(self.effect(message));
+    }
+}
+
+/// Moves of ledgers.
+impl Transaction {
+    fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
+        self.event = Some((Event::Move(self.moves.len()), 0));
+        self.moves.push(self.effect(joined));
+        self
+    }
+
+    /// Completes an attempt; see [`Attempt::complete`].
+    pub fn complete(&mut self, attempt: &Attempt, result: impl AsRef<[u8]>) -> &mut Self {
+        self.push_move(attempt.complete_joined(result.as_ref().to_vec(), false))
+    }
+
+    /// Completes an attempt with a result of any serde type, as [`Ledger::run`] stores it; see
+    /// [`Attempt::complete_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`Value`](AttemptError::Value) if it cannot be encoded.
+    pub fn complete_value<T: Serialize>(
+        &mut self,
+        attempt: &Attempt,
+        result: &T,
+    ) -> std::result::Result<&mut Self, AttemptError> {
+        Ok(self.push_move(attempt.complete_joined(encode("the result", result)?, true)))
+    }
+
+    /// Says that an attempt failed; see [`Attempt::fail`].
+    ///
+    /// # Errors
+    ///
+    /// The failure, if it is one of the attempt itself.
+    pub fn fail(
+        &mut self,
+        attempt: &Attempt,
+        failure: Failure,
+    ) -> std::result::Result<&mut Self, AttemptError> {
+        Ok(self.push_move(attempt.fail_joined(failure)?))
+    }
+
+    /// Hands an attempt back; see [`Attempt::release`].
+    pub fn release(&mut self, attempt: &Attempt) -> &mut Self {
+        self.push_move(attempt.release_joined())
+    }
+
+    /// Says that an id of a ledger was done after all; see [`Ledger::settle`].
+    pub fn settle(
+        &mut self,
+        ledger: &Ledger,
+        id: impl AsRef<[u8]>,
+        result: impl AsRef<[u8]>,
+        reason: &str,
+    ) -> &mut Self {
+        self.push_move(ledger.settle_joined(id.as_ref(), result.as_ref().to_vec(), false, reason))
+    }
+
+    /// Says that an id of a ledger was done after all, with a result of any serde type; see
+    /// [`Ledger::settle_value`].
+    ///
+    /// # Errors
+    ///
+    /// [`Value`](AttemptError::Value) if it cannot be encoded.
+    pub fn settle_value<T: Serialize>(
+        &mut self,
+        ledger: &Ledger,
+        id: impl AsRef<[u8]>,
+        result: &T,
+        reason: &str,
+    ) -> std::result::Result<&mut Self, AttemptError> {
+        let bytes = encode("the result", result)?;
+        Ok(self.push_move(ledger.settle_joined(id.as_ref(), bytes, true, reason)))
+    }
+
+    /// Lets an id of a ledger be tried again, and keeps its saved stages; see [`Ledger::redrive`].
+    pub fn redrive(&mut self, ledger: &Ledger, id: impl AsRef<[u8]>) -> &mut Self {
+        self.operate(ledger, id.as_ref(), Operation::Redrive { fresh: false })
+    }
+
+    /// Lets an id of a ledger be tried again with all stages done afresh.
+    pub fn redrive_fresh(&mut self, ledger: &Ledger, id: impl AsRef<[u8]>) -> &mut Self {
+        self.operate(ledger, id.as_ref(), Operation::Redrive { fresh: true })
+    }
+
+    /// Ends an id of a ledger without a result; see [`Ledger::cancel`].
+    pub fn cancel(&mut self, ledger: &Ledger, id: impl AsRef<[u8]>, reason: &str) -> &mut Self {
+        self.operate(ledger, id.as_ref(), Operation::Cancel { reason: reason.to_owned() })
+    }
+
+    /// Removes the record of an id of a ledger; see [`Ledger::purge`].
+    pub fn purge(&mut self, ledger: &Ledger, id: impl AsRef<[u8]>) -> &mut Self {
+        self.operate(ledger, id.as_ref(), Operation::Purge)
+    }
+
+    fn operate(&mut self, ledger: &Ledger, id: &[u8], operation: Operation) -> &mut Self {
+        self.push_move(ledger.operate_joined(id, operation))
+    }
+}

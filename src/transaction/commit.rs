@@ -1,0 +1,353 @@
+//! The commit of a transaction: decide what each part writes, and write all of it as one record.
+//!
+//! Ledgers, offsets and messages decide their rows from what is stored, without a lock on it. The engine commits them only
+//! if that has not moved; otherwise all is decided anew.
+
+use crate::engine::{
+    Bells, ClaimWrite, Durability, Engine, Expect, Intent, OwnedRow, Phase, Prepared,
+    PreparedState, Refusals, RowChange, RowWrite, SetCommitted, WriteSet,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::{Digest, Family, Key, NsId};
+use crate::ledger::{JoinedMove, LockedMoves, MoveRefused};
+use crate::offsets::{OffsetRefused, PlannedOffset};
+use crate::sync::instant_in;
+use crate::table::Version;
+use crate::time::{Timestamp, Ttl};
+use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
+use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How often a commit is decided anew when others change first what it rests on. Each time, one of the others has
+/// succeeded.
+const RACES_MAX: usize = 1_000;
+
+/// What is to become of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Goal<'a> {
+    Commit,
+    /// Prepare it under this name.
+    Prepare(&'a [u8]),
+}
+
+impl Transaction {
+    /// Commits all of it as one record, or changes nothing and says why: all reasons at once. Blocks the thread, and
+    /// waits for a reservation of an id by somebody else, as [`Store::claim`](crate::Store::claim) does.
+    ///
+    /// An attempt must be kept until then: dropped before, it has failed, and the transaction is rejected.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`](crate::Store::claim), and [`FixCall`](crate::ErrorKind::FixCall) for one id, record or attempt
+    /// named twice, for a handle of another store, or for more than a commit holds (65,536 claims and rows, 6 MiB). After
+    /// [`Reopen`](crate::ErrorKind::Reopen) nobody knows whether the transaction was made; after any other error it was
+    /// not.
+    pub fn commit(&self) -> Result<CommitOutcome> {
+        self.run(Goal::Commit)
+    }
+
+    pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
+        let engine = self.store.engine();
+        self.check_handles()?;
+        let long_ids = engine.settings().long_ids;
+        let digests: Vec<Option<Digest>> =
+            self.claims.iter().map(|claim| long_ids.digest(&claim.id)).collect();
+        let claims = self.claims.iter().zip(&digests).map(|(claim, digest)| {
+            let PlannedClaim { namespace, id, ttl, .. } = claim;
+            let key = Key::of(namespace.info().id, id, digest.as_ref())?;
+            Ok(ClaimWrite { ns: namespace.info(), key, ttl: *ttl })
+        });
+        let claims = claims.collect::<Result<Vec<_>>>()?;
+        let mut skipped = BTreeMap::new();
+        let mut until = None;
+        for _ in 0..RACES_MAX {
+            let round = Round::of(self, &claims, &skipped, goal);
+            let mut moves = LockedMoves::lock(engine, &round.moves())?;
+            let mut bells = Bells::default();
+            let tried = round.attempt(&mut moves, &mut bells);
+            // Who waits is woken once everything is unlocked (I9).
+            drop(moves);
+            drop(bells);
+            match tried? {
+                Tried::Committed if skipped.is_empty() => return Ok(CommitOutcome::Committed),
+                Tried::Committed => {
+                    let skipped = skipped.into_values().collect();
+                    return Ok(CommitOutcome::CommittedWithout(skipped));
+                }
+                Tried::Rejected(reasons) => return Ok(CommitOutcome::Rejected(reasons)),
+                Tried::Moved => {}
+                Tried::Skip(duplicates) => skipped.extend(duplicates),
+                // Not under the locks of attempts: their leases have to be renewed meanwhile.
+                Tried::Reserved(n) => {
+                    let wait_max = engine.settings().wait_max;
+                    let until = *until.get_or_insert_with(|| instant_in(wait_max));
+                    let wait = until.saturating_duration_since(instant_in(Duration::ZERO));
+                    engine.await_release(claims[n].key, wait)?;
+                }
+            }
+        }
+        Err(Error::Timeout { what: "records that others change again and again" })
+    }
+
+    fn check_handles(&self) -> Result<()> {
+        let engine = self.store.engine();
+        let is_ours = |other: &crate::Store| std::ptr::eq(other.engine(), engine);
+        let what = if !self.claims.iter().all(|claim| is_ours(claim.namespace.store())) {
+            "namespace"
+        } else if !self.writes.iter().all(|write| is_ours(write.what.table.store())) {
+            "table"
+        } else if !self.offsets.iter().all(|offset| is_ours(offset.source.store())) {
+            "source"
+        } else if !self.messages.iter().all(|message| is_ours(message.what.outbox.store())) {
+            "topic"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid(format!("a transaction with a {what} of another store")))
+    }
+}
+
+/// What came of one attempt to commit.
+enum Tried {
+    Committed,
+    Rejected(Vec<Rejection>),
+    /// Something that a decision rests on has moved: all is to be decided anew.
+    Moved,
+    /// These claims are duplicates: it is decided anew without them.
+    Skip(Vec<(usize, DuplicateId)>),
+    /// Another caller holds the id of this claim.
+    Reserved(usize),
+}
+
+/// One attempt to commit: what takes part in it, by its numbers in the transaction.
+struct Round<'a> {
+    transaction: &'a Transaction,
+    goal: Goal<'a>,
+    claims: Vec<usize>,
+    claim_writes: Vec<ClaimWrite<'a>>,
+    moves: Vec<usize>,
+    writes: Vec<usize>,
+    messages: Vec<usize>,
+}
+
+/// The rows of a commit, in order: those of moves, writes of tables, offsets, messages.
+#[derive(Default)]
+struct Rows {
+    moves: Vec<OwnedRow>,
+    offsets: Vec<OwnedRow>,
+    messages: Vec<OwnedRow>,
+}
+
+/// What a row of a commit is.
+enum Part {
+    /// Of the ledger.
+    Move,
+    /// The write of this number.
+    Write(usize),
+    Offset,
+    /// The message of this number.
+    Message(usize),
+    /// The row of the phase.
+    Phase,
+}
+
+impl<'a> Round<'a> {
+    fn of(
+        transaction: &'a Transaction,
+        claims: &[ClaimWrite<'a>],
+        skipped: &BTreeMap<usize, DuplicateId>,
+        goal: Goal<'a>,
+    ) -> Self {
+        let is_in = |claim: Option<usize>| claim.is_none_or(|claim| !skipped.contains_key(&claim));
+        let kept: Vec<usize> = (0..claims.len()).filter(|n| is_in(Some(*n))).collect();
+        Self {
+            transaction,
+            goal,
+            claim_writes: kept.iter().map(|n| claims[*n]).collect(),
+            claims: kept,
+            moves: numbers(&transaction.moves, is_in),
+            writes: numbers(&transaction.writes, is_in),
+            messages: numbers(&transaction.messages, is_in),
+        }
+    }
+
+    fn moves(&self) -> Vec<&'a JoinedMove> {
+        self.moves.iter().map(|n| &self.transaction.moves[*n].what).collect()
+    }
+
+    /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.
+    fn durability(&self) -> Durability {
+        let default = match self.goal {
+            Goal::Commit => self.engine().settings().durability,
+            Goal::Prepare(_) => Durability::Disk,
+        };
+        let asked = self.transaction.durability.unwrap_or(default);
+        self.moves().iter().fold(asked, |asked, joined| asked.max(joined.durability()))
+    }
+
+    fn engine(&self) -> &'a Engine {
+        self.transaction.store.engine()
+    }
+
+    /// Tries to commit.
+    fn attempt(&self, moves: &mut LockedMoves<'_>, bells: &mut Bells) -> Result<Tried> {
+        let mut rejected = self.move_rejections(moves.decide()?);
+        let mut rows = Rows { moves: moves.rows().cloned().collect(), ..Rows::default() };
+        for offset in &self.transaction.offsets {
+            match offset.decide()? {
+                Ok(row) => rows.offsets.push(row),
+                Err(why) => rejected.push(offset_rejection(offset, why)),
+            }
+        }
+        for n in &self.messages {
+            rows.messages.push(self.transaction.messages[*n].what.row()?);
+        }
+        if !rejected.is_empty() {
+            // All reasons at once.
+            let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
+            let writes: Vec<RowWrite<'_>> = writes.map(OwnedRow::as_write).collect();
+            let set = WriteSet::of(&self.claim_writes, &writes);
+            let refusals = self.engine().refusals(set, self.durability())?;
+            let only_writes = Rows::default();
+            let mut all = self.rejections(&only_writes, &refusals);
+            all.append(&mut rejected);
+            return Ok(Tried::Rejected(all));
+        }
+        let committed = self.write(&rows, bells).inspect_err(|error| {
+            // What the caller has to change was not written.
+            if error.kind() != ErrorKind::FixCall {
+                moves.doubt();
+            }
+        })?;
+        match committed {
+            SetCommitted::Done(sequences) => {
+                moves.made(&sequences[..rows.moves.len()]);
+                Ok(Tried::Committed)
+            }
+            SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
+            SetCommitted::Refused(refusals) => {
+                let skips = self.transaction.skips_duplicates && !refusals.duplicates.is_empty();
+                let mut rejected = self.rejections(&rows, &refusals);
+                rejected.extend(self.move_rejections(moves.refresh()?));
+                let is_duplicate = |reason: &Rejection| matches!(reason, Rejection::Duplicate(_));
+                if skips && rejected.iter().all(is_duplicate) {
+                    return Ok(Tried::Skip(self.duplicates(&refusals.duplicates)));
+                }
+                // Only rows have moved that are decided from what is stored: it is decided anew.
+                Ok(if rejected.is_empty() { Tried::Moved } else { Tried::Rejected(rejected) })
+            }
+        }
+    }
+
+    fn write(&self, rows: &Rows, bells: &mut Bells) -> Result<SetCommitted> {
+        let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
+        let all = rows.moves.iter().chain(writes).chain(&rows.offsets).chain(&rows.messages);
+        let all: Vec<RowWrite<'_>> = all.map(OwnedRow::as_write).collect();
+        let set = WriteSet::of(&self.claim_writes, &all);
+        let Goal::Prepare(gid) = self.goal else {
+            return self.engine().commit(set, self.durability(), bells);
+        };
+        let (state, since) = (PreparedState::InDoubt, self.engine().moment().now);
+        let value = Prepared { state, since, intent: Intent::of(&set) }.encode();
+        let row = RowWrite {
+            key: Engine::row_key(Family::PREPARED, NsId::default(), gid)?,
+            change: RowChange::Put(&value),
+            ttl: Ttl::FOREVER,
+            expect: Expect::Absent,
+            is_quiet: true,
+        };
+        let set = WriteSet { phase: Phase::Prepare(row), ..set };
+        self.engine().commit(set, self.durability(), bells)
+    }
+
+    /// Returns what row `n` of a commit with these rows is.
+    fn part(&self, rows: &Rows, n: usize) -> Part {
+        let ends = [rows.moves.len(), self.writes.len(), rows.offsets.len(), rows.messages.len()];
+        let mut at = n;
+        for (kind, len) in ends.into_iter().enumerate() {
+            if at < len {
+                return match kind {
+                    0 => Part::Move,
+                    1 => Part::Write(self.writes[at]),
+                    2 => Part::Offset,
+                    _ => Part::Message(self.messages[at]),
+                };
+            }
+            at -= len;
+        }
+        Part::Phase
+    }
+
+    /// Returns the reasons that are final in what speaks against a commit with these rows.
+    fn rejections(&self, rows: &Rows, refusals: &Refusals) -> Vec<Rejection> {
+        let Refusals { duplicates, moved, in_doubt } = refusals;
+        let duplicates = self.duplicates(duplicates).into_iter();
+        let mut rejected: Vec<_> = duplicates.map(|(_, id)| Rejection::Duplicate(id)).collect();
+        for (n, found) in moved {
+            match self.part(rows, *n) {
+                Part::Write(n) => {
+                    let (write, found) = (&self.transaction.writes[n].what, found.map(Version));
+                    let (table, key) = (write.table.name().to_owned(), write.row.id.clone());
+                    rejected.push(Rejection::Moved { table, key, found });
+                }
+                Part::Message(n) => {
+                    let message = &self.transaction.messages[n].what;
+                    let (topic, id) = (message.outbox.name().to_owned(), message.id);
+                    rejected.push(Rejection::DuplicateMessage { topic, id });
+                }
+                Part::Phase => rejected.push(Rejection::NameInUse),
+                Part::Move | Part::Offset => {}
+            }
+        }
+        rejected.extend(in_doubt.iter().map(|n| Rejection::InDoubt { id: self.id_of(rows, *n) }));
+        rejected
+    }
+
+    /// Returns the id or key of a member of a commit with these rows.
+    fn id_of(&self, rows: &Rows, n: usize) -> Vec<u8> {
+        let Some(n) = n.checked_sub(self.claims.len()) else {
+            return self.transaction.claims[self.claims[n]].id.clone();
+        };
+        match self.part(rows, n) {
+            Part::Move => rows.moves[n].id.clone(),
+            Part::Write(n) => self.transaction.writes[n].what.row.id.clone(),
+            Part::Offset => rows.offsets[n - rows.moves.len() - self.writes.len()].id.clone(),
+            Part::Message(n) => self.transaction.messages[n].what.id.0.to_vec(),
+            Part::Phase => Vec::new(),
+        }
+    }
+
+    fn duplicates(&self, duplicates: &[(usize, Timestamp)]) -> Vec<(usize, DuplicateId)> {
+        let duplicate = |(n, first_seen): &(usize, Timestamp)| {
+            let n = self.claims[*n];
+            let PlannedClaim { namespace, id, .. } = &self.transaction.claims[n];
+            let (namespace, id) = (namespace.name().to_owned(), id.clone());
+            (n, DuplicateId { namespace, id, first_seen: *first_seen })
+        };
+        duplicates.iter().map(duplicate).collect()
+    }
+
+    fn move_rejections(&self, refused: Vec<(usize, MoveRefused)>) -> Vec<Rejection> {
+        let rejection = |(n, why): (usize, MoveRefused)| {
+            let id = self.transaction.moves[self.moves[n]].what.id().to_vec();
+            match why {
+                MoveRefused::Attempt(error) => Rejection::Attempt { id, error },
+                MoveRefused::Record(record) => Rejection::Record { id, record },
+            }
+        };
+        refused.into_iter().map(rejection).collect()
+    }
+}
+
+fn numbers<T>(effects: &[Effect<T>], is_in: impl Fn(Option<usize>) -> bool) -> Vec<usize> {
+    (0..effects.len()).filter(|n| is_in(effects[*n].claim)).collect()
+}
+
+fn offset_rejection(offset: &PlannedOffset, why: OffsetRefused) -> Rejection {
+    let (source, partition) = (offset.source.name().to_owned(), offset.partition);
+    match why {
+        OffsetRefused::Back(stored) => Rejection::OffsetBack { source, partition, stored },
+        OffsetRefused::Fenced(stored) => Rejection::Fenced { source, partition, stored },
+    }
+}

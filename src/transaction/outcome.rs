@@ -1,0 +1,101 @@
+//! What comes of a transaction.
+
+use crate::ledger::{AttemptError, Record};
+use crate::offsets::Position;
+use crate::outbox::MessageId;
+use crate::table::Version;
+use crate::time::Timestamp;
+
+/// The answer to [`Transaction::commit`](crate::transaction::Transaction::commit).
+#[derive(Debug)]
+#[must_use = "a rejected transaction has changed nothing"]
+pub enum CommitOutcome {
+    /// All of it was done.
+    Committed,
+    /// All of it was done, but for these duplicates and what belonged to them:
+    /// [`skip_duplicates`](crate::transaction::Transaction::skip_duplicates) asked for that.
+    CommittedWithout(Vec<DuplicateId>),
+    /// Nothing was done, for all of these reasons.
+    Rejected(Vec<Rejection>),
+}
+
+impl CommitOutcome {
+    /// Returns whether all of it was done, but for duplicates that were to be skipped.
+    pub fn is_committed(&self) -> bool {
+        matches!(self, Self::Committed | Self::CommittedWithout(_))
+    }
+}
+
+/// An id that has a live claim already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuplicateId {
+    /// The namespace of the id.
+    pub namespace: String,
+    /// The id.
+    pub id: Vec<u8>,
+    /// When that claim was made.
+    pub first_seen: Timestamp,
+}
+
+/// Why a transaction was rejected.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// An id has a live claim already.
+    Duplicate(DuplicateId),
+    /// A value of a table has not the version that was expected or read.
+    Moved {
+        /// The table.
+        table: String,
+        /// The key.
+        key: Vec<u8>,
+        /// The version that it has; `None` if it has no live value.
+        found: Option<Version>,
+    },
+    /// An offset would move back.
+    OffsetBack {
+        /// The source.
+        source: String,
+        /// The partition.
+        partition: u32,
+        /// What is stored.
+        stored: Position,
+    },
+    /// Somebody else owns the partition, or it has an owner and the commit names none.
+    Fenced {
+        /// The source.
+        source: String,
+        /// The partition.
+        partition: u32,
+        /// What is stored, with the epoch of the owner.
+        stored: Position,
+    },
+    /// A message of this id waits already.
+    DuplicateMessage {
+        /// The topic.
+        topic: String,
+        /// The id of the message.
+        id: MessageId,
+    },
+    /// An attempt cannot end as it was to.
+    Attempt {
+        /// Its id.
+        id: Vec<u8>,
+        /// Why, as [`Attempt::complete`](crate::ledger::Attempt::complete) would have said.
+        error: AttemptError,
+    },
+    /// A record does not allow what an operator asked for.
+    Record {
+        /// Its id.
+        id: Vec<u8>,
+        /// The record as it is; `None` if there is none.
+        record: Option<Box<Record>>,
+    },
+    /// A prepared transaction holds this id, or the row of this key: somebody has to commit it or roll it back first.
+    InDoubt {
+        /// The id or key.
+        id: Vec<u8>,
+    },
+    /// A transaction of this name is prepared, or was ended not long ago.
+    NameInUse,
+}

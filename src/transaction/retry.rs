@@ -1,0 +1,75 @@
+//! Transactions that are run again when others were faster.
+
+use crate::error::Error;
+use crate::store::Store;
+use crate::transaction::collect::Transaction;
+use crate::transaction::outcome::{CommitOutcome, Rejection};
+
+/// How often a transaction is run again.
+const RUNS_MAX: usize = 100;
+
+/// The answer to [`Store::transact`].
+#[derive(Debug)]
+#[must_use = "a rejected transaction has changed nothing"]
+pub enum Transacted<T> {
+    /// It was committed; this is what the work has returned.
+    Committed(T),
+    /// Nothing was done, for all of these reasons.
+    Rejected(Vec<Rejection>),
+}
+
+impl<T> Transacted<T> {
+    /// Returns what the work has returned, if it was committed.
+    pub fn committed(self) -> Option<T> {
+        match self {
+            Self::Committed(value) => Some(value),
+            Self::Rejected(_) => None,
+        }
+    }
+}
+
+impl Store {
+    /// Runs work that fills a transaction, and commits it. If what the work has read has changed meanwhile, it is run
+    /// again: it must have no effects but those of the transaction.
+    ///
+    /// ```
+    /// use firstseen::{Error, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let path = dir.path().join("seen.db");
+    /// let store = Store::open(&path)?;
+    /// let points = store.table::<u64>("points")?;
+    /// let sum = store.transact(|transaction| {
+    ///     let mut sum = transaction.get(&points, "anna")?.unwrap_or(0);
+    ///     for event in ["order-1", "order-2", "order-1"] {
+    ///         if transaction.claim_if_new(event)? {
+    ///             sum += 10;
+    ///         }
+    ///     }
+    ///     transaction.put(&points, "anna", &sum)?;
+    ///     Ok::<_, Error>(sum)
+    /// })?;
+    /// assert_eq!(sum.committed(), Some(20));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the work returns, and as [`Transaction::commit`].
+    pub fn transact<T, E: From<Error>>(
+        &self,
+        mut work: impl FnMut(&mut Transaction) -> Result<T, E>,
+    ) -> Result<Transacted<T>, E> {
+        let mut runs = 0;
+        loop {
+            runs += 1;
+            let mut transaction = self.transaction();
+            let value = work(&mut transaction)?;
+            match transaction.commit()? {
+                CommitOutcome::Rejected(reasons)
+                    if runs < RUNS_MAX && reasons.iter().all(|why| transaction.has_read(why)) => {}
+                CommitOutcome::Rejected(reasons) => return Ok(Transacted::Rejected(reasons)),
+                _ => return Ok(Transacted::Committed(value)),
+            }
+        }
+    }
+}

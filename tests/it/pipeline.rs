@@ -1,0 +1,304 @@
+//! State, offsets and messages in one commit with claims.
+
+use crate::support::{assert_sound, clock, sim};
+use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::table::Table;
+use firstseen::transaction::{CommitOutcome, EndOutcome, Rejection, Transacted, Transaction};
+use firstseen::{Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store};
+
+fn open(disk: &SimDisk, clock: &ManualClock) -> Store {
+    sim(disk, clock).open().expect("opens")
+}
+
+fn rejections(transaction: &Transaction) -> Vec<Rejection> {
+    match transaction.commit().expect("answers") {
+        CommitOutcome::Rejected(reasons) => reasons,
+        committed => panic!("{committed:?}"),
+    }
+}
+
+/// The store at the end of one run of the loyalty program, which may have crashed.
+struct Loyalty {
+    store: Store,
+    points: Table<u64>,
+}
+
+impl Loyalty {
+    fn of(store: Store) -> Self {
+        Self { points: store.table("points").expect("opens"), store }
+    }
+
+    /// Awards ten points for an order that was read at an offset.
+    fn order(&self, order: &str, user: &str, offset: u64) -> Result<CommitOutcome, Error> {
+        let (orders, awarded) = (self.store.source("orders")?, self.store.outbox("awarded")?);
+        let mut transaction = self.store.transaction();
+        transaction.durability(Durability::Disk).claim(order);
+        let before = transaction.get(&self.points, user)?.unwrap_or(0);
+        transaction.put(&self.points, user, &(before + 10))?;
+        transaction.emit(&awarded, format!("{user} has {}", before + 10))?;
+        transaction.advance(&orders, 0, offset + 1);
+        transaction.commit()
+    }
+
+    fn seen(&self) -> (bool, Option<u64>, Option<u64>) {
+        let points = self.points.get("anna").expect("reads").map(|entry| entry.value);
+        let orders = self.store.source("orders").expect("opens");
+        let next = orders.position(0).expect("reads").map(|position| position.next);
+        (self.store.contains("order-1").expect("reads"), points, next)
+    }
+}
+
+#[test]
+fn i1_claim_state_offset_and_message_are_all_there_or_nothing_after_a_crash_at_any_step() {
+    let mut outcomes = [0, 0];
+    for at in 0.. {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let loyalty = Loyalty::of(open(&disk, &clock));
+        let ops = disk.ops();
+        disk.fail_at(ops + at, Fault::Crash, false);
+        let told = loyalty.order("order-1", "anna", 4);
+        let was_crashed = disk.ops() > ops + at;
+        let loyalty = Loyalty::of(open(&disk.crash(at), &clock));
+        match loyalty.seen() {
+            (true, Some(10), Some(5)) => outcomes[1] += 1,
+            (false, None, None) if told.is_err() => outcomes[0] += 1,
+            half => panic!("crash at {at}: {half:?}, told {told:?}"),
+        }
+        assert_sound(&loyalty.store);
+        if !was_crashed {
+            break;
+        }
+    }
+    assert!(outcomes[0] > 0 && outcomes[1] > 0, "{outcomes:?}");
+}
+
+/// BEHAVIOURS 56.
+#[test]
+fn a_dropped_transaction_has_done_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let loyalty = Loyalty::of(open(&disk, &clock));
+    let orders = loyalty.store.source("orders").expect("opens");
+    let mut transaction = loyalty.store.transaction();
+    transaction.claim("order-1").advance(&orders, 0, 5);
+    transaction.put(&loyalty.points, "anna", &10).expect("encodes");
+    drop(transaction);
+    assert_eq!(loyalty.seen(), (false, None, None));
+}
+
+/// BEHAVIOURS 57.
+#[test]
+fn of_two_transactions_with_one_id_the_second_leaves_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let loyalty = Loyalty::of(open(&disk, &clock));
+    assert!(loyalty.order("order-1", "anna", 4).expect("answers").is_committed());
+    let CommitOutcome::Rejected(reasons) = loyalty.order("order-1", "anna", 9).expect("answers")
+    else {
+        panic!("was committed twice");
+    };
+    assert!(
+        matches!(&reasons[..], [Rejection::Duplicate(id), Rejection::DuplicateMessage { .. }] if id.id == b"order-1"),
+        "{reasons:?}"
+    );
+    assert_eq!(loyalty.seen(), (true, Some(10), Some(5)));
+    assert_eq!(loyalty.store.stats().duplicates, 1, "it counts as a duplicate");
+}
+
+#[test]
+fn a_commit_whose_read_value_was_changed_is_rejected_and_says_what_is_there() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let points: Table<u64> = store.table("points").expect("opens");
+    for is_written in [true, false] {
+        let mut transaction = store.transaction();
+        let before = transaction.get(&points, "anna").expect("reads");
+        if is_written {
+            transaction.put(&points, "anna", &(before.unwrap_or(0) + 1)).expect("encodes");
+        }
+        transaction.put(&points, "other", &1).expect("encodes");
+        let version = points.put("anna", &100).expect("puts");
+        let reasons = rejections(&transaction);
+        assert!(
+            matches!(&reasons[..], [Rejection::Moved { table, key, found }]
+                if table == "points" && key == b"anna" && *found == Some(version)),
+            "{reasons:?}"
+        );
+        assert_eq!(points.get("other").expect("reads"), None);
+    }
+}
+
+#[test]
+fn an_offset_never_moves_back() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let orders = store.source("orders").expect("opens");
+    for (next, is_taken) in [(5, true), (5, true), (4, false), (9, true)] {
+        let mut transaction = store.transaction();
+        transaction.advance(&orders, 3, next);
+        match transaction.commit().expect("answers") {
+            CommitOutcome::Committed => assert!(is_taken, "{next}"),
+            CommitOutcome::Rejected(reasons) => {
+                let is_back = |stored| stored == 5 && !is_taken;
+                assert!(
+                    matches!(&reasons[..], [Rejection::OffsetBack { partition: 3, stored, .. }]
+                        if is_back(stored.next)),
+                    "{reasons:?}"
+                );
+            }
+            other @ CommitOutcome::CommittedWithout(_) => panic!("{other:?}"),
+        }
+    }
+    let positions = orders.positions().expect("reads");
+    assert_eq!(positions.keys().copied().collect::<Vec<_>>(), [3]);
+    assert_eq!(positions[&3].next, 9);
+}
+
+/// BEHAVIOURS 67.
+#[test]
+fn i8_a_zombie_owner_of_a_partition_is_fenced() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let orders = store.source("orders").expect("opens");
+    let first = orders.own(0).expect("takes over");
+    let mut transaction = store.transaction();
+    transaction.advance_as(&first, 10);
+    assert!(transaction.commit().expect("answers").is_committed());
+    let second = orders.own(0).expect("takes over");
+    assert_eq!((second.next(), second.epoch()), (10, first.epoch() + 1));
+    for owner in [Some(&first), None] {
+        let mut transaction = store.transaction();
+        match owner {
+            Some(owner) => transaction.claim("late").advance_as(owner, 20),
+            None => transaction.claim("late").advance(&orders, 0, 20),
+        };
+        let reasons = rejections(&transaction);
+        assert!(
+            matches!(&reasons[..], [Rejection::Fenced { partition: 0, stored, .. }]
+                if stored.epoch == second.epoch()),
+            "{reasons:?}"
+        );
+    }
+    assert!(!store.contains("late").expect("reads"), "nothing of it is there");
+    assert_eq!(orders.own_as(0, 1).expect("answers").map(|owner| owner.epoch()), None);
+    let again = orders.own_as(0, second.epoch()).expect("answers").expect("the same epoch");
+    assert_eq!(again.next(), 10);
+}
+
+#[test]
+fn duplicates_are_skipped_with_what_belongs_to_them_if_so_asked() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let (names, orders) =
+        (store.raw_table("names").expect("opens"), store.source("orders").expect("opens"));
+    assert!(store.claim("b").expect("claims").is_first_seen());
+    let mut transaction = store.transaction();
+    transaction.skip_duplicates();
+    for id in ["a", "b", "c"] {
+        transaction.claim(id).put(&names, id, id.as_bytes()).expect("puts");
+    }
+    transaction.advance(&orders, 0, 3);
+    match transaction.commit().expect("answers") {
+        CommitOutcome::CommittedWithout(skipped) => {
+            let skipped: Vec<_> = skipped.iter().map(|skipped| &skipped.id[..]).collect();
+            assert_eq!(skipped, [b"b"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let is_there = |id| names.get(id).expect("reads").is_some();
+    assert_eq!(["a", "b", "c"].map(is_there), [true, false, true]);
+    assert_eq!(orders.position(0).expect("reads").map(|position| position.next), Some(3));
+}
+
+#[test]
+fn i8_many_threads_that_add_to_one_value_lose_nothing() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let sum: Table<u64> = store.table("sum").expect("opens");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (store, sum) = (&store, &sum);
+            scope.spawn(move || {
+                for n in 0..50 {
+                    // Each event comes to two threads.
+                    let event = format!("{}-{n}", thread / 2);
+                    let done = store.transact(|transaction| {
+                        if transaction.claim_if_new(&event)? {
+                            let before = transaction.get(sum, "all")?.unwrap_or(0);
+                            transaction.put(sum, "all", &(before + 1))?;
+                        }
+                        Ok::<_, Error>(())
+                    });
+                    assert!(matches!(done, Ok(Transacted::Committed(()))), "{done:?}");
+                }
+            });
+        }
+    });
+    assert_eq!(sum.get("all").expect("reads").map(|entry| entry.value), Some(100));
+}
+
+/// BEHAVIOURS 64 and 65.
+#[test]
+fn a_prepared_transaction_holds_what_it_will_write_over_a_crash_until_it_is_ended_once() {
+    for is_committed in [true, false] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = open(&disk, &clock);
+        let points: Table<u64> = store.table("points").expect("opens");
+        points.put("anna", &1).expect("puts");
+        let mut transaction = store.transaction();
+        transaction.claim("order-1").put(&points, "anna", &2).expect("puts");
+        assert!(transaction.prepare("t1").expect("prepares").is_committed());
+
+        let disk = disk.lose_unsynced();
+        let store = open(&disk, &clock);
+        let points: Table<u64> = store.table("points").expect("opens");
+        let listed = store.prepared().expect("lists");
+        assert_eq!((listed.len(), &listed[0].gid[..], listed[0].claims), (1, &b"t1"[..], 1));
+        let kinds = [
+            store.claim("order-1").map(drop),
+            store.forget("order-1").map(drop),
+            store.claim_batch(&["x", "order-1"]).map(drop),
+            points.put("anna", &9).map(drop),
+        ];
+        for answer in kinds {
+            let error = answer.expect_err("is in doubt");
+            assert!(matches!(error, Error::InDoubt), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Retry);
+        }
+        let mut other = store.transaction();
+        other.claim("order-1").put(&points, "anna", &9).expect("puts");
+        let reasons = rejections(&other);
+        assert!(
+            matches!(&reasons[..], [Rejection::InDoubt { id }, Rejection::InDoubt { id: key }]
+                if id == b"order-1" && key == b"anna"),
+            "{reasons:?}"
+        );
+        let mut again = store.transaction();
+        again.claim("another");
+        assert!(matches!(
+            again.prepare("t1").expect("answers"),
+            CommitOutcome::Rejected(reasons) if matches!(reasons[..], [Rejection::NameInUse])
+        ));
+        assert_eq!(points.get("anna").expect("reads").map(|entry| entry.value), Some(1));
+
+        let end = |store: &Store, commits: bool| {
+            let end =
+                if commits { store.commit_prepared("t1") } else { store.rollback_prepared("t1") };
+            end.expect("answers")
+        };
+        assert_eq!(end(&store, is_committed), EndOutcome::Done);
+        let disk = disk.lose_unsynced();
+        let store = open(&disk, &clock);
+        assert_eq!(end(&store, is_committed), EndOutcome::AlreadyDone);
+        assert_eq!(end(&store, !is_committed), EndOutcome::EndedOtherwise);
+        let ended = if is_committed { PreparedState::Committed } else { PreparedState::RolledBack };
+        assert_eq!(store.prepared_state("t1").expect("reads"), Some(ended));
+        assert!(store.prepared().expect("lists").is_empty());
+        assert_eq!(store.commit_prepared("unknown").expect("answers"), EndOutcome::Unknown);
+        let points: Table<u64> = store.table("points").expect("opens");
+        let expected = if is_committed { Some(2) } else { Some(1) };
+        assert_eq!(points.get("anna").expect("reads").map(|entry| entry.value), expected);
+        let claimed = store.claim("order-1").expect("claims");
+        assert_eq!(claimed == Claim::FirstSeen, !is_committed);
+        points.put("anna", &9).expect("is free again");
+        assert_sound(&store);
+    }
+}
