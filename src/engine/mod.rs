@@ -350,6 +350,16 @@ impl Engine {
         write::attach(&self.core, family)
     }
 
+    /// Passes every row of a family that is live now to `visit`, as all of them are at this moment. One whose value is
+    /// damaged is passed as an error.
+    pub(crate) fn scan_rows(
+        &self,
+        family: Family,
+        visit: impl FnMut(Key<'_>, Result<Row>) -> Result<()>,
+    ) -> Result<()> {
+        write::scan_rows(&self.core, family, visit)
+    }
+
     /// Passes every live row of a family to `visit`, in no meaningful order. One whose value is damaged is passed as an
     /// error.
     pub(crate) fn list_rows(

@@ -135,7 +135,7 @@ impl RawTable {
         mut visit: impl FnMut(&[u8], Result<Entry<Vec<u8>>>) -> ControlFlow<()>,
     ) -> Result<()> {
         let mut is_over = false;
-        self.engine().list_rows(Family::TABLES, |key, row| {
+        self.engine().scan_rows(Family::TABLES, |key, row| {
             if is_over || key.ns.listed() != self.info.id {
                 return Ok(());
             }

@@ -5,6 +5,7 @@ use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::table::Table;
 use firstseen::transaction::{CommitOutcome, EndOutcome, Rejection, Transacted, Transaction};
 use firstseen::{Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store};
+use std::ops::ControlFlow;
 
 fn open(disk: &SimDisk, clock: &ManualClock) -> Store {
     sim(disk, clock).open().expect("opens")
@@ -301,4 +302,103 @@ fn a_prepared_transaction_holds_what_it_will_write_over_a_crash_until_it_is_ende
         points.put("anna", &9).expect("is free again");
         assert_sound(&store);
     }
+}
+
+/// Two accounts of which money is moved back and forth: whoever scans sees all of it, in every scan.
+#[test]
+fn a_scan_sees_every_transaction_wholly_or_not_at_all_while_writes_flushes_and_compaction_go_on() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).segment_bytes(64 << 10).open().expect("opens");
+    let accounts: Table<i64> = store.table("accounts").expect("opens");
+    const ACCOUNTS: i64 = 40;
+    for n in 0..ACCOUNTS {
+        accounts.put(format!("account-{n}"), &100).expect("puts");
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for thread in 0..3u64 {
+            let (store, accounts, is_over) = (&store, &accounts, &is_over);
+            scope.spawn(move || {
+                let mut x = thread + 1;
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                    let (from, to) = ((x >> 33) as i64 % ACCOUNTS, (x >> 45) as i64 % ACCOUNTS);
+                    let moved = move_money(store, accounts, from, to).expect("moves");
+                    assert!(moved.committed().is_some());
+                }
+            });
+        }
+        for scan in 0..60 {
+            if scan % 3 == 0 {
+                store.freeze();
+            }
+            store.run_background().expect("works");
+            let (mut sum, mut count) = (0, 0);
+            accounts
+                .scan(|_, entry| {
+                    sum += entry.expect("reads").value;
+                    count += 1;
+                    // Flushes and compaction go on under a scan.
+                    if count % 16 == 0 {
+                        store.freeze();
+                        store.run_background().expect("works");
+                    }
+                    ControlFlow::Continue(())
+                })
+                .expect("scans");
+            assert_eq!(sum, 100 * ACCOUNTS, "scan {scan} of {count} accounts");
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert_sound(&store);
+}
+
+/// Moves ten, or closes an account that is empty: then there is no row of it.
+fn move_money(
+    store: &Store,
+    accounts: &Table<i64>,
+    from: i64,
+    to: i64,
+) -> Result<Transacted<()>, Error> {
+    store.transact(|transaction| {
+        let (from, to) = (format!("account-{from}"), format!("account-{to}"));
+        let rest = transaction.get(accounts, &from)?.unwrap_or(0) - 10;
+        if rest >= 0 && from != to {
+            let sum = transaction.get(accounts, &to)?.unwrap_or(0) + 10;
+            transaction.put(accounts, &to, &sum)?;
+            match rest {
+                0 => transaction.delete(accounts, &from)?,
+                rest => transaction.put(accounts, &from, &rest)?,
+            };
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn space_that_a_scan_has_kept_comes_back_after_it() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).segment_bytes(64 << 10).open().expect("opens");
+    let table = store.raw_table("hot").expect("opens");
+    let value = [7; 1_000];
+    table.put("hot", value).expect("puts");
+    let overwrite = || {
+        for _ in 0..600 {
+            table.put("hot", value).expect("puts");
+        }
+        store.freeze();
+        store.run_background().expect("works");
+        store.stats().log_segments
+    };
+    let usual = overwrite();
+    let mut kept = 0;
+    table
+        .scan(|_, entry| {
+            assert_eq!(entry.expect("reads").value, value);
+            kept = overwrite();
+            ControlFlow::Continue(())
+        })
+        .expect("scans");
+    assert!(kept > usual + 3, "{usual} segments, {kept} under a scan");
+    assert!(overwrite() <= usual + 1);
 }

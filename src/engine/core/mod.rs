@@ -12,6 +12,7 @@ mod in_flight;
 mod publish;
 mod reclaim;
 mod rows;
+mod scans;
 mod seen;
 mod settings;
 mod stats;
@@ -27,6 +28,7 @@ pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
 pub(in crate::engine) use in_flight::InFlight;
 pub(in crate::engine) use reclaim::Reclaim;
+pub(in crate::engine) use scans::{ScanGuard, Scans};
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 pub(in crate::engine) use watch::Watches;
@@ -127,6 +129,8 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) families: Families,
     /// The rows that somebody waits for.
     pub(in crate::engine) watches: Arc<Watches>,
+    /// Scans of rows that are under way.
+    pub(in crate::engine) scans: Scans,
     /// Whether compaction keeps up with those who overwrite rows.
     pub(in crate::engine) reclaim: Reclaim,
     /// The last flush failure, until an attempt succeeds.

@@ -52,7 +52,9 @@ impl Core {
     /// being freed while the next fills up.
     pub(in crate::engine) fn note_reclaimable(&self) -> u64 {
         let bytes = self.log.reclaimable_since(0, self.time.now());
-        self.reclaim.set(bytes * 2 > self.log.segment_bytes() * 3);
+        // Compaction waits for scans, and writers do not wait for those.
+        let is_behind = bytes * 2 > self.log.segment_bytes() * 3 && !self.scans.is_any();
+        self.reclaim.set(is_behind);
         bytes
     }
 

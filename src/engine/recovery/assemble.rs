@@ -5,7 +5,8 @@ use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{
-    Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Settings, ShardCell, Signals,
+    Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Scans, Settings, ShardCell,
+    Signals,
 };
 use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};
@@ -65,6 +66,7 @@ impl Opening {
             first_sequence: sequence,
             families: Families::default(),
             in_flight: InFlight::default(),
+            scans: Scans::default(),
             prepared: AtomicU64::default(),
             watches: Arc::default(),
             reclaim: Reclaim::default(),

@@ -44,6 +44,9 @@ const COPIED_AT_ONCE: u64 = 1 << 20;
 
 /// Removes or rewrites segments whose ids are all flushed. Returns whether there was one.
 pub(super) fn compact(core: &Core) -> Result<bool> {
+    if core.scans.is_any() {
+        return Ok(false);
+    }
     let first = core.manifest.lock().body.first_segment();
     let now = core.time.now();
     let oldest = core.log.oldest();
@@ -71,6 +74,10 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     // Copies first (`publish_manifest` syncs the log), then the manifest without the segments, then the files: a crash
     // in between leaves a segment too many, never one too few.
     let _nobody_reads = core.segment_gc_lock.write();
+    if core.scans.is_any() {
+        // It began meanwhile, and may read what is superseded now.
+        return Ok(false);
+    }
     let closed = core.log.closed();
     // Forget them only inside this publication, after its sync. A manifest synced before the copies were made would
     // drop the segments while their copies are not on disk.

@@ -463,6 +463,7 @@ fn enter(
         write.ns.count(member.shard, true, 1);
     }
     for ((member, planned, version), at) in written().zip(places) {
+        core.scans.note(member.key, member.shard, planned.known);
         locked.shard(member.shard).memtable.put_row(member.key, member.hash, version, at);
         let Version { rank: sequence, deadline, .. } = version;
         let row = planned.value().map(|value| RowState { value, sequence, deadline });

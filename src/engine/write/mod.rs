@@ -22,6 +22,7 @@ mod lookup;
 mod prepare;
 mod reserve;
 mod rows;
+mod scan;
 mod write_set;
 
 pub use claim::Claim;
@@ -57,3 +58,4 @@ pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use prepare::{hold_prepared, release_prepared};
 pub(in crate::engine) use reserve::{confirm, release, reserve};
 pub(in crate::engine) use rows::{attach, get_row, get_row_only, list_rows, row_key};
+pub(in crate::engine) use scan::scan_rows;

@@ -25,7 +25,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    fn of(value: Vec<u8>, Version { rank: sequence, deadline, .. }: Version) -> Self {
+    pub(super) fn of(value: Vec<u8>, Version { rank: sequence, deadline, .. }: Version) -> Self {
         Self { value, sequence, deadline }
     }
 }
@@ -103,7 +103,12 @@ pub(super) fn rests_on(core: &Core, known: &KnownRow) -> Option<RestsOn> {
 }
 
 /// Reads the value of a row at its location, and checks that it is that of this write.
-fn read_value(core: &Core, key: Key<'_>, version: Version, at: ItemAt) -> Result<Vec<u8>> {
+pub(super) fn read_value(
+    core: &Core,
+    key: Key<'_>,
+    version: Version,
+    at: ItemAt,
+) -> Result<Vec<u8>> {
     if !core.log.is_mapped() {
         core.log.flush()?;
     }
