@@ -155,11 +155,20 @@ impl Source {
         Err(Error::Timeout { what: "an offset that others change again and again" })
     }
 
-    /// Reads a position, and the sequence of its row.
+    /// Reads a position, and the sequence of its row, as safe as the calls of the store are.
     fn read(&self, partition: u32) -> Result<Option<(Position, u64)>> {
+        self.read_at(partition, self.durability())
+    }
+
+    /// Reads a position for a commit that rests on it, and makes it as safe as itself.
+    fn look(&self, partition: u32) -> Result<Option<(Position, u64)>> {
+        self.read_at(partition, Durability::Buffered)
+    }
+
+    fn read_at(&self, partition: u32, durability: Durability) -> Result<Option<(Position, u64)>> {
         let id = partition.to_be_bytes();
         let key = Engine::row_key(Family::OFFSETS, self.info.id, &id)?;
-        let Some(row) = self.engine().get_row(key, self.durability())? else { return Ok(None) };
+        let Some(row) = self.engine().get_row(key, durability)? else { return Ok(None) };
         let (_, position) = decode(self.engine(), key, &row.value)?;
         Ok(Some((position, row.sequence)))
     }
@@ -234,9 +243,10 @@ pub(crate) enum OffsetRefused {
 }
 
 impl PlannedOffset {
-    /// Decides what to write: the row expects what the decision rests on.
+    /// Decides what to write: the row expects what the decision rests on. What is stored may not be as safe yet as the
+    /// commit will be.
     pub(crate) fn decide(&self) -> Result<std::result::Result<OwnedRow, OffsetRefused>> {
-        let before = self.source.read(self.partition)?;
+        let before = self.source.look(self.partition)?;
         let stored = before.map(|(position, _)| position).unwrap_or_default();
         if stored.epoch != self.epoch {
             return Ok(Err(OffsetRefused::Fenced(stored)));

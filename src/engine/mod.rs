@@ -35,7 +35,7 @@ pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
 pub(crate) use write::{
     ClaimSpec, ClaimWrite, Hold, Intent, OwnedRow, Phase, Prepared, Refusals, RestsOn, Row,
-    RowChange, RowWrite, SetCommitted, WriteSet,
+    RowChange, RowWrite, SetCommitted, WaitBudget, WriteSet,
 };
 
 use self::core::Core;
@@ -52,7 +52,6 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 use upkeep::Upkeep;
-use write::WaitBudget;
 
 /// An open store.
 #[derive(Debug)]
@@ -283,6 +282,26 @@ impl Engine {
         write::commit_rows(&self.core, writes, durability, bells)
     }
 
+    /// Writes claims and rows as one record: all of them, or none. Does not wait for reservations, nor for what their
+    /// durability rests on.
+    pub(crate) fn commit_only(
+        &self,
+        set: WriteSet<'_>,
+        durability: Durability,
+        bells: &mut Bells,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(SetCommitted, Option<RestsOn>)> {
+        write::commit_only(&self.core, set, durability, bells, wait_budget)
+    }
+
+    /// Attempts a call until it need not wait, without blocking the thread. An attempt that gives up has changed nothing.
+    pub(crate) async fn in_time<T>(
+        &self,
+        attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
+    ) -> Result<T> {
+        write::in_time(&self.core, None, attempt).await
+    }
+
     /// Writes claims and rows as one record: all of them, or none. Does not wait for reservations.
     pub(crate) fn commit(
         &self,
@@ -293,14 +312,18 @@ impl Engine {
         write::commit(&self.core, set, durability, bells)
     }
 
-    /// Waits until the current holder gives up an id, for at most `wait`.
-    pub(crate) fn await_release(&self, key: Key<'_>, wait: Duration) -> Result<()> {
-        write::await_release(&self.core, key, wait)
+    /// Waits until the current holder gives up an id.
+    pub(crate) fn await_release(&self, key: Key<'_>, wait_budget: &mut WaitBudget) -> Result<()> {
+        write::await_release(&self.core, key, wait_budget)
     }
 
-    /// Returns what speaks against a commit now, as safe as asked. Writes nothing.
-    pub(crate) fn refusals(&self, set: WriteSet<'_>, durability: Durability) -> Result<Refusals> {
-        write::refusals_only(&self.core, set, durability)
+    /// Returns what speaks against a commit now, and without waiting for it what the durability of that rests on.
+    pub(crate) fn refusals(
+        &self,
+        set: WriteSet<'_>,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(Refusals, Option<RestsOn>)> {
+        write::refusals_only(&self.core, set, wait_budget)
     }
 
     /// Lets go of what a prepared transaction holds, once its end is stored. `sequence` is that of its row.

@@ -87,6 +87,11 @@ impl Attempt {
         Self { work: Arc::new(Work { ledger, id: id.to_vec(), token, inside }) }
     }
 
+    /// Returns the ledger that it belongs to.
+    pub fn ledger(&self) -> &Ledger {
+        &self.work.ledger
+    }
+
     /// Returns the id.
     pub fn id(&self) -> &[u8] {
         &self.work.id

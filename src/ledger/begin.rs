@@ -1,6 +1,6 @@
 //! `begin`: who may work on an id.
 
-use crate::engine::Bells;
+use crate::engine::{Bells, Durability};
 use crate::error::{Error, Result};
 use crate::ledger::attempt::Attempt;
 use crate::ledger::changes::{self, Begun, Change, Refusal};
@@ -9,7 +9,7 @@ use crate::ledger::handle::{Ledger, RACES_MAX};
 use crate::ledger::moves::{self, Move};
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::Record;
-use crate::ledger::rows::check_id;
+use crate::ledger::rows::{Rows, check_id};
 use crate::limits;
 
 /// The answer to [`Ledger::begin`]. All except [`Started`](Begin::Started) carry the existing record.
@@ -92,26 +92,45 @@ impl Ledger {
     ///
     /// As [`begin`](Self::begin).
     pub fn begin_with(&self, id: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
-        let id = id.as_ref();
+        self.begin_at(id.as_ref(), &options, self.rows().durability)
+    }
+
+    /// Starts an attempt, as a future: at [`Durability::Disk`] it waits for a sync without a thread; see
+    /// [`begin_with`](Self::begin_with) and [`Store::claim_async`](crate::Store::claim_async).
+    ///
+    /// Dropped while it waits, it has begun an attempt that nobody has: the attempt counts as dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub async fn begin_async(&self, id: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
+        let begun = self.begin_at(id.as_ref(), &options, Durability::Buffered)?;
+        let rests_on = self.store().engine().sync_point()?;
+        self.store().durable(self.rows().durability, Some(rests_on)).await?;
+        Ok(begun)
+    }
+
+    /// Starts an attempt whose record is this safe when this returns.
+    fn begin_at(&self, id: &[u8], options: &BeginOptions, durability: Durability) -> Result<Begin> {
         check_id(id)?;
         options.check()?;
-        let rows = self.rows();
+        let rows = Rows { durability, ..self.rows() };
         for _ in 0..RACES_MAX {
             let found = rows.read(id)?;
             let now = self.now();
             let record = found.as_ref().map(|found| &found.record);
-            let (change, step) =
-                match changes::begin(id, record, now, &self.inner.options, &options) {
-                    Begun::Start(change) => (change, Move::Begin),
-                    Begun::Settle(step, change) => (change, step),
-                    Begun::Refuse(refusal) => {
-                        let record = found.map(|found| found.record);
-                        return record.map_or_else(
-                            || Err(Error::bug("a record that does not exist was refused")),
-                            |record| Ok(Begin::refused(refusal, record)),
-                        );
-                    }
-                };
+            let (change, step) = match changes::begin(id, record, now, &self.inner.options, options)
+            {
+                Begun::Start(change) => (change, Move::Begin),
+                Begun::Settle(step, change) => (change, step),
+                Begun::Refuse(refusal) => {
+                    let record = found.map(|found| found.record);
+                    return record.map_or_else(
+                        || Err(Error::bug("a record that does not exist was refused")),
+                        |record| Ok(Begin::refused(refusal, record)),
+                    );
+                }
+            };
             let to = moves::after(now.phase(record), step);
             debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
             check_kept(&change)?;

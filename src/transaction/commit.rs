@@ -5,19 +5,17 @@
 
 use crate::engine::{
     Bells, ClaimWrite, Durability, Engine, Expect, Intent, OwnedRow, Phase, Prepared,
-    PreparedState, Refusals, RowChange, RowWrite, SetCommitted, WriteSet,
+    PreparedState, Refusals, RestsOn, RowChange, RowWrite, SetCommitted, WaitBudget, WriteSet,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, Family, Key, NsId};
 use crate::ledger::{JoinedMove, LockedMoves, MoveRefused};
 use crate::offsets::{OffsetRefused, PlannedOffset};
-use crate::sync::instant_in;
 use crate::table::Version;
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
 use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// How often a commit is decided anew when others change first what it rests on. Each time, one of the others has
 /// succeeded.
@@ -48,6 +46,17 @@ impl Transaction {
     }
 
     pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
+        let (outcome, rests_on) = self.run_only(goal, &mut WaitBudget::default())?;
+        self.store.engine().await_durable(self.durability_of(goal), rests_on)?;
+        Ok(outcome)
+    }
+
+    /// Commits all of it, and returns without waiting for it what its durability rests on.
+    pub(super) fn run_only(
+        &self,
+        goal: Goal<'_>,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(CommitOutcome, Option<RestsOn>)> {
         let engine = self.store.engine();
         self.check_handles()?;
         let long_ids = engine.settings().long_ids;
@@ -60,34 +69,42 @@ impl Transaction {
         });
         let claims = claims.collect::<Result<Vec<_>>>()?;
         let mut skipped = BTreeMap::new();
-        let mut until = None;
         for _ in 0..RACES_MAX {
             let round = Round::of(self, &claims, &skipped, goal);
             let mut moves = LockedMoves::lock(engine, &round.moves())?;
             let mut bells = Bells::default();
-            let tried = round.attempt(&mut moves, &mut bells);
+            let tried = round.attempt(&mut moves, &mut bells, wait_budget);
             // Who waits is woken once everything is unlocked (I9).
             drop(moves);
             drop(bells);
             match tried? {
-                Tried::Committed if skipped.is_empty() => return Ok(CommitOutcome::Committed),
-                Tried::Committed => {
-                    let skipped = skipped.into_values().collect();
-                    return Ok(CommitOutcome::CommittedWithout(skipped));
+                Tried::Committed(rests_on) if skipped.is_empty() => {
+                    return Ok((CommitOutcome::Committed, rests_on));
                 }
-                Tried::Rejected(reasons) => return Ok(CommitOutcome::Rejected(reasons)),
+                Tried::Committed(rests_on) => {
+                    let skipped = skipped.into_values().collect();
+                    return Ok((CommitOutcome::CommittedWithout(skipped), rests_on));
+                }
+                Tried::Rejected(reasons, rests_on) => {
+                    return Ok((CommitOutcome::Rejected(reasons), rests_on));
+                }
                 Tried::Moved => {}
                 Tried::Skip(duplicates) => skipped.extend(duplicates),
                 // Not under the locks of attempts: their leases have to be renewed meanwhile.
-                Tried::Reserved(n) => {
-                    let wait_max = engine.settings().wait_max;
-                    let until = *until.get_or_insert_with(|| instant_in(wait_max));
-                    let wait = until.saturating_duration_since(instant_in(Duration::ZERO));
-                    engine.await_release(claims[n].key, wait)?;
-                }
+                Tried::Reserved(n) => engine.await_release(claims[n].key, wait_budget)?,
             }
         }
         Err(Error::Timeout { what: "records that others change again and again" })
+    }
+
+    /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.
+    pub(super) fn durability_of(&self, goal: Goal<'_>) -> Durability {
+        let default = match goal {
+            Goal::Commit => self.store.engine().settings().durability,
+            Goal::Prepare(_) => Durability::Disk,
+        };
+        let asked = self.durability.unwrap_or(default);
+        self.moves.iter().fold(asked, |asked, joined| asked.max(joined.what.durability()))
     }
 
     fn check_handles(&self) -> Result<()> {
@@ -110,8 +127,8 @@ impl Transaction {
 
 /// What came of one attempt to commit.
 enum Tried {
-    Committed,
-    Rejected(Vec<Rejection>),
+    Committed(Option<RestsOn>),
+    Rejected(Vec<Rejection>, Option<RestsOn>),
     /// Something that a decision rests on has moved: all is to be decided anew.
     Moved,
     /// These claims are duplicates: it is decided anew without them.
@@ -176,22 +193,17 @@ impl<'a> Round<'a> {
         self.moves.iter().map(|n| &self.transaction.moves[*n].what).collect()
     }
 
-    /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.
-    fn durability(&self) -> Durability {
-        let default = match self.goal {
-            Goal::Commit => self.engine().settings().durability,
-            Goal::Prepare(_) => Durability::Disk,
-        };
-        let asked = self.transaction.durability.unwrap_or(default);
-        self.moves().iter().fold(asked, |asked, joined| asked.max(joined.durability()))
-    }
-
     fn engine(&self) -> &'a Engine {
         self.transaction.store.engine()
     }
 
     /// Tries to commit.
-    fn attempt(&self, moves: &mut LockedMoves<'_>, bells: &mut Bells) -> Result<Tried> {
+    fn attempt(
+        &self,
+        moves: &mut LockedMoves<'_>,
+        bells: &mut Bells,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<Tried> {
         let mut rejected = self.move_rejections(moves.decide()?);
         let mut rows = Rows { moves: moves.rows().cloned().collect(), ..Rows::default() };
         for offset in &self.transaction.offsets {
@@ -208,22 +220,23 @@ impl<'a> Round<'a> {
             let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
             let writes: Vec<RowWrite<'_>> = writes.map(OwnedRow::as_write).collect();
             let set = WriteSet::of(&self.claim_writes, &writes);
-            let refusals = self.engine().refusals(set, self.durability())?;
-            let only_writes = Rows::default();
-            let mut all = self.rejections(&only_writes, &refusals);
+            let (refusals, _) = self.engine().refusals(set, wait_budget)?;
+            let mut all = self.rejections(&Rows::default(), &refusals);
             all.append(&mut rejected);
-            return Ok(Tried::Rejected(all));
+            // Also what ledgers and offsets have read.
+            return Ok(Tried::Rejected(all, Some(self.engine().sync_point()?)));
         }
-        let committed = self.write(&rows, bells).inspect_err(|error| {
-            // What the caller has to change was not written.
-            if error.kind() != ErrorKind::FixCall {
+        let written = self.write(&rows, bells, wait_budget);
+        let (committed, rests_on) = written.inspect_err(|error| {
+            // Nothing was written of what the caller has to change, or has to wait for.
+            if !matches!(error.kind(), ErrorKind::FixCall | ErrorKind::Retry) {
                 moves.doubt();
             }
         })?;
         match committed {
             SetCommitted::Done(sequences) => {
                 moves.made(&sequences[..rows.moves.len()]);
-                Ok(Tried::Committed)
+                Ok(Tried::Committed(rests_on))
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
             SetCommitted::Refused(refusals) => {
@@ -235,18 +248,27 @@ impl<'a> Round<'a> {
                     return Ok(Tried::Skip(self.duplicates(&refusals.duplicates)));
                 }
                 // Only rows have moved that are decided from what is stored: it is decided anew.
-                Ok(if rejected.is_empty() { Tried::Moved } else { Tried::Rejected(rejected) })
+                if rejected.is_empty() {
+                    return Ok(Tried::Moved);
+                }
+                Ok(Tried::Rejected(rejected, Some(self.engine().sync_point()?)))
             }
         }
     }
 
-    fn write(&self, rows: &Rows, bells: &mut Bells) -> Result<SetCommitted> {
+    fn write(
+        &self,
+        rows: &Rows,
+        bells: &mut Bells,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(SetCommitted, Option<RestsOn>)> {
+        let durability = self.transaction.durability_of(self.goal);
         let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
         let all = rows.moves.iter().chain(writes).chain(&rows.offsets).chain(&rows.messages);
         let all: Vec<RowWrite<'_>> = all.map(OwnedRow::as_write).collect();
         let set = WriteSet::of(&self.claim_writes, &all);
         let Goal::Prepare(gid) = self.goal else {
-            return self.engine().commit(set, self.durability(), bells);
+            return self.engine().commit_only(set, durability, bells, wait_budget);
         };
         let (state, since) = (PreparedState::InDoubt, self.engine().moment().now);
         let value = Prepared { state, since, intent: Intent::of(&set) }.encode();
@@ -258,7 +280,7 @@ impl<'a> Round<'a> {
             is_quiet: true,
         };
         let set = WriteSet { phase: Phase::Prepare(row), ..set };
-        self.engine().commit(set, self.durability(), bells)
+        self.engine().commit_only(set, durability, bells, wait_budget)
     }
 
     /// Returns what row `n` of a commit with these rows is.

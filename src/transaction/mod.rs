@@ -33,6 +33,7 @@ mod commit;
 mod outcome;
 mod prepared;
 mod retry;
+mod twins;
 
 pub use collect::Transaction;
 pub use outcome::{CommitOutcome, DuplicateId, Rejection};

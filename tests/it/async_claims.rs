@@ -3,6 +3,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::ledger::{AttemptError, BeginOptions};
 use firstseen::testing::waiting_futures;
 use firstseen::{
     Builder, ClaimOptions, Durability, ErrorKind, Reservation, Reserve, Reserved, Store,
@@ -604,4 +605,54 @@ fn i1_tasks_and_threads_claim_the_same_ids_and_each_has_one_winner() {
     });
     assert_eq!(firsts.load(Ordering::Relaxed), count as usize);
     assert_sound(&store);
+}
+
+#[test]
+fn i6_commits_and_ends_of_attempts_at_disk_take_no_thread_while_they_wait_for_it() {
+    let disk = SimDisk::new();
+    let store = builder(&disk).durability(Durability::Disk).open().unwrap();
+    let ledger = store.ledger("payments").unwrap();
+    let table = store.raw_table("state").unwrap();
+    // The first row of an opening has a manifest written.
+    table.put("first", b"").unwrap();
+    let sync = HeldSync::plan(&disk);
+    let mut begun = Box::pin(ledger.begin_async("a", BeginOptions::new()));
+    let woken = Arc::new(Woken::default());
+    assert!(poll(&mut begun, &woken).is_pending(), "it is in the log, and not on disk");
+    sync.wait_until_it_runs();
+    let mut transaction = store.transaction();
+    transaction.claim("b").put(&table, "key", b"value").unwrap();
+    let mut committed = Box::pin(async move { transaction.commit_async().await });
+    assert!(poll(&mut committed, &woken).is_pending());
+    assert!(poll(&mut begun, &woken).is_pending());
+    drop(sync.leave);
+    let attempt = block_on(begun).unwrap().started().expect("nobody else began it");
+    assert!(block_on(committed).unwrap().is_committed());
+    block_on(attempt.complete_async("done")).unwrap();
+    let error = block_on(attempt.release_async()).expect_err("it is over");
+    assert!(matches!(error, AttemptError::Over { .. }), "{error}");
+
+    let store = builder(&disk.lose_unsynced()).open().unwrap();
+    let record = store.ledger("payments").unwrap().get("a").unwrap().expect("is there");
+    assert_eq!(record.result(), Some(&b"done"[..]));
+    assert!(store.contains("b").unwrap());
+}
+
+#[test]
+fn a_commit_as_a_future_waits_for_a_reservation_without_a_thread_and_leaves_nothing_if_dropped() {
+    let store = builder(&SimDisk::new()).open().unwrap();
+    let held = hold(&store, "a");
+    let woken = Arc::new(Woken::default());
+    let commit = |id: &'static str| {
+        let mut transaction = store.transaction();
+        transaction.claim("a").claim(id);
+        Box::pin(async move { transaction.commit_async().await })
+    };
+    let (mut dropped, mut kept) = (commit("b"), commit("c"));
+    assert!(poll(&mut dropped, &woken).is_pending() && poll(&mut kept, &woken).is_pending());
+    drop(dropped);
+    drop(held);
+    assert!(block_on(kept).unwrap().is_committed());
+    assert!(store.contains("c").unwrap() && !store.contains("b").unwrap());
+    assert_eq!(waiting_futures(&store), [0, 0, 0]);
 }

@@ -310,28 +310,27 @@ fn a_scan_sees_every_transaction_wholly_or_not_at_all_while_writes_flushes_and_c
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).segment_bytes(64 << 10).open().expect("opens");
     let accounts: Table<i64> = store.table("accounts").expect("opens");
-    const ACCOUNTS: i64 = 40;
-    for n in 0..ACCOUNTS {
+    for n in 0..40 {
         accounts.put(format!("account-{n}"), &100).expect("puts");
     }
-    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let running = std::sync::atomic::AtomicUsize::new(3);
     std::thread::scope(|scope| {
-        for thread in 0..3u64 {
-            let (store, accounts, is_over) = (&store, &accounts, &is_over);
+        for thread in 0..3i64 {
+            let (store, accounts, running) = (&store, &accounts, &running);
             scope.spawn(move || {
                 let mut x = thread + 1;
-                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for _ in 0..1_000 {
                     x = x.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                    let (from, to) = ((x >> 33) as i64 % ACCOUNTS, (x >> 45) as i64 % ACCOUNTS);
+                    let (from, to) = ((x >> 33).rem_euclid(40), (x >> 45).rem_euclid(40));
                     let moved = move_money(store, accounts, from, to).expect("moves");
                     assert!(moved.committed().is_some());
                 }
+                running.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
             });
         }
-        for scan in 0..60 {
-            if scan % 3 == 0 {
-                store.freeze();
-            }
+        let mut scans = 0;
+        while scans < 10 || running.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+            store.freeze();
             store.run_background().expect("works");
             let (mut sum, mut count) = (0, 0);
             accounts
@@ -346,9 +345,9 @@ fn a_scan_sees_every_transaction_wholly_or_not_at_all_while_writes_flushes_and_c
                     ControlFlow::Continue(())
                 })
                 .expect("scans");
-            assert_eq!(sum, 100 * ACCOUNTS, "scan {scan} of {count} accounts");
+            assert_eq!(sum, 100 * 40, "scan {scans} of {count} accounts");
+            scans += 1;
         }
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_sound(&store);
 }

@@ -67,6 +67,8 @@ pub(crate) struct ShardCell {
 pub(crate) enum Awaited {
     /// Memtable space.
     Room,
+    /// Compaction to catch up with those who overwrite rows. Asked in the first shard.
+    Compaction,
     /// The end of the reservation of the id with this hash.
     Release(IdHash),
 }

@@ -1,7 +1,7 @@
 //! What compaction could free of the log, and the writers that wait for it: rows that are overwritten again and again
 //! must not fill the disk faster than compaction empties it.
 
-use crate::engine::core::Core;
+use crate::engine::core::{Awaited, Core};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, Ordering};
 use std::time::Instant;
 
@@ -55,6 +55,9 @@ impl Core {
         // Compaction waits for scans, and writers do not wait for those.
         let is_behind = bytes * 2 > self.log.segment_bytes() * 3 && !self.scans.is_any();
         self.reclaim.set(is_behind);
+        if !is_behind {
+            self.shards[0].futures.wake(Awaited::Compaction);
+        }
         bytes
     }
 

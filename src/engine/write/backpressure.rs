@@ -13,14 +13,17 @@ use std::time::{Duration, Instant};
 /// How long one call may wait in total, over all its waits (I12): other callers may take the space or the id before it
 /// gets its turn.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct WaitBudget {
+pub(crate) struct WaitBudget {
     /// The limit set by the call; `None` uses the store's `wait_max`.
     wait: Option<Duration>,
     /// Set by the first wait. Most calls never wait and never read the clock.
     until: Option<Instant>,
     /// A future makes the call: it gives up where it would have to wait.
     is_future: bool,
-    obstruction: Option<Obstruction>,
+    /// What the call gave up for, and until when it would have waited.
+    obstruction: Option<(Obstruction, Instant)>,
+    /// Until when the call lets itself be slowed down by compaction. Set by the first such wait.
+    slowed_until: Option<Instant>,
 }
 
 /// What a call that gave up would have waited for: the number of a shard, and what has to change in it.
@@ -39,13 +42,13 @@ impl WaitBudget {
     /// Takes the reason the last attempt gave up. The call is to be made again when that has changed, and at the
     /// deadline.
     pub(super) fn take_obstruction(&mut self) -> Option<(Obstruction, Instant)> {
-        self.obstruction.take().zip(self.until)
+        self.obstruction.take()
     }
 
     /// Returns whether the call must give up now, and notes what for unless its time is over.
     fn gives_up(&mut self, cell: &ShardCell, what: Awaited, until: Instant) -> bool {
         if self.is_future && instant_in(Duration::ZERO) < until {
-            self.obstruction = Some((cell.number, what));
+            self.obstruction = Some(((cell.number, what), until));
         }
         self.is_future
     }
@@ -124,20 +127,31 @@ const SLOWED_MAX: Duration = Duration::from_secs(1);
 /// Slows down a call that overwrites rows to what compaction frees. Returns whether it has waited, after which lookups
 /// are stale.
 #[inline]
-pub(super) fn keep_to_compaction(core: &Core, wait_budget: &mut WaitBudget) -> bool {
-    core.is_compaction_behind() && wait_for_compaction(core, wait_budget)
+pub(super) fn keep_to_compaction(core: &Core, wait_budget: &mut WaitBudget) -> Result<bool> {
+    if core.is_compaction_behind() { wait_for_compaction(core, wait_budget) } else { Ok(false) }
 }
 
 #[cold]
-fn wait_for_compaction(core: &Core, wait_budget: &mut WaitBudget) -> bool {
+fn wait_for_compaction(core: &Core, wait_budget: &mut WaitBudget) -> Result<bool> {
     // Nobody compacts a store without background work, and one that cannot flush does not get that far.
     if !core.settings.background || core.flush_failure.lasting().is_some() {
-        return false;
+        return Ok(false);
     }
-    core.counters.waits_for_compaction.add(1);
     let until = wait_budget.until(core.settings.wait_max);
-    core.wait_for_compaction(until.min(instant_in(SLOWED_MAX)));
-    true
+    let slowed_until = || {
+        core.counters.waits_for_compaction.add(1);
+        until.min(instant_in(SLOWED_MAX))
+    };
+    let until = *wait_budget.slowed_until.get_or_insert_with(slowed_until);
+    if until <= instant_in(Duration::ZERO) {
+        return Ok(false);
+    }
+    // Any shard will do: whoever looks at what compaction could free wakes those who wait in the first.
+    if wait_budget.gives_up(&core.shards[0], Awaited::Compaction, until) {
+        return Err(Error::Timeout { what: "compaction" });
+    }
+    core.wait_for_compaction(until);
+    Ok(true)
 }
 
 /// Reports a full disk with the store's folder: a caller waiting for memtable space knows of no other file.

@@ -20,7 +20,6 @@ use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard, is_prepared};
 use crate::sync::Ordering;
 use crate::time::{Moment, Timestamp};
 use crate::wal::{Commit, ItemAt};
-use std::time::Duration;
 
 /// The outcome of a commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,41 +161,39 @@ pub(in crate::engine) fn commit(
     durability: Durability,
     bells: &mut Bells,
 ) -> Result<SetCommitted> {
-    let (committed, rests_on) = commit_only(core, set, durability, bells)?;
+    let budget = &mut WaitBudget::default();
+    let (committed, rests_on) = commit_only(core, set, durability, bells, budget)?;
     await_durable(core, durability, rests_on)?;
     Ok(committed)
 }
 
-/// Writes claims and rows as [`commit`] does, and returns without waiting what their durability rests on.
-fn commit_only(
+/// Writes claims and rows as [`commit`] does, and returns without waiting for it what their durability rests on.
+pub(in crate::engine) fn commit_only(
     core: &Core,
     set: WriteSet<'_>,
     durability: Durability,
     bells: &mut Bells,
+    wait_budget: &mut WaitBudget,
 ) -> Result<(SetCommitted, Option<RestsOn>)> {
     core.health.check()?;
     check(&set)?;
     let members = Members::of(core, &set);
-    let mut wait_budget = WaitBudget::default();
-    let mut has_waited = false;
     loop {
         // Before its sequences are taken: they are above what is noted here.
         let _in_flight = is_ordered(&set).then(|| core.in_flight.begin(&core.sequence));
-        let planned = match plan(core, &set, &members, &mut wait_budget)? {
+        let planned = match plan(core, &set, &members, wait_budget)? {
             Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
             Plan::Append(planned) => planned,
         };
         // Lease renewals are exempt from backpressure: they must not be late.
-        if !has_waited
-            && set.all_rows().any(|write| !write.is_quiet)
+        if set.all_rows().any(|write| !write.is_quiet)
             && planned.rows.iter().any(|planned| planned.known.is_some())
-            && keep_to_compaction(core, &mut wait_budget)
+            && keep_to_compaction(core, wait_budget)?
         {
-            has_waited = true;
             continue;
         }
         let commit = encode(&set, &planned)?;
-        match enter(core, &set, &members, &planned, &commit, durability, &mut wait_budget)? {
+        match enter(core, &set, &members, &planned, &commit, durability, wait_budget)? {
             Entered::Done(rests_on) => {
                 let loud = set.all_rows().filter(|write| !write.is_quiet);
                 core.watches.add_bells(loud.map(|write| write.key), bells);
@@ -217,27 +214,29 @@ fn is_ordered(set: &WriteSet<'_>) -> bool {
     !set.phase.is_prepare() && set.rows.iter().any(|row| row.key.ns.family() == Family::OUTBOX)
 }
 
-/// Waits until the current holder gives up an id, for at most `wait`.
-pub(in crate::engine) fn await_release(core: &Core, key: Key<'_>, wait: Duration) -> Result<()> {
+/// Waits until the current holder gives up an id.
+pub(in crate::engine) fn await_release(
+    core: &Core,
+    key: Key<'_>,
+    wait_budget: &mut WaitBudget,
+) -> Result<()> {
     let hash = core.hash(key);
     let member = Member { key, hash, shard: hash.shard(core.shard_bits) };
-    remove_obstacle(core, Obstacle::Reserved(member), &mut WaitBudget::of(Some(wait)))
+    remove_obstacle(core, Obstacle::Reserved(member), wait_budget)
 }
 
-/// Returns what speaks against a commit now. Writes nothing.
+/// Returns what speaks against a commit now, and without waiting for it what the durability of that rests on. Writes
+/// nothing.
 pub(in crate::engine) fn refusals_only(
     core: &Core,
     set: WriteSet<'_>,
-    durability: Durability,
-) -> Result<Refusals> {
+    wait_budget: &mut WaitBudget,
+) -> Result<(Refusals, Option<RestsOn>)> {
     check(&set)?;
     let members = Members::of(core, &set);
-    match plan(core, &set, &members, &mut WaitBudget::default())? {
-        Plan::Answer(SetCommitted::Refused(refusals), rests_on) => {
-            await_durable(core, durability, rests_on)?;
-            Ok(refusals)
-        }
-        _ => Ok(Refusals::default()),
+    match plan(core, &set, &members, wait_budget)? {
+        Plan::Answer(SetCommitted::Refused(refusals), rests_on) => Ok((refusals, rests_on)),
+        _ => Ok((Refusals::default(), None)),
     }
 }
 

@@ -90,7 +90,7 @@ pub(in crate::engine) async fn synced(core: &Core, lsn: Lsn) -> Result<()> {
 }
 
 /// Attempts a call until it need not wait, up to the deadline that it has as a blocking one.
-async fn in_time<T>(
+pub(in crate::engine) async fn in_time<T>(
     core: &Core,
     wait: Option<Duration>,
     mut attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
@@ -136,7 +136,8 @@ impl Waiting<'_> {
 
     /// Schedules a wake-up at the deadline.
     fn set_alarm(&mut self, waker: &Waker, until: Instant) -> Result<()> {
-        if self.alarm.as_ref().is_some_and(|alarm| alarm.waker.will_wake(waker)) {
+        let is_set = |alarm: &Alarm| alarm.until == until && alarm.waker.will_wake(waker);
+        if self.alarm.as_ref().is_some_and(is_set) {
             return Ok(());
         }
         let started = self.core.start(&self.core.alarms)?;
@@ -146,13 +147,14 @@ impl Waiting<'_> {
             wakes.wake_by_ref();
             None
         });
-        self.alarm = Some(Alarm { waker, _task: task });
+        self.alarm = Some(Alarm { until, waker, _task: task });
         Ok(())
     }
 }
 
 /// A wake-up at a deadline, unless it is dropped before.
 struct Alarm {
+    until: Instant,
     waker: Waker,
     _task: Scheduled,
 }

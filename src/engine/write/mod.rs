@@ -43,14 +43,17 @@ pub(crate) use reserve::Hold;
 pub(crate) use rows::Row;
 pub(crate) use write_set::{ClaimWrite, OwnedRow, Phase, RowChange, RowWrite, WriteSet};
 
-pub(in crate::engine) use backpressure::WaitBudget;
+pub(crate) use backpressure::WaitBudget;
 pub(in crate::engine) use batch::claim_batch;
 pub(in crate::engine) use claim::claim;
-pub(in crate::engine) use commit::{await_release, commit, commit_rows, refusals_only};
+pub(in crate::engine) use commit::{
+    await_release, commit, commit_only, commit_rows, refusals_only,
+};
 pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{
-    claim_async, claim_batch_async, confirm_async, forget_async, reserve_async, synced, unsynced,
+    claim_async, claim_batch_async, confirm_async, forget_async, in_time, reserve_async, synced,
+    unsynced,
 };
 pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;

@@ -1,0 +1,90 @@
+//! The awaitable twins. They block no thread and need no particular runtime;
+//! [`Store::claim_async`](crate::Store::claim_async) describes what all such calls have in common.
+
+use crate::error::{Error, Result};
+use crate::ledger::{Attempt, AttemptError, Failure};
+use crate::transaction::collect::Transaction;
+use crate::transaction::commit::Goal;
+use crate::transaction::outcome::{CommitOutcome, Rejection};
+
+impl Transaction {
+    /// Commits all of it, as a future; see [`commit`](Self::commit). Dropped before it is ready, it has written nothing, or
+    /// it was waiting for the disk, and all of it is made.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    pub async fn commit_async(&self) -> Result<CommitOutcome> {
+        self.run_async(Goal::Commit).await
+    }
+
+    /// Prepares it under a name, as a future; see [`prepare`](Self::prepare) and [`commit_async`](Self::commit_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`prepare`](Self::prepare).
+    pub async fn prepare_async(&self, gid: impl AsRef<[u8]>) -> Result<CommitOutcome> {
+        self.run_async(Goal::Prepare(gid.as_ref())).await
+    }
+
+    async fn run_async(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
+        let engine = self.store.engine();
+        let (outcome, rests_on) = engine.in_time(|budget| self.run_only(goal, budget)).await?;
+        self.store.durable(self.durability_of(goal), rests_on).await?;
+        Ok(outcome)
+    }
+}
+
+impl Attempt {
+    /// Stores the result, as a future; see [`complete`](Self::complete) and [`Transaction::commit_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`complete`](Self::complete).
+    pub async fn complete_async(
+        &self,
+        result: impl AsRef<[u8]>,
+    ) -> std::result::Result<(), AttemptError> {
+        let mut transaction = self.ledger().store().transaction();
+        transaction.complete(self, result);
+        end(transaction).await
+    }
+
+    /// Says that the attempt failed, as a future; see [`fail`](Self::fail) and [`Transaction::commit_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`fail`](Self::fail).
+    pub async fn fail_async(&self, failure: Failure) -> std::result::Result<(), AttemptError> {
+        let mut transaction = self.ledger().store().transaction();
+        transaction.fail(self, failure)?;
+        end(transaction).await
+    }
+
+    /// Hands the record back, as a future; see [`release`](Self::release) and [`Transaction::commit_async`].
+    ///
+    /// # Errors
+    ///
+    /// As [`release`](Self::release).
+    pub async fn release_async(&self) -> std::result::Result<(), AttemptError> {
+        let mut transaction = self.ledger().store().transaction();
+        transaction.release(self);
+        end(transaction).await
+    }
+}
+
+/// Commits the end of one attempt.
+async fn end(transaction: Transaction) -> std::result::Result<(), AttemptError> {
+    match transaction.commit_async().await? {
+        CommitOutcome::Rejected(reasons) => Err(reasons.into_iter().find_map(attempt_error))
+            .map_err(|error| error.unwrap_or_else(|| Error::InDoubt.into())),
+        _ => Ok(()),
+    }
+}
+
+fn attempt_error(why: Rejection) -> Option<AttemptError> {
+    match why {
+        Rejection::Attempt { error, .. } => Some(error),
+        _ => None,
+    }
+}
