@@ -1,5 +1,6 @@
 //! Histories: threads on a store record every result with the interval in which its call took effect, and a checker
-//! looks for an order that explains them all (`check.rs`; for workers at a ledger, `workers/check.rs`).
+//! looks for an order that explains them all (`check.rs`; for workers at a ledger, `workers/check.rs`;
+//! for transactions, `transactions.rs`).
 //!
 //! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CRASH_SEED` the first seed. A seed decides what the threads do, not
 //! their timing, so it may take many runs to reproduce a failure.
@@ -10,6 +11,7 @@ mod check;
 mod drive;
 mod life;
 mod record;
+mod transactions;
 mod workers;
 mod wrong;
 
@@ -103,5 +105,18 @@ fn i8_i12_workers_hear_what_a_ledger_would_say_whose_calls_come_one_after_the_ot
         "proof | histories of workers | {many} | histories | 2 to 8 threads at the same ids of a ledger, {events} \
          events, {beside} of them beside another of the same id: {started} attempts started, {refused} calls refused because somebody had taken over or the lease \
          had ended, {over} told that it was over; from seed {first}"
+    );
+}
+
+#[test]
+fn i1_i8_transactions_and_scans_are_as_if_they_came_one_after_the_other() {
+    let (first, many) = size();
+    let tally =
+        run_all(first, many, "as_if_they_came", transactions::live, transactions::Tally::add);
+    let transactions::Tally { committed, rejected, scans } = tally;
+    println!(
+        "proof | histories of transactions | {many} | histories | 2 to 6 threads that read and write the same six \
+         values: {committed} commits, {rejected} rejected because somebody was faster, {scans} scans; each in an \
+         order of all, also in that of time; from seed {first}"
     );
 }

@@ -71,7 +71,7 @@ struct Idle {
 
 /// Lets other threads go on whenever it is read, which a call does between what it reads and what it writes.
 #[derive(Debug)]
-struct YieldingClock(ManualClock);
+pub(crate) struct YieldingClock(pub(crate) ManualClock);
 
 impl Clock for YieldingClock {
     fn wall(&self) -> Timestamp {
