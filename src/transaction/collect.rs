@@ -11,7 +11,7 @@ use crate::table::{PlannedWrite, Values, Version, expectation};
 use crate::time::Ttl;
 use crate::transaction::outcome::{DuplicateId, Rejection};
 use serde::Serialize;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Claims, state, offsets, messages and moves of ledgers that are committed together; see [`Store::transaction`].
 ///
@@ -31,6 +31,9 @@ pub struct Transaction {
     pub(super) writes: Vec<Effect<PlannedWrite>>,
     pub(super) offsets: Vec<PlannedOffset>,
     pub(super) messages: Vec<Effect<PlannedMessage>>,
+    /// The ids of the first claims, as many as `ids_known` says: of all of them when `claim_if_new` last asked.
+    ids: HashMap<NsId, HashSet<Vec<u8>>>,
+    ids_known: usize,
     /// Which write is that of a key of a table.
     by_key: HashMap<(NsId, Vec<u8>), usize>,
     /// Which offset is that of a partition.
@@ -75,6 +78,8 @@ impl Store {
             writes: Vec::new(),
             offsets: Vec::new(),
             messages: Vec::new(),
+            ids: HashMap::new(),
+            ids_known: 0,
             by_key: HashMap::new(),
             by_partition: HashMap::new(),
             event: None,
@@ -147,8 +152,11 @@ impl Transaction {
     pub fn claim_if_new_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<bool> {
         let id = id.as_ref();
         let ns = namespace.info().id;
-        let is_here = |claim: &PlannedClaim| claim.namespace.info().id == ns && claim.id == id;
-        if self.claims.iter().any(is_here) || namespace.contains(id)? {
+        for claim in &self.claims[self.ids_known..] {
+            self.ids.entry(claim.namespace.info().id).or_default().insert(claim.id.clone());
+        }
+        self.ids_known = self.claims.len();
+        if self.ids.get(&ns).is_some_and(|ids| ids.contains(id)) || namespace.contains(id)? {
             return Ok(false);
         }
         self.claim_in(namespace, id);
