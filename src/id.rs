@@ -34,6 +34,8 @@ impl Family {
     pub(crate) const OFFSETS: Self = Self(7);
     /// Transactions of two phases.
     pub(crate) const PREPARED: Self = Self(8);
+    /// Messages that could not be delivered.
+    pub(crate) const OUTBOX_DEAD: Self = Self(13);
 
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;

@@ -113,5 +113,32 @@ const _: () = assert!(
         < COMMIT_BYTES_MAX
 );
 
+/// Longest message of the outbox in bytes: payload, key and given id together.
+pub const OUTBOX_MESSAGE_BYTES_MAX: usize = VALUE_BYTES_MAX - (64 << 10);
+
+/// Default number of messages that may wait in a topic.
+pub const OUTBOX_PENDING_MAX_DEFAULT: usize = 1_000_000;
+
+/// Most messages in one batch of a relay.
+pub const RELAY_BATCH_MAX: usize = 4_096;
+
+/// Most bytes of messages in one batch of a relay; a longer message is a batch of its own. So what becomes of a batch
+/// fits into one commit, also if all of it dies.
+pub const RELAY_BATCH_BYTES_MAX: usize = 1 << 20;
+
+/// Most workers of one relay.
+pub const RELAY_WORKERS_MAX: usize = 1_024;
+
+/// Longest reason in bytes that is kept of a message that could not be delivered; a longer one is cut.
+pub const OUTBOX_REASON_BYTES_MAX: usize = 1024;
+
+const _: () = assert!(
+    (RELAY_BATCH_BYTES_MAX + RELAY_BATCH_MAX * (OUTBOX_REASON_BYTES_MAX + 256)) < COMMIT_BYTES_MAX
+);
+const _: () = assert!(
+    OUTBOX_MESSAGE_BYTES_MAX + OUTBOX_REASON_BYTES_MAX + 256 < VALUE_BYTES_MAX,
+    "a message that could not be delivered fits with its reason"
+);
+
 /// How long in milliseconds it is known how a prepared transaction ended: a week.
 pub(crate) const PREPARED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;

@@ -176,7 +176,7 @@ impl Replay for Mirror {
         self.family
     }
 
-    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>) {
+    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, _: Option<u64>) {
         let mut rows = self.rows.lock();
         match row {
             Some(RowState { value, sequence, deadline }) => {

@@ -26,7 +26,7 @@ pub use write::{Committed, Expect};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Bells, Replay, RowState, Settings, Watch};
+pub(crate) use self::core::{Bells, Replay, RowState, Settings, TopicEvent, Watch};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -331,10 +331,20 @@ impl Engine {
         write::release_prepared(&self.core, intent, sequence);
     }
 
-    /// Returns the sequence below which no row of an ordered family is on its way any more.
-    #[allow(dead_code, reason = "readers of the outbox come next")]
-    pub(crate) fn horizon(&self) -> u64 {
-        self.core.in_flight.horizon(&self.core.sequence)
+    /// Returns the sequence below which no message is on its way to a topic any more: each is entered, or never will be.
+    pub(crate) fn horizon(&self, topic: NsId) -> Result<u64> {
+        self.core.health.check()?;
+        Ok(self.core.in_flight.horizon(topic, &self.core.sequence))
+    }
+
+    /// Watches a topic: its bell rings after each such event, until the result is dropped.
+    pub(crate) fn watch_topic(&self, topic: NsId, event: TopicEvent) -> Watch {
+        self.core.watches.watch(event.key(topic))
+    }
+
+    /// Has those woken who wait for this event of a topic, once `bells` is dropped.
+    pub(crate) fn tell_topic(&self, topic: NsId, event: TopicEvent, bells: &mut Bells) {
+        self.core.watches.add_bells(std::iter::once(event.key(topic)), bells);
     }
 
     /// Watches a row: its bell rings after each change, until the result is dropped.
@@ -381,6 +391,12 @@ impl Engine {
         visit: impl FnMut(Key<'_>, Result<Row>) -> Result<()>,
     ) -> Result<()> {
         write::scan_rows(&self.core, family, visit)
+    }
+
+    /// Returns what is attached of this type. If nothing is, attaches what `new` returns. Who writes rows of the family
+    /// calls this first.
+    pub(crate) fn attach_once<T: Replay>(&self, new: impl FnOnce() -> T) -> Result<Arc<T>> {
+        write::attach_once(&self.core, new)
     }
 
     /// Passes every live row of a family to `visit`, in no meaningful order. One whose value is damaged is passed as an

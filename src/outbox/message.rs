@@ -1,18 +1,19 @@
 //! A message: its id, and its row.
 //!
 //! ```text
-//! version u8 | length, key | length, given id | payload
+//! version u8 | emitted, in ms since the epoch | length, key | length, given id | payload
 //! ```
 //!
-//! The key of the row is the message's id. The order of a topic is that of the sequences of its rows.
+//! Integers are varints. The key of the row is the message's id. The order of a topic is that of the sequences of its
+//! rows.
 
-use crate::codec::put_varint;
-use crate::engine::{Engine, Expect, OwnedRow, RowChange};
-use crate::error::Result;
-use crate::id::{Family, Key};
-use crate::outbox::Outbox;
-use crate::time::Ttl;
+use crate::codec::{Reader, put_varint};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::time::Timestamp;
 use std::fmt;
+use std::path::Path;
+use std::sync::LazyLock;
 
 /// The id of a message: 16 bytes that follow from the claimed id or the attempt that the message belongs to, and its number
 /// among their messages. The same event processed again, by this store or another, emits messages of the same ids.
@@ -27,17 +28,21 @@ impl MessageId {
 
     /// Returns the id of the message of this number that belongs to an id of a namespace or ledger.
     pub(crate) fn derived(topic: &str, owner: &str, id: &[u8], number: u32) -> Self {
+        static CONTEXT: LazyLock<blake3::Hasher> =
+            LazyLock::new(|| blake3::Hasher::new_derive_key("firstseen message of an event"));
         let parts = [topic.as_bytes(), owner.as_bytes(), id, &number.to_be_bytes()];
-        Self::hash("firstseen message of an event", &parts)
+        Self::hash(&CONTEXT, &parts)
     }
 
     /// Returns the id of a message whose id is given.
     pub(crate) fn given(topic: &str, id: &[u8]) -> Self {
-        Self::hash("firstseen message of a given id", &[topic.as_bytes(), id])
+        static CONTEXT: LazyLock<blake3::Hasher> =
+            LazyLock::new(|| blake3::Hasher::new_derive_key("firstseen message of a given id"));
+        Self::hash(&CONTEXT, &[topic.as_bytes(), id])
     }
 
-    fn hash(context: &str, parts: &[&[u8]]) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key(context);
+    fn hash(context: &blake3::Hasher, parts: &[&[u8]]) -> Self {
+        let mut hasher = context.clone();
         for part in parts {
             hasher.update(&(part.len() as u64).to_be_bytes());
             hasher.update(part);
@@ -60,38 +65,111 @@ impl fmt::Debug for MessageId {
     }
 }
 
-/// A message that is to be committed with others.
-#[derive(Debug, Clone)]
-pub(crate) struct PlannedMessage {
-    pub(crate) outbox: Outbox,
-    pub(crate) id: MessageId,
-    /// The id that the caller gave it; empty if it was derived.
-    pub(crate) given_id: Vec<u8>,
-    /// Messages of one key stay in order; empty for none.
-    pub(crate) key: Vec<u8>,
-    pub(crate) payload: Vec<u8>,
+/// A message that waits in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Message {
+    /// Its id, the same however often it is delivered: receivers recognise a repetition by it.
+    pub id: MessageId,
+    /// The id that [`emit_as`](crate::transaction::Transaction::emit_as) gave it; empty if it was derived.
+    pub given_id: Vec<u8>,
+    /// Its ordering key; empty for none.
+    pub key: Vec<u8>,
+    /// What it says.
+    pub payload: Vec<u8>,
+    /// Its position: grows in the order of the commits of a topic, with gaps.
+    pub position: u64,
+    /// When its transaction was committed or prepared.
+    pub emitted: Timestamp,
 }
 
 const FORMAT: u8 = 1;
 
-impl PlannedMessage {
-    /// Returns its row. No message of this id may wait.
-    pub(crate) fn row(&self) -> Result<OwnedRow> {
-        let mut value = Vec::with_capacity(8 + self.key.len() + self.payload.len());
-        value.push(FORMAT);
-        for bytes in [&self.key, &self.given_id] {
-            put_varint(&mut value, bytes.len() as u64);
-            value.extend_from_slice(bytes);
+/// The fields of a stored message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stored<'a> {
+    pub(super) emitted: Timestamp,
+    pub(super) key: &'a [u8],
+    pub(super) given_id: &'a [u8],
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(24 + self.bytes());
+        out.push(FORMAT);
+        put_varint(&mut out, self.emitted.as_millis());
+        for bytes in [self.key, self.given_id] {
+            put_varint(&mut out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
         }
-        value.extend_from_slice(&self.payload);
-        let Key { ns, id } = Engine::row_key(Family::OUTBOX, self.outbox.info.id, &self.id.0)?;
-        Ok(OwnedRow {
-            ns,
-            id: id.to_vec(),
-            change: RowChange::Put(value),
-            ttl: Ttl::FOREVER,
-            expect: Expect::Absent,
-            is_quiet: true,
-        })
+        out.extend_from_slice(self.payload);
+        if self.bytes() > limits::OUTBOX_MESSAGE_BYTES_MAX {
+            return Err(Error::invalid(format!(
+                "a message has {} bytes; the limit is {}",
+                self.bytes(),
+                limits::OUTBOX_MESSAGE_BYTES_MAX
+            )));
+        }
+        Ok(out)
+    }
+
+    fn bytes(&self) -> usize {
+        self.key.len() + self.given_id.len() + self.payload.len()
+    }
+
+    /// Decodes a message of the store in this folder.
+    pub(super) fn decode(dir: &Path, id: MessageId, bytes: &'a [u8]) -> Result<Self> {
+        if let Some(&newer) = bytes.first().filter(|version| **version > FORMAT) {
+            let (path, found) = (dir.to_owned(), newer.into());
+            return Err(Error::FromTheFuture { path, found, known: FORMAT.into() });
+        }
+        let damaged = || Error::corrupt(dir, 0, format!("the message {id} cannot be decoded"));
+        Self::take(bytes).ok_or_else(damaged)
+    }
+
+    /// Returns `None` if it is damaged, or a newer release has written it.
+    pub(super) fn take(bytes: &'a [u8]) -> Option<Self> {
+        let mut r = Reader::new(bytes.strip_prefix(&[FORMAT])?);
+        let emitted = Timestamp::from_millis(r.varint()?);
+        let mut part = || {
+            let len = usize::try_from(r.varint()?).ok()?;
+            r.bytes(len)
+        };
+        let (key, given_id) = (part()?, part()?);
+        Some(Self { emitted, key, given_id, payload: r.rest() })
+    }
+
+    pub(super) fn message(self, id: MessageId, position: u64) -> Message {
+        let Self { emitted, key, given_id, payload } = self;
+        let (key, given_id, payload) = (key.to_vec(), given_id.to_vec(), payload.to_vec());
+        Message { id, given_id, key, payload, position, emitted }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn a_message_comes_back_and_half_of_its_head_or_a_newer_one_is_an_error() {
+        let emitted = Timestamp::from_millis(1_700_000_000_000);
+        let stored = Stored { emitted, key: b"anna", given_id: b"order-17", payload: b"" };
+        let (bytes, id) = (stored.encode().expect("encodes"), MessageId([7; 16]));
+        let decode = |bytes| {
+            let found = Stored::decode(Path::new("x"), id, bytes);
+            found.map(|found| found == stored).map_err(|error| error.kind())
+        };
+        assert_eq!(decode(&bytes), Ok(true));
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..len]), Err(ErrorKind::Repair), "{len} bytes");
+        }
+        assert_eq!(decode(&[&[FORMAT + 1], &bytes[1..]].concat()), Err(ErrorKind::FixCall));
+        let payload = vec![0; limits::OUTBOX_MESSAGE_BYTES_MAX - 12];
+        assert!(Stored { payload: &payload, ..stored }.encode().is_ok());
+        let payload = vec![0; limits::OUTBOX_MESSAGE_BYTES_MAX - 11];
+        let error = Stored { payload: &payload, ..stored }.encode().expect_err("too large");
+        assert_eq!(error.kind(), ErrorKind::FixCall);
     }
 }

@@ -1,27 +1,100 @@
 //! The handle of a topic.
 
-use crate::engine::NsInfo;
-use crate::error::Result;
+use crate::engine::{Durability, Engine, NsInfo};
+use crate::error::{Error, Result};
+use crate::id::{Family, NsId};
+use crate::limits;
+use crate::outbox::backlog::{Backlog, Backlogs};
 use crate::store::{Namespace, Store};
 use crate::sync::Arc;
+use std::time::Duration;
 
 /// A topic of the outbox; see [`Store::outbox`]. A handle: cheap to clone, safe to share, and it keeps the store open.
 #[derive(Debug, Clone)]
 pub struct Outbox {
     pub(super) store: Store,
     pub(super) info: Arc<NsInfo>,
+    pub(super) backlog: Arc<Backlog>,
+    pub(super) options: OutboxOptions,
+}
+
+/// What becomes of a commit with messages for which a topic has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// It is rejected, with [`OutboxFull`](crate::transaction::Rejection::OutboxFull).
+    #[default]
+    Refuse,
+    /// It waits for room at most so long, then it is rejected. Blocks the thread, also in a future.
+    Wait(Duration),
+}
+
+/// The policies of a topic. They are not stored: each handle has its own, which count for what is emitted by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxOptions {
+    pub(super) pending_max: usize,
+    pub(super) on_full: OnFull,
+}
+
+impl Default for OutboxOptions {
+    fn default() -> Self {
+        Self { pending_max: limits::OUTBOX_PENDING_MAX_DEFAULT, on_full: OnFull::default() }
+    }
+}
+
+impl OutboxOptions {
+    /// Creates options with the defaults: at most 1,000,000 messages wait, and a commit that would exceed that is
+    /// rejected.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many messages may wait. A message that waits takes about 80 bytes of memory.
+    ///
+    /// Exact, whatever the number of threads that emit. Two kinds are not refused for it: messages of a prepared
+    /// transaction when that is committed, because that is past refusing, and dead letters that are redriven.
+    #[must_use]
+    pub fn pending_max(self, pending_max: usize) -> Self {
+        Self { pending_max, ..self }
+    }
+
+    /// Sets what becomes of a commit for which there is no room.
+    #[must_use]
+    pub fn on_full(self, on_full: OnFull) -> Self {
+        Self { on_full, ..self }
+    }
 }
 
 impl Store {
+    /// Returns the topic of this name, with the default options.
+    ///
+    /// The first call after opening reads all messages that wait, of all topics.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`], and [`Repair`](crate::ErrorKind::Repair) if a message that waits is damaged.
+    pub fn outbox(&self, topic: &str) -> Result<Outbox> {
+        self.outbox_with(topic, OutboxOptions::default())
+    }
+
     /// Returns the topic of this name.
     ///
     /// # Errors
     ///
-    /// As [`Store::namespace`].
-    pub fn outbox(&self, topic: &str) -> Result<Outbox> {
+    /// As [`outbox`](Self::outbox), and [`FixCall`](crate::ErrorKind::FixCall) if nothing may wait.
+    pub fn outbox_with(&self, topic: &str, options: OutboxOptions) -> Result<Outbox> {
+        if options.pending_max == 0 {
+            return Err(Error::invalid("a topic in which no message may wait; allow at least one"));
+        }
         let info = self.engine().namespace(topic, None)?;
-        Ok(Outbox { store: self.clone(), info })
+        let backlog = backlogs(self)?.of(info.id.rows(Family::OUTBOX));
+        Ok(Outbox { store: self.clone(), info, backlog, options })
     }
+}
+
+/// Returns what waits in all topics of a store. Who writes messages calls this first.
+pub(super) fn backlogs(store: &Store) -> Result<Arc<Backlogs>> {
+    store.engine().attach_once(Backlogs::default)
 }
 
 impl Outbox {
@@ -37,5 +110,28 @@ impl Outbox {
     /// Returns the namespace in which given ids of messages are claimed.
     pub(crate) fn namespace(&self) -> Namespace {
         Namespace::of(&self.store, &self.info)
+    }
+
+    /// Returns whether both mean the same topic of the same store.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.backlog, &other.backlog)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    /// Returns the key space of its messages.
+    pub(super) fn ns(&self) -> NsId {
+        self.info.id.rows(Family::OUTBOX)
+    }
+
+    pub(super) fn durability(&self) -> Durability {
+        self.engine().settings().durability
+    }
+
+    /// Returns the position below which every message is there.
+    pub(super) fn horizon(&self) -> Result<u64> {
+        self.engine().horizon(self.ns())
     }
 }

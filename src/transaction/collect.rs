@@ -5,10 +5,10 @@ use crate::error::{Error, Result};
 use crate::id::NsId;
 use crate::ledger::{Attempt, AttemptError, Failure, JoinedMove, Ledger, Operation, encode};
 use crate::offsets::{Owner, PlannedOffset, Source};
-use crate::outbox::{MessageId, Outbox, PlannedMessage};
+use crate::outbox::{Message, MessageId, Outbox, PlannedAcknowledgement, PlannedMessage};
 use crate::store::{Namespace, Store};
 use crate::table::{PlannedWrite, Values, Version, expectation};
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 use crate::transaction::outcome::{DuplicateId, Rejection};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -30,10 +30,15 @@ pub struct Transaction {
     pub(super) moves: Vec<Effect<JoinedMove>>,
     pub(super) writes: Vec<Effect<PlannedWrite>>,
     pub(super) offsets: Vec<PlannedOffset>,
+    /// Those that messages belong to.
+    pub(super) topics: Vec<Outbox>,
+    /// When the first message was emitted.
+    emitted: Option<Timestamp>,
     pub(super) messages: Vec<Effect<PlannedMessage>>,
     /// The ids of the first claims, as many as `ids_known` says: of all of them when `claim_if_new` last asked.
     ids: HashMap<NsId, HashSet<Vec<u8>>>,
     ids_known: usize,
+    pub(super) acknowledged: Vec<Effect<PlannedAcknowledgement>>,
     /// Which write is that of a key of a table.
     by_key: HashMap<(NsId, Vec<u8>), usize>,
     /// Which offset is that of a partition.
@@ -77,9 +82,12 @@ impl Store {
             moves: Vec::new(),
             writes: Vec::new(),
             offsets: Vec::new(),
+            topics: Vec::new(),
+            emitted: None,
             messages: Vec::new(),
             ids: HashMap::new(),
             ids_known: 0,
+            acknowledged: Vec::new(),
             by_key: HashMap::new(),
             by_partition: HashMap::new(),
             event: None,
@@ -369,40 +377,62 @@ impl Transaction {
             Event::Move(n) => (self.moves[n].what.ledger_name(), self.moves[n].what.id()),
         };
         let id = MessageId::derived(topic.name(), owner, id, number);
-        self.push_message(topic, id, Vec::new(), key.as_ref(), payload.as_ref());
-        Ok(self)
+        self.push_message(topic, (id, b""), (key.as_ref(), payload.as_ref()))
     }
 
     /// Emits a message of this id. The id is claimed in the namespace of the topic's name, for its ttl: a message of the
     /// same id is a duplicate, also after this one has gone out.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the message is too long.
     pub fn emit_as(
         &mut self,
         topic: &Outbox,
         id: impl AsRef<[u8]>,
         key: impl AsRef<[u8]>,
         payload: impl AsRef<[u8]>,
-    ) -> &mut Self {
-        let given = id.as_ref().to_vec();
+    ) -> Result<&mut Self> {
+        let given = id.as_ref();
         let event = self.event;
-        self.claim_in(&topic.namespace(), &given);
+        self.claim_in(&topic.namespace(), given);
         // What follows belongs to the event before, not to this message.
         self.event = event;
-        let id = MessageId::given(topic.name(), &given);
-        self.push_message(topic, id, given, key.as_ref(), payload.as_ref());
-        self
+        let id = MessageId::given(topic.name(), given);
+        self.push_message(topic, (id, given), (key.as_ref(), payload.as_ref()))
+    }
+
+    /// Acknowledges a message of this store with the commit, as for a step that reads from one topic and emits to the next.
+    /// The commit is rejected if it waits no more then: somebody else has dealt with it.
+    ///
+    /// # Errors
+    ///
+    /// None that a message can cause that was read.
+    pub fn acknowledge(&mut self, topic: &Outbox, message: &Message) -> Result<&mut Self> {
+        let planned = PlannedAcknowledgement::of((self.topic(topic), topic), message)?;
+        self.acknowledged.push(self.effect(planned));
+        Ok(self)
     }
 
     fn push_message(
         &mut self,
         topic: &Outbox,
-        id: MessageId,
-        given_id: Vec<u8>,
-        key: &[u8],
-        payload: &[u8],
-    ) {
-        let (outbox, key, payload) = (topic.clone(), key.to_vec(), payload.to_vec());
-        let message = PlannedMessage { outbox, id, given_id, key, payload };
+        id: (MessageId, &[u8]),
+        says: (&[u8], &[u8]),
+    ) -> Result<&mut Self> {
+        let emitted = *self.emitted.get_or_insert_with(|| self.store.engine().moment().now);
+        let message = PlannedMessage::of((self.topic(topic), topic), id, says, emitted)?;
         self.messages.push(self.effect(message));
+        Ok(self)
+    }
+
+    /// Returns the number of a topic in this transaction. Its options are those of the handle that comes first.
+    fn topic(&mut self, topic: &Outbox) -> usize {
+        let found = self.topics.iter().position(|other| other.is(topic));
+        found.unwrap_or_else(|| {
+            self.topics.push(topic.clone());
+            self.topics.len() - 1
+        })
     }
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, Family, Key, NsId};
 use crate::ledger::{JoinedMove, LockedMoves, MoveRefused};
 use crate::offsets::{OffsetRefused, PlannedOffset};
+use crate::outbox::{Admission, Full};
 use crate::table::Version;
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
@@ -69,15 +70,28 @@ impl Transaction {
         });
         let claims = claims.collect::<Result<Vec<_>>>()?;
         let mut skipped = BTreeMap::new();
+        let mut room_until = None;
         for _ in 0..RACES_MAX {
             let round = Round::of(self, &claims, &skipped, goal);
+            let (admission, full) = match round.admit() {
+                Ok(admission) => (Some(admission), Vec::new()),
+                Err(full) => (None, full),
+            };
+            // Not under any lock. A future waits for room where it is polled.
+            if !wait_budget.is_future() && Full::wait_for_room(&full, &mut room_until)? {
+                continue;
+            }
             let mut moves = LockedMoves::lock(engine, &round.moves())?;
             let mut bells = Bells::default();
-            let tried = round.attempt(&mut moves, &mut bells, wait_budget);
+            let tried = round.attempt(&mut moves, &mut bells, wait_budget, full);
             // Who waits is woken once everything is unlocked (I9).
             drop(moves);
             drop(bells);
-            match tried? {
+            let tried = tried?;
+            if let (Tried::Committed(_), Some(admission)) = (&tried, admission) {
+                round.keep(admission);
+            }
+            match tried {
                 Tried::Committed(rests_on) if skipped.is_empty() => {
                     return Ok((CommitOutcome::Committed, rests_on));
                 }
@@ -116,7 +130,7 @@ impl Transaction {
             "table"
         } else if !self.offsets.iter().all(|offset| is_ours(offset.source.store())) {
             "source"
-        } else if !self.messages.iter().all(|message| is_ours(message.what.outbox.store())) {
+        } else if !self.topics.iter().all(|topic| is_ours(topic.store())) {
             "topic"
         } else {
             return Ok(());
@@ -146,14 +160,14 @@ struct Round<'a> {
     moves: Vec<usize>,
     writes: Vec<usize>,
     messages: Vec<usize>,
+    acknowledged: Vec<usize>,
 }
 
-/// The rows of a commit, in order: those of moves, writes of tables, offsets, messages.
+/// The rows of a commit, in order: those of moves, writes of tables, offsets, messages, acknowledged messages.
 #[derive(Default)]
 struct Rows {
     moves: Vec<OwnedRow>,
     offsets: Vec<OwnedRow>,
-    messages: Vec<OwnedRow>,
 }
 
 /// What a row of a commit is.
@@ -165,6 +179,8 @@ enum Part {
     Offset,
     /// The message of this number.
     Message(usize),
+    /// The acknowledgement of this number.
+    Acknowledged(usize),
     /// The row of the phase.
     Phase,
 }
@@ -186,6 +202,20 @@ impl<'a> Round<'a> {
             moves: numbers(&transaction.moves, is_in),
             writes: numbers(&transaction.writes, is_in),
             messages: numbers(&transaction.messages, is_in),
+            acknowledged: numbers(&transaction.acknowledged, is_in),
+        }
+    }
+
+    /// Admits its messages to their topics, or returns those that are full.
+    fn admit(&self) -> std::result::Result<Admission, Vec<Full>> {
+        let messages = self.messages.iter().map(|n| &self.transaction.messages[*n].what);
+        Admission::of(&self.transaction.store, &self.transaction.topics, messages)
+    }
+
+    /// Keeps what was admitted once it waits. What is only prepared does not.
+    fn keep(&self, admission: Admission) {
+        if matches!(self.goal, Goal::Commit) {
+            admission.made();
         }
     }
 
@@ -203,8 +233,12 @@ impl<'a> Round<'a> {
         moves: &mut LockedMoves<'_>,
         bells: &mut Bells,
         wait_budget: &mut WaitBudget,
+        full: Vec<Full>,
     ) -> Result<Tried> {
         let mut rejected = self.move_rejections(moves.decide()?);
+        rejected.extend(full.into_iter().map(|Full { outbox, pending, .. }| {
+            Rejection::OutboxFull { topic: outbox.name().to_owned(), pending }
+        }));
         let mut rows = Rows { moves: moves.rows().cloned().collect(), ..Rows::default() };
         for offset in &self.transaction.offsets {
             match offset.decide()? {
@@ -212,15 +246,16 @@ impl<'a> Round<'a> {
                 Err(why) => rejected.push(offset_rejection(offset, why)),
             }
         }
-        for n in &self.messages {
-            rows.messages.push(self.transaction.messages[*n].what.row()?);
-        }
         if !rejected.is_empty() {
             // All reasons at once.
             let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
             let writes: Vec<RowWrite<'_>> = writes.map(OwnedRow::as_write).collect();
             let set = WriteSet::of(&self.claim_writes, &writes);
             let (refusals, _) = self.engine().refusals(set, wait_budget)?;
+            if self.transaction.skips_duplicates && !refusals.duplicates.is_empty() {
+                // It may be what is skipped that speaks against it.
+                return Ok(Tried::Skip(self.duplicates(&refusals.duplicates)));
+            }
             let mut all = self.rejections(&Rows::default(), &refusals);
             all.append(&mut rejected);
             // Also what ledgers and offsets have read.
@@ -240,13 +275,12 @@ impl<'a> Round<'a> {
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
             SetCommitted::Refused(refusals) => {
-                let skips = self.transaction.skips_duplicates && !refusals.duplicates.is_empty();
-                let mut rejected = self.rejections(&rows, &refusals);
-                rejected.extend(self.move_rejections(moves.refresh()?));
-                let is_duplicate = |reason: &Rejection| matches!(reason, Rejection::Duplicate(_));
-                if skips && rejected.iter().all(is_duplicate) {
+                if self.transaction.skips_duplicates && !refusals.duplicates.is_empty() {
+                    // What else speaks against it may be skipped with them.
                     return Ok(Tried::Skip(self.duplicates(&refusals.duplicates)));
                 }
+                let mut rejected = self.rejections(&rows, &refusals);
+                rejected.extend(self.move_rejections(moves.refresh()?));
                 // Only rows have moved that are decided from what is stored: it is decided anew.
                 if rejected.is_empty() {
                     return Ok(Tried::Moved);
@@ -264,7 +298,11 @@ impl<'a> Round<'a> {
     ) -> Result<(SetCommitted, Option<RestsOn>)> {
         let durability = self.transaction.durability_of(self.goal);
         let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
-        let all = rows.moves.iter().chain(writes).chain(&rows.offsets).chain(&rows.messages);
+        let messages = self.messages.iter().map(|n| &self.transaction.messages[*n].what.row);
+        let acknowledged =
+            self.acknowledged.iter().map(|n| &self.transaction.acknowledged[*n].what.row);
+        let all = rows.moves.iter().chain(writes).chain(&rows.offsets);
+        let all = all.chain(messages).chain(acknowledged);
         let all: Vec<RowWrite<'_>> = all.map(OwnedRow::as_write).collect();
         let set = WriteSet::of(&self.claim_writes, &all);
         let Goal::Prepare(gid) = self.goal else {
@@ -285,7 +323,13 @@ impl<'a> Round<'a> {
 
     /// Returns what row `n` of a commit with these rows is.
     fn part(&self, rows: &Rows, n: usize) -> Part {
-        let ends = [rows.moves.len(), self.writes.len(), rows.offsets.len(), rows.messages.len()];
+        let ends = [
+            rows.moves.len(),
+            self.writes.len(),
+            rows.offsets.len(),
+            self.messages.len(),
+            self.acknowledged.len(),
+        ];
         let mut at = n;
         for (kind, len) in ends.into_iter().enumerate() {
             if at < len {
@@ -293,7 +337,8 @@ impl<'a> Round<'a> {
                     0 => Part::Move,
                     1 => Part::Write(self.writes[at]),
                     2 => Part::Offset,
-                    _ => Part::Message(self.messages[at]),
+                    3 => Part::Message(self.messages[at]),
+                    _ => Part::Acknowledged(self.acknowledged[at]),
                 };
             }
             at -= len;
@@ -315,8 +360,13 @@ impl<'a> Round<'a> {
                 }
                 Part::Message(n) => {
                     let message = &self.transaction.messages[n].what;
-                    let (topic, id) = (message.outbox.name().to_owned(), message.id);
+                    let (topic, id) = (self.topic_name(message.topic), message.id);
                     rejected.push(Rejection::DuplicateMessage { topic, id });
+                }
+                Part::Acknowledged(n) => {
+                    let message = &self.transaction.acknowledged[n].what;
+                    let (topic, id) = (self.topic_name(message.topic), message.id);
+                    rejected.push(Rejection::Acknowledged { topic, id });
                 }
                 Part::Phase => rejected.push(Rejection::NameInUse),
                 Part::Move | Part::Offset => {}
@@ -324,6 +374,10 @@ impl<'a> Round<'a> {
         }
         rejected.extend(in_doubt.iter().map(|n| Rejection::InDoubt { id: self.id_of(rows, *n) }));
         rejected
+    }
+
+    fn topic_name(&self, number: usize) -> String {
+        self.transaction.topics[number].name().to_owned()
     }
 
     /// Returns the id or key of a member of a commit with these rows.
@@ -336,6 +390,7 @@ impl<'a> Round<'a> {
             Part::Write(n) => self.transaction.writes[n].what.row.id.clone(),
             Part::Offset => rows.offsets[n - rows.moves.len() - self.writes.len()].id.clone(),
             Part::Message(n) => self.transaction.messages[n].what.id.0.to_vec(),
+            Part::Acknowledged(n) => self.transaction.acknowledged[n].what.id.0.to_vec(),
             Part::Phase => Vec::new(),
         }
     }

@@ -77,6 +77,20 @@ pub enum Rejection {
         /// The id of the message.
         id: MessageId,
     },
+    /// A message that was to be acknowledged waits no more: somebody else has dealt with it.
+    Acknowledged {
+        /// The topic.
+        topic: String,
+        /// The id of the message.
+        id: MessageId,
+    },
+    /// More messages would wait in a topic than may; see [`OutboxOptions`](crate::outbox::OutboxOptions).
+    OutboxFull {
+        /// The topic.
+        topic: String,
+        /// How many wait, those of commits on their way included.
+        pending: usize,
+    },
     /// An attempt cannot end as it was to.
     Attempt {
         /// Its id.

@@ -11,6 +11,7 @@ use crate::engine::{
 use crate::error::{Error, Result};
 use crate::id::{Family, NsId};
 use crate::limits;
+use crate::outbox::Admission;
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
@@ -173,8 +174,18 @@ impl Store {
             PreparedState::Committed => WriteSet { claims: &claims, rows: &rows, phase },
             _ => WriteSet { claims: &[], rows: &[], phase },
         };
+        let admission = Admission::without_bound(
+            self,
+            match end {
+                PreparedState::Committed => &intent.rows,
+                _ => &[],
+            },
+        )?;
         match engine.commit(set, Durability::Disk, &mut Bells::default())? {
-            SetCommitted::Done(_) => Ok(true),
+            SetCommitted::Done(_) => {
+                admission.made();
+                Ok(true)
+            }
             SetCommitted::Refused(refusals) if refusals.duplicates.is_empty() => Ok(false),
             _ => Err(Error::bug("what a prepared transaction holds has moved")),
         }

@@ -4,8 +4,9 @@
 //! it needs no recovery of its own. A family that keeps something implements [`Replay`].
 
 use crate::id::{Family, Key};
-use crate::sync::{Arc, AtomicBool, Ordering, RwLock};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, RwLock};
 use crate::time::Timestamp;
+use std::any::Any;
 use std::fmt::Debug;
 
 /// A row as a family is notified of it.
@@ -18,14 +19,14 @@ pub(crate) struct RowState<'a> {
 }
 
 /// The state that a family keeps in memory.
-pub(crate) trait Replay: Debug + Send + Sync {
+pub(crate) trait Replay: Any + Debug + Send + Sync {
     /// The family of whose rows it is notified.
     fn family(&self) -> Family;
 
-    /// Is notified of what a row is now; `None`: it was deleted. Called for every live row when the family is attached,
-    /// and then with each commit, in the order of the commits of a row. Locks of shards are held: it must be short and
-    /// call nothing of the engine (I9).
-    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>);
+    /// Is notified of what a row is now; `None`: it was deleted. `replaced` is the sequence of what it replaces. Called
+    /// for every live row when the family is attached, and then with each commit, in the order of the commits of a row.
+    /// Locks of shards are held: it must be short and call nothing of the engine (I9).
+    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, replaced: Option<u64>);
 }
 
 /// The attached families.
@@ -34,6 +35,8 @@ pub(in crate::engine) struct Families {
     attached: RwLock<Vec<Arc<dyn Replay>>>,
     /// Whether there is one. Each row that is entered asks, and most stores have none.
     has_any: AtomicBool,
+    /// Held while a family that is attached only once is, and is told its rows.
+    attaching: Mutex<()>,
 }
 
 impl Families {
@@ -43,12 +46,31 @@ impl Families {
         self.has_any.store(true, Ordering::Release);
     }
 
-    pub(in crate::engine) fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>) {
+    /// Lets one thread at a time attach a family.
+    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.attaching.lock()
+    }
+
+    /// Returns what is attached of this type.
+    pub(in crate::engine) fn find<T: Replay>(&self) -> Option<Arc<T>> {
+        let attached = self.attached.read();
+        attached.iter().find_map(|family| {
+            let family: Arc<dyn Any + Send + Sync> = Arc::<dyn Replay>::clone(family);
+            family.downcast().ok()
+        })
+    }
+
+    pub(in crate::engine) fn apply(
+        &self,
+        key: Key<'_>,
+        row: Option<RowState<'_>>,
+        replaced: Option<u64>,
+    ) {
         if !self.has_any.load(Ordering::Acquire) {
             return;
         }
         let attached = self.attached.read();
         let own = attached.iter().filter(|family| family.family() == key.ns.family());
-        own.for_each(|family| family.apply(key, row));
+        own.for_each(|family| family.apply(key, row, replaced));
     }
 }

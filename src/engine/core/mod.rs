@@ -27,6 +27,7 @@ pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::Families;
 pub(crate) use families::{Replay, RowState};
 pub(in crate::engine) use in_flight::InFlight;
+pub(crate) use in_flight::TopicEvent;
 pub(in crate::engine) use reclaim::Reclaim;
 pub(in crate::engine) use scans::{ScanGuard, Scans};
 pub(crate) use settings::{Format, Settings};

@@ -39,6 +39,11 @@ impl WaitBudget {
         Self { wait, is_future: true, ..Self::default() }
     }
 
+    /// Returns whether the call gives up instead of waiting.
+    pub(crate) fn is_future(&self) -> bool {
+        self.is_future
+    }
+
     /// Takes the reason the last attempt gave up. The call is to be made again when that has changed, and at the
     /// deadline.
     pub(super) fn take_obstruction(&mut self) -> Option<(Obstruction, Instant)> {

@@ -3,7 +3,7 @@
 //! No disk is read and nothing is encoded under a shard's lock (I9): what is known of the ids and rows is read first, the
 //! record is encoded, and under the locks a commit checks that nothing has moved since.
 
-use crate::engine::core::{Bells, Core, Durability, RowState};
+use crate::engine::core::{Bells, Core, Durability, RowState, TopicEvent};
 use crate::engine::write::backpressure::{WaitBudget, keep_to_compaction};
 use crate::engine::write::claim::{Outcome, outcome};
 use crate::engine::write::decide::known;
@@ -14,7 +14,7 @@ use crate::engine::write::rows::{known_row, rests_on};
 use crate::engine::write::write_set::{Expect, Phase, RowChange, RowWrite, WriteSet};
 use crate::error::{Error, Result};
 use crate::expiry::{Class, Kind, Version};
-use crate::id::{Family, IdHash, Key};
+use crate::id::{Family, IdHash, Key, NsId};
 use crate::limits;
 use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard, is_prepared};
 use crate::sync::Ordering;
@@ -178,40 +178,89 @@ pub(in crate::engine) fn commit_only(
     core.health.check()?;
     check(&set)?;
     let members = Members::of(core, &set);
+    let topics = topics(&set, |change| matches!(change, RowChange::Put(_)));
     loop {
         // Before its sequences are taken: they are above what is noted here.
-        let _in_flight = is_ordered(&set).then(|| core.in_flight.begin(&core.sequence));
-        let planned = match plan(core, &set, &members, wait_budget)? {
-            Plan::Answer(answer, rests_on) => return Ok((answer, rests_on)),
-            Plan::Append(planned) => planned,
-        };
-        // Lease renewals are exempt from backpressure: they must not be late.
-        if set.all_rows().any(|write| !write.is_quiet)
-            && planned.rows.iter().any(|planned| planned.known.is_some())
-            && keep_to_compaction(core, wait_budget)?
-        {
-            continue;
-        }
-        let commit = encode(&set, &planned)?;
-        match enter(core, &set, &members, &planned, &commit, durability, wait_budget)? {
-            Entered::Done(rests_on) => {
-                let loud = set.all_rows().filter(|write| !write.is_quiet);
-                core.watches.add_bells(loud.map(|write| write.key), bells);
-                return Ok((done(&planned.rows), Some(rests_on)));
+        let flight = core.in_flight.begin(&topics, &core.sequence);
+        let step = step(core, &set, &members, durability, wait_budget, bells);
+        drop(flight);
+        // A reader may have stopped in front of this commit, made or not.
+        let ended = topics.iter().map(|topic| TopicEvent::Ended.key(*topic));
+        core.watches.add_bells(ended, bells);
+        match step? {
+            Step::Over(committed, rests_on) => return Ok((committed, rests_on)),
+            Step::Waited => {}
+            Step::Moved if wait_budget.is_over(core.settings.wait_max) => {
+                let what = "rows or ids that others change again and again";
+                return Err(Error::Timeout { what });
             }
-            Entered::Moved => {}
-            // The caller waits, without the locks of its own.
-            Entered::Reserved(n) => return Ok((SetCommitted::Reserved(n), None)),
-        }
-        if wait_budget.is_over(core.settings.wait_max) {
-            return Err(Error::Timeout { what: "rows or ids that others change again and again" });
+            Step::Moved => {}
         }
     }
 }
 
-/// Returns whether somebody reads what this commit writes in the order of sequences.
-fn is_ordered(set: &WriteSet<'_>) -> bool {
-    !set.phase.is_prepare() && set.rows.iter().any(|row| row.key.ns.family() == Family::OUTBOX)
+/// What came of an attempt to commit.
+enum Step {
+    Over(SetCommitted, Option<RestsOn>),
+    /// It has waited for compaction, so what it had read may be old.
+    Waited,
+    /// Something has moved since it was planned.
+    Moved,
+}
+
+fn step(
+    core: &Core,
+    set: &WriteSet<'_>,
+    members: &Members<'_>,
+    durability: Durability,
+    wait_budget: &mut WaitBudget,
+    bells: &mut Bells,
+) -> Result<Step> {
+    let planned = match plan(core, set, members, wait_budget)? {
+        Plan::Answer(answer, rests_on) => return Ok(Step::Over(answer, rests_on)),
+        Plan::Append(planned) => planned,
+    };
+    // Lease renewals are exempt from backpressure: they must not be late.
+    if set.all_rows().any(|write| !write.is_quiet)
+        && planned.rows.iter().any(|planned| planned.known.is_some())
+        && keep_to_compaction(core, wait_budget)?
+    {
+        return Ok(Step::Waited);
+    }
+    let commit = encode(set, &planned)?;
+    match enter(core, set, members, &planned, &commit, durability, wait_budget)? {
+        Entered::Done(rests_on) => {
+            let is_loud = |write: &&RowWrite<'_>| !write.is_quiet && !is_message(write);
+            let loud = set.all_rows().filter(is_loud);
+            core.watches.add_bells(loud.map(|write| write.key), bells);
+            let removed = topics(set, |change| matches!(change, RowChange::Delete));
+            let removed = removed.into_iter().map(|topic| TopicEvent::Removed.key(topic));
+            core.watches.add_bells(removed, bells);
+            Ok(Step::Over(done(&planned.rows), Some(rests_on)))
+        }
+        Entered::Moved => Ok(Step::Moved),
+        // The caller waits, without the locks of its own.
+        Entered::Reserved(n) => Ok(Step::Over(SetCommitted::Reserved(n), None)),
+    }
+}
+
+/// Returns whether a row is read in the order of sequences. Who waits for those waits for their topic.
+fn is_message(row: &RowWrite<'_>) -> bool {
+    row.key.ns.family() == Family::OUTBOX
+}
+
+/// Returns the topics of whose messages such a change is made.
+fn topics(set: &WriteSet<'_>, is_meant: impl Fn(RowChange<&[u8]>) -> bool) -> Vec<NsId> {
+    let mut topics = Vec::new();
+    if set.phase.is_prepare() {
+        return topics;
+    }
+    for row in set.rows.iter().filter(|row| is_message(row) && is_meant(row.change)) {
+        if topics.last() != Some(&row.key.ns) && !topics.contains(&row.key.ns) {
+            topics.push(row.key.ns);
+        }
+    }
+    topics
 }
 
 /// Waits until the current holder gives up an id.
@@ -466,7 +515,8 @@ fn enter(
         locked.shard(member.shard).memtable.put_row(member.key, member.hash, version, at);
         let Version { rank: sequence, deadline, .. } = version;
         let row = planned.value().map(|value| RowState { value, sequence, deadline });
-        core.families.apply(member.key, row);
+        let replaced = planned.known.map(|known| known.version.rank);
+        core.families.apply(member.key, row, replaced);
     }
     Ok(Entered::Done(RestsOn::own(lsn)))
 }

@@ -130,11 +130,29 @@ pub(in crate::engine) fn attach(core: &Core, family: Arc<dyn Replay>) -> Result<
     list_rows(core, family.family(), |key, row| {
         let Row { value, sequence, deadline } = &row?;
         let (sequence, deadline) = (*sequence, *deadline);
-        family.apply(key, Some(RowState { value, sequence, deadline }));
+        family.apply(key, Some(RowState { value, sequence, deadline }), None);
         Ok(())
     })?;
     core.families.attach(family);
     Ok(())
+}
+
+/// Returns what is attached of this type. If nothing is, attaches what `new` returns, as [`attach`] does: who writes rows
+/// of the family calls this first.
+pub(in crate::engine) fn attach_once<T: Replay>(
+    core: &Core,
+    new: impl FnOnce() -> T,
+) -> Result<Arc<T>> {
+    if let Some(found) = core.families.find() {
+        return Ok(found);
+    }
+    let _attaching = core.families.lock();
+    if let Some(found) = core.families.find() {
+        return Ok(found);
+    }
+    let family = Arc::new(new());
+    attach(core, Arc::<T>::clone(&family))?;
+    Ok(family)
 }
 
 /// Passes every live row of a family to `visit`, in no meaningful order: key, value and sequence. One whose value is

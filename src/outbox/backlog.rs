@@ -1,0 +1,215 @@
+//! The messages that wait, in memory: where they are in their topics. Their payloads are in the log.
+//!
+//! Told by the engine of every message that is entered and removed. Nobody asks it for what is at the horizon of the topic
+//! or above: of that a part may be missing.
+
+use crate::engine::{Replay, RowState};
+use crate::id::{Family, Key, NsId};
+use crate::outbox::entry::{Entries, Entry};
+use crate::outbox::message::{MessageId, Stored};
+use crate::outbox::schedule::{Fate, Next, Schedule, Taken, Want};
+use crate::sync::{Arc, Mutex, RwLock};
+use crate::time::Timestamp;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Bound;
+
+/// The backlogs of all topics of a store.
+#[derive(Debug, Default)]
+pub(super) struct Backlogs {
+    topics: RwLock<HashMap<NsId, Arc<Backlog>>>,
+    hasher: RandomState,
+}
+
+impl Backlogs {
+    /// Returns that of a topic, by the key space of its rows.
+    pub(super) fn of(&self, topic: NsId) -> Arc<Backlog> {
+        if let Some(backlog) = self.topics.read().get(&topic) {
+            return Arc::clone(backlog);
+        }
+        Arc::clone(self.topics.write().entry(topic).or_default())
+    }
+}
+
+impl Replay for Backlogs {
+    fn family(&self) -> Family {
+        Family::OUTBOX
+    }
+
+    fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, replaced: Option<u64>) {
+        let Ok(id) = key.id.try_into().map(MessageId) else { return };
+        let entry = row.map(|row| {
+            // One that cannot be decoded is met by who reads it.
+            let key = Stored::take(row.value).map(|stored| stored.key).unwrap_or_default();
+            let key = (!key.is_empty()).then(|| self.hasher.hash_one(key));
+            (row.sequence, Entry { id, key, bytes: row.value.len() as u32 })
+        });
+        let enter = |backlog: &Backlog| backlog.apply(entry, replaced);
+        if let Some(backlog) = self.topics.read().get(&key.ns) {
+            return enter(backlog);
+        }
+        enter(&self.of(key.ns));
+    }
+}
+
+/// The messages of a topic that wait.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    entries: Entries,
+    bytes: u64,
+    /// Messages of commits on their way that were admitted. Each that is entered is one less.
+    admitted: usize,
+    /// What the relays of this process do with them.
+    schedule: Schedule,
+}
+
+/// How much waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) count: usize,
+    pub(super) bytes: u64,
+}
+
+impl Backlog {
+    fn apply(&self, entry: Option<(u64, Entry)>, replaced: Option<u64>) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if let Some(gone) = replaced.and_then(|replaced| state.entries.remove(&replaced)) {
+            state.bytes -= u64::from(gone.bytes);
+        }
+        if let Some((position, entry)) = entry {
+            state.bytes += u64::from(entry.bytes);
+            state.entries.insert(position, entry);
+            state.admitted = state.admitted.saturating_sub(1);
+        }
+    }
+
+    /// Admits so many messages of a commit, unless more than `most` would wait then. Returns how many do if not.
+    pub(super) fn admit(&self, count: usize, most: usize) -> Result<(), usize> {
+        let mut state = self.state.lock();
+        let waiting = state.entries.len() + state.admitted;
+        if waiting.saturating_add(count) > most {
+            return Err(waiting);
+        }
+        state.admitted += count;
+        Ok(())
+    }
+
+    /// Returns whether so many would be admitted.
+    pub(super) fn has_room(&self, count: usize, most: usize) -> bool {
+        let state = self.state.lock();
+        (state.entries.len() + state.admitted).saturating_add(count) <= most
+    }
+
+    /// Takes back that so many were admitted, because they are not committed.
+    pub(super) fn give_back(&self, count: usize) {
+        let mut state = self.state.lock();
+        state.admitted = state.admitted.saturating_sub(count);
+    }
+
+    /// Returns how much waits, and the oldest.
+    pub(super) fn size(&self) -> (Size, Option<(u64, MessageId)>) {
+        let state = self.state.lock();
+        let oldest = state.entries.first_key_value().map(|(position, entry)| (*position, entry.id));
+        (Size { count: state.entries.len(), bytes: state.bytes }, oldest)
+    }
+
+    /// Returns what waits after this position and before the horizon, in order.
+    pub(super) fn after(
+        &self,
+        after: Option<u64>,
+        horizon: u64,
+        limit: usize,
+    ) -> Vec<(u64, MessageId)> {
+        let state = self.state.lock();
+        between(&state.entries, after, horizon).take(limit).collect()
+    }
+
+    /// Returns whether something does.
+    pub(super) fn has_after(&self, after: Option<u64>, horizon: u64) -> bool {
+        between(&self.state.lock().entries, after, horizon).next().is_some()
+    }
+
+    /// Takes what a worker of a relay may deliver now.
+    pub(super) fn take(&self, horizon: u64, now: Timestamp, want: Want) -> Next {
+        let mut state = self.state.lock();
+        let State { entries, schedule, .. } = &mut *state;
+        schedule.take(entries, horizon, now, want)
+    }
+
+    /// Says what became of what was taken. Returns whether another worker may have something to do because of it.
+    pub(super) fn settle(&self, taken: &Taken, fates: &[Fate]) -> bool {
+        self.state.lock().schedule.settle(taken, fates)
+    }
+
+    /// Lets nobody take anything before a time that `pause` chooses by how often this was done since something was
+    /// delivered.
+    pub(super) fn pause(&self, pause: impl FnOnce(u32) -> Timestamp) {
+        self.state.lock().schedule.pause(pause);
+    }
+
+    /// Notes that the receiver works.
+    pub(super) fn resume(&self) {
+        self.state.lock().schedule.resume();
+    }
+}
+
+/// Returns what is after a position and before the horizon.
+fn between(
+    entries: &Entries,
+    after: Option<u64>,
+    horizon: u64,
+) -> impl Iterator<Item = (u64, MessageId)> {
+    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+    // An empty range, not one that ends before it begins.
+    let end = after.map_or(horizon, |after| horizon.max(after.saturating_add(1)));
+    let found = entries.range((from, Bound::Excluded(end)));
+    found.map(|(position, entry)| (*position, entry.id))
+}
+
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
+mod tests {
+    use super::*;
+
+    fn entry(id: u8) -> Entry {
+        Entry { id: MessageId([id; 16]), key: None, bytes: 10 }
+    }
+
+    #[test]
+    fn what_is_admitted_counts_once_while_it_is_on_its_way_and_once_it_waits() {
+        let backlog = Backlog::default();
+        assert_eq!(backlog.admit(2, 3), Ok(()));
+        assert_eq!(backlog.admit(2, 3), Err(2));
+        backlog.apply(Some((5, entry(1))), None);
+        assert_eq!(backlog.admit(1, 3), Ok(()), "one waits, one is on its way");
+        backlog.apply(Some((6, entry(2))), None);
+        assert_eq!(backlog.admit(1, 3), Err(3));
+        backlog.give_back(1);
+        backlog.apply(None, Some(5));
+        assert_eq!(backlog.admit(2, 3), Ok(()));
+        assert_eq!(backlog.size().0, Size { count: 1, bytes: 10 });
+    }
+
+    #[test]
+    fn nothing_is_told_at_the_horizon_or_above() {
+        let backlog = Backlog::default();
+        for position in [3, 5, 9] {
+            backlog.apply(Some((position, entry(position as u8))), None);
+        }
+        let positions = |after, horizon| {
+            let found = backlog.after(after, horizon, 10);
+            assert_eq!(backlog.has_after(after, horizon), !found.is_empty());
+            found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()
+        };
+        assert_eq!(positions(None, 9), [3, 5]);
+        assert_eq!(positions(Some(3), 10), [5, 9]);
+        assert_eq!(positions(Some(9), 5), [0; 0]);
+        assert_eq!(positions(Some(u64::MAX), 5), [0; 0]);
+        assert_eq!(backlog.after(None, 10, 1).len(), 1);
+    }
+}

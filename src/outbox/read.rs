@@ -1,0 +1,120 @@
+//! Reading a topic in the order of commits, and how much waits.
+
+use crate::engine::{Engine, RestsOn, Row};
+use crate::error::Result;
+use crate::id::Family;
+use crate::outbox::backlog::Size;
+use crate::outbox::message::{Message, MessageId, Stored};
+use crate::outbox::topic::Outbox;
+use crate::time::Timestamp;
+use std::time::Duration;
+
+/// How much waits in a topic; see [`Outbox::pending`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pending {
+    /// How many messages.
+    pub count: usize,
+    /// Their size in bytes, with keys and given ids.
+    pub bytes: u64,
+    /// The one that has waited longest.
+    pub oldest: Option<OldestMessage>,
+}
+
+/// The message of a topic that has waited longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OldestMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// Its position.
+    pub position: u64,
+    /// When it was emitted.
+    pub emitted: Timestamp,
+    /// For how long it has waited.
+    pub age: Duration,
+}
+
+impl Outbox {
+    /// Reads the first messages that wait, in the order of the commits of this topic; at most `limit`. What is returned is
+    /// as durable as the store's calls are.
+    ///
+    /// A message stays until it is [acknowledged](Self::acknowledge).
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::get`](crate::Store::get), and [`Repair`](crate::ErrorKind::Repair) if a message is damaged.
+    pub fn read(&self, limit: usize) -> Result<Vec<Message>> {
+        self.read_from(None, limit)
+    }
+
+    /// Reads the first messages that wait after a position; see [`read`](Self::read). What is read later is never before
+    /// what was read: nothing is entered below the position of a message that could be read.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn read_after(&self, position: u64, limit: usize) -> Result<Vec<Message>> {
+        self.read_from(Some(position), limit)
+    }
+
+    fn read_from(&self, after: Option<u64>, limit: usize) -> Result<Vec<Message>> {
+        let mut after = after;
+        let mut messages = Vec::new();
+        let mut rests_on = None;
+        loop {
+            // First: what is below it has been entered by then.
+            let horizon = self.horizon()?;
+            let found = self.backlog.after(after, horizon, limit - messages.len());
+            let is_over = found.len() < limit - messages.len();
+            for (position, id) in found {
+                let (message, on) = self.read_one(position, id)?;
+                // One that was acknowledged since is not there.
+                messages.extend(message);
+                rests_on = on.or(rests_on);
+                after = Some(position);
+            }
+            if is_over || messages.len() == limit {
+                break;
+            }
+        }
+        self.engine().await_durable(self.durability(), rests_on)?;
+        Ok(messages)
+    }
+
+    /// Reads the message at a position; `None` if it waits no more. Does not wait for what its durability rests on.
+    pub(super) fn read_one(
+        &self,
+        position: u64,
+        id: MessageId,
+    ) -> Result<(Option<Message>, Option<RestsOn>)> {
+        let key = Engine::row_key(Family::OUTBOX, self.info.id, &id.0)?;
+        let (row, rests_on) = self.engine().get_row_only(key)?;
+        let Some(Row { value, .. }) = row.filter(|row| row.sequence == position) else {
+            return Ok((None, rests_on));
+        };
+        let stored = Stored::decode(self.engine().dir(), id, &value)?;
+        Ok((Some(stored.message(id, position)), rests_on))
+    }
+
+    /// Returns how much waits, messages of commits that have just been made included. Reads one message.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn pending(&self) -> Result<Pending> {
+        loop {
+            let (Size { count, bytes }, oldest) = self.backlog.size();
+            let Some((position, id)) = oldest else {
+                self.horizon()?;
+                return Ok(Pending { count, bytes, oldest: None });
+            };
+            let (message, _) = self.read_one(position, id)?;
+            let Some(Message { emitted, .. }) = message else { continue };
+            let age = self.engine().moment().now.as_millis().saturating_sub(emitted.as_millis());
+            let age = Duration::from_millis(age);
+            let oldest = Some(OldestMessage { id, position, emitted, age });
+            return Ok(Pending { count, bytes, oldest });
+        }
+    }
+}
