@@ -1,5 +1,8 @@
 //! State, offsets and messages in one commit with claims.
 
+mod model;
+mod oracle;
+
 use crate::support::{assert_sound, clock, sim};
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::table::Table;
