@@ -11,7 +11,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-all=(log_reader block_decode filter_snapshot manifest engine_model crash_schedule ledger_model)
+all=(log_reader block_decode filter_snapshot manifest engine_model crash_schedule ledger_model commit_records transactions)
 seconds=60 jobs=2 minimise=no targets=()
 while [ $# -gt 0 ]; do
   case $1 in

@@ -17,6 +17,12 @@ pub fn log_segment(data: &[u8]) -> Vec<u8> {
     wal::fuzz::segment(data)
 }
 
+/// Puts together a commit as the bytes say and reads it back, and decodes them as the row of a prepared transaction.
+pub fn commit_records(data: &[u8]) {
+    wal::fuzz::commit(data);
+    engine::fuzz_prepared(data);
+}
+
 /// Decodes bytes as a block and as a locator.
 pub fn block_decode(data: &[u8]) {
     run::fuzz_block(data);

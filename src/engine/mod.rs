@@ -33,6 +33,8 @@ pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as
 pub(crate) use catalog::namespaces::NsInfo;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
+#[cfg(feature = "fuzzing")]
+pub(crate) use write::fuzz_prepared;
 pub(crate) use write::{
     ClaimSpec, ClaimWrite, Hold, Intent, OwnedRow, Phase, Prepared, Refusals, RestsOn, Row,
     RowChange, RowWrite, SetCommitted, WaitBudget, WriteSet,

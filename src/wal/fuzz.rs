@@ -1,9 +1,11 @@
 //! Fuzzer entry points: arbitrary bytes under valid checksums, so that fuzzing gets past them.
 
-use crate::id::Seed;
-use crate::time::Timestamp;
+use crate::codec::Reader;
+use crate::expiry::{Class, Kind, Version};
+use crate::id::{Family, Key, NsId, Seed};
+use crate::time::{Timestamp, Ttl};
 use crate::wal::Lsn;
-use crate::wal::commit::{decode_row, fix_checksums};
+use crate::wal::commit::{Commit, decode_row, fix_checksums, take_entry};
 use crate::wal::item::Item;
 use crate::wal::record::{COMMIT, Found};
 use crate::wal::segment::{DATA_START, Header, SegmentBytes};
@@ -64,4 +66,49 @@ pub(crate) fn read(file: Vec<u8>) {
         offset = at + record.len as u32;
     }
     bytes.written_after(offset.min(bytes.end()));
+}
+
+/// Puts together a commit of the claims and rows that the bytes say, and reads it back: in order, and each row alone.
+pub(crate) fn commit(data: &[u8]) {
+    let (mut commit, mut pushed) = (Commit::default(), Vec::new());
+    let mut r = Reader::new(data);
+    while let Some((kind, number, id, value)) = next_entry(&mut r) {
+        let deadline = Timestamp::from_millis(number >> 8);
+        if kind % 2 == 0 {
+            let key = Key { ns: NsId(u32::from(kind)), id };
+            let version = Version::claim(deadline, Ttl::from_millis(1 + number % 1_000));
+            commit.push_version(key, version);
+            pushed.push((key, version, None));
+        } else {
+            let key = Key { ns: NsId(7).rows(Family(1 + kind % Family::MAX)), id };
+            let kind = if value.is_empty() { Kind::Tombstone } else { Kind::Value };
+            let version = Version::row(number, kind, deadline, Class::of_ttl(number));
+            commit.push_row(key, version, value);
+            pushed.push((key, version, Some(value)));
+        }
+    }
+    let bytes = commit.bytes();
+    let mut entries = Reader::new(bytes);
+    let end = bytes.len() as u32;
+    for (place, (key, version, value)) in commit.places(Lsn::new(1, end)).zip(pushed) {
+        let item = take_entry(&mut entries, VERSION).expect("it was just written");
+        match value {
+            None => assert_eq!(item, Item::Version(key, version)),
+            Some(value) => {
+                assert_eq!(item, Item::Row { key, version, value, len: place.len });
+                let to = place.end.offset() as usize;
+                let alone = decode_row(&bytes[to - place.len as usize..to], VERSION);
+                assert_eq!(alone, Some((key, version, value)), "a row is found where it is");
+            }
+        }
+    }
+    assert!(entries.is_empty(), "nothing else was written");
+}
+
+/// Takes what an entry is made of: its kind, a number, its id and its value.
+fn next_entry<'a>(r: &mut Reader<'a>) -> Option<(u8, u64, &'a [u8], &'a [u8])> {
+    let kind = r.u8()?;
+    let number = r.u64()? >> 2;
+    let (id_len, value_len) = (1 + usize::from(r.u8()?) % 40, usize::from(r.u8()?));
+    Some((kind, number, r.bytes(id_len)?, r.bytes(value_len)?))
 }

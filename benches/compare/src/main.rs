@@ -15,6 +15,7 @@ mod run;
 mod server;
 mod store;
 mod suite;
+mod transactions;
 mod workload;
 
 use anyhow::Result;
@@ -37,6 +38,8 @@ enum Command {
     Report(report::ReportArgs),
     /// Begin and complete of a ledger, beside the same protocol on other stores: prints a table.
     Ledger(ledger::LedgerArgs),
+    /// Claim, state, offset and message in one transaction, beside the same on other stores: prints a table.
+    Transactions(transactions::TransactionsArgs),
     /// One process of a run.
     #[command(hide = true)]
     Phase {
@@ -56,6 +59,7 @@ fn main() -> Result<()> {
         Command::Suite(args) => suite::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Transactions(args) => transactions::run(&args),
         Command::Phase { phase, args } => run::phase(&args, phase),
     }
 }

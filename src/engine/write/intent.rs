@@ -141,6 +141,16 @@ impl Prepared {
     }
 }
 
+/// Decodes bytes as the row of a prepared transaction. What is one has a form that comes back.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn fuzz_prepared(data: &[u8]) {
+    let decode = |bytes: &[u8]| Prepared::decode(Path::new("fuzz"), b"gid", bytes);
+    if let Ok(prepared) = decode(data) {
+        let again = decode(&prepared.encode()).expect("it was just encoded");
+        assert_eq!(again, prepared);
+    }
+}
+
 fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
     put_varint(out, key.ns.0.into());
     put_bytes(out, key.id);

@@ -38,6 +38,8 @@ pub use write_set::Expect;
 pub(crate) use claim::ClaimSpec;
 pub(crate) use commit::{Refusals, SetCommitted};
 pub(crate) use durability::RestsOn;
+#[cfg(feature = "fuzzing")]
+pub(crate) use intent::fuzz_prepared;
 pub(crate) use intent::{Intent, Prepared};
 pub(crate) use reserve::Hold;
 pub(crate) use rows::Row;

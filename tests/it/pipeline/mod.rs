@@ -2,6 +2,7 @@
 
 mod model;
 mod oracle;
+mod world;
 
 use crate::support::{assert_sound, clock, sim};
 use firstseen::disk::sim::{Fault, SimDisk};

@@ -4,22 +4,22 @@ use firstseen::transaction::EndOutcome;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How many kinds of writes a model rolls: a check, a delete, and puts.
-pub(super) const WRITES: u64 = 6;
+pub(crate) const WRITES: u64 = 6;
 
 /// What is put, whether the key is only checked, and the version that is expected, if one is.
 type Write = (Option<Vec<u8>>, bool, Option<Option<u64>>);
 
 /// What a transaction is to do.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Effects {
-    pub(super) claims: Vec<String>,
-    pub(super) writes: BTreeMap<String, Write>,
-    pub(super) offset: Option<(u32, u64)>,
-    pub(super) message: Option<String>,
+pub(crate) struct Effects {
+    pub(crate) claims: Vec<String>,
+    pub(crate) writes: BTreeMap<String, Write>,
+    pub(crate) offset: Option<(u32, u64)>,
+    pub(crate) message: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done,
     /// All reasons, sorted.
     Rejected(Vec<String>),
@@ -32,22 +32,22 @@ enum Prepared {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Oracle {
-    pub(super) claims: BTreeSet<String>,
-    pub(super) table: BTreeMap<String, (Vec<u8>, u64)>,
-    pub(super) offsets: BTreeMap<u32, u64>,
-    pub(super) messages: Vec<String>,
+pub(crate) struct Oracle {
+    pub(crate) claims: BTreeSet<String>,
+    pub(crate) table: BTreeMap<String, (Vec<u8>, u64)>,
+    pub(crate) offsets: BTreeMap<u32, u64>,
+    pub(crate) messages: Vec<String>,
     prepared: BTreeMap<String, Prepared>,
     /// The highest version that was told.
     highest: u64,
 }
 
 impl Oracle {
-    pub(super) fn version(&self, key: &str) -> Option<u64> {
+    pub(crate) fn version(&self, key: &str) -> Option<u64> {
         self.table.get(key).map(|(_, version)| *version)
     }
 
-    pub(super) fn commit(&mut self, effects: &Effects) -> Outcome {
+    pub(crate) fn commit(&mut self, effects: &Effects) -> Outcome {
         let reasons = self.reasons(effects);
         if !reasons.is_empty() {
             return Outcome::Rejected(reasons);
@@ -56,7 +56,7 @@ impl Oracle {
         Outcome::Done
     }
 
-    pub(super) fn prepare(&mut self, gid: &str, effects: &Effects) -> Outcome {
+    pub(crate) fn prepare(&mut self, gid: &str, effects: &Effects) -> Outcome {
         let mut reasons = self.reasons(effects);
         if self.prepared.contains_key(gid) {
             reasons.push("name".to_owned());
@@ -68,7 +68,7 @@ impl Oracle {
         Outcome::Done
     }
 
-    pub(super) fn end(&mut self, gid: &str, commits: bool) -> (EndOutcome, Effects) {
+    pub(crate) fn end(&mut self, gid: &str, commits: bool) -> (EndOutcome, Effects) {
         let outcome = match self.prepared.get(gid).cloned() {
             None => EndOutcome::Unknown,
             Some(Prepared::Ended { is_committed }) if is_committed == commits => {
@@ -87,13 +87,13 @@ impl Oracle {
         (outcome, Effects::default())
     }
 
-    pub(super) fn in_doubt(&self) -> Vec<String> {
+    pub(crate) fn in_doubt(&self) -> Vec<String> {
         let is_in_doubt = |p: &Prepared| matches!(p, Prepared::InDoubt(_));
         self.prepared.iter().filter(|(_, p)| is_in_doubt(p)).map(|(gid, _)| gid.clone()).collect()
     }
 
     /// Notes the version of what was put, which must be a new one.
-    pub(super) fn learn(&mut self, key: &str, version: u64) -> Result<(), String> {
+    pub(crate) fn learn(&mut self, key: &str, version: u64) -> Result<(), String> {
         let Some((_, known)) = self.table.get_mut(key) else { return Ok(()) };
         if version <= *known {
             return Err(format!("{key} has version {version} after {known}"));
