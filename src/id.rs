@@ -37,6 +37,13 @@ impl Family {
     /// Messages that could not be delivered.
     pub(crate) const OUTBOX_DEAD: Self = Self(13);
 
+    /// The ids of namespaces with event time.
+    pub(crate) const EVENTS: Self = Self(9);
+    /// Their watermarks, and those of their sources.
+    pub(crate) const WATERMARKS: Self = Self(10);
+    /// What windows over event time have added up.
+    pub(crate) const AGGREGATES: Self = Self(11);
+
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;
 }

@@ -35,6 +35,8 @@ mod engine;
 
 mod store;
 
+pub mod event_time;
+
 pub mod ledger;
 pub mod offsets;
 pub mod outbox;

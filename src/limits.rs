@@ -61,6 +61,13 @@ pub(crate) const RUN_BLOCKS_MAX: u32 = 1 << 22;
 /// Longest ttl in milliseconds: beyond it a deadline would overflow.
 pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
 
+/// Latest event time in milliseconds since the epoch, and the longest window and lateness: the ends that follow from them
+/// must fit into a key of a generation.
+pub const EVENT_TIME_MS_MAX: u64 = 1 << 46;
+
+/// Longest name of a source of events in bytes.
+pub const SOURCE_BYTES_MAX: usize = 255;
+
 /// Default wait in milliseconds for a flush, a reservation or a heal before a claim fails (I12).
 pub(crate) const WAIT_MS_DEFAULT: u64 = 30_000;
 

@@ -26,7 +26,9 @@ pub use write::{Committed, Expect};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Bells, Replay, RowState, Settings, TopicEvent, Watch};
+pub(crate) use self::core::{
+    Bells, Replay, RowState, Settings, TopicEvent, Watch, watermark_key,
+};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
@@ -66,6 +68,9 @@ pub(crate) struct Engine {
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     let core = recovery::open(dir, settings)?;
     write::hold_prepared(&core)?;
+    if let Err(error) = write::note_flushed_watermarks(&core) {
+        tracing::warn!(%error, "watermarks of event time were not read: no space of theirs is freed yet");
+    }
     Ok(Arc::new(Engine { core, upkeep: Upkeep::default() }))
 }
 

@@ -1,5 +1,6 @@
 //! Generations: claims grouped by when they end, so that a whole group can be dropped at once.
 
+use crate::expiry::horizon::{EventEnd, Horizon};
 use crate::expiry::{Liveness, liveness};
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,9 +21,37 @@ impl Class {
     /// The class of claims that never end.
     pub(crate) const FOREVER: Self = Self(u8::MAX);
 
+    /// Set in the classes of what ends by event time.
+    const BY_EVENT_TIME: u8 = 64;
+
+    /// The class of what would end by event time and never does.
+    const EVENT_FOREVER: Self = Self(Self::BY_EVENT_TIME | 63);
+
     /// Returns the class with generations twice as long; the widest is the one that never ends.
     pub(crate) fn wider(self) -> Self {
-        if self.0 < 63 { Self(self.0 + 1) } else { Self::FOREVER }
+        let is_widest = self == Self::EVENT_FOREVER || self.0 >= 63 && !self.is_by_event_time();
+        if is_widest { self.forever() } else { Self(self.0 + 1) }
+    }
+
+    /// Returns the class with generations as long, on an axis of event time.
+    pub(crate) fn by_event_time(self) -> Self {
+        if self.0 < 63 { Self(self.0 | Self::BY_EVENT_TIME) } else { Self::EVENT_FOREVER }
+    }
+
+    /// Returns the widest class on the same axis: the one that never ends.
+    pub(crate) fn forever(self) -> Self {
+        if self.is_by_event_time() { Self::EVENT_FOREVER } else { Self::FOREVER }
+    }
+
+    #[inline]
+    pub(crate) fn is_by_event_time(self) -> bool {
+        self.0 & !(Self::BY_EVENT_TIME - 1) == Self::BY_EVENT_TIME
+    }
+
+    /// Returns the width of its generations, if they are counted in event time and end.
+    fn event_width(self) -> Option<u32> {
+        let width = u32::from(self.0 & (Self::BY_EVENT_TIME - 1));
+        (self.is_by_event_time() && self != Self::EVENT_FOREVER).then(|| width.max(WIDTH_LOG2_MIN.into()))
     }
 
     /// Returns the class of claims that live for `ttl_ms`.
@@ -45,8 +74,15 @@ impl GenId {
     /// Claims that never end.
     pub(crate) const FOREVER: Self = Self { class: Class::FOREVER, slot: u64::MAX };
 
+    /// What would end by event time and never does. Apart from [`FOREVER`](Self::FOREVER), because a block takes the axis
+    /// of its entries from its run.
+    const EVENT_FOREVER: Self = Self { class: Class::EVENT_FOREVER, slot: u64::MAX };
+
     #[inline]
     pub(crate) fn of(class: Class, deadline: Timestamp) -> Self {
+        if class.is_by_event_time() {
+            return Self::by_event_time(class, deadline);
+        }
         // No ttl gives a class beyond 63; treat it as "never ends", which keeps the data (I11).
         if deadline == Timestamp::NEVER || class.0 > 63 {
             return Self::FOREVER;
@@ -56,20 +92,59 @@ impl GenId {
         Self { class, slot: (ms >> class.0) + u64::from(ms & width_mask != 0) }
     }
 
-    /// Returns the time from which nothing in it is live.
+    fn by_event_time(class: Class, deadline: Timestamp) -> Self {
+        match class.event_width() {
+            Some(width) if deadline != Timestamp::NEVER => {
+                Self { class, slot: EventEnd::from_deadline(deadline).slot(width) }
+            }
+            _ => Self::EVENT_FOREVER,
+        }
+    }
+
+    /// Returns the time from which nothing in it is live, on its axis.
     pub(crate) fn end(self) -> Timestamp {
+        if let Some(width) = self.class.event_width() {
+            return EventEnd::of_slot(self.slot, width).as_deadline();
+        }
         if self.class.0 > 63 || self.slot > u64::MAX >> self.class.0 {
             return Timestamp::NEVER;
         }
         Timestamp::from_millis(self.slot << self.class.0)
     }
 
-    pub(crate) fn liveness(self, now: Timestamp) -> Liveness {
-        liveness(self.end(), now)
+    pub(crate) fn liveness<'a>(self, now: impl Into<Horizon<'a>>) -> Liveness {
+        end_liveness(self.class, self.end(), now.into())
+    }
+
+    /// Returns the later of two generations: what matters as long as either. If they are on different axes, nobody can
+    /// say which that is, and it never ends.
+    pub(crate) fn later(self, other: Self) -> Self {
+        match (self.axis(), other.axis()) {
+            (mine, theirs) if mine != theirs => Self::FOREVER,
+            _ if other.end() >= self.end() => other,
+            _ => self,
+        }
+    }
+
+    /// Returns what its end is counted in: the engine's time, or the event time of a namespace.
+    fn axis(self) -> Option<u64> {
+        self.class.is_by_event_time().then(|| EventEnd::from_deadline(Timestamp::from_millis(self.slot)).axis())
     }
 
     pub(crate) fn class(self) -> Class {
         self.class
+    }
+}
+
+/// Returns whether something with this deadline is live, on the axis of its class.
+#[inline]
+pub(super) fn end_liveness(class: Class, deadline: Timestamp, horizon: Horizon<'_>) -> Liveness {
+    if !class.is_by_event_time() {
+        return liveness(deadline, horizon.now());
+    }
+    match deadline {
+        Timestamp::NEVER => Liveness::Live,
+        deadline => horizon.liveness_of(EventEnd::from_deadline(deadline)),
     }
 }
 

@@ -1,10 +1,12 @@
 //! Expiry: when a claim ends (I4), which of two records of an id counts, and which claims end together.
 
 mod generation;
+mod horizon;
 mod tally;
 mod version;
 
 pub(crate) use generation::{Class, GenId};
+pub(crate) use horizon::{EventEnd, Horizon, Watermarks};
 pub(crate) use tally::Tally;
 pub(crate) use version::{Kind, Version};
 

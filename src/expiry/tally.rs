@@ -1,7 +1,6 @@
 //! Sums by generation: how much of something has ended, without scanning it.
 
-use crate::expiry::{GenId, Liveness};
-use crate::time::Timestamp;
+use crate::expiry::{GenId, Horizon, Liveness};
 use serde::{Deserialize, Serialize};
 
 /// One sum per generation.
@@ -40,7 +39,8 @@ impl Tally {
     }
 
     /// Returns the sum over generations in which something may still be live.
-    pub(crate) fn live(&self, now: Timestamp) -> u64 {
+    pub(crate) fn live<'a>(&self, now: impl Into<Horizon<'a>>) -> u64 {
+        let now = now.into();
         let live = self.sums.iter().filter(|(g, _)| g.liveness(now) == Liveness::Live);
         live.map(|(_, n)| n).sum()
     }
@@ -54,7 +54,7 @@ impl Tally {
     }
 
     /// Returns the sum over generations that have ended.
-    pub(crate) fn dead(&self, now: Timestamp) -> u64 {
+    pub(crate) fn dead<'a>(&self, now: impl Into<Horizon<'a>>) -> u64 {
         self.sums.iter().map(|(_, n)| n).sum::<u64>() - self.live(now)
     }
 }
@@ -63,6 +63,7 @@ impl Tally {
 mod tests {
     use super::*;
     use crate::expiry::Class;
+    use crate::time::Timestamp;
 
     #[test]
     fn a_tally_knows_what_has_ended() {

@@ -6,7 +6,8 @@
 //! key therefore form a join semilattice: [`Version::join`] picks the greater one, and applying a record twice changes
 //! nothing.
 
-use crate::expiry::{Class, GenId, Liveness, liveness};
+use crate::expiry::generation::end_liveness;
+use crate::expiry::{Class, GenId, Horizon, Liveness};
 use crate::time::{Moment, Timestamp, Ttl};
 
 /// What one record says about a key.
@@ -79,13 +80,14 @@ impl Version {
 
     /// Returns whether there is a live claim or row according to this record (I4).
     #[inline]
-    pub(crate) fn is_live(&self, now: Timestamp) -> bool {
-        !self.is_tombstone() && liveness(self.deadline, now) == Liveness::Live
+    pub(crate) fn is_live<'a>(&self, now: impl Into<Horizon<'a>>) -> bool {
+        !self.is_tombstone()
+            && end_liveness(self.class, self.deadline, now.into()) == Liveness::Live
     }
 
     /// Returns whether the record can be dropped because nothing it says matters from `now` on. Its generation
     /// decides, not its own deadline: it may supersede older records, which must not outlive it.
-    pub(crate) fn is_spent(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_spent<'a>(&self, now: impl Into<Horizon<'a>>) -> bool {
         self.generation().liveness(now) == Liveness::Expired
     }
 
@@ -102,7 +104,7 @@ impl Version {
         }
         let end = known.generation().end();
         while self.generation().end() < end {
-            self.class = if end == Timestamp::NEVER { Class::FOREVER } else { self.class.wider() };
+            self.class = if end == Timestamp::NEVER { self.class.forever() } else { self.class.wider() };
         }
         self
     }

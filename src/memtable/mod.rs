@@ -13,7 +13,7 @@
 
 mod offset_table;
 
-use crate::expiry::{Class, Tally, Version};
+use crate::expiry::{Class, Horizon, Tally, Version};
 use crate::id::{IdHash, IdHasher, Key, NsId};
 use crate::memtable::offset_table::OffsetTable;
 use crate::time::Timestamp;
@@ -89,7 +89,8 @@ impl Memtable {
     }
 
     /// Returns whether most entries have expired, so that a flush would free most of the memory.
-    pub(crate) fn is_mostly_dead(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_mostly_dead<'a>(&self, now: impl Into<Horizon<'a>>) -> bool {
+        let now = now.into();
         self.tally.dead(now) > self.tally.live(now)
     }
 

@@ -10,7 +10,7 @@ pub(crate) use reserved::{HeldKey, ReservedSet, is_prepared, prepared_holder};
 pub(crate) use rows::{KnownRow, RowLookup};
 
 use crate::blocks::BlockId;
-use crate::expiry::{Liveness, Version};
+use crate::expiry::{Horizon, Liveness, Version};
 use crate::filter::Filter;
 use crate::id::{Family, IdHash, IdHasher, Key};
 use crate::memtable::{EntryOffset, Memtable, MemtableEntry};
@@ -18,7 +18,6 @@ use crate::run::{
     BlockCache, KeptBlocks, LocatorFile, RunAccess, RunIds, RunMeta, Step, find_in_run,
 };
 use crate::sync::Arc;
-use crate::time::Timestamp;
 use crate::wal::Lsn;
 
 /// A run with its filter and its locators, if any.
@@ -372,7 +371,7 @@ impl Shard {
     }
 
     /// Returns the runs in which nothing is live any more.
-    pub(crate) fn dead_runs(&self, now: Timestamp) -> Vec<Arc<RunMeta>> {
+    pub(crate) fn dead_runs(&self, now: Horizon<'_>) -> Vec<Arc<RunMeta>> {
         let dead = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Expired;
         self.all_runs().filter(dead).map(|run| Arc::clone(&run.meta)).collect()
     }

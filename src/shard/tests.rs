@@ -3,6 +3,7 @@
 use super::*;
 use crate::blocks::MemoryBlocks;
 use crate::expiry::{Class, GenId, Kind};
+use crate::time::Timestamp;
 use crate::filter::FilterBuilder;
 use crate::id::{NsId, Seed};
 use crate::run::{MergeCursor, RunSize, RunWriter, Source};

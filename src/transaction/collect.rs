@@ -198,7 +198,7 @@ impl Transaction {
         let (raw, key) = (table.raw(), key.as_ref());
         if let Some(n) = self.by_key.get(&(raw.ns(), key.to_vec())) {
             match &self.writes[*n].what.row.change {
-                RowChange::Put(value) => {
+                RowChange::Put(value) | RowChange::PutUntil(value, _) => {
                     return table.decode(key, crate::table::without_format(value)).map(Some);
                 }
                 RowChange::Delete => return Ok(None),

@@ -79,8 +79,7 @@ impl Commit {
     fn end_entry(&mut self, begin: usize, generation: GenId) {
         self.checksum = None;
         self.entries.push((self.bytes.len(), (self.bytes.len() - begin) as u32));
-        let ends = |g: &GenId| g.end();
-        self.longest = self.longest.into_iter().chain([generation]).max_by_key(ends);
+        self.longest = Some(self.longest.map_or(generation, |longest| longest.later(generation)));
     }
 
     /// Computes the checksum of a long payload ahead of the append, which holds the lock of the log.

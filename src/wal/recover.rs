@@ -259,8 +259,8 @@ pub(super) fn walk(
         let mut generation: Option<GenId> = None;
         let items = record.items(|item, behind| {
             // As the writer counts: a record matters as long as any of its items does.
-            let ends = |g: &GenId| g.end();
-            generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
+            let this = item.generation();
+            generation = Some(generation.map_or(this, |longest| longest.later(this)));
             if let Item::Row { version, len, .. } = &item
                 && version.is_tombstone()
             {

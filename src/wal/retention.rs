@@ -1,7 +1,6 @@
 //! What a segment still holds: enough to know when it can be removed without reading it, and when reading it pays off.
 
-use crate::expiry::Tally;
-use crate::time::Timestamp;
+use crate::expiry::{Horizon, Tally};
 use crate::wal::segment::DATA_START;
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +27,12 @@ pub(crate) struct SegmentMeta {
 
 impl SegmentMeta {
     /// Returns whether nothing in it can matter from `now` on.
-    pub(crate) fn is_dead(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_dead(&self, now: Horizon<'_>) -> bool {
         self.contents.tally.live(now) == 0
     }
 
     /// Returns an estimate of the bytes that would have to be copied to remove it.
-    pub(crate) fn live_estimate(&self, now: Timestamp, is_oldest: bool) -> u64 {
+    pub(crate) fn live_estimate(&self, now: Horizon<'_>, is_oldest: bool) -> u64 {
         let Contents { tally, superseded, tombstones } = &self.contents;
         let dropped = if is_oldest { *tombstones } else { 0 };
         tally.live(now).saturating_sub(superseded + dropped)
@@ -41,12 +40,12 @@ impl SegmentMeta {
 
     /// Returns whether copying what is live costs less than it frees. The head of the segment does not count: a small
     /// segment in which all is live would be rewritten for ever.
-    pub(crate) fn is_worth_rewriting(&self, now: Timestamp, is_oldest: bool) -> bool {
+    pub(crate) fn is_worth_rewriting(&self, now: Horizon<'_>, is_oldest: bool) -> bool {
         self.live_estimate(now, is_oldest) * 2 < self.record_bytes()
     }
 
     /// Returns the bytes that compaction would free here; zero if it would keep the segment.
-    pub(crate) fn reclaimable(&self, now: Timestamp, is_oldest: bool) -> u64 {
+    pub(crate) fn reclaimable(&self, now: Horizon<'_>, is_oldest: bool) -> u64 {
         if self.is_dead(now) {
             self.bytes()
         } else if self.is_worth_rewriting(now, is_oldest) {

@@ -6,6 +6,7 @@
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
+use crate::expiry::Horizon;
 use crate::health::Health;
 use crate::id::Seed;
 use crate::limits;
@@ -209,7 +210,7 @@ impl Log {
     }
 
     /// Returns the bytes that compaction would free of the full segments from `first` on.
-    pub(crate) fn reclaimable_since(&self, first: u32, now: Timestamp) -> u64 {
+    pub(crate) fn reclaimable_since(&self, first: u32, now: Horizon<'_>) -> u64 {
         let tail = self.tail.lock();
         let oldest = tail.closed.first().map(|meta| meta.number);
         let closed = tail.closed.iter().filter(|meta| meta.number >= first);

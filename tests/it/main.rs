@@ -9,6 +9,7 @@ mod consumer;
 mod damage;
 mod durability;
 mod errors;
+mod event_time;
 mod expendable;
 mod folder;
 mod fork;

@@ -4,14 +4,13 @@ use crate::blocks::BlockStore;
 use crate::disk::Disk;
 use crate::engine::catalog::filters;
 use crate::error::{Error, Result};
-use crate::expiry::GenId;
+use crate::expiry::{GenId, Horizon};
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{Family, IdHasher, Seed};
 use crate::memtable::{Memtable, MemtableEntry};
 use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
-use crate::time::Timestamp;
 use crate::wal::Log;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,7 +50,7 @@ impl RunBuilder<'_> {
         &self,
         plan: RunPlan,
         entries: MergeCursor<'_>,
-        now: Timestamp,
+        now: Horizon<'_>,
     ) -> Result<BuiltRun> {
         let RunPlan { id, shard, family, generation, size, from_segment } = plan;
         let mut writer = RunWriter::new(
@@ -107,7 +106,7 @@ impl RunBuilder<'_> {
         &self,
         shard: usize,
         set: &Memtable,
-        now: Timestamp,
+        now: Horizon<'_>,
         scratch: &mut MergeScratch,
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {

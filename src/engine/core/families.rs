@@ -2,8 +2,12 @@
 //!
 //! Pending messages, holds of prepared transactions, offsets: each is rebuilt from its rows, and from nothing else, so
 //! it needs no recovery of its own. A family that keeps something implements [`Replay`].
+//!
+//! The watermarks of namespaces with event time are kept by the engine itself, from its opening on: they say which rows
+//! have ended.
 
-use crate::id::{Family, Key};
+use crate::expiry::Watermarks;
+use crate::id::{Family, Key, NsId};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, RwLock};
 use crate::time::Timestamp;
 use std::any::Any;
@@ -37,9 +41,15 @@ pub(in crate::engine) struct Families {
     has_any: AtomicBool,
     /// Held while a family that is attached only once is, and is told its rows.
     attaching: Mutex<()>,
+    watermarks: Watermarks,
 }
 
 impl Families {
+    /// `watermarks` are those that opening has read.
+    pub(in crate::engine) fn new(watermarks: Watermarks) -> Self {
+        Self { watermarks, ..Self::default() }
+    }
+
     pub(in crate::engine) fn attach(&self, family: Arc<dyn Replay>) {
         let mut attached = self.attached.write();
         attached.push(family);
@@ -66,11 +76,40 @@ impl Families {
         row: Option<RowState<'_>>,
         replaced: Option<u64>,
     ) {
+        if let Some(row) = row {
+            note_watermark(&self.watermarks, key, row.value);
+        }
         if !self.has_any.load(Ordering::Acquire) {
             return;
         }
         let attached = self.attached.read();
         let own = attached.iter().filter(|family| family.family() == key.ns.family());
         own.for_each(|family| family.apply(key, row, replaced));
+    }
+
+    pub(in crate::engine) fn watermarks(&self) -> &Watermarks {
+        &self.watermarks
+    }
+}
+
+/// Key of the row with the watermark of a namespace, in the family of watermarks.
+const WATERMARK: &[u8] = &[0];
+
+/// The version of the value of such a row. After it come the watermark, eight bytes in milliseconds, and what only
+/// event time reads.
+const WATERMARK_VERSION: u8 = 1;
+
+/// Returns the key of the row with the watermark of a namespace.
+pub(crate) fn watermark_key(ns: NsId) -> Key<'static> {
+    Key { ns: ns.rows(Family::WATERMARKS), id: WATERMARK }
+}
+
+/// Raises the watermark of a namespace, if this row holds one. What cannot be decoded ends nothing.
+pub(in crate::engine) fn note_watermark(watermarks: &Watermarks, key: Key<'_>, value: &[u8]) {
+    if key.ns.family() != Family::WATERMARKS || key.id != WATERMARK {
+        return;
+    }
+    if let Some((&[WATERMARK_VERSION, ref ms @ ..], _)) = value.split_first_chunk::<9>() {
+        watermarks.raise(key.ns.listed().0, Timestamp::from_millis(u64::from_le_bytes(*ms)));
     }
 }

@@ -24,8 +24,8 @@ pub use stats::{NamespaceStats, Stats};
 
 pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
-pub(in crate::engine) use families::Families;
-pub(crate) use families::{Replay, RowState};
+pub(in crate::engine) use families::{Families, note_watermark};
+pub(crate) use families::{Replay, RowState, watermark_key};
 pub(in crate::engine) use in_flight::InFlight;
 pub(crate) use in_flight::TopicEvent;
 pub(in crate::engine) use reclaim::Reclaim;
@@ -40,6 +40,7 @@ use crate::disk::{Disk, LockGuard};
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::error::{Error, Result};
+use crate::expiry::Horizon;
 use crate::health::Health;
 use crate::id::{Digest, IdHash, IdHasher, Key, NsId, Seed};
 use crate::run::{InLog, LocatorFiles, RunAccess, RunMeta, RunReader, Source};
@@ -47,7 +48,7 @@ use crate::shard::{RunHandle, Shard};
 use crate::sync::{
     Arc, AtomicU64, CachePadded, Condvar, Mutex, RwLock, Signal, Started, Timer, Wakers,
 };
-use crate::time::TimeKeeper;
+use crate::time::{TimeKeeper, Timestamp};
 use crate::wal::{IdsInLog, Log};
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -215,6 +216,16 @@ impl Core {
         let key = Key::of(ns, id, digest.as_ref())?;
         self.health.check()?;
         Ok(key)
+    }
+
+    /// Returns the times by which it is judged now whether something has ended.
+    pub(in crate::engine) fn horizon(&self) -> Horizon<'_> {
+        self.horizon_at(self.time.now())
+    }
+
+    /// Returns the times by which it is judged whether something has ended at this time of the engine.
+    pub(in crate::engine) fn horizon_at(&self, now: Timestamp) -> Horizon<'_> {
+        Horizon::new(now, self.families.watermarks())
     }
 
     #[inline]

@@ -51,7 +51,7 @@ impl Core {
     /// Looks at what compaction could free, and returns it. More than one segment and a half counts as behind: one is
     /// being freed while the next fills up.
     pub(in crate::engine) fn note_reclaimable(&self) -> u64 {
-        let bytes = self.log.reclaimable_since(0, self.time.now());
+        let bytes = self.log.reclaimable_since(0, self.horizon());
         // Compaction waits for scans, and writers do not wait for those.
         let is_behind = bytes * 2 > self.log.segment_bytes() * 3 && !self.scans.is_any();
         self.reclaim.set(is_behind);

@@ -33,7 +33,7 @@ impl Opening {
             segment_bytes: self.settings.segment_bytes,
             segment_version: self.segment_version,
         };
-        let Replayed { log, cut_bytes, newest, records, sequence } =
+        let Replayed { log, cut_bytes, newest, records, sequence, watermarks } =
             self.replay(config, &registry)?;
         let reserved = self.body.sequence;
         let counters = Counters::default();
@@ -64,7 +64,7 @@ impl Opening {
             sequence: sequence.into(),
             sequences_reserved: reserved.into(),
             first_sequence: sequence,
-            families: Families::default(),
+            families: Families::new(watermarks),
             in_flight: InFlight::default(),
             scans: Scans::default(),
             prepared: AtomicU64::default(),

@@ -2,8 +2,10 @@
 
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::catalog::run_builder::RunBuilder;
+use crate::engine::core::note_watermark;
 use crate::engine::recovery::opening::{Failed, Opening};
 use crate::error::{Error, Result};
+use crate::expiry::Watermarks;
 use crate::run::{InLog, MergeScratch, RunAccess};
 use crate::shard::RunHandle;
 use crate::time::Timestamp;
@@ -19,6 +21,8 @@ pub(super) struct Replayed {
     pub(super) records: u64,
     /// The sequence of the next row.
     pub(super) sequence: u64,
+    /// The watermarks in the records that were read.
+    pub(super) watermarks: Watermarks,
 }
 
 /// Applies the log to the store being opened.
@@ -29,6 +33,8 @@ struct Replay<'a> {
     newest: u64,
     /// Above that of every row.
     sequence: u64,
+    /// Watermarks only grow, so it does not matter which of a namespace's counts.
+    watermarks: Watermarks,
     /// Items of rows that others replaced.
     superseded: Vec<ItemAt>,
     /// The engine's time when the manifest was written: anything swept had expired by then.
@@ -51,8 +57,9 @@ impl Replay<'_> {
                 self.newest = self.newest.max(version.first_seen().as_millis());
                 (key, version, None)
             }
-            Item::Row { key, version, len, .. } => {
+            Item::Row { key, version, value, len } => {
                 self.sequence = self.sequence.max(version.rank.saturating_add(1));
+                note_watermark(&self.watermarks, key, value);
                 (key, version, Some(ItemAt { end: at.item, len }))
             }
             Item::Namespace(record) => {
@@ -132,6 +139,7 @@ impl Opening {
             shard_bits: count.trailing_zeros(),
             newest: high,
             sequence,
+            watermarks: Watermarks::default(),
             superseded: Vec::new(),
             ended_by: Timestamp::from_millis(high),
             records: 0,
@@ -148,12 +156,13 @@ impl Opening {
         replay.superseded.retain(|item| item.end.segment() >= first);
         log.note_superseded(&replay.superseded);
         let (newest, records, sequence) = (replay.newest, replay.records, replay.sequence);
+        let watermarks = replay.watermarks;
         if self.rebuild {
             // Compaction has removed segments from the log, so it cannot be read from its beginning again: flush
             // everything in it now.
             (0..count).try_for_each(|number| self.flush(number, log.end()))?;
         }
-        Ok(Replayed { log, cut_bytes, newest, records, sequence })
+        Ok(Replayed { log, cut_bytes, newest, records, sequence, watermarks })
     }
 
     /// Flushes a shard during replay, when the tail does not fit in memory, as when everything is rebuilt. The manifest
@@ -180,7 +189,7 @@ impl Opening {
         let runs = builder.flush_memtable(
             number,
             &frozen.set,
-            now,
+            now.into(),
             &mut MergeScratch::default(),
             |_| {
                 *next_run += 1;

@@ -118,7 +118,7 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
         }
         // A healed block may hold ids that the run never had, because healing reads the log. Such an id is sound if it
         // is found elsewhere, if compaction has dropped it since, or if it has ended: opening keeps no ended ids.
-        let now = core.time.now();
+        let now = core.horizon();
         uncovered.retain(|(hash, ns, id, version, item)| {
             let said = Said { key: Key { ns: *ns, id }, version: *version, item: *item };
             let is_dropped = item.is_some_and(|at| !core.log.has_segment(at.end.segment()));
@@ -138,7 +138,7 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
 
 /// Checks that every record passes its checksum and that none says more than the store would answer.
 fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result<()> {
-    let now = core.time.now();
+    let now = core.horizon();
     core.log.scan(number, |at, item| {
         let said = match item {
             Item::Version(key, version) => Said { key, version, item: None },
@@ -155,7 +155,7 @@ fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result
         let in_blocks = RunAccess { in_log: None, ..core.run_access() };
         // Expired since: flushing leaves such records out, and expiry drops them.
         if is_missing(core, core.hash(said.key), said, in_blocks)
-            && !said.version.is_spent(core.time.now())
+            && !said.version.is_spent(core.horizon())
         {
             report.problem(format!("a record in segment {number} is in no memtable or run"));
         }

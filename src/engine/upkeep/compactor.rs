@@ -11,11 +11,10 @@
 
 use crate::engine::core::Core;
 use crate::error::Result;
-use crate::expiry::Version;
+use crate::expiry::{Horizon, Version};
 use crate::id::Key;
 use crate::shard::{RowLookup, Space};
 use crate::sync::MutexGuard;
-use crate::time::Timestamp;
 use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
 
 /// What to do with a segment.
@@ -28,7 +27,7 @@ enum SegmentAction {
 }
 
 /// Decides what to do with a segment.
-fn action(segment: &SegmentMeta, is_oldest: bool, now: Timestamp) -> SegmentAction {
+fn action(segment: &SegmentMeta, is_oldest: bool, now: Horizon<'_>) -> SegmentAction {
     if segment.is_dead(now) {
         SegmentAction::Remove
     } else if segment.is_worth_rewriting(now, is_oldest) {
@@ -48,7 +47,7 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
         return Ok(false);
     }
     let first = core.manifest.lock().body.first_segment();
-    let now = core.time.now();
+    let now = core.horizon();
     let oldest = core.log.oldest();
     let (mut gone, mut copied) = (Vec::new(), 0);
     for segment in core.log.closed().iter().filter(|segment| segment.number < first) {
@@ -102,7 +101,7 @@ enum Rewritten {
 }
 
 /// Copies the rows that count. Each is entered at its new location, so this may stop early and begin again.
-fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Timestamp) -> Result<Rewritten> {
+fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Horizon<'_>) -> Result<Rewritten> {
     let mut rewritten = Rewritten::All;
     core.log.scan(number, |at, item| match item {
         Item::Version(..) | Item::Namespace(_) => Ok(()),
@@ -156,7 +155,7 @@ fn rewrite_row(
     Ok(Rewritten::All)
 }
 
-fn rewrite_claims(core: &Core, number: u32, now: Timestamp) -> Result<()> {
+fn rewrite_claims(core: &Core, number: u32, now: Horizon<'_>) -> Result<()> {
     let mut copies = RecordRewriter::new(&core.log);
     core.log.scan(number, |_, item| match item {
         Item::Version(_, version) if version.is_spent(now) => Ok(()),

@@ -33,7 +33,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
     if frozen.is_empty() {
         return Ok(false);
     }
-    let now = core.time.now();
+    let now = core.horizon();
     let mut scratch = std::mem::take(&mut *kept_scratch.lock());
     let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
     let mut begun = Vec::new();

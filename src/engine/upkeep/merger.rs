@@ -55,7 +55,7 @@ fn candidates(runs: &[RunHandle]) -> Option<Vec<RunHandle>> {
 /// Merges one group of runs. Returns whether there was one.
 pub(super) fn merge_one(core: &Core, garbage: &Garbage) -> Result<bool> {
     let _structure = core.compaction_lock.lock();
-    let now = core.time.now();
+    let now = core.horizon();
     for (number, cell) in core.shards.iter().enumerate() {
         let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
         let runs: Vec<_> = cell.shard.lock().all_runs().filter(live).cloned().collect();
@@ -96,7 +96,7 @@ fn build_merged(core: &Core, plan: RunPlan, group: &[RunHandle]) -> Result<Built
     let attempt = || {
         let sources = group.iter().map(|run| core.source(run)).collect();
         let entries = MergeCursor::new(sources);
-        builder(core).build(plan, entries, core.time.now())
+        builder(core).build(plan, entries, core.horizon())
     };
     attempt().or_else(|fault| {
         for run in group {

@@ -11,7 +11,7 @@ use crate::sync::Arc;
 /// Drops runs in which nothing is live. Returns whether there was one.
 pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
     let _structure = core.compaction_lock.lock();
-    let now = core.time.now();
+    let now = core.horizon();
     let dead: Vec<(usize, Vec<Arc<RunMeta>>)> = (core.shards.iter().enumerate())
         .map(|(number, cell)| (number, cell.shard.lock().dead_runs(now)))
         .filter(|(_, runs)| !runs.is_empty())
@@ -39,7 +39,7 @@ pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
 /// would have to replay much, or if compaction could free segments, were they flushed: rows that are overwritten again
 /// and again never fill a memtable.
 pub(super) fn freeze_stale(core: &Core) {
-    let now = core.time.now();
+    let now = core.horizon();
     let first = core.manifest.lock().body.first_segment();
     let is_long = core.log.active().saturating_sub(first) >= core.settings.replay_segments_max();
     if is_long || core.log.reclaimable_since(first, now) > 0 {

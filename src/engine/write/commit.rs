@@ -13,7 +13,7 @@ use crate::engine::write::prepare::hold;
 use crate::engine::write::rows::{known_row, rests_on};
 use crate::engine::write::write_set::{Expect, Phase, RowChange, RowWrite, WriteSet};
 use crate::error::{Error, Result};
-use crate::expiry::{Class, Kind, Version};
+use crate::expiry::{Class, EventEnd, Horizon, Kind, Version};
 use crate::id::{Family, IdHash, Key, NsId};
 use crate::limits;
 use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard, is_prepared};
@@ -368,7 +368,8 @@ fn plan<'a>(
     let decided: Vec<_> =
         decided.map(|(write, known)| outcome(known.as_ref(), at, write.ttl)).collect();
     let in_doubt = in_doubt(core, members, set.phase.passes());
-    let refusals = refusals(set, &decided, &rows, in_doubt, at.now);
+    let horizon = core.horizon_at(at.now);
+    let refusals = refusals(core, set, &decided, &rows, in_doubt, horizon);
     if refusals != Refusals::default() {
         count_duplicates(core, set, members, &refusals);
         return Ok(Plan::Answer(SetCommitted::Refused(refusals), told));
@@ -380,7 +381,7 @@ fn plan<'a>(
         if is_held(n) {
             PlannedRow { known, version: None, change: RowChange::Keep }
         } else {
-            plan_row(write, known, sequence, at)
+            plan_row(write, known, sequence, at, horizon)
         }
     };
     let rows: Vec<_> = set.all_rows().zip(rows).zip(first..).enumerate().map(next).collect();
@@ -425,11 +426,12 @@ fn count_duplicates(core: &Core, set: &WriteSet<'_>, members: &Members<'_>, refu
 }
 
 fn refusals(
+    core: &Core,
     set: &WriteSet<'_>,
     claims: &[Outcome<'_>],
     rows: &[Option<KnownRow>],
     in_doubt: Vec<usize>,
-    now: Timestamp,
+    horizon: Horizon<'_>,
 ) -> Refusals {
     let duplicate = |(n, outcome): (usize, &Outcome<'_>)| match outcome {
         Outcome::Duplicate(known) => Some((n, known.version.first_seen())),
@@ -437,12 +439,13 @@ fn refusals(
     };
     let duplicates = claims.iter().enumerate().filter_map(duplicate).collect();
     let moved = |(n, (write, known)): (usize, (&RowWrite<'_>, &Option<KnownRow>))| {
-        let found = known.filter(|known| known.version.is_live(now));
+        let found = known.filter(|known| known.version.is_live(horizon));
         let found = found.map(|known| known.version.rank);
         let is_as_expected = match write.expect {
             Expect::Anything => true,
             Expect::Absent => found.is_none(),
             Expect::Sequence(expected) => found == Some(expected),
+            Expect::Ahead { sequence, .. } => found == sequence && is_ahead(core, write),
         };
         (!is_as_expected).then_some((n, found))
     };
@@ -455,12 +458,16 @@ fn plan_row<'a>(
     known: Option<KnownRow>,
     sequence: u64,
     at: Moment,
+    horizon: Horizon<'_>,
 ) -> PlannedRow<'a> {
     let before = known.as_ref().map(|known| &known.version);
-    let version = match (write.change, before.filter(|version| version.is_live(at.now))) {
-        (RowChange::Put(_), _) => {
+    let version = match (write.change, before.filter(|version| version.is_live(horizon))) {
+        (RowChange::Put(_) | RowChange::PutUntil(..), _) => {
             let class = write.ttl.as_millis().map_or(Class::FOREVER, Class::of_ttl);
-            let deadline = write.ttl.deadline(at.latest);
+            let (class, deadline) = match write.change.event_end() {
+                None => (class, write.ttl.deadline(at.latest)),
+                Some(end) => (class.by_event_time(), event_deadline(write.key, end)),
+            };
             Some(Version::row(sequence, Kind::Value, deadline, class).after(before))
         }
         (RowChange::Delete, Some(live)) => {
@@ -469,6 +476,25 @@ fn plan_row<'a>(
         (RowChange::Delete, None) | (RowChange::Keep, _) => None,
     };
     PlannedRow { known, version, change: write.change }
+}
+
+/// Returns the deadline of a row that ends when the watermark of its namespace has reached `end`.
+fn event_deadline(key: Key<'_>, end: Timestamp) -> Timestamp {
+    match end {
+        Timestamp::NEVER => end,
+        end => EventEnd::of(key.ns.listed().0, end).as_deadline(),
+    }
+}
+
+/// Returns whether the watermark that a write must not be behind is where it should be (I14). Under the lock of the row's
+/// shard: a row that has ended by a watermark leaves its shard under this lock, after the watermark has moved.
+fn is_ahead(core: &Core, write: &RowWrite<'_>) -> bool {
+    match write.expect {
+        Expect::Ahead { watermark_max, .. } => {
+            core.families.watermarks().of(write.key.ns.listed().0) <= watermark_max
+        }
+        Expect::Anything | Expect::Absent | Expect::Sequence(_) => true,
+    }
 }
 
 /// Appends the commit and enters its claims and rows, if none has moved since it was planned, the rows that it leaves as
@@ -545,11 +571,13 @@ fn still_as_planned(
             _ => return Err(Entered::Moved),
         }
     }
-    for (Member { key, hash, shard }, planned) in members.rows().iter().zip(&planned.rows) {
+    let rows = members.rows().iter().zip(&planned.rows).zip(set.all_rows());
+    for ((Member { key, hash, shard }, planned), write) in rows {
         let shard = locked.shard(*shard);
         let holder = shard.reserved.holder(*key, *hash);
         let is_free = holder.is_none() || holder == passes;
-        if !is_free || !is_as_planned(core, shard, *key, *hash, planned) {
+        let is_as_planned = is_free && is_as_planned(core, shard, *key, *hash, planned);
+        if !is_as_planned || !is_ahead(core, write) {
             return Err(Entered::Moved);
         }
     }

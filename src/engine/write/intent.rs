@@ -3,7 +3,8 @@
 //! ```text
 //! version u8 | state u8 | since | claims | rows     the last two of one in doubt only
 //! claims: count, and each: namespace, length, id, ttl in ms or 0 for never
-//! rows:   count, and each: namespace, length, id, change u8, quiet u8, ttl, length, value
+//! rows:   count, and each: namespace, length, id, change u8, quiet u8, ttl,
+//!         for a row that ends by event time its end, length, value
 //! ```
 //!
 //! Integers are varints unless noted.
@@ -68,6 +69,7 @@ impl Intent {
             id: row.key.id.to_vec(),
             change: match row.change {
                 RowChange::Put(value) => RowChange::Put(value.to_vec()),
+                RowChange::PutUntil(value, end) => RowChange::PutUntil(value.to_vec(), end),
                 RowChange::Delete => RowChange::Delete,
                 RowChange::Keep => RowChange::Keep,
             },
@@ -93,6 +95,7 @@ const ROLLED_BACK: u8 = 3;
 const KEEP: u8 = 0;
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
+const PUT_UNTIL: u8 = 3;
 
 impl Prepared {
     pub(crate) fn encode(&self) -> Vec<u8> {
@@ -115,10 +118,14 @@ impl Prepared {
             let (tag, value) = match &row.change {
                 RowChange::Keep => (KEEP, &[][..]),
                 RowChange::Put(value) => (PUT, &value[..]),
+                RowChange::PutUntil(value, _) => (PUT_UNTIL, &value[..]),
                 RowChange::Delete => (DELETE, &[][..]),
             };
             out.extend_from_slice(&[tag, u8::from(row.is_quiet)]);
             put_ttl(&mut out, row.ttl);
+            if let RowChange::PutUntil(_, end) = row.change {
+                put_varint(&mut out, end.as_millis());
+            }
             put_bytes(&mut out, value);
         }
         out
@@ -192,9 +199,12 @@ fn take_row(r: &mut Reader<'_>) -> Option<OwnedRow> {
         1 => true,
         _ => return None,
     };
-    let (ttl, value) = (take_ttl(r)?, take_bytes(r)?);
+    let ttl = take_ttl(r)?;
+    let end = if tag == PUT_UNTIL { Some(Timestamp::from_millis(r.varint()?)) } else { None };
+    let value = take_bytes(r)?;
     let change = match tag {
         PUT => RowChange::Put(value),
+        PUT_UNTIL => RowChange::PutUntil(value, end?),
         KEEP if value.is_empty() => RowChange::Keep,
         DELETE if value.is_empty() => RowChange::Delete,
         _ => return None,

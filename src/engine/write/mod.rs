@@ -62,5 +62,7 @@ pub(in crate::engine) use import::import;
 pub(in crate::engine) use lookup::get;
 pub(in crate::engine) use prepare::{hold_prepared, release_prepared};
 pub(in crate::engine) use reserve::{confirm, release, reserve};
-pub(in crate::engine) use rows::{attach, attach_once, get_row, get_row_only, list_rows, row_key};
+pub(in crate::engine) use rows::{
+    attach, attach_once, get_row, get_row_only, list_rows, note_flushed_watermarks, row_key,
+};
 pub(in crate::engine) use scan::scan_rows;

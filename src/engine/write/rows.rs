@@ -2,7 +2,7 @@
 //!
 //! The value stays in the log, where its record is; the index knows version and location. `commit.rs` writes rows.
 
-use crate::engine::core::{Core, Durability, Replay, RowState};
+use crate::engine::core::{Core, Durability, Replay, RowState, ShardCell, note_watermark};
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time};
 use crate::engine::write::durability::{RestsOn, await_durable};
 use crate::error::{Error, Result};
@@ -80,7 +80,7 @@ pub(in crate::engine) fn get_row_only(
         let Some(known) = known_row(core, key, hash, &mut wait_budget)? else {
             return Ok((None, None));
         };
-        if !known.version.is_live(core.time.now()) {
+        if !known.version.is_live(core.horizon()) {
             return Ok((None, rests_on(core, &known)));
         }
         if let Some((_, error)) = failed.take_if(|(at, _)| *at == known.at) {
@@ -137,6 +137,22 @@ pub(in crate::engine) fn attach(core: &Core, family: Arc<dyn Replay>) -> Result<
     Ok(())
 }
 
+/// Notes the watermarks that are in runs: opening has read those in the log.
+pub(in crate::engine) fn note_flushed_watermarks(core: &Core) -> Result<()> {
+    let is_flushed = |cell: &ShardCell| {
+        cell.shard.lock().row_runs.iter().any(|run| run.meta.family == Family::WATERMARKS)
+    };
+    if !core.shards.iter().any(|cell| is_flushed(cell)) {
+        return Ok(());
+    }
+    list_rows(core, Family::WATERMARKS, |key, row| {
+        // One that cannot be read ends nothing: rows live longer.
+        let value = row.map(|row| row.value).unwrap_or_default();
+        note_watermark(core.families.watermarks(), key, &value);
+        Ok(())
+    })
+}
+
 /// Returns what is attached of this type. If nothing is, attaches what `new` returns, as [`attach`] does: who writes rows
 /// of the family calls this first.
 pub(in crate::engine) fn attach_once<T: Replay>(
@@ -178,7 +194,7 @@ pub(in crate::engine) fn list_rows(
         }
         sources.extend(runs.iter().map(|run| core.source(run)));
         MergeCursor::new(sources).for_each(|entry: Merged<'_>| -> Result<()> {
-            if !entry.version.is_live(core.time.now()) {
+            if !entry.version.is_live(core.horizon()) {
                 return Ok(());
             }
             let found =

@@ -3,7 +3,7 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::id::{Key, NsId};
 use crate::shard::prepared_holder;
-use crate::time::Ttl;
+use crate::time::{Timestamp, Ttl};
 
 /// What a write expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,14 @@ pub enum Expect {
     Absent,
     /// The row that this write has set.
     Sequence(u64),
+    /// The row that this write has set, or no live row; and a watermark of the row's namespace that is not beyond
+    /// `watermark_max`.
+    Ahead {
+        /// The write that has set the row.
+        sequence: Option<u64>,
+        /// The latest watermark by which the write is not late.
+        watermark_max: Timestamp,
+    },
 }
 
 /// What becomes of a row.
@@ -22,6 +30,9 @@ pub enum Expect {
 pub(crate) enum RowChange<B> {
     /// It gets this value.
     Put(B),
+    /// It gets this value, and ends when the watermark of its namespace has reached this, not by the engine's time. The ttl
+    /// is how long that is.
+    PutUntil(B, Timestamp),
     Delete,
     /// It stays as it is: the commit only depends on it.
     Keep,
@@ -36,6 +47,7 @@ impl<B: AsRef<[u8]>> RowChange<B> {
     pub(crate) fn as_ref(&self) -> RowChange<&[u8]> {
         match self {
             Self::Put(value) => RowChange::Put(value.as_ref()),
+            Self::PutUntil(value, end) => RowChange::PutUntil(value.as_ref(), *end),
             Self::Delete => RowChange::Delete,
             Self::Keep => RowChange::Keep,
         }
@@ -45,8 +57,16 @@ impl<B: AsRef<[u8]>> RowChange<B> {
 impl<'a> RowChange<&'a [u8]> {
     pub(super) fn value(self) -> Option<&'a [u8]> {
         match self {
-            Self::Put(value) => Some(value),
+            Self::Put(value) | Self::PutUntil(value, _) => Some(value),
             Self::Delete | Self::Keep => None,
+        }
+    }
+
+    /// Returns the watermark that ends a row that is put.
+    pub(super) fn event_end(self) -> Option<Timestamp> {
+        match self {
+            Self::PutUntil(_, end) => Some(end),
+            Self::Put(_) | Self::Delete | Self::Keep => None,
         }
     }
 }

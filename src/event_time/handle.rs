@@ -1,0 +1,247 @@
+//! The handle of a namespace with event time.
+
+use crate::engine::{Bells, Committed, Durability, OwnedRow, RowWrite};
+use crate::error::{Error, Result};
+use crate::event_time::answer::{Event, EventClaim, EventStats, SourceState};
+use crate::event_time::options::EventTimeOptions;
+use crate::event_time::plan::{EventPlan, check, lasting, plan, plan_heard, row_of_mark, watermark};
+use crate::event_time::sources::AllSources;
+use crate::event_time::inner::{Inner, unreadable};
+use crate::event_time::value::source_id;
+use crate::id::Family;
+use crate::store::Store;
+use crate::sync::Arc;
+use crate::time::Timestamp;
+
+/// How often a call decides anew when others move what it decided from. Each time, one of the others has succeeded.
+pub(super) const RACES_MAX: usize = 1_000;
+
+/// A namespace whose ids are remembered by the time of their events. A handle: cheap to clone, safe to share, and it keeps
+/// the store open.
+#[derive(Debug, Clone)]
+pub struct EventTime {
+    pub(crate) inner: Arc<Inner>,
+    pub(super) durability: Durability,
+}
+
+impl Store {
+    /// Returns the namespace of this name, with its ids remembered by event time. See [`event_time`](crate::event_time).
+    ///
+    /// Everybody who uses it at the same time should bring the same options; only the allowed lateness is stored. Plain
+    /// claims in the namespace of this name are other ids.
+    ///
+    /// # Errors
+    ///
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for a name or options out of bounds, for an allowed lateness above the
+    ///   stored one, or other than that of another handle, or if a newer release wrote its rows.
+    /// - [`Repair`](crate::ErrorKind::Repair) if its stored watermark is damaged.
+    /// - As [`Store::claim`].
+    pub fn event_time(&self, name: &str, options: EventTimeOptions) -> Result<EventTime> {
+        options.check()?;
+        if options.is_unbounded() {
+            tracing::warn!(
+                namespace = name,
+                "ids are remembered for ever: this namespace only grows, whatever its watermark says"
+            );
+        }
+        let engine = self.engine();
+        let info = engine.namespace(name, None)?;
+        let sources = engine.attach_once(AllSources::default)?.of(info.id);
+        let durability = options.durability.unwrap_or(engine.settings().durability);
+        let inner = Arc::new(Inner { store: self.clone(), info, options, sources });
+        let event_time = EventTime { inner, durability };
+        event_time.store_lateness()?;
+        Ok(event_time)
+    }
+}
+
+impl EventTime {
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.inner.info.name
+    }
+
+    /// Returns the store it belongs to.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Returns its policies.
+    pub fn options(&self) -> &EventTimeOptions {
+        &self.inner.options
+    }
+
+    /// Returns a handle of the same namespace whose answers guarantee this.
+    #[must_use]
+    pub fn with_durability(&self, durability: Durability) -> Self {
+        Self { inner: Arc::clone(&self.inner), durability }
+    }
+
+    /// Claims an id by the time of its event (I14): of two events of one id that are less than the window apart, at most
+    /// one is ever [`FirstSeen`](EventClaim::FirstSeen), unless late events are claimed all the same
+    /// ([`OnLate::Claim`](crate::event_time::OnLate::Claim)).
+    ///
+    /// | the id | the event | answer |
+    /// |---|---|---|
+    /// | is remembered | any | [`Duplicate`](EventClaim::Duplicate); the id is remembered longer if the event is the latest of it |
+    /// | is not remembered | not later than allowed | [`FirstSeen`](EventClaim::FirstSeen) |
+    /// | is not remembered | later | as the policy says: [`TooLate`](EventClaim::TooLate) |
+    ///
+    /// The event counts for the watermark of its source, whatever is answered. Claim and watermark are one record. When the
+    /// call returns, the answer and what it depends on are as durable as the options say: no watermark by which something
+    /// was too late is ever taken back.
+    ///
+    /// # Errors
+    ///
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (also with
+    ///   [`hash_long_ids`](crate::Builder::hash_long_ids)), an empty source or one over 255 bytes, an event time beyond the
+    ///   year 4199, or an event that is too late if that is to be an error.
+    /// - [`Repair`](crate::ErrorKind::Repair) if what is stored of the id is damaged.
+    /// - As [`Store::claim`].
+    pub fn claim_at(
+        &self,
+        id: impl AsRef<[u8]>,
+        source: &str,
+        event_time: Timestamp,
+    ) -> Result<EventClaim> {
+        let event = Event { id: id.as_ref(), source, time: event_time };
+        let answers = self.claim_batch_at(&[event])?;
+        answers.into_iter().next().ok_or_else(|| Error::bug("an event without an answer"))
+    }
+
+    /// Claims many ids as if they came one after the other, as one record: one answer for each, in order. After an error
+    /// none of them was claimed. The watermark by which they are judged is the one before the batch.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_at`](Self::claim_at), and [`FixCall`](crate::ErrorKind::FixCall) for more than about 65,000 ids.
+    pub fn claim_batch_at(&self, events: &[Event<'_>]) -> Result<Vec<EventClaim>> {
+        let planned = self.commit_with(|| plan(&self.inner, events), &mut |_| Ok(Vec::new()))?;
+        let answers = planned.answers();
+        planned.note(&self.inner);
+        Ok(answers)
+    }
+
+    /// Notes that a source has reached an event time, without an event: a punctuation, or the heartbeat of a source that
+    /// has nothing to say. The watermark is written if it moves at all. Returns the watermark.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_at`](Self::claim_at).
+    pub fn advance(&self, source: &str, event_time: Timestamp) -> Result<Option<Timestamp>> {
+        check(source, event_time)?;
+        let planned = || Ok(plan_heard(&self.inner, source, event_time));
+        let planned = self.commit_with(planned, &mut |_| Ok(Vec::new()))?;
+        planned.note(&self.inner);
+        Ok(self.watermark())
+    }
+
+    /// Removes a source that will say nothing more, so that it does not hold the watermark back. Returns whether it was
+    /// known. If it speaks again, it counts again.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_at`](Self::claim_at).
+    pub fn retire(&self, source: &str) -> Result<bool> {
+        check(source, Timestamp::from_millis(0))?;
+        for _ in 0..RACES_MAX {
+            let Some(sequence) = self.inner.sources.lock().row_of(source) else {
+                return Ok(false);
+            };
+            let ns = self.inner.info.id.rows(Family::WATERMARKS);
+            let row = lasting(ns, source_id(source), None, Some(sequence));
+            if self.commit(&[row.as_write()])? {
+                return Ok(true);
+            }
+        }
+        Err(Error::Timeout { what: "a source that others move again and again" })
+    }
+
+    /// Returns the watermark: no event is expected from before it. `None` until the first source has been heard. It never
+    /// goes back, also over restarts and crashes, as far as answers have depended on it.
+    ///
+    /// It is the least of the watermarks of all active sources, as far as that has been written: see
+    /// [`watermark_step`](EventTimeOptions::watermark_step).
+    pub fn watermark(&self) -> Option<Timestamp> {
+        watermark(&self.inner.sources.lock())
+    }
+
+    /// Returns all sources, by name: how far each is, whether it is idle, and which hold the watermark back.
+    pub fn sources(&self) -> Vec<SourceState> {
+        let now = self.inner.now();
+        self.inner.sources.lock().list(&self.inner.options, now)
+    }
+
+    /// Returns what was answered since the store was opened, and how late events were.
+    pub fn stats(&self) -> EventStats {
+        self.inner.sources.lock().stats.clone()
+    }
+
+    /// Plans and commits until nothing has moved in between. `more` adds rows to the same commit.
+    pub(super) fn commit_with(
+        &self,
+        planned: impl Fn() -> Result<EventPlan>,
+        more: &mut dyn FnMut(&EventPlan) -> Result<Vec<OwnedRow>>,
+    ) -> Result<EventPlan> {
+        for _ in 0..RACES_MAX {
+            let planned = planned()?;
+            let added = more(&planned)?;
+            let rows = planned.rows().iter().chain(&added);
+            let rows: Vec<RowWrite<'_>> = rows.map(OwnedRow::as_write).collect();
+            if rows.is_empty() {
+                self.inner.engine().await_durable(self.durability, planned.rests_on())?;
+                return Ok(planned);
+            }
+            if self.commit(&rows)? {
+                return Ok(planned);
+            }
+        }
+        Err(Error::Timeout { what: "ids or watermarks that others move again and again" })
+    }
+
+    /// Writes rows. Returns whether none had moved.
+    pub(super) fn commit(&self, rows: &[RowWrite<'_>]) -> Result<bool> {
+        let bells = &mut Bells::default();
+        let committed = self.inner.engine().commit_rows(rows, self.durability, bells)?;
+        Ok(matches!(committed, Committed::Done(_)))
+    }
+
+    /// Stores the allowed lateness, which may only become less: by a shorter one, ids have ended.
+    fn store_lateness(&self) -> Result<()> {
+        let now = self.inner.now();
+        let lateness_ms = self.inner.options.lateness_ms();
+        for _ in 0..RACES_MAX {
+            let mark = {
+                let mut sources = self.inner.sources.lock();
+                if let Some(why) = sources.unreadable() {
+                    return Err(unreadable(self.inner.engine(), "a watermark", why));
+                }
+                sources.begin(now);
+                match sources.lateness_ms() {
+                    Some(stored) if stored == lateness_ms => return Ok(()),
+                    // All handles that are in use judge by one lateness. Two are this handle and the store's own.
+                    Some(stored) if Arc::strong_count(&self.inner.sources) > 2 => {
+                        return Err(Error::invalid(format!(
+                            "the event-time namespace {:?} is in use with {stored} ms of allowed lateness: drop \
+                             those handles before you open it with {lateness_ms} ms",
+                            self.name()
+                        )));
+                    }
+                    Some(stored) if stored < lateness_ms => {
+                        return Err(Error::invalid(format!(
+                            "the event-time namespace {:?} allows {stored} ms of lateness and cannot allow \
+                             {lateness_ms} ms: ids have ended by the shorter one; use another namespace",
+                            self.name()
+                        )));
+                    }
+                    _ => sources.mark_of_lateness(lateness_ms),
+                }
+            };
+            let row = row_of_mark(self.inner.info.id, mark);
+            if self.commit(&[row.as_write()])? {
+                return Ok(());
+            }
+        }
+        Err(Error::Timeout { what: "a watermark that others move again and again" })
+    }
+}
