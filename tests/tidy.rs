@@ -14,7 +14,7 @@ mod rooms;
 const LINES_MAX: usize = 800;
 
 /// Number of guarantees.
-const INVARIANTS: u32 = 13;
+const INVARIANTS: u32 = 14;
 
 const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];
 

@@ -116,21 +116,6 @@ impl GenId {
         end_liveness(self.class, self.end(), now.into())
     }
 
-    /// Returns the later of two generations: what matters as long as either. If they are on different axes, nobody can
-    /// say which that is, and it never ends.
-    pub(crate) fn later(self, other: Self) -> Self {
-        match (self.axis(), other.axis()) {
-            (mine, theirs) if mine != theirs => Self::FOREVER,
-            _ if other.end() >= self.end() => other,
-            _ => self,
-        }
-    }
-
-    /// Returns what its end is counted in: the engine's time, or the event time of a namespace.
-    fn axis(self) -> Option<u64> {
-        self.class.is_by_event_time().then(|| EventEnd::from_deadline(Timestamp::from_millis(self.slot)).axis())
-    }
-
     pub(crate) fn class(self) -> Class {
         self.class
     }

@@ -61,11 +61,6 @@ impl EventEnd {
         (self.0 >> UNIT_BITS) as u32
     }
 
-    /// Returns which axis it is on.
-    pub(super) fn axis(self) -> u64 {
-        self.0 >> UNIT_BITS
-    }
-
     fn units(self) -> u64 {
         self.0 & UNITS_MAX
     }

@@ -31,6 +31,11 @@ impl Tally {
         }
     }
 
+    /// Adds all sums of another tally.
+    pub(crate) fn add_all(&mut self, other: &Self) {
+        other.sums.iter().for_each(|(generation, n)| self.add(*generation, *n));
+    }
+
     /// Subtracts what was added.
     pub(crate) fn take(&mut self, generation: GenId, n: u64) {
         if let Some((_, sum)) = self.sums.iter_mut().find(|(g, _)| *g == generation) {

@@ -1,7 +1,7 @@
 //! Appending records, one function for each kind of record.
 
 use crate::error::{Error, Result};
-use crate::expiry::{GenId, Version};
+use crate::expiry::{GenId, Tally, Version};
 use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
@@ -37,7 +37,7 @@ impl Log {
         let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
         // A claim that must outlive an earlier one does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
-        self.append(level, room, version.generation(), |out, context| {
+        self.append(level, room, |t, n| t.add(version.generation(), n), |out, context| {
             if !plain || record::claim(out, context, at, ttl, key).is_none() {
                 record::versions(out, context, std::iter::once((key, version)), &mut Vec::new());
             }
@@ -69,7 +69,7 @@ impl Log {
         };
         let longest = longest.unwrap_or_else(|| claim.generation());
         let mut ends = Vec::new();
-        let after = self.append(level, room, longest, |out, context| {
+        let after = self.append(level, room, |tally, n| tally.add(longest, n), |out, context| {
             ends.reserve(ids.size_hint().0);
             let ids = ids.clone();
             if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
@@ -95,7 +95,7 @@ impl Log {
         self.append(
             level,
             |_| room,
-            generation,
+            |tally, bytes| tally.add(generation, bytes),
             |out, context| {
                 record::versions(out, context, versions.clone(), &mut Vec::new());
             },
@@ -111,7 +111,7 @@ impl Log {
     ) -> Result<Lsn> {
         let room = commit.bytes().len() + RECORD_HEAD_MAX;
         let encode = |out: &mut Vec<u8>, context| record::commit(out, context, commit);
-        let after = self.append(level, |_| room, commit.generation(), encode)?;
+        let after = self.append(level, |_| room, |tally, n| commit.count(tally, n), encode)?;
         if !superseded.is_empty() || commit.tombstones() > 0 {
             let mut tail = self.tail.lock();
             tail.note_superseded(superseded);
@@ -133,7 +133,7 @@ impl Log {
         self.append(
             AppendLevel::Process,
             |_| room,
-            GenId::FOREVER,
+            |tally, bytes| tally.add(GenId::FOREVER, bytes),
             |out, context| {
                 record::namespace(out, context, new);
             },
@@ -143,13 +143,14 @@ impl Log {
     /// Reserves space, then encodes and appends a record.
     ///
     /// A full disk is found here, before anything is written (I7): either the segment has space for the record, or a
-    /// new one is created first. `room` bounds the record's size in a segment with the given base.
+    /// new one is created first. `room` bounds the record's size in a segment with the given base. `count` adds its
+    /// bytes to what the segment holds.
     #[inline]
     fn append(
         &self,
         level: AppendLevel,
         room: impl Fn(Timestamp) -> usize,
-        generation: GenId,
+        count: impl FnOnce(&mut Tally, u64),
         encode: impl FnOnce(&mut Vec<u8>, RecordContext),
     ) -> Result<Lsn> {
         let mut tail = self.tail.lock();
@@ -163,7 +164,7 @@ impl Log {
         let context = tail.context();
         encode(&mut tail.scratch, context);
         debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
-        tail.contents.tally.add(generation, tail.scratch.len() as u64);
+        count(&mut tail.contents.tally, tail.scratch.len() as u64);
         let put = tail.put(level);
         put.map_err(|e| self.stop_on(e))?;
         Ok(tail.end())

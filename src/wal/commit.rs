@@ -11,7 +11,7 @@
 //! commit is encoded before its location is known, outside of the log's lock, and a row is copied byte for byte.
 
 use crate::codec::{Reader, put_varint};
-use crate::expiry::{GenId, Version};
+use crate::expiry::{GenId, Tally, Version};
 use crate::id::{Key, NsId};
 use crate::limits;
 use crate::wal::item::{Item, put_version, take_id, take_version};
@@ -34,8 +34,10 @@ pub(crate) struct Commit {
     bytes: Vec<u8>,
     /// End and size of each entry, in order.
     entries: Vec<(usize, u32)>,
-    /// The generation of the entry that matters longest.
-    longest: Option<GenId>,
+    /// The bytes of the entries by generation. Their ends may be on different axes, so none of them stands for all.
+    tally: Tally,
+    /// The generation of the first entry.
+    first: Option<GenId>,
     /// Bytes of tombstones of rows.
     tombstones: u64,
     /// The checksum of a long payload.
@@ -79,7 +81,8 @@ impl Commit {
     fn end_entry(&mut self, begin: usize, generation: GenId) {
         self.checksum = None;
         self.entries.push((self.bytes.len(), (self.bytes.len() - begin) as u32));
-        self.longest = Some(self.longest.map_or(generation, |longest| longest.later(generation)));
+        self.tally.add(generation, (self.bytes.len() - begin) as u64);
+        self.first.get_or_insert(generation);
     }
 
     /// Computes the checksum of a long payload ahead of the append, which holds the lock of the log.
@@ -103,8 +106,12 @@ impl Commit {
         self.tombstones
     }
 
-    pub(super) fn generation(&self) -> GenId {
-        self.longest.unwrap_or(GenId::FOREVER)
+    /// Adds the bytes of its record to what a segment holds: those of each entry to the generation of that entry, and the
+    /// head of the record to that of the first.
+    pub(super) fn count(&self, tally: &mut Tally, record_bytes: u64) {
+        let head = record_bytes - self.bytes.len() as u64;
+        tally.add(self.first.unwrap_or(GenId::FOREVER), head);
+        tally.add_all(&self.tally);
     }
 
     /// Returns where each entry is once the record that ends at `end` has been appended.
@@ -250,7 +257,11 @@ mod tests {
             ]
         );
         assert_eq!(places[0].end, Lsn::new(1, 5000 - len(1) - len(2)));
-        assert_eq!(commit.generation(), GenId::FOREVER);
+        let mut tally = Tally::default();
+        commit.count(&mut tally, commit.bytes().len() as u64 + 7);
+        let late = Timestamp::from_millis(u64::MAX - 1);
+        let forever = u64::from(7 + len(0));
+        assert_eq!((tally.live(late), tally.dead(late)), (forever, u64::from(len(1) + len(2))));
     }
 
     #[test]

@@ -256,17 +256,25 @@ pub(super) fn walk(
             return Ok((after, Stop::Continued(next)));
         }
         let lsn = Lsn::new(bytes.header.number, after);
+        let (is_commit, mut counted) = (record.is_commit(), offset);
         let mut generation: Option<GenId> = None;
         let items = record.items(|item, behind| {
-            // As the writer counts: a record matters as long as any of its items does.
-            let this = item.generation();
-            generation = Some(generation.map_or(this, |longest| longest.later(this)));
+            // As the writer counts: each item of a commit matters on its own, and other records as long as any of
+            // their items does.
+            let item_end_offset = after - behind as u32;
+            if is_commit {
+                contents.tally.add(item.generation(), u64::from(item_end_offset - counted));
+                counted = item_end_offset;
+            } else {
+                let ends = |g: &GenId| g.end();
+                generation = generation.into_iter().chain([item.generation()]).max_by_key(ends);
+            }
             if let Item::Row { version, len, .. } = &item
                 && version.is_tombstone()
             {
                 contents.tombstones += u64::from(*len);
             }
-            let item_end = Lsn::new(bytes.header.number, after - behind as u32);
+            let item_end = Lsn::new(bytes.header.number, item_end_offset);
             visit(At { record: lsn, item: item_end }, item)
         });
         items.ok_or_else(|| record.unreadable(path, offset))??;

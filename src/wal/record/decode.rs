@@ -100,6 +100,11 @@ impl<'a> RawRecord<'a> {
         usize::try_from(Reader::new(self.payload).varint()?).ok()
     }
 
+    /// Returns whether its items are typed entries.
+    pub(crate) fn is_commit(&self) -> bool {
+        self.kind & KIND_MASK == COMMIT
+    }
+
     /// Calls `visit` for each item with the bytes remaining after it, once all of them were found to make sense: a
     /// commit is all or nothing, also for repair.
     ///

