@@ -65,6 +65,9 @@ pub(crate) const TTL_MS_MAX: u64 = 1 << 56;
 /// must fit into a key of a generation.
 pub const EVENT_TIME_MS_MAX: u64 = 1 << 46;
 
+/// Most windows over event time that one event may be in.
+pub const WINDOWS_PER_EVENT_MAX: u64 = 1_000;
+
 /// Longest name of a source of events in bytes.
 pub const SOURCE_BYTES_MAX: usize = 255;
 

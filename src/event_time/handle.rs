@@ -3,10 +3,12 @@
 use crate::engine::{Bells, Committed, Durability, OwnedRow, RowWrite};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim, EventStats, SourceState};
-use crate::event_time::options::EventTimeOptions;
-use crate::event_time::plan::{EventPlan, check, lasting, plan, plan_heard, row_of_mark, watermark};
-use crate::event_time::sources::AllSources;
 use crate::event_time::inner::{Inner, unreadable};
+use crate::event_time::options::EventTimeOptions;
+use crate::event_time::plan::{
+    EventPlan, check, lasting, plan, plan_heard, row_of_mark, watermark,
+};
+use crate::event_time::sources::AllSources;
 use crate::event_time::value::source_id;
 use crate::id::Family;
 use crate::store::Store;

@@ -6,6 +6,7 @@ mod options;
 mod plan;
 mod sources;
 mod value;
+pub mod windows;
 
 pub use answer::{Event, EventClaim, EventStats, SourceState};
 pub use handle::EventTime;

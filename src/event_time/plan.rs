@@ -177,12 +177,7 @@ fn look(inner: &Inner, id: &[u8]) -> Result<(Entry, Option<RestsOn>)> {
 
 /// Answers one event. An id that is remembered is a duplicate, however late the event; an event that is too late is never
 /// first seen by accident.
-fn decide(
-    inner: &Inner,
-    event: &Event<'_>,
-    entry: &mut Entry,
-    watermark: u64,
-) -> Result<Answered> {
+fn decide(inner: &Inner, event: &Event<'_>, entry: &mut Entry, watermark: u64) -> Result<Answered> {
     let options = &inner.options;
     let time = event.time.as_millis();
     let behind_ms = watermark.saturating_sub(time);

@@ -111,8 +111,7 @@ impl Sources {
         let allowed = self.allowed(heard, options, now).unwrap_or(0);
         let has_moved = allowed >= before.saturating_add(if before == 0 { 1 } else { step_ms });
         if has_moved {
-            let stored =
-                StoredWatermark { watermark: allowed, lateness_ms: options.lateness_ms() };
+            let stored = StoredWatermark { watermark: allowed, lateness_ms: options.lateness_ms() };
             let replaces = self.watermark.map(|(_, sequence)| sequence);
             marks.push(Mark { source: None, value: stored.encode(), replaces });
         }

@@ -104,7 +104,8 @@ impl Version {
         }
         let end = known.generation().end();
         while self.generation().end() < end {
-            self.class = if end == Timestamp::NEVER { self.class.forever() } else { self.class.wider() };
+            self.class =
+                if end == Timestamp::NEVER { self.class.forever() } else { self.class.wider() };
         }
         self
     }

@@ -3,10 +3,10 @@
 use super::*;
 use crate::blocks::MemoryBlocks;
 use crate::expiry::{Class, GenId, Kind};
-use crate::time::Timestamp;
 use crate::filter::FilterBuilder;
 use crate::id::{NsId, Seed};
 use crate::run::{MergeCursor, RunSize, RunWriter, Source};
+use crate::time::Timestamp;
 use crate::time::Ttl;
 use crate::wal::ItemAt;
 use std::collections::HashMap;

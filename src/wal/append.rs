@@ -37,11 +37,21 @@ impl Log {
         let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
         // A claim that must outlive an earlier one does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
-        self.append(level, room, |t, n| t.add(version.generation(), n), |out, context| {
-            if !plain || record::claim(out, context, at, ttl, key).is_none() {
-                record::versions(out, context, std::iter::once((key, version)), &mut Vec::new());
-            }
-        })
+        self.append(
+            level,
+            room,
+            |t, n| t.add(version.generation(), n),
+            |out, context| {
+                if !plain || record::claim(out, context, at, ttl, key).is_none() {
+                    record::versions(
+                        out,
+                        context,
+                        std::iter::once((key, version)),
+                        &mut Vec::new(),
+                    );
+                }
+            },
+        )
     }
 
     /// Appends a batch of claims of one time as one record, all or none, and pushes the location after each id to
@@ -69,13 +79,18 @@ impl Log {
         };
         let longest = longest.unwrap_or_else(|| claim.generation());
         let mut ends = Vec::new();
-        let after = self.append(level, room, |tally, n| tally.add(longest, n), |out, context| {
-            ends.reserve(ids.size_hint().0);
-            let ids = ids.clone();
-            if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
-                record::versions(out, context, versions.clone(), &mut ends);
-            }
-        })?;
+        let after = self.append(
+            level,
+            room,
+            |tally, n| tally.add(longest, n),
+            |out, context| {
+                ends.reserve(ids.size_hint().0);
+                let ids = ids.clone();
+                if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
+                    record::versions(out, context, versions.clone(), &mut ends);
+                }
+            },
+        )?;
         // The last id ends with the record.
         let len = ends.last().copied().unwrap_or_default();
         lsns.extend(ends.iter().map(|end| Lsn(after.0 - (len - end) as u64)));

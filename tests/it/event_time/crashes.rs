@@ -97,8 +97,7 @@ fn i14_no_answer_is_taken_back_by_a_kill_or_a_power_cut_after_it() {
                 store.freeze();
                 settle(&store);
             }
-            let disk =
-                if is_power_cut { place.disk.lose_unsynced() } else { place.disk.kill() };
+            let disk = if is_power_cut { place.disk.lose_unsynced() } else { place.disk.kill() };
             drop((events, store));
             place.disk = disk;
         }

@@ -4,6 +4,7 @@ mod crashes;
 mod model;
 mod rules;
 mod space;
+mod windows;
 
 use crate::support::{clock, sim_with};
 use firstseen::disk::sim::SimDisk;

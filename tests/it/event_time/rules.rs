@@ -59,7 +59,10 @@ fn rule_69_an_event_that_is_too_late_is_answered_as_the_policy_says() {
     assert_eq!((stats.first_seen, stats.duplicates, stats.too_late), (4, 4, 4));
     assert_eq!(stats.max_lateness, ms(1_062 * S));
     assert_eq!(stats.lateness.iter().sum::<u64>(), stats.late);
-    assert_eq!(stats.lateness[12], 3, "about five seconds: one that was claimed, and two that were not");
+    assert_eq!(
+        stats.lateness[12], 3,
+        "about five seconds: one that was claimed, and two that were not"
+    );
 }
 
 #[test]
@@ -146,7 +149,8 @@ fn a_batch_is_answered_as_if_its_events_came_one_after_the_other() {
     let place = Place::new();
     let store = place.open();
     let events = opened(&store, minute());
-    let event = |id: &'static str, source, time| Event { id: id.as_bytes(), source, time: at(time) };
+    let event =
+        |id: &'static str, source, time| Event { id: id.as_bytes(), source, time: at(time) };
     let batch = [
         event("x", "a", 100 * S),
         event("x", "b", 130 * S),
