@@ -118,10 +118,16 @@ impl EventTime {
     ///
     /// As [`claim_at`](Self::claim_at), and [`FixCall`](crate::ErrorKind::FixCall) for more than about 65,000 ids.
     pub fn claim_batch_at(&self, events: &[Event<'_>]) -> Result<Vec<EventClaim>> {
-        let planned = self.commit_with(|| plan(&self.inner, events), &mut |_| Ok(Vec::new()))?;
+        let planned = self.commit_with(|| self.plan(events), &mut |_| Ok(Vec::new()))?;
         let answers = planned.answers();
         planned.note(&self.inner);
         Ok(answers)
+    }
+
+    /// Returns the answers to events and the rows that make them true, for a commit of the caller. It is planned anew if that
+    /// finds one of them moved, and [noted](EventPlan::note) once it is made.
+    pub(crate) fn plan(&self, events: &[Event<'_>]) -> Result<EventPlan> {
+        plan(&self.inner, events)
     }
 
     /// Notes that a source has reached an event time, without an event: a punctuation, or the heartbeat of a source that
@@ -188,7 +194,7 @@ impl EventTime {
         for _ in 0..RACES_MAX {
             let planned = planned()?;
             let added = more(&planned)?;
-            let rows = planned.rows().iter().chain(&added);
+            let rows = planned.claims().iter().chain(planned.marks()).chain(&added);
             let rows: Vec<RowWrite<'_>> = rows.map(OwnedRow::as_write).collect();
             if rows.is_empty() {
                 self.inner.engine().await_durable(self.durability, planned.rests_on())?;

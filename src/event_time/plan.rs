@@ -50,7 +50,8 @@ struct Answered {
 #[derive(Debug)]
 pub(crate) struct EventPlan {
     answered: Vec<Answered>,
-    rows: Vec<OwnedRow>,
+    claims: Vec<OwnedRow>,
+    marks: Vec<OwnedRow>,
     heard: BTreeMap<String, u64>,
     rests_on: Option<RestsOn>,
 }
@@ -61,9 +62,15 @@ impl EventPlan {
         self.answered.iter().map(|answered| answered.answer).collect()
     }
 
-    /// Returns the rows to commit, all in one record.
-    pub(crate) fn rows(&self) -> &[OwnedRow] {
-        &self.rows
+    /// Returns the rows of the ids. They, and the marks, are to be committed as one record.
+    pub(crate) fn claims(&self) -> &[OwnedRow] {
+        &self.claims
+    }
+
+    /// Returns the rows of the watermark and of sources. Whoever would hold them for long can leave them out: the next event
+    /// writes them.
+    pub(crate) fn marks(&self) -> &[OwnedRow] {
+        &self.marks
     }
 
     /// Returns what answers depend on that need no row.
@@ -147,20 +154,19 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
     if answered.iter().any(|answered| answered.is_too_late) {
         rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(inner.info.id))?.1);
     }
-    let events = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, id));
-    let rows = events.chain(marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)));
-    let rows = rows.collect();
+    let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, id)).collect();
+    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
     let heard = heard.into_iter().map(|(name, greatest)| (name.to_owned(), greatest)).collect();
-    Ok(EventPlan { answered, rows, heard, rests_on })
+    Ok(EventPlan { answered, claims, marks, heard, rests_on })
 }
 
 /// Returns the rows for what was heard from a source without an event.
 pub(super) fn plan_heard(inner: &Inner, source: &str, time: Timestamp) -> EventPlan {
     let heard = BTreeMap::from([(source, time.as_millis())]);
     let marks = inner.sources.lock().marks(&heard, &inner.options, Step::Any, inner.now());
-    let rows = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
+    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
     let heard = BTreeMap::from([(source.to_owned(), time.as_millis())]);
-    EventPlan { answered: Vec::new(), rows, heard, rests_on: None }
+    EventPlan { answered: Vec::new(), claims: Vec::new(), marks, heard, rests_on: None }
 }
 
 /// Looks an id up.

@@ -51,8 +51,7 @@ impl Class {
     /// Returns the width of its generations, if they are counted in event time and end.
     fn event_width(self) -> Option<u32> {
         let width = u32::from(self.0 & (Self::BY_EVENT_TIME - 1));
-        (self.is_by_event_time() && self != Self::EVENT_FOREVER)
-            .then(|| width.max(WIDTH_LOG2_MIN.into()))
+        (self.is_by_event_time() && self != Self::EVENT_FOREVER).then(|| width.max(WIDTH_LOG2_MIN))
     }
 
     /// Returns the class of claims that live for `ttl_ms`.

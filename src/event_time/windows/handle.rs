@@ -7,7 +7,7 @@ use crate::event_time::answer::{Event, EventClaim};
 use crate::event_time::handle::{EventTime, RACES_MAX};
 use crate::event_time::inner::unreadable;
 use crate::event_time::options::OnLate;
-use crate::event_time::plan::{lasting, plan};
+use crate::event_time::plan::lasting;
 use crate::event_time::value::NotAValue;
 use crate::event_time::windows::index::{AllIndexes, Index};
 use crate::event_time::windows::options::{Emit, Window, WindowOptions};
@@ -147,19 +147,18 @@ where
         }
         let claims: Vec<Event<'_>> = events.iter().map(|(event, _)| *event).collect();
         let mut ignored = 0;
-        let planned =
-            self.events.commit_with(|| plan(&self.events.inner, &claims), &mut |planned| {
-                let mut entries = BTreeMap::new();
-                ignored = 0;
-                for (n, answer) in planned.answers().iter().enumerate() {
-                    if answer.is_first_seen() {
-                        let (event, key) = &events[n];
-                        let fold = |aggregate: &mut A| fold(n, aggregate);
-                        ignored += self.fold_one(&mut entries, event, key, fold)?;
-                    }
+        let planned = self.events.commit_with(|| self.events.plan(&claims), &mut |planned| {
+            let mut entries = BTreeMap::new();
+            ignored = 0;
+            for (n, answer) in planned.answers().iter().enumerate() {
+                if answer.is_first_seen() {
+                    let (event, key) = &events[n];
+                    let fold = |aggregate: &mut A| fold(n, aggregate);
+                    ignored += self.fold_one(&mut entries, event, key, fold)?;
                 }
-                Ok(self.rows(entries))
-            })?;
+            }
+            Ok(self.rows(entries))
+        })?;
         self.index.lock().ignored += ignored;
         let answers = planned.answers();
         planned.note(&self.events.inner);

@@ -4,7 +4,7 @@ use crate::event_time::{Place, S, at, claim, minute, ms, opened, watermark};
 use crate::support::{AT, assert_sound, settle};
 use firstseen::disk::sim::Fault;
 use firstseen::event_time::{EventClaim, EventTime};
-use firstseen::{Durability, Error, Store};
+use firstseen::{Durability, Error, Store, Timestamp};
 
 /// What was answered before the crash.
 #[derive(Default)]
@@ -23,7 +23,7 @@ fn work(store: &Store, events: &EventTime, told: &mut Told) -> Result<(), Error>
                 told.first_seen.push((id, time));
             }
             let source = events.advance("b", at(time))?;
-            told.watermark = told.watermark.max(source.map_or(0, |at| at.as_millis()));
+            told.watermark = told.watermark.max(source.map_or(0, Timestamp::as_millis));
         }
         if round > 1 {
             let answer = events.claim_at("late", "a", at(1))?;

@@ -2,7 +2,8 @@
 
 use crate::event_time::{Place, S, at, claim, minute, ms, opened, watermark};
 use firstseen::event_time::{Event, EventClaim, EventTimeOptions, OnLate};
-use firstseen::{ErrorKind, ReadOnly, Store, Ttl};
+use firstseen::testing::{Committed, Expect, Table, TableWrite};
+use firstseen::{Durability, ErrorKind, ReadOnly, Store, Ttl};
 use std::time::Duration;
 
 #[test]
@@ -253,4 +254,21 @@ fn a_store_with_event_time_is_read_and_exported_like_any_other() {
     assert!(read.verify().expect("reads").is_sound());
     assert!(read.get("default", "plain").expect("reads").is_some());
     assert!(read.get("clicks", "x").expect("reads").is_none());
+}
+
+/// What a claim was decided by may have moved when it is committed.
+#[test]
+fn i14_a_commit_is_refused_if_the_watermark_has_made_it_late() {
+    let place = Place::new();
+    let store = place.open();
+    let events = store.event_time("default", minute()).expect("opens");
+    events.advance("a", at(100 * S)).expect("advances");
+    let table = Table::of(&store, 9);
+    let commit = |watermark_max| {
+        let expect = Expect::Ahead { sequence: None, watermark_max: at(watermark_max) };
+        let write = TableWrite { id: b"x", value: Some(b"v"), ttl: Ttl::FOREVER, expect };
+        table.commit(&[write], Durability::Process).expect("answers")
+    };
+    assert_eq!(commit(100 * S - 1), Committed::Moved(vec![(0, None)]));
+    assert!(matches!(commit(100 * S), Committed::Done(_)));
 }

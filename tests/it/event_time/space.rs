@@ -2,7 +2,7 @@
 
 use crate::event_time::{Place, S, at, claim, minute, ms, opened, watermark};
 use crate::support::{assert_sound, settle};
-use firstseen::event_time::{Event, EventTime};
+use firstseen::event_time::{Event, EventClaim, EventTime};
 use firstseen::{Durability, Store};
 
 /// Claims ids of 200 bytes, ten milliseconds of event time apart, and returns when the last one happened.
@@ -19,7 +19,7 @@ fn fill(events: &EventTime, from: u64, count: u64) -> u64 {
         let batch: Vec<Event<'_>> =
             batch.iter().map(|(id, time)| Event { id, source: "a", time: *time }).collect();
         let answers = events.claim_batch_at(&batch).expect("answers");
-        assert!(answers.iter().all(|answer| answer.is_first_seen()));
+        assert!(answers.iter().all(EventClaim::is_first_seen));
         events.store().run_background().expect("background work");
     }
     (from + count - 1) * 10

@@ -4,7 +4,7 @@ use crate::event_time::{Place, S, at, minute, ms, opened};
 use crate::support::{assert_sound, settle};
 use firstseen::disk::sim::Fault;
 use firstseen::event_time::windows::{ClosedWindow, Emit, WindowOptions, Windows};
-use firstseen::event_time::{Event, EventTime, OnLate};
+use firstseen::event_time::{Event, EventClaim, EventTime, OnLate};
 use firstseen::{Durability, Error, ErrorKind, Store};
 use std::collections::BTreeMap;
 
@@ -101,7 +101,7 @@ fn sliding_windows_hold_each_event_as_often_as_they_overlap() {
         .map(|(time, id)| (Event { id, source: "a", time: at(*time) }, &b"key"[..]))
         .collect();
     let answers = sums.fold_batch(&asked, |n, sum| *sum += batch[n].1).expect("folds");
-    assert!(answers.iter().all(|answer| answer.is_first_seen()));
+    assert!(answers.iter().all(EventClaim::is_first_seen));
     events.advance("a", at(100 * S)).expect("advances");
     assert_eq!(told(&sums), [(0, 1, 11), (5, 1, 110), (10, 1, 100)]);
     assert_eq!(sums.take_closed(2).expect("takes").len(), 2);

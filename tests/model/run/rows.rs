@@ -95,6 +95,7 @@ impl World {
                 Expect::Anything => true,
                 Expect::Absent => known.is_none(),
                 Expect::Sequence(sequence) => known == Some(sequence),
+                Expect::Ahead { sequence, .. } => known == sequence,
             };
             if !holds {
                 moved.push((n, known));
