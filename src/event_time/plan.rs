@@ -163,7 +163,8 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
 /// Returns the rows for what was heard from a source without an event.
 pub(super) fn plan_heard(inner: &Inner, source: &str, time: Timestamp) -> EventPlan {
     let heard = BTreeMap::from([(source, time.as_millis())]);
-    let marks = inner.sources.lock().marks(&heard, &inner.options, Step::Any, inner.now());
+    let now = inner.now();
+    let marks = inner.sources.lock().marks(&heard, &inner.options, Step::Any, now);
     let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
     let heard = BTreeMap::from([(source.to_owned(), time.as_millis())]);
     EventPlan { answered: Vec::new(), claims: Vec::new(), marks, heard, rests_on: None }

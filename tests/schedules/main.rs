@@ -12,6 +12,7 @@
 mod claims;
 mod closing;
 mod commit;
+mod event_time;
 mod expiry;
 mod explore;
 mod flushing;

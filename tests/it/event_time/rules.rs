@@ -272,3 +272,28 @@ fn i14_a_commit_is_refused_if_the_watermark_has_made_it_late() {
     assert_eq!(commit(100 * S - 1), Committed::Moved(vec![(0, None)]));
     assert!(matches!(commit(100 * S), Committed::Done(_)));
 }
+
+/// The engine knows a watermark that is in a run and in no part of the log that opening reads.
+#[test]
+fn i14_opening_reads_the_watermarks_in_runs() {
+    let mut place = Place::new();
+    let store = place.open();
+    let events = store.event_time("default", minute()).expect("opens");
+    events.advance("a", at(100 * S)).expect("advances");
+    for n in 0..30 {
+        let ids = crate::support::ids(n * 1_000..(n + 1) * 1_000);
+        let answers = store.claim_batch(&ids).expect("claims");
+        assert!(answers.into_iter().all(firstseen::Claim::is_first_seen));
+        store.run_background().expect("background work");
+    }
+    store.freeze();
+    crate::support::settle(&store);
+    drop((events, store));
+    place.kill();
+    let store = place.open();
+    assert!(store.stats().replayed_records < 30_000, "{}", store.stats());
+    let expect = Expect::Ahead { sequence: None, watermark_max: at(100 * S - 1) };
+    let write = TableWrite { id: b"x", value: Some(b"v"), ttl: Ttl::FOREVER, expect };
+    let committed = Table::of(&store, 9).commit(&[write], Durability::Process).expect("answers");
+    assert_eq!(committed, Committed::Moved(vec![(0, None)]));
+}
