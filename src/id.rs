@@ -34,15 +34,14 @@ impl Family {
     pub(crate) const OFFSETS: Self = Self(7);
     /// Transactions of two phases.
     pub(crate) const PREPARED: Self = Self(8);
-    /// Messages that could not be delivered.
-    pub(crate) const OUTBOX_DEAD: Self = Self(13);
-
     /// The ids of namespaces with event time.
     pub(crate) const EVENTS: Self = Self(9);
     /// Their watermarks, and those of their sources.
     pub(crate) const WATERMARKS: Self = Self(10);
     /// What windows over event time have added up.
     pub(crate) const AGGREGATES: Self = Self(11);
+    /// Messages that could not be delivered.
+    pub(crate) const OUTBOX_DEAD: Self = Self(13);
 
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;
