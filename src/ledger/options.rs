@@ -63,7 +63,7 @@ impl Backoff {
     }
 
     /// Returns the delay in milliseconds after the given number of attempts; `chance` is any number.
-    pub(super) fn delay_ms(&self, attempts: u32, chance: u64) -> u64 {
+    pub(crate) fn delay_ms(&self, attempts: u32, chance: u64) -> u64 {
         let failures = f64::from(attempts.saturating_sub(1));
         let grown =
             Duration::try_from_secs_f64(self.base.as_secs_f64() * self.factor.powf(failures))

@@ -72,20 +72,30 @@ impl Outbox {
             if removals.is_empty() {
                 return Ok(0);
             }
-            let mut bells = Bells::default();
-            match self.engine().commit_rows(&removals, durability, &mut bells)? {
-                Committed::Done(_) => return Ok(removals.len()),
-                Committed::Moved(moved) => {
-                    let mut moved = moved.into_iter().map(|(n, _)| n).peekable();
-                    let mut number = 0;
-                    removals.retain(|_| {
-                        number += 1;
-                        moved.next_if_eq(&(number - 1)).is_none()
-                    });
-                }
+            let moved = self.try_commit(&removals, durability)?;
+            if moved.is_empty() {
+                return Ok(removals.len());
             }
+            let (mut moved, mut number) = (moved.into_iter().peekable(), 0);
+            removals.retain(|_| {
+                number += 1;
+                moved.next_if_eq(&(number - 1)).is_none()
+            });
         }
         Err(Error::bug("messages that are gone came back"))
+    }
+
+    /// Makes writes, or none and returns which do not find what they expect.
+    pub(super) fn try_commit(
+        &self,
+        writes: &[RowWrite<'_>],
+        durability: Durability,
+    ) -> Result<Vec<usize>> {
+        let mut bells = Bells::default();
+        Ok(match self.engine().commit_rows(writes, durability, &mut bells)? {
+            Committed::Done(_) => Vec::new(),
+            Committed::Moved(moved) => moved.into_iter().map(|(number, _)| number).collect(),
+        })
     }
 }
 

@@ -61,6 +61,13 @@ impl Admission {
         Ok(admission)
     }
 
+    /// Admits one message whatever waits.
+    pub(crate) fn of_one(outbox: &Outbox) -> Self {
+        outbox.backlog.admit(1, usize::MAX).ok();
+        let topics = vec![(outbox.ns(), outbox.backlog.clone(), 1)];
+        Self { store: outbox.store.clone(), topics }
+    }
+
     /// Says that the commit was made: its messages wait.
     pub(crate) fn made(mut self) {
         self.topics.clear();

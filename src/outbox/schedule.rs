@@ -254,12 +254,13 @@ impl Schedule {
                 }
             }
         }
+        let has_failed = !failed.is_empty();
         for (until, id) in failed {
             lanes.remove(&id);
             self.due.insert((until, id));
             self.lanes.entry(id).or_default().out = None;
         }
-        let mut has_more = false;
+        let mut has_more = has_failed;
         for message in &taken.messages {
             // In the order of their positions.
             let id = message.lane;

@@ -1,0 +1,255 @@
+//! One batch of a relay: taken, read, delivered, and settled with what the sink says.
+
+use crate::engine::{Bells, Durability, RestsOn, RowWrite, TopicEvent};
+use crate::error::{Error, Result};
+use crate::ledger::Backoff;
+use crate::outbox::dead::{DeadMessageCause, StoredDead};
+use crate::outbox::message::{Message, MessageId, Stored};
+use crate::outbox::schedule::{Fate, Next, Taken, Want};
+use crate::outbox::sink::{Delivery, Verdict};
+use crate::outbox::topic::Outbox;
+use crate::time::Timestamp;
+use std::collections::HashSet;
+
+/// What decides what becomes of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policies {
+    pub(super) want: Want,
+    pub(super) attempts_max: u32,
+    pub(super) backoff: Backoff,
+    pub(super) durability: Durability,
+}
+
+/// What a worker has to do.
+#[derive(Debug)]
+pub(super) enum Work {
+    Deliver(Batch),
+    /// There is nothing to do before this time.
+    Idle(Option<Timestamp>),
+}
+
+/// Messages that one worker has to deliver. Dropped before it is settled, it counts as never taken.
+#[derive(Debug)]
+pub(super) struct Batch {
+    outbox: Outbox,
+    taken: Taken,
+    pub(super) messages: Vec<Message>,
+    /// Which of those that were taken each message is.
+    numbers: Vec<usize>,
+    /// Of those that were taken.
+    fates: Vec<Fate>,
+    /// What the durability of the messages rests on.
+    pub(super) rests_on: Option<RestsOn>,
+}
+
+/// What became of the messages of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) delivered: u64,
+    pub(super) retried: u64,
+    pub(super) dead: u64,
+}
+
+/// A message that is to be a dead letter.
+struct Dead {
+    position: u64,
+    id: MessageId,
+    value: Vec<u8>,
+}
+
+/// What is to be written of a batch.
+#[derive(Default)]
+struct Outcome {
+    delivered: Vec<(u64, MessageId)>,
+    dead: Vec<Dead>,
+    retried: u64,
+}
+
+/// Takes and reads what a worker may deliver now.
+pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
+    loop {
+        // First: what is below it has been entered by then.
+        let horizon = outbox.horizon()?;
+        let now = outbox.engine().moment().now;
+        let taken = match outbox.backlog.take(horizon, now, policies.want) {
+            Next::Deliver(taken) => taken,
+            Next::Idle(until) => return Ok(Work::Idle(until)),
+            Next::Again => continue,
+        };
+        let fates = vec![Fate::Untried; taken.messages.len()];
+        let mut batch = Batch {
+            outbox: outbox.clone(),
+            taken,
+            messages: Vec::new(),
+            numbers: Vec::new(),
+            fates,
+            rests_on: None,
+        };
+        batch.read(policies)?;
+        if !batch.messages.is_empty() {
+            return Ok(Work::Deliver(batch));
+        }
+    }
+}
+
+impl Batch {
+    fn read(&mut self, policies: &Policies) -> Result<()> {
+        self.messages.reserve(self.taken.messages.len());
+        self.numbers.reserve(self.taken.messages.len());
+        let mut blocked = HashSet::new();
+        for number in 0..self.taken.messages.len() {
+            let taken = self.taken.messages[number];
+            if blocked.contains(&taken.lane) {
+                continue;
+            }
+            match self.outbox.read_one(taken.position, taken.id) {
+                Ok((Some(message), rests_on)) => {
+                    self.messages.push(message);
+                    self.numbers.push(number);
+                    self.rests_on = rests_on.or(self.rests_on);
+                }
+                // Somebody else has acknowledged it.
+                Ok((None, _)) => self.fates[number] = Fate::Gone,
+                // It holds up its key, and nothing else (I11).
+                Err(error @ Error::Corrupt { .. }) => {
+                    tracing::error!(%error, id = %taken.id, "a message of the outbox is damaged");
+                    let until = self.retry_at(policies, number, None);
+                    self.fates[number] = Fate::Failed(until);
+                    blocked.insert(taken.lane);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns when a message that was taken is tried again.
+    fn retry_at(
+        &self,
+        policies: &Policies,
+        number: usize,
+        pause: Option<std::time::Duration>,
+    ) -> Timestamp {
+        let taken = &self.taken.messages[number];
+        let now = self.outbox.engine().moment().now.as_millis();
+        let pause = match pause {
+            Some(pause) => u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+            None => policies.backoff.delay_ms(taken.attempts + 1, taken.position ^ now),
+        };
+        Timestamp::from_millis(now.saturating_add(pause))
+    }
+
+    /// Writes what became of the messages, and lets others have what is left of their lanes. After an error all of it
+    /// counts as never tried: what was delivered is delivered again.
+    pub(super) fn settle(
+        mut self,
+        delivery: &Delivery,
+        policies: &Policies,
+        durability: Durability,
+    ) -> Result<Counts> {
+        let (fates, outcome) = self.judge(delivery, policies)?;
+        self.commit(&outcome, durability)?;
+        self.fates = fates;
+        let outbox = &self.outbox;
+        if let Some(reason) = delivery.outage() {
+            tracing::warn!(topic = outbox.name(), reason, "nobody to deliver to");
+            let now = outbox.engine().moment().now.as_millis();
+            outbox.backlog.pause(|times| {
+                let pause = policies.backoff.delay_ms(times, now ^ u64::from(times));
+                Timestamp::from_millis(now.saturating_add(pause.max(1)))
+            });
+        } else {
+            outbox.backlog.resume();
+        }
+        let (delivered, dead) = (outcome.delivered.len() as u64, outcome.dead.len() as u64);
+        Ok(Counts { delivered, retried: outcome.retried, dead })
+        // Dropping it says to the others what became of it.
+    }
+
+    /// Decides what becomes of each message that was taken.
+    fn judge(&self, delivery: &Delivery, policies: &Policies) -> Result<(Vec<Fate>, Outcome)> {
+        let mut fates = self.fates.clone();
+        let mut outcome = Outcome::default();
+        let mut blocked = HashSet::new();
+        let now = self.outbox.engine().moment().now;
+        for (index, (message, number)) in self.messages.iter().zip(&self.numbers).enumerate() {
+            let taken = &self.taken.messages[*number];
+            if blocked.contains(&taken.lane) {
+                continue;
+            }
+            let attempts = taken.attempts.saturating_add(1);
+            let (cause, reason) = match delivery.verdict(index) {
+                Verdict::Delivered => {
+                    fates[*number] = Fate::Gone;
+                    outcome.delivered.push((taken.position, taken.id));
+                    continue;
+                }
+                Verdict::Untried => {
+                    blocked.insert(taken.lane);
+                    continue;
+                }
+                Verdict::Retry { pause, .. } if attempts < policies.attempts_max => {
+                    fates[*number] = Fate::Failed(self.retry_at(policies, *number, pause));
+                    outcome.retried += 1;
+                    blocked.insert(taken.lane);
+                    continue;
+                }
+                Verdict::Retry { reason, .. } => (DeadMessageCause::Exhausted, reason),
+                Verdict::Final { reason } => (DeadMessageCause::Refused, reason),
+            };
+            let Message { emitted, key, given_id, payload, .. } = message;
+            let stored = Stored { emitted: *emitted, key, given_id, payload }.encode()?;
+            let (reason, position) = (&reason[..], taken.position);
+            let dead =
+                StoredDead { cause, since: now, attempts, position, reason, message: &stored };
+            outcome.dead.push(Dead { position, id: taken.id, value: dead.encode() });
+            fates[*number] = Fate::Gone;
+        }
+        Ok((fates, outcome))
+    }
+
+    /// Removes what was delivered, and makes dead letters of what never will be, in one commit.
+    fn commit(&self, outcome: &Outcome, durability: Durability) -> Result<()> {
+        let Outcome { delivered, dead, .. } = outcome;
+        let outbox = &self.outbox;
+        let mut rows: Vec<RowWrite<'_>> = Vec::with_capacity(delivered.len());
+        for (position, id) in delivered {
+            rows.push(outbox.removal(*position, id)?);
+        }
+        if dead.is_empty() {
+            return outbox.commit_removals(rows, durability).map(|_| ());
+        }
+        let mut dead: Vec<&Dead> = dead.iter().collect();
+        loop {
+            let mut all = rows.clone();
+            for Dead { position, id, .. } in &dead {
+                all.push(outbox.removal(*position, id)?);
+            }
+            for Dead { id, value, .. } in &dead {
+                all.push(outbox.dead_write(id, value)?);
+            }
+            let moved = outbox.try_commit(&all, durability)?;
+            if moved.is_empty() {
+                return Ok(());
+            }
+            // Somebody else has acknowledged these.
+            let is_moved = |number: &usize| moved.contains(number);
+            let mut number = 0;
+            let mut stays = || {
+                number += 1;
+                !is_moved(&(number - 1))
+            };
+            rows.retain(|_| stays());
+            dead.retain(|_| stays());
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        if self.outbox.backlog.settle(&self.taken, &self.fates) {
+            let (mut bells, topic) = (Bells::default(), self.outbox.ns());
+            self.outbox.engine().tell_topic(topic, TopicEvent::Ended, &mut bells);
+        }
+    }
+}
