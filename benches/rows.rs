@@ -1,4 +1,5 @@
-//! What rows cost: space under overwriting, space after a ttl, reads of a cold row, and listing a family.
+//! What rows cost: space under overwriting, space after a ttl, reads of a cold row, listing a family, and messages of an
+//! outbox.
 //!
 //! `cargo bench --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS` changes the
 //! number of rows and writes (default 10,000,000). A row is written alone, at `Process`, unless the line says otherwise.
@@ -183,6 +184,41 @@ fn many_rows(dir: &Path, rows: u64) {
     store.close().expect("closes");
 }
 
+/// Emits, reads and acknowledges messages of 100 bytes, a thousand at a time, with one thread.
+fn messages(dir: &Path, messages: u64) {
+    const BATCH: u64 = 1_000;
+    let store = Store::open(dir.join("outbox.db")).expect("opens");
+    let topic = store.outbox("topic").expect("opens");
+    let mut took = [Duration::ZERO; 3];
+    let lap = |took: &mut Duration, began: &mut Instant| {
+        *took += began.elapsed();
+        *began = Instant::now();
+    };
+    let mut began = Instant::now();
+    let all = Instant::now();
+    for first in (0..messages).step_by(BATCH as usize) {
+        let mut transaction = store.transaction();
+        transaction.claim(key(first));
+        for n in 0..BATCH {
+            transaction.emit(&topic, [n as u8; 100]).expect("collects");
+        }
+        assert!(transaction.commit().expect("commits").is_committed());
+        lap(&mut took[0], &mut began);
+        let batch = topic.read(BATCH as usize).expect("reads");
+        assert_eq!(batch.len() as u64, BATCH);
+        lap(&mut took[1], &mut began);
+        assert_eq!(topic.acknowledge(&batch).expect("acknowledges") as u64, BATCH);
+        lap(&mut took[2], &mut began);
+    }
+    let rate = messages as f64 / all.elapsed().as_secs_f64() / 1e3;
+    let [emit, read, acknowledge] = took.map(|took| took.as_nanos() as f64 / messages as f64);
+    let answer = format!(
+        "{rate:.0} k/s in batches of 1,000; a message: emit {emit:.0} ns, read {read:.0} ns, acknowledge {acknowledge:.0} ns"
+    );
+    say(&format!("{messages} messages of 100 bytes"), &answer, rate >= 500.0);
+    store.close().expect("closes");
+}
+
 fn main() {
     // `cargo test --benches` runs this too: with little.
     let quick = !std::env::args().any(|arg| arg == "--bench");
@@ -192,4 +228,5 @@ fn main() {
     hot_row(dir.path(), rows);
     rows_with_ttl(dir.path(), rows / 10);
     many_rows(dir.path(), rows);
+    messages(dir.path(), rows / 5);
 }

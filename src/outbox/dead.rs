@@ -154,14 +154,12 @@ impl DeadMessages {
     pub fn list(&self, after: Option<DeadMessageCursor>, limit: usize) -> Result<DeadMessagePage> {
         let mut page = DeadMessagePage::default();
         let mut found = Vec::new();
-        self.visit(|id, read| {
-            match read {
-                Ok((dead, _)) if after.is_none_or(|after| dead.cursor() > after) => {
-                    found.push(dead);
-                }
-                Err(error) if after.is_none() => page.unreadable.push((id, error)),
-                _ => {}
+        self.visit(|id, read| match read {
+            Ok((dead, _)) if after.is_none_or(|after| dead.cursor() > after) => {
+                found.push(dead);
             }
+            Err(error) if after.is_none() => page.unreadable.push((id, error)),
+            _ => {}
         })?;
         found.sort_unstable_by_key(DeadMessage::cursor);
         let has_more = found.len() > limit;
@@ -256,10 +254,7 @@ impl DeadMessages {
         }
     }
 
-    fn visit(
-        &self,
-        mut visit: impl FnMut(MessageId, Result<(DeadMessage, u64)>),
-    ) -> Result<()> {
+    fn visit(&self, mut visit: impl FnMut(MessageId, Result<(DeadMessage, u64)>)) -> Result<()> {
         let ns = self.outbox.info.id.rows(Family::OUTBOX_DEAD);
         self.engine().list_rows(Family::OUTBOX_DEAD, |key, row| {
             if let Ok(id) = key.id.try_into().map(MessageId)

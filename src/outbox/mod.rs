@@ -17,9 +17,7 @@ mod topic;
 mod wait;
 
 pub(crate) use admission::{Admission, Full};
-pub use dead::{
-    DeadMessage, DeadMessageCause, DeadMessageCursor, DeadMessagePage, DeadMessages,
-};
+pub use dead::{DeadMessage, DeadMessageCause, DeadMessageCursor, DeadMessagePage, DeadMessages};
 pub use message::{Message, MessageId};
 pub(crate) use planned::{PlannedAcknowledgement, PlannedMessage};
 pub use read::{OldestMessage, Pending};

@@ -103,7 +103,8 @@ impl Outbox {
         &self.info.name
     }
 
-    pub(crate) fn store(&self) -> &Store {
+    /// Returns the store it belongs to.
+    pub fn store(&self) -> &Store {
         &self.store
     }
 

@@ -22,6 +22,7 @@ mod lifecycle;
 mod long_ids;
 mod namespaces;
 mod operations;
+mod outbox;
 mod pipeline;
 mod recovery;
 mod regressions;

@@ -1,0 +1,72 @@
+//! Many threads at once.
+
+use super::*;
+use crate::support::place;
+use firstseen::Durability;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const EMITTERS: usize = 8;
+const EACH: usize = 400;
+
+/// BEHAVIOURS 60, 61, 63: every message is acknowledged once, positions grow, and what a thread emits one after the other
+/// is read in that order.
+#[test]
+fn messages_of_eight_threads_are_read_and_acknowledged_once_each_in_the_order_of_commits() {
+    let (_dir, path) = place();
+    let store = Store::builder(&path).durability(Durability::Buffered).open().expect("opens");
+    let left = AtomicUsize::new(EMITTERS);
+    let mut last_of: BTreeMap<String, usize> = BTreeMap::new();
+    let (mut after, mut seen) = (None, 0);
+    thread::scope(|scope| {
+        for emitter in 0..EMITTERS {
+            let (store, left) = (&store, &left);
+            scope.spawn(move || {
+                let topic = store.outbox("t").expect("opens");
+                for n in 0..EACH {
+                    // Of different lengths, so that they overtake each other.
+                    let messages = vec![format!("{emitter}:{n}"); 1 + n % 3];
+                    let messages: Vec<&str> = messages.iter().map(String::as_str).collect();
+                    emit(&topic, &format!("{emitter}:{n}"), &messages);
+                }
+                left.fetch_sub(1, Ordering::Release);
+            });
+        }
+        let topic = store.outbox("t").expect("opens");
+        loop {
+            let is_over = left.load(Ordering::Acquire) == 0;
+            let batch = match after {
+                None => topic.read(50),
+                Some(after) => topic.read_after(after, 50),
+            };
+            let batch = batch.expect("reads");
+            for message in &batch {
+                assert!(after.is_none_or(|after| after < message.position), "positions grow");
+                after = Some(message.position);
+                let (emitter, n) = payload(message)
+                    .split_once(':')
+                    .map(|(e, n)| (e.to_owned(), n.parse::<usize>().expect("a number")))
+                    .expect("two parts");
+                let last = last_of.insert(emitter, n);
+                assert!(last.is_none_or(|last| last <= n), "{last:?} before {n}");
+            }
+            seen += batch.len();
+            let removed = match batch.last() {
+                Some(last) if seen % 2 == 0 => topic.acknowledge_through(last.position),
+                _ => topic.acknowledge(&batch),
+            };
+            assert_eq!(removed.expect("acknowledges"), batch.len());
+            if batch.is_empty() && is_over {
+                break;
+            }
+            if batch.is_empty() {
+                topic.wait(Duration::from_millis(10)).expect("waits");
+            }
+        }
+        assert_eq!(topic.pending().expect("answers").count, 0);
+    });
+    let all: usize = (0..EACH).map(|n| 1 + n % 3).sum();
+    assert_eq!(seen, EMITTERS * all);
+}
