@@ -129,6 +129,9 @@ pub const OUTBOX_MESSAGE_BYTES_MAX: usize = VALUE_BYTES_MAX - (64 << 10);
 /// Default number of messages that may wait in a topic.
 pub const OUTBOX_PENDING_MAX_DEFAULT: usize = 1_000_000;
 
+/// Most bytes of messages of which a store keeps copies in memory.
+pub(crate) const OUTBOX_COPIES_BYTES_MAX: u64 = 8 << 20;
+
 /// Most messages in one batch of a relay.
 pub const RELAY_BATCH_MAX: usize = 4_096;
 

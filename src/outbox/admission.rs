@@ -8,6 +8,7 @@ use crate::outbox::planned::PlannedMessage;
 use crate::outbox::topic::{OnFull, Outbox, backlogs};
 use crate::store::Store;
 use crate::sync::{Arc, instant_in};
+use std::future::poll_fn;
 use std::time::{Duration, Instant};
 
 /// Messages that were admitted. If their commit is not [`made`](Self::made), dropping this takes it back and wakes who
@@ -88,16 +89,52 @@ impl Full {
     /// Waits for room in topics that are full, where all of them let a commit wait. Returns whether there may be some now:
     /// others may take it first. `until` is the end of the wait, once it has begun.
     pub(crate) fn wait_for_room(all: &[Self], until: &mut Option<Instant>) -> Result<bool> {
+        let Some(until) = Self::until(all, until) else { return Ok(false) };
+        all.first().map_or(Ok(false), |full| full.wait(until))
+    }
+
+    /// Returns the end of a wait for room; `None` if one of them lets nobody wait.
+    fn until(all: &[Self], until: &mut Option<Instant>) -> Option<Instant> {
         let most = |full: &Self| match full.outbox.options.on_full {
             OnFull::Wait(most) if full.count <= full.outbox.options.pending_max => Some(most),
             _ => None,
         };
-        let Some(waits) = all.iter().map(most).collect::<Option<Vec<Duration>>>() else {
-            return Ok(false);
-        };
-        let Some(shortest) = waits.into_iter().min() else { return Ok(false) };
-        let until = *until.get_or_insert_with(|| instant_in(shortest));
-        all.first().map_or(Ok(false), |full| full.wait(until))
+        let shortest =
+            all.iter().map(most).collect::<Option<Vec<Duration>>>()?.into_iter().min()?;
+        Some(*until.get_or_insert_with(|| instant_in(shortest)))
+    }
+
+    /// Waits for room as [`wait_for_room`](Self::wait_for_room) does, as a future.
+    pub(crate) async fn room(all: &[Self], until: &mut Option<Instant>) -> Result<bool> {
+        let Some(until) = Self::until(all, until) else { return Ok(false) };
+        let Some(full) = all.first() else { return Ok(false) };
+        let Outbox { backlog, options, .. } = &full.outbox;
+        let engine = full.outbox.engine();
+        let mut watch = engine.watch_topic(full.outbox.ns(), TopicEvent::Removed);
+        loop {
+            let heard = watch.bell().rings();
+            // Says that the store has stopped.
+            full.outbox.horizon()?;
+            if backlog.has_room(full.count, options.pending_max) {
+                return Ok(true);
+            }
+            let left = until.saturating_duration_since(instant_in(Duration::ZERO));
+            if left.is_zero() {
+                return Ok(false);
+            }
+            let started = engine.alarms()?;
+            // An alarm that is set for an earlier time has all look again, and set another.
+            let at = engine.moment().now.as_millis().saturating_add(left.as_millis() as u64);
+            watch.bell().arm(at, |alarm| {
+                let mut alarm = Some(alarm);
+                started.add(left, move || {
+                    // Dropping it rings.
+                    drop(alarm.take());
+                    None
+                })
+            });
+            poll_fn(|cx| watch.poll(heard, cx)).await;
+        }
     }
 
     fn wait(&self, until: Instant) -> Result<bool> {

@@ -5,23 +5,31 @@
 
 use crate::engine::{Replay, RowState};
 use crate::id::{Family, Key, NsId};
-use crate::outbox::entry::{Entries, Entry};
-use crate::outbox::message::{MessageId, Stored};
+use crate::outbox::entry::{Copies, Entries, Entry};
+use crate::outbox::message::{Message, MessageId, Stored};
 use crate::outbox::schedule::{Fate, Next, Schedule, Taken, Want};
-use crate::sync::{Arc, Mutex, RwLock};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::ops::Bound;
 
 /// The backlogs of all topics of a store.
 #[derive(Debug, Default)]
 pub(super) struct Backlogs {
     topics: RwLock<HashMap<NsId, Arc<Backlog>>>,
     hasher: RandomState,
+    copies: Copies,
+    /// Not set while all that waits is read for the first time: it may be much more than there is room for, and the
+    /// readers may be far behind.
+    keeps_copies: AtomicBool,
 }
 
 impl Backlogs {
+    /// Keeps copies of messages that are entered from now on.
+    pub(super) fn keep_copies(&self) {
+        self.keeps_copies.store(true, Ordering::Relaxed);
+    }
+
     /// Returns that of a topic, by the key space of its rows.
     pub(super) fn of(&self, topic: NsId) -> Arc<Backlog> {
         if let Some(backlog) = self.topics.read().get(&topic) {
@@ -42,13 +50,14 @@ impl Replay for Backlogs {
             // One that cannot be decoded is met by who reads it.
             let key = Stored::take(row.value).map(|stored| stored.key).unwrap_or_default();
             let key = (!key.is_empty()).then(|| self.hasher.hash_one(key));
-            (row.sequence, Entry { id, key, bytes: row.value.len() as u32 })
+            let keeps_copy = self.keeps_copies.load(Ordering::Relaxed);
+            let copy = keeps_copy.then(|| self.copies.of(row.value)).flatten();
+            (row.sequence, Entry { id, key, bytes: row.value.len() as u32, copy })
         });
-        let enter = |backlog: &Backlog| backlog.apply(entry, replaced);
         if let Some(backlog) = self.topics.read().get(&key.ns) {
-            return enter(backlog);
+            return backlog.apply(entry, replaced);
         }
-        enter(&self.of(key.ns));
+        self.of(key.ns).apply(entry, replaced);
     }
 }
 
@@ -119,15 +128,29 @@ impl Backlog {
         (Size { count: state.entries.len(), bytes: state.bytes }, oldest)
     }
 
-    /// Returns what waits after this position and before the horizon, in order.
+    /// Returns what waits before the horizon, in order.
+    pub(super) fn ids_below(&self, horizon: u64) -> Vec<(u64, MessageId)> {
+        let state = self.state.lock();
+        between(&state.entries, None, horizon)
+            .map(|(position, entry)| (position, entry.id))
+            .collect()
+    }
+
+    /// Returns what waits after this position and before the horizon, in order: the message, if there is a copy of it.
     pub(super) fn after(
         &self,
         after: Option<u64>,
         horizon: u64,
         limit: usize,
-    ) -> Vec<(u64, MessageId)> {
+    ) -> Vec<(u64, MessageId, Option<Message>)> {
         let state = self.state.lock();
-        between(&state.entries, after, horizon).take(limit).collect()
+        let found = between(&state.entries, after, horizon).take(limit);
+        found.map(|(position, entry)| (position, entry.id, entry.message(position))).collect()
+    }
+
+    /// Returns the message at a position, if there is a copy of it.
+    pub(super) fn copy(&self, position: u64) -> Option<Message> {
+        self.state.lock().entries.get(&position)?.message(position)
     }
 
     /// Returns whether something does.
@@ -164,12 +187,10 @@ fn between(
     entries: &Entries,
     after: Option<u64>,
     horizon: u64,
-) -> impl Iterator<Item = (u64, MessageId)> {
-    let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+) -> impl Iterator<Item = (u64, &Entry)> {
+    let from = after.map_or(0, |after| after.saturating_add(1));
     // An empty range, not one that ends before it begins.
-    let end = after.map_or(horizon, |after| horizon.max(after.saturating_add(1)));
-    let found = entries.range((from, Bound::Excluded(end)));
-    found.map(|(position, entry)| (*position, entry.id))
+    entries.range(from..horizon.max(from)).map(|(position, entry)| (*position, entry))
 }
 
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
@@ -177,7 +198,7 @@ mod tests {
     use super::*;
 
     fn entry(id: u8) -> Entry {
-        Entry { id: MessageId([id; 16]), key: None, bytes: 10 }
+        Entry { id: MessageId([id; 16]), key: None, bytes: 10, copy: None }
     }
 
     #[test]
@@ -204,7 +225,7 @@ mod tests {
         let positions = |after, horizon| {
             let found = backlog.after(after, horizon, 10);
             assert_eq!(backlog.has_after(after, horizon), !found.is_empty());
-            found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()
+            found.into_iter().map(|(position, ..)| position).collect::<Vec<_>>()
         };
         assert_eq!(positions(None, 9), [3, 5]);
         assert_eq!(positions(Some(3), 10), [5, 9]);

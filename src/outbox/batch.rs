@@ -102,7 +102,7 @@ impl Batch {
             if blocked.contains(&taken.lane) {
                 continue;
             }
-            match self.outbox.read_one(taken.position, taken.id) {
+            match self.outbox.get_one(taken.position, taken.id) {
                 Ok((Some(message), rests_on)) => {
                     self.messages.push(message);
                     self.numbers.push(number);

@@ -9,6 +9,9 @@ use crate::outbox::topic::Outbox;
 use crate::time::Timestamp;
 use std::time::Duration;
 
+/// How many messages are looked up under one lock.
+const CHUNK: usize = 1_024;
+
 /// How much waits in a topic; see [`Outbox::pending`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -59,16 +62,19 @@ impl Outbox {
     }
 
     fn read_from(&self, after: Option<u64>, limit: usize) -> Result<Vec<Message>> {
-        let mut after = after;
-        let mut messages = Vec::new();
-        let mut rests_on = None;
+        let (mut after, mut rests_on) = (after, None);
+        let mut messages = Vec::with_capacity(limit.min(CHUNK));
         loop {
+            let count = CHUNK.min(limit - messages.len());
             // First: what is below it has been entered by then.
             let horizon = self.horizon()?;
-            let found = self.backlog.after(after, horizon, limit - messages.len());
-            let is_over = found.len() < limit - messages.len();
-            for (position, id) in found {
-                let (message, on) = self.read_one(position, id)?;
+            let found = self.backlog.after(after, horizon, count);
+            let is_over = found.len() < count;
+            for (position, id, copy) in found {
+                let (message, on) = match copy {
+                    Some(copy) => (Some(copy), None),
+                    None => self.read_one(position, id)?,
+                };
                 // One that was acknowledged since is not there.
                 messages.extend(message);
                 rests_on = on.or(rests_on);
@@ -78,8 +84,23 @@ impl Outbox {
                 break;
             }
         }
+        if !messages.is_empty() {
+            rests_on = Some(self.engine().sync_point()?);
+        }
         self.engine().await_durable(self.durability(), rests_on)?;
         Ok(messages)
+    }
+
+    /// Returns the message at a position, from memory if there is a copy; see [`read_one`](Self::read_one).
+    pub(super) fn get_one(
+        &self,
+        position: u64,
+        id: MessageId,
+    ) -> Result<(Option<Message>, Option<RestsOn>)> {
+        match self.backlog.copy(position) {
+            Some(copy) => Ok((Some(copy), Some(self.engine().sync_point()?))),
+            None => self.read_one(position, id),
+        }
     }
 
     /// Reads the message at a position; `None` if it waits no more. Does not wait for what its durability rests on.
@@ -109,7 +130,7 @@ impl Outbox {
                 self.horizon()?;
                 return Ok(Pending { count, bytes, oldest: None });
             };
-            let (message, _) = self.read_one(position, id)?;
+            let (message, _) = self.get_one(position, id)?;
             let Some(Message { emitted, .. }) = message else { continue };
             let age = self.engine().moment().now.as_millis().saturating_sub(emitted.as_millis());
             let age = Duration::from_millis(age);

@@ -25,7 +25,7 @@ pub enum OnFull {
     /// It is rejected, with [`OutboxFull`](crate::transaction::Rejection::OutboxFull).
     #[default]
     Refuse,
-    /// It waits for room at most so long, then it is rejected. Blocks the thread, also in a future.
+    /// It waits for room at most so long, then it is rejected.
     Wait(Duration),
 }
 
@@ -94,7 +94,9 @@ impl Store {
 
 /// Returns what waits in all topics of a store. Who writes messages calls this first.
 pub(super) fn backlogs(store: &Store) -> Result<Arc<Backlogs>> {
-    store.engine().attach_once(Backlogs::default)
+    let backlogs = store.engine().attach_once(Backlogs::default)?;
+    backlogs.keep_copies();
+    Ok(backlogs)
 }
 
 impl Outbox {

@@ -399,7 +399,13 @@ impl Transaction {
         // What follows belongs to the event before, not to this message.
         self.event = event;
         let id = MessageId::given(topic.name(), given);
-        self.push_message(topic, (id, given), (key.as_ref(), payload.as_ref()))
+        if let Err(error) = self.push_message(topic, (id, given), (key.as_ref(), payload.as_ref()))
+        {
+            // Nothing of it was collected.
+            self.claims.pop();
+            return Err(error);
+        }
+        Ok(self)
     }
 
     /// Acknowledges a message of this store with the commit, as for a step that reads from one topic and emits to the next.

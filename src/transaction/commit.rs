@@ -121,6 +121,12 @@ impl Transaction {
         self.moves.iter().fold(asked, |asked, joined| asked.max(joined.what.durability()))
     }
 
+    /// Returns the topics that have no room for its messages.
+    pub(super) fn full(&self) -> Vec<Full> {
+        let messages = self.messages.iter().map(|message| &message.what);
+        Admission::of(&self.store, &self.topics, messages).err().unwrap_or_default()
+    }
+
     fn check_handles(&self) -> Result<()> {
         let engine = self.store.engine();
         let is_ours = |other: &crate::Store| std::ptr::eq(other.engine(), engine);

@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::ledger::{Attempt, AttemptError, Failure};
+use crate::outbox::Full;
 use crate::transaction::collect::Transaction;
 use crate::transaction::commit::Goal;
 use crate::transaction::outcome::{CommitOutcome, Rejection};
@@ -28,11 +29,21 @@ impl Transaction {
     }
 
     async fn run_async(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
-        let engine = self.store.engine();
-        let (outcome, rests_on) = engine.in_time(|budget| self.run_only(goal, budget)).await?;
+        let (engine, mut room_until) = (self.store.engine(), None);
+        let (outcome, rests_on) = loop {
+            let (outcome, rests_on) = engine.in_time(|budget| self.run_only(goal, budget)).await?;
+            if !is_full(&outcome) || !Full::room(&self.full(), &mut room_until).await? {
+                break (outcome, rests_on);
+            }
+        };
         self.store.durable(self.durability_of(goal), rests_on).await?;
         Ok(outcome)
     }
+}
+
+fn is_full(outcome: &CommitOutcome) -> bool {
+    let is_full = |why: &Rejection| matches!(why, Rejection::OutboxFull { .. });
+    matches!(outcome, CommitOutcome::Rejected(reasons) if reasons.iter().all(is_full))
 }
 
 impl Attempt {

@@ -51,18 +51,19 @@ fn what_was_admitted_is_given_back_if_the_commit_is_not_made() {
     let (disk, _, store) = store();
     let topic = bounded(&store, 2);
     emit(&topic, "one", &["a"]);
-    for _ in 0..5 {
+    for round in 0..5 {
+        let gid = format!("gid-{round}");
         rejections(try_emit(&topic, "one", &["b"]).expect("answers"));
         let mut transaction = store.transaction();
-        transaction.claim("x").emit(&topic, vec![0; 5 << 20]).expect("collects");
-        assert_eq!(transaction.commit().expect_err("too long").kind(), ErrorKind::FixCall);
+        transaction.claim("x").claim("x").emit(&topic, "b").expect("collects");
+        assert_eq!(transaction.commit().expect_err("claimed twice").kind(), ErrorKind::FixCall);
         let mut transaction = store.transaction();
         transaction.skip_duplicates().claim("one").emit(&topic, "b").expect("collects");
         assert!(transaction.commit().expect("answers").is_committed());
         let mut transaction = store.transaction();
         transaction.claim("prepared").emit(&topic, "c").expect("collects");
-        assert!(transaction.prepare("gid").expect("prepares").is_committed());
-        store.rollback_prepared("gid").expect("rolls back");
+        assert!(transaction.prepare(&gid).expect("prepares").is_committed());
+        store.rollback_prepared(&gid).expect("rolls back");
         disk.set_capacity(Some(disk.used()));
         let big = vec![7; 300 << 10];
         let mut transaction = store.transaction();

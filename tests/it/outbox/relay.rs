@@ -38,8 +38,6 @@ struct Notes<F> {
 enum Says {
     Delivered,
     Retry,
-    RetryIn(Duration),
-    Final,
     Panic,
 }
 
@@ -56,8 +54,6 @@ impl<F: Fn(&str) -> Says + Send + Sync> Sink for Notes<F> {
             delivery = match (self.says)(payload) {
                 Says::Delivered => delivery,
                 Says::Retry => delivery.retry(n, "not now"),
-                Says::RetryIn(pause) => delivery.retry_in(n, pause, "not now"),
-                Says::Final => delivery.refuse(n, "never"),
                 Says::Panic => std::panic::resume_unwind(Box::new("planted")),
             };
         }

@@ -71,7 +71,7 @@ fn a_commit_wakes_who_waits_for_its_topics_and_nobody_else() {
         assert_eq!(poll(future, woken).is_ready(), is_its, "topic {n}");
     }
     // A claim and an acknowledgement wake nobody.
-    store.claim("two").expect("claims");
+    assert!(store.claim("two").expect("claims").is_first_seen());
     let first = &topics[7];
     let mut later = first.wait_after_async(first.read(1).expect("reads")[0].position);
     let heard = Arc::<Woken>::default();
