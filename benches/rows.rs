@@ -2,7 +2,7 @@
 //! outbox.
 //!
 //! `cargo bench --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS` changes the
-//! number of rows and writes (default 10,000,000). A row is written alone, at `Process`, unless the line says otherwise.
+//! number of rows and writes (default 10,000,000); with `FIRSTSEEN_BENCH_PART=messages` only those run. A row is written alone, at `Process`, unless the line says otherwise.
 
 #![allow(
     clippy::disallowed_macros,
@@ -184,6 +184,13 @@ fn many_rows(dir: &Path, rows: u64) {
     store.close().expect("closes");
 }
 
+/// Returns how long this thread has been on a processor.
+fn processor_time() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanos = text.split(' ').next().and_then(|nanos| nanos.parse().ok());
+    Duration::from_nanos(nanos.unwrap_or(0))
+}
+
 /// Emits, reads and acknowledges messages of 100 bytes, a thousand at a time, with one thread.
 fn messages(dir: &Path, messages: u64) {
     const BATCH: u64 = 1_000;
@@ -195,7 +202,7 @@ fn messages(dir: &Path, messages: u64) {
         *began = Instant::now();
     };
     let mut began = Instant::now();
-    let all = Instant::now();
+    let (all, busy) = (Instant::now(), processor_time());
     for first in (0..messages).step_by(BATCH as usize) {
         let mut transaction = store.transaction();
         transaction.claim(key(first));
@@ -211,9 +218,10 @@ fn messages(dir: &Path, messages: u64) {
         lap(&mut took[2], &mut began);
     }
     let rate = messages as f64 / all.elapsed().as_secs_f64() / 1e3;
+    let busy = (processor_time() - busy).as_nanos() as f64 / messages as f64;
     let [emit, read, acknowledge] = took.map(|took| took.as_nanos() as f64 / messages as f64);
     let answer = format!(
-        "{rate:.0} k/s in batches of 1,000; a message: emit {emit:.0} ns, read {read:.0} ns, acknowledge {acknowledge:.0} ns"
+        "{rate:.0} k/s in batches of 1,000; a message: emit {emit:.0} ns, read {read:.0} ns, acknowledge {acknowledge:.0} ns, processor {busy:.0} ns"
     );
     say(&format!("{messages} messages of 100 bytes"), &answer, rate >= 500.0);
     store.close().expect("closes");
@@ -225,6 +233,9 @@ fn main() {
     let wanted = std::env::var("FIRSTSEEN_BENCH_ROWS").ok().and_then(|n| n.parse().ok());
     let rows = wanted.unwrap_or(if quick { 10_000 } else { 10_000_000 });
     let dir = tempfile::tempdir().expect("a folder");
+    if std::env::var("FIRSTSEEN_BENCH_PART").is_ok_and(|part| part == "messages") {
+        return messages(dir.path(), rows / 5);
+    }
     hot_row(dir.path(), rows);
     rows_with_ttl(dir.path(), rows / 10);
     many_rows(dir.path(), rows);

@@ -42,7 +42,11 @@ impl Outbox {
         messages: impl Iterator<Item = (u64, MessageId)>,
         durability: Durability,
     ) -> Result<usize> {
-        let messages: Vec<_> = messages.collect();
+        let mut messages: Vec<_> = messages.collect();
+        if !messages.is_sorted_by(|(before, _), (after, _)| before < after) {
+            messages.sort_unstable();
+            messages.dedup();
+        }
         let mut removed = 0;
         for chunk in messages.chunks(CHUNK) {
             let removals = chunk.iter().map(|(position, id)| self.removal(*position, id));
@@ -63,10 +67,6 @@ impl Outbox {
         mut removals: Vec<RowWrite<'_>>,
         durability: Durability,
     ) -> Result<usize> {
-        if removals.len() > 1 {
-            removals.sort_unstable_by_key(|write| write.key);
-            removals.dedup_by_key(|write| write.key);
-        }
         // Each time something moves, somebody else has acknowledged it, so there is less left.
         for _ in 0..=removals.len() {
             if removals.is_empty() {

@@ -26,12 +26,17 @@ impl MessageId {
         &self.0
     }
 
-    /// Returns the id of the message of this number that belongs to an id of a namespace or ledger.
-    pub(crate) fn derived(topic: &str, owner: &str, id: &[u8], number: u32) -> Self {
+    /// Returns the id of the first message to a topic that belongs to an id of a namespace or ledger.
+    pub(crate) fn derived(topic: &str, owner: &str, id: &[u8]) -> Self {
         static CONTEXT: LazyLock<blake3::Hasher> =
             LazyLock::new(|| blake3::Hasher::new_derive_key("firstseen message of an event"));
-        let parts = [topic.as_bytes(), owner.as_bytes(), id, &number.to_be_bytes()];
-        Self::hash(&CONTEXT, &parts)
+        Self::hash(&CONTEXT, &[topic.as_bytes(), owner.as_bytes(), id])
+    }
+
+    /// Returns the id of a later message that belongs to the same. Two hashes so close together that the ids of their
+    /// messages meet are as unlikely as two that are equal, but for the factor of their number.
+    pub(crate) fn later(self, number: u32) -> Self {
+        Self(u128::from_be_bytes(self.0).wrapping_add(number.into()).to_be_bytes())
     }
 
     /// Returns the id of a message whose id is given.

@@ -45,6 +45,8 @@ pub struct Transaction {
     by_partition: HashMap<(NsId, u32), usize>,
     /// What the next message belongs to, and how many belong to it already.
     event: Option<(Event, u32)>,
+    /// The id of the first message to a topic that belongs to that event.
+    first: Option<(usize, MessageId)>,
 }
 
 #[derive(Debug)]
@@ -91,6 +93,7 @@ impl Store {
             by_key: HashMap::new(),
             by_partition: HashMap::new(),
             event: None,
+            first: None,
         }
     }
 }
@@ -136,7 +139,7 @@ impl Transaction {
         ttl: impl Into<Ttl>,
     ) -> &mut Self {
         let (namespace, id) = (namespace.clone(), id.as_ref().to_vec());
-        self.event = Some((Event::Claim(self.claims.len()), 0));
+        (self.event, self.first) = (Some((Event::Claim(self.claims.len()), 0)), None);
         self.claims.push(PlannedClaim { namespace, id, ttl: ttl.into(), is_told: false });
         self
     }
@@ -370,13 +373,22 @@ impl Transaction {
                 "a message without an id: claim the event or end its attempt before emitting, or use `emit_as`",
             ));
         };
-        let number = *count;
+        let (event, number) = (*event, *count);
         *count += 1;
-        let (owner, id) = match *event {
-            Event::Claim(n) => (self.claims[n].namespace.name(), &self.claims[n].id[..]),
-            Event::Move(n) => (self.moves[n].what.ledger_name(), self.moves[n].what.id()),
+        let place = self.topic(topic);
+        let first = match self.first {
+            Some((of, first)) if of == place => first,
+            _ => {
+                let (owner, id) = match event {
+                    Event::Claim(n) => (self.claims[n].namespace.name(), &self.claims[n].id[..]),
+                    Event::Move(n) => (self.moves[n].what.ledger_name(), self.moves[n].what.id()),
+                };
+                let first = MessageId::derived(topic.name(), owner, id);
+                self.first = Some((place, first));
+                first
+            }
         };
-        let id = MessageId::derived(topic.name(), owner, id, number);
+        let id = first.later(number);
         self.push_message(topic, (id, b""), (key.as_ref(), payload.as_ref()))
     }
 
@@ -394,10 +406,10 @@ impl Transaction {
         payload: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
         let given = id.as_ref();
-        let event = self.event;
+        let before = (self.event, self.first);
         self.claim_in(&topic.namespace(), given);
         // What follows belongs to the event before, not to this message.
-        self.event = event;
+        (self.event, self.first) = before;
         let id = MessageId::given(topic.name(), given);
         if let Err(error) = self.push_message(topic, (id, given), (key.as_ref(), payload.as_ref()))
         {
@@ -445,7 +457,7 @@ impl Transaction {
 /// Moves of ledgers.
 impl Transaction {
     fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
-        self.event = Some((Event::Move(self.moves.len()), 0));
+        (self.event, self.first) = (Some((Event::Move(self.moves.len()), 0)), None);
         self.moves.push(self.effect(joined));
         self
     }
