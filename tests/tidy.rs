@@ -41,7 +41,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("store", &["blocks", "disk", "engine", "time"]),
     ("ledger", &["codec", "engine", "id", "store", "time"]),
     ("offsets", &["codec", "engine", "id", "store", "time"]),
-    ("outbox", &["codec", "engine", "id", "store", "time"]),
+    ("outbox", &["codec", "engine", "id", "ledger", "store", "time"]),
     ("table", &["codec", "engine", "id", "store", "time"]),
     ("event_time", &["codec", "engine", "id", "store", "time"]),
     ("transaction", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),

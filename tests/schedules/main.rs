@@ -20,6 +20,7 @@ mod forgetting;
 mod futures;
 mod healing;
 mod merging;
+mod outbox;
 mod reservations;
 mod rows;
 mod scene;
