@@ -2,7 +2,7 @@
 
 use crate::explore::explore;
 use crate::scene::{FOR_EVER, Scene, join, start};
-use firstseen::outbox::{Outbox, OutboxOptions, OnFull};
+use firstseen::outbox::{OnFull, Outbox, OutboxOptions};
 
 fn emit(topic: &Outbox, event: &str) {
     let mut transaction = topic.store().transaction();
@@ -70,7 +70,10 @@ fn i12_a_commit_that_waits_for_room_hears_of_it() {
         let reader = start(move || {
             for _ in 0..2 {
                 assert!(topic.wait(FOR_EVER).expect("waits"));
-                assert_eq!(topic.acknowledge(&topic.read(10).expect("reads")).expect("acknowledges"), 1);
+                assert_eq!(
+                    topic.acknowledge(&topic.read(10).expect("reads")).expect("acknowledges"),
+                    1
+                );
             }
         });
         join(emitters);

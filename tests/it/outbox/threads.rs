@@ -70,3 +70,43 @@ fn messages_of_eight_threads_are_read_and_acknowledged_once_each_in_the_order_of
     let all: usize = (0..EACH).map(|n| 1 + n % 3).sum();
     assert_eq!(seen, EMITTERS * all);
 }
+
+/// A commit of a large message takes its positions first and is entered later than small ones that begin after it. A reader
+/// that did not wait for it would pass it over.
+#[test]
+fn a_message_that_is_slow_to_be_entered_is_not_passed_over() {
+    let (_dir, path) = place();
+    let store = Store::builder(&path).durability(Durability::Buffered).open().expect("opens");
+    let topic = store.outbox("t").expect("opens");
+    let (large, is_over) = ("x".repeat(2 << 20), AtomicUsize::new(0));
+    let mut small = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (0..20).for_each(|n| emit(&topic, &format!("large-{n}"), &[&large]));
+            is_over.store(1, Ordering::Release);
+        });
+        let emitter = scope.spawn(|| {
+            let mut count = 0;
+            while is_over.load(Ordering::Acquire) == 0 {
+                emit(&topic, &format!("small-{count}"), &["s"]);
+                count += 1;
+            }
+            is_over.store(2, Ordering::Release);
+            count
+        });
+        let mut last = 0;
+        loop {
+            let is_over = is_over.load(Ordering::Acquire) == 2;
+            let batch = topic.read_after(last, 100).expect("reads");
+            last = batch.last().map_or(last, |message| message.position);
+            assert_eq!(topic.acknowledge(&batch).expect("acknowledges"), batch.len());
+            small += batch.iter().filter(|message| message.payload == b"s").count();
+            if batch.is_empty() && is_over {
+                break;
+            }
+        }
+        assert_eq!(small, emitter.join().expect("no panic"));
+    });
+    assert_eq!(topic.pending().expect("answers").count, 0, "one was passed over");
+    assert!(small > 0);
+}
