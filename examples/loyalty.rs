@@ -1,0 +1,177 @@
+//! Loyalty points: orders in, points per user in a table, `PointsAwarded` out. **What was read, what was counted and what
+//! goes out are one commit.**
+//!
+//! What it promises: after a kill at any moment, each order has been counted once, however often it was delivered, and the
+//! message about it is there. Started again, the program goes on where the stored offset says.
+//!
+//! What it does not promise: that `PointsAwarded` arrives once. It leaves the outbox at least once, with an id that is the
+//! same each time, and the receiver drops what it has by that id. At `Process`, the default, a power cut may take the last
+//! commits back, with their offset: they are made again from the input, which must still have them.
+//!
+//! A million orders, killed a hundred times, and compared with what the input says:
+//!
+//! ```sh
+//! cargo run --release --example loyalty -- --generate 1000000 --kills 100 --check
+//! ```
+//!
+//! `INPUT` is a file of NDJSON or `-`, `--batch 1` commits each order alone. Remove the folder to start again.
+
+use firstseen::offsets::Source;
+use firstseen::outbox::Outbox;
+use firstseen::table::Table;
+use firstseen::transaction::Transacted;
+use firstseen::{Error, Store};
+use outside::{Answer, Outside};
+use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+#[path = "sample/generate.rs"]
+pub(crate) mod generate;
+#[path = "sample/outside.rs"]
+pub(crate) mod outside;
+#[path = "sample/pipeline.rs"]
+pub(crate) mod pipeline;
+
+#[derive(Debug, Deserialize)]
+struct Order {
+    id: String,
+    user: String,
+    cents: u64,
+}
+
+impl Order {
+    fn points(&self) -> u64 {
+        self.cents / 100
+    }
+}
+
+fn main() -> Answer {
+    let args = Args::parse("loyalty", generate::Kind::Orders, 1_000, &["--check"])?;
+    args.kill_first()?;
+    let (outside, price) = (args.outside(), Price::start());
+    let read = run(&outside, &args.input, args.batch)?;
+    let bytes = bytes_in(&outside.file("seen.db"))?;
+    say(price.text(read.deliveries, bytes, lines_in(&args.input)?))?;
+    let points = points_in(&Store::open(outside.file("seen.db"))?)?;
+    let total: u64 = points.values().sum();
+    say(format!("{} orders were new; {} users have {total} points", read.new, points.len()))?;
+    if args.has("--check") {
+        let expected = recompute(&args.input)?;
+        if points != expected {
+            return Err("the points are not those that the input says".into());
+        }
+        say("the points are those that the input says")?;
+    }
+    Ok(())
+}
+
+/// What a run has read.
+#[derive(Debug, Default)]
+pub(crate) struct Read {
+    pub(crate) deliveries: u64,
+    pub(crate) new: u64,
+}
+
+/// Reads orders until the input ends, so many in a commit.
+pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<Read> {
+    let program = Loyalty::open(&outside.file("seen.db"))?;
+    outside.step("opened");
+    let from = program.orders.position(0)?.map_or(0, |position| position.next);
+    let (mut input, mut read) = (Input::open(input, from)?, Read::default());
+    loop {
+        let orders: Vec<Order> = input.batch(batch)?;
+        if orders.is_empty() {
+            break;
+        }
+        outside.step("read, not committed");
+        read.new += program.award(&orders, input.next)?;
+        read.deliveries += orders.len() as u64;
+        outside.step("committed");
+    }
+    program.store.close()?;
+    Ok(read)
+}
+
+struct Loyalty {
+    store: Store,
+    orders: Source,
+    points: Table<u64>,
+    awarded: Outbox,
+}
+
+impl Loyalty {
+    fn open(path: &Path) -> Answer<Self> {
+        let store = Store::open(path)?;
+        Ok(Self {
+            orders: store.source("orders")?,
+            points: store.table("points")?,
+            awarded: store.outbox("points-awarded")?,
+            store,
+        })
+    }
+
+    /// One commit: claims, points, messages and the offset behind them. Returns how many orders were new.
+    fn award(&self, orders: &[Order], next: u64) -> Answer<u64> {
+        let done = self.store.transact(|transaction| {
+            let (mut earned, mut new) = (BTreeMap::<&str, u64>::new(), 0);
+            for order in orders {
+                if transaction.claim_if_new(&order.id)? {
+                    *earned.entry(&order.user).or_default() += order.points();
+                    let message =
+                        format!(r#"{{"user":"{}","points":{}}}"#, order.user, order.points());
+                    // Its id follows from the order's: the same, if this is run again.
+                    transaction.emit_keyed(&self.awarded, &order.user, message)?;
+                    new += 1;
+                }
+            }
+            for (user, earned) in earned {
+                let before = transaction.get(&self.points, user)?.unwrap_or(0);
+                transaction.put(&self.points, user, &(before + earned))?;
+            }
+            transaction.advance(&self.orders, 0, next);
+            Ok::<_, Error>(new)
+        })?;
+        match done {
+            Transacted::Committed(new) => Ok(new),
+            Transacted::Rejected(why) => {
+                Err(format!("another reader of this input: {why:?}").into())
+            }
+        }
+    }
+}
+
+pub(crate) fn points_in(store: &Store) -> Answer<BTreeMap<String, u64>> {
+    let (mut all, mut failed) = (BTreeMap::new(), None);
+    store.table("points")?.scan(|user, entry| match entry {
+        Ok(entry) => {
+            all.insert(String::from_utf8_lossy(user).into_owned(), entry.value);
+            ControlFlow::Continue(())
+        }
+        Err(error) => {
+            failed = Some(error);
+            ControlFlow::Break(())
+        }
+    })?;
+    failed.map_or(Ok(all), |error| Err(error.into()))
+}
+
+/// Counts the points once more, without a store.
+pub(crate) fn recompute(input: &Path) -> Answer<BTreeMap<String, u64>> {
+    let (mut input, mut seen, mut points) =
+        (Input::open(input, 0)?, HashSet::new(), BTreeMap::new());
+    loop {
+        let orders: Vec<Order> = input.batch(1_000)?;
+        if orders.is_empty() {
+            return Ok(points);
+        }
+        for order in orders {
+            let earned = order.points();
+            if seen.insert(order.id) {
+                *points.entry(order.user).or_default() += earned;
+            }
+        }
+    }
+}

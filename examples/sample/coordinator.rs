@@ -1,0 +1,167 @@
+//! A coordinator of two-phase commits. Its decisions are in a store of its own, and its recovery needs nothing else.
+//!
+//! Presumed abort: only "commit" is ever written down. What is in doubt somewhere and has no decision was never decided, and
+//! is rolled back.
+#![allow(dead_code, reason = "no program needs all of it")]
+
+use super::outside::{Answer, Outside};
+use firstseen::offsets::{Owner, Source};
+use firstseen::table::RawTable;
+use firstseen::transaction::{CommitOutcome, EndOutcome};
+use firstseen::{Durability, Store};
+use std::ops::ControlFlow;
+
+/// Somebody who can prepare a transaction, and commit it or roll it back when told so, once or many times.
+pub(crate) trait Participant {
+    fn name(&self) -> &str;
+
+    /// Makes sure that nothing which an earlier coordinator has begun is prepared from now on. A store in this process needs
+    /// nothing for that: the process that had begun it is dead.
+    fn fence(&self, _epoch: u64) -> Answer {
+        Ok(())
+    }
+
+    /// The names of what is prepared and has not ended.
+    fn in_doubt(&self) -> Answer<Vec<String>>;
+
+    /// Commits what was prepared under this name. May be repeated.
+    fn commit(&self, gid: &str) -> Answer;
+
+    /// Rolls back what was prepared under this name, if anything was. May be repeated.
+    fn rollback(&self, gid: &str) -> Answer;
+}
+
+pub(crate) struct Coordinator<'a> {
+    store: Store,
+    source: Source,
+    owner: Owner,
+    decisions: RawTable,
+    participants: [&'a dyn Participant; 2],
+    outside: &'a Outside,
+}
+
+impl<'a> Coordinator<'a> {
+    /// Opens it, and ends whatever an earlier one has left in doubt.
+    pub(crate) fn open(
+        outside: &'a Outside,
+        participants: [&'a dyn Participant; 2],
+    ) -> Answer<Self> {
+        // A decision must not be taken back by a power cut: somebody may have acted on it.
+        let store =
+            Store::builder(outside.file("coordinator.db")).durability(Durability::Disk).open()?;
+        let source = store.source("transfers")?;
+        // The epoch grows with each start. Earlier coordinators can decide nothing from here on.
+        let owner = source.own(0)?;
+        let decisions = store.raw_table("decisions")?;
+        let this = Self { store, source, owner, decisions, participants, outside };
+        outside.step("opened");
+        this.recover()?;
+        outside.step("recovered");
+        Ok(this)
+    }
+
+    /// The next transfer to read.
+    pub(crate) fn next(&self) -> u64 {
+        self.owner.next()
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.owner.epoch()
+    }
+
+    /// A name that was never used: what was rolled back under one cannot be prepared under it again.
+    pub(crate) fn gid(&self, offset: u64) -> String {
+        format!("transfers-{offset}@{}", self.owner.epoch())
+    }
+
+    fn recover(&self) -> Answer {
+        for gid in self.decided()? {
+            self.finish(&gid)?;
+        }
+        for participant in self.participants {
+            participant.fence(self.owner.epoch())?;
+            for gid in participant.in_doubt()? {
+                participant.rollback(&gid)?;
+                self.outside.step(&format!("rolled back in {}", participant.name()));
+            }
+        }
+        Ok(())
+    }
+
+    fn decided(&self) -> Answer<Vec<String>> {
+        let (mut gids, mut failed) = (Vec::new(), None);
+        self.decisions.scan(|gid, entry| {
+            gids.push(String::from_utf8_lossy(gid).into_owned());
+            failed = entry.err();
+            if failed.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        failed.map_or(Ok(gids), |error| Err(error.into()))
+    }
+
+    /// Everybody has prepared `gid`: decides that it is committed, and tells them. From the first commit on, it has happened.
+    pub(crate) fn commit(&self, gid: &str, next: u64) -> Answer {
+        let mut decision = self.store.transaction();
+        decision.put(&self.decisions, gid, b"commit".as_slice())?.advance_as(&self.owner, next);
+        // After an error nobody knows whether it is decided. Nothing is rolled back then: the next start finds out.
+        if let CommitOutcome::Rejected(why) = decision.commit()? {
+            self.abort(gid)?;
+            return Err(format!("another coordinator has taken over: {why:?}").into());
+        }
+        self.outside.step("decided");
+        self.finish(gid)
+    }
+
+    /// Nobody may have decided that `gid` is committed.
+    pub(crate) fn abort(&self, gid: &str) -> Answer {
+        self.participants.iter().try_for_each(|participant| participant.rollback(gid))
+    }
+
+    fn finish(&self, gid: &str) -> Answer {
+        for participant in self.participants {
+            participant.commit(gid)?;
+            self.outside.step(&format!("committed in {}", participant.name()));
+        }
+        self.decisions.delete(gid)?;
+        self.outside.step("finished");
+        Ok(())
+    }
+
+    pub(crate) fn close(self) -> Answer {
+        let Self { store, source, owner, decisions, .. } = self;
+        drop((source, owner, decisions));
+        Ok(store.close()?)
+    }
+}
+
+/// A store as one of the participants.
+pub(crate) struct StoreBank {
+    pub(crate) store: Store,
+    pub(crate) name: &'static str,
+}
+
+impl Participant for StoreBank {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn in_doubt(&self) -> Answer<Vec<String>> {
+        let prepared = self.store.prepared()?.into_iter();
+        Ok(prepared.map(|prepared| String::from_utf8_lossy(&prepared.gid).into_owned()).collect())
+    }
+
+    fn commit(&self, gid: &str) -> Answer {
+        match self.store.commit_prepared(gid)? {
+            EndOutcome::Done | EndOutcome::AlreadyDone => Ok(()),
+            other => Err(format!("{gid} was decided, and is {other:?} in {}", self.name).into()),
+        }
+    }
+
+    fn rollback(&self, gid: &str) -> Answer {
+        match self.store.rollback_prepared(gid)? {
+            EndOutcome::EndedOtherwise => {
+                Err(format!("{gid} was not decided, and is committed in {}", self.name).into())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `examples/loyalty.rs`.
+
+use crate::harness::generate::Kind;
+use crate::harness::{Left, Program, kills, proof};
+use firstseen::Store;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[path = "../../examples/loyalty.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is for those who run it")]
+mod program;
+
+const BATCH: usize = 5;
+
+fn run(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
+    program::run(&program::outside::Outside::new(folder, step), input, BATCH).map(drop)
+}
+
+/// The outside record is the input: each order in it counts once.
+fn check(left: &Left) {
+    let mut expected = BTreeMap::<String, u64>::new();
+    for order in left.events() {
+        let user = order["user"].as_str().unwrap().to_owned();
+        *expected.entry(user).or_default() += order["cents"].as_u64().unwrap() / 100;
+    }
+    let store = Store::open(left.file("seen.db")).unwrap();
+    assert_eq!(program::points_in(&store).unwrap(), expected, "{:?}", left.killed);
+    let next = store.source("orders").unwrap().position(0).unwrap().map(|position| position.next);
+    assert_eq!(next, Some(std::fs::metadata(&left.input).unwrap().len()), "all was read");
+    assert!(store.verify().unwrap().is_sound());
+}
+
+#[test]
+fn orders_of_loyalty_killed_at_any_step_count_once_and_award_once() {
+    let program = Program {
+        test: "loyalty::orders_of_loyalty_killed_at_any_step_count_once_and_award_once",
+        kind: Kind::Orders,
+        run,
+    };
+    program.in_child();
+    let steps = program.at_every_step(18, check);
+    for step in ["opened", "read, not committed", "committed"] {
+        assert!(steps.iter().any(|name| name == step), "{step} is one of {steps:?}");
+    }
+}
+
+#[test]
+fn orders_of_loyalty_killed_at_random_count_once_and_award_once() {
+    let program = Program {
+        test: "loyalty::orders_of_loyalty_killed_at_random_count_once_and_award_once",
+        kind: Kind::Orders,
+        run,
+    };
+    program.in_child();
+    let dir = tempfile::tempdir().unwrap();
+    let deliveries = 150 * kills();
+    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    check(&left);
+    proof(
+        "loyalty",
+        killed,
+        &format!("{deliveries} deliveries, points of each user as the input says"),
+    );
+}
