@@ -11,14 +11,17 @@ use firstseen::transaction::{CommitOutcome, EndOutcome};
 use firstseen::{Durability, Store};
 use std::ops::ControlFlow;
 
+/// How often an earlier coordinator is fenced off before giving up.
+const FENCES_MAX: u32 = 100;
+
 /// Somebody who can prepare a transaction, and commit it or roll it back when told so, once or many times.
 pub(crate) trait Participant {
     fn name(&self) -> &str;
 
-    /// Makes sure that nothing which an earlier coordinator has begun is prepared from now on. A store in this process needs
-    /// nothing for that: the process that had begun it is dead.
-    fn fence(&self, _epoch: u64) -> Answer {
-        Ok(())
+    /// Makes sure that nothing which an earlier coordinator has begun is prepared from now on. Returns false if something of
+    /// it is still at work. A store in this process needs nothing for that: what had begun it is dead.
+    fn fence(&self, _epoch: u64) -> Answer<bool> {
+        Ok(true)
     }
 
     /// The names of what is prepared and has not ended.
@@ -79,11 +82,25 @@ impl<'a> Coordinator<'a> {
             self.finish(&gid)?;
         }
         for participant in self.participants {
-            participant.fence(self.owner.epoch())?;
-            for gid in participant.in_doubt()? {
-                participant.rollback(&gid)?;
-                self.outside.step(&format!("rolled back in {}", participant.name()));
+            let mut tries = 0..FENCES_MAX;
+            loop {
+                self.roll_back_all(participant)?;
+                if participant.fence(self.owner.epoch())? {
+                    break;
+                }
+                tries.next().ok_or("what an earlier coordinator has begun does not end")?;
             }
+            // What was prepared between the look and the fence.
+            self.roll_back_all(participant)?;
+        }
+        Ok(())
+    }
+
+    /// Rolls back what has no decision: those that have one are finished already.
+    fn roll_back_all(&self, participant: &dyn Participant) -> Answer {
+        for gid in participant.in_doubt()? {
+            participant.rollback(&gid)?;
+            self.outside.step(&format!("rolled back in {}", participant.name()));
         }
         Ok(())
     }

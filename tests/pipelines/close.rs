@@ -42,6 +42,7 @@ fn the_report_of_a_close_killed_at_any_step_is_that_of_an_undisturbed_run() {
         test: "close::the_report_of_a_close_killed_at_any_step_is_that_of_an_undisturbed_run",
         kind: Kind::Orders,
         run,
+        env: None,
     };
     program.in_child();
     let steps = program.at_every_step(18, check);
@@ -56,6 +57,7 @@ fn the_report_of_a_close_killed_at_random_is_byte_for_byte_that_of_an_undisturbe
         test: "close::the_report_of_a_close_killed_at_random_is_byte_for_byte_that_of_an_undisturbed_run",
         kind: Kind::Orders,
         run,
+        env: None,
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();

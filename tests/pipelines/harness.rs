@@ -26,6 +26,8 @@ pub(crate) struct Program {
     pub(crate) kind: generate::Kind,
     /// Runs the program in a folder on an input, and kills it at a step.
     pub(crate) run: fn(&Path, &Path, u64) -> Answer,
+    /// What its child process is told in the environment.
+    pub(crate) env: Option<(&'static str, String)>,
 }
 
 /// What a run, and the kills before it, have left in a folder.
@@ -72,6 +74,7 @@ impl Program {
         let mut child = Command::new(std::env::current_exe().expect("this binary"));
         child.args(["--exact", self.test]).stdout(Stdio::null()).stderr(Stdio::null());
         child.env(JOB, format!("{step}\n{}\n{}", left.folder.display(), left.input.display()));
+        child.envs(self.env.clone());
         child
     }
 

@@ -36,6 +36,7 @@ fn orders_of_loyalty_killed_at_any_step_count_once_and_award_once() {
         test: "loyalty::orders_of_loyalty_killed_at_any_step_count_once_and_award_once",
         kind: Kind::Orders,
         run,
+        env: None,
     };
     program.in_child();
     let steps = program.at_every_step(18, check);
@@ -50,6 +51,7 @@ fn orders_of_loyalty_killed_at_random_count_once_and_award_once() {
         test: "loyalty::orders_of_loyalty_killed_at_random_count_once_and_award_once",
         kind: Kind::Orders,
         run,
+        env: None,
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();

@@ -12,3 +12,4 @@ mod harness;
 mod loyalty;
 mod page_views;
 mod two_phase;
+mod two_phase_postgres;

@@ -58,6 +58,7 @@ fn views_killed_at_any_step_count_once_where_the_store_says_where_to_go_on() {
         test: "page_views::views_killed_at_any_step_count_once_where_the_store_says_where_to_go_on",
         kind: Kind::Views,
         run: run_exact,
+        env: None,
     };
     program.in_child();
     let steps = program.at_every_step(18, |left| {
@@ -74,6 +75,7 @@ fn views_killed_at_any_step_are_never_counted_twice_where_the_source_says_where_
         test: "page_views::views_killed_at_any_step_are_never_counted_twice_where_the_source_says_where_to_go_on",
         kind: Kind::Views,
         run,
+        env: None,
     };
     program.in_child();
     let mut are_missing = false;
@@ -91,6 +93,7 @@ fn views_killed_at_random_miss_exactly_the_end_of_what_was_acknowledged() {
         test: "page_views::views_killed_at_random_miss_exactly_the_end_of_what_was_acknowledged",
         kind: Kind::Views,
         run,
+        env: None,
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();

@@ -68,6 +68,7 @@ fn money_of_two_banks_killed_at_any_step_is_neither_lost_nor_made() {
         test: "two_phase::money_of_two_banks_killed_at_any_step_is_neither_lost_nor_made",
         kind: Kind::Transfers,
         run,
+        env: None,
     };
     program.in_child();
     let steps = program.at_every_step(12, check);
@@ -89,6 +90,7 @@ fn money_of_two_banks_killed_at_random_is_neither_lost_nor_made() {
         test: "two_phase::money_of_two_banks_killed_at_random_is_neither_lost_nor_made",
         kind: Kind::Transfers,
         run,
+        env: None,
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
