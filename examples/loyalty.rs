@@ -4,8 +4,8 @@
 //! What it promises: after a kill at any moment, each order has been counted once, however often it was delivered, and the
 //! message about it is there. Started again, the program goes on where the stored offset says.
 //!
-//! What it does not promise: that `PointsAwarded` arrives once. It leaves the outbox at least once, with an id that is the
-//! same each time, and the receiver drops what it has by that id. At `Process`, the default, a power cut may take the last
+//! What it does not promise: that `PointsAwarded` arrives once. It leaves the outbox at least once, in order, with an id that
+//! is the same each time, and the receiver drops what it has by that id. At `Process`, the default, a power cut may take the last
 //! commits back, with their offset: they are made again from the input, which must still have them.
 //!
 //! A million orders, killed a hundred times, and compared with what the input says:
@@ -17,7 +17,7 @@
 //! `INPUT` is a file of NDJSON or `-`, `--batch 1` commits each order alone. Remove the folder to start again.
 
 use firstseen::offsets::Source;
-use firstseen::outbox::Outbox;
+use firstseen::outbox::{Message, Outbox};
 use firstseen::table::Table;
 use firstseen::transaction::Transacted;
 use firstseen::{Error, Store};
@@ -25,6 +25,9 @@ use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Write as _;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -64,6 +67,11 @@ fn main() -> Answer {
             return Err("the points are not those that the input says".into());
         }
         say("the points are those that the input says")?;
+        let (messages, awards) = published(&outside)?;
+        if awards != expected {
+            return Err("what was published is not what the input says".into());
+        }
+        say(format!("what was published is, too: in {messages} messages, repetitions included"))?;
     }
     Ok(())
 }
@@ -78,7 +86,10 @@ pub(crate) struct Read {
 /// Reads orders until the input ends, so many in a commit.
 pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<Read> {
     let program = Loyalty::open(&outside.file("seen.db"))?;
+    let mut broker = outside.lines(BROKER)?;
     outside.step("opened");
+    // What an earlier run has committed and not published.
+    program.publish(&mut broker, outside)?;
     let from = program.orders.position(0)?.map_or(0, |position| position.next);
     let (mut input, mut read) = (Input::open(input, from)?, Read::default());
     loop {
@@ -89,11 +100,15 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<Read>
         outside.step("read, not committed");
         read.new += program.award(&orders, input.next)?;
         read.deliveries += orders.len() as u64;
-        outside.step("committed");
+        outside.step("committed, not published");
+        program.publish(&mut broker, outside)?;
     }
     program.store.close()?;
     Ok(read)
 }
+
+/// The broker's log of `PointsAwarded`.
+pub(crate) const BROKER: &str = "points-awarded.ndjson";
 
 struct Loyalty {
     store: Store,
@@ -143,6 +158,28 @@ impl Loyalty {
     }
 }
 
+impl Loyalty {
+    /// Publishes what waits in the outbox, in order. `order_pipeline` has a relay do that.
+    fn publish(&self, broker: &mut File, outside: &Outside) -> Answer {
+        loop {
+            let messages = self.awarded.read(1_000)?;
+            if messages.is_empty() {
+                return Ok(());
+            }
+            let mut lines = String::new();
+            for Message { id, payload, .. } in &messages {
+                let award = String::from_utf8_lossy(payload);
+                // Writing to a string does not fail.
+                let _ = writeln!(lines, r#"{{"id":"{id}","award":{award}}}"#);
+            }
+            broker.write_all(lines.as_bytes())?;
+            outside.step("published, not acknowledged");
+            self.awarded.acknowledge(&messages)?;
+            outside.step("acknowledged");
+        }
+    }
+}
+
 pub(crate) fn points_in(store: &Store) -> Answer<BTreeMap<String, u64>> {
     let (mut all, mut failed) = (BTreeMap::new(), None);
     store.table("points")?.scan(|user, entry| match entry {
@@ -156,6 +193,35 @@ pub(crate) fn points_in(store: &Store) -> Answer<BTreeMap<String, u64>> {
         }
     })?;
     failed.map_or(Ok(all), |error| Err(error.into()))
+}
+
+/// What a receiver makes of the broker's log: how many messages there are, and the points in those that differ by id.
+pub(crate) fn published(outside: &Outside) -> Answer<(u64, BTreeMap<String, u64>)> {
+    #[derive(Deserialize)]
+    struct Published {
+        id: String,
+        award: Award,
+    }
+    #[derive(Deserialize)]
+    struct Award {
+        user: String,
+        points: u64,
+    }
+    let (mut input, mut seen, mut points) =
+        (Input::open(&outside.file(BROKER), 0)?, HashSet::new(), BTreeMap::new());
+    let mut count = 0;
+    loop {
+        let messages: Vec<Published> = input.batch(1_000)?;
+        if messages.is_empty() {
+            return Ok((count, points));
+        }
+        for Published { id, award } in messages {
+            count += 1;
+            if seen.insert(id) {
+                *points.entry(award.user).or_default() += award.points;
+            }
+        }
+    }
 }
 
 /// Counts the points once more, without a store.

@@ -27,7 +27,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[path = "sample/coordinator.rs"]
@@ -53,7 +53,7 @@ struct Transfer {
 fn main() -> Answer {
     let args = Args::parse("two-phase-postgres", generate::Kind::Transfers, 1_000, &[])?;
     let server = std::env::var("FIRSTSEEN_POSTGRES").unwrap_or_default();
-    let b = PostgresBank { server };
+    let b = PostgresBank { server, psql: "psql".into() };
     if let Err(why) = b.check() {
         return say(format!("NOT RUN: {why}"));
     }
@@ -143,12 +143,14 @@ struct Changes<'a> {
 pub(crate) struct PostgresBank {
     /// A connection string, as `psql -d` takes it; empty for what its own variables say.
     pub(crate) server: String,
+    /// The program `psql`.
+    pub(crate) psql: PathBuf,
 }
 
 impl PostgresBank {
     /// Runs SQL in a `psql` of its own, up to the first error. Returns what it prints, one row a line.
     pub(crate) fn ask(&self, sql: &str) -> Answer<String> {
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(&self.psql);
         psql.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]);
         if !self.server.is_empty() {
             psql.args(["-d", &self.server]);

@@ -5,7 +5,7 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, abort};
 
@@ -59,6 +59,23 @@ impl Outside {
             fs::write(self.file("killed"), name).expect("it is noted where it was killed");
             abort();
         }
+    }
+
+    /// A file that others read line by line, such as the log of a broker. Half a line, which a kill has left, is cut off.
+    pub(crate) fn lines(&self, name: &str) -> io::Result<File> {
+        let path = self.file(name);
+        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+        let (mut end, mut byte) = (file.metadata()?.len(), [0]);
+        while end > 0 {
+            file.seek(SeekFrom::Start(end - 1))?;
+            file.read_exact(&mut byte)?;
+            if byte == *b"\n" {
+                break;
+            }
+            end -= 1;
+        }
+        file.set_len(end)?;
+        Ok(file)
     }
 
     fn append_to(&self, name: &str) -> io::Result<File> {

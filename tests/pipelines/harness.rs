@@ -36,6 +36,8 @@ pub(crate) struct Left {
     pub(crate) input: PathBuf,
     /// The step at which it was killed, where kills are aimed at steps.
     pub(crate) killed: Option<String>,
+    /// Whether kills are aimed at steps.
+    pub(crate) is_aimed: bool,
 }
 
 impl Left {
@@ -80,7 +82,12 @@ impl Program {
 
     /// A folder with an input of so many deliveries.
     fn folder(&self, dir: &Path, deliveries: u64) -> Left {
-        let left = Left { folder: dir.join("run"), input: dir.join("input"), killed: None };
+        let left = Left {
+            folder: dir.join("run"),
+            input: dir.join("input"),
+            killed: None,
+            is_aimed: false,
+        };
         std::fs::create_dir(&left.folder).unwrap();
         generate::file(&left.input, self.kind, deliveries).unwrap();
         left
@@ -102,6 +109,7 @@ impl Program {
                 starts += 1;
                 assert!(starts < 4, "step {step}: it does not end by itself: {}", broken(&left));
             }
+            left.is_aimed = true;
             left.killed = std::fs::read_to_string(left.file("killed")).ok();
             check(&left);
             match left.killed {

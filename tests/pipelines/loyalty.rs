@@ -17,7 +17,7 @@ fn run(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
 }
 
 /// The outside record is the input: each order in it counts once.
-fn check(left: &Left) {
+fn check(left: &Left) -> u64 {
     let mut expected = BTreeMap::<String, u64>::new();
     for order in left.events() {
         let user = order["user"].as_str().unwrap().to_owned();
@@ -28,6 +28,18 @@ fn check(left: &Left) {
     let next = store.source("orders").unwrap().position(0).unwrap().map(|position| position.next);
     assert_eq!(next, Some(std::fs::metadata(&left.input).unwrap().len()), "all was read");
     assert!(store.verify().unwrap().is_sound());
+    let outside = program::outside::Outside::new(&left.folder, 0);
+    let (messages, awards) = program::published(&outside).unwrap();
+    assert_eq!(awards, expected, "each award has arrived, {:?}", left.killed);
+    let waiting = store.outbox("points-awarded").unwrap().read(1).unwrap();
+    assert!(waiting.is_empty(), "{:?}", left.killed);
+    let repeated = messages - left.events().len() as u64;
+    // The one gap: between publishing and its acknowledgment.
+    let is_in_gap = left.killed.as_deref() == Some("published, not acknowledged");
+    if left.is_aimed {
+        assert_eq!(repeated > 0, is_in_gap, "{repeated} messages came again, {:?}", left.killed);
+    }
+    repeated
 }
 
 #[test]
@@ -39,8 +51,12 @@ fn orders_of_loyalty_killed_at_any_step_count_once_and_award_once() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(18, check);
-    for step in ["opened", "read, not committed", "committed"] {
+    let steps = program.at_every_step(18, |left| {
+        check(left);
+    });
+    for step in
+        ["opened", "read, not committed", "committed, not published", "published, not acknowledged"]
+    {
         assert!(steps.iter().any(|name| name == step), "{step} is one of {steps:?}");
     }
 }
