@@ -73,10 +73,9 @@ fn orders_of_loyalty_killed_at_random_count_once_and_award_once() {
     let dir = tempfile::tempdir().unwrap();
     let deliveries = 150 * kills();
     let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
-    check(&left);
-    proof(
-        "loyalty",
-        killed,
-        &format!("{deliveries} deliveries, points of each user as the input says"),
+    let repeated = check(&left);
+    let details = format!(
+        "{deliveries} deliveries, each order counted and awarded once, {repeated} messages sent again with their ids"
     );
+    proof("loyalty", killed, &details);
 }
