@@ -4,9 +4,9 @@
 #   scripts/crash.sh [--minutes N] [--all] [--seed N] [LAYER...]
 #
 # Layers: crash (simulated disk, disk errors, damaged files), kernel (kill -9, power cut on ext4, full disk, damaged
-# sled folder, two processes, plain sled for comparison), model, histories, schedules, fuzz. Default: all of them, round
-# after round with new seeds, until the time is over (10 minutes by default). `--all` first runs, once and not timed,
-# what does not profit from repetition: planted faults, loom, miri and the sanitizers.
+# sled folder, two processes, plain sled for comparison), model, histories, pipelines (examples, killed), schedules, fuzz.
+# Default: all of them, round after round with new seeds, until the time is over (10 minutes by default). `--all` first
+# runs, once and not timed, what does not profit from repetition: planted faults, loom, miri and the sanitizers.
 #
 # A failure ends its layer, not the others; it is listed at the end, and the exit code is 1. Power cuts and full disks
 # need root. FIRSTSEEN_CRASH_STATES and similar variables (see each harness) set how much one round tries.
@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 
 minutes=10 all=no seed=$((RANDOM * 32768 + RANDOM))
 layers=()
-known=(crash kernel model histories schedules fuzz)
+known=(crash kernel model histories pipelines schedules fuzz)
 while [ $# -gt 0 ]; do
     case $1 in
         --minutes | --seed)
@@ -67,7 +67,7 @@ tests() { # layer, cargo arguments for its test binary; with the seeds of this r
 
 layer() {
     case $1 in
-        crash | kernel | model | histories) tests "$1" --test "$1" ;;
+        crash | kernel | model | histories | pipelines) tests "$1" --test "$1" ;;
         schedules) tests schedules --features shuttle --test schedules ;;
         fuzz) run fuzz scripts/fuzz.sh --seconds 60 --jobs 2 ;;
     esac

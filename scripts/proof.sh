@@ -44,9 +44,9 @@ step "lints of feature-gated code"
 cargo clippy --locked --lib --bins -- -D warnings
 cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
-step "simulated disk, real processes and kernel, model, histories"
-FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=60 \
-    rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
+step "simulated disk, real processes and kernel, model, histories, pipelines"
+FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=60 FIRSTSEEN_PIPELINE_KILLS=20 \
+    rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 step "planted faults"
 # All of them take half an hour, so each day runs another fortieth.

@@ -28,19 +28,19 @@ cargo clippy "${tested[@]}" --all-targets -- -D warnings
 cargo clippy --locked --package firstseen --lib -- -D warnings
 
 step "build of the tests"
-binaries=(--test it --test cli --test promises --test tidy --test crash --test kernel --test model --test histories)
+binaries=(--test it --test cli --test promises --test tidy --test crash --test kernel --test model --test histories --test pipelines)
 # Benches are checked by clippy above and run by scripts/bench.sh.
 cargo test "${tested[@]}" --no-run --lib --bins --examples "${binaries[@]}"
 
 step "tests: unit, integration, command line, promises, tidy"
 cargo test "${tested[@]}" --lib --bins --examples --test it --test cli --test promises --test tidy
 
-step "short proof: simulated disk, kernel, model, histories"
+step "short proof: simulated disk, kernel, model, histories, pipelines"
 export FIRSTSEEN_CRASH_STATES=2000 FIRSTSEEN_CRASH_SCHEDULES=1000 FIRSTSEEN_FAULT_RUNS=2000 FIRSTSEEN_DAMAGES=200 \
     FIRSTSEEN_MODEL_CASES=500 FIRSTSEEN_HISTORIES=200 FIRSTSEEN_KILLS=8 FIRSTSEEN_POWER_CUTS=3 FIRSTSEEN_FULL_DISKS=2 \
     FIRSTSEEN_VANDALISM=20 FIRSTSEEN_RACES=8 FIRSTSEEN_SLED_CUTS=2 FIRSTSEEN_FOLDER_ROUNDS=5 \
-    FIRSTSEEN_LEDGER_KILLS=20
-rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories -- --show-output
+    FIRSTSEEN_LEDGER_KILLS=20 FIRSTSEEN_PIPELINE_KILLS=3
+rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 step "short proof: explored schedules"
 FIRSTSEEN_SCHEDULES=2000 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
