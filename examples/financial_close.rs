@@ -66,19 +66,20 @@ impl Day {
 }
 
 fn main() -> Answer {
-    let args = Args::parse("financial-close", generate::Kind::Orders, 10_000, &[])?;
+    let args = Args::parse("financial-close", generate::Kind::Orders, 1_000, &[])?;
     args.kill_first()?;
     let (outside, price) = (args.outside(), Price::start());
-    let events = run(&outside, &args.input, args.batch)?;
+    let (events, syncs) = run(&outside, &args.input, args.batch)?;
     let bytes = bytes_in(&outside.file("seen.db"))?;
-    say(price.text(events, bytes, lines_in(&args.input)?))?;
+    say(format!("{}, {syncs} syncs", price.text(events, bytes, lines_in(&args.input)?)))?;
     say(format!("the report is {}", outside.file(REPORT).display()))
 }
 
 pub(crate) const REPORT: &str = "report.tsv";
 
-/// Reads orders until the input ends, so many in a commit, and writes the report. Returns how many it has read.
-pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<u64> {
+/// Reads orders until the input ends, so many in a commit, and writes the report. Returns how many it has read,
+/// and how often it has synced the disk.
+pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<(u64, u64)> {
     let books = Books::open(&outside.file("seen.db"))?;
     outside.step("opened");
     let from = books.orders.position(0)?.map_or(0, |position| position.next);
@@ -103,8 +104,9 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<u64> 
     outside.step("the report has not its name");
     fs::rename(new, outside.file(REPORT))?;
     outside.step("the report is there");
+    let syncs = books.store.stats().log_syncs;
     books.store.close()?;
-    Ok(events)
+    Ok((events, syncs))
 }
 
 struct Books {

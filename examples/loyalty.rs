@@ -24,6 +24,7 @@ use firstseen::{Error, Store};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -135,10 +136,9 @@ impl Loyalty {
             for order in orders {
                 if transaction.claim_if_new(&order.id)? {
                     *earned.entry(&order.user).or_default() += order.points();
-                    let message =
-                        format!(r#"{{"user":"{}","points":{}}}"#, order.user, order.points());
+                    let award = json!({"user": order.user, "points": order.points()});
                     // Its id follows from the order's: the same, if this is run again.
-                    transaction.emit_keyed(&self.awarded, &order.user, message)?;
+                    transaction.emit_keyed(&self.awarded, &order.user, award.to_string())?;
                     new += 1;
                 }
             }

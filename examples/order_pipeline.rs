@@ -29,6 +29,7 @@ use firstseen::transaction::{CommitOutcome, Transacted};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
+use serde_json::json;
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -254,7 +255,7 @@ impl Fulfilment {
         }
         let mut transaction = self.store.transaction();
         transaction.put(&self.orders, &order.id, &order.cents)?.complete(&attempt, b"fulfilled");
-        let text = format!(r#""order":"{}","user":"{}""#, order.id, order.user);
+        let text = json!({"order": order.id, "user": order.user}).to_string();
         transaction.emit_keyed(&self.notifications, &order.user, text)?;
         if let CommitOutcome::Rejected(why) = transaction.commit()? {
             return Err(format!("{} is not fulfilled: {why:?}", order.id).into());
@@ -298,12 +299,10 @@ impl Services<'_> {
         if let Some(why) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(why.into());
         }
-        self.outside.step("consumed");
         fulfilment
             .notifications
             .relay(options())?
             .drain(&|batch: &[Message]| self.notify(batch))?;
-        self.outside.step("notified");
         let [orders, notifications] = [&intake.published, &fulfilment.notifications]
             .map(|topic| topic.pending().map(|pending| pending.count));
         Ok(orders? + notifications?)
@@ -340,7 +339,11 @@ impl Services<'_> {
         let mut lines = String::new();
         for Message { id, payload, .. } in batch {
             // Writing to a string does not fail.
-            let _ = writeln!(lines, r#"{{"id":"{id}",{}}}"#, String::from_utf8_lossy(payload));
+            let _ = writeln!(
+                lines,
+                r#"{{"id":"{id}","notification":{}}}"#,
+                String::from_utf8_lossy(payload)
+            );
         }
         let mut file = self.notified.lock().unwrap_or_else(PoisonError::into_inner);
         match file.write_all(lines.as_bytes()) {

@@ -69,9 +69,9 @@ fn main() -> Answer {
     let log = if args.has("--mapped") { Log::Mapped } else { Log::Unmapped };
     args.kill_first()?;
     let (outside, price) = (args.outside(), Price::start());
-    let events = run(&outside, &args.input, args.batch, (log, resume))?;
+    let (events, syncs) = run(&outside, &args.input, args.batch, (log, resume))?;
     let bytes = bytes_in(&outside.file("seen.db"))?;
-    say(price.text(events, bytes, lines_in(&args.input)?))?;
+    say(format!("{}, {syncs} syncs", price.text(events, bytes, lines_in(&args.input)?)))?;
     let counts = counts_in(&open(&outside.file("seen.db"), log)?)?;
     let truth = recompute(&args.input)?;
     let (counted, there): (u64, u64) = (counts.values().sum(), truth.values().sum());
@@ -84,13 +84,14 @@ fn main() -> Answer {
     ))
 }
 
-/// Reads views until the input ends, so many in a commit. Returns how many it has read.
+/// Reads views until the input ends, so many in a commit. Returns how many it has read, and how often it
+/// has synced the disk.
 pub(crate) fn run(
     outside: &Outside,
     input: &Path,
     batch: usize,
     (log, resume): (Log, Resume),
-) -> Answer<u64> {
+) -> Answer<(u64, u64)> {
     let store = open(&outside.file("seen.db"), log)?;
     let (views, pages) = (store.source("views")?, store.table("pages")?);
     outside.step("opened");
@@ -112,8 +113,9 @@ pub(crate) fn run(
         events += batch.len() as u64;
         outside.step("acknowledged");
     }
+    let syncs = store.stats().log_syncs;
     store.close()?;
-    Ok(events)
+    Ok((events, syncs))
 }
 
 pub(crate) fn open(path: &Path, log: Log) -> Answer<Store> {

@@ -168,8 +168,11 @@ impl Participant for StoreBank {
 
     fn commit(&self, gid: &str) -> Answer {
         match self.store.commit_prepared(gid)? {
-            EndOutcome::Done | EndOutcome::AlreadyDone => Ok(()),
-            other => Err(format!("{gid} was decided, and is {other:?} in {}", self.name).into()),
+            // Unknown: what is in doubt is never forgotten, so it was committed more than a week ago.
+            EndOutcome::Done | EndOutcome::AlreadyDone | EndOutcome::Unknown => Ok(()),
+            EndOutcome::EndedOtherwise => {
+                Err(format!("{gid} was decided, and is rolled back in {}", self.name).into())
+            }
         }
     }
 

@@ -57,10 +57,12 @@ fn line(out: &mut impl Write, kind: Kind, event: u64, deliveries: u64) -> io::Re
         Kind::Orders | Kind::MixedOrders => {
             let user = random % (deliveries / 50).clamp(5, 20_000);
             let (mut user, mut cents) = (format!("u-{user:05}"), cents);
-            if kind == Kind::MixedOrders && event % 50 == 7 {
+            // A few bring one of each kind, many two in a hundred.
+            let apart = if deliveries < 100 { 8 } else { 50 };
+            if kind == Kind::MixedOrders && event % apart == 3 {
                 cents = 0;
             }
-            if kind == Kind::MixedOrders && event % 50 == 29 {
+            if kind == Kind::MixedOrders && event % apart == 5 {
                 user = "u-poison".to_owned();
             }
             writeln!(

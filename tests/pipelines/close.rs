@@ -45,7 +45,7 @@ fn the_report_of_a_close_killed_at_any_step_is_that_of_an_undisturbed_run() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(18, check);
+    let steps = program.at_every_step(14, check);
     for step in ["read, not committed", "committed", "the report has not its name"] {
         assert!(steps.iter().any(|name| name == step), "{step} is one of {steps:?}");
     }

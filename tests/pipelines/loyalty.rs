@@ -51,7 +51,7 @@ fn orders_of_loyalty_killed_at_any_step_count_once_and_award_once() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(18, |left| {
+    let steps = program.at_every_step(14, |left| {
         check(left);
     });
     for step in

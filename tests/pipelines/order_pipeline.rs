@@ -11,7 +11,7 @@ use std::path::Path;
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is for those who run it")]
 mod program;
 
-const BATCH: usize = 10;
+const BATCH: usize = 5;
 
 fn run(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
     program::run(&program::outside::Outside::new(folder, step), input, BATCH).map(drop)
@@ -66,7 +66,8 @@ fn check(left: &Left) -> usize {
     let mut count = 0;
     for line in std::fs::read_to_string(left.file(program::NOTIFIED)).unwrap().lines() {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        let [id, order] = ["id", "order"].map(|name| line[name].as_str().unwrap().to_owned());
+        let [id, order] = [&line["id"], &line["notification"]["order"]];
+        let [id, order] = [id, order].map(|value| value.as_str().unwrap().to_owned());
         notified.entry(order).or_default().insert(id);
         count += 1;
     }
@@ -84,7 +85,7 @@ fn orders_killed_at_any_step_are_fulfilled_once_or_end_in_the_dead_letters() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(34, |left| {
+    let steps = program.at_every_step(9, |left| {
         let repeated = check(left);
         // The one gap: between notifying and its acknowledgment.
         let is_in_gap = left.killed.as_deref() == Some("notified, not acknowledged");
@@ -105,7 +106,7 @@ fn orders_killed_at_random_are_fulfilled_once_or_end_in_the_dead_letters() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 40 + 40 * kills();
+    let deliveries = 100 + 40 * kills();
     let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
     let repeated = check(&left);
     let [fulfilled, invalid, poison] = expected(&left).map(|orders| orders.len());

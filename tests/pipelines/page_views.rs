@@ -61,7 +61,7 @@ fn views_killed_at_any_step_count_once_where_the_store_says_where_to_go_on() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(18, |left| {
+    let steps = program.at_every_step(14, |left| {
         assert_eq!(counts(left), expected(left, &[]), "{:?}", left.killed);
     });
     for step in ["read, not committed", "committed, not acknowledged", "acknowledged"] {
@@ -79,7 +79,7 @@ fn views_killed_at_any_step_are_never_counted_twice_where_the_source_says_where_
     };
     program.in_child();
     let mut are_missing = false;
-    program.at_every_step(18, |left| {
+    program.at_every_step(14, |left| {
         let (counts, truth) = (counts(left), expected(left, &[]));
         assert!(counts.iter().all(|(page, count)| count <= &truth[page]), "{:?}", left.killed);
         are_missing |= counts != truth;

@@ -71,7 +71,7 @@ fn money_of_two_banks_killed_at_any_step_is_neither_lost_nor_made() {
         env: None,
     };
     program.in_child();
-    let steps = program.at_every_step(12, check);
+    let steps = program.at_every_step(9, check);
     for step in [
         "prepared in a",
         "prepared in b",
