@@ -36,7 +36,7 @@ pub(crate) fn file(path: &Path, kind: Kind, deliveries: u64) -> io::Result<()> {
     let mut events = 0;
     for delivery in 0..deliveries {
         let random = mix(delivery ^ 0x5eed);
-        let event = if events > 0 && random.is_multiple_of(20) {
+        let event = if delivery % 20 == 6 {
             let back = if (random >> 8).is_multiple_of(10) { events } else { events.min(100) };
             events - 1 - (random >> 16) % back
         } else {
