@@ -13,7 +13,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A wait timed out. Data and call are fine; the same call may succeed later.
+    /// A wait timed out, or what the call is about was replaced meanwhile. Data and call are fine; the same call may
+    /// succeed later.
     Retry,
     /// The disk is full. Nothing was claimed; the same call succeeds once there is space.
     StorageFull,
@@ -47,6 +48,12 @@ pub enum Error {
         "a prepared transaction holds this id or row: commit it or roll it back (`Store::prepared` lists them), then call again"
     )]
     InDoubt,
+    /// A replay scope was promoted while the call was under way, and some of its namespaces were replaced before it looked
+    /// and some after; see [`ErrorKind::Retry`]. Nothing was written.
+    #[error(
+        "a replay scope was promoted while the call was under way; nothing was written: call again"
+    )]
+    Replaced,
     /// The disk is full; see [`ErrorKind::StorageFull`].
     #[error("no space left on the disk that holds {}: make room and call again (a claim that is refused leaves nothing behind)", path.display())]
     StorageFull {
@@ -166,7 +173,7 @@ impl Error {
     /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Timeout { .. } | Self::InDoubt => ErrorKind::Retry,
+            Self::Timeout { .. } | Self::InDoubt | Self::Replaced => ErrorKind::Retry,
             Self::StorageFull { .. } | Self::Blocks { is_full: true, .. } => ErrorKind::StorageFull,
             Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Forked
@@ -204,6 +211,7 @@ impl Error {
         match self {
             Self::Timeout { what } => Self::Timeout { what },
             Self::InDoubt => Self::InDoubt,
+            Self::Replaced => Self::Replaced,
             Self::StorageFull { path } => Self::StorageFull { path: path.clone() },
             Self::Stopped { why } => Self::Stopped { why: why.clone() },
             Self::Closed => Self::Closed,
@@ -305,6 +313,7 @@ mod tests {
         let errors = [
             Error::Timeout { what: "room" },
             Error::InDoubt,
+            Error::Replaced,
             Error::StorageFull { path: path.clone() },
             Error::Stopped { why: text() },
             Error::Closed,

@@ -40,11 +40,19 @@ impl Family {
     pub(crate) const WATERMARKS: Self = Self(10);
     /// What windows over event time have added up.
     pub(crate) const AGGREGATES: Self = Self(11);
+    /// How replay scopes ended.
+    pub(crate) const SCOPES: Self = Self(12);
     /// Messages that could not be delivered.
     pub(crate) const OUTBOX_DEAD: Self = Self(13);
 
     /// The highest family that fits into a key.
     pub(crate) const MAX: u8 = 31;
+
+    /// Returns whether its rows belong to the store, and stay when the default namespace is replaced, under whose number
+    /// they are.
+    pub(crate) fn is_of_store(self) -> bool {
+        matches!(self, Self::PREPARED | Self::SCOPES)
+    }
 }
 
 /// Number of a namespace, part of every key. Zero is the namespace of calls on the store itself.
@@ -66,8 +74,11 @@ impl NsId {
 
     const FAMILY_AT: u32 = 26;
 
-    /// The highest number of a namespace.
+    /// The highest number that is no family.
     pub(crate) const MAX: u32 = (1 << Self::FAMILY_AT) - 1;
+
+    /// The number of a handle whose namespace is gone: no key has it.
+    pub(crate) const GONE: Self = Self(Self::MAX);
 
     /// Returns the key space of the hashed ids of this namespace.
     fn hashed(self) -> Self {
@@ -93,6 +104,11 @@ impl NsId {
     #[inline]
     pub(crate) fn family(self) -> Family {
         Family((self.0 >> Self::FAMILY_AT) as u8 & Family::MAX)
+    }
+
+    /// Returns the key space of the same kind in another namespace.
+    pub(crate) fn moved_to(self, ns: Self) -> Self {
+        Self(self.0 & !Self::MAX | ns.0)
     }
 
     /// Returns whether it is the number of a namespace and nothing else.
@@ -139,6 +155,7 @@ impl<'a> Key<'a> {
     #[inline]
     pub(crate) fn of(ns: NsId, id: &'a [u8], digest: Option<&'a Digest>) -> Result<Self> {
         match (id.len(), digest) {
+            _ if ns == NsId::GONE => Err(gone()),
             (1..=limits::ID_BYTES_MAX, _) => Ok(Self { ns, id }),
             (0, _) => Err(Error::invalid("the id is empty; an id has 1 to 1,024 bytes")),
             (_, Some(digest)) => Ok(Self { ns: ns.hashed(), id: digest }),
@@ -150,6 +167,9 @@ impl<'a> Key<'a> {
 
     /// Returns the key of an id that is already hashed, as in an export.
     pub(crate) fn of_digest(ns: NsId, digest: &'a [u8]) -> Result<Self> {
+        if ns == NsId::GONE {
+            return Err(gone());
+        }
         if digest.len() != limits::DIGEST_BYTES {
             return Err(Error::invalid(format!(
                 "the hash of an id has {} bytes, not {}",
@@ -159,6 +179,13 @@ impl<'a> Key<'a> {
         }
         Ok(Self { ns: ns.hashed(), id: digest })
     }
+}
+
+#[cold]
+fn gone() -> Error {
+    Error::invalid(
+        "the replay scope of this namespace has been dropped; begin another one with `Store::replay`",
+    )
 }
 
 /// 128 bits of a key. Among flushed ids each bit range has a single use, so no use weakens another:

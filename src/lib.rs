@@ -44,6 +44,8 @@ pub mod table;
 
 pub mod transaction;
 
+pub mod replay;
+
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -94,8 +94,9 @@ impl Source {
     pub fn positions(&self) -> Result<BTreeMap<u32, Position>> {
         let mut positions = BTreeMap::new();
         let engine = self.engine();
+        let ns = Engine::row_key(Family::OFFSETS, self.info.id(), b"-")?.ns;
         engine.list_rows(Family::OFFSETS, |key, row| {
-            if key.ns.listed() == self.info.id {
+            if key.ns == ns {
                 let (partition, position) = decode(engine, key, &row?.value)?;
                 positions.insert(partition, position);
             }
@@ -167,7 +168,7 @@ impl Source {
 
     fn read_at(&self, partition: u32, durability: Durability) -> Result<Option<(Position, u64)>> {
         let id = partition.to_be_bytes();
-        let key = Engine::row_key(Family::OFFSETS, self.info.id, &id)?;
+        let key = Engine::row_key(Family::OFFSETS, self.info.id(), &id)?;
         let Some(row) = self.engine().get_row(key, durability)? else { return Ok(None) };
         let (_, position) = decode(self.engine(), key, &row.value)?;
         Ok(Some((position, row.sequence)))
@@ -175,13 +176,13 @@ impl Source {
 
     fn row(&self, partition: u32, position: Position, expect: Expect) -> Result<OwnedRow> {
         let id = partition.to_be_bytes();
-        let Key { ns, id } = Engine::row_key(Family::OFFSETS, self.info.id, &id)?;
+        let Key { ns, id } = Engine::row_key(Family::OFFSETS, self.info.id(), &id)?;
         let (id, change) = (id.to_vec(), RowChange::Put(encode(position)));
         Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: true })
     }
 
     pub(crate) fn ns(&self) -> NsId {
-        self.info.id
+        self.info.id()
     }
 
     pub(crate) fn store(&self) -> &Store {

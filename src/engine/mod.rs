@@ -30,7 +30,8 @@ pub(crate) use self::core::{Bells, Replay, RowState, Settings, TopicEvent, Watch
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
-pub(crate) use catalog::namespaces::NsInfo;
+pub(crate) use catalog::namespaces::{NsInfo, Scope};
+pub(crate) use catalog::scopes::ScopeEnd;
 pub(crate) use recovery::{Inspector, repair};
 pub(crate) use threads::Threads;
 #[cfg(feature = "fuzzing")]
@@ -49,6 +50,7 @@ use crate::sync::{Arc, Started};
 use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -65,6 +67,8 @@ pub(crate) struct Engine {
 /// Opens a store, or creates a new one.
 pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Arc<Engine>> {
     let core = recovery::open(dir, settings)?;
+    // Before there is a handle: it leads to what a promotion has put there.
+    write::load_scopes(&core, core.counters.rebuilds.get() > 0)?;
     write::hold_prepared(&core)?;
     if let Err(error) = write::note_flushed_watermarks(&core) {
         tracing::warn!(%error, "watermarks of event time were not read: no space of theirs is freed yet");
@@ -415,6 +419,72 @@ impl Engine {
     }
 }
 
+/// Replay scopes.
+impl Engine {
+    /// Returns the scope of this name, which begins unless there is one that was not dropped.
+    pub(crate) fn open_scope(&self, name: &str) -> Result<Scope> {
+        write::open_scope(&self.core, name)
+    }
+
+    /// Returns the namespace of this name inside a scope.
+    pub(crate) fn scope_namespace(
+        &self,
+        scope: NsId,
+        name: &str,
+        settings: Option<(Ttl, bool)>,
+    ) -> Result<Arc<NsInfo>> {
+        write::scope_namespace(&self.core, scope, name, settings)
+    }
+
+    /// Ends a scope with one row; returns whether this call has ended it.
+    pub(crate) fn end_scope(&self, scope: NsId, end: ScopeEnd) -> Result<bool> {
+        write::end_scope(&self.core, scope, end)
+    }
+
+    /// Writes which scopes the background is done with.
+    fn note_swept_scopes(&self) -> Result<()> {
+        let swept = self.upkeep.take_swept_scopes();
+        swept.into_iter().try_for_each(|scope| write::mark_swept(&self.core, scope))
+    }
+
+    /// Counts what a scope holds under each name: claims, then records of ledgers, each with how many of them have a live
+    /// one under the same name outside.
+    pub(crate) fn count_scope(&self, scope: &Scope) -> Result<Vec<(String, [(u64, u64); 2])>> {
+        let mut counts: HashMap<NsId, (String, Option<NsId>, [(u64, u64); 2])> = HashMap::new();
+        for info in scope.names() {
+            // What was promoted is outside.
+            let outside = self.core.namespaces.find(&info.name).map(|outside| outside.id());
+            let outside = outside.filter(|outside| *outside != info.id());
+            counts.insert(info.id(), (info.name.clone(), outside, Default::default()));
+        }
+        let mut count = |key: Key<'_>, kind: usize| -> Result<()> {
+            let Some((_, outside, counts)) = counts.get_mut(&key.ns.listed()) else {
+                return Ok(());
+            };
+            let twin = outside.map(|outside| Key { ns: key.ns.moved_to(outside), ..key });
+            let is_known = match twin {
+                Some(twin) => write::is_live(&self.core, twin)?,
+                None => false,
+            };
+            counts[kind].0 += 1;
+            counts[kind].1 += u64::from(is_known);
+            Ok(())
+        };
+        let visited = recovery::visit_claims(&self.core, |key, _| match count(key, 0) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        })?;
+        if let ControlFlow::Break(error) = visited {
+            return Err(error);
+        }
+        self.list_rows(Family::LEDGER, |key, row| row.and_then(|_| count(key, 1)))?;
+        let mut counts: Vec<_> =
+            counts.into_values().map(|(name, _, counts)| (name, counts)).collect();
+        counts.sort_unstable();
+        Ok(counts)
+    }
+}
+
 /// Calls that read the whole store.
 impl Engine {
     /// Passes every live claim to `visit`, in no meaningful order.
@@ -446,17 +516,16 @@ impl Engine {
         };
         let one = ClaimSpec { durability, ..spec };
         let mut forgotten = 0;
-        let visited = recovery::export(&self.core, |entry| {
-            if entry.namespace != ns.name {
+        let number = ns.id();
+        if number == NsId::GONE {
+            // As every call on it says.
+            Key::of(number, b"-", None)?;
+        }
+        let visited = recovery::visit_claims(&self.core, |key, _| {
+            if key.ns.listed() != number {
                 return ControlFlow::Continue(());
             }
-            // An id above the limit is exported as its hash, which is how it is stored.
-            let key = if entry.is_hash {
-                Key::of_digest(ns.id, entry.id)
-            } else {
-                Key::of(ns.id, entry.id, None)
-            };
-            match key.and_then(|key| write::forget_key(&self.core, key, one)) {
+            match write::forget_key(&self.core, key, one) {
                 Ok(was_live) => {
                     forgotten += u64::from(was_live);
                     ControlFlow::Continue(())
@@ -506,7 +575,8 @@ impl Engine {
 
     /// Runs all background work of a store without threads, until none is left.
     pub(crate) fn run_background(&self) -> Result<()> {
-        self.upkeep.run_background(&self.core)
+        self.upkeep.run_background(&self.core)?;
+        self.note_swept_scopes()
     }
 
     /// Freezes every shard that is not being flushed.

@@ -94,7 +94,10 @@ impl Threads {
             name: c"firstseen-keep",
             signal: |e| &e.core.signals.maintain,
             pause: IDLE,
-            step: |e| e.upkeep.maintain_step(&e.core),
+            step: |e| {
+                e.upkeep.maintain_step(&e.core)?;
+                e.note_swept_scopes()
+            },
         };
         let log: Job = Job {
             name: c"firstseen-log",

@@ -48,7 +48,7 @@ impl Store {
         }
         let engine = self.engine();
         let info = engine.namespace(name, None)?;
-        let sources = engine.attach_once(AllSources::default)?.of(info.id);
+        let sources = engine.attach_once(AllSources::default)?.of(info.id());
         let durability = options.durability.unwrap_or(engine.settings().durability);
         let inner = Arc::new(Inner { store: self.clone(), info, options, sources });
         let event_time = EventTime { inner, durability };
@@ -156,7 +156,7 @@ impl EventTime {
             let Some(sequence) = self.inner.sources.lock().row_of(source) else {
                 return Ok(false);
             };
-            let ns = self.inner.info.id.rows(Family::WATERMARKS);
+            let ns = self.inner.info.id().rows(Family::WATERMARKS);
             let row = lasting(ns, source_id(source), None, Some(sequence));
             if self.commit(&[row.as_write()])? {
                 return Ok(true);
@@ -245,7 +245,7 @@ impl EventTime {
                     _ => sources.mark_of_lateness(lateness_ms),
                 }
             };
-            let row = row_of_mark(self.inner.info.id, mark);
+            let row = row_of_mark(self.inner.info.id(), mark);
             if self.commit(&[row.as_write()])? {
                 return Ok(());
             }

@@ -152,10 +152,10 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
         answered.push(decide(inner, event, entry, watermark)?);
     }
     if answered.iter().any(|answered| answered.is_too_late) {
-        rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(inner.info.id))?.1);
+        rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(inner.info.id()))?.1);
     }
     let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, id)).collect();
-    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
+    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id(), mark)).collect();
     let heard = heard.into_iter().map(|(name, greatest)| (name.to_owned(), greatest)).collect();
     Ok(EventPlan { answered, claims, marks, heard, rests_on })
 }
@@ -165,14 +165,14 @@ pub(super) fn plan_heard(inner: &Inner, source: &str, time: Timestamp) -> EventP
     let heard = BTreeMap::from([(source, time.as_millis())]);
     let now = inner.now();
     let marks = inner.sources.lock().marks(&heard, &inner.options, Step::Any, now);
-    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id, mark)).collect();
+    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id(), mark)).collect();
     let heard = BTreeMap::from([(source.to_owned(), time.as_millis())]);
     EventPlan { answered: Vec::new(), claims: Vec::new(), marks, heard, rests_on: None }
 }
 
 /// Looks an id up.
 fn look(inner: &Inner, id: &[u8]) -> Result<(Entry, Option<RestsOn>)> {
-    let key = Engine::row_key(Family::EVENTS, inner.info.id, id)?;
+    let key = Engine::row_key(Family::EVENTS, inner.info.id(), id)?;
     let (row, rests_on) = inner.engine().get_row_only(key)?;
     let sequence = row.as_ref().map(|row| row.sequence);
     let decode = |bytes: &[u8]| {
@@ -226,7 +226,7 @@ impl Entry {
     fn write(self, inner: &Inner, id: &[u8]) -> Option<OwnedRow> {
         let (Change { watermark_max }, remembered) = self.changed.zip(self.remembered)?;
         Some(OwnedRow {
-            ns: inner.info.id.rows(Family::EVENTS),
+            ns: inner.info.id().rows(Family::EVENTS),
             id: id.to_vec(),
             change: RowChange::PutUntil(remembered.encode(), remembered.end),
             ttl: inner.options.lives(),

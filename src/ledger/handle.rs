@@ -50,11 +50,17 @@ impl Store {
     pub fn ledger_with(&self, name: &str, options: LedgerOptions) -> Result<Ledger> {
         options.check()?;
         let info = self.engine().namespace(name, None)?;
-        Ok(Ledger { inner: Arc::new(Inner { store: self.clone(), info, options }) })
+        Ledger::of(self.clone(), info, options)
     }
 }
 
 impl Ledger {
+    /// Returns the ledger whose rows are in this namespace.
+    pub(crate) fn of(store: Store, info: Arc<NsInfo>, options: LedgerOptions) -> Result<Self> {
+        options.check()?;
+        Ok(Self { inner: Arc::new(Inner { store, info, options }) })
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         &self.inner.info.name
@@ -105,7 +111,7 @@ impl Ledger {
         mut visit: impl FnMut(&[u8], Result<Found>) -> ControlFlow<()>,
     ) -> Result<()> {
         let engine = self.inner.store.engine();
-        let ns = self.inner.info.id.rows(Family::LEDGER);
+        let ns = self.inner.info.id().rows(Family::LEDGER);
         let mut is_stopped = false;
         let listed = engine.list_rows(Family::LEDGER, |key, row| {
             if key.ns != ns {
@@ -165,7 +171,7 @@ impl Ledger {
     pub(super) fn rows(&self) -> Rows<'_> {
         let engine = self.inner.store.engine();
         let durability = self.inner.options.durability.unwrap_or(engine.settings().durability);
-        Rows { engine, ns: self.inner.info.id, durability }
+        Rows { engine, ns: self.inner.info.id(), durability }
     }
 
     pub(super) fn now(&self) -> Now {

@@ -157,7 +157,7 @@ impl<'a> LockedMoves<'a> {
             return Err(Error::invalid("a transaction with a ledger of another store"));
         }
         let mut records: Vec<_> =
-            moves.iter().map(|joined| (joined.ledger().inner.info.id, joined.id())).collect();
+            moves.iter().map(|joined| (joined.ledger().inner.info.id(), joined.id())).collect();
         records.sort_unstable();
         if records.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(Error::invalid("a transaction changes the same record of a ledger twice"));

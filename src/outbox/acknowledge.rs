@@ -57,7 +57,7 @@ impl Outbox {
 
     /// Returns the write that removes a message from its topic.
     pub(super) fn removal<'a>(&self, position: u64, id: &'a MessageId) -> Result<RowWrite<'a>> {
-        let key = Engine::row_key(Family::OUTBOX, self.info.id, &id.0)?;
+        let key = Engine::row_key(Family::OUTBOX, self.info.id(), &id.0)?;
         Ok(removal(key, position))
     }
 

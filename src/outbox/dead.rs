@@ -139,7 +139,7 @@ impl Outbox {
         id: &'a MessageId,
         value: &'a [u8],
     ) -> Result<RowWrite<'a>> {
-        let key = Engine::row_key(Family::OUTBOX_DEAD, self.info.id, &id.0)?;
+        let key = Engine::row_key(Family::OUTBOX_DEAD, self.info.id(), &id.0)?;
         Ok(write(key, RowChange::Put(value), Expect::Anything))
     }
 }
@@ -192,7 +192,7 @@ impl DeadMessages {
             return Ok(false);
         };
         let dead = StoredDead::decode(self.engine().dir(), id, &row.value)?;
-        let to = Engine::row_key(Family::OUTBOX, self.outbox.info.id, &id.0)?;
+        let to = Engine::row_key(Family::OUTBOX, self.outbox.info.id(), &id.0)?;
         self.commit(&[
             write(key, RowChange::Delete, Expect::Sequence(row.sequence)),
             write(to, RowChange::Put(dead.message), Expect::Absent),
@@ -255,7 +255,7 @@ impl DeadMessages {
     }
 
     fn visit(&self, mut visit: impl FnMut(MessageId, Result<(DeadMessage, u64)>)) -> Result<()> {
-        let ns = self.outbox.info.id.rows(Family::OUTBOX_DEAD);
+        let ns = self.outbox.info.id().rows(Family::OUTBOX_DEAD);
         self.engine().list_rows(Family::OUTBOX_DEAD, |key, row| {
             if let Ok(id) = key.id.try_into().map(MessageId)
                 && key.ns == ns
@@ -275,7 +275,7 @@ impl DeadMessages {
     }
 
     fn key<'a>(&self, id: &'a MessageId) -> Result<Key<'a>> {
-        Engine::row_key(Family::OUTBOX_DEAD, self.outbox.info.id, &id.0)
+        Engine::row_key(Family::OUTBOX_DEAD, self.outbox.info.id(), &id.0)
     }
 
     fn engine(&self) -> &Engine {

@@ -56,6 +56,6 @@ fn row(
     expect: Expect,
     is_quiet: bool,
 ) -> Result<OwnedRow> {
-    let Key { ns, id } = Engine::row_key(Family::OUTBOX, outbox.info.id, &id.0)?;
+    let Key { ns, id } = Engine::row_key(Family::OUTBOX, outbox.info.id(), &id.0)?;
     Ok(OwnedRow { ns, id: id.to_vec(), change, ttl: Ttl::FOREVER, expect, is_quiet })
 }

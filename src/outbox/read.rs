@@ -109,7 +109,7 @@ impl Outbox {
         position: u64,
         id: MessageId,
     ) -> Result<(Option<Message>, Option<RestsOn>)> {
-        let key = Engine::row_key(Family::OUTBOX, self.info.id, &id.0)?;
+        let key = Engine::row_key(Family::OUTBOX, self.info.id(), &id.0)?;
         let (row, rests_on) = self.engine().get_row_only(key)?;
         let Some(Row { value, .. }) = row.filter(|row| row.sequence == position) else {
             return Ok((None, rests_on));

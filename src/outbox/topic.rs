@@ -87,7 +87,7 @@ impl Store {
             return Err(Error::invalid("a topic in which no message may wait; allow at least one"));
         }
         let info = self.engine().namespace(topic, None)?;
-        let backlog = backlogs(self)?.of(info.id.rows(Family::OUTBOX));
+        let backlog = backlogs(self)?.of(info.id().rows(Family::OUTBOX));
         Ok(Outbox { store: self.clone(), info, backlog, options })
     }
 }
@@ -126,7 +126,7 @@ impl Outbox {
 
     /// Returns the key space of its messages.
     pub(super) fn ns(&self) -> NsId {
-        self.info.id.rows(Family::OUTBOX)
+        self.info.id().rows(Family::OUTBOX)
     }
 
     pub(super) fn durability(&self) -> Durability {

@@ -202,9 +202,7 @@ impl Store {
     /// [`FixCall`](crate::ErrorKind::FixCall) if the name or the ttl is out of bounds, or for the default namespace,
     /// whose settings are the builder's.
     pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
-        let ttl = options.ttl.unwrap_or(self.engine().settings().ttl);
-        let sliding = options.sliding.unwrap_or(self.engine().settings().sliding);
-        let info = self.engine().namespace(name, Some((ttl, sliding)))?;
+        let info = self.engine().namespace(name, Some(options.resolved(self.engine())))?;
         Ok(Namespace::new(self.clone(), info))
     }
 

@@ -1,6 +1,6 @@
 //! A namespace: the calls of a store, on a separate set of ids.
 
-use crate::engine::{Claim, ClaimSpec, Engine, Held, NsInfo, Reserved, Seen};
+use crate::engine::{Claim, ClaimSpec, Engine, Held, NsInfo, Reserved, Seen, Settings};
 use crate::error::Result;
 use crate::store::{BatchReservation, ClaimOptions, Reservation, Reserve, Store};
 use crate::sync::Arc;
@@ -17,6 +17,12 @@ impl NamespaceOptions {
     /// Creates options with nothing set.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns ttl and sliding, with those of the store where nothing is set.
+    pub(crate) fn resolved(self, engine: &Engine) -> (Ttl, bool) {
+        let Settings { ttl, sliding, .. } = *engine.settings();
+        (self.ttl.unwrap_or(ttl), self.sliding.unwrap_or(sliding))
     }
 
     /// Sets how long claims live.
@@ -71,7 +77,7 @@ pub(super) fn reserve_answer(batch: BatchReservation) -> Reserve {
 }
 
 impl Namespace {
-    pub(super) fn new(store: Store, info: Arc<NsInfo>) -> Self {
+    pub(crate) fn new(store: Store, info: Arc<NsInfo>) -> Self {
         Self { store, info }
     }
 
@@ -235,6 +241,6 @@ impl Namespace {
 
     /// Lists the reserved ids of this namespace; see [`Store::held`].
     pub fn held(&self) -> Vec<Held> {
-        self.engine().held(Some(self.info.id))
+        self.engine().held(Some(self.info.id()))
     }
 }

@@ -60,7 +60,7 @@ impl RawTable {
     ///
     /// As [`Store::get`], and [`Repair`](crate::ErrorKind::Repair) if the value is damaged.
     pub fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Entry<Vec<u8>>>> {
-        let key = Engine::row_key(Family::TABLES, self.info.id, key.as_ref())?;
+        let key = Engine::row_key(Family::TABLES, self.info.id(), key.as_ref())?;
         let row = self.engine().get_row(key, self.durability())?;
         row.map(|row| self.entry(key.id, row)).transpose()
     }
@@ -135,8 +135,9 @@ impl RawTable {
         mut visit: impl FnMut(&[u8], Result<Entry<Vec<u8>>>) -> ControlFlow<()>,
     ) -> Result<()> {
         let mut is_over = false;
+        let ns = Engine::row_key(Family::TABLES, self.info.id(), b"-")?.ns;
         self.engine().scan_rows(Family::TABLES, |key, row| {
-            if is_over || key.ns.listed() != self.info.id {
+            if is_over || key.ns != ns {
                 return Ok(());
             }
             let entry = row.and_then(|row| self.entry(key.id, row));
@@ -146,12 +147,12 @@ impl RawTable {
     }
 
     pub(crate) fn ns(&self) -> crate::id::NsId {
-        self.info.id
+        self.info.id()
     }
 
     /// Returns the row of a write that expects nothing.
     pub(crate) fn row(&self, key: &[u8], change: RowChange<Vec<u8>>) -> Result<OwnedRow> {
-        let key = Engine::row_key(Family::TABLES, self.info.id, key)?;
+        let key = Engine::row_key(Family::TABLES, self.info.id(), key)?;
         let change = match change {
             RowChange::Put(mut value) => {
                 value.insert(0, FORMAT);

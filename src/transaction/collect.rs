@@ -162,9 +162,9 @@ impl Transaction {
     /// As [`Store::get`].
     pub fn claim_if_new_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<bool> {
         let id = id.as_ref();
-        let ns = namespace.info().id;
+        let ns = namespace.info().id();
         for claim in &self.claims[self.ids_known..] {
-            self.ids.entry(claim.namespace.info().id).or_default().insert(claim.id.clone());
+            self.ids.entry(claim.namespace.info().id()).or_default().insert(claim.id.clone());
         }
         self.ids_known = self.claims.len();
         if self.ids.get(&ns).is_some_and(|ids| ids.contains(id)) || namespace.contains(id)? {

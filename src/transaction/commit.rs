@@ -65,7 +65,7 @@ impl Transaction {
             self.claims.iter().map(|claim| long_ids.digest(&claim.id)).collect();
         let claims = self.claims.iter().zip(&digests).map(|(claim, digest)| {
             let PlannedClaim { namespace, id, ttl, .. } = claim;
-            let key = Key::of(namespace.info().id, id, digest.as_ref())?;
+            let key = Key::of(namespace.info().id(), id, digest.as_ref())?;
             Ok(ClaimWrite { ns: namespace.info(), key, ttl: *ttl })
         });
         let claims = claims.collect::<Result<Vec<_>>>()?;

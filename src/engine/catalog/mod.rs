@@ -5,3 +5,4 @@ pub(in crate::engine) mod layout;
 pub(in crate::engine) mod manifest;
 pub(in crate::engine) mod namespaces;
 pub(in crate::engine) mod run_builder;
+pub(in crate::engine) mod scopes;

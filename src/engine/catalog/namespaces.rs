@@ -1,11 +1,13 @@
 //! Namespaces: part of the key, not stores of their own. Ten thousand of them are cheap: a name, settings and counters
 //! each.
 
+use crate::engine::catalog::scopes::{
+    Gone, Registered, ScopeEnd, ScopeEntry, ScopeMark, check_name, inside_name, scope_name,
+};
 use crate::error::{Error, Result};
-use crate::id::NsId;
-use crate::limits;
-use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Ordering, RwLock};
-use crate::time::Ttl;
+use crate::id::{Key, NsId};
+use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Mutex, Ordering, RwLock};
+use crate::time::{Timestamp, Ttl};
 use crate::wal::{Log, NamespaceRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,7 +25,11 @@ struct NsCounts {
 /// A namespace of an open store.
 #[derive(Debug)]
 pub(crate) struct NsInfo {
-    pub(crate) id: NsId,
+    /// What its claims and rows are under. The promotion of a replay scope changes it.
+    number: AtomicU64,
+    /// The number that the log and the manifest know the name by, which never changes.
+    registered: NsId,
+    /// As callers know it. Inside a scope it is the same name as outside.
     pub(crate) name: String,
     /// In milliseconds; zero means forever.
     ttl_ms: AtomicU64,
@@ -35,7 +41,21 @@ impl NsInfo {
     fn new(id: NsId, name: String, ttl: Ttl, sliding: bool, shards: usize) -> Self {
         let counts = (0..shards).map(|_| CachePadded::default()).collect();
         let ttl_ms = AtomicU64::new(ttl.as_millis().unwrap_or(0));
-        Self { id, name, ttl_ms, sliding: AtomicBool::new(sliding), counts }
+        let (number, sliding) = (AtomicU64::new(id.0.into()), AtomicBool::new(sliding));
+        Self { number, registered: id, name, ttl_ms, sliding, counts }
+    }
+
+    /// Returns the number of what it holds. A call reads it once and keeps to it: a promotion that comes after that is
+    /// later than the call.
+    #[inline]
+    pub(crate) fn id(&self) -> NsId {
+        // With `replace` this orders what a promotion did before: whoever sees a number that it gave sees that the others
+        // are gone.
+        NsId(self.number.load(Ordering::Acquire) as u32)
+    }
+
+    fn replace(&self, id: NsId) {
+        self.number.store(id.0.into(), Ordering::Release);
     }
 
     #[inline]
@@ -87,22 +107,102 @@ pub(crate) struct NsMeta {
 pub(crate) struct Registry {
     default: Arc<NsInfo>,
     named: RwLock<Named>,
+    /// What ended scopes have left behind.
+    gone: RwLock<Gone>,
+    /// Commits on these numbers are refused: what is gone, and what is about to be.
+    refused: RwLock<Gone>,
+    /// Held by whoever begins or ends a scope, or opens a name in one, also while that is written. Comes before the locks
+    /// of shards.
+    scope_change: Mutex<()>,
     shards: usize,
 }
 
 #[derive(Debug, Default)]
 struct Named {
+    /// By the names that the log knows, those of scopes included.
     by_name: BTreeMap<String, Arc<NsInfo>>,
     /// The highest number ever assigned; searching for it would take longer with each new one.
     highest: u32,
+    scopes: BTreeMap<u32, Scope>,
+}
+
+/// A replay scope.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    pub(crate) number: NsId,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    mark: Option<ScopeMark>,
+    /// The names used inside.
+    inside: BTreeMap<String, Arc<NsInfo>>,
+}
+
+impl Scope {
+    /// Returns how it ended; `None` while it is open.
+    pub(crate) fn end(&self) -> Option<ScopeEnd> {
+        self.mark.as_ref().map(|mark| mark.end)
+    }
+
+    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<NsInfo>> {
+        self.inside.values()
+    }
+
+    /// Returns when it ended.
+    pub(crate) fn ended(&self) -> Option<Timestamp> {
+        self.mark.as_ref().map(|mark| mark.at)
+    }
+
+    pub(in crate::engine) fn mark(&self) -> Option<&ScopeMark> {
+        self.mark.as_ref()
+    }
 }
 
 impl Named {
-    fn insert(&mut self, info: NsInfo) -> Arc<NsInfo> {
-        self.highest = self.highest.max(info.id.0);
+    fn insert(&mut self, registered: &str, info: NsInfo) -> Arc<NsInfo> {
+        let number = info.registered;
+        self.highest = self.highest.max(number.0);
         let info = Arc::new(info);
-        self.by_name.insert(info.name.clone(), Arc::clone(&info));
+        self.by_name.insert(registered.to_owned(), Arc::clone(&info));
+        match Registered::of(registered) {
+            Registered::Plain | Registered::Unknown => {}
+            Registered::Scope { created, name } => {
+                let scope = self.scope(number);
+                scope.created = created;
+                name.clone_into(&mut scope.name);
+            }
+            Registered::Inside { scope, name } => {
+                self.scope(scope).inside.insert(name.to_owned(), Arc::clone(&info));
+            }
+        }
         info
+    }
+
+    /// Returns the scope of this number. Its names may be read before it is.
+    fn scope(&mut self, number: NsId) -> &mut Scope {
+        self.scopes.entry(number.0).or_insert_with(|| Scope {
+            number,
+            name: format!("recovered-{}", number.0),
+            created: Timestamp::default(),
+            mark: None,
+            inside: BTreeMap::new(),
+        })
+    }
+
+    fn next_number(&self) -> Result<NsId> {
+        // The last number is that of nothing.
+        if self.highest + 1 >= NsId::GONE.0 {
+            let what = format!("the limit of {} namespaces is reached", NsId::GONE.0 - 1);
+            return Err(Error::invalid(what));
+        }
+        Ok(NsId(self.highest + 1))
+    }
+}
+
+/// Returns the name that callers know a namespace by.
+fn shown(registered: &str) -> &str {
+    match Registered::of(registered) {
+        Registered::Inside { name, .. } | Registered::Scope { name, .. } => name,
+        Registered::Plain | Registered::Unknown => registered,
     }
 }
 
@@ -110,7 +210,9 @@ impl Registry {
     pub(in crate::engine) fn new(shards: usize, ttl: Ttl, sliding: bool) -> Self {
         let name = DEFAULT_NAME.to_owned();
         let default = Arc::new(NsInfo::new(NsId(0), name, ttl, sliding, shards));
-        Self { default, named: RwLock::default(), shards }
+        let (named, scope_change) = (RwLock::default(), Mutex::default());
+        let (gone, refused) = (RwLock::default(), RwLock::default());
+        Self { default, named, gone, refused, scope_change, shards }
     }
 
     pub(crate) fn default_namespace(&self) -> Arc<NsInfo> {
@@ -128,20 +230,21 @@ impl Registry {
         match named.by_name.get(name) {
             Some(info) => info.set(ttl, sliding),
             None => {
-                named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, self.shards));
+                let info = NsInfo::new(id, shown(name).to_owned(), ttl, sliding, self.shards);
+                named.insert(name, info);
             }
         }
     }
 
     pub(in crate::engine) fn metas(&self) -> Vec<NsMeta> {
         let named = self.named.read();
-        let meta = |info: &Arc<NsInfo>| NsMeta {
-            id: info.id,
-            name: info.name.clone(),
+        let meta = |(name, info): (&String, &Arc<NsInfo>)| NsMeta {
+            id: info.registered,
+            name: name.clone(),
             ttl_ms: info.ttl().as_millis().unwrap_or(0),
             sliding: info.sliding(),
         };
-        named.by_name.values().map(meta).collect()
+        named.by_name.iter().map(meta).collect()
     }
 
     /// Returns the namespace of this name, if there is one.
@@ -149,12 +252,17 @@ impl Registry {
         if name == DEFAULT_NAME {
             return Some(self.default_namespace());
         }
+        if Registered::of(name) != Registered::Plain {
+            return None;
+        }
         self.named.read().by_name.get(name).cloned()
     }
 
     /// Returns the namespace of this number, if there is one.
     pub(crate) fn find_number(&self, id: NsId) -> Option<Arc<NsInfo>> {
-        self.all().into_iter().find(|info| info.id == id)
+        let named = self.named.read();
+        let mut all = named.by_name.values().chain([&self.default]);
+        all.find(|info| info.id() == id).cloned()
     }
 
     /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
@@ -165,13 +273,7 @@ impl Registry {
         name: &str,
         settings: Option<(Ttl, bool)>,
     ) -> Result<Arc<NsInfo>> {
-        if name.is_empty() || name.len() > limits::NAMESPACE_BYTES_MAX {
-            return Err(Error::invalid(format!(
-                "a namespace with a name of {} bytes: a name has 1 to {} bytes",
-                name.len(),
-                limits::NAMESPACE_BYTES_MAX
-            )));
-        }
+        check_name("namespace", name)?;
         if let Some((ttl, _)) = settings {
             ttl.check()?;
         }
@@ -183,6 +285,15 @@ impl Registry {
             }
             return Ok(self.default_namespace());
         }
+        self.open_registered(log, name, settings)
+    }
+
+    fn open_registered(
+        &self,
+        log: &Log,
+        name: &str,
+        settings: Option<(Ttl, bool)>,
+    ) -> Result<Arc<NsInfo>> {
         if let Some(info) = self.named.read().by_name.get(name)
             && settings.is_none_or(|wanted| wanted == (info.ttl(), info.sliding()))
         {
@@ -194,24 +305,206 @@ impl Registry {
             .or(known.as_ref().map(|info| (info.ttl(), info.sliding())))
             .unwrap_or((self.default.ttl(), self.default.sliding()));
         let id = match &known {
-            Some(info) => info.id,
-            None if named.highest >= NsId::MAX => {
-                let what = format!("the limit of {} namespaces is reached", NsId::MAX);
-                return Err(Error::invalid(what));
-            }
-            None => NsId(named.highest + 1),
+            Some(info) => info.registered,
+            None => named.next_number()?,
         };
         log.append_namespace(&NamespaceRecord { ns: id, ttl, sliding, name: name.as_bytes() })?;
         if let Some(info) = known {
             info.set(ttl, sliding);
             return Ok(info);
         }
-        Ok(named.insert(NsInfo::new(id, name.to_owned(), ttl, sliding, self.shards)))
+        let info = NsInfo::new(id, shown(name).to_owned(), ttl, sliding, self.shards);
+        Ok(named.insert(name, info))
     }
 
-    /// Returns the default namespace first, then the others by name.
-    pub(crate) fn all(&self) -> Vec<Arc<NsInfo>> {
+    /// Returns the default namespace first, then the others by name. What is inside a scope is not listed.
+    pub(crate) fn listed(&self) -> Vec<Arc<NsInfo>> {
         let named = self.named.read();
-        std::iter::once(&self.default).chain(named.by_name.values()).cloned().collect()
+        let plain = named
+            .by_name
+            .iter()
+            .filter(|(name, _)| matches!(Registered::of(name), Registered::Plain));
+        std::iter::once(&self.default).chain(plain.map(|(_, info)| info)).cloned().collect()
+    }
+
+    /// Returns what the log has to say of the namespace with this number, if it is a known one.
+    pub(in crate::engine) fn registration(&self, id: NsId) -> Option<NsMeta> {
+        self.metas().into_iter().find(|meta| meta.id == id)
+    }
+
+    /// Returns the name of what is under each number, as callers know it: `scope/name` inside a scope that is open.
+    pub(crate) fn names(&self) -> BTreeMap<NsId, String> {
+        let named = self.named.read();
+        let mut names: BTreeMap<NsId, String> = BTreeMap::new();
+        for scope in named.scopes.values().filter(|scope| scope.mark.is_none()) {
+            let inside = scope.inside.values();
+            names.extend(inside.map(|info| (info.id(), format!("{}/{}", scope.name, info.name))));
+        }
+        drop(named);
+        names.extend(self.listed().iter().map(|info| (info.id(), info.name.clone())));
+        names
+    }
+}
+
+/// Replay scopes.
+impl Registry {
+    /// Returns the numbers that answer to nobody.
+    pub(in crate::engine) fn gone(&self) -> Gone {
+        self.gone.read().clone()
+    }
+
+    /// Returns an error if a promotion has replaced one of the namespaces of these keys. Who reads the numbers of several
+    /// may have read some before the promotion and some after it.
+    pub(in crate::engine) fn check_not_gone<'k>(
+        &self,
+        mut keys: impl Iterator<Item = Key<'k>>,
+    ) -> Result<()> {
+        let refused = self.refused.read();
+        if !refused.is_empty() && keys.any(|key| refused.has(key.ns)) {
+            return Err(Error::Replaced);
+        }
+        Ok(())
+    }
+
+    /// Refuses commits on these numbers from now on. The caller holds [`lock_scopes`](Self::lock_scopes).
+    pub(in crate::engine) fn refuse(&self, numbers: impl Iterator<Item = NsId>) {
+        let refused = self.gone().with(numbers);
+        *self.refused.write() = refused;
+    }
+
+    /// Refuses commits on what is gone, and no others.
+    pub(in crate::engine) fn refuse_gone_only(&self) {
+        let gone = self.gone();
+        *self.refused.write() = gone;
+    }
+
+    /// Keeps scopes and the names in them as they are while this is held.
+    pub(in crate::engine) fn lock_scopes(&self) -> crate::sync::MutexGuard<'_, ()> {
+        self.scope_change.lock()
+    }
+
+    /// Returns all scopes in the order of their beginning.
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        self.named.read().scopes.values().cloned().collect()
+    }
+
+    pub(crate) fn scope(&self, number: NsId) -> Option<Scope> {
+        self.named.read().scopes.get(&number.0).cloned()
+    }
+
+    /// Returns the scope of this name. A dropped one has none any more.
+    pub(crate) fn find_scope(&self, name: &str) -> Option<Scope> {
+        let named = self.named.read();
+        let mut scopes = named.scopes.values().rev();
+        scopes.find(|s| s.name == name && s.end() != Some(ScopeEnd::Dropped)).cloned()
+    }
+
+    /// Begins a scope. The caller holds [`lock_scopes`](Self::lock_scopes).
+    pub(in crate::engine) fn begin_scope(
+        &self,
+        log: &Log,
+        name: &str,
+        created: Timestamp,
+    ) -> Result<Scope> {
+        let mut named = self.named.write();
+        let ns = named.next_number()?;
+        let registered = scope_name(ns, created, name);
+        let (ttl, sliding) = (Ttl::FOREVER, false);
+        log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name: registered.as_bytes() })?;
+        let info = NsInfo::new(ns, name.to_owned(), ttl, sliding, self.shards);
+        named.insert(&registered, info);
+        Ok(named.scope(ns).clone())
+    }
+
+    /// Returns the namespace of this name inside a scope; a new one gets the settings of the one outside. The caller
+    /// holds [`lock_scopes`](Self::lock_scopes).
+    pub(in crate::engine) fn open_inside(
+        &self,
+        log: &Log,
+        scope: NsId,
+        name: &str,
+        settings: Option<(Ttl, bool)>,
+    ) -> Result<Arc<NsInfo>> {
+        let registered = inside_name(scope, name);
+        let known = self.named.read().by_name.contains_key(&registered);
+        let outside = self.find(name).unwrap_or_else(|| self.default_namespace());
+        let like_outside = Some((outside.ttl(), outside.sliding()));
+        let settings = settings.or(like_outside.filter(|_| !known));
+        self.open_registered(log, &registered, settings)
+    }
+
+    /// Returns what the end of a scope would have to say now. Names that exist only inside are made outside, where nothing
+    /// is under them yet. The caller holds [`lock_scopes`](Self::lock_scopes).
+    pub(in crate::engine) fn mark_for(
+        &self,
+        log: &Log,
+        scope: &Scope,
+        end: ScopeEnd,
+        at: Timestamp,
+    ) -> Result<ScopeMark> {
+        let mut entries = Vec::with_capacity(scope.inside.len());
+        for (name, info) in &scope.inside {
+            let outside = match (end, self.find(name)) {
+                (ScopeEnd::Dropped, _) => NsId::GONE,
+                (ScopeEnd::Promoted, Some(outside)) => outside.id(),
+                (ScopeEnd::Promoted, None) => {
+                    self.open(log, name, Some((info.ttl(), info.sliding())))?.id()
+                }
+            };
+            entries.push(ScopeEntry { name: name.clone(), outside, inside: info.id() });
+        }
+        let scopes = self.scopes();
+        let order = scopes.iter().filter_map(|s| s.mark.as_ref()).map(|m| m.order).max();
+        let order = order.map_or(1, |order| order.saturating_add(1));
+        Ok(ScopeMark { end, order, at, is_swept: entries.is_empty(), entries })
+    }
+
+    /// Ends a scope as its mark says: handles lead to what takes the place of theirs, or to nothing.
+    pub(in crate::engine) fn apply_mark(&self, scope: NsId, mark: ScopeMark) {
+        let mut named = self.named.write();
+        // First, so that who meets a number of the new world knows that the old ones are gone.
+        let gone = self.gone().with(mark.gone());
+        *self.refused.write() = gone.clone();
+        *self.gone.write() = gone;
+        for entry in &mark.entries {
+            let (from, to) = match mark.end {
+                ScopeEnd::Promoted => (entry.outside, entry.inside),
+                ScopeEnd::Dropped => (entry.inside, NsId::GONE),
+            };
+            let infos = named.by_name.values().chain([&self.default]);
+            infos.filter(|info| info.id() == from).for_each(|info| info.replace(to));
+            if mark.end == ScopeEnd::Promoted {
+                // By name as well: the mark of an earlier promotion may be lost in damage.
+                match entry.name.as_str() {
+                    DEFAULT_NAME => self.default.replace(to),
+                    name => named.by_name.get(name).iter().for_each(|info| info.replace(to)),
+                }
+            }
+        }
+        named.scope(scope).mark = Some(mark);
+    }
+
+    /// Returns the scopes whose space has not been looked for, and the numbers that they have left behind.
+    pub(in crate::engine) fn unswept(&self) -> Option<(Vec<NsId>, Gone)> {
+        if self.gone.read().is_empty() {
+            return None;
+        }
+        let named = self.named.read();
+        let mut scopes = Vec::new();
+        let mut gone = Gone::default();
+        for scope in named.scopes.values() {
+            if let Some(mark) = scope.mark.as_ref().filter(|mark| !mark.is_swept) {
+                scopes.push(scope.number);
+                gone = gone.with(mark.gone());
+            }
+        }
+        (!scopes.is_empty()).then_some((scopes, gone))
+    }
+
+    /// Notes that the space of what a scope left behind has been looked for.
+    pub(in crate::engine) fn note_swept(&self, scope: NsId) {
+        if let Some(mark) = &mut self.named.write().scope(scope).mark {
+            mark.is_swept = true;
+        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::blocks::BlockStore;
 use crate::disk::Disk;
 use crate::engine::catalog::filters;
+use crate::engine::catalog::scopes::Gone;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Horizon};
 use crate::filter::{FilterBuilder, FilterOwner};
@@ -28,6 +29,8 @@ pub(in crate::engine) struct RunBuilder<'a> {
     pub(in crate::engine) locator_ids_min: u64,
     /// `None` while the log is being read.
     pub(in crate::engine) log: Option<&'a Log>,
+    /// What ended replay scopes have left behind. Nothing while the log is being read: it is swept later.
+    pub(in crate::engine) gone: &'a Gone,
     /// Bytes of each run's blocks to keep for the cache.
     pub(in crate::engine) keep_bytes: usize,
 }
@@ -75,7 +78,7 @@ impl RunBuilder<'_> {
                 .item()
                 .zip(segments.as_ref())
                 .is_some_and(|(at, segments)| segments.binary_search(&at.end.segment()).is_err());
-            if is_dropped || entry.version.is_spent(now) {
+            if is_dropped || entry.version.is_spent(now) || self.gone.has(entry.key.ns) {
                 return Ok(());
             }
             filter.insert(entry.hash);
@@ -113,7 +116,8 @@ impl RunBuilder<'_> {
         // Neighbours mostly share a generation: look up the group only when it changes.
         let mut groups: BTreeMap<Group, (RunSize, u32)> = BTreeMap::new();
         let mut current = ((Family::CLAIMS, GenId::FOREVER), RunSize::default(), u32::MAX);
-        for entry in set.iter().filter(|e| !e.version.is_spent(now)) {
+        let matters = |e: &MemtableEntry<'_>| !e.version.is_spent(now) && !self.gone.has(e.key.ns);
+        for entry in set.iter().filter(matters) {
             let group = group_of(&entry);
             if group != current.0 {
                 note_group(&mut groups, current);
@@ -124,7 +128,7 @@ impl RunBuilder<'_> {
         }
         note_group(&mut groups, current);
         let build = |(group, (size, from_segment))| {
-            let keep = |e: &MemtableEntry<'_>| group_of(e) == group && !e.version.is_spent(now);
+            let keep = |e: &MemtableEntry<'_>| group_of(e) == group && matters(e);
             let (family, generation) = group;
             let source = Source::memtable_in(scratch, set, self.hasher, keep);
             let plan = RunPlan { id: begin(size), shard, family, generation, size, from_segment };

@@ -122,7 +122,7 @@ impl Core {
         let mut generations: Vec<_> = runs.iter().map(|(generation, _)| *generation).collect();
         generations.sort_unstable();
         generations.dedup();
-        let namespaces: Vec<NamespaceStats> = (self.namespaces.all().iter())
+        let namespaces: Vec<NamespaceStats> = (self.namespaces.listed().iter())
             .map(|info| {
                 let (first_seen, duplicates) = info.counts();
                 NamespaceStats { name: info.name.clone(), first_seen, duplicates }

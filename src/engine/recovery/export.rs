@@ -3,7 +3,8 @@
 use crate::blocks::BlockFault;
 use crate::engine::core::Core;
 use crate::error::{Error, Result};
-use crate::id::{Family, NsId};
+use crate::expiry::Version;
+use crate::id::{Family, Key, NsId};
 use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::time::Timestamp;
@@ -37,16 +38,37 @@ impl<B> From<BlockFault> for Ended<B> {
     }
 }
 
-/// Passes every live claim to `visit`, in no meaningful order, and returns how many, or with what `visit` ended it. No
-/// lock is held while `visit` runs (I9); claims made meanwhile may or may not be seen.
+/// Passes every live claim to `visit`, in no meaningful order, and returns how many, or with what `visit` ended it. What
+/// is in replay scopes is left out. No lock is held while `visit` runs (I9); claims made meanwhile may or may not be seen.
 pub(in crate::engine) fn export<B>(
     core: &Core,
     mut visit: impl FnMut(ExportEntry<'_>) -> ControlFlow<B>,
 ) -> Result<ControlFlow<B, u64>> {
-    core.health.check()?;
     let mut exported = 0;
-    let names: BTreeMap<NsId, String> =
-        core.namespaces.all().iter().map(|info| (info.id, info.name.clone())).collect();
+    let listed = core.namespaces.listed();
+    let names: BTreeMap<NsId, &str> =
+        listed.iter().map(|info| (info.id(), info.name.as_str())).collect();
+    let visited = visit_claims(core, |key, version| {
+        let Some(namespace) = names.get(&key.ns.listed()) else {
+            return ControlFlow::Continue(());
+        };
+        exported += 1;
+        let (first_seen, deadline) = (version.first_seen(), version.deadline);
+        let (id, is_hash) = (key.id, key.ns.is_hashed());
+        visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
+    })?;
+    Ok(match visited {
+        ControlFlow::Continue(()) => ControlFlow::Continue(exported),
+        ControlFlow::Break(with) => ControlFlow::Break(with),
+    })
+}
+
+/// Passes every live claim of every namespace to `visit`, as [`export`] does, those in replay scopes included.
+pub(in crate::engine) fn visit_claims<B>(
+    core: &Core,
+    mut visit: impl FnMut(Key<'_>, Version) -> ControlFlow<B>,
+) -> Result<ControlFlow<B>> {
+    core.health.check()?;
     let claims = |set: &Memtable| Source::memtable(set, core.hasher, Family::CLAIMS);
     for cell in &core.shards {
         let (runs, mut sources) = {
@@ -61,16 +83,12 @@ pub(in crate::engine) fn export<B>(
             core.heal(&run.meta, "export reads everything", None)?;
         }
         sources.extend(runs.iter().map(|run| core.source(run)));
-        let now = core.time.now();
+        let (now, gone) = (core.time.now(), core.namespaces.gone());
         let visited = MergeCursor::new(sources).for_each(|Merged { key, version, .. }| {
-            if !version.is_live(now) {
+            if !version.is_live(now) || gone.has(key.ns) {
                 return Ok(());
             }
-            exported += 1;
-            let (first_seen, deadline) = (version.first_seen(), version.deadline);
-            let namespace = names.get(&key.ns.listed()).map_or("", String::as_str);
-            let (id, is_hash) = (key.id, key.ns.is_hashed());
-            match visit(ExportEntry { namespace, id, is_hash, first_seen, deadline }) {
+            match visit(key, version) {
                 ControlFlow::Continue(()) => Ok(()),
                 ControlFlow::Break(with) => Err(Ended::ByVisitor(with)),
             }
@@ -81,5 +99,5 @@ pub(in crate::engine) fn export<B>(
             Err(Ended::Failed(error)) => return Err(error),
         }
     }
-    Ok(ControlFlow::Continue(exported))
+    Ok(ControlFlow::Continue(()))
 }

@@ -20,7 +20,7 @@ pub use verify::VerifyReport;
 pub(crate) use inspect::Inspector;
 pub(crate) use repair::repair;
 
-pub(in crate::engine) use export::export;
+pub(in crate::engine) use export::{export, visit_claims};
 pub(in crate::engine) use open::open;
 #[cfg(feature = "testing")]
 pub(in crate::engine) use validate::{recount_files, validate};

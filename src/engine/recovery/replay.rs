@@ -2,6 +2,7 @@
 
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::catalog::run_builder::RunBuilder;
+use crate::engine::catalog::scopes::Gone;
 use crate::engine::core::note_watermark;
 use crate::engine::recovery::opening::{Failed, Opening};
 use crate::error::{Error, Result};
@@ -176,6 +177,7 @@ impl Opening {
             disk: &*opening.settings.disk,
             dir: &opening.dir,
             locators: &opening.locators,
+            gone: &Gone::default(),
             log: None,
             locator_ids_min: opening.settings.locator_ids_min,
             keep_bytes: 0,

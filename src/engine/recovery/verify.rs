@@ -118,11 +118,12 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
         }
         // A healed block may hold ids that the run never had, because healing reads the log. Such an id is sound if it
         // is found elsewhere, if compaction has dropped it since, or if it has ended: opening keeps no ended ids.
-        let now = core.horizon();
+        let (now, gone) = (core.horizon(), core.namespaces.gone());
         uncovered.retain(|(hash, ns, id, version, item)| {
             let said = Said { key: Key { ns: *ns, id }, version: *version, item: *item };
             let is_dropped = item.is_some_and(|at| !core.log.has_segment(at.end.segment()));
             !is_dropped
+                && !gone.has(*ns)
                 && !version.is_spent(now)
                 && is_missing(core, *hash, said, core.run_access())
         });
@@ -138,7 +139,7 @@ pub(super) fn verify_run(core: &Core, run: &RunHandle, report: &mut VerifyReport
 
 /// Checks that every record passes its checksum and that none says more than the store would answer.
 fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result<()> {
-    let now = core.horizon();
+    let (now, gone) = (core.horizon(), core.namespaces.gone());
     core.log.scan(number, |at, item| {
         let said = match item {
             Item::Version(key, version) => Said { key, version, item: None },
@@ -148,7 +149,7 @@ fn verify_segment(core: &Core, number: u32, report: &mut VerifyReport) -> Result
             Item::Namespace(_) => return Ok(()),
         };
         report.log_records += 1;
-        if said.version.is_spent(now) {
+        if said.version.is_spent(now) || gone.has(said.key.ns) {
             return Ok(());
         }
         // Look in the blocks only: comparing the log with itself proves nothing.

@@ -15,6 +15,7 @@ use crate::expiry::{Horizon, Version};
 use crate::id::Key;
 use crate::shard::{RowLookup, Space};
 use crate::sync::MutexGuard;
+use crate::time::Ttl;
 use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
 
 /// What to do with a segment.
@@ -103,9 +104,11 @@ enum Rewritten {
 /// Copies the rows that count. Each is entered at its new location, so this may stop early and begin again.
 fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Horizon<'_>) -> Result<Rewritten> {
     let mut rewritten = Rewritten::All;
+    let gone = core.namespaces.gone();
     core.log.scan(number, |at, item| match item {
         Item::Version(..) | Item::Namespace(_) => Ok(()),
         Item::Row { version, .. } if version.is_spent(now) => Ok(()),
+        Item::Row { key, .. } if gone.has(key.ns) => Ok(()),
         Item::Row { version, .. } if is_oldest && !version.is_live(now) => Ok(()),
         Item::Row { .. } if rewritten == Rewritten::InPart => Ok(()),
         Item::Row { key, version, value, len } => {
@@ -157,8 +160,10 @@ fn rewrite_row(
 
 fn rewrite_claims(core: &Core, number: u32, now: Horizon<'_>) -> Result<()> {
     let mut copies = RecordRewriter::new(&core.log);
+    let gone = core.namespaces.gone();
     core.log.scan(number, |_, item| match item {
         Item::Version(_, version) if version.is_spent(now) => Ok(()),
+        Item::Version(key, _) if gone.has(key.ns) => Ok(()),
         Item::Version(key, version) => copies.push(key, version),
         Item::Row { .. } => Ok(()),
         // Write the current settings: those in the record may be older.
@@ -169,13 +174,9 @@ fn rewrite_claims(core: &Core, number: u32, now: Horizon<'_>) -> Result<()> {
 }
 
 fn rewrite_namespace(core: &Core, record: &NamespaceRecord<'_>) -> Result<()> {
-    let current = core.namespaces.all().into_iter().find(|info| info.id == record.ns);
-    let Some(info) = current else { return Ok(()) };
-    let record = NamespaceRecord {
-        ns: info.id,
-        ttl: info.ttl(),
-        sliding: info.sliding(),
-        name: info.name.as_bytes(),
-    };
+    let Some(meta) = core.namespaces.registration(record.ns) else { return Ok(()) };
+    let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
+    let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
+    let record = NamespaceRecord { ns, ttl, sliding, name };
     core.log.append_namespace(&record).map(drop)
 }

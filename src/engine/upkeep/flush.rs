@@ -5,13 +5,14 @@
 //! manifest is written, a crash has the records replayed from the log as if nothing had been done.
 
 use crate::engine::catalog::run_builder::RunBuilder;
+use crate::engine::catalog::scopes::Gone;
 use crate::engine::core::Core;
 use crate::error::Result;
 use crate::run::{KeptBlocks, MergeScratch, RunSize};
 use crate::shard::{BuiltRun, FrozenMemtable};
 use crate::sync::{Arc, Mutex};
 
-pub(super) fn builder(core: &Core) -> RunBuilder<'_> {
+pub(super) fn builder<'a>(core: &'a Core, gone: &'a Gone) -> RunBuilder<'a> {
     RunBuilder {
         blocks: &*core.blocks,
         seed: core.seed,
@@ -19,6 +20,7 @@ pub(super) fn builder(core: &Core) -> RunBuilder<'_> {
         disk: &*core.disk,
         dir: &core.dir,
         locators: &core.locators,
+        gone,
         log: Some(&core.log),
         locator_ids_min: core.settings.locator_ids_min,
         keep_bytes: core.settings.block_cache_bytes(core.shards.len()) / 2,
@@ -33,7 +35,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
     if frozen.is_empty() {
         return Ok(false);
     }
-    let now = core.horizon();
+    let (now, gone) = (core.horizon(), core.namespaces.gone());
     let mut scratch = std::mem::take(&mut *kept_scratch.lock());
     let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
     let mut begun = Vec::new();
@@ -44,8 +46,13 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
                 begun.push(id);
                 id
             };
-            let runs =
-                builder(core).flush_memtable(*shard, &frozen.set, now, &mut scratch, begin)?;
+            let runs = builder(core, &gone).flush_memtable(
+                *shard,
+                &frozen.set,
+                now,
+                &mut scratch,
+                begin,
+            )?;
             built.push((*shard, runs));
         }
         core.publish_manifest(|body| {

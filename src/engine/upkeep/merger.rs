@@ -60,15 +60,33 @@ pub(super) fn merge_one(core: &Core, garbage: &Garbage) -> Result<bool> {
         let live = |run: &&RunHandle| run.meta.generation.liveness(now) == Liveness::Live;
         let runs: Vec<_> = cell.shard.lock().all_runs().filter(live).cloned().collect();
         if let Some(group) = candidates(&runs) {
-            merge(core, garbage, number, &group)?;
+            let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
+            merge(core, garbage, number, &group, size)?;
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-fn merge(core: &Core, garbage: &Garbage, shard: usize, group: &[RunHandle]) -> Result<()> {
-    let size = RunSize::of_runs(group.iter().map(|run| &*run.meta));
+/// Writes one run again without what is spent or garbage; `size` is what remains of it. The caller holds the lock of
+/// compaction.
+pub(super) fn rewrite(
+    core: &Core,
+    garbage: &Garbage,
+    shard: usize,
+    run: RunHandle,
+    size: RunSize,
+) -> Result<()> {
+    merge(core, garbage, shard, &[run], size)
+}
+
+fn merge(
+    core: &Core,
+    garbage: &Garbage,
+    shard: usize,
+    group: &[RunHandle],
+    size: RunSize,
+) -> Result<()> {
     let from_segment = group.iter().map(|run| run.meta.from_segment).min().unwrap_or(0);
     let id = begin_run(core, size);
     let RunMeta { family, generation, .. } = *group[0].meta;
@@ -93,10 +111,11 @@ fn merge(core: &Core, garbage: &Garbage, shard: usize, group: &[RunHandle]) -> R
 
 /// Builds the merged run. After a failure, heals the sources and tries once more.
 fn build_merged(core: &Core, plan: RunPlan, group: &[RunHandle]) -> Result<BuiltRun> {
+    let gone = core.namespaces.gone();
     let attempt = || {
         let sources = group.iter().map(|run| core.source(run)).collect();
         let entries = MergeCursor::new(sources);
-        builder(core).build(plan, entries, core.horizon())
+        builder(core, &gone).build(plan, entries, core.horizon())
     };
     attempt().or_else(|fault| {
         for run in group {

@@ -7,6 +7,7 @@ mod flush;
 mod folder;
 mod garbage;
 mod merger;
+mod scope_sweep;
 mod steps;
 mod sweeper;
 

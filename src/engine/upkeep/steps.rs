@@ -6,8 +6,10 @@ use crate::engine::upkeep::flush::flush_frozen;
 use crate::engine::upkeep::folder::FolderCheck;
 use crate::engine::upkeep::garbage::Garbage;
 use crate::engine::upkeep::merger::merge_one;
+use crate::engine::upkeep::scope_sweep::ScopeSweep;
 use crate::engine::upkeep::sweeper::{freeze_stale, sweep};
 use crate::error::{Error, Result};
+use crate::id::NsId;
 use crate::limits;
 use crate::run::MergeScratch;
 use crate::sync::Mutex;
@@ -18,6 +20,7 @@ pub(in crate::engine) struct Upkeep {
     /// Kept between flushes; empty during one.
     flush_scratch: Mutex<MergeScratch>,
     garbage: Garbage,
+    scope_sweep: ScopeSweep,
     folder_check: FolderCheck,
 }
 
@@ -70,12 +73,18 @@ impl Upkeep {
         freeze_stale(core);
         let swept = sweep(core, &self.garbage)?;
         let merged = merge_one(core, &self.garbage)?;
+        let looked = self.scope_sweep.step(core, &self.garbage)?;
         let compacted = compact(core)?;
         core.note_reclaimable();
         self.garbage.collect_garbage(core)?;
         self.garbage.collect_leftovers(core)?;
         mark_time(core)?;
-        Ok(swept || merged || compacted)
+        Ok(swept || merged || looked || compacted)
+    }
+
+    /// Returns the scopes whose space has been looked for since this was last asked.
+    pub(in crate::engine) fn take_swept_scopes(&self) -> Vec<NsId> {
+        self.scope_sweep.take_done()
     }
 
     /// Runs all background work of a store without threads, until none is left.

@@ -19,6 +19,20 @@ pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
     if dead.is_empty() {
         return Ok(false);
     }
+    let all = dead.iter().flat_map(|(_, runs)| runs);
+    let (runs, ids) = all.fold((0, 0), |(runs, ids), meta| (runs + 1, ids + meta.ids));
+    remove_runs(core, garbage, dead)?;
+    core.counters.runs_expired.add(runs);
+    core.counters.ids_expired.add(ids);
+    Ok(true)
+}
+
+/// Drops runs of these shards. The caller holds the lock of compaction.
+pub(super) fn remove_runs(
+    core: &Core,
+    garbage: &Garbage,
+    dead: Vec<(usize, Vec<Arc<RunMeta>>)>,
+) -> Result<()> {
     let all: Vec<&Arc<RunMeta>> = dead.iter().flat_map(|(_, runs)| runs).collect();
     let gone = |id: u64| all.iter().any(|meta| meta.id == id);
     core.publish_manifest(|body| {
@@ -29,10 +43,8 @@ pub(super) fn sweep(core: &Core, garbage: &Garbage) -> Result<bool> {
         let ids: Vec<u64> = runs.iter().map(|meta| meta.id).collect();
         core.shards[*number].shard.lock().replace_runs(&ids, None);
     }
-    core.counters.runs_expired.add(all.len() as u64);
-    core.counters.ids_expired.add(all.iter().map(|meta| meta.ids).sum());
     garbage.mark_obsolete(dead.into_iter().flat_map(|(_, runs)| runs));
-    Ok(true)
+    Ok(())
 }
 
 /// Freezes memtables that are mostly expired: flushing leaves out what has expired. Freezes all of them if opening

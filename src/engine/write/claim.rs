@@ -68,7 +68,7 @@ pub(super) fn claim_only(
     wait_budget: &mut WaitBudget,
 ) -> Result<(Claim, Option<RestsOn>)> {
     let mut digest = None;
-    let key = core.key(ns.id, id, &mut digest)?;
+    let key = core.key(ns.id(), id, &mut digest)?;
     let hash = core.hash(key);
     let level = spec.durability.append_level();
     let (answer, rests_on, shard) =

@@ -216,6 +216,7 @@ fn step(
     wait_budget: &mut WaitBudget,
     bells: &mut Bells,
 ) -> Result<Step> {
+    core.namespaces.check_not_gone(members.all.iter().map(|member| member.key))?;
     let planned = match plan(core, set, members, wait_budget)? {
         Plan::Answer(answer, rests_on) => return Ok(Step::Over(answer, rests_on)),
         Plan::Append(planned) => planned,
@@ -509,6 +510,8 @@ fn enter(
     wait_budget: &mut WaitBudget,
 ) -> Result<Entered> {
     let mut locked = lock_all(core, &members.all, wait_budget)?;
+    // Again under the locks: whoever is about to promote a scope waits for those who have passed this.
+    core.namespaces.check_not_gone(members.all.iter().map(|member| member.key))?;
     let ids = match still_as_planned(core, set, members, planned, &mut locked) {
         Ok(ids) => ids,
         Err(entered) => return Ok(entered),

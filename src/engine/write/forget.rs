@@ -32,7 +32,7 @@ pub(super) fn forget_only(
     wait_budget: &mut WaitBudget,
 ) -> Result<(bool, Option<RestsOn>)> {
     let mut digest = None;
-    let key = core.key(ns.id, id, &mut digest)?;
+    let key = core.key(ns.id(), id, &mut digest)?;
     end(core, key, spec, wait_budget)
 }
 

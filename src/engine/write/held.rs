@@ -4,7 +4,6 @@ use crate::engine::core::Core;
 use crate::id::NsId;
 use crate::limits;
 use crate::shard::HeldKey;
-use std::collections::HashMap;
 use std::time::Duration;
 
 /// An id that is reserved and neither confirmed nor released.
@@ -33,11 +32,10 @@ pub(in crate::engine) fn held(core: &Core, ns: Option<NsId>) -> Vec<Held> {
         oldest.truncate(limits::HELD_LISTED_MAX);
     }
     let now = core.settings.clock.elapsed_ms();
-    let infos = core.namespaces.all();
-    let names: HashMap<NsId, &str> = infos.iter().map(|i| (i.id, i.name.as_str())).collect();
+    let names = core.namespaces.names();
     let held = |held: HeldKey| Held {
         id: held.id,
-        namespace: names.get(&held.ns.listed()).copied().unwrap_or_default().to_owned(),
+        namespace: names.get(&held.ns.listed()).cloned().unwrap_or_default(),
         age: Duration::from_millis(now.saturating_sub(held.since_ms)),
     };
     oldest.into_iter().map(held).collect()

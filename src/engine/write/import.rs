@@ -52,9 +52,9 @@ pub(in crate::engine) fn import(
     for entry in entries {
         let mut digest = None;
         let key = if entry.is_hash {
-            Key::of_digest(ns.id, &entry.id)?
+            Key::of_digest(ns.id(), &entry.id)?
         } else {
-            core.key(ns.id, &entry.id, &mut digest)?
+            core.key(ns.id(), &entry.id, &mut digest)?
         };
         if entry.deadline <= entry.first_seen {
             return Err(Error::invalid("an imported claim ends before it begins"));

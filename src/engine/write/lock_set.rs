@@ -105,7 +105,7 @@ pub(super) fn members<'a, I: AsRef<[u8]>>(
     for id in ids {
         let id = id.as_ref();
         let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
-        let key = Key::of(ns.id, id, digest)?;
+        let key = Key::of(ns.id(), id, digest)?;
         bytes += key.id.len();
         let hash = core.hash(key);
         members.push(Member { key, hash, shard: hash.shard(core.shard_bits) });

@@ -14,7 +14,7 @@ pub(in crate::engine) fn get(
     durability: Durability,
 ) -> Result<Option<Seen>> {
     let mut digest = None;
-    let key = core.key(ns.id, id, &mut digest)?;
+    let key = core.key(ns.id(), id, &mut digest)?;
     let Some(known) = known(core, key)? else { return Ok(None) };
     let (first_seen, deadline) = (known.version.first_seen(), known.version.deadline);
     if !known.version.is_live(core.time.now()) {

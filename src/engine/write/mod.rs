@@ -23,6 +23,7 @@ mod prepare;
 mod reserve;
 mod rows;
 mod scan;
+mod scopes;
 mod write_set;
 
 pub use claim::Claim;
@@ -66,3 +67,6 @@ pub(in crate::engine) use rows::{
     attach, attach_once, get_row, get_row_only, list_rows, note_flushed_watermarks, row_key,
 };
 pub(in crate::engine) use scan::scan_rows;
+pub(in crate::engine) use scopes::{
+    end_scope, is_live, load_scopes, mark_swept, open_scope, scope_namespace,
+};

@@ -170,8 +170,11 @@ pub(in crate::engine) fn confirm(
 ) -> Result<Option<RestsOn>> {
     core.health.check()?;
     let members = hold.members(core);
-    if members.is_empty() {
-        return Ok(None);
+    let Some(first) = members.first() else { return Ok(None) };
+    if first.key.ns.listed() != ns.id() {
+        return Err(Error::invalid(
+            "a replay scope has taken the place of the namespace since the ids were reserved; reserve them again",
+        ));
     }
     let lsn = 'again: loop {
         let mut locked = lock_all(core, &members, wait_budget)?;

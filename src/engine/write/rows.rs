@@ -193,8 +193,9 @@ pub(in crate::engine) fn list_rows(
             core.heal(&run.meta, "a list reads everything", None)?;
         }
         sources.extend(runs.iter().map(|run| core.source(run)));
+        let gone = core.namespaces.gone();
         MergeCursor::new(sources).for_each(|entry: Merged<'_>| -> Result<()> {
-            if !entry.version.is_live(core.horizon()) {
+            if !entry.version.is_live(core.horizon()) || gone.has(entry.key.ns) {
                 return Ok(());
             }
             let found =

@@ -90,7 +90,7 @@ impl EventTime {
         }
         let engine = self.inner.engine();
         let info = engine.namespace(name, None)?;
-        let index = engine.attach_once(AllIndexes::default)?.of(info.id);
+        let index = engine.attach_once(AllIndexes::default)?.of(info.id());
         let (events, aggregate) = (self.clone(), PhantomData);
         let windows = Windows { events, info, options, index, aggregate };
         windows.store_settings()?;
@@ -337,7 +337,7 @@ where
     }
 
     fn ns(&self) -> NsId {
-        self.info.id.rows(Family::AGGREGATES)
+        self.info.id().rows(Family::AGGREGATES)
     }
 
     fn read(&self, id: &[u8]) -> Result<Option<Entry>> {
@@ -346,7 +346,7 @@ where
 
     fn read_at(&self, id: &[u8], durability: Durability) -> Result<Option<Entry>> {
         let engine = self.events.inner.engine();
-        let key = Engine::row_key(Family::AGGREGATES, self.info.id, id)?;
+        let key = Engine::row_key(Family::AGGREGATES, self.info.id(), id)?;
         let Some(row) = engine.get_row(key, durability)? else { return Ok(None) };
         let decoded = Aggregate::decode(&row.value).map_err(|why| self.unreadable(why))?;
         Ok(Some(Entry { row: decoded, sequence: Some(row.sequence), is_touched: false }))
@@ -381,9 +381,9 @@ where
     /// Stores which windows these are, or checks that they are those that are stored.
     fn store_settings(&self) -> Result<()> {
         let WindowOptions { size_ms, every_ms, .. } = self.options;
-        let wanted = Settings { size_ms, every_ms, events: self.events.inner.info.id.0 };
+        let wanted = Settings { size_ms, every_ms, events: self.events.inner.info.id().0 };
         let engine = self.events.inner.engine();
-        let key = Engine::row_key(Family::AGGREGATES, self.info.id, SETTINGS)?;
+        let key = Engine::row_key(Family::AGGREGATES, self.info.id(), SETTINGS)?;
         for _ in 0..RACES_MAX {
             if let Some(row) = engine.get_row(key, self.events.durability)? {
                 let stored = Settings::decode(&row.value).map_err(|why| self.unreadable(why))?;

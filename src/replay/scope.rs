@@ -1,0 +1,306 @@
+//! A replay scope: the handle, and what can be said of one.
+
+use crate::engine::{Engine, NsInfo, Scope, ScopeEnd};
+use crate::error::Result;
+use crate::id::NsId;
+use crate::ledger::{Ledger, LedgerOptions};
+use crate::store::{Namespace, NamespaceOptions, Store};
+use crate::sync::Arc;
+use crate::time::Timestamp;
+
+/// What has become of a replay scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ReplayState {
+    /// It takes events.
+    Open,
+    /// What was inside is outside now.
+    Promoted,
+    /// What was inside is gone.
+    Dropped,
+}
+
+impl ReplayState {
+    fn of(end: Option<ScopeEnd>) -> Self {
+        match end {
+            None => Self::Open,
+            Some(ScopeEnd::Promoted) => Self::Promoted,
+            Some(ScopeEnd::Dropped) => Self::Dropped,
+        }
+    }
+}
+
+/// A scope as [`Store::replays`] lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReplaySummary {
+    /// Its name.
+    pub name: String,
+    /// What has become of it.
+    pub state: ReplayState,
+    /// When it began.
+    pub created: Timestamp,
+    /// When it was promoted or dropped.
+    pub ended: Option<Timestamp>,
+    /// The names that were used inside, in alphabetical order.
+    pub names: Vec<String>,
+}
+
+/// What a scope holds under one name: live claims and records of a ledger, and how many of them are live outside, too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamespaceCount {
+    /// The name.
+    pub namespace: String,
+    /// Ids with a live claim inside.
+    pub claims: u64,
+    /// Those of them that have a live claim under the same name outside.
+    pub claims_outside: u64,
+    /// Ids with a record in the ledger inside.
+    pub records: u64,
+    /// Those of them that have a record in the ledger of the same name outside.
+    pub records_outside: u64,
+}
+
+/// What a scope holds, name by name; see [`ReplayScope::count`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ScopeCount {
+    /// The names, in alphabetical order.
+    pub namespaces: Vec<NamespaceCount>,
+}
+
+impl ScopeCount {
+    fn sum(&self, of: impl Fn(&NamespaceCount) -> u64) -> u64 {
+        self.namespaces.iter().map(of).sum()
+    }
+
+    /// Returns how many ids there are inside, claims and records of ledgers.
+    pub fn ids(&self) -> u64 {
+        self.sum(|count| count.claims + count.records)
+    }
+
+    /// Returns how many of them would have been duplicates outside.
+    pub fn duplicates(&self) -> u64 {
+        self.sum(|count| count.claims_outside + count.records_outside)
+    }
+
+    /// Returns how many of them are new outside.
+    pub fn new_ids(&self) -> u64 {
+        self.ids() - self.duplicates()
+    }
+}
+
+/// Names under a name: inside events are first again, outside nothing changes; see [`Store::replay`]. A handle: cheap to
+/// clone, safe to share, and it keeps the store open.
+///
+/// # After a promotion
+///
+/// Every name that was used inside has taken the place of the one outside, with all that is under it: claims, the records
+/// of its ledger, whatever else is kept there. What stood there is gone, as if it had been dropped. A name that was not
+/// used inside stays as it is, and so do the settings (ttl, sliding) of a name that exists outside. Handles follow, those
+/// of the default namespace included, and handles of names inside lead to the same as those outside.
+///
+/// - **A call under way** counts as made before the promotion if it looked before the handles changed: it is answered by
+///   what is replaced, and goes with it. No call is answered by half of each: a transaction over several namespaces that
+///   looked at some before and at some after is refused with [`Retry`](crate::ErrorKind::Retry).
+/// - **An attempt of a ledger** that began before is told that its record is gone or somebody else's. It changes nothing
+///   in the new world, and its work counts only if the replay has done it.
+/// - **A reservation** from before cannot be confirmed: [`FixCall`](crate::ErrorKind::FixCall). Reserve again.
+/// - **Other scopes** stay as they are. What is outside for them is the promoted world from now on, for
+///   [`count`](Self::count) and for a promotion of their own, which replaces it.
+///
+/// # Space
+///
+/// What is replaced or dropped answers to nobody at once. Its space comes back in the background, which reads log and
+/// index once for that. Numbers of namespaces are not used again, so each name inside a scope costs about a hundred bytes
+/// for ever.
+#[derive(Debug, Clone)]
+pub struct ReplayScope {
+    store: Store,
+    number: NsId,
+    name: Arc<str>,
+    created: Timestamp,
+}
+
+impl Store {
+    /// Returns the replay scope of this name, and begins it if there is none.
+    ///
+    /// Several scopes may be open at once; they know nothing of each other. A scope that was promoted keeps its name, so
+    /// that a promotion that was interrupted can be asked for again; one that was dropped gives its name back.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`].
+    pub fn replay(&self, name: &str) -> Result<ReplayScope> {
+        let scope = self.engine().open_scope(name)?;
+        Ok(ReplayScope::of(self, &scope))
+    }
+
+    /// Returns the replay scope of this name, if there is one that was not dropped.
+    pub fn find_replay(&self, name: &str) -> Option<ReplayScope> {
+        self.engine().check_home().ok()?;
+        let scope = self.engine().namespaces().find_scope(name)?;
+        Some(ReplayScope::of(self, &scope))
+    }
+
+    /// Lists all replay scopes that there were, in the order of their beginning.
+    ///
+    /// # Errors
+    ///
+    /// [`FixCall`](crate::ErrorKind::FixCall) in a forked child.
+    pub fn replays(&self) -> Result<Vec<ReplaySummary>> {
+        self.engine().check_home()?;
+        Ok(self.engine().namespaces().scopes().iter().map(summary).collect())
+    }
+}
+
+fn summary(scope: &Scope) -> ReplaySummary {
+    ReplaySummary {
+        name: scope.name.clone(),
+        state: ReplayState::of(scope.end()),
+        created: scope.created,
+        ended: scope.ended(),
+        names: scope.names().map(|info| info.name.clone()).collect(),
+    }
+}
+
+impl ReplayScope {
+    fn of(store: &Store, scope: &Scope) -> Self {
+        let (number, name, created) = (scope.number, scope.name.as_str().into(), scope.created);
+        Self { store: store.clone(), number, name, created }
+    }
+
+    fn engine(&self) -> &Engine {
+        self.store.engine()
+    }
+
+    fn scope(&self) -> Option<Scope> {
+        self.engine().namespaces().scope(self.number)
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the store it belongs to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns when it began.
+    pub fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// Returns what has become of it.
+    pub fn state(&self) -> ReplayState {
+        ReplayState::of(self.scope().and_then(|scope| scope.end()))
+    }
+
+    /// Returns the names used inside, in alphabetical order.
+    pub fn names(&self) -> Vec<String> {
+        self.scope().map_or(Vec::new(), |scope| summary(&scope).names)
+    }
+
+    /// Returns what is under this name inside: whatever is kept in a namespace offers a scoped twin with it.
+    pub(crate) fn info(&self, name: &str) -> Result<Arc<NsInfo>> {
+        self.engine().scope_namespace(self.number, name, None)
+    }
+
+    /// Returns the namespace of this name inside. A new one has the settings of the one outside; `default` is the
+    /// namespace of calls on the store itself.
+    ///
+    /// Whatever is kept in a namespace is inside the scope if it is opened in this one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::namespace`], and [`FixCall`](crate::ErrorKind::FixCall) once the scope has ended.
+    pub fn namespace(&self, name: &str) -> Result<Namespace> {
+        Ok(Namespace::new(self.store.clone(), self.info(name)?))
+    }
+
+    /// Returns the namespace inside that stands for the store's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn default_namespace(&self) -> Result<Namespace> {
+        self.namespace(self.store.default_namespace().name())
+    }
+
+    /// Returns the namespace of this name inside and gives it these settings. They are those outside after a promotion if
+    /// there is no such name outside.
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace) and [`Store::namespace_with`].
+    pub fn namespace_with(&self, name: &str, options: NamespaceOptions) -> Result<Namespace> {
+        let settings = options.resolved(self.engine());
+        let info = self.engine().scope_namespace(self.number, name, Some(settings))?;
+        Ok(Namespace::new(self.store.clone(), info))
+    }
+
+    /// Returns the ledger of this name inside, with the default policies.
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn ledger(&self, name: &str) -> Result<Ledger> {
+        self.ledger_with(name, LedgerOptions::new())
+    }
+
+    /// Returns the ledger of this name inside, with these policies.
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace) and [`Store::ledger_with`].
+    pub fn ledger_with(&self, name: &str, options: LedgerOptions) -> Result<Ledger> {
+        Ledger::of(self.store.clone(), self.info(name)?, options)
+    }
+
+    /// Counts the ids inside, and how many of them would have been duplicates outside, name by name.
+    ///
+    /// Exact: reads the whole index, and looks up outside whatever is inside. Events that come meanwhile may or may not be
+    /// counted. A scope that has ended holds nothing: what was promoted is outside.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::export`].
+    pub fn count(&self) -> Result<ScopeCount> {
+        let scope = self.scope().filter(|scope| scope.end().is_none());
+        let Some(scope) = scope else { return Ok(ScopeCount { namespaces: Vec::new() }) };
+        let counted = self.engine().count_scope(&scope)?;
+        let mut namespaces = Vec::with_capacity(counted.len());
+        for (namespace, [claims, records]) in counted {
+            let ((claims, claims_outside), (records, records_outside)) = (claims, records);
+            let count =
+                NamespaceCount { namespace, claims, claims_outside, records, records_outside };
+            namespaces.push(count);
+        }
+        Ok(ScopeCount { namespaces })
+    }
+
+    /// Puts every name used inside in the place of the one outside, in one step: after a crash at any moment it was done,
+    /// or not. It is on disk when this returns, whatever the durability of the store. Returns whether this call has done
+    /// it; `false` if it was done before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::claim`], and [`FixCall`](crate::ErrorKind::FixCall) if the scope was dropped, or used some ten thousand
+    /// names, which are too many for one record.
+    pub fn promote(&self) -> Result<bool> {
+        self.engine().end_scope(self.number, ScopeEnd::Promoted)
+    }
+
+    /// Throws away what is inside, in one step: after a crash at any moment it was done, or not. It is on disk when this
+    /// returns. Handles of names inside are refused from then on. Returns whether this call has done it; `false` if it was
+    /// done before.
+    ///
+    /// # Errors
+    ///
+    /// As [`promote`](Self::promote); [`FixCall`](crate::ErrorKind::FixCall) if the scope was promoted.
+    pub fn drop(&self) -> Result<bool> {
+        self.engine().end_scope(self.number, ScopeEnd::Dropped)
+    }
+}
