@@ -62,9 +62,9 @@ mod testing;
 #[doc(hidden)]
 pub use blocks::MemoryBlocks;
 pub use engine::{
-    Claim, Durability, ExportEntry, Held, ImportEntry, LostBytes, MissingSegment, NamespaceStats,
-    NamespaceSummary, PreparedState, RepairReport, Reserved, Seen, Stats, StoreSummary,
-    VerifyReport,
+    Claim, CommitShape, Durability, ExportEntry, Held, History, HistoryEvent, HistoryKind,
+    ImportEntry, LogPosition, LostBytes, MissingSegment, NamespaceStats, NamespaceSummary,
+    PreparedState, RepairReport, Reserved, RowKind, Seen, Stats, StoreSummary, VerifyReport,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use store::{

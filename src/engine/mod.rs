@@ -17,8 +17,8 @@ mod write;
 
 pub use self::core::{Durability, NamespaceStats, Seen, Stats};
 pub use recovery::{
-    ExportEntry, LostBytes, MissingSegment, NamespaceSummary, RepairReport, StoreSummary,
-    VerifyReport,
+    CommitShape, ExportEntry, History, HistoryEvent, HistoryKind, LogPosition, LostBytes,
+    MissingSegment, NamespaceSummary, RepairReport, RowKind, StoreSummary, VerifyReport,
 };
 pub use write::{Claim, Held, ImportEntry, PreparedState, Reserved};
 #[allow(unreachable_pub, reason = "public with the feature `testing`")]
@@ -500,6 +500,11 @@ impl Engine {
             ControlFlow::Continue(exported) => Ok(exported),
             ControlFlow::Break(e) => Err(Error::io("write the export of", &self.core.dir, e)),
         }
+    }
+
+    /// Reads the whole log for what it knows of an id.
+    pub(crate) fn history(&self, ns: &NsInfo, id: &[u8]) -> Result<History> {
+        recovery::history(&self.core, ns.id(), id)
     }
 
     /// Reads the whole store while claims go on. Changes nothing and heals nothing.

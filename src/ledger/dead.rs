@@ -285,7 +285,7 @@ impl DeadLetters {
     /// Returns what the filter means, in order.
     fn meant(&self, filter: &DeadFilter) -> Result<Meant> {
         let rows = self.ledger.rows();
-        let (ns, now) = (rows.ns.rows(Family::DEAD), self.ledger.now().at.now);
+        let (ns, now) = (rows.key(Family::DEAD, b"-")?.ns, self.ledger.now().at.now);
         let mut meant = Meant::default();
         rows.engine.list_rows(Family::DEAD, |key, row| {
             if key.ns != ns {

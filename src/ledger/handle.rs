@@ -2,7 +2,7 @@
 
 use crate::engine::{Bells, NsInfo};
 use crate::error::{Error, Result};
-use crate::id::Family;
+use crate::id::{Family, Key};
 use crate::ledger::changes::{Change, Now};
 use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::LedgerOptions;
@@ -111,7 +111,7 @@ impl Ledger {
         mut visit: impl FnMut(&[u8], Result<Found>) -> ControlFlow<()>,
     ) -> Result<()> {
         let engine = self.inner.store.engine();
-        let ns = self.inner.info.id().rows(Family::LEDGER);
+        let Key { ns, .. } = self.rows().key(Family::LEDGER, b"-")?;
         let mut is_stopped = false;
         let listed = engine.list_rows(Family::LEDGER, |key, row| {
             if key.ns != ns {

@@ -14,8 +14,8 @@ pub use read_only::ReadOnly;
 pub use reservation::{BatchReservation, Reservation, Reserve};
 
 use crate::engine::{
-    self, Claim, Engine, ExportEntry, Held, ImportEntry, RepairReport, Seen, Settings, Stats,
-    Threads, VerifyReport,
+    self, Claim, Engine, ExportEntry, Held, History, ImportEntry, RepairReport, Seen, Settings,
+    Stats, Threads, VerifyReport,
 };
 use crate::error::{Error, Result};
 use crate::sync::{Arc, GiveBack, Mutex, in_step, keep_large_blocks_apart, may_open, thread};
@@ -416,6 +416,15 @@ impl Store {
     /// As [`claim_with`](Self::claim_with).
     pub fn forget_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<bool> {
         self.default_namespace().forget_with(id, options)
+    }
+
+    /// Returns what the log still knows of an id of the default namespace; see [`Namespace::history`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespace::history`].
+    pub fn history(&self, id: impl AsRef<[u8]>) -> Result<History> {
+        self.default_namespace().history(id)
     }
 
     /// Makes everything answered before this call survive a power cut. A consumer claims many ids, does the work,

@@ -1,6 +1,6 @@
 //! A namespace: the calls of a store, on a separate set of ids.
 
-use crate::engine::{Claim, ClaimSpec, Engine, Held, NsInfo, Reserved, Seen, Settings};
+use crate::engine::{Claim, ClaimSpec, Engine, Held, History, NsInfo, Reserved, Seen, Settings};
 use crate::error::Result;
 use crate::store::{BatchReservation, ClaimOptions, Reservation, Reserve, Store};
 use crate::sync::Arc;
@@ -237,6 +237,36 @@ impl Namespace {
     pub fn forget_with(&self, id: impl AsRef<[u8]>, options: ClaimOptions) -> Result<bool> {
         let spec = spec(self.engine(), &self.info, options)?;
         self.engine().forget(&self.info, id.as_ref(), spec)
+    }
+
+    /// Returns what the log still knows of an id: when it was claimed, extended and forgotten, what a ledger of this name
+    /// has written about it, and what was written in one step with each.
+    ///
+    /// **Reads the whole log**, segment by segment, while claims go on; removing segments waits for it. What has ended, or
+    /// was replaced, is in there until compaction drops it, so the answer is what is left and not all that happened.
+    /// Damaged stretches are listed, and the rest is told all the same (I11). What a promoted replay scope has replaced is
+    /// not told.
+    ///
+    /// ```
+    /// use firstseen::HistoryKind;
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = firstseen::Store::open(dir.path().join("seen.db"))?;
+    /// let payments = store.namespace("payments")?;
+    /// payments.claim_batch(&["order-1", "order-2"])?;
+    /// payments.forget("order-1")?;
+    /// let history = payments.history("order-1")?;
+    /// let what: Vec<_> = history.events.iter().map(|event| event.what).collect();
+    /// assert_eq!(what, [HistoryKind::Claimed, HistoryKind::Forgotten]);
+    /// assert_eq!(history.events[0].commit.claims, 2, "claimed in one step with another");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for an invalid id.
+    /// - [`Environment`](crate::ErrorKind::Environment) if the log cannot be read at all.
+    pub fn history(&self, id: impl AsRef<[u8]>) -> Result<History> {
+        self.engine().history(&self.info, id.as_ref())
     }
 
     /// Lists the reserved ids of this namespace; see [`Store::held`].

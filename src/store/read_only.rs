@@ -1,6 +1,6 @@
 //! A read-only store.
 
-use crate::engine::{ExportEntry, Inspector, Seen, StoreSummary, VerifyReport};
+use crate::engine::{ExportEntry, History, Inspector, Seen, StoreSummary, VerifyReport};
 use crate::error::Result;
 use std::io;
 
@@ -40,6 +40,17 @@ impl ReadOnly {
     /// [`StorageFull`](crate::ErrorKind::StorageFull) if it means a full disk. Otherwise as [`get`](Self::get).
     pub fn export(&self, visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>) -> Result<u64> {
         self.inspector.export(visit)
+    }
+
+    /// Returns what the log still knows of an id in a namespace (`default` is that of the store itself); see
+    /// [`Namespace::history`](crate::Namespace::history). Nothing if there is no such namespace. The torn tail that a
+    /// killed process may leave is listed as damage.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get), but damage is listed and no error, unless it hides how a replay scope ended.
+    pub fn history(&self, namespace: &str, id: impl AsRef<[u8]>) -> Result<History> {
+        self.inspector.history(namespace, id.as_ref())
     }
 
     /// Reads the whole log. Damage is not an error: it is listed in the report. Blocks and filters are not checked,

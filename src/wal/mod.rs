@@ -35,7 +35,7 @@ pub(crate) use recover::{Recovered, ReplayPlan};
 #[cfg(test)]
 pub(crate) use retention::Contents;
 pub(crate) use retention::SegmentMeta;
-pub(crate) use salvage::{Salvaged, SalvagedMissing, salvage};
+pub(crate) use salvage::{Salvaged, SalvagedMissing, ScanDamage, salvage};
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use version::NEXT as NEXT_VERSION;
 pub(crate) use version::VERSION;

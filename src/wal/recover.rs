@@ -67,6 +67,22 @@ impl Log {
         number: u32,
         mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<()> {
+        let (bytes, end) = self.read_segment(number)?;
+        let path = Segment::path(&self.config.dir, number);
+        let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
+        let whole = match end {
+            Some(end) => at == end,
+            None => matches!(stop, Stop::Continued(_)),
+        };
+        if whole {
+            Ok(())
+        } else {
+            Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
+        }
+    }
+
+    /// Reads one segment, up to the end of what was appended. Returns that end, if it is the active one.
+    pub(super) fn read_segment(&self, number: u32) -> Result<(SegmentBytes, Option<u32>)> {
         let (end, active) = {
             let mut tail = self.tail.lock();
             let flushed = tail.flush();
@@ -86,17 +102,7 @@ impl Log {
                 Segment::open_own(&*config.disk, &path, config.seed)?.read(DATA_START, None)?
             }
         };
-        let path = Segment::path(&self.config.dir, number);
-        let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
-        let whole = match end {
-            Some(end) => at == end,
-            None => matches!(stop, Stop::Continued(_)),
-        };
-        if whole {
-            Ok(())
-        } else {
-            Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
-        }
+        Ok((bytes, end))
     }
 }
 

@@ -2,12 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
-use crate::wal::Lsn;
 use crate::wal::folder::{noted_durable, segment_numbers};
 use crate::wal::item::Item;
 use crate::wal::recover::ReplayPlan;
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
-use crate::wal::writer::LogConfig;
+use crate::wal::writer::{Log, LogConfig};
+use crate::wal::{At, Lsn};
 use std::path::{Path, PathBuf};
 
 /// A range of a segment without a whole record.
@@ -46,7 +46,7 @@ pub(crate) struct SalvagedMissing {
 pub(crate) fn salvage(
     config: &LogConfig,
     plan: Option<&ReplayPlan>,
-    mut visit: impl FnMut(Item<'_>) -> Result<()>,
+    mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
 ) -> Result<Salvaged> {
     let Salvaged { mut damages, mut missing, mut read_bytes } = Salvaged::default();
     let mut base = Timestamp::default();
@@ -101,12 +101,36 @@ pub(crate) fn salvage(
     Ok(Salvaged { damages, missing, read_bytes })
 }
 
+impl Log {
+    /// Reads every whole record of one segment, up to the end of what was appended, and goes on after damage. Returns what
+    /// could not be read.
+    pub(crate) fn salvage(
+        &self,
+        number: u32,
+        mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
+    ) -> Result<Vec<ScanDamage>> {
+        let path = Segment::path(&self.config.dir, number);
+        let mut damages = Vec::new();
+        let (bytes, durable) = match self.read_segment(number) {
+            // A full segment is on disk as far as its end mark.
+            Ok((bytes, None)) => (bytes, Lsn::new(number + 1, 0)),
+            Ok((bytes, Some(_))) => (bytes, Lsn(0)),
+            Err(Error::Corrupt { path, offset, .. }) => {
+                return Ok(vec![ScanDamage { path, offset, bytes: 0 }]);
+            }
+            Err(error) => return Err(error),
+        };
+        salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
+        Ok(damages)
+    }
+}
+
 /// Returns the next segment's number, if the end mark was found, and the bytes of the records read.
 fn salvage_segment(
     path: &Path,
     bytes: &SegmentBytes,
     durable: Lsn,
-    visit: &mut impl FnMut(Item<'_>) -> Result<()>,
+    visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
     damages: &mut Vec<ScanDamage>,
 ) -> Result<(Option<u32>, u64)> {
     let mut read = 0;
@@ -123,7 +147,12 @@ fn salvage_segment(
         if let Some(next) = record.end_mark() {
             return Ok((Some(next), read));
         }
-        match record.items(|item, _| visit(item)) {
+        let number = bytes.header.number;
+        let visited = record.items(|item, behind| {
+            let item_end = Lsn::new(number, offset - behind as u32);
+            visit(At { record: Lsn::new(number, offset), item: item_end }, item)
+        });
+        match visited {
             Some(visited) => {
                 visited?;
                 read += record.len as u64;
@@ -158,7 +187,7 @@ mod tests {
             let (_, segment) = written(put);
             let bytes = segment.read(DATA_START, None).expect("reads");
             let mut damages = Vec::new();
-            salvage_segment(&segment.path, &bytes, Lsn(0), &mut |_| Ok(()), &mut damages)
+            salvage_segment(&segment.path, &bytes, Lsn(0), &mut |_, _| Ok(()), &mut damages)
                 .expect("visits");
             assert_eq!(damages.len(), expected, "{body:?}: {damages:?}");
         }
@@ -170,7 +199,7 @@ mod tests {
         for body in of_a_newer_release() {
             let (_, segment) = written(|out, context| record::put_raw(out, context, &body));
             let bytes = segment.read(DATA_START, None).expect("reads");
-            let visit = &mut |_: Item<'_>| Ok(());
+            let visit = &mut |_: At, _: Item<'_>| Ok(());
             let error = salvage_segment(&segment.path, &bytes, Lsn(0), visit, &mut Vec::new())
                 .expect_err("it would be lost");
             assert_eq!(error.kind(), ErrorKind::FixCall, "{body:?}: {error}");

@@ -27,6 +27,7 @@ mod pipeline;
 mod recovery;
 mod regressions;
 mod repair;
+mod replay;
 mod reserve;
 mod row_recovery;
 mod rows;

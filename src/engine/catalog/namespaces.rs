@@ -102,6 +102,12 @@ pub(crate) struct NsMeta {
     pub(crate) sliding: bool,
 }
 
+impl NsMeta {
+    pub(crate) fn ttl(&self) -> Ttl {
+        if self.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(self.ttl_ms) }
+    }
+}
+
 /// All namespaces.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -234,6 +240,11 @@ impl Registry {
                 named.insert(name, info);
             }
         }
+    }
+
+    /// Registers a namespace as the manifest has it.
+    pub(in crate::engine) fn restore_meta(&self, meta: &NsMeta) {
+        self.restore(meta.id, &meta.name, meta.ttl(), meta.sliding);
     }
 
     pub(in crate::engine) fn metas(&self) -> Vec<NsMeta> {

@@ -17,6 +17,7 @@ use crate::limits;
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 /// No name that a caller gives begins with it.
 const RESERVED: char = '\0';
@@ -199,9 +200,25 @@ impl Gone {
     }
 }
 
-/// Returns the number of the scope whose mark has this key.
-pub(in crate::engine) fn scope_of_row(id: &[u8]) -> Option<NsId> {
-    Some(NsId(u32::from_be_bytes(id.try_into().ok()?)))
+/// Reads the row of a mark: the scope that ended, and how.
+pub(in crate::engine) fn read_mark(
+    dir: &Path,
+    id: &[u8],
+    value: &[u8],
+) -> Result<(NsId, ScopeMark)> {
+    let scope = id.try_into().map(|id| NsId(u32::from_be_bytes(id)));
+    let damaged =
+        || Error::corrupt(dir, 0, "the row that says how a replay scope ended cannot be decoded");
+    let scope = scope.map_err(|_| damaged())?;
+    match ScopeMark::decode(value) {
+        Ok(mark) => Ok((scope, mark)),
+        Err(NotAMark::Newer(found)) => Err(Error::FromTheFuture {
+            path: dir.to_owned(),
+            found: found.into(),
+            known: VERSION.into(),
+        }),
+        Err(NotAMark::Damaged) => Err(damaged()),
+    }
 }
 
 /// Returns the key space of marks.

@@ -13,7 +13,7 @@ use crate::engine::recovery::opening::{Failed, Opening, keeper};
 use crate::engine::recovery::replay::Replayed;
 use crate::health::Health;
 use crate::sync::{Arc, AtomicU64, CachePadded, Mutex, RwLock, Timer};
-use crate::time::{TimeMark, Ttl};
+use crate::time::TimeMark;
 use crate::wal::LogConfig;
 
 impl Opening {
@@ -91,10 +91,7 @@ impl Opening {
     fn registry(&self) -> Registry {
         let Settings { ttl, sliding, .. } = self.settings;
         let registry = Registry::new(self.shards.len(), ttl, sliding);
-        for meta in &self.body.namespaces {
-            let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
-            registry.restore(meta.id, &meta.name, ttl, meta.sliding);
-        }
+        self.body.namespaces.iter().for_each(|meta| registry.restore_meta(meta));
         registry
     }
 

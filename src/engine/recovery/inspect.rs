@@ -6,16 +6,20 @@
 use crate::disk::LockGuard;
 use crate::engine::catalog::layout::{Folder, LOCK, LOG_DIR, identify, nothing_there};
 use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
-use crate::engine::catalog::namespaces::DEFAULT_NAME;
+use crate::engine::catalog::namespaces::{DEFAULT_NAME, Registry};
+use crate::engine::catalog::scopes::{marks, read_mark};
 use crate::engine::core::{Format, Seen, Settings, segments};
+use crate::engine::recovery::LostBytes;
 use crate::engine::recovery::export::ExportEntry;
+use crate::engine::recovery::history::{Collector, History};
 use crate::engine::recovery::opening::keeper;
 use crate::engine::recovery::verify::VerifyReport;
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{Key, NsId};
+use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
-use crate::wal::{self, Item, LogRead, ReplayPlan};
+use crate::wal::{self, Item, LogConfig, LogRead, ReplayPlan};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -129,10 +133,47 @@ impl Inspector {
         keeper(&self.settings, self.body.time).now().max(newest)
     }
 
-    /// Returns the names of the namespaces in the manifest. Newer ones are in the log, before their ids.
-    fn names(&self) -> BTreeMap<NsId, String> {
-        let named = self.body.namespaces.iter().map(|ns| (ns.id, ns.name.clone()));
-        std::iter::once((NsId(0), DEFAULT_NAME.to_owned())).chain(named).collect()
+    /// Returns the namespaces as an open store would know them. Reads the unflushed part of the log, and all of it if there
+    /// are replay scopes.
+    fn registry(&self) -> Result<(Registry, u64, LogRead)> {
+        let Settings { ttl, sliding, .. } = self.settings;
+        let registry = Registry::new(1, ttl, sliding);
+        self.body.namespaces.iter().for_each(|meta| registry.restore_meta(meta));
+        let mut records = 0;
+        let read = self.read(false, |item| match item {
+            Item::Version(..) | Item::Row { .. } => records += 1,
+            Item::Namespace(ns) => {
+                let name = String::from_utf8_lossy(ns.name);
+                registry.restore(ns.ns, &name, ns.ttl, ns.sliding);
+            }
+        })?;
+        if !registry.scopes().is_empty() {
+            self.apply_marks(&registry)?;
+        }
+        Ok((registry, records, read))
+    }
+
+    /// Applies how replay scopes ended.
+    fn apply_marks(&self, registry: &Registry) -> Result<()> {
+        let mut rows: BTreeMap<Vec<u8>, (u64, Vec<u8>)> = BTreeMap::new();
+        self.read(true, |item| {
+            if let Item::Row { key, version, value, .. } = item
+                && key.ns == marks()
+                && !version.is_tombstone()
+            {
+                let known = rows.entry(key.id.to_vec()).or_default();
+                if version.rank >= known.0 {
+                    *known = (version.rank, value.to_vec());
+                }
+            }
+        })?;
+        let mut found = Vec::new();
+        for (id, (_, value)) in rows {
+            found.push(read_mark(&self.dir, &id, &value)?);
+        }
+        found.sort_by_key(|(_, mark)| mark.order);
+        found.into_iter().for_each(|(scope, mark)| registry.apply_mark(scope, mark));
+        Ok(())
     }
 
     /// Returns the live claim of an id, found by reading the whole log.
@@ -140,22 +181,16 @@ impl Inspector {
         let digest = self.settings.long_ids.digest(id);
         // The key of the id in the namespace with this number.
         let key_in = |ns| Key::of(ns, id, digest.as_ref());
-        let names = self.names();
-        let known = names.iter().find(|(_, name)| *name == namespace).map(|(ns, _)| *ns);
-        let mut sought = key_in(known.unwrap_or_default())?;
-        let mut is_known = known.is_some();
+        let known = self.registry()?.0.find(namespace).map(|info| info.id());
+        let sought = key_in(known.unwrap_or_default())?;
         let mut found: Option<Version> = None;
         let mut newest = Timestamp::from_millis(0);
         self.read(true, |item| match item {
-            Item::Namespace(ns) if ns.name == namespace.as_bytes() => {
-                is_known = true;
-                sought = key_in(ns.ns).unwrap_or(sought);
-            }
             // Rows are no claims, and their ranks are no times.
             Item::Namespace(_) | Item::Row { .. } => {}
             Item::Version(key, version) => {
                 newest = newest.max(version.first_seen());
-                if is_known && key == sought {
+                if known.is_some() && key == sought {
                     found = Some(found.map_or(version, |known| known.join(version)));
                 }
             }
@@ -170,14 +205,14 @@ impl Inspector {
         &self,
         mut visit: impl FnMut(ExportEntry<'_>) -> io::Result<()>,
     ) -> Result<u64> {
-        let mut names = self.names();
+        let registry = self.registry()?.0;
+        let listed = registry.listed();
+        let names: BTreeMap<NsId, &str> =
+            listed.iter().map(|info| (info.id(), info.name.as_str())).collect();
         let mut ids: BTreeMap<(NsId, Box<[u8]>), Version> = BTreeMap::new();
         let mut newest = Timestamp::from_millis(0);
         self.read(true, |item| match item {
-            Item::Namespace(ns) => {
-                names.insert(ns.ns, String::from_utf8_lossy(ns.name).into_owned());
-            }
-            Item::Row { .. } => {}
+            Item::Namespace(_) | Item::Row { .. } => {}
             Item::Version(key, version) => {
                 newest = newest.max(version.first_seen());
                 let known = ids.entry((key.ns, key.id.into())).or_insert(version);
@@ -188,13 +223,40 @@ impl Inspector {
         let mut exported = 0;
         for ((ns, id), version) in ids.iter().filter(|(_, version)| version.is_live(now)) {
             let (first_seen, deadline) = (version.first_seen(), version.deadline);
-            let namespace = names.get(&ns.listed()).map_or("", String::as_str);
+            // What is in a replay scope is not exported.
+            let Some(namespace) = names.get(&ns.listed()) else { continue };
             let is_hash = ns.is_hashed();
             exported += 1;
             visit(ExportEntry { namespace, id, is_hash, first_seen, deadline })
                 .map_err(|e| Error::io("write the export of", &self.dir, e))?;
         }
         Ok(exported)
+    }
+
+    /// Reads the whole log for what it knows of an id.
+    pub(crate) fn history(&self, namespace: &str, id: &[u8]) -> Result<History> {
+        let registry = self.registry()?.0;
+        let digest = self.settings.long_ids.digest(id);
+        let ns = registry.find(namespace).map(|info| info.id());
+        let key = Key::of(ns.unwrap_or_default(), id, digest.as_ref())?;
+        let names = registry.names();
+        let mut collector = Collector::new(key, &names);
+        let config = LogConfig {
+            disk: Arc::clone(&self.settings.disk),
+            dir: self.dir.join(LOG_DIR),
+            seed: self.body.seed,
+            health: Arc::default(),
+            work: Arc::default(),
+            segment_bytes: self.settings.segment_bytes,
+            segment_version: self.settings.format.segment,
+        };
+        let salvaged = wal::salvage(&config, Some(&self.body.plan()), |at, item| {
+            if ns.is_some() {
+                collector.visit(at, &item);
+            }
+            Ok(())
+        })?;
+        Ok(collector.finish(salvaged.damages.into_iter().map(LostBytes::of).collect()))
     }
 
     /// Reads the whole log, which is all that counts; blocks and filters are not checked.
@@ -216,20 +278,16 @@ impl Inspector {
 
     /// Returns what the store holds, without reading what is flushed.
     pub(crate) fn summary(&self) -> Result<StoreSummary> {
-        let mut namespaces: BTreeMap<String, (Option<u64>, bool)> = BTreeMap::new();
-        for ns in &self.body.namespaces {
-            let ttl_ms = (ns.ttl_ms > 0).then_some(ns.ttl_ms);
-            namespaces.insert(ns.name.clone(), (ttl_ms, ns.sliding));
-        }
-        namespaces.insert(DEFAULT_NAME.to_owned(), (None, false));
-        let mut records_unflushed = 0;
-        let read = self.read(false, |item| match item {
-            Item::Version(..) | Item::Row { .. } => records_unflushed += 1,
-            Item::Namespace(ns) => {
-                let name = String::from_utf8_lossy(ns.name).into_owned();
-                namespaces.insert(name, (ns.ttl.as_millis(), ns.sliding));
-            }
-        })?;
+        let (registry, records_unflushed, read) = self.registry()?;
+        let listed = registry.listed();
+        let named = listed.iter().map(|info| {
+            let settings = match info.name.as_str() {
+                DEFAULT_NAME => (None, false),
+                _ => (info.ttl().as_millis(), info.sliding()),
+            };
+            (info.name.clone(), settings)
+        });
+        let namespaces: BTreeMap<String, (Option<u64>, bool)> = named.collect();
         let generations: BTreeSet<_> = self.body.runs.iter().map(|run| run.generation).collect();
         let summary = |(name, (ttl_ms, sliding))| NamespaceSummary { name, ttl_ms, sliding };
         Ok(StoreSummary {

@@ -3,6 +3,7 @@
 mod assemble;
 mod export;
 mod heal;
+mod history;
 mod inspect;
 mod open;
 mod opening;
@@ -13,6 +14,7 @@ mod validate;
 mod verify;
 
 pub use export::ExportEntry;
+pub use history::{CommitShape, History, HistoryEvent, HistoryKind, LogPosition, RowKind};
 pub use inspect::{NamespaceSummary, StoreSummary};
 pub use repair::{LostBytes, MissingSegment, RepairReport};
 pub use verify::VerifyReport;
@@ -21,6 +23,7 @@ pub(crate) use inspect::Inspector;
 pub(crate) use repair::repair;
 
 pub(in crate::engine) use export::{export, visit_claims};
+pub(in crate::engine) use history::history;
 pub(in crate::engine) use open::open;
 #[cfg(feature = "testing")]
 pub(in crate::engine) use validate::{recount_files, validate};

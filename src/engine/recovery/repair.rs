@@ -131,16 +131,14 @@ impl Found {
         let mut saved_records = 0;
         let known = self.manifest.as_ref().filter(|_| !self.is_aside).map(ManifestBody::plan);
         let source = self.log_in(self.source.clone(), settings);
-        let salvaged = wal::salvage(&source, known.as_ref(), |item| {
+        let salvaged = wal::salvage(&source, known.as_ref(), |_, item| {
             saved_records += match item {
                 Item::Version(..) | Item::Row { .. } => 1,
                 Item::Namespace(_) => 0,
             };
             Ok(())
         })?;
-        let lost: Vec<LostBytes> = (salvaged.damages.into_iter())
-            .map(|d| LostBytes { file: d.path, offset: d.offset, bytes: d.bytes })
-            .collect();
+        let lost: Vec<LostBytes> = salvaged.damages.into_iter().map(LostBytes::of).collect();
         Ok(RepairReport {
             saved_records,
             rescued_records: 0,

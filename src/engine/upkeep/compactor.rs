@@ -15,7 +15,6 @@ use crate::expiry::{Horizon, Version};
 use crate::id::Key;
 use crate::shard::{RowLookup, Space};
 use crate::sync::MutexGuard;
-use crate::time::Ttl;
 use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
 
 /// What to do with a segment.
@@ -175,8 +174,7 @@ fn rewrite_claims(core: &Core, number: u32, now: Horizon<'_>) -> Result<()> {
 
 fn rewrite_namespace(core: &Core, record: &NamespaceRecord<'_>) -> Result<()> {
     let Some(meta) = core.namespaces.registration(record.ns) else { return Ok(()) };
-    let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
-    let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
-    let record = NamespaceRecord { ns, ttl, sliding, name };
+    let (ns, ttl, name) = (meta.id, meta.ttl(), meta.name.as_bytes());
+    let record = NamespaceRecord { ns, ttl, sliding: meta.sliding, name };
     core.log.append_namespace(&record).map(drop)
 }

@@ -1,9 +1,7 @@
 //! Replay scopes: begun with one record, ended with one. docs/rfcs/0008-replay.md tells why.
 
 use crate::engine::catalog::namespaces::{NsInfo, Scope};
-use crate::engine::catalog::scopes::{
-    NotAMark, ScopeEnd, ScopeMark, check_name, marks, scope_of_row,
-};
+use crate::engine::catalog::scopes::{ScopeEnd, ScopeMark, check_name, marks, read_mark};
 use crate::engine::core::{Bells, Core, Durability};
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::commit::{Committed, commit_rows};
@@ -25,21 +23,7 @@ pub(in crate::engine) fn load_scopes(core: &Core, again: bool) -> Result<()> {
     let mut found = Vec::new();
     list_rows(core, marks().family(), |key, row| {
         // Without its mark, what was dropped would answer again (I11).
-        let damaged = |what: String| Error::corrupt(&core.dir, 0, what);
-        let value = row?.value;
-        let scope = scope_of_row(key.id)
-            .ok_or_else(|| damaged("the end of a replay scope has no number".to_owned()))?;
-        match ScopeMark::decode(&value) {
-            Ok(mark) => found.push((scope, mark)),
-            Err(NotAMark::Newer(found)) => {
-                let (path, found) = (core.dir.clone(), found.into());
-                return Err(Error::FromTheFuture { path, found, known: 1 });
-            }
-            Err(NotAMark::Damaged) => {
-                let what = format!("the end of replay scope {} cannot be decoded", scope.0);
-                return Err(damaged(what));
-            }
-        }
+        found.push(read_mark(&core.dir, key.id, &row?.value)?);
         Ok(())
     })?;
     found.sort_by_key(|(_, mark)| mark.order);

@@ -1,6 +1,7 @@
 //! What a repair reports.
 
 use crate::engine::catalog::manifest::ManifestBody;
+use crate::wal::ScanDamage;
 use crate::wal::{SalvagedMissing, SegmentMeta};
 use serde::Serialize;
 use std::fmt;
@@ -18,6 +19,12 @@ pub struct LostBytes {
     pub offset: u64,
     /// How long it is. Zero if a file is missing or ends too early, and how much it held is not known.
     pub bytes: u64,
+}
+
+impl LostBytes {
+    pub(in crate::engine::recovery) fn of(damage: ScanDamage) -> Self {
+        Self { file: damage.path, offset: damage.offset, bytes: damage.bytes }
+    }
 }
 
 /// A log segment whose file is gone.

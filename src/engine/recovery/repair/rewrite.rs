@@ -5,7 +5,6 @@ use crate::engine::core::Settings;
 use crate::engine::recovery::repair::rescue::Rescue;
 use crate::error::Result;
 use crate::id::NsId;
-use crate::time::Ttl;
 use crate::wal::{
     self, Item, Log, LogConfig, Lsn, NamespaceRecord, RecordRewriter, ReplayPlan, Salvaged,
 };
@@ -40,7 +39,7 @@ pub(super) fn rewrite(
     let mut namespaces: BTreeMap<u32, NsMeta> = BTreeMap::new();
     let mut used = BTreeSet::new();
     let mut sequence = 1;
-    let _: Salvaged = wal::salvage(old, None, |item| match item {
+    let _: Salvaged = wal::salvage(old, None, |_, item| match item {
         Item::Version(key, version) => {
             used.insert(key.ns.listed().0);
             rewriter.push(key, version)
@@ -91,9 +90,9 @@ pub(super) fn rewrite(
         namespaces.insert(number, NsMeta { id: NsId(number), name, ttl_ms: 0, sliding: false });
     }
     for meta in namespaces.values() {
-        let ttl = if meta.ttl_ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(meta.ttl_ms) };
-        let (ns, sliding, name) = (meta.id, meta.sliding, meta.name.as_bytes());
-        recovered.log.append_namespace(&NamespaceRecord { ns, ttl, sliding, name })?;
+        let (ns, ttl, name) = (meta.id, meta.ttl(), meta.name.as_bytes());
+        let record = NamespaceRecord { ns, ttl, sliding: meta.sliding, name };
+        recovered.log.append_namespace(&record)?;
     }
     recovered.log.close()?;
     let namespaces = namespaces.into_values().collect();
