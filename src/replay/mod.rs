@@ -29,10 +29,12 @@
 //! Events come from a [`RetainedSource`]: something that keeps them and gives them again from an offset or a time.
 //! [`NdjsonSegments`] is one, and [`drive`] feeds a scope from any.
 
+mod json;
 mod ndjson;
+mod rfc3339;
 mod scope;
 mod source;
 
-//pub use ndjson::{NdjsonError, NdjsonSegments};
+pub use ndjson::{NdjsonError, NdjsonSegments};
 pub use scope::{NamespaceCount, ReplayScope, ReplayState, ReplaySummary, ScopeCount};
-//pub use source::{DriveError, From, Retained, RetainedSource, drive};
+pub use source::{DriveError, Driven, Retained, RetainedSource, StartAt, drive};

@@ -44,11 +44,12 @@ impl ReadOnly {
 
     /// Returns what the log still knows of an id in a namespace (`default` is that of the store itself); see
     /// [`Namespace::history`](crate::Namespace::history). Nothing if there is no such namespace. The torn tail that a
-    /// killed process may leave is listed as damage.
+    /// killed process may leave is listed as damage. Reads the log twice.
     ///
     /// # Errors
     ///
-    /// As [`get`](Self::get), but damage is listed and no error, unless it hides how a replay scope ended.
+    /// [`FixCall`](crate::ErrorKind::FixCall) for an invalid id, and [`Environment`](crate::ErrorKind::Environment) if the
+    /// log cannot be read at all.
     pub fn history(&self, namespace: &str, id: impl AsRef<[u8]>) -> Result<History> {
         self.inspector.history(namespace, id.as_ref())
     }

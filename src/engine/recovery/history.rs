@@ -1,7 +1,7 @@
 //! What the log still knows of an id.
 
 use crate::engine::core::Core;
-use crate::engine::recovery::LostBytes;
+use crate::engine::recovery::repair::LostBytes;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{Family, Key, NsId};

@@ -9,17 +9,17 @@ use crate::engine::catalog::manifest::{FILE as MANIFEST, ManifestBody};
 use crate::engine::catalog::namespaces::{DEFAULT_NAME, Registry};
 use crate::engine::catalog::scopes::{marks, read_mark};
 use crate::engine::core::{Format, Seen, Settings, segments};
-use crate::engine::recovery::LostBytes;
 use crate::engine::recovery::export::ExportEntry;
 use crate::engine::recovery::history::{Collector, History};
 use crate::engine::recovery::opening::keeper;
+use crate::engine::recovery::repair::LostBytes;
 use crate::engine::recovery::verify::VerifyReport;
 use crate::error::{Error, Result};
 use crate::expiry::Version;
 use crate::id::{Key, NsId};
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
-use crate::wal::{self, Item, LogConfig, LogRead, ReplayPlan};
+use crate::wal::{self, At, Item, LogConfig, LogRead, ReplayPlan};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -92,6 +92,34 @@ impl fmt::Display for StoreSummary {
     }
 }
 
+/// The marks of replay scopes, as the log is read: of each the row that counts.
+#[derive(Default)]
+struct Marks(BTreeMap<Vec<u8>, (u64, Vec<u8>)>);
+
+impl Marks {
+    fn visit(&mut self, item: &Item<'_>) {
+        if let Item::Row { key, version, value, .. } = item
+            && key.ns == marks()
+            && !version.is_tombstone()
+        {
+            let known = self.0.entry(key.id.to_vec()).or_default();
+            if version.rank >= known.0 {
+                *known = (version.rank, value.to_vec());
+            }
+        }
+    }
+
+    fn apply(self, dir: &Path, registry: &Registry) -> Result<()> {
+        let mut found = Vec::with_capacity(self.0.len());
+        for (id, (_, value)) in self.0 {
+            found.push(read_mark(dir, &id, &value)?);
+        }
+        found.sort_by_key(|(_, mark)| mark.order);
+        found.into_iter().for_each(|(scope, mark)| registry.apply_mark(scope, mark));
+        Ok(())
+    }
+}
+
 impl Inspector {
     /// Opens a store for reading, and writes nothing.
     pub(crate) fn open(dir: &Path, settings: Settings) -> Result<Self> {
@@ -155,25 +183,9 @@ impl Inspector {
 
     /// Applies how replay scopes ended.
     fn apply_marks(&self, registry: &Registry) -> Result<()> {
-        let mut rows: BTreeMap<Vec<u8>, (u64, Vec<u8>)> = BTreeMap::new();
-        self.read(true, |item| {
-            if let Item::Row { key, version, value, .. } = item
-                && key.ns == marks()
-                && !version.is_tombstone()
-            {
-                let known = rows.entry(key.id.to_vec()).or_default();
-                if version.rank >= known.0 {
-                    *known = (version.rank, value.to_vec());
-                }
-            }
-        })?;
-        let mut found = Vec::new();
-        for (id, (_, value)) in rows {
-            found.push(read_mark(&self.dir, &id, &value)?);
-        }
-        found.sort_by_key(|(_, mark)| mark.order);
-        found.into_iter().for_each(|(scope, mark)| registry.apply_mark(scope, mark));
-        Ok(())
+        let mut marks = Marks::default();
+        self.read(true, |item| marks.visit(&item))?;
+        marks.apply(&self.dir, registry)
     }
 
     /// Returns the live claim of an id, found by reading the whole log.
@@ -235,12 +247,34 @@ impl Inspector {
 
     /// Reads the whole log for what it knows of an id.
     pub(crate) fn history(&self, namespace: &str, id: &[u8]) -> Result<History> {
-        let registry = self.registry()?.0;
+        // Names and scopes first, and whatever is damaged is passed over.
+        let Settings { ttl, sliding, .. } = self.settings;
+        let registry = Registry::new(1, ttl, sliding);
+        self.body.namespaces.iter().for_each(|meta| registry.restore_meta(meta));
+        let mut marks = Marks::default();
+        self.salvage(|_, item| {
+            marks.visit(item);
+            if let Item::Namespace(ns) = item {
+                let name = String::from_utf8_lossy(ns.name);
+                registry.restore(ns.ns, &name, ns.ttl, ns.sliding);
+            }
+        })?;
+        marks.apply(&self.dir, &registry)?;
         let digest = self.settings.long_ids.digest(id);
         let ns = registry.find(namespace).map(|info| info.id());
         let key = Key::of(ns.unwrap_or_default(), id, digest.as_ref())?;
         let names = registry.names();
         let mut collector = Collector::new(key, &names);
+        let damage = self.salvage(|at, item| {
+            if ns.is_some() {
+                collector.visit(at, item);
+            }
+        })?;
+        Ok(collector.finish(damage))
+    }
+
+    /// Passes every whole record of the log to `visit`, and returns where there is none.
+    fn salvage(&self, mut visit: impl FnMut(At, &Item<'_>)) -> Result<Vec<LostBytes>> {
         let config = LogConfig {
             disk: Arc::clone(&self.settings.disk),
             dir: self.dir.join(LOG_DIR),
@@ -251,12 +285,10 @@ impl Inspector {
             segment_version: self.settings.format.segment,
         };
         let salvaged = wal::salvage(&config, Some(&self.body.plan()), |at, item| {
-            if ns.is_some() {
-                collector.visit(at, &item);
-            }
+            visit(at, &item);
             Ok(())
         })?;
-        Ok(collector.finish(salvaged.damages.into_iter().map(LostBytes::of).collect()))
+        Ok(salvaged.damages.into_iter().map(LostBytes::of).collect())
     }
 
     /// Reads the whole log, which is all that counts; blocks and filters are not checked.

@@ -3,6 +3,7 @@
 mod ends;
 mod history;
 mod scopes;
+mod sources;
 mod space;
 
 use crate::support::{clock, sim};
