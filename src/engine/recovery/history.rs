@@ -79,8 +79,8 @@ pub enum RowKind {
     Payload,
     /// The note that it waits for an operator.
     DeadLetter,
-    /// Something else, by the number of its family.
-    Other(u8),
+    /// The value of a state table under the id as its key.
+    State,
 }
 
 /// A position in the log.
@@ -245,9 +245,11 @@ fn kind_of(key: &Key<'_>, id: &[u8]) -> Option<RowKind> {
         Family::LEDGER => RowKind::Record,
         Family::PAYLOADS => RowKind::Payload,
         Family::DEAD => RowKind::DeadLetter,
-        other => RowKind::Other(other.0),
+        Family::TABLES => RowKind::State,
+        // Their keys are no ids.
+        _ => return None,
     };
-    (key.id == id && !family.is_of_store()).then_some(kind)
+    (key.id == id).then_some(kind)
 }
 
 /// Reads the whole log for what it knows of an id, while claims go on.
