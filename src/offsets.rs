@@ -66,12 +66,16 @@ impl Store {
     ///
     /// As [`Store::namespace`].
     pub fn source(&self, name: &str) -> Result<Source> {
-        let info = self.engine().namespace(name, None)?;
-        Ok(Source { store: self.clone(), info })
+        Ok(Source::of(self.clone(), self.engine().namespace(name, None)?))
     }
 }
 
 impl Source {
+    /// Returns the source whose offsets are in this namespace.
+    pub(crate) fn of(store: Store, info: Arc<NsInfo>) -> Self {
+        Self { store, info }
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         &self.info.name

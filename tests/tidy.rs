@@ -45,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("table", &["codec", "engine", "id", "store", "time"]),
     ("event_time", &["codec", "engine", "id", "store", "time"]),
     ("transaction", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),
+    ("replay", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),
     ("testing", &["engine", "id", "store", "time"]),
     // Entry points of the fuzz targets, behind a feature; nothing imports it.
     ("fuzzing", &["codec", "disk", "engine", "filter", "id", "wal", "run", "store", "testing"]),

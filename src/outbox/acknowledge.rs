@@ -34,7 +34,7 @@ impl Outbox {
     /// As [`acknowledge`](Self::acknowledge).
     pub fn acknowledge_through(&self, position: u64) -> Result<usize> {
         let end = self.horizon()?.min(position.saturating_add(1));
-        self.remove(self.backlog.ids_below(end).into_iter(), self.durability())
+        self.remove(self.backlog().ids_below(end).into_iter(), self.durability())
     }
 
     fn remove(

@@ -41,8 +41,9 @@ impl Admission {
         let mut admission = Self { store: store.clone(), topics: Vec::new() };
         let mut full = Vec::new();
         for (outbox, count) in topics.iter().zip(counts).filter(|(_, count)| *count > 0) {
-            match outbox.backlog.admit(count, outbox.options.pending_max) {
-                Ok(()) => admission.topics.push((outbox.ns(), outbox.backlog.clone(), count)),
+            let (ns, backlog) = (outbox.ns(), outbox.backlog());
+            match backlog.admit(count, outbox.options.pending_max) {
+                Ok(()) => admission.topics.push((ns, backlog, count)),
                 Err(pending) => full.push(Full { outbox: outbox.clone(), pending, count }),
             }
         }
@@ -64,8 +65,9 @@ impl Admission {
 
     /// Admits one message whatever waits.
     pub(crate) fn of_one(outbox: &Outbox) -> Self {
-        outbox.backlog.admit(1, usize::MAX).ok();
-        let topics = vec![(outbox.ns(), outbox.backlog.clone(), 1)];
+        let (ns, backlog) = (outbox.ns(), outbox.backlog());
+        backlog.admit(1, usize::MAX).ok();
+        let topics = vec![(ns, backlog, 1)];
         Self { store: outbox.store.clone(), topics }
     }
 
@@ -108,7 +110,7 @@ impl Full {
     pub(crate) async fn room(all: &[Self], until: &mut Option<Instant>) -> Result<bool> {
         let Some(until) = Self::until(all, until) else { return Ok(false) };
         let Some(full) = all.first() else { return Ok(false) };
-        let Outbox { backlog, options, .. } = &full.outbox;
+        let (backlog, options) = (full.outbox.backlog(), full.outbox.options);
         let engine = full.outbox.engine();
         let mut watch = engine.watch_topic(full.outbox.ns(), TopicEvent::Removed);
         loop {
@@ -138,7 +140,7 @@ impl Full {
     }
 
     fn wait(&self, until: Instant) -> Result<bool> {
-        let Outbox { backlog, options, .. } = &self.outbox;
+        let (backlog, options) = (self.outbox.backlog(), &self.outbox.options);
         let watch = self.outbox.engine().watch_topic(self.outbox.ns(), TopicEvent::Removed);
         loop {
             let heard = watch.bell().rings();

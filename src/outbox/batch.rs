@@ -3,11 +3,13 @@
 use crate::engine::{Bells, Durability, RestsOn, RowWrite, TopicEvent};
 use crate::error::{Error, Result};
 use crate::ledger::Backoff;
+use crate::outbox::backlog::Backlog;
 use crate::outbox::dead::{DeadMessageCause, StoredDead};
 use crate::outbox::message::{Message, MessageId, Stored};
 use crate::outbox::schedule::{Fate, Next, Taken, Want};
 use crate::outbox::sink::{Delivery, Verdict};
 use crate::outbox::topic::Outbox;
+use crate::sync::Arc;
 use crate::time::Timestamp;
 use std::collections::HashSet;
 
@@ -32,6 +34,7 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Batch {
     outbox: Outbox,
+    backlog: Arc<Backlog>,
     taken: Taken,
     pub(super) messages: Vec<Message>,
     /// Which of those that were taken each message is.
@@ -71,7 +74,9 @@ pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
         // First: what is below it has been entered by then.
         let horizon = outbox.horizon()?;
         let now = outbox.engine().moment().now;
-        let taken = match outbox.backlog.take(horizon, now, policies.want) {
+        // Kept: a promoted replay scope may put another one in its place meanwhile.
+        let backlog = outbox.backlog();
+        let taken = match backlog.take(horizon, now, policies.want) {
             Next::Deliver(taken) => taken,
             Next::Idle(until) => return Ok(Work::Idle(until)),
             Next::Again => continue,
@@ -79,6 +84,7 @@ pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
         let fates = vec![Fate::Untried; taken.messages.len()];
         let mut batch = Batch {
             outbox: outbox.clone(),
+            backlog,
             taken,
             messages: Vec::new(),
             numbers: Vec::new(),
@@ -154,12 +160,12 @@ impl Batch {
         if let Some(reason) = delivery.outage() {
             tracing::warn!(topic = outbox.name(), reason, "nobody to deliver to");
             let now = outbox.engine().moment().now.as_millis();
-            outbox.backlog.pause(|times| {
+            self.backlog.pause(|times| {
                 let pause = policies.backoff.delay_ms(times, now ^ u64::from(times));
                 Timestamp::from_millis(now.saturating_add(pause.max(1)))
             });
         } else {
-            outbox.backlog.resume();
+            self.backlog.resume();
         }
         let (delivered, dead) = (outcome.delivered.len() as u64, outcome.dead.len() as u64);
         Ok(Counts { delivered, retried: outcome.retried, dead })
@@ -247,7 +253,7 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.outbox.backlog.settle(&self.taken, &self.fates) {
+        if self.backlog.settle(&self.taken, &self.fates) {
             let (mut bells, topic) = (Bells::default(), self.outbox.ns());
             self.outbox.engine().tell_topic(topic, TopicEvent::Ended, &mut bells);
         }

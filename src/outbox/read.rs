@@ -68,7 +68,7 @@ impl Outbox {
             let count = CHUNK.min(limit - messages.len());
             // First: what is below it has been entered by then.
             let horizon = self.horizon()?;
-            let found = self.backlog.after(after, horizon, count);
+            let found = self.backlog().after(after, horizon, count);
             let is_over = found.len() < count;
             for (position, id, copy) in found {
                 let (message, on) = match copy {
@@ -97,7 +97,7 @@ impl Outbox {
         position: u64,
         id: MessageId,
     ) -> Result<(Option<Message>, Option<RestsOn>)> {
-        match self.backlog.copy(position) {
+        match self.backlog().copy(position) {
             Some(copy) => Ok((Some(copy), Some(self.engine().sync_point()?))),
             None => self.read_one(position, id),
         }
@@ -125,7 +125,7 @@ impl Outbox {
     /// As [`read`](Self::read).
     pub fn pending(&self) -> Result<Pending> {
         loop {
-            let (Size { count, bytes }, oldest) = self.backlog.size();
+            let (Size { count, bytes }, oldest) = self.backlog().size();
             let Some((position, id)) = oldest else {
                 self.horizon()?;
                 return Ok(Pending { count, bytes, oldest: None });

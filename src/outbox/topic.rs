@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Outbox {
     pub(super) store: Store,
     pub(super) info: Arc<NsInfo>,
-    pub(super) backlog: Arc<Backlog>,
+    backlogs: Arc<Backlogs>,
     pub(super) options: OutboxOptions,
 }
 
@@ -83,12 +83,8 @@ impl Store {
     ///
     /// As [`outbox`](Self::outbox), and [`FixCall`](crate::ErrorKind::FixCall) if nothing may wait.
     pub fn outbox_with(&self, topic: &str, options: OutboxOptions) -> Result<Outbox> {
-        if options.pending_max == 0 {
-            return Err(Error::invalid("a topic in which no message may wait; allow at least one"));
-        }
         let info = self.engine().namespace(topic, None)?;
-        let backlog = backlogs(self)?.of(info.id().rows(Family::OUTBOX));
-        Ok(Outbox { store: self.clone(), info, backlog, options })
+        Outbox::of(self.clone(), info, options)
     }
 }
 
@@ -100,6 +96,20 @@ pub(super) fn backlogs(store: &Store) -> Result<Arc<Backlogs>> {
 }
 
 impl Outbox {
+    /// Returns the topic whose messages are in this namespace.
+    pub(crate) fn of(store: Store, info: Arc<NsInfo>, options: OutboxOptions) -> Result<Self> {
+        if options.pending_max == 0 {
+            return Err(Error::invalid("a topic in which no message may wait; allow at least one"));
+        }
+        let backlogs = backlogs(&store)?;
+        Ok(Self { store, info, backlogs, options })
+    }
+
+    /// Returns what waits in the topic. A promoted replay scope may have put another backlog in its place.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        self.backlogs.of(self.ns())
+    }
+
     /// Returns the name of the topic.
     pub fn name(&self) -> &str {
         &self.info.name
@@ -117,7 +127,7 @@ impl Outbox {
 
     /// Returns whether both mean the same topic of the same store.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.backlog, &other.backlog)
+        Arc::ptr_eq(&self.backlog(), &other.backlog())
     }
 
     pub(super) fn engine(&self) -> &Engine {

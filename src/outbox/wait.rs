@@ -59,7 +59,7 @@ impl Outbox {
     fn has_after(&self, after: Option<u64>) -> Result<bool> {
         // First: what is below it has been entered by then.
         let horizon = self.horizon()?;
-        Ok(self.backlog.has_after(after, horizon))
+        Ok(self.backlog().has_after(after, horizon))
     }
 
     fn wait_from(&self, after: Option<u64>, timeout: Duration) -> Result<bool> {

@@ -9,7 +9,8 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 
-/// Events in files, one JSON object a line: `<folder>/<partition>/<offset of the first line, 20 digits>.ndjson`.
+/// Events in files, one JSON object a line: `<folder>/<partition>/<offset of the first line, 20 digits>.ndjson`, where the
+/// partition is a number.
 ///
 /// The offset of an event is its number among the lines of its partition, so the first line of
 /// `00000000000000001000.ndjson` is event 1,000. Files may be removed from the front; the others keep their offsets.
@@ -65,12 +66,6 @@ pub enum NdjsonError {
         /// The offset in the name of the next file.
         next: u64,
     },
-    /// The name of a partition is not that of a folder.
-    #[error("{partition:?} cannot be a partition: its name is that of a folder, without a slash")]
-    Partition {
-        /// The name.
-        partition: String,
-    },
     /// What is appended is not one line.
     #[error("an event to append is not one line with a JSON object: {what}")]
     Event {
@@ -119,7 +114,7 @@ impl NdjsonSegments {
     /// [`NdjsonError`]. After [`Io`](NdjsonError::Io) some of the events, from the first on, may have been appended.
     pub fn append<E: AsRef<[u8]>>(
         &self,
-        partition: &str,
+        partition: u32,
         events: &[E],
     ) -> Result<Range<u64>, NdjsonError> {
         let mut bytes = Vec::new();
@@ -132,7 +127,7 @@ impl NdjsonSegments {
             bytes.extend_from_slice(event);
             bytes.push(b'\n');
         }
-        let dir = self.dir(partition)?;
+        let dir = self.dir(partition);
         fs::create_dir_all(&dir).map_err(io("create", &dir))?;
         let (path, next, end) = match self.segments(partition)?.pop() {
             None => (segment_path(&dir, 0), 0, 0),
@@ -157,21 +152,13 @@ impl NdjsonSegments {
         Ok(next..next + events.len() as u64)
     }
 
-    fn dir(&self, partition: &str) -> Result<PathBuf, NdjsonError> {
-        let mut parts = Path::new(partition).components();
-        let is_name = matches!(
-            (parts.next(), parts.next()),
-            (Some(std::path::Component::Normal(name)), None) if name == partition
-        );
-        if !is_name {
-            return Err(NdjsonError::Partition { partition: partition.to_owned() });
-        }
-        Ok(self.folder.join(partition))
+    fn dir(&self, partition: u32) -> PathBuf {
+        self.folder.join(partition.to_string())
     }
 
     /// Returns the files of a partition in order.
-    fn segments(&self, partition: &str) -> Result<Vec<Segment>, NdjsonError> {
-        let dir = self.dir(partition)?;
+    fn segments(&self, partition: u32) -> Result<Vec<Segment>, NdjsonError> {
+        let dir = self.dir(partition);
         let mut found = Vec::new();
         for name in names(&dir)? {
             let digits = name.strip_suffix(".ndjson").filter(|digits| digits.len() == 20);
@@ -257,14 +244,17 @@ impl NdjsonSegments {
 impl RetainedSource for NdjsonSegments {
     type Error = NdjsonError;
 
-    fn partitions(&self) -> Result<Vec<String>, NdjsonError> {
-        let mut found = names(&self.folder)?;
-        found.retain(|name| self.folder.join(name).is_dir());
+    fn partitions(&self) -> Result<Vec<u32>, NdjsonError> {
+        let number = |name: &String| {
+            let number = name.parse::<u32>().ok()?;
+            (number.to_string() == *name && self.dir(number).is_dir()).then_some(number)
+        };
+        let mut found: Vec<u32> = names(&self.folder)?.iter().filter_map(number).collect();
         found.sort_unstable();
         Ok(found)
     }
 
-    fn bounds(&self, partition: &str) -> Result<(u64, u64), NdjsonError> {
+    fn bounds(&self, partition: u32) -> Result<(u64, u64), NdjsonError> {
         let segments = self.segments(partition)?;
         let (Some(first), Some(last)) = (segments.first(), segments.last()) else {
             return Ok((0, 0));
@@ -272,7 +262,7 @@ impl RetainedSource for NdjsonSegments {
         Ok((first.first, last.first + last.whole()?.0))
     }
 
-    fn offset_at(&self, partition: &str, time: Timestamp) -> Result<Option<u64>, NdjsonError> {
+    fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<u64>, NdjsonError> {
         if self.time_field.is_none() {
             return Ok(None);
         }
@@ -306,7 +296,7 @@ impl RetainedSource for NdjsonSegments {
 
     fn read(
         &self,
-        partition: &str,
+        partition: u32,
         from: u64,
         visit: &mut dyn FnMut(Retained<'_>) -> ControlFlow<()>,
     ) -> Result<u64, NdjsonError> {

@@ -4,9 +4,14 @@ use crate::engine::{Engine, NsInfo, Scope, ScopeEnd};
 use crate::error::Result;
 use crate::id::NsId;
 use crate::ledger::{Ledger, LedgerOptions};
+use crate::offsets::Source;
+use crate::outbox::{Outbox, OutboxOptions};
 use crate::store::{Namespace, NamespaceOptions, Store};
 use crate::sync::Arc;
+use crate::table::{RawTable, Table};
 use crate::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// What has become of a replay scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -259,6 +264,52 @@ impl ReplayScope {
         Ledger::of(self.store.clone(), self.info(name)?, options)
     }
 
+    /// Returns the table of this name inside, with values of this type; see [`Store::table`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn table<V: Serialize + DeserializeOwned>(&self, name: &str) -> Result<Table<V>> {
+        Ok(Table::of(self.raw_table(name)?))
+    }
+
+    /// Returns the table of this name inside, with values of bytes; see [`Store::raw_table`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn raw_table(&self, name: &str) -> Result<RawTable> {
+        Ok(RawTable::of(self.store.clone(), self.info(name)?))
+    }
+
+    /// Returns the source of this name inside: how far the replay has read; see [`Store::source`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn source(&self, name: &str) -> Result<Source> {
+        Ok(Source::of(self.store.clone(), self.info(name)?))
+    }
+
+    /// Returns the topic of this name inside. Nobody who reads the one outside sees its messages before a promotion; see
+    /// [`Store::outbox`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace).
+    pub fn outbox(&self, topic: &str) -> Result<Outbox> {
+        self.outbox_with(topic, OutboxOptions::default())
+    }
+
+    /// Returns the topic of this name inside; see [`Store::outbox_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace) and [`Store::outbox_with`].
+    pub fn outbox_with(&self, topic: &str, options: OutboxOptions) -> Result<Outbox> {
+        Outbox::of(self.store.clone(), self.info(topic)?, options)
+    }
+
     /// Counts the ids inside, and how many of them would have been duplicates outside, name by name.
     ///
     /// Exact: reads the whole index, and looks up outside whatever is inside. Events that come meanwhile may or may not be
@@ -287,8 +338,12 @@ impl ReplayScope {
     ///
     /// # Errors
     ///
-    /// As [`Store::claim`], and [`FixCall`](crate::ErrorKind::FixCall) if the scope was dropped, or used some ten thousand
-    /// names, which are too many for one record.
+    /// As [`Store::claim`], and
+    ///
+    /// - [`FixCall`](crate::ErrorKind::FixCall) if the scope was dropped, or used some ten thousand names, which are too
+    ///   many for one record;
+    /// - [`Retry`](crate::ErrorKind::Retry) while a prepared transaction holds something that would be replaced: it must
+    ///   be able to end as it was promised. Commit it or roll it back first.
     pub fn promote(&self) -> Result<bool> {
         self.engine().end_scope(self.number, ScopeEnd::Promoted)
     }
@@ -299,7 +354,8 @@ impl ReplayScope {
     ///
     /// # Errors
     ///
-    /// As [`promote`](Self::promote); [`FixCall`](crate::ErrorKind::FixCall) if the scope was promoted.
+    /// As [`promote`](Self::promote): [`FixCall`](crate::ErrorKind::FixCall) if the scope was promoted,
+    /// [`Retry`](crate::ErrorKind::Retry) while a prepared transaction holds something inside.
     pub fn drop(&self) -> Result<bool> {
         self.engine().end_scope(self.number, ScopeEnd::Dropped)
     }

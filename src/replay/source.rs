@@ -1,5 +1,6 @@
 //! Sources that keep their events, and the loop that feeds them into a scope.
 
+use crate::offsets::Position;
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::error::Error as StdError;
@@ -11,7 +12,7 @@ use std::ops::ControlFlow;
 #[non_exhaustive]
 pub struct Retained<'a> {
     /// Where it is from.
-    pub partition: &'a str,
+    pub partition: u32,
     /// Its place there. The next one has a higher offset.
     pub offset: u64,
     /// When it happened, if the source knows.
@@ -22,7 +23,7 @@ pub struct Retained<'a> {
 
 impl<'a> Retained<'a> {
     /// Creates an event, for a source.
-    pub fn new(partition: &'a str, offset: u64, time: Option<Timestamp>, bytes: &'a [u8]) -> Self {
+    pub fn new(partition: u32, offset: u64, time: Option<Timestamp>, bytes: &'a [u8]) -> Self {
         Self { partition, offset, time, bytes }
     }
 }
@@ -33,19 +34,19 @@ pub trait RetainedSource {
     /// Why it cannot be read.
     type Error: StdError + 'static;
 
-    /// Returns the names of its partitions.
+    /// Returns the numbers of its partitions.
     ///
     /// # Errors
     ///
     /// As the source says.
-    fn partitions(&self) -> Result<Vec<String>, Self::Error>;
+    fn partitions(&self) -> Result<Vec<u32>, Self::Error>;
 
     /// Returns the offset of the first event that it still has, and the one after the last.
     ///
     /// # Errors
     ///
     /// As the source says.
-    fn bounds(&self, partition: &str) -> Result<(u64, u64), Self::Error>;
+    fn bounds(&self, partition: u32) -> Result<(u64, u64), Self::Error>;
 
     /// Returns the offset of the first event that happened at this time or later, as far as events are in order of time;
     /// the end, if there is none, and `None` if the source cannot tell.
@@ -53,7 +54,7 @@ pub trait RetainedSource {
     /// # Errors
     ///
     /// As the source says.
-    fn offset_at(&self, partition: &str, time: Timestamp) -> Result<Option<u64>, Self::Error>;
+    fn offset_at(&self, partition: u32, time: Timestamp) -> Result<Option<u64>, Self::Error>;
 
     /// Passes the events from this offset on to `visit`, in order, until it says stop or there are no more. Returns the
     /// next offset to read.
@@ -63,7 +64,7 @@ pub trait RetainedSource {
     /// As the source says. Events before the failure have been passed.
     fn read(
         &self,
-        partition: &str,
+        partition: u32,
         from: u64,
         visit: &mut dyn FnMut(Retained<'_>) -> ControlFlow<()>,
     ) -> Result<u64, Self::Error>;
@@ -80,6 +81,13 @@ pub enum StartAt {
     Time(Timestamp),
 }
 
+impl From<Option<Position>> for StartAt {
+    /// Goes on where the offsets say, or begins.
+    fn from(position: Option<Position>) -> Self {
+        position.map_or(Self::Beginning, |position| Self::Offset(position.next))
+    }
+}
+
 /// Why [`drive`] ended early.
 #[derive(Debug)]
 pub enum DriveError<S, E> {
@@ -88,7 +96,7 @@ pub enum DriveError<S, E> {
     /// The code that takes the events failed.
     Event {
         /// The partition.
-        partition: String,
+        partition: u32,
         /// The event that it failed on: where to go on.
         offset: u64,
         /// Its error.
@@ -98,7 +106,7 @@ pub enum DriveError<S, E> {
     /// to the caller.
     Gone {
         /// The partition.
-        partition: String,
+        partition: u32,
         /// The offset that was asked for.
         asked: u64,
         /// The first one that the source has.
@@ -107,7 +115,7 @@ pub enum DriveError<S, E> {
     /// The source cannot tell offsets by time.
     NoTimes {
         /// The partition.
-        partition: String,
+        partition: u32,
     },
 }
 
@@ -116,16 +124,16 @@ impl<S: fmt::Display, E: fmt::Display> fmt::Display for DriveError<S, E> {
         match self {
             Self::Source(error) => write!(f, "the source cannot be read: {error}"),
             Self::Event { partition, offset, error } => {
-                write!(f, "the event at offset {offset} of partition {partition:?} failed: {error}")
+                write!(f, "the event at offset {offset} of partition {partition} failed: {error}")
             }
             Self::Gone { partition, asked, first } => write!(
                 f,
-                "partition {partition:?} was to be read from offset {asked} and begins at {first}: begin there only if \
+                "partition {partition} was to be read from offset {asked} and begins at {first}: begin there only if \
                  what is missing does not matter"
             ),
             Self::NoTimes { partition } => write!(
                 f,
-                "the source cannot find a time in partition {partition:?}: begin at an offset"
+                "the source cannot find a time in partition {partition}: begin at an offset"
             ),
         }
     }
@@ -151,15 +159,14 @@ pub struct Driven {
     /// How many events were passed.
     pub events: u64,
     /// The next offset of each partition.
-    pub next: BTreeMap<String, u64>,
+    pub next: BTreeMap<u32, u64>,
 }
 
 /// Passes the events of a source to `each`, one partition after the other, each from where `start` says to the end that it
 /// has when it gets there.
 ///
 /// `each` does with an event what it does live, with handles from a [`ReplayScope`](crate::replay::ReplayScope). To go on
-/// after a crash where the scope is, store the next offset inside the scope in the same transaction, and let `start` read
-/// it. Without that, begin at the same place again: inside the scope, what was seen is a duplicate.
+/// after a crash where the scope is, advance the scope's own offsets in the same transaction, and let `start` read them.
 ///
 /// # Errors
 ///
@@ -167,41 +174,54 @@ pub struct Driven {
 ///
 /// ```
 /// use firstseen::Store;
-/// use firstseen::replay::{NdjsonSegments, StartAt, drive};
+/// use firstseen::replay::{NdjsonSegments, drive};
 /// # let dir = tempfile::tempdir()?;
 /// # let (path, folder) = (dir.path().join("seen.db"), dir.path().join("orders"));
 /// let orders = NdjsonSegments::new(&folder).time_field("at");
-/// orders.append("0", &[r#"{"id":"a","at":"2026-11-29T10:00:00Z"}"#, r#"{"id":"b","at":"2026-11-29T11:00:00Z"}"#])?;
+/// orders.append(0, &[
+///     r#"{"id":"a","at":"2026-11-29T10:00:00Z"}"#,
+///     r#"{"id":"b","at":"2026-11-29T11:00:00Z"}"#,
+/// ])?;
 ///
 /// let store = Store::open(&path)?;
 /// let scope = store.replay("november")?;
-/// let seen = scope.namespace("orders")?;
-/// let driven = drive(&orders, |_| StartAt::Beginning, |event| seen.claim(event.bytes).map(drop))?;
-/// assert_eq!((driven.events, driven.next["0"]), (2, 2));
+/// let (seen, read) = (scope.namespace("orders")?, scope.source("orders")?);
+/// let replay = || {
+///     let positions = read.positions()?;
+///     drive(&orders, |partition| positions.get(&partition).copied().into(), |event| {
+///         let mut transaction = store.transaction();
+///         transaction.claim_in(&seen, event.bytes);
+///         transaction.advance(&read, event.partition, event.offset + 1);
+///         transaction.commit().map(drop)
+///     })
+///     .map_err(Box::<dyn std::error::Error>::from)
+/// };
+/// assert_eq!(replay()?.events, 2);
+/// assert_eq!(replay()?.events, 0, "it goes on at the end");
 /// assert_eq!(scope.count()?.ids(), 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn drive<S: RetainedSource, E>(
     source: &S,
-    mut start: impl FnMut(&str) -> StartAt,
+    mut start: impl FnMut(u32) -> StartAt,
     mut each: impl FnMut(Retained<'_>) -> Result<(), E>,
 ) -> Result<Driven, DriveError<S::Error, E>> {
     let mut driven = Driven::default();
     for partition in source.partitions().map_err(DriveError::Source)? {
-        let (first, _) = source.bounds(&partition).map_err(DriveError::Source)?;
-        let from = match start(&partition) {
+        let (first, _) = source.bounds(partition).map_err(DriveError::Source)?;
+        let from = match start(partition) {
             StartAt::Beginning => first,
             StartAt::Offset(asked) if asked < first => {
                 return Err(DriveError::Gone { partition, asked, first });
             }
             StartAt::Offset(offset) => offset,
             StartAt::Time(time) => {
-                let found = source.offset_at(&partition, time).map_err(DriveError::Source)?;
-                found.ok_or_else(|| DriveError::NoTimes { partition: partition.clone() })?
+                let found = source.offset_at(partition, time).map_err(DriveError::Source)?;
+                found.ok_or_else(|| DriveError::NoTimes { partition })?
             }
         };
         let mut failed = None;
-        let next = source.read(&partition, from, &mut |event| match each(event) {
+        let next = source.read(partition, from, &mut |event| match each(event) {
             Ok(()) => {
                 driven.events += 1;
                 ControlFlow::Continue(())

@@ -31,12 +31,16 @@ impl Store {
     ///
     /// As [`Store::namespace`].
     pub fn raw_table(&self, name: &str) -> Result<RawTable> {
-        let info = self.engine().namespace(name, None)?;
-        Ok(RawTable { store: self.clone(), info, ttl: Ttl::FOREVER })
+        Ok(RawTable::of(self.clone(), self.engine().namespace(name, None)?))
     }
 }
 
 impl RawTable {
+    /// Returns the table whose rows are in this namespace.
+    pub(crate) fn of(store: Store, info: Arc<NsInfo>) -> Self {
+        Self { store, info, ttl: Ttl::FOREVER }
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         &self.info.name

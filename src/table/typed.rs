@@ -34,11 +34,16 @@ impl Store {
     ///
     /// As [`Store::raw_table`].
     pub fn table<V: Serialize + DeserializeOwned>(&self, name: &str) -> Result<Table<V>> {
-        Ok(Table { raw: self.raw_table(name)?, values: PhantomData })
+        Ok(Table::of(self.raw_table(name)?))
     }
 }
 
 impl<V: Serialize + DeserializeOwned> Table<V> {
+    /// Returns the table with values of this type in place of bytes.
+    pub(crate) fn of(raw: RawTable) -> Self {
+        Self { raw, values: PhantomData }
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         self.raw.name()

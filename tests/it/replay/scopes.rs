@@ -384,3 +384,107 @@ fn a_transaction_of_two_namespaces_is_made_before_a_promotion_or_after_it() {
     }
     assert!(refused < 200, "most are made");
 }
+
+#[test]
+fn state_and_offsets_are_inside_a_scope_and_come_along() {
+    let world = World::new();
+    let store = world.open();
+    let (points, orders) =
+        (store.table::<u64>("points").expect("opens"), store.source("orders").expect("opens"));
+    let scope = store.replay("s").expect("begins");
+    let (again, read) =
+        (scope.table::<u64>("points").expect("opens"), scope.source("orders").expect("opens"));
+    let awarded = scope.outbox("awarded").expect("opens");
+    let old = points.put("anna", &1).expect("puts");
+    for (points, orders, value) in [(&points, &orders, 2), (&again, &read, 20)] {
+        let mut transaction = store.transaction();
+        transaction.put(points, "anna", &value).expect("a value");
+        transaction.advance(orders, 0, value);
+        assert!(transaction.commit().expect("commits").is_committed());
+    }
+    let mut transaction = store.transaction();
+    transaction.claim_in(&scope.namespace("n").expect("opens"), "a");
+    transaction.emit(&awarded, "twenty").expect("a message");
+    assert!(transaction.commit().expect("commits").is_committed());
+    let state = || {
+        let value = points.get("anna").expect("reads").map(|entry| entry.value);
+        let next = orders.position(0).expect("reads").map(|position| position.next);
+        let mut scanned = 0;
+        let count = |_: &[u8], _: firstseen::Result<_>| {
+            scanned += 1;
+            std::ops::ControlFlow::Continue(())
+        };
+        points.scan(count).expect("scans");
+        assert_eq!(orders.positions().expect("reads").len(), 1);
+        (value, next, scanned)
+    };
+    assert_eq!(state(), (Some(2), Some(2), 1));
+    // A write that looked at the old world does not land in the new one.
+    let mut stale = store.transaction();
+    stale.put_if(&points, "anna", Some(old), &3).expect("a value");
+    scope.promote().expect("promotes");
+    assert_eq!(state(), (Some(20), Some(20), 1));
+    assert_eq!(stale.commit().expect_err("it is replaced").kind(), ErrorKind::Retry);
+    assert_eq!(points.put_if("anna", Some(old), &3).expect("answers"), None);
+    assert_eq!(state(), (Some(20), Some(20), 1));
+    let other = store.replay("other").expect("begins");
+    let (table, source) =
+        (other.raw_table("points").expect("opens"), other.source("orders").expect("opens"));
+    other.drop().expect("drops");
+    for refused in [
+        table.get("a").map(drop),
+        table.put("a", "").map(drop),
+        table.scan(|_, _| std::ops::ControlFlow::Continue(())),
+        source.position(0).map(drop),
+        source.positions().map(drop),
+    ] {
+        assert_eq!(refused.expect_err("it is gone").kind(), ErrorKind::FixCall);
+    }
+}
+
+/// It must be able to end as it was promised.
+#[test]
+fn what_a_prepared_transaction_holds_is_neither_replaced_nor_dropped() {
+    for inside in [false, true] {
+        for commit in [true, false] {
+            let world = World::new();
+            let store = world.open();
+            let scope = store.replay("s").expect("begins");
+            let (held, other) =
+                (scope.namespace("n").expect("opens"), store.namespace("n").expect("opens"));
+            let ns = if inside { &held } else { &other };
+            let mut transaction = store.transaction();
+            transaction.claim_in(ns, "a");
+            assert!(transaction.prepare("gid").expect("prepares").is_committed());
+            drop((transaction, held, other, scope));
+            store.close().expect("closes");
+            let store = world.open();
+            let scope = store.replay("s").expect("is open");
+            // Whatever would leave it behind is refused, and the other end is not.
+            let refused = if inside { scope.drop() } else { scope.promote() };
+            assert_eq!(refused.expect_err("it is held").kind(), ErrorKind::Retry);
+            assert_eq!(scope.state(), ReplayState::Open);
+            let n = store.namespace("n").expect("opens");
+            assert!(n.claim("b").expect("claims").is_first_seen(), "nothing has changed");
+            let mut transaction = store.transaction();
+            transaction.claim_in(&n, "c");
+            assert!(transaction.commit().expect("commits").is_committed());
+            if inside {
+                scope.promote().expect("promotes");
+            } else {
+                scope.drop().expect("drops");
+            }
+            let prepared = &store.prepared().expect("lists")[0];
+            let ended = if commit {
+                store.commit_prepared(&prepared.gid)
+            } else {
+                store.rollback_prepared(&prepared.gid)
+            };
+            ended.expect("ends");
+            assert_eq!(n.contains("a").expect("reads"), commit, "inside {inside}");
+            assert_eq!(n.contains("b").expect("reads"), !inside);
+            settle(&store);
+            assert_sound(&store);
+        }
+    }
+}
