@@ -48,10 +48,10 @@ pub enum Error {
         "a prepared transaction holds this id or row: commit it or roll it back (`Store::prepared` lists them), then call again"
     )]
     InDoubt,
-    /// A replay scope was promoted while the call was under way, and some of its namespaces were replaced before it looked
-    /// and some after; see [`ErrorKind::Retry`]. Nothing was written.
+    /// A replay scope was promoted or dropped after the call, or the transaction that it commits, had looked at one of its
+    /// namespaces; see [`ErrorKind::Retry`]. Nothing was written. A transaction has to be put together again.
     #[error(
-        "a replay scope was promoted while the call was under way; nothing was written: call again"
+        "a replay scope was promoted or dropped meanwhile; nothing was written: begin again with what this is part of"
     )]
     Replaced,
     /// The disk is full; see [`ErrorKind::StorageFull`].

@@ -419,6 +419,22 @@ impl Engine {
     }
 }
 
+/// What a scope holds under one name.
+#[derive(Debug, Default)]
+pub(crate) struct NameCount {
+    pub(crate) name: String,
+    pub(crate) claims: Counted,
+    /// Of the ledger.
+    pub(crate) records: Counted,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) all: u64,
+    /// Those that are live under the same name outside, too.
+    pub(crate) outside: u64,
+}
+
 /// Replay scopes.
 impl Engine {
     /// Returns the scope of this name, which begins unless there is one that was not dropped.
@@ -447,40 +463,40 @@ impl Engine {
         swept.into_iter().try_for_each(|scope| write::mark_swept(&self.core, scope))
     }
 
-    /// Counts what a scope holds under each name: claims, then records of ledgers, each with how many of them have a live
-    /// one under the same name outside.
-    pub(crate) fn count_scope(&self, scope: &Scope) -> Result<Vec<(String, [(u64, u64); 2])>> {
-        let mut counts: HashMap<NsId, (String, Option<NsId>, [(u64, u64); 2])> = HashMap::new();
+    /// Counts what an open scope holds under each name.
+    pub(crate) fn count_scope(&self, scope: &Scope) -> Result<Vec<NameCount>> {
+        let mut counts: HashMap<NsId, (NameCount, Option<NsId>)> = HashMap::new();
         for info in scope.names() {
-            // What was promoted is outside.
             let outside = self.core.namespaces.find(&info.name).map(|outside| outside.id());
-            let outside = outside.filter(|outside| *outside != info.id());
-            counts.insert(info.id(), (info.name.clone(), outside, Default::default()));
+            let count = NameCount { name: info.name.clone(), ..NameCount::default() };
+            counts.insert(info.id(), (count, outside));
         }
-        let mut count = |key: Key<'_>, kind: usize| -> Result<()> {
-            let Some((_, outside, counts)) = counts.get_mut(&key.ns.listed()) else {
+        let mut count = |key: Key<'_>| -> Result<()> {
+            let Some((counted, outside)) = counts.get_mut(&key.ns.listed()) else {
                 return Ok(());
             };
-            let twin = outside.map(|outside| Key { ns: key.ns.moved_to(outside), ..key });
-            let is_known = match twin {
-                Some(twin) => write::is_live(&self.core, twin)?,
+            let is_known = match outside {
+                Some(outside) => {
+                    let outside = Key { ns: key.ns.moved_to(*outside), ..key };
+                    write::is_live(&self.core, outside)?
+                }
                 None => false,
             };
-            counts[kind].0 += 1;
-            counts[kind].1 += u64::from(is_known);
+            let kind = if key.ns.is_row() { &mut counted.records } else { &mut counted.claims };
+            kind.all += 1;
+            kind.outside += u64::from(is_known);
             Ok(())
         };
-        let visited = recovery::visit_claims(&self.core, |key, _| match count(key, 0) {
+        let visited = recovery::visit_claims(&self.core, |key, _| match count(key) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(error),
         })?;
         if let ControlFlow::Break(error) = visited {
             return Err(error);
         }
-        self.list_rows(Family::LEDGER, |key, row| row.and_then(|_| count(key, 1)))?;
-        let mut counts: Vec<_> =
-            counts.into_values().map(|(name, _, counts)| (name, counts)).collect();
-        counts.sort_unstable();
+        self.list_rows(Family::LEDGER, |key, row| row.and_then(|_| count(key)))?;
+        let mut counts: Vec<NameCount> = counts.into_values().map(|(count, _)| count).collect();
+        counts.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(counts)
     }
 }

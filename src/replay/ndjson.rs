@@ -77,6 +77,9 @@ pub enum NdjsonError {
 /// Default size at which a segment is full.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
+/// Takes an event: its offset, its time and its bytes.
+type Visit<'a> = dyn FnMut(u64, Option<Timestamp>, &[u8]) -> ControlFlow<()> + 'a;
+
 /// One file.
 #[derive(Debug, Clone)]
 struct Segment {
@@ -197,7 +200,7 @@ impl NdjsonSegments {
         &self,
         segment: &Segment,
         from: u64,
-        visit: &mut dyn FnMut(u64, Option<Timestamp>, &[u8]) -> ControlFlow<()>,
+        visit: &mut Visit<'_>,
     ) -> Result<(u64, ControlFlow<()>), NdjsonError> {
         let path = &segment.path;
         let file = File::open(path).map_err(io("open", path))?;
@@ -335,7 +338,7 @@ fn whole_lines(file: &mut File, path: &Path) -> Result<(u64, u64), NdjsonError> 
         }
         let part = &buffer[..read];
         if let Some(last) = part.iter().rposition(|byte| *byte == b'\n') {
-            lines += part.iter().filter(|byte| **byte == b'\n').count() as u64;
+            lines += part.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>();
             end = at + last as u64 + 1;
         }
         at += read as u64;

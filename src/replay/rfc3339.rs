@@ -31,10 +31,8 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
         if digits == 0 {
             return None;
         }
-        for place in 0..3 {
-            let digit = if place < digits { i64::from(fraction[place] - b'0') } else { 0 };
-            millis = millis * 10 + digit;
-        }
+        let first = fraction[..digits].iter().map(|digit| i64::from(digit - b'0'));
+        millis = first.chain([0; 3]).take(3).fold(0, |millis, digit| millis * 10 + digit);
         rest = &fraction[digits..];
     }
     let seconds = ((days_before(year, month, day) * 24 + hour) * 60 + minute) * 60 + second;

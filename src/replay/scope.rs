@@ -1,6 +1,6 @@
 //! A replay scope: the handle, and what can be said of one.
 
-use crate::engine::{Engine, NsInfo, Scope, ScopeEnd};
+use crate::engine::{Engine, NameCount, NsInfo, Scope, ScopeEnd};
 use crate::error::Result;
 use crate::id::NsId;
 use crate::ledger::{Ledger, LedgerOptions};
@@ -322,13 +322,14 @@ impl ReplayScope {
         let scope = self.scope().filter(|scope| scope.end().is_none());
         let Some(scope) = scope else { return Ok(ScopeCount { namespaces: Vec::new() }) };
         let counted = self.engine().count_scope(&scope)?;
-        let mut namespaces = Vec::with_capacity(counted.len());
-        for (namespace, [claims, records]) in counted {
-            let ((claims, claims_outside), (records, records_outside)) = (claims, records);
-            let count =
-                NamespaceCount { namespace, claims, claims_outside, records, records_outside };
-            namespaces.push(count);
-        }
+        let count = |NameCount { name, claims, records }| NamespaceCount {
+            namespace: name,
+            claims: claims.all,
+            claims_outside: claims.outside,
+            records: records.all,
+            records_outside: records.outside,
+        };
+        let namespaces = counted.into_iter().map(count).collect();
         Ok(ScopeCount { namespaces })
     }
 

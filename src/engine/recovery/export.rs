@@ -63,7 +63,8 @@ pub(in crate::engine) fn export<B>(
     })
 }
 
-/// Passes every live claim of every namespace to `visit`, as [`export`] does, those in replay scopes included.
+/// Passes every live claim to `visit`, as [`export`] does, those in replay scopes included and those under numbers that are
+/// gone.
 pub(in crate::engine) fn visit_claims<B>(
     core: &Core,
     mut visit: impl FnMut(Key<'_>, Version) -> ControlFlow<B>,
@@ -83,9 +84,9 @@ pub(in crate::engine) fn visit_claims<B>(
             core.heal(&run.meta, "export reads everything", None)?;
         }
         sources.extend(runs.iter().map(|run| core.source(run)));
-        let (now, gone) = (core.time.now(), core.namespaces.gone());
+        let now = core.time.now();
         let visited = MergeCursor::new(sources).for_each(|Merged { key, version, .. }| {
-            if !version.is_live(now) || gone.has(key.ns) {
+            if !version.is_live(now) {
                 return Ok(());
             }
             match visit(key, version) {

@@ -40,7 +40,7 @@ struct Answers {
 impl Answers {
     fn of(store: &Store) -> Self {
         let scope = store.find_replay("s");
-        let state = scope.as_ref().map(|scope| scope.state());
+        let state = scope.as_ref().map(firstseen::replay::ReplayScope::state);
         let mut outside = Vec::new();
         for name in ["default", "n"] {
             let ns = store.namespace(name).expect("opens");
@@ -307,7 +307,7 @@ fn i7_a_promotion_on_a_full_disk_is_refused_and_changes_nothing() {
             Ok(_) => filled += 1,
             Err(error) => break error,
         }
-        if filled % 500 == 0 {
+        if filled.is_multiple_of(500) {
             let _ = store.run_background();
         }
     };

@@ -50,8 +50,10 @@ fn a_history_tells_claims_extensions_and_forgetting_in_their_order() {
     drop(ns);
     assert_eq!(store.history("a").expect("reads").events, [], "of another namespace");
     let (store, history) = both(&world, store, "n", "a");
-    use HistoryKind::{Claimed, Extended, Forgotten};
-    assert_eq!(kinds(&history), [Claimed, Extended, Forgotten, Claimed]);
+    assert_eq!(
+        kinds(&history),
+        [HistoryKind::Claimed, HistoryKind::Extended, HistoryKind::Forgotten, HistoryKind::Claimed]
+    );
     let told: Vec<_> = history.events.iter().map(|e| (e.time, e.deadline)).collect();
     let end = |n: usize| Some(Timestamp::from_millis(times[n].as_millis() + 600_000));
     assert_eq!(
