@@ -185,7 +185,7 @@ fn a_promotion_puts_each_name_in_its_place_and_handles_follow() {
     assert!(only.claim("ends").expect("claims").is_first_seen());
     let seen = only.get("ends").expect("reads").expect("is there");
     let lives = seen.deadline.as_millis() - seen.first_seen.as_millis();
-    assert_eq!(Ttl::from_millis(lives), Ttl::from(hours(3)), "the settings came along");
+    assert_eq!(Ttl::from_millis(lives), hours(3), "the settings came along");
     assert_sound(&store);
 }
 
