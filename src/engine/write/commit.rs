@@ -189,12 +189,11 @@ pub(in crate::engine) fn commit_only(
         core.watches.add_bells(ended, bells);
         match step? {
             Step::Over(committed, rests_on) => return Ok((committed, rests_on)),
-            Step::Waited => {}
             Step::Moved if wait_budget.is_over(core.settings.wait_max) => {
                 let what = "rows or ids that others change again and again";
                 return Err(Error::Timeout { what });
             }
-            Step::Moved => {}
+            Step::Waited | Step::Moved => {}
         }
     }
 }
