@@ -218,7 +218,7 @@ fn messages(dir: &Path, messages: u64) {
         lap(&mut took[2], &mut began);
     }
     let rate = messages as f64 / all.elapsed().as_secs_f64() / 1e3;
-    let busy = (processor_time() - busy).as_nanos() as f64 / messages as f64;
+    let busy = processor_time().saturating_sub(busy).as_nanos() as f64 / messages as f64;
     let [emit, read, acknowledge] = took.map(|took| took.as_nanos() as f64 / messages as f64);
     let answer = format!(
         "{rate:.0} k/s in batches of 1,000; a message: emit {emit:.0} ns, read {read:.0} ns, acknowledge {acknowledge:.0} ns, processor {busy:.0} ns"
