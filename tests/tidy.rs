@@ -19,7 +19,7 @@ const INVARIANTS: u32 = 14;
 const BASICS: [&str; 5] = ["error", "health", "limits", "metrics", "sync"];
 
 /// What a module may import besides the basics, bottom up. The same table is in docs/DESIGN.md, "Arrows".
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("disk", &[]),
     ("id", &[]),
     ("time", &[]),
