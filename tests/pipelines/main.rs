@@ -10,6 +10,7 @@
 mod close;
 mod harness;
 mod loyalty;
+mod order_pipeline;
 mod page_views;
 mod two_phase;
 mod two_phase_postgres;
