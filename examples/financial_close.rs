@@ -8,10 +8,14 @@
 //! What it does not promise: that a day is complete. That is a question to the input, which may bring a late order after
 //! the report was written; then the next report has it.
 //!
+//! `--replay` then reads the whole input once more inside a replay scope, where every order is new again, and compares. The
+//! books outside stay as they are meanwhile, and the scope is dropped in the end. With another program inside, one would
+//! `promote` it instead.
+//!
 //! A million orders, killed a hundred times. `page_views` does the same with the cheap guarantee: compare the prices.
 //!
 //! ```sh
-//! cargo run --release --example financial_close -- --generate 1000000 --kills 100
+//! cargo run --release --example financial_close -- --generate 1000000 --kills 100 --replay
 //! ```
 //!
 //! Remove the folder to start again.
@@ -19,7 +23,7 @@
 use firstseen::offsets::Source;
 use firstseen::table::Table;
 use firstseen::transaction::Transacted;
-use firstseen::{Durability, Error, Store};
+use firstseen::{Durability, Error, Namespace, Store};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::{Deserialize, Serialize};
@@ -66,13 +70,21 @@ impl Day {
 }
 
 fn main() -> Answer {
-    let args = Args::parse("financial-close", generate::Kind::Orders, 1_000, &[])?;
+    let args = Args::parse("financial-close", generate::Kind::Orders, 1_000, &["--replay"])?;
     args.kill_first()?;
     let (outside, price) = (args.outside(), Price::start());
     let (events, syncs) = run(&outside, &args.input, args.batch)?;
     let bytes = bytes_in(&outside.file("seen.db"))?;
     say(format!("{}, {syncs} syncs", price.text(events, bytes, lines_in(&args.input)?)))?;
-    say(format!("the report is {}", outside.file(REPORT).display()))
+    say(format!("the report is {}", outside.file(REPORT).display()))?;
+    if args.has("--replay") {
+        let replayed = replay(&outside, &args.input, args.batch)?;
+        if replayed != fs::read_to_string(outside.file(REPORT))? {
+            return Err("the replay has another result".into());
+        }
+        say("a replay of the whole input has the same result")?;
+    }
+    Ok(())
 }
 
 pub(crate) const REPORT: &str = "report.tsv";
@@ -80,20 +92,15 @@ pub(crate) const REPORT: &str = "report.tsv";
 /// Reads orders until the input ends, so many in a commit, and writes the report. Returns how many it has read,
 /// and how often it has synced the disk.
 pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<(u64, u64)> {
-    let books = Books::open(&outside.file("seen.db"))?;
+    let store = open(outside)?;
+    let books = Books {
+        claims: store.namespace("orders")?,
+        orders: store.source("orders")?,
+        days: store.table("days")?,
+        store,
+    };
     outside.step("opened");
-    let from = books.orders.position(0)?.map_or(0, |position| position.next);
-    let (mut input, mut events) = (Input::open(input, from)?, 0);
-    loop {
-        let orders: Vec<Order> = input.batch(batch)?;
-        if orders.is_empty() {
-            break;
-        }
-        outside.step("read, not committed");
-        books.enter(&orders, input.next)?;
-        events += orders.len() as u64;
-        outside.step("committed");
-    }
+    let events = books.read(input, batch, outside)?;
     let report = report(&books.days()?);
     // Whole or not at all, whenever it is killed.
     let new = outside.file("report.new");
@@ -109,16 +116,57 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<(u64,
     Ok((events, syncs))
 }
 
+/// Reads the whole input once more, in a world of its own. Returns the report of that. Killed and started again, it goes on
+/// where the offset inside says.
+pub(crate) fn replay(outside: &Outside, input: &Path, batch: usize) -> Answer<String> {
+    let store = open(outside)?;
+    let scope = store.replay("close, once more")?;
+    let books = Books {
+        claims: scope.namespace("orders")?,
+        orders: scope.source("orders")?,
+        days: scope.table("days")?,
+        store,
+    };
+    books.read(input, batch, outside)?;
+    let count = scope.count()?;
+    if count.new_ids() > 0 {
+        return Err(format!("{} orders are in no book outside", count.new_ids()).into());
+    }
+    let report = report(&books.days()?);
+    outside.step("replayed");
+    scope.drop()?;
+    outside.step("the replay is dropped");
+    books.store.close()?;
+    Ok(report)
+}
+
+fn open(outside: &Outside) -> Answer<Store> {
+    Ok(Store::builder(outside.file("seen.db")).durability(Durability::Disk).open()?)
+}
+
+/// The books of a store, or those inside a replay scope of it: the same code.
 struct Books {
     store: Store,
+    claims: Namespace,
     orders: Source,
     days: Table<Day>,
 }
 
 impl Books {
-    fn open(path: &Path) -> Answer<Self> {
-        let store = Store::builder(path).durability(Durability::Disk).open()?;
-        Ok(Self { orders: store.source("orders")?, days: store.table("days")?, store })
+    /// Enters orders until the input ends, so many in a commit. Returns how many it has read.
+    fn read(&self, input: &Path, batch: usize, outside: &Outside) -> Answer<u64> {
+        let from = self.orders.position(0)?.map_or(0, |position| position.next);
+        let (mut input, mut events) = (Input::open(input, from)?, 0);
+        loop {
+            let orders: Vec<Order> = input.batch(batch)?;
+            if orders.is_empty() {
+                return Ok(events);
+            }
+            outside.step("read, not committed");
+            self.enter(&orders, input.next)?;
+            events += orders.len() as u64;
+            outside.step("committed");
+        }
     }
 
     /// One commit, and one sync of the disk: claims, sums and the offset behind them.
@@ -127,7 +175,7 @@ impl Books {
         let done = self.store.transact(|transaction| {
             let mut sums = BTreeMap::<&str, Day>::new();
             for (order, day) in orders.iter().zip(&days) {
-                if transaction.claim_if_new(&order.id)? {
+                if transaction.claim_if_new_in(&self.claims, &order.id)? {
                     sums.entry(day).or_default().add(Day { orders: 1, cents: order.cents });
                 }
             }

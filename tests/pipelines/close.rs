@@ -12,8 +12,13 @@ mod program;
 const BATCH: usize = 5;
 
 fn run(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
-    program::run(&program::outside::Outside::new(folder, step), input, BATCH).map(drop)
+    let outside = program::outside::Outside::new(folder, step);
+    program::run(&outside, input, BATCH)?;
+    let replayed = program::replay(&outside, input, BATCH)?;
+    Ok(std::fs::write(folder.join(REPLAYED), replayed)?)
 }
+
+const REPLAYED: &str = "replayed.tsv";
 
 /// The report that the input asks for, done by other means.
 fn expected(left: &Left) -> String {
@@ -32,8 +37,10 @@ fn expected(left: &Left) -> String {
 }
 
 fn check(left: &Left) {
-    let report = std::fs::read_to_string(left.file(program::REPORT)).unwrap();
-    assert_eq!(report, expected(left), "{:?}", left.killed);
+    for name in [program::REPORT, REPLAYED] {
+        let report = std::fs::read_to_string(left.file(name)).unwrap();
+        assert_eq!(report, expected(left), "{name}, {:?}", left.killed);
+    }
 }
 
 #[test]
@@ -46,7 +53,7 @@ fn the_report_of_a_close_killed_at_any_step_is_that_of_an_undisturbed_run() {
     };
     program.in_child();
     let steps = program.at_every_step(14, check);
-    for step in ["read, not committed", "committed", "the report has not its name"] {
+    for step in ["read, not committed", "committed", "the report has not its name", "replayed"] {
         assert!(steps.iter().any(|name| name == step), "{step} is one of {steps:?}");
     }
 }
@@ -71,6 +78,6 @@ fn the_report_of_a_close_killed_at_random_is_byte_for_byte_that_of_an_undisturbe
     proof(
         "financial_close",
         killed,
-        &format!("{deliveries} deliveries, the same report to the byte"),
+        &format!("{deliveries} deliveries, the same report to the byte, and from a replay"),
     );
 }

@@ -91,7 +91,9 @@ fn orders_killed_at_any_step_are_fulfilled_once_or_end_in_the_dead_letters() {
         let is_in_gap = left.killed.as_deref() == Some("notified, not acknowledged");
         assert_eq!(repeated > 0, is_in_gap, "{repeated} came again, {:?}", left.killed);
     });
-    for step in ["refused", "published", "begun", "failed", "fulfilled", "consumed, not acknowledged"] {
+    for step in
+        ["refused", "published", "begun", "failed", "fulfilled", "consumed, not acknowledged"]
+    {
         assert!(steps.iter().any(|name| name == step), "{step} is one of {steps:?}");
     }
 }
