@@ -63,7 +63,7 @@ fn main() -> Answer {
     let bytes = bytes_in(&outside.file("a.db"))? + bytes_in(&outside.file("coordinator.db"))?;
     say(format!("{}, without Postgres'", price.text(events, bytes, lines_in(&args.input)?)))?;
     let books = books(&outside, &b)?;
-    let (began, sum) = (books.len() as i64 * OPENING, books.values().sum::<i64>());
+    let (began, sum) = (books.values().map(|_| OPENING).sum::<i64>(), books.values().sum::<i64>());
     say(format!("{} accounts hold {sum} cents; they began with {began}", books.len()))?;
     if sum == began { Ok(()) } else { Err("money was lost or made".into()) }
 }
@@ -188,11 +188,12 @@ impl PostgresBank {
     }
 
     fn prepare(&self, gid: &str, changes: &Changes<'_>, epoch: u64) -> Answer {
-        let mut sql = format!(
+        let begin = format!(
             "BEGIN;
             -- Fails if another coordinator has taken over, and holds off one that wants to.
             SELECT 1 / (epoch = {epoch})::int FROM firstseen_bank.coordinator WHERE one = 1 FOR SHARE;\n"
         );
+        let mut changed = String::new();
         if !changes.transfers.is_empty() {
             let ids = changes.transfers.iter().map(|id| format!("({})", quoted(id)));
             let ids: Vec<String> = ids.collect();
@@ -200,7 +201,7 @@ impl PostgresBank {
             let accounts =
                 accounts.map(|(account, cents)| format!("({}, {cents})", quoted(account)));
             let accounts: Vec<String> = accounts.collect();
-            sql += &format!(
+            changed = format!(
                 "INSERT INTO firstseen_bank.transfers VALUES {};
                 INSERT INTO firstseen_bank.accounts AS old
                     SELECT account, {OPENING} + change FROM (VALUES {}) AS new (account, change)
@@ -209,8 +210,8 @@ impl PostgresBank {
                 accounts.join(","),
             );
         }
-        sql += &format!("PREPARE TRANSACTION {};\n", quoted(&name(gid)));
-        self.ask(&sql)?;
+        let prepare = format!("PREPARE TRANSACTION {};\n", quoted(&name(gid)));
+        self.ask(&[begin, changed, prepare].concat())?;
         Ok(())
     }
 
@@ -231,7 +232,7 @@ impl PostgresBank {
 }
 
 impl Participant for PostgresBank {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "b"
     }
 

@@ -16,7 +16,7 @@ const FENCES_MAX: u32 = 100;
 
 /// Somebody who can prepare a transaction, and commit it or roll it back when told so, once or many times.
 pub(crate) trait Participant {
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
 
     /// Makes sure that nothing which an earlier coordinator has begun is prepared from now on. Returns false if something of
     /// it is still at work. A store in this process needs nothing for that: what had begun it is dead.
@@ -157,7 +157,7 @@ pub(crate) struct StoreBank {
 }
 
 impl Participant for StoreBank {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         self.name
     }
 

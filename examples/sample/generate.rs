@@ -63,7 +63,7 @@ fn line(out: &mut impl Write, kind: Kind, event: u64, deliveries: u64) -> io::Re
                 cents = 0;
             }
             if kind == Kind::MixedOrders && event % apart == 5 {
-                user = "u-poison".to_owned();
+                user = String::from("u-poison");
             }
             writeln!(
                 out,

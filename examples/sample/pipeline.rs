@@ -226,16 +226,11 @@ pub(crate) fn lines_in(path: &Path) -> io::Result<u64> {
     if path == Path::new("-") {
         return Ok(0);
     }
-    let (mut lines, mut file) = (0, BufReader::with_capacity(1 << 20, File::open(path)?));
-    loop {
-        let bytes = file.fill_buf()?;
-        if bytes.is_empty() {
-            return Ok(lines);
-        }
-        lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
-        let len = bytes.len();
-        file.consume(len);
+    let (mut lines, mut input) = (0, Input::open(path, 0)?);
+    while input.line()?.is_some() {
+        lines += 1;
     }
+    Ok(lines)
 }
 
 /// Bytes of all files in a folder.

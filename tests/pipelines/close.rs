@@ -3,6 +3,7 @@
 use crate::harness::generate::Kind;
 use crate::harness::{Left, Program, kills, proof};
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::Path;
 
 #[path = "../../examples/financial_close.rs"]
@@ -31,7 +32,7 @@ fn expected(left: &Left) -> String {
     }
     let mut text = "day\torders\trevenue\n".to_owned();
     for (day, (orders, cents)) in days {
-        text += &format!("{day}\t{orders}\t{}.{:02}\n", cents / 100, cents % 100);
+        writeln!(text, "{day}\t{orders}\t{}.{:02}", cents / 100, cents % 100).unwrap();
     }
     text
 }
