@@ -10,7 +10,7 @@ use firstseen::ledger::{
 use firstseen::testing::Table;
 use serde_json::Value;
 
-use super::{Ended, Shell, pause};
+use super::{Shell, pause};
 
 const PAYLOAD: &[u8] = b"amount 5\n\xff\0";
 
@@ -55,20 +55,10 @@ fn filled() -> Shell {
     shell
 }
 
-fn objects(ended: &Ended) -> Vec<Value> {
-    assert_eq!(ended.code, 0, "{ended:?}");
-    ended.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
 impl Shell {
-    /// Runs a command on the store `S`; the words of `line` are separated by blanks.
-    fn words(&self, line: &str) -> Ended {
-        self.run(line.split(' ').chain(["--store", "S"]), "")
-    }
-
     /// The ids that a list prints, sorted.
     fn ids(&self, line: &str) -> Vec<String> {
-        let objects = objects(&self.words(&format!("{line} --json")));
+        let objects = self.objects(line);
         let id = |object: &Value| {
             let id = object["id"].as_str().or(object["id_hex"].as_str());
             id.unwrap().to_owned()
@@ -76,10 +66,6 @@ impl Shell {
         let mut ids: Vec<String> = objects.iter().map(id).collect();
         ids.sort();
         ids
-    }
-
-    fn object(&self, line: &str) -> Value {
-        objects(&self.words(&format!("{line} --json"))).remove(0)
     }
 }
 
@@ -261,7 +247,7 @@ fn dead_letters_are_listed_by_cause_and_age() {
     ] {
         assert_eq!(shell.ids(&format!("dead-letter list{more}")), ids, "{more}");
     }
-    let listed = objects(&shell.words("dead-letter list --ledger payments --json"));
+    let listed = shell.objects("dead-letter list --ledger payments");
     let since = |object: &Value| object["since"].as_u64().unwrap();
     assert!(listed.is_sorted_by_key(since), "the oldest first");
     assert_eq!(shell.ids("dead-letter list --ledger payments --limit 1").len(), 1);

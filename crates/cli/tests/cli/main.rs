@@ -30,6 +30,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a test waits for something that should be immediate.
@@ -54,7 +55,7 @@ impl Ended {
     }
 
     /// The JSON object on standard error, which must have nothing else.
-    fn summary(&self) -> serde_json::Value {
+    fn summary(&self) -> Value {
         assert_eq!(self.err.lines().count(), 1, "one object, no more: {}", self.err);
         serde_json::from_str(&self.err).expect("standard error is JSON")
     }
@@ -117,6 +118,25 @@ impl Shell {
             out: output.stdout,
             err: String::from_utf8(output.stderr).expect("standard error is UTF-8"),
         }
+    }
+
+    /// Runs a command on the store `S`; the words of `line` are separated by blanks.
+    fn words(&self, line: &str) -> Ended {
+        self.run(line.split(' ').chain(["--store", "S"]), "")
+    }
+
+    /// Runs a command on the store `S`, which must succeed, and returns the objects that it prints.
+    #[track_caller]
+    fn objects(&self, line: &str) -> Vec<Value> {
+        let ended = self.words(&format!("{line} --json"));
+        assert_eq!(ended.code, 0, "{ended:?}");
+        ended.out().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Returns the first object that a command on the store `S` prints.
+    #[track_caller]
+    fn object(&self, line: &str) -> Value {
+        self.objects(line).remove(0)
     }
 
     /// Runs `dedup` over `input` with the store `S`.
