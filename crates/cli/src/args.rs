@@ -1,6 +1,10 @@
 //! The command line as written. What an option means, and whether options go together, is decided where they are used.
 
 pub(crate) mod ledger;
+pub(crate) mod offsets;
+pub(crate) mod outbox;
+pub(crate) mod prepared;
+pub(crate) mod table;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -11,18 +15,24 @@ use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{Durability, Ttl};
 
 use ledger::{DeadLetterCommand, LedgerCommand};
+use offsets::OffsetsArgs;
+use outbox::OutboxCommand;
+use prepared::PreparedCommand;
+use table::TableCommand;
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done, or: the id was seen
   1  the id was not seen (get, forget); an id is a duplicate (claim);
      there is no such record (ledger show), none that can be changed so (ledger settle, cancel),
-     or no such dead letter (dead-letter show, redrive, purge)
+     or no such dead letter (dead-letter show, redrive, purge);
+     the key has no value (table get); a message does not wait (outbox ack);
+     the transaction is not known, or has ended the other way (prepared commit, rollback)
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
   130, 143  ended by SIGINT or SIGTERM, in order (dedup)
-  141  the reader of standard output closed it early (dedup, import, export, completions, man,
-       ledger list, dead-letter list and show)";
+  141  the reader of standard output closed it early (dedup, import, export, offsets,
+       table scan, dead-letter show, completions, man, and every list)";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
 ///
@@ -59,6 +69,25 @@ pub(crate) enum Command {
     /// happened. No other process may have the store open.
     #[command(subcommand)]
     DeadLetter(DeadLetterCommand),
+    /// Shows the values of state tables.
+    ///
+    /// A table is what a program keeps with this library beside its claims: values by key, each with the version of its
+    /// last write. No other process may have the store open.
+    #[command(subcommand)]
+    Table(TableCommand),
+    Offsets(OffsetsArgs),
+    /// Shows the messages that wait in the topics of the outbox, and acknowledges them.
+    ///
+    /// A message is written in one commit with what it tells of, and waits until it is acknowledged. No other
+    /// process may have the store open.
+    #[command(subcommand)]
+    Outbox(OutboxCommand),
+    /// Shows the transactions that a coordinator has prepared, commits one, or rolls one back.
+    ///
+    /// For a transaction whose coordinator does not come back: what it holds cannot be claimed or written until it
+    /// ends. No other process may have the store open.
+    #[command(subcommand)]
+    Prepared(PreparedCommand),
     Bench(BenchArgs),
     /// Prints a completion script for a shell.
     Completions {

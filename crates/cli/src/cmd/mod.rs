@@ -1,6 +1,7 @@
 //! One file per subcommand.
 
 mod bench;
+mod bytes;
 mod claim;
 mod dead_letter;
 mod dedup;
@@ -12,9 +13,13 @@ mod get;
 mod import;
 mod ledger;
 mod list;
+mod offsets;
+mod outbox;
+mod prepared;
 mod record;
 mod repair;
 mod stats;
+mod table;
 mod verify;
 
 use std::ffi::{OsStr, OsString};
@@ -50,6 +55,10 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Import(args) => import::run(args),
         Command::Ledger(command) => ledger::run(command),
         Command::DeadLetter(command) => dead_letter::run(command),
+        Command::Table(command) => table::run(command),
+        Command::Offsets(args) => offsets::run(&args),
+        Command::Outbox(command) => outbox::run(command),
+        Command::Prepared(command) => prepared::run(command),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => describe::completions(shell),
         Command::Man { subcommand } => describe::man(&subcommand),
@@ -164,6 +173,15 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
     if is_hex { from_hex(&id, "the id") } else { Ok(id.into_vec()) }
 }
 
+/// Returns the bytes of a key or gid from the command line. How long it may be, the engine says.
+fn key_bytes(key: OsString, is_hex: bool, what: &str) -> Result<Vec<u8>, Failure> {
+    let key = if is_hex { from_hex(&key, what)? } else { key.into_vec() };
+    if key.is_empty() {
+        return Err(Failure::call(format!("{what} is empty")));
+    }
+    Ok(key)
+}
+
 /// Returns the bytes that hexadecimal digits on the command line stand for.
 fn from_hex(digits: &OsStr, what: &str) -> Result<Vec<u8>, Failure> {
     record::from_hex(digits.as_bytes()).ok_or_else(|| {
@@ -180,14 +198,36 @@ fn known_namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failu
     })
 }
 
-/// Maximum number of namespace names in a message.
+fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -> Failure {
+    Failure::call(format!("there is no namespace {name:?}; there are: {}", some_of(known)))
+}
+
+/// Maximum number of names in a message.
 const NAMES_MAX: usize = 10;
 
-fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -> Failure {
-    let more = if known.len() > NAMES_MAX { ", ..." } else { "" };
-    let known: Vec<String> = known.take(NAMES_MAX).collect();
-    let known = known.join(", ");
-    Failure::call(format!("there is no namespace {name:?}; there are: {known}{more}"))
+/// Returns the first of some names, for a message.
+fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
+    let more = if names.len() > NAMES_MAX { ", ..." } else { "" };
+    let names: Vec<String> = names.take(NAMES_MAX).collect();
+    names.join(", ") + more
+}
+
+/// Rejects the name of a topic, table or source that nothing in the store has: opening it would make the name.
+fn check_name(store: &Store, name: &str, what: &str) -> Result<(), Failure> {
+    if store.find_namespace(name).is_some() {
+        return Ok(());
+    }
+    let known = some_of(store.stats().namespaces.into_iter().map(|known| known.name));
+    Err(Failure::call(format!("there is no {what} {name:?}; the names in this store: {known}")))
+}
+
+/// Returns the name if there is one and it is known, or all names of a store. Any of them may be a topic or a source; one
+/// that is not has no messages and no offsets.
+fn chosen_names(store: &Store, name: Option<&str>, what: &str) -> Result<Vec<String>, Failure> {
+    match name {
+        Some(name) => check_name(store, name, what).map(|()| vec![name.to_owned()]),
+        None => Ok(store.stats().namespaces.into_iter().map(|known| known.name).collect()),
+    }
 }
 
 /// What is wrong with an empty line, and the way out.

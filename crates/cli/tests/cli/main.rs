@@ -12,6 +12,7 @@ mod limits;
 mod lines;
 mod long_lines;
 mod operations;
+mod pipelines;
 mod pipes;
 mod questions;
 mod read_only;

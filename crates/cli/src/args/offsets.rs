@@ -1,0 +1,43 @@
+//! The command line of `firstseen offsets`.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use super::WaitArgs;
+
+const OFFSETS_JSON: &str = "\
+With --json, each partition is an object on a line of its own:
+  source        name of its source
+  partition     its number
+  next          the next offset to read
+  epoch         epoch of its owner, 0 if it never had one";
+
+/// Lists how far sources have been read: the next offset of each partition, by source; exit code 3 if those of a
+/// source cannot be read.
+///
+/// A program that reads a source commits its offsets with this library, in one step with the effects of what it has
+/// read. No other process may have the store open. What is wrong with a source is on standard error, and the others are
+/// listed all the same.
+#[derive(Debug, Parser)]
+#[command(after_long_help = OFFSETS_JSON)]
+pub(crate) struct OffsetsArgs {
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Only the partitions of this source.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) source: Option<String>,
+
+    /// At most so many partitions.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Print one JSON object for each partition.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}

@@ -1,0 +1,100 @@
+//! The command line of `firstseen outbox`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use super::WaitArgs;
+
+const MESSAGE_JSON: &str = "\
+With --json, each message is an object on a line of its own:
+  topic         name of its topic
+  id            its id, 32 hexadecimal digits, the same however often it is delivered
+  given_id      the id that the program gave it; \"given_id_hex\" has it if it is not UTF-8
+  key           its ordering key; \"key_hex\" has it if it is not UTF-8
+  position      its place in the topic; positions grow, with gaps
+  emitted       when its transaction was committed or prepared
+  payload_bytes length of what it says
+With --payload:
+  payload       what it says; \"payload_hex\" in its place if it is not printable UTF-8
+Times are milliseconds since 1970-01-01 UTC; beside each is the same as text, such as \"emitted_utc\".
+What it does not have is null.";
+
+const ACK_JSON: &str = "\
+With --json, for each id: {\"id\":\"9f86d081884c7d659a2feaa0c55ad015\",\"acknowledged\":true}.
+With --through: {\"acknowledged\":3}.
+
+Example: the broker has all of them, but the program died before it heard so:
+    firstseen outbox list --topic orders --store seen
+    firstseen outbox ack --topic orders --through 4711 --store seen";
+
+/// What to do with the topics of the outbox.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    List(OutboxListArgs),
+    Ack(OutboxAckArgs),
+}
+
+/// Lists the messages that wait in one topic or in all; in each topic, in the order in which they are delivered. Exit
+/// code 3 if one of them cannot be read.
+///
+/// The list of a topic ends before a message that cannot be read, which is on standard error, and the other topics are
+/// listed all the same. Keys, given ids and payloads that are not printable UTF-8 are shown as 0x and hexadecimal digits.
+#[derive(Debug, Parser)]
+#[command(after_long_help = MESSAGE_JSON)]
+pub(crate) struct OutboxListArgs {
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Only the messages of this topic.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) topic: Option<String>,
+
+    /// At most so many messages.
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Print what the messages say, too.
+    #[arg(long)]
+    pub(crate) payload: bool,
+
+    /// Print one JSON object for each message.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// Acknowledges messages: they are not delivered any more; exit code 1 if one of the ids does not wait, or with
+/// --through if none does.
+///
+/// For messages of which you know that they have been delivered, or that are not to be delivered at all. An id
+/// that was acknowledged before does not wait.
+#[derive(Debug, Parser)]
+#[command(after_long_help = ACK_JSON)]
+pub(crate) struct OutboxAckArgs {
+    /// The ids of the messages, as `outbox list` prints them. Reads the topic up to the last of them.
+    #[arg(value_name = "ID", required_unless_present = "through")]
+    pub(crate) ids: Vec<String>,
+
+    /// All messages of the topic up to this position, also those that cannot be read.
+    #[arg(long, value_name = "POSITION", conflicts_with = "ids")]
+    pub(crate) through: Option<u64>,
+
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Topic of the messages.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) topic: String,
+
+    /// Print one JSON object for each id, or with --through one with the number of messages.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}

@@ -1,0 +1,232 @@
+//! `firstseen outbox`: the messages that wait in topics.
+
+use std::collections::HashSet;
+use std::ffi::OsStr;
+use std::ops::ControlFlow;
+
+use firstseen::outbox::{Message, Outbox};
+use serde::Serialize;
+
+use super::bytes::{Digits, shown, text_or_hex, value_or_hex};
+use crate::args::outbox::{OutboxAckArgs, OutboxCommand, OutboxListArgs};
+use crate::output::{self, Exit, Failure, grouped, printable};
+use crate::table::Listing;
+use crate::utc;
+
+pub(super) fn run(command: OutboxCommand) -> Result<Exit, Failure> {
+    match command {
+        OutboxCommand::List(args) => list(&args),
+        OutboxCommand::Ack(args) => acknowledge(&args),
+    }
+}
+
+/// Messages read at a time: one may have 4 MiB.
+const PAGE: usize = 64;
+
+/// Passes the messages of a topic to `visit`, in order, until that says stop.
+fn visit_all(
+    topic: &Outbox,
+    mut visit: impl FnMut(Message) -> ControlFlow<()>,
+) -> firstseen::Result<()> {
+    let (mut after, mut limit) = (None, PAGE);
+    loop {
+        let page = match after {
+            None => topic.read(limit),
+            Some(position) => topic.read_after(position, limit),
+        };
+        let page = match page {
+            // Those before one that cannot be read are passed on, too.
+            Err(_) if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            page => page?,
+        };
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.position);
+        if page.into_iter().try_for_each(&mut visit).is_break() {
+            return Ok(());
+        }
+    }
+}
+
+/// The JSON output for a message. The fields are documented in `--help`.
+#[derive(Debug, Serialize)]
+struct Object<'a> {
+    topic: &'a str,
+    id: String,
+    given_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    given_id_hex: Option<String>,
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
+    position: u64,
+    emitted: u64,
+    emitted_utc: String,
+    payload_bytes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_hex: Option<String>,
+}
+
+impl<'a> Object<'a> {
+    fn of(topic: &'a str, message: &'a Message, has_payload: bool) -> Self {
+        let optional = |bytes: &'a [u8]| match bytes {
+            [] => (None, None),
+            bytes => text_or_hex(bytes),
+        };
+        let (given_id, given_id_hex) = optional(&message.given_id);
+        let (key, key_hex) = optional(&message.key);
+        let (payload, payload_hex) = match has_payload {
+            true => value_or_hex(&message.payload, Digits::WhereNeeded),
+            false => (None, None),
+        };
+        Self {
+            topic,
+            id: message.id.to_string(),
+            given_id,
+            given_id_hex,
+            key,
+            key_hex,
+            position: message.position,
+            emitted: message.emitted.as_millis(),
+            emitted_utc: utc::text(message.emitted),
+            payload_bytes: message.payload.len(),
+            payload,
+            payload_hex,
+        }
+    }
+}
+
+/// The columns of `outbox list`; the last one is left out without --payload.
+const TITLES: [&str; 8] =
+    ["TOPIC", "POSITION", "EMITTED", "ID", "KEY", "GIVEN-ID", "BYTES", "PAYLOAD"];
+
+/// Returns the row of a message in `outbox list`.
+fn row(topic: &str, message: &Message, has_payload: bool) -> Vec<String> {
+    let text = |bytes| shown(bytes, Digits::WhereNeeded).into_owned();
+    let mut row = vec![
+        printable(topic),
+        message.position.to_string(),
+        utc::text(message.emitted),
+        message.id.to_string(),
+        text(&message.key),
+        text(&message.given_id),
+        message.payload.len().to_string(),
+    ];
+    if has_payload {
+        row.push(text(&message.payload));
+    }
+    row
+}
+
+fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
+    let store = super::open_existing(&args.store, args.wait)?;
+    let names = super::chosen_names(&store, args.topic.as_deref(), "topic")?;
+    let titles = if args.payload { &TITLES[..] } else { &TITLES[..TITLES.len() - 1] };
+    let mut listing = Listing::new(titles, args.json)?;
+    let mut left = args.limit.unwrap_or(usize::MAX);
+    let mut exit = Exit::Done;
+    for name in &names {
+        if left == 0 {
+            break;
+        }
+        let topic = store.outbox(name)?;
+        let mut added = Ok(());
+        let visited = visit_all(&topic, |message| {
+            let object = || Object::of(name, &message, args.payload);
+            added = listing.add(|| row(name, &message, args.payload), object);
+            left -= 1;
+            if added.is_ok() && left > 0 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        added?;
+        if let Err(error) = visited {
+            // A topic that cannot be read keeps nobody from the others.
+            output::ended(Err(Failure::from(error).about(name)));
+            exit = Exit::Data;
+        }
+    }
+    store.close()?;
+    listing.finish()?;
+    Ok(exit)
+}
+
+/// The JSON output for an id.
+#[derive(Debug, Serialize)]
+struct One<'a> {
+    id: &'a str,
+    acknowledged: bool,
+}
+
+/// The JSON output of --through.
+#[derive(Debug, Serialize)]
+struct Through {
+    acknowledged: usize,
+}
+
+fn acknowledge(args: &OutboxAckArgs) -> Result<Exit, Failure> {
+    let ids = args.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
+    let store = super::open_existing(&args.store, args.wait)?;
+    super::check_name(&store, &args.topic, "topic")?;
+    let topic = store.outbox(&args.topic)?;
+    if let Some(position) = args.through {
+        let acknowledged = topic.acknowledge_through(position)?;
+        drop(topic);
+        store.close()?;
+        if args.json {
+            output::print_json(&Through { acknowledged })?;
+        } else {
+            output::print(format_args!("{} acknowledged", grouped(acknowledged as u64)))?;
+        }
+        return Ok(if acknowledged > 0 { Exit::Done } else { Exit::NotSeen });
+    }
+    let found = find(&topic, &ids)?;
+    // Nobody else has the store open, so all of them wait until now.
+    topic.acknowledge(&found)?;
+    drop(topic);
+    store.close()?;
+    let found: HashSet<[u8; 16]> = found.iter().map(|message| *message.id.as_bytes()).collect();
+    let mut exit = Exit::Done;
+    for (id, text) in ids.iter().zip(&args.ids) {
+        let acknowledged = found.contains(id);
+        if !acknowledged {
+            exit = Exit::NotSeen;
+        }
+        if args.json {
+            output::print_json(&One { id: text, acknowledged })?;
+        } else if acknowledged {
+            output::print(format_args!("{text} acknowledged"))?;
+        } else {
+            output::print(format_args!("{text} does not wait in {}", printable(&args.topic)))?;
+        }
+    }
+    Ok(exit)
+}
+
+/// Returns the messages of these ids that wait, without what they say. Others are read on the way to them.
+fn find(topic: &Outbox, ids: &[[u8; 16]]) -> Result<Vec<Message>, Failure> {
+    let mut wanted: HashSet<[u8; 16]> = ids.iter().copied().collect();
+    let mut found = Vec::with_capacity(wanted.len());
+    visit_all(topic, |mut message| {
+        if wanted.remove(message.id.as_bytes()) {
+            message.payload = Vec::new();
+            found.push(message);
+        }
+        if wanted.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(found)
+}
+
+/// Returns the id of a message from the command line.
+fn message_id(text: &str) -> Result<[u8; 16], Failure> {
+    let bytes = super::from_hex(OsStr::new(text), &format!("the id {text:?}"))?;
+    bytes.try_into().map_err(|_| {
+        Failure::call(format!("the id {text:?} is none of a message: that has 32 digits"))
+    })
+}
