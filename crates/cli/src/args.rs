@@ -1,9 +1,11 @@
 //! The command line as written. What an option means, and whether options go together, is decided where they are used.
 
+pub(crate) mod history;
 pub(crate) mod ledger;
 pub(crate) mod offsets;
 pub(crate) mod outbox;
 pub(crate) mod prepared;
+pub(crate) mod replay;
 pub(crate) mod table;
 
 use std::ffi::OsString;
@@ -14,10 +16,12 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{Durability, Ttl};
 
+use history::HistoryArgs;
 use ledger::{DeadLetterCommand, LedgerCommand};
 use offsets::OffsetsArgs;
 use outbox::OutboxCommand;
 use prepared::PreparedCommand;
+use replay::ReplayCommand;
 use table::TableCommand;
 
 const EXIT_CODES: &str = "\
@@ -27,12 +31,13 @@ Exit codes:
      there is no such record (ledger show), none that can be changed so (ledger settle, cancel),
      or no such dead letter (dead-letter show, redrive, purge);
      the key has no value (table get); a message does not wait (outbox ack);
-     the transaction is not known, or has ended the other way (prepared commit, rollback)
+     the transaction is not known, or has ended the other way (prepared commit, rollback);
+     the scope has ended the other way (replay promote, drop); the log knows nothing (history)
   2  the call is wrong
   3  the data or the disk is wrong, or the store is in use
   130, 143  ended by SIGINT or SIGTERM, in order (dedup)
-  141  the reader of standard output closed it early (dedup, import, export, offsets,
-       table scan, dead-letter show, completions, man, and every list)";
+  141  the reader of standard output closed it early (dedup, import, export, history,
+       offsets, table scan, dead-letter show, completions, man, and every list)";
 
 /// Remembers which ids were seen, and says of each whether it is the first time.
 ///
@@ -88,6 +93,13 @@ pub(crate) enum Command {
     /// ends. No other process may have the store open.
     #[command(subcommand)]
     Prepared(PreparedCommand),
+    /// Shows replay scopes, puts what is inside one in the place of what is outside, or throws it away.
+    ///
+    /// A scope is where a program processes old events again: inside they are first again, and outside nothing
+    /// changes. No other process may have the store open.
+    #[command(subcommand)]
+    Replay(ReplayCommand),
+    History(HistoryArgs),
     Bench(BenchArgs),
     /// Prints a completion script for a shell.
     Completions {

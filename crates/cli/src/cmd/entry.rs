@@ -281,7 +281,7 @@ fn cause(state: &State) -> Option<DeadCause> {
 }
 
 /// Not known to this binary: a newer library has it.
-const OTHER: &str = "other";
+pub(super) const OTHER: &str = "other";
 
 pub(super) fn state_name(state: &State) -> &'static str {
     match state {

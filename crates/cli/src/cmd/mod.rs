@@ -10,6 +10,7 @@ mod entry;
 mod export;
 mod forget;
 mod get;
+mod history;
 mod import;
 mod ledger;
 mod list;
@@ -18,6 +19,7 @@ mod outbox;
 mod prepared;
 mod record;
 mod repair;
+mod replay;
 mod stats;
 mod table;
 mod verify;
@@ -59,6 +61,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Offsets(args) => offsets::run(&args),
         Command::Outbox(command) => outbox::run(command),
         Command::Prepared(command) => prepared::run(command),
+        Command::Replay(command) => replay::run(command),
+        Command::History(args) => history::run(args),
         Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => describe::completions(shell),
         Command::Man { subcommand } => describe::man(&subcommand),

@@ -16,6 +16,7 @@ mod pipelines;
 mod pipes;
 mod questions;
 mod read_only;
+mod replays;
 mod signals;
 mod streams;
 mod text;
