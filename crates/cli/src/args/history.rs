@@ -29,7 +29,8 @@ What does not apply is null.";
 /// nothing, 3 if parts of the log cannot be read.
 ///
 /// What happened long ago may be gone: compaction removes what does not count any more. Those parts that cannot be read
-/// are on standard error. Reads the whole log.
+/// are on standard error, and the rest is told all the same. Reads the whole log; also answers where the folder cannot be
+/// written to.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HISTORY_JSON)]
 pub(crate) struct HistoryArgs {

@@ -1,6 +1,6 @@
 //! `firstseen history`: what the log still knows of an id.
 
-use firstseen::{History, HistoryEvent, HistoryKind, LostBytes, RowKind, Timestamp};
+use firstseen::{History, HistoryEvent, HistoryKind, LostBytes, ReadOnly, RowKind, Timestamp};
 use serde::Serialize;
 
 use super::entry::OTHER;
@@ -107,27 +107,25 @@ fn row_name(row: RowKind) -> &'static str {
 }
 
 pub(super) fn run(args: HistoryArgs) -> Result<Exit, Failure> {
-    let id = super::checked_id(args.id, args.hex)?;
-    let store = Opened::to_read(&args.store, args.wait)?;
-    if let Some(name) = &args.namespace {
-        store.check_namespace(name)?;
-    }
+    let HistoryArgs { id, store: path, namespace, hex, json: as_json, wait } = args;
+    let id = super::checked_id(id, hex)?;
+    let store = Opened::to_read_around_damage(&path, wait)?;
     let History { events, damage, .. } = match store {
         Opened::Whole(store) => {
-            let namespace = super::known_namespace(&store, args.namespace.as_deref())?;
+            let namespace = super::known_namespace(&store, namespace.as_deref())?;
             let history = namespace.history(&id)?;
             drop(namespace);
             store.close()?;
             history
         }
-        Opened::ReadOnly(store) => {
-            store.history(args.namespace.as_deref().unwrap_or(DEFAULT), &id)?
-        }
+        Opened::ReadOnly(store) => read_only(&store, namespace.as_deref(), &id)?,
     };
-    if events.is_empty() && !args.json {
-        output::print("nothing is known")?;
+    if events.is_empty() {
+        if !as_json && damage.is_empty() {
+            output::print("nothing is known")?;
+        }
     } else {
-        let mut listing = Listing::new(&TITLES, args.json)?;
+        let mut listing = Listing::new(&TITLES, as_json)?;
         for event in &events {
             listing.add(|| row(event), || Object::of(event))?;
         }
@@ -141,6 +139,16 @@ pub(super) fn run(args: HistoryArgs) -> Result<Exit, Failure> {
         (true, true) => Exit::NotSeen,
         (true, false) => Exit::Done,
     })
+}
+
+/// Reads the history from the log alone.
+fn read_only(store: &ReadOnly, namespace: Option<&str>, id: &[u8]) -> Result<History, Failure> {
+    let history = store.history(namespace.unwrap_or(DEFAULT), id)?;
+    if let Some(name) = namespace.filter(|_| history.events.is_empty() && history.damage.is_empty())
+    {
+        super::check_read_only(store, name)?;
+    }
+    Ok(history)
 }
 
 /// Says what cannot be read.

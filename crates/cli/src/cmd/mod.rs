@@ -97,17 +97,24 @@ enum Opened {
 
 impl Opened {
     fn to_read(path: &Path, wait: WaitArgs) -> Result<Self, Failure> {
+        Self::open(path, wait, cannot_be_written)
+    }
+
+    /// Also opens a damaged store: read-only, for a command that passes over what is damaged.
+    fn to_read_around_damage(path: &Path, wait: WaitArgs) -> Result<Self, Failure> {
+        Self::open(path, wait, |error| {
+            cannot_be_written(error) || error.kind() == ErrorKind::Repair
+        })
+    }
+
+    /// Opens a store, read-only after an error that `is_only_read` tells.
+    fn open(
+        path: &Path,
+        wait: WaitArgs,
+        is_only_read: impl FnOnce(&firstseen::Error) -> bool,
+    ) -> Result<Self, Failure> {
         match waiting(wait, || builder(path).create(false).open()) {
-            Err(firstseen::Error::Io { source, .. })
-                if matches!(
-                    source.kind(),
-                    io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
-                ) =>
-            {
-                Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
-            }
-            // Moving claims to another disk is the way out of a full one.
-            Err(error) if error.kind() == ErrorKind::StorageFull => {
+            Err(error) if is_only_read(&error) => {
                 Ok(Self::ReadOnly(Box::new(open_read_only(path, wait)?)))
             }
             other => Ok(Self::Whole(other?)),
@@ -118,15 +125,30 @@ impl Opened {
     fn check_namespace(&self, name: &str) -> Result<(), Failure> {
         match self {
             Self::Whole(store) => known_namespace(store, Some(name)).map(drop),
-            Self::ReadOnly(store) => {
-                let known = store.summary()?.namespaces;
-                if known.iter().any(|known| known.name == name) {
-                    return Ok(());
-                }
-                Err(unknown_namespace(name, known.into_iter().map(|known| known.name)))
-            }
+            Self::ReadOnly(store) => check_read_only(store, name),
         }
     }
+}
+
+/// Returns whether a store that was opened with this error may still be read.
+fn cannot_be_written(error: &firstseen::Error) -> bool {
+    match error {
+        firstseen::Error::Io { source, .. } => matches!(
+            source.kind(),
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+        ),
+        // Moving claims to another disk is the way out of a full one.
+        error => error.kind() == ErrorKind::StorageFull,
+    }
+}
+
+/// Rejects a namespace that does not exist.
+fn check_read_only(store: &ReadOnly, name: &str) -> Result<(), Failure> {
+    let known = store.summary()?.namespaces;
+    if known.iter().any(|known| known.name == name) {
+        return Ok(());
+    }
+    Err(unknown_namespace(name, known.into_iter().map(|known| known.name)))
 }
 
 /// Longest pause between two attempts to open a store that is in use.

@@ -108,6 +108,16 @@ fn a_question_creates_no_store() {
         &["ledger", "list", "--store", "S"],
         &["dead-letter", "list", "--store", "S"],
         &["dead-letter", "purge", "--all", "--ledger", "l", "--store", "S"],
+        &["table", "get", "t", "a", "--store", "S"],
+        &["table", "scan", "t", "--store", "S"],
+        &["offsets", "--store", "S"],
+        &["outbox", "list", "--store", "S"],
+        &["outbox", "ack", "--through", "1", "--topic", "t", "--store", "S"],
+        &["prepared", "list", "--store", "S"],
+        &["prepared", "commit", "g", "--store", "S"],
+        &["replay", "list", "--store", "S"],
+        &["replay", "drop", "r", "--store", "S"],
+        &["history", "a", "--store", "S"],
     ] {
         shell.run(args, "").complains(2, &["S is not a firstseen store"]);
         assert!(!shell.path("S").exists(), "{args:?}");

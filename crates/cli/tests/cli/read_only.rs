@@ -94,6 +94,10 @@ fn a_store_that_cannot_be_written_to_answers_questions() {
     let verified = ask(&shell, &["verify"]);
     assert!(verified.code == 0 && verified.err.contains("only the log"), "{verified:?}");
     assert!(ask(&shell, &["stats"]).out().contains("\"n\", ttl"), "stats lists namespaces");
+    let history = ask(&shell, &["history", "y", "--namespace", "n"]);
+    assert_eq!((history.code, history.out().lines().count()), (0, 3), "{history:?}");
+    assert_eq!(ask(&shell, &["history", "y"]).code, 1);
+    ask(&shell, &["history", "y", "--namespace", "m"]).complains(2, &["\"m\"", "default, n"]);
     ask(&shell, &["forget", "x"]).complains(3, &["writes to the folder"]);
     assert_eq!(picture(&store), before, "a question has changed something");
 
@@ -117,6 +121,9 @@ fn a_damaged_log_is_reported_where_nothing_can_be_written() {
         ask(&shell, question).complains(3, &["is damaged at byte"]);
     }
     assert_eq!(ask(&shell, &["verify"]).code, 3);
+    let history = ask(&shell, &["history", "x"]);
+    history.complains(3, &["cannot be read"]);
+    assert_eq!(history.out(), "", "what is known cannot be said");
     set_writable(&shell.path("S"), true);
 }
 

@@ -164,6 +164,28 @@ fn the_history_of_an_id_is_told_in_its_order() {
 }
 
 #[test]
+fn the_history_goes_on_around_what_is_damaged() {
+    let shell = Shell::new();
+    let store = Store::open(shell.path("S")).unwrap();
+    assert!(store.claim("before").unwrap().is_first_seen());
+    let ids: Vec<String> = (0..500).map(|n| format!("id-{n:028}")).collect();
+    store.claim_batch(&ids).unwrap();
+    assert!(store.claim("behind").unwrap().is_first_seen());
+    store.close().unwrap();
+    let log = std::fs::read_dir(shell.path("S/log")).unwrap();
+    let segment = log.map(|entry| entry.unwrap().path()).min().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[5_000] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    shell.words("get before").complains(3, &["is damaged"]);
+    for (id, lines) in [("before", 2), ("behind", 2), (&ids[3], 0)] {
+        let ended = shell.words(&format!("history {id}"));
+        ended.complains(3, &["S/log/", " bytes at ", " cannot be read"]);
+        assert_eq!(ended.out().lines().count(), lines, "{id}: {ended:?}");
+    }
+}
+
+#[test]
 fn an_id_of_which_nothing_is_known_has_no_history() {
     let shell = eventful();
     for (line, told) in [
