@@ -17,6 +17,11 @@ With --json, each message is an object on a line of its own:
   payload_bytes length of what it says
 With --payload:
   payload       what it says; \"payload_hex\" in its place if it is not printable UTF-8
+With --dead:
+  since         since when it is dead
+  cause         refused: it can never be delivered; exhausted: it has failed too often
+  attempts      how often it was tried
+  reason        what the receiver said last
 Times are milliseconds since 1970-01-01 UTC; beside each is the same as text, such as \"emitted_utc\".
 What it does not have is null.";
 
@@ -39,7 +44,7 @@ pub(crate) enum OutboxCommand {
 /// code 3 if one of them cannot be read.
 ///
 /// The list of a topic ends before a message that cannot be read, which is on standard error, and the other topics are
-/// listed all the same. Keys, given ids and payloads that are not printable UTF-8 are shown as 0x and hexadecimal digits.
+/// listed all the same. With --dead, the others of the topic are, too. Keys, given ids and payloads that are not printable UTF-8 are shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = MESSAGE_JSON)]
 pub(crate) struct OutboxListArgs {
@@ -50,6 +55,10 @@ pub(crate) struct OutboxListArgs {
     /// Only the messages of this topic.
     #[arg(long, value_name = "NAME")]
     pub(crate) topic: Option<String>,
+
+    /// Those that could not be delivered, in place of those that wait; in each topic, the oldest first.
+    #[arg(long)]
+    pub(crate) dead: bool,
 
     /// At most so many messages.
     #[arg(long, value_name = "N")]

@@ -74,12 +74,11 @@ const TITLES: [&str; 5] = ["TIME", "WHAT", "ENDS", "SEGMENT:OFFSET", "COMMIT"];
 
 fn row(event: &HistoryEvent) -> Vec<String> {
     let object = Object::of(event);
-    let mut what = object.what.to_owned();
-    for more in [object.row.map(str::to_owned), object.stage.map(|number| number.to_string())] {
-        if let Some(more) = more {
-            what = format!("{what} {more}");
-        }
-    }
+    let what = match (object.row, object.stage) {
+        (None, _) => object.what.to_owned(),
+        (Some(row), None) => format!("{} {row}", object.what),
+        (Some(row), Some(number)) => format!("{} {row} {number}", object.what),
+    };
     let ends = match event.deadline {
         None => String::new(),
         Some(Timestamp::NEVER) => "never".to_owned(),

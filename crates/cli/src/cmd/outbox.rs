@@ -4,10 +4,11 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
 
-use firstseen::outbox::{Message, Outbox};
+use firstseen::outbox::{DeadMessage, DeadMessageCause, Message, Outbox};
 use serde::Serialize;
 
 use super::bytes::{Digits, shown, text_or_hex, value_or_hex};
+use super::entry::OTHER;
 use crate::args::outbox::{OutboxAckArgs, OutboxCommand, OutboxListArgs};
 use crate::output::{self, Exit, Failure, grouped, printable};
 use crate::table::Listing;
@@ -69,6 +70,30 @@ struct Object<'a> {
     payload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_hex: Option<String>,
+    #[serde(flatten)]
+    death: Option<Death<'a>>,
+}
+
+/// Why a message is dead, in JSON.
+#[derive(Debug, Serialize)]
+struct Death<'a> {
+    since: u64,
+    since_utc: String,
+    cause: &'static str,
+    attempts: u32,
+    reason: &'a str,
+}
+
+impl<'a> Death<'a> {
+    fn of(dead: &'a DeadMessage) -> Self {
+        Self {
+            since: dead.since.as_millis(),
+            since_utc: utc::text(dead.since),
+            cause: cause_name(dead.cause),
+            attempts: dead.attempts,
+            reason: &dead.reason,
+        }
+    }
 }
 
 impl<'a> Object<'a> {
@@ -79,9 +104,10 @@ impl<'a> Object<'a> {
         };
         let (given_id, given_id_hex) = optional(&message.given_id);
         let (key, key_hex) = optional(&message.key);
-        let (payload, payload_hex) = match has_payload {
-            true => value_or_hex(&message.payload, Digits::WhereNeeded),
-            false => (None, None),
+        let (payload, payload_hex) = if has_payload {
+            value_or_hex(&message.payload, Digits::WhereNeeded)
+        } else {
+            (None, None)
         };
         Self {
             topic,
@@ -96,13 +122,19 @@ impl<'a> Object<'a> {
             payload_bytes: message.payload.len(),
             payload,
             payload_hex,
+            death: None,
         }
     }
 }
 
-/// The columns of `outbox list`; the last one is left out without --payload.
-const TITLES: [&str; 8] =
-    ["TOPIC", "POSITION", "EMITTED", "ID", "KEY", "GIVEN-ID", "BYTES", "PAYLOAD"];
+/// The columns of `outbox list`.
+const TITLES: [&str; 7] = ["TOPIC", "POSITION", "EMITTED", "ID", "KEY", "GIVEN-ID", "BYTES"];
+
+/// The columns that --payload adds.
+const PAYLOAD_TITLES: [&str; 1] = ["PAYLOAD"];
+
+/// The columns that --dead adds.
+const DEATH_TITLES: [&str; 4] = ["SINCE", "CAUSE", "ATTEMPTS", "REASON"];
 
 /// Returns the row of a message in `outbox list`.
 fn row(topic: &str, message: &Message, has_payload: bool) -> Vec<String> {
@@ -122,11 +154,32 @@ fn row(topic: &str, message: &Message, has_payload: bool) -> Vec<String> {
     row
 }
 
+fn dead_row(topic: &str, dead: &DeadMessage, has_payload: bool) -> Vec<String> {
+    let mut row = row(topic, &dead.message, has_payload);
+    let cause = cause_name(dead.cause).to_owned();
+    row.extend([utc::text(dead.since), cause, dead.attempts.to_string(), printable(&dead.reason)]);
+    row
+}
+
+fn cause_name(cause: DeadMessageCause) -> &'static str {
+    match cause {
+        DeadMessageCause::Refused => "refused",
+        DeadMessageCause::Exhausted => "exhausted",
+        _ => OTHER,
+    }
+}
+
 fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
     let store = super::open_existing(&args.store, args.wait)?;
     let names = super::chosen_names(&store, args.topic.as_deref(), "topic")?;
-    let titles = if args.payload { &TITLES[..] } else { &TITLES[..TITLES.len() - 1] };
-    let mut listing = Listing::new(titles, args.json)?;
+    let mut titles = TITLES.to_vec();
+    if args.payload {
+        titles.extend(PAYLOAD_TITLES);
+    }
+    if args.dead {
+        titles.extend(DEATH_TITLES);
+    }
+    let mut listing = Listing::new(&titles, args.json)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;
     for name in &names {
@@ -134,20 +187,13 @@ fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
             break;
         }
         let topic = store.outbox(name)?;
-        let mut added = Ok(());
-        let visited = visit_all(&topic, |message| {
-            let object = || Object::of(name, &message, args.payload);
-            added = listing.add(|| row(name, &message, args.payload), object);
-            left -= 1;
-            if added.is_ok() && left > 0 {
-                ControlFlow::Continue(())
-            } else {
-                ControlFlow::Break(())
-            }
-        });
-        added?;
-        if let Err(error) = visited {
-            // A topic that cannot be read keeps nobody from the others.
+        let unreadable = if args.dead {
+            add_dead(&topic, args.payload, &mut left, &mut listing)?
+        } else {
+            add_waiting(&topic, args.payload, &mut left, &mut listing)?
+        };
+        // What cannot be read keeps nobody from the others.
+        for error in unreadable {
             output::ended(Err(Failure::from(error).about(name)));
             exit = Exit::Data;
         }
@@ -155,6 +201,45 @@ fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
     store.close()?;
     listing.finish()?;
     Ok(exit)
+}
+
+/// Adds the messages that wait in a topic to a list. Returns why it could not be read to its end.
+fn add_waiting(
+    topic: &Outbox,
+    has_payload: bool,
+    left: &mut usize,
+    listing: &mut Listing,
+) -> Result<Vec<firstseen::Error>, Failure> {
+    let (name, mut added) = (topic.name(), Ok(()));
+    let visited = visit_all(topic, |message| {
+        let object = || Object::of(name, &message, has_payload);
+        added = listing.add(|| row(name, &message, has_payload), object);
+        *left -= 1;
+        if added.is_ok() && *left > 0 { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    added?;
+    Ok(visited.err().into_iter().collect())
+}
+
+/// Adds the dead letters of a topic to a list. Returns what is wrong with those that cannot be read.
+fn add_dead(
+    topic: &Outbox,
+    has_payload: bool,
+    left: &mut usize,
+    listing: &mut Listing,
+) -> Result<Vec<firstseen::Error>, Failure> {
+    let name = topic.name();
+    // All are read for each page, so there is one.
+    let page = topic.dead_letters().list(None, *left)?;
+    *left -= page.messages.len();
+    for dead in &page.messages {
+        let object = || {
+            let death = Some(Death::of(dead));
+            Object { death, ..Object::of(name, &dead.message, has_payload) }
+        };
+        listing.add(|| dead_row(name, dead, has_payload), object)?;
+    }
+    Ok(page.unreadable.into_iter().map(|(_, error)| error).collect())
 }
 
 /// The JSON output for an id.

@@ -2,8 +2,10 @@
 //! program, and does about them.
 
 use std::process::Stdio;
+use std::time::Duration;
 
-use firstseen::outbox::Outbox;
+use firstseen::ledger::Backoff;
+use firstseen::outbox::{Delivery, Message, Outbox, RelayOptions};
 use firstseen::testing::Table;
 use firstseen::{Store, hours};
 use serde_json::Value;
@@ -169,6 +171,58 @@ fn messages_are_listed_in_the_order_of_their_topic() {
     assert!(ended.out().contains("  anna"), "{ended:?}");
     let ended = shell.words("outbox list --topic alarms");
     assert!(ended.out().contains("  0xfe") && !ended.out().contains("PAYLOAD"), "{ended:?}");
+}
+
+/// Has the messages of `mails` die: the first is refused, the others are tried twice.
+fn kill_mails(shell: &Shell) {
+    let store = Store::open(shell.path("S")).unwrap();
+    let mails = store.outbox("mails").unwrap();
+    let options = RelayOptions::new().attempts_max(2).backoff(Backoff::constant(Duration::ZERO));
+    let sink = |batch: &[Message]| {
+        let each = batch.iter().enumerate();
+        each.fold(Delivery::all(), |delivery, (n, message)| match &message.payload[..] {
+            b"first" => delivery.refuse(n, "no such\tuser"),
+            _ => delivery.retry(n, "no answer"),
+        })
+    };
+    assert_eq!(mails.relay(options).unwrap().drain(&sink).unwrap().dead, 3);
+    drop(mails);
+    store.close().unwrap();
+}
+
+#[test]
+fn what_could_not_be_delivered_is_listed_with_its_cause() {
+    let shell = filled();
+    assert_eq!(shell.objects("outbox list --dead").len(), 0);
+    let first = shell.object("outbox list --topic mails");
+    kill_mails(&shell);
+    assert_eq!(shell.objects("outbox list").len(), 2, "of the other topic");
+    let listed = shell.objects("outbox list --dead");
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    let dead = listed.iter().find(|dead| dead["id"] == first["id"]).unwrap();
+    for (field, value) in [
+        ("cause", Value::from("refused")),
+        ("attempts", 1.into()),
+        ("reason", "no such\tuser".into()),
+        ("position", first["position"].clone()),
+        ("emitted", first["emitted"].clone()),
+    ] {
+        assert_eq!(dead[field], value, "{field}");
+    }
+    assert!(dead["since"].as_u64() >= dead["emitted"].as_u64(), "{dead}");
+    assert!(dead["since_utc"].as_str().unwrap().ends_with('Z'), "{dead}");
+    let other = listed.iter().find(|dead| dead["given_id"] == "mail-3").unwrap();
+    assert_eq!((&other["cause"], &other["attempts"]), (&"exhausted".into(), &2.into()));
+    assert!(other.get("payload").is_none() && first.get("cause").is_none());
+    assert_eq!(shell.objects("outbox list --dead --limit 2").len(), 2);
+    assert_eq!(shell.objects("outbox list --dead --topic alarms").len(), 0);
+    let ended = shell.words("outbox list --dead --payload");
+    assert!(ended.out().lines().next().unwrap().ends_with("  ATTEMPTS  REASON"), "{ended:?}");
+    assert!(ended.out().contains("  refused    1         no such\\tuser\n"), "{ended:?}");
+    let help = shell.run(["outbox", "list", "--help"], "");
+    for field in dead.as_object().unwrap().keys().filter(|field| !field.ends_with("_utc")) {
+        assert!(help.out().contains(&format!("  {field} ")), "{field}");
+    }
 }
 
 #[test]
@@ -340,10 +394,12 @@ fn a_wrong_call_changes_nothing_in_a_pipeline() {
 const TABLES: u8 = 6;
 const OFFSETS: u8 = 7;
 const OUTBOX: u8 = 5;
+const OUTBOX_DEAD: u8 = 13;
 
 #[test]
 fn what_cannot_be_read_keeps_nobody_from_the_others() {
     let shell = filled();
+    kill_mails(&shell);
     let store = Store::open(shell.path("S")).unwrap();
     // A test's rows are those of the default namespace.
     let table = store.raw_table("default").unwrap();
@@ -360,13 +416,15 @@ fn what_cannot_be_read_keeps_nobody_from_the_others() {
     Table::of(&store, TABLES).put(b"b", b"").unwrap();
     Table::of(&store, OFFSETS).put(&[0, 0, 0, 1], b"\x01").unwrap();
     Table::of(&store, OUTBOX).put(&[7; 16], b"\x01").unwrap();
+    Table::of(&store, OUTBOX_DEAD).put(&[8; 16], b"\x01").unwrap();
     emit(&topic, "behind it");
     drop((table, topic));
     store.close().unwrap();
     for (line, count, what) in [
         ("table scan default", 2, "b"),
         ("offsets", 3, "default"),
-        ("outbox list", 6, "07070707070707070707070707070707"),
+        ("outbox list", 3, "07070707070707070707070707070707"),
+        ("outbox list --dead", 3, "08080808080808080808080808080808"),
         ("outbox list --topic default", 1, "07070707070707070707070707070707"),
     ] {
         for (json, titles) in [("", 1), (" --json", 0)] {
@@ -380,7 +438,7 @@ fn what_cannot_be_read_keeps_nobody_from_the_others() {
     assert_eq!(shell.objects("table scan points").len(), 5, "another table is whole");
     let ended = shell.words(&format!("outbox ack --through {} --topic default", u64::MAX));
     assert_eq!((ended.code, ended.out()), (0, "3 acknowledged\n"), "the way past it");
-    assert_eq!(shell.objects("outbox list").len(), 5);
+    assert_eq!(shell.objects("outbox list").len(), 2);
 }
 
 #[test]
@@ -463,7 +521,7 @@ fn help_and_man_pages_document_the_fields_of_a_pipeline_and_every_option() {
         ("table get", &["store", "hex", "hex-values", "json", "wait"][..]),
         ("table scan", &["store", "limit", "hex-values", "json", "wait"]),
         ("offsets", &["store", "source", "limit", "json", "wait"]),
-        ("outbox list", &["store", "topic", "limit", "payload", "json", "wait"]),
+        ("outbox list", &["store", "topic", "dead", "limit", "payload", "json", "wait"]),
         ("outbox ack", &["store", "topic", "through", "json", "wait"]),
         ("prepared list", &["store", "limit", "json", "wait"]),
         ("prepared commit", &["store", "hex", "json", "wait"]),
