@@ -80,26 +80,26 @@ fn what_was_admitted_is_given_back_if_the_commit_is_not_made() {
 fn a_bound_is_exact_over_threads_that_emit_at_once() {
     let (_dir, path) = place();
     let store = Store::builder(&path).durability(Durability::Buffered).open().expect("opens");
-    const MOST: usize = 500;
+    let most = 500;
     let made = AtomicUsize::new(0);
     thread::scope(|scope| {
         for worker in 0..8 {
             let (store, made) = (&store, &made);
             scope.spawn(move || {
-                let topic = bounded(store, MOST);
+                let topic = bounded(store, most);
                 for n in 0..200 {
                     let event = format!("{worker}-{n}");
                     if try_emit(&topic, &event, &["m"]).expect("answers").is_committed() {
                         made.fetch_add(1, Ordering::Relaxed);
                     }
-                    assert!(topic.pending().expect("answers").count <= MOST);
+                    assert!(topic.pending().expect("answers").count <= most);
                 }
             });
         }
     });
-    let topic = bounded(&store, MOST);
+    let topic = bounded(&store, most);
     // Not one less: a commit is refused only while so many wait or are on their way, and all of those are made.
-    assert_eq!((made.into_inner(), topic.pending().expect("answers").count), (MOST, MOST));
+    assert_eq!((made.into_inner(), topic.pending().expect("answers").count), (most, most));
 }
 
 #[test]

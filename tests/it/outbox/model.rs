@@ -200,7 +200,8 @@ impl World {
             let mut found: Vec<String> =
                 page.messages.iter().map(|dead| payload(&dead.message)).collect();
             let mut dead = expected.dead.clone();
-            (found.sort(), dead.sort());
+            found.sort();
+            dead.sort();
             assert_eq!(found, dead);
         }
     }

@@ -14,6 +14,7 @@ use std::ops::ControlFlow;
 /// What decides: a generator, or the bytes of a fuzzer, which are over at some time.
 pub(crate) enum Dice {
     Seed(u64),
+    #[allow(dead_code, reason = "the fuzz target `transactions` has them")]
     Bytes(std::collections::VecDeque<u8>),
 }
 
@@ -207,9 +208,10 @@ impl World {
     fn end(&mut self) -> Result<(), String> {
         let gid = format!("gid-{}", self.dice.roll(4));
         let commits = self.dice.roll(2) == 0;
-        let ended = match commits {
-            true => self.store().commit_prepared(&gid),
-            false => self.store().rollback_prepared(&gid),
+        let ended = if commits {
+            self.store().commit_prepared(&gid)
+        } else {
+            self.store().rollback_prepared(&gid)
         };
         let ended = ended.map_err(|e| e.to_string())?;
         let (expected, effects) = self.oracle.end(&gid, commits);
