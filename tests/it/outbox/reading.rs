@@ -26,7 +26,7 @@ fn messages_are_read_in_the_order_of_commits_with_all_that_was_given() {
     assert_eq!((&anna.given_id[..], &three.given_id[..]), (&b""[..], &b"given"[..]));
     assert_eq!(three.emitted.as_millis() - anna.emitted.as_millis(), 3_000);
     let next = topic.read_after(anna.position, 1).expect("reads");
-    assert_eq!(next.as_slice(), std::slice::from_ref(&two));
+    assert_eq!(next.as_slice(), std::slice::from_ref(two));
     assert_eq!(topic.read_after(three.position, 10).expect("reads"), []);
     assert_eq!(topic.read(0).expect("reads"), []);
     let pending = topic.pending().expect("answers");
