@@ -23,7 +23,7 @@
 //! // Half an hour of events later it has ended, and its duplicate is late.
 //! assert!(clicks.claim_at("click-2", "partition-0", at(2_800))?.is_first_seen());
 //! assert!(clicks.claim_at("click-1", "partition-0", at(1_000))?.is_too_late());
-//! # Ok::<(), firstseen::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # The watermark

@@ -28,7 +28,7 @@
 //! // Send them on, and then:
 //! revenue.acknowledge(&results)?;
 //! assert!(revenue.take_closed(100)?.is_empty());
-//! # Ok::<(), firstseen::Error>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! [`Emit`] says whether a result waits for the allowed lateness, or comes at the end of its window and is corrected.
