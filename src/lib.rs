@@ -2,6 +2,7 @@
 //! [docs/OPERATIONS.md]: crate::guide::operations
 //! [docs/GUARANTEES.md]: crate::guide::guarantees
 //! [docs/LEDGER.md]: crate::guide::ledger
+//! [docs/PIPELINES.md]: crate::guide::pipelines
 //! [docs/RELIABILITY.md]: crate::guide::reliability
 //! [docs/BENCHMARKS.md]: crate::guide
 //! [docs/SCALING.md]: crate::guide::scaling
@@ -83,6 +84,10 @@ pub mod guide {
     pub mod operations {}
     #[doc = include_str!("../docs/LEDGER.md")]
     pub mod ledger {}
+    #[doc = "[OPERATIONS.md]: crate::guide::operations"]
+    #[doc = "[LEDGER.md]: crate::guide::ledger"]
+    #[doc = include_str!("../docs/PIPELINES.md")]
+    pub mod pipelines {}
     #[cfg(not(doctest))]
     #[doc = include_str!("../docs/GUARANTEES.md")]
     pub mod guarantees {}
