@@ -273,10 +273,10 @@ impl Fulfilment {
 
 /// The work itself, which has no effect but what it returns.
 fn work(order: &Order) -> Result<(), String> {
-    match &*order.user {
-        "u-poison" => Err("nobody knows how to deliver this".to_owned()),
-        _ => Ok(()),
+    if order.user.starts_with("u-poison") {
+        return Err("nobody knows how to deliver this".to_owned());
     }
+    Ok(())
 }
 
 struct Services<'a> {

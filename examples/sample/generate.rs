@@ -12,7 +12,7 @@ use std::path::Path;
 pub(crate) enum Kind {
     /// `{"id":"ord-0000017","at":"2026-03-01T00:00:44.064Z","user":"u-01234","cents":4599}`
     Orders,
-    /// Orders of which some are invalid, and some are poison: `"cents":0` and `"user":"u-poison"`.
+    /// Orders of which some are invalid, and some are poison: `"cents":0` and `"user":"u-poison-5"`.
     MixedOrders,
     /// `{"id":"view-0000017","at":"2026-03-01T00:00:44.064Z","page":"/p/123"}`
     Views,
@@ -63,7 +63,7 @@ fn line(out: &mut impl Write, kind: Kind, event: u64, deliveries: u64) -> io::Re
                 cents = 0;
             }
             if kind == Kind::MixedOrders && event % apart == 5 {
-                user = String::from("u-poison");
+                user = format!("u-poison-{event}");
             }
             writeln!(
                 out,
