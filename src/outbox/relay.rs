@@ -190,14 +190,14 @@ impl Relay {
     /// [`Environment`](crate::ErrorKind::Environment) if no thread can be had.
     pub fn spawn(&self, sink: impl Sink + 'static) -> Result<RelayHandle> {
         let sink = Arc::new(sink);
-        let mut handle = RelayHandle { relay: self.clone(), workers: Mutex::default() };
+        let handle = RelayHandle { relay: self.clone(), workers: Mutex::default() };
         for _ in 0..self.inner.workers {
             let (relay, sink) = (self.clone(), Arc::clone(&sink));
             let worker = thread::Builder::new()
                 .name("firstseen-relay".into())
                 .spawn(move || relay.work(&*sink))
                 .map_err(|e| self.no_thread(e))?;
-            handle.workers.get_mut().push(worker);
+            handle.workers.lock().push(worker);
         }
         Ok(handle)
     }
