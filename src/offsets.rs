@@ -120,8 +120,12 @@ impl Source {
     ///
     /// As [`Store::claim`].
     pub fn own(&self, partition: u32) -> Result<Owner> {
-        let owned = self.take_over(partition, |stored| Some(stored + 1))?;
-        owned.ok_or_else(|| Error::bug("an epoch that grows was refused"))
+        let owned = self.take_over(partition, |stored| stored.checked_add(1))?;
+        owned.ok_or_else(|| {
+            Error::invalid(
+                "the epochs of this partition are used up: `own_as` took the highest one",
+            )
+        })
     }
 
     /// Takes over a partition in the name of an epoch that somebody else gives, such as the generation of a consumer group.
@@ -182,7 +186,7 @@ impl Source {
         let id = partition.to_be_bytes();
         let Key { ns, id } = Engine::row_key(Family::OFFSETS, self.info.id(), &id)?;
         let (id, change) = (id.to_vec(), RowChange::Put(encode(position)));
-        Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: true })
+        Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: false })
     }
 
     pub(crate) fn ns(&self) -> NsId {

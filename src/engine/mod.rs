@@ -392,14 +392,15 @@ impl Engine {
         write::attach(&self.core, family)
     }
 
-    /// Passes every row of a family that is live now to `visit`, as all of them are at this moment. One whose value is
-    /// damaged is passed as an error.
+    /// Passes every row under this number, that of a family in a namespace, that is live now to `visit`, as all of them are at this moment, until
+    /// that says stop. One whose value is damaged is passed as an error.
     pub(crate) fn scan_rows(
         &self,
-        family: Family,
-        visit: impl FnMut(Key<'_>, Result<Row>) -> Result<()>,
+        of: NsId,
+        durability: Durability,
+        visit: impl FnMut(Key<'_>, Result<Row>) -> ControlFlow<()>,
     ) -> Result<()> {
-        write::scan_rows(&self.core, family, visit)
+        write::scan_rows(&self.core, of, durability, visit)
     }
 
     /// Returns what is attached of this type. If nothing is, attaches what `new` returns. Who writes rows of the family

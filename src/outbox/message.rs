@@ -26,11 +26,12 @@ impl MessageId {
         &self.0
     }
 
-    /// Returns the id of the first message to a topic that belongs to an id of a namespace or ledger.
-    pub(crate) fn derived(topic: &str, owner: &str, id: &[u8]) -> Self {
+    /// Returns the id of the first message to a topic that belongs to an event: a claim or an attempt, the name of its
+    /// namespace or ledger, and its id. Namespaces and ledgers may share a name.
+    pub(crate) fn derived(topic: &str, (kind, owner, id): (&str, &str, &[u8])) -> Self {
         static CONTEXT: LazyLock<blake3::Hasher> =
             LazyLock::new(|| blake3::Hasher::new_derive_key("firstseen message of an event"));
-        Self::hash(&CONTEXT, &[topic.as_bytes(), owner.as_bytes(), id])
+        Self::hash(&CONTEXT, &[topic.as_bytes(), kind.as_bytes(), owner.as_bytes(), id])
     }
 
     /// Returns the id of a later message that belongs to the same. Two hashes so close together that the ids of their

@@ -127,7 +127,9 @@ impl RawTable {
     }
 
     /// Passes every live key and value to `visit`, in no meaningful order, until that says stop: the table as it was at
-    /// one moment, while writes go on. No lock is held meanwhile. Reads the tables of all names.
+    /// one moment, while writes go on. It is as durable as the store's calls are. No lock is held meanwhile, but the log keeps
+    /// what is superseded until the scan is over, and what changes before it is reached is noted in memory: do not wait for
+    /// others in `visit`. Values whose ttl ends meanwhile may be left out. Reads the keys of all tables.
     ///
     /// A value that is damaged is passed as an error, and the others follow.
     ///
@@ -138,15 +140,9 @@ impl RawTable {
         &self,
         mut visit: impl FnMut(&[u8], Result<Entry<Vec<u8>>>) -> ControlFlow<()>,
     ) -> Result<()> {
-        let mut is_over = false;
-        let ns = Engine::row_key(Family::TABLES, self.info.id(), b"-")?.ns;
-        self.engine().scan_rows(Family::TABLES, |key, row| {
-            if is_over || key.ns != ns {
-                return Ok(());
-            }
-            let entry = row.and_then(|row| self.entry(key.id, row));
-            is_over = visit(key.id, entry).is_break();
-            Ok(())
+        let rows = Engine::row_key(Family::TABLES, self.info.id(), b"-")?.ns;
+        self.engine().scan_rows(rows, self.durability(), |key, row| {
+            visit(key.id, row.and_then(|row| self.entry(key.id, row)))
         })
     }
 

@@ -43,6 +43,8 @@ pub struct Transaction {
     by_key: HashMap<(NsId, Vec<u8>), usize>,
     /// Which offset is that of a partition.
     by_partition: HashMap<(NsId, u32), usize>,
+    /// The claim that effects belong to now.
+    owner: Option<usize>,
     /// What the next message belongs to, and how many belong to it already.
     event: Option<(Event, u32)>,
     /// The id of the first message to a topic that belongs to that event.
@@ -92,6 +94,7 @@ impl Store {
             acknowledged: Vec::new(),
             by_key: HashMap::new(),
             by_partition: HashMap::new(),
+            owner: None,
             event: None,
             first: None,
         }
@@ -113,7 +116,7 @@ impl Transaction {
     }
 
     fn effect<T>(&self, what: T) -> Effect<T> {
-        Effect { claim: self.claims.len().checked_sub(1), what }
+        Effect { claim: self.owner, what }
     }
 }
 
@@ -139,6 +142,7 @@ impl Transaction {
         ttl: impl Into<Ttl>,
     ) -> &mut Self {
         let (namespace, id) = (namespace.clone(), id.as_ref().to_vec());
+        self.owner = Some(self.claims.len());
         (self.event, self.first) = (Some((Event::Claim(self.claims.len()), 0)), None);
         self.claims.push(PlannedClaim { namespace, id, ttl: ttl.into(), is_told: false });
         self
@@ -292,7 +296,7 @@ impl Transaction {
         let mut row = table.row(key, change)?;
         let place = (table.ns(), key.to_vec());
         if let Some(n) = self.by_key.get(&place) {
-            let claim = self.claims.len().checked_sub(1);
+            let claim = self.owner;
             let before = &mut self.writes[*n];
             if self.skips_duplicates && before.claim != claim {
                 return Err(Error::invalid(
@@ -379,11 +383,17 @@ impl Transaction {
         let first = match self.first {
             Some((of, first)) if of == place => first,
             _ => {
-                let (owner, id) = match event {
-                    Event::Claim(n) => (self.claims[n].namespace.name(), &self.claims[n].id[..]),
-                    Event::Move(n) => (self.moves[n].what.ledger_name(), self.moves[n].what.id()),
+                let (kind, owner, id) = match event {
+                    Event::Claim(n) => {
+                        let PlannedClaim { namespace, id, .. } = &self.claims[n];
+                        ("claim", namespace.name(), &id[..])
+                    }
+                    Event::Move(n) => {
+                        let joined = &self.moves[n].what;
+                        ("attempt", joined.ledger_name(), joined.id())
+                    }
                 };
-                let first = MessageId::derived(topic.name(), owner, id);
+                let first = MessageId::derived(topic.name(), (kind, owner, id));
                 self.first = Some((place, first));
                 first
             }
@@ -406,13 +416,14 @@ impl Transaction {
         payload: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
         let given = id.as_ref();
-        let before = (self.event, self.first);
+        let before = (self.owner, self.event, self.first);
         self.claim_in(&topic.namespace(), given);
-        // What follows belongs to the event before, not to this message.
-        (self.event, self.first) = before;
         let id = MessageId::given(topic.name(), given);
-        if let Err(error) = self.push_message(topic, (id, given), (key.as_ref(), payload.as_ref()))
-        {
+        let says = (key.as_ref(), payload.as_ref());
+        let pushed = self.push_message(topic, (id, given), says).map(drop);
+        // Only the message belongs to the claim of its id: what follows belongs to the event before.
+        (self.owner, self.event, self.first) = before;
+        if let Err(error) = pushed {
             // Nothing of it was collected.
             self.claims.pop();
             return Err(error);

@@ -113,11 +113,10 @@ impl Transaction {
 
     /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.
     pub(super) fn durability_of(&self, goal: Goal<'_>) -> Durability {
-        let default = match goal {
-            Goal::Commit => self.store.engine().settings().durability,
+        let asked = match goal {
+            Goal::Commit => self.durability.unwrap_or(self.store.engine().settings().durability),
             Goal::Prepare(_) => Durability::Disk,
         };
-        let asked = self.durability.unwrap_or(default);
         self.moves.iter().fold(asked, |asked, joined| asked.max(joined.what.durability()))
     }
 

@@ -50,8 +50,8 @@ pub enum EndOutcome {
 
 impl Transaction {
     /// Prepares it under a name that its coordinator chooses, of 1 to 1,024 bytes: everything is checked and held, and
-    /// nothing else is written. It is on disk when this returns, whatever the durability of the store, unless this
-    /// transaction has one of its own.
+    /// nothing else is written. It is on disk when this returns, whatever the durability of the store or of this
+    /// transaction.
     ///
     /// `Committed` means prepared. Attempts that it ends have had their last word; after a rollback their leases decide.
     ///
@@ -186,7 +186,12 @@ impl Store {
                 admission.made();
                 Ok(true)
             }
-            SetCommitted::Refused(refusals) if refusals.duplicates.is_empty() => Ok(false),
+            // Somebody else has ended it meanwhile: its row comes last.
+            SetCommitted::Refused(refusals)
+                if refusals.moved.iter().any(|(n, _)| *n == set.rows.len()) =>
+            {
+                Ok(false)
+            }
             _ => Err(Error::bug("what a prepared transaction holds has moved")),
         }
     }

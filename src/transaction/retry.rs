@@ -64,7 +64,12 @@ impl Store {
             runs += 1;
             let mut transaction = self.transaction();
             let value = work(&mut transaction)?;
-            match transaction.commit()? {
+            let outcome = match transaction.commit() {
+                // A promoted replay scope has put other tables in the place of those that it was filled from.
+                Err(Error::Replaced { .. }) if runs < RUNS_MAX => continue,
+                outcome => outcome?,
+            };
+            match outcome {
                 CommitOutcome::Rejected(reasons)
                     if runs < RUNS_MAX && reasons.iter().all(|why| transaction.has_read(why)) => {}
                 CommitOutcome::Rejected(reasons) => return Ok(Transacted::Rejected(reasons)),

@@ -101,11 +101,13 @@ pub(super) fn members<'a, I: AsRef<[u8]>>(
 ) -> Result<Vec<Member<'a>>> {
     let mut digests = digests.iter();
     let mut bytes = 0;
+    // Once: a promotion may give the name another number meanwhile.
+    let number = ns.id();
     let mut members = Vec::with_capacity(ids.len());
     for id in ids {
         let id = id.as_ref();
         let digest = if id.len() > limits::ID_BYTES_MAX { digests.next() } else { None };
-        let key = Key::of(ns.id(), id, digest)?;
+        let key = Key::of(number, id, digest)?;
         bytes += key.id.len();
         let hash = core.hash(key);
         members.push(Member { key, hash, shard: hash.shard(core.shard_bits) });

@@ -405,3 +405,101 @@ fn space_that_a_scan_has_kept_comes_back_after_it() {
     assert!(kept > usual + 3, "{usual} segments, {kept} under a scan");
     assert!(overwrite() <= usual + 1);
 }
+
+#[test]
+fn what_follows_a_message_with_an_id_of_its_own_belongs_to_the_event_before_it() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let points: Table<u64> = store.table("points").expect("opens");
+    let mails = store.outbox("mails").expect("opens");
+    for order in ["order-1", "order-2"] {
+        let mut transaction = store.transaction();
+        transaction.skip_duplicates().claim(order);
+        transaction.emit_as(&mails, "digest", b"", b"text").expect("is collected");
+        transaction.put(&points, order, &10).expect("encodes");
+        transaction.emit(&mails, order).expect("there is a claim");
+        let outcome = transaction.commit().expect("answers");
+        let is_first = order == "order-1";
+        match outcome {
+            CommitOutcome::Committed => assert!(is_first),
+            CommitOutcome::CommittedWithout(skipped) => {
+                assert!(!is_first && skipped.len() == 1 && skipped[0].id == b"digest");
+            }
+            other @ CommitOutcome::Rejected(_) => panic!("{other:?}"),
+        }
+        assert_eq!(points.get(order).expect("reads").map(|entry| entry.value), Some(10));
+    }
+    let payloads: Vec<_> =
+        mails.read(9).expect("reads").into_iter().map(|message| message.payload).collect();
+    assert_eq!(payloads, [&b"text"[..], b"order-1", b"order-2"]);
+}
+
+#[test]
+fn messages_of_a_claim_and_of_an_attempt_that_share_name_and_id_have_different_ids() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let (orders, ledger) =
+        (store.namespace("orders").expect("opens"), store.ledger("orders").expect("opens"));
+    let topic = store.outbox("news").expect("opens");
+    let attempt = ledger.begin("o-1").expect("begins").started().expect("starts");
+    let mut transaction = store.transaction();
+    transaction.claim_in(&orders, "o-1").emit(&topic, "accepted").expect("is collected");
+    transaction.complete(&attempt, b"done").emit(&topic, "done").expect("is collected");
+    assert!(transaction.commit().expect("answers").is_committed());
+    assert_eq!(topic.read(9).expect("reads").len(), 2);
+}
+
+#[test]
+fn i8_the_highest_epoch_of_a_partition_is_not_followed_by_the_first() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let orders = store.source("orders").expect("opens");
+    let owner = orders.own_as(0, u64::MAX).expect("answers").expect("is the first");
+    assert_eq!(orders.own(0).expect_err("is used up").kind(), ErrorKind::FixCall);
+    let mut transaction = store.transaction();
+    transaction.advance_as(&owner, 5);
+    assert!(transaction.commit().expect("answers").is_committed());
+}
+
+#[test]
+fn of_threads_that_end_one_prepared_transaction_at_once_one_has_done_it_and_the_others_hear_so() {
+    for round in 0..20 {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = sim(&disk, &clock).durability(Durability::Disk).open().expect("opens");
+        let mut transaction = store.transaction();
+        transaction.claim("a");
+        assert!(transaction.prepare("t").expect("prepares").is_committed());
+        let start = std::sync::Barrier::new(4);
+        let ended: Vec<EndOutcome> = std::thread::scope(|scope| {
+            let end = || {
+                start.wait();
+                store.commit_prepared("t").expect("answers")
+            };
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(end)).collect();
+            all.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        let done = ended.iter().filter(|ended| **ended == EndOutcome::Done).count();
+        assert_eq!(done, 1, "round {round}: {ended:?}");
+        assert!(ended.iter().all(|e| matches!(e, EndOutcome::Done | EndOutcome::AlreadyDone)));
+    }
+}
+
+#[test]
+fn i6_what_a_scan_at_disk_tells_survives_a_power_cut() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).durability(Durability::Disk).open().expect("opens");
+    let table = store.raw_table("state").expect("opens");
+    let mut transaction = store.transaction();
+    transaction.durability(Durability::Buffered).put(&table, "key", b"value").expect("puts");
+    assert!(transaction.commit().expect("answers").is_committed());
+    let mut told = 0;
+    let count = |_: &[u8], entry: firstseen::Result<_>| {
+        told += usize::from(entry.is_ok());
+        ControlFlow::Break(())
+    };
+    table.scan(count).expect("scans");
+    assert_eq!(told, 1);
+    let store = open(&disk.lose_unsynced(), &clock);
+    let table = store.raw_table("state").expect("opens");
+    assert!(table.get("key").expect("reads").is_some(), "it was told");
+}
