@@ -2,7 +2,7 @@
 # The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
 # scripts/test.sh, whose builds it reuses.
 #
-#   scripts/proof.sh            a fortieth of the planted faults, another each day; if cargo-mutants is
+#   scripts/proof.sh            a sixtieth of the planted faults, another each day; if cargo-mutants is
 #                               installed, a few mutants of the changed lines
 #   scripts/proof.sh --full     all planted faults, and every mutant of src/: most of a day
 #
@@ -45,12 +45,12 @@ cargo clippy --locked --lib --bins -- -D warnings
 cargo clippy --locked --package firstseen --lib --features reference-filter -- -D warnings
 
 step "simulated disk, real processes and kernel, model, histories, pipelines"
-FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=60 FIRSTSEEN_PIPELINE_KILLS=20 \
+FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTSEEN_PIPELINE_KILLS=8 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 step "planted faults"
-# All of them take half an hour, so each day runs another fortieth.
-part=$(($(date +%s) / 86400 % 40))/40
+# All of them take half an hour, so each day runs another sixtieth.
+part=$(($(date +%s) / 86400 % 60))/60
 [ "$full" = no ] || part=0/1
 rows_of scripts/planted.sh --part "$part"
 
@@ -75,7 +75,7 @@ step "address sanitizer"
 rows_of scripts/sanitize.sh address
 
 step "fuzzers"
-rows_of scripts/fuzz.sh --seconds 30 --jobs 2
+rows_of scripts/fuzz.sh --seconds 20 --jobs 2
 
 step "planted faults carried over edits"
 rows_of scripts/carry_planted_test.sh
@@ -94,6 +94,6 @@ fi
 
 ending "the whole programme passed"
 echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
-[ "$full" = yes ] || echo "Not run: thirty-nine fortieths of the planted faults (scripts/planted.sh runs all)."
+[ "$full" = yes ] || echo "Not run: fifty-nine sixtieths of the planted faults (scripts/planted.sh runs all)."
 [ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
 echo "Not run: new seeds, round after round. That is scripts/crash.sh."
