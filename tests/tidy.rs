@@ -45,7 +45,10 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("table", &["codec", "engine", "id", "store", "time"]),
     ("event_time", &["codec", "engine", "id", "store", "time"]),
     ("transaction", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),
-    ("replay", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),
+    (
+        "replay",
+        &["engine", "event_time", "id", "ledger", "offsets", "outbox", "store", "table", "time"],
+    ),
     ("testing", &["engine", "id", "store", "time"]),
     // Entry points of the fuzz targets, behind a feature; nothing imports it.
     ("fuzzing", &["codec", "disk", "engine", "filter", "id", "wal", "run", "store", "testing"]),

@@ -1,18 +1,18 @@
 //! The handle of a namespace with event time.
 
-use crate::engine::{Bells, Committed, Durability, OwnedRow, RowWrite};
+use crate::engine::{Bells, Committed, Durability, Engine, NsInfo, OwnedRow, RowWrite};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim, EventStats, SourceState};
-use crate::event_time::inner::{Inner, unreadable};
+use crate::event_time::inner::{Inner, Place, unreadable};
 use crate::event_time::options::EventTimeOptions;
 use crate::event_time::plan::{
     EventPlan, check, lasting, plan, plan_heard, row_of_mark, watermark,
 };
-use crate::event_time::sources::AllSources;
+use crate::event_time::sources::{AllSources, Sources};
 use crate::event_time::value::source_id;
-use crate::id::Family;
+use crate::id::{Family, NsId};
 use crate::store::Store;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
 
 /// How often a call decides anew when others move what it decided from. Each time, one of the others has succeeded.
@@ -20,6 +20,10 @@ pub(super) const RACES_MAX: usize = 1_000;
 
 /// A namespace whose ids are remembered by the time of their events. A handle: cheap to clone, safe to share, and it keeps
 /// the store open.
+///
+/// It follows the promotion of a [replay scope](crate::replay::ReplayScope) that used its name, with sources, watermark and
+/// statistics of the promoted world. A world with another allowed lateness is not joined: every call is refused with
+/// [`FixCall`](crate::ErrorKind::FixCall) until the namespace is opened anew with that one.
 #[derive(Debug, Clone)]
 pub struct EventTime {
     pub(crate) inner: Arc<Inner>,
@@ -39,25 +43,36 @@ impl Store {
     /// - [`Repair`](crate::ErrorKind::Repair) if its stored watermark is damaged.
     /// - As [`Store::claim`].
     pub fn event_time(&self, name: &str, options: EventTimeOptions) -> Result<EventTime> {
-        options.check()?;
-        if options.is_unbounded() {
-            tracing::warn!(
-                namespace = name,
-                "ids are remembered for ever: this namespace only grows, whatever its watermark says"
-            );
-        }
-        let engine = self.engine();
-        let info = engine.namespace(name, None)?;
-        let sources = engine.attach_once(AllSources::default)?.of(info.id());
-        let durability = options.durability.unwrap_or(engine.settings().durability);
-        let inner = Arc::new(Inner { store: self.clone(), info, options, sources });
-        let event_time = EventTime { inner, durability };
-        event_time.store_lateness()?;
-        Ok(event_time)
+        EventTime::of(self, None, options, || self.engine().namespace(name, None))
     }
 }
 
 impl EventTime {
+    /// Returns the handle of the namespace that `open` returns, which is inside `scope` if there is one.
+    pub(crate) fn of(
+        store: &Store,
+        scope: Option<NsId>,
+        options: EventTimeOptions,
+        open: impl FnOnce() -> Result<Arc<NsInfo>>,
+    ) -> Result<Self> {
+        options.check()?;
+        let info = open()?;
+        if options.is_unbounded() {
+            tracing::warn!(
+                namespace = info.name,
+                "ids are remembered for ever: this namespace only grows, whatever its watermark says"
+            );
+        }
+        let engine = store.engine();
+        let all_sources = engine.attach_once(AllSources::default)?;
+        let durability = options.durability.unwrap_or(engine.settings().durability);
+        let (store, joined) = (store.clone(), Mutex::default());
+        let inner = Arc::new(Inner { store, info, options, scope, all_sources, joined });
+        let event_time = Self { inner, durability };
+        event_time.place()?;
+        Ok(event_time)
+    }
+
     /// Returns its name.
     pub fn name(&self) -> &str {
         &self.inner.info.name
@@ -127,7 +142,7 @@ impl EventTime {
     /// Returns the answers to events and the rows that make them true, for a commit of the caller. It is planned anew if that
     /// finds one of them moved, and [noted](EventPlan::note) once it is made.
     pub(crate) fn plan(&self, events: &[Event<'_>]) -> Result<EventPlan> {
-        plan(&self.inner, events)
+        plan(&self.inner, self.place()?, events)
     }
 
     /// Notes that a source has reached an event time, without an event: a punctuation, or the heartbeat of a source that
@@ -138,7 +153,7 @@ impl EventTime {
     /// As [`claim_at`](Self::claim_at).
     pub fn advance(&self, source: &str, event_time: Timestamp) -> Result<Option<Timestamp>> {
         check(source, event_time)?;
-        let planned = || Ok(plan_heard(&self.inner, source, event_time));
+        let planned = || Ok(plan_heard(&self.inner, self.place()?, source, event_time));
         let planned = self.commit_with(planned, &mut |_| Ok(Vec::new()))?;
         planned.note(&self.inner);
         Ok(self.watermark())
@@ -153,10 +168,11 @@ impl EventTime {
     pub fn retire(&self, source: &str) -> Result<bool> {
         check(source, Timestamp::from_millis(0))?;
         for _ in 0..RACES_MAX {
-            let Some(sequence) = self.inner.sources.lock().row_of(source) else {
+            let place = self.place()?;
+            let Some(sequence) = place.known.lock().row_of(source) else {
                 return Ok(false);
             };
-            let ns = self.inner.info.id().rows(Family::WATERMARKS);
+            let ns = place.ns.rows(Family::WATERMARKS);
             let row = lasting(ns, source_id(source), None, Some(sequence));
             if self.commit(&[row.as_write()])? {
                 return Ok(true);
@@ -171,18 +187,18 @@ impl EventTime {
     /// It is the least of the watermarks of all active sources, as far as that has been written: see
     /// [`watermark_step`](EventTimeOptions::watermark_step).
     pub fn watermark(&self) -> Option<Timestamp> {
-        watermark(&self.inner.sources.lock())
+        watermark(&self.inner.sources().lock())
     }
 
     /// Returns all sources, by name: how far each is, whether it is idle, and which hold the watermark back.
     pub fn sources(&self) -> Vec<SourceState> {
         let now = self.inner.now();
-        self.inner.sources.lock().list(&self.inner.options, now)
+        self.inner.sources().lock().list(&self.inner.options, now)
     }
 
     /// Returns what was answered since the store was opened, and how late events were.
     pub fn stats(&self) -> EventStats {
-        self.inner.sources.lock().stats.clone()
+        self.inner.sources().lock().stats.clone()
     }
 
     /// Plans and commits until nothing has moved in between. `more` adds rows to the same commit.
@@ -214,21 +230,44 @@ impl EventTime {
         Ok(matches!(committed, Committed::Done(_)))
     }
 
-    /// Stores the allowed lateness, which may only become less: by a shorter one, ids have ended.
-    fn store_lateness(&self) -> Result<()> {
+    /// Returns where the name leads now. If that has changed, it is joined first.
+    pub(super) fn place(&self) -> Result<Place<Sources>> {
+        let ns = self.inner.info.id();
+        let joined = self.inner.joined.lock().clone();
+        let is_opening = joined.is_none();
+        if let Some(joined) = joined.filter(|joined| joined.ns == ns) {
+            return Ok(joined);
+        }
+        // A scope that was dropped leads nowhere.
+        Engine::row_key(Family::WATERMARKS, ns, b"-")?;
+        let place = Place { ns, known: self.inner.all_sources.of(ns) };
+        self.store_lateness(&place, is_opening)?;
+        *self.inner.joined.lock() = Some(place.clone());
+        Ok(place)
+    }
+
+    /// Stores the allowed lateness, which may only become less, and only by an opening: by a shorter one, ids have ended.
+    fn store_lateness(&self, place: &Place<Sources>, is_opening: bool) -> Result<()> {
         let now = self.inner.now();
         let lateness_ms = self.inner.options.lateness_ms();
         for _ in 0..RACES_MAX {
             let mark = {
-                let mut sources = self.inner.sources.lock();
+                let mut sources = place.known.lock();
                 if let Some(why) = sources.unreadable() {
                     return Err(unreadable(self.inner.engine(), "a watermark", why));
                 }
                 sources.begin(now);
                 match sources.lateness_ms() {
                     Some(stored) if stored == lateness_ms => return Ok(()),
-                    // All handles that are in use judge by one lateness. Two are this handle and the store's own.
-                    Some(stored) if Arc::strong_count(&self.inner.sources) > 2 => {
+                    Some(stored) if !is_opening => {
+                        return Err(Error::invalid(format!(
+                            "a replay was promoted to the event-time namespace {:?}, with {stored} ms of allowed \
+                             lateness: this handle has {lateness_ms} ms; open it anew",
+                            self.name()
+                        )));
+                    }
+                    // All handles that are in use judge by one lateness. Two are this call and the store's own.
+                    Some(stored) if Arc::strong_count(&place.known) > 2 => {
                         return Err(Error::invalid(format!(
                             "the event-time namespace {:?} is in use with {stored} ms of allowed lateness: drop \
                              those handles before you open it with {lateness_ms} ms",
@@ -245,7 +284,7 @@ impl EventTime {
                     _ => sources.mark_of_lateness(lateness_ms),
                 }
             };
-            let row = row_of_mark(self.inner.info.id(), mark);
+            let row = row_of_mark(place.ns, mark);
             if self.commit(&[row.as_write()])? {
                 return Ok(());
             }

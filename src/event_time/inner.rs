@@ -3,8 +3,9 @@
 use crate::engine::{Engine, NsInfo};
 use crate::error::Error;
 use crate::event_time::options::EventTimeOptions;
-use crate::event_time::sources::Sources;
+use crate::event_time::sources::{AllSources, Sources};
 use crate::event_time::value::NotAValue;
+use crate::id::NsId;
 use crate::store::Store;
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
@@ -14,8 +15,25 @@ pub(crate) struct Inner {
     pub(super) store: Store,
     pub(super) info: Arc<NsInfo>,
     pub(super) options: EventTimeOptions,
-    /// Shared by all handles of the namespace.
-    pub(super) sources: Arc<Mutex<Sources>>,
+    /// The replay scope in which it was opened. Its windows are in the same one.
+    pub(super) scope: Option<NsId>,
+    pub(super) all_sources: Arc<AllSources>,
+    /// What the handle has joined; `None` while it is being made.
+    pub(super) joined: Mutex<Option<Place<Sources>>>,
+}
+
+/// Where a name leads at this moment, and what is known of it, shared by all handles that lead there. The promotion of a
+/// replay scope changes it, so a call takes one and keeps to it.
+#[derive(Debug)]
+pub(super) struct Place<T> {
+    pub(super) ns: NsId,
+    pub(super) known: Arc<Mutex<T>>,
+}
+
+impl<T> Clone for Place<T> {
+    fn clone(&self) -> Self {
+        Self { ns: self.ns, known: Arc::clone(&self.known) }
+    }
 }
 
 impl Inner {
@@ -25,6 +43,11 @@ impl Inner {
 
     pub(super) fn now(&self) -> Timestamp {
         self.engine().moment().now
+    }
+
+    /// Returns the sources that the name leads to, joined or not.
+    pub(super) fn sources(&self) -> Arc<Mutex<Sources>> {
+        self.all_sources.of(self.info.id())
     }
 }
 

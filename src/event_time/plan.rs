@@ -7,7 +7,7 @@
 use crate::engine::{Engine, Expect, OwnedRow, RestsOn, RowChange, watermark_key};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim};
-use crate::event_time::inner::{Inner, unreadable};
+use crate::event_time::inner::{Inner, Place, unreadable};
 use crate::event_time::options::OnLate;
 use crate::event_time::sources::{Mark, Sources, Step};
 use crate::event_time::value::{Remembered, source_id};
@@ -54,6 +54,8 @@ pub(crate) struct EventPlan {
     marks: Vec<OwnedRow>,
     heard: BTreeMap<String, u64>,
     rests_on: Option<RestsOn>,
+    /// Where all of it counts.
+    place: Place<Sources>,
 }
 
 impl EventPlan {
@@ -81,7 +83,7 @@ impl EventPlan {
     /// Notes what was heard and answered, once the rows have been committed.
     pub(crate) fn note(self, inner: &Inner) {
         let now = inner.now();
-        let mut sources = inner.sources.lock();
+        let mut sources = self.place.known.lock();
         for Answered { answer, is_too_late, behind_ms } in &self.answered {
             sources.stats.count(answer, *is_too_late, *behind_ms);
         }
@@ -126,7 +128,11 @@ pub(super) fn check(source: &str, time: Timestamp) -> Result<()> {
 }
 
 /// Answers events as if they came one after the other, and returns what must be written.
-pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
+pub(super) fn plan(
+    inner: &Inner,
+    place: Place<Sources>,
+    events: &[Event<'_>],
+) -> Result<EventPlan> {
     let mut entries: BTreeMap<&[u8], Entry> = BTreeMap::new();
     let mut heard: BTreeMap<&str, u64> = BTreeMap::new();
     let mut rests_on = None;
@@ -135,7 +141,7 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
         let greatest = heard.entry(event.source).or_default();
         *greatest = (*greatest).max(event.time.as_millis());
         if !entries.contains_key(event.id) {
-            let (entry, row_rests_on) = look(inner, event.id)?;
+            let (entry, row_rests_on) = look(inner, place.ns, event.id)?;
             rests_on = rests_on.or(row_rests_on);
             entries.insert(event.id, entry);
         }
@@ -143,7 +149,7 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
     // After the rows: whatever ended one of them and took it away has moved the watermark before.
     let now = inner.now();
     let (watermark, marks) = {
-        let sources = inner.sources.lock();
+        let sources = place.known.lock();
         (sources.watermark(), sources.marks(&heard, &inner.options, Step::Whole, now))
     };
     let mut answered = Vec::with_capacity(events.len());
@@ -152,27 +158,34 @@ pub(crate) fn plan(inner: &Inner, events: &[Event<'_>]) -> Result<EventPlan> {
         answered.push(decide(inner, event, entry, watermark)?);
     }
     if answered.iter().any(|answered| answered.is_too_late) {
-        rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(inner.info.id()))?.1);
+        rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(place.ns))?.1);
     }
-    let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, id)).collect();
-    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id(), mark)).collect();
+    let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, place.ns, id));
+    let claims = claims.collect();
+    let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
     let heard = heard.into_iter().map(|(name, greatest)| (name.to_owned(), greatest)).collect();
-    Ok(EventPlan { answered, claims, marks, heard, rests_on })
+    Ok(EventPlan { answered, claims, marks, heard, rests_on, place })
 }
 
 /// Returns the rows for what was heard from a source without an event.
-pub(super) fn plan_heard(inner: &Inner, source: &str, time: Timestamp) -> EventPlan {
+pub(super) fn plan_heard(
+    inner: &Inner,
+    place: Place<Sources>,
+    source: &str,
+    time: Timestamp,
+) -> EventPlan {
     let heard = BTreeMap::from([(source, time.as_millis())]);
     let now = inner.now();
-    let marks = inner.sources.lock().marks(&heard, &inner.options, Step::Any, now);
-    let marks = marks.into_iter().map(|mark| row_of_mark(inner.info.id(), mark)).collect();
+    let marks = place.known.lock().marks(&heard, &inner.options, Step::Any, now);
+    let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
     let heard = BTreeMap::from([(source.to_owned(), time.as_millis())]);
-    EventPlan { answered: Vec::new(), claims: Vec::new(), marks, heard, rests_on: None }
+    let (answered, claims) = (Vec::new(), Vec::new());
+    EventPlan { answered, claims, marks, heard, rests_on: None, place }
 }
 
 /// Looks an id up.
-fn look(inner: &Inner, id: &[u8]) -> Result<(Entry, Option<RestsOn>)> {
-    let key = Engine::row_key(Family::EVENTS, inner.info.id(), id)?;
+fn look(inner: &Inner, ns: NsId, id: &[u8]) -> Result<(Entry, Option<RestsOn>)> {
+    let key = Engine::row_key(Family::EVENTS, ns, id)?;
     let (row, rests_on) = inner.engine().get_row_only(key)?;
     let sequence = row.as_ref().map(|row| row.sequence);
     let decode = |bytes: &[u8]| {
@@ -223,10 +236,10 @@ fn decide(inner: &Inner, event: &Event<'_>, entry: &mut Entry, watermark: u64) -
 
 impl Entry {
     /// Returns the row to write, if something has changed.
-    fn write(self, inner: &Inner, id: &[u8]) -> Option<OwnedRow> {
+    fn write(self, inner: &Inner, ns: NsId, id: &[u8]) -> Option<OwnedRow> {
         let (Change { watermark_max }, remembered) = self.changed.zip(self.remembered)?;
         Some(OwnedRow {
-            ns: inner.info.id().rows(Family::EVENTS),
+            ns: ns.rows(Family::EVENTS),
             id: id.to_vec(),
             change: RowChange::PutUntil(remembered.encode(), remembered.end),
             ttl: inner.options.lives(),

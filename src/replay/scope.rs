@@ -2,6 +2,7 @@
 
 use crate::engine::{Engine, NameCount, NsInfo, Scope, ScopeEnd};
 use crate::error::Result;
+use crate::event_time::{EventTime, EventTimeOptions};
 use crate::id::NsId;
 use crate::ledger::{Ledger, LedgerOptions};
 use crate::offsets::Source;
@@ -308,6 +309,17 @@ impl ReplayScope {
     /// As [`namespace`](Self::namespace) and [`Store::outbox_with`].
     pub fn outbox_with(&self, topic: &str, options: OutboxOptions) -> Result<Outbox> {
         Outbox::of(self.store.clone(), self.info(topic)?, options)
+    }
+
+    /// Returns the event-time namespace of this name inside, with a watermark of its own that begins with the first event.
+    /// Its [windows](EventTime::windows) are inside, too: open those that the replay is to fill again. Others stay as they
+    /// are when the scope is promoted, and go on with what they hold. See [`Store::event_time`].
+    ///
+    /// # Errors
+    ///
+    /// As [`namespace`](Self::namespace) and [`Store::event_time`].
+    pub fn event_time(&self, name: &str, options: EventTimeOptions) -> Result<EventTime> {
+        EventTime::of(&self.store, Some(self.number), options, || self.info(name))
     }
 
     /// Counts the ids inside, and how many of them would have been duplicates outside, name by name.

@@ -54,6 +54,11 @@ impl NsInfo {
         NsId(self.number.load(Ordering::Acquire) as u32)
     }
 
+    /// Returns the number that its name was registered with, which no promotion changes.
+    pub(crate) fn registered(&self) -> NsId {
+        self.registered
+    }
+
     fn replace(&self, id: NsId) {
         self.number.store(id.0.into(), Ordering::Release);
     }
@@ -336,6 +341,13 @@ impl Registry {
             .iter()
             .filter(|(name, _)| matches!(Registered::of(name), Registered::Plain));
         std::iter::once(&self.default).chain(plain.map(|(_, info)| info)).cloned().collect()
+    }
+
+    /// Returns the name of what was registered with this number, as callers know it.
+    pub(crate) fn registered_name(&self, registered: NsId) -> Option<String> {
+        let named = self.named.read();
+        let mut all = named.by_name.values().chain([&self.default]);
+        all.find(|info| info.registered == registered).map(|info| info.name.clone())
     }
 
     /// Returns what the log has to say of the namespace with this number, if it is a known one.

@@ -1,11 +1,11 @@
 //! The handle of a set of windows.
 
 use crate::codec::{decode_value, encode_value};
-use crate::engine::{Durability, Engine, Expect, NsInfo, OwnedRow, RowChange, RowWrite};
+use crate::engine::{Durability, Engine, Expect, NsInfo, OwnedRow, RowChange, RowWrite, ScopeEnd};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim};
 use crate::event_time::handle::{EventTime, RACES_MAX};
-use crate::event_time::inner::unreadable;
+use crate::event_time::inner::{Inner, Place, unreadable};
 use crate::event_time::options::OnLate;
 use crate::event_time::plan::lasting;
 use crate::event_time::value::NotAValue;
@@ -22,20 +22,27 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 
 /// Windows over the events of a namespace, each with an aggregate per key. A handle: cheap to clone, safe to share.
+///
+/// It follows the promotion of a [replay scope](crate::replay::ReplayScope) that used its name, or that of its events, as
+/// [`EventTime`] does. If windows of another size or distance, or over other events, come under its name, its calls are
+/// refused with [`FixCall`](crate::ErrorKind::FixCall).
 #[derive(Debug)]
 pub struct Windows<A> {
     events: EventTime,
     info: Arc<NsInfo>,
     options: WindowOptions,
-    index: Arc<Mutex<Index>>,
+    indexes: Arc<AllIndexes>,
+    /// What the handle has joined; `None` while it is being made.
+    joined: Arc<Mutex<Option<Place<Index>>>>,
     aggregate: PhantomData<fn() -> A>,
 }
 
 impl<A> Clone for Windows<A> {
     fn clone(&self) -> Self {
-        let Self { events, info, options, index, aggregate } = self;
-        let (events, info, index) = (events.clone(), Arc::clone(info), Arc::clone(index));
-        Self { events, info, options: *options, index, aggregate: *aggregate }
+        let Self { events, info, options, indexes, joined, aggregate } = self;
+        let (events, options, aggregate) = (events.clone(), *options, *aggregate);
+        let (info, indexes, joined) = (Arc::clone(info), Arc::clone(indexes), Arc::clone(joined));
+        Self { events, info, options, indexes, joined, aggregate }
     }
 }
 
@@ -70,7 +77,8 @@ struct Entry {
 }
 
 impl EventTime {
-    /// Returns the windows of this name over the events of this namespace. Their rows are in a namespace of that name.
+    /// Returns the windows of this name over the events of this namespace. Their rows are in a namespace of that name,
+    /// inside the same replay scope if the events are in one.
     ///
     /// # Errors
     ///
@@ -88,13 +96,25 @@ impl EventTime {
                 "windows over events that are claimed however late they are would never be complete",
             ));
         }
-        let engine = self.inner.engine();
-        let info = engine.namespace(name, None)?;
-        let index = engine.attach_once(AllIndexes::default)?.of(info.id());
-        let (events, aggregate) = (self.clone(), PhantomData);
-        let windows = Windows { events, info, options, index, aggregate };
-        windows.store_settings()?;
+        let info = beside(&self.inner, name)?;
+        let indexes = self.inner.engine().attach_once(AllIndexes::default)?;
+        let (events, joined) = (self.clone(), Arc::new(Mutex::default()));
+        let windows = Windows { events, info, options, indexes, joined, aggregate: PhantomData };
+        windows.place()?;
         Ok(windows)
+    }
+}
+
+/// Returns the namespace of this name in the same world as that of the events.
+fn beside(events: &Inner, name: &str) -> Result<Arc<NsInfo>> {
+    let engine = events.engine();
+    let is_open = |scope: &NsId| {
+        let scope = engine.namespaces().scope(*scope);
+        scope.and_then(|scope| scope.end()) != Some(ScopeEnd::Promoted)
+    };
+    match events.scope.filter(is_open) {
+        Some(scope) => engine.scope_namespace(scope, name, None),
+        None => engine.namespace(name, None),
     }
 }
 
@@ -147,19 +167,21 @@ where
         }
         let claims: Vec<Event<'_>> = events.iter().map(|(event, _)| *event).collect();
         let mut ignored = 0;
+        let mut place = self.place()?;
         let planned = self.events.commit_with(|| self.events.plan(&claims), &mut |planned| {
             let mut entries = BTreeMap::new();
             ignored = 0;
+            place = self.place()?;
             for (n, answer) in planned.answers().iter().enumerate() {
                 if answer.is_first_seen() {
                     let (event, key) = &events[n];
                     let fold = |aggregate: &mut A| fold(n, aggregate);
-                    ignored += self.fold_one(&mut entries, event, key, fold)?;
+                    ignored += self.fold_one(place.ns, &mut entries, event, key, fold)?;
                 }
             }
-            Ok(self.rows(entries))
+            Ok(rows(place.ns, entries))
         })?;
-        self.index.lock().ignored += ignored;
+        place.known.lock().ignored += ignored;
         let answers = planned.answers();
         planned.note(&self.events.inner);
         Ok(answers)
@@ -168,6 +190,7 @@ where
     /// Folds an event into its windows. Returns how many of them it comes too late for.
     fn fold_one(
         &self,
+        ns: NsId,
         entries: &mut BTreeMap<Vec<u8>, Entry>,
         event: &Event<'_>,
         key: &[u8],
@@ -177,7 +200,7 @@ where
         for window in self.options.windows_of(event.time) {
             let id = id_of(window.start.as_millis(), key);
             if !entries.contains_key(&id) {
-                let entry = self.read(&id)?.unwrap_or_default();
+                let entry = self.read(ns, &id)?.unwrap_or_default();
                 entries.insert(id.clone(), entry);
             }
             let entry = entries.get_mut(&id).ok_or_else(|| Error::bug("a window is not there"))?;
@@ -213,10 +236,11 @@ where
             let mut entries = BTreeMap::new();
             let mut closed = Vec::new();
             let mut is_current = true;
-            for (start, key) in self.due(limit) {
+            let place = self.place()?;
+            for (start, key) in self.due(&place, limit)? {
                 let id = id_of(start, &key);
                 // Removed since it was listed.
-                let Some(mut entry) = self.read_at(&id, self.events.durability)? else {
+                let Some(mut entry) = self.read_at(place.ns, &id, self.events.durability)? else {
                     is_current = false;
                     break;
                 };
@@ -236,7 +260,7 @@ where
                 }
                 entries.insert(id, entry);
             }
-            if is_current && self.write(self.rows(entries))? {
+            if is_current && self.write(rows(place.ns, entries))? {
                 self.remove_complete(limit)?;
                 return Ok(closed);
             }
@@ -260,16 +284,17 @@ where
     fn acknowledge_part(&self, results: &[ClosedWindow<A>]) -> Result<()> {
         for _ in 0..RACES_MAX {
             let mut entries = BTreeMap::new();
+            let ns = self.place()?.ns;
             for result in results {
                 let id = id_of(result.window.start.as_millis(), &result.key);
-                let Some(mut entry) = self.read(&id)? else { continue };
+                let Some(mut entry) = self.read(ns, &id)? else { continue };
                 if entry.row.told.is_some() && entry.row.revision == result.revision {
                     entry.row.told = None;
                     entry.is_touched = true;
                     entries.insert(id, entry);
                 }
             }
-            if self.write(self.rows(entries))? {
+            if self.write(rows(ns, entries))? {
                 return Ok(());
             }
         }
@@ -279,17 +304,17 @@ where
     /// Returns how many events came after the result of one of their windows was told for good, since the store was opened:
     /// with [`Emit::AtEnd`] only. An event counts once for each such window.
     pub fn ignored(&self) -> u64 {
-        self.index.lock().ignored
+        self.index().lock().ignored
     }
 
     /// Returns how many results, by window and key, are not told or not acknowledged, or may still be corrected.
     pub fn open(&self) -> usize {
-        self.index.lock().rows.len()
+        self.index().lock().rows.len()
     }
 
     /// Returns what is to be told, the earliest windows first.
-    fn due(&self, limit: usize) -> Vec<(u64, Vec<u8>)> {
-        let watermark = self.watermark();
+    fn due(&self, place: &Place<Index>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>> {
+        let watermark = self.watermark()?;
         let lateness = match self.options.emit {
             Emit::WhenComplete => self.events.inner.options.lateness_ms(),
             Emit::AtEnd | Emit::AtEndAndCorrected => 0,
@@ -297,7 +322,7 @@ where
         let is_due = |status: &Option<Status>| {
             status.is_none_or(|status| status.is_told || status.is_changed)
         };
-        self.passed(watermark, lateness, limit, is_due)
+        Ok(self.passed(place, watermark, lateness, limit, is_due))
     }
 
     /// Removes rows that have been acknowledged and that no event can change any more.
@@ -307,11 +332,13 @@ where
             status.is_some_and(|status| !status.is_told && !status.is_changed)
         };
         let mut rows = Vec::new();
-        for (start, key) in self.passed(self.watermark(), lateness, limit, is_done) {
+        let place = self.place()?;
+        let watermark = self.watermark()?;
+        for (start, key) in self.passed(&place, watermark, lateness, limit, is_done) {
             let id = id_of(start, &key);
-            let Some(Entry { row, sequence, .. }) = self.read(&id)? else { continue };
+            let Some(Entry { row, sequence, .. }) = self.read(place.ns, &id)? else { continue };
             if row.told.is_none() && !row.is_changed {
-                rows.push(lasting(self.ns(), id, None, sequence));
+                rows.push(lasting(place.ns.rows(Family::AGGREGATES), id, None, sequence));
             }
         }
         // If somebody has moved one, the next call removes them.
@@ -321,32 +348,47 @@ where
     /// Returns rows of windows whose end and `lateness_ms` the watermark has passed.
     fn passed(
         &self,
+        place: &Place<Index>,
         watermark: u64,
         lateness_ms: u64,
         limit: usize,
         is_it: impl Fn(&Option<Status>) -> bool,
     ) -> Vec<(u64, Vec<u8>)> {
         let end = |start: u64| start.saturating_add(self.options.size_ms + lateness_ms);
-        let index = self.index.lock();
+        let index = place.known.lock();
         let passed = index.rows.iter().take_while(|((start, _), _)| end(*start) <= watermark);
         passed.filter(|(_, status)| is_it(status)).map(|(at, _)| at.clone()).take(limit).collect()
     }
 
-    fn watermark(&self) -> u64 {
-        self.events.inner.sources.lock().watermark()
+    fn watermark(&self) -> Result<u64> {
+        Ok(self.events.place()?.known.lock().watermark())
     }
 
-    fn ns(&self) -> NsId {
-        self.info.id().rows(Family::AGGREGATES)
+    /// Returns the index of what the name leads to, joined or not.
+    fn index(&self) -> Arc<Mutex<Index>> {
+        self.indexes.of(self.info.id())
     }
 
-    fn read(&self, id: &[u8]) -> Result<Option<Entry>> {
-        self.read_at(id, Durability::Buffered)
+    /// Returns where the name leads now. If that has changed, it is joined first.
+    fn place(&self) -> Result<Place<Index>> {
+        let ns = self.info.id();
+        let joined = self.joined.lock().clone();
+        if let Some(joined) = joined.filter(|joined| joined.ns == ns) {
+            return Ok(joined);
+        }
+        self.store_settings(ns)?;
+        let place = Place { ns, known: self.indexes.of(ns) };
+        *self.joined.lock() = Some(place.clone());
+        Ok(place)
     }
 
-    fn read_at(&self, id: &[u8], durability: Durability) -> Result<Option<Entry>> {
+    fn read(&self, ns: NsId, id: &[u8]) -> Result<Option<Entry>> {
+        self.read_at(ns, id, Durability::Buffered)
+    }
+
+    fn read_at(&self, ns: NsId, id: &[u8], durability: Durability) -> Result<Option<Entry>> {
         let engine = self.events.inner.engine();
-        let key = Engine::row_key(Family::AGGREGATES, self.info.id(), id)?;
+        let key = Engine::row_key(Family::AGGREGATES, ns, id)?;
         let Some(row) = engine.get_row(key, durability)? else { return Ok(None) };
         let decoded = Aggregate::decode(&row.value).map_err(|why| self.unreadable(why))?;
         Ok(Some(Entry { row: decoded, sequence: Some(row.sequence), is_touched: false }))
@@ -363,15 +405,6 @@ where
         unreadable(self.events.inner.engine(), "a window", why)
     }
 
-    /// Returns the rows of what was touched.
-    fn rows(&self, entries: BTreeMap<Vec<u8>, Entry>) -> Vec<OwnedRow> {
-        let touched = entries.into_iter().filter(|(_, entry)| entry.is_touched);
-        let row = |(id, Entry { row, sequence, .. }): (Vec<u8>, Entry)| {
-            lasting(self.ns(), id, Some(row.encode()), sequence)
-        };
-        touched.map(row).collect()
-    }
-
     /// Writes rows. Returns whether none had moved.
     fn write(&self, rows: Vec<OwnedRow>) -> Result<bool> {
         let writes: Vec<RowWrite<'_>> = rows.iter().map(OwnedRow::as_write).collect();
@@ -379,20 +412,28 @@ where
     }
 
     /// Stores which windows these are, or checks that they are those that are stored.
-    fn store_settings(&self) -> Result<()> {
+    fn store_settings(&self, ns: NsId) -> Result<()> {
         let WindowOptions { size_ms, every_ms, .. } = self.options;
-        let wanted = Settings { size_ms, every_ms, events: self.events.inner.info.id().0 };
+        let events = self.events.inner.info.registered().0;
+        let wanted = Settings { size_ms, every_ms, events };
         let engine = self.events.inner.engine();
-        let key = Engine::row_key(Family::AGGREGATES, self.info.id(), SETTINGS)?;
+        let key = Engine::row_key(Family::AGGREGATES, ns, SETTINGS)?;
         for _ in 0..RACES_MAX {
             if let Some(row) = engine.get_row(key, self.events.durability)? {
                 let stored = Settings::decode(&row.value).map_err(|why| self.unreadable(why))?;
-                if stored == wanted {
+                // By name: of what was promoted, the number is the one that the name has inside the scope.
+                let over = engine.namespaces().registered_name(NsId(stored.events));
+                let are_same_events = over.as_deref() == Some(self.events.name());
+                if are_same_events && (stored.size_ms, stored.every_ms) == (size_ms, every_ms) {
                     return Ok(());
                 }
                 return Err(Error::invalid(format!(
-                    "the windows {:?} are of {} ms every {} ms: open them so, or others under another name",
-                    self.info.name, stored.size_ms, stored.every_ms
+                    "the windows {:?} are of {} ms every {} ms over the events of {:?}: open them so, or others \
+                     under another name",
+                    self.info.name,
+                    stored.size_ms,
+                    stored.every_ms,
+                    over.as_deref().unwrap_or("a namespace that is not known")
                 )));
             }
             let row = OwnedRow {
@@ -409,6 +450,15 @@ where
         }
         Err(moved_again_and_again())
     }
+}
+
+/// Returns the rows of what was touched.
+fn rows(ns: NsId, entries: BTreeMap<Vec<u8>, Entry>) -> Vec<OwnedRow> {
+    let touched = entries.into_iter().filter(|(_, entry)| entry.is_touched);
+    let row = |(id, Entry { row, sequence, .. }): (Vec<u8>, Entry)| {
+        lasting(ns.rows(Family::AGGREGATES), id, Some(row.encode()), sequence)
+    };
+    touched.map(row).collect()
 }
 
 fn moved_again_and_again() -> Error {

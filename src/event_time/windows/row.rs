@@ -7,7 +7,8 @@
 //!        what was told, if both flags are set: length varint, bytes; with the first only it is the aggregate
 //! ```
 //!
-//! The row of the windows has the id 0 and says: version u8, size, distance, namespace of the events as varints.
+//! The row of the windows has the id 0 and says: version u8, size, distance, registered number of the namespace of
+//! the events as varints.
 
 use crate::codec::{Reader, put_varint};
 use crate::event_time::value::NotAValue;
@@ -104,7 +105,7 @@ pub(super) fn parts_of(id: &[u8]) -> Option<(u64, &[u8])> {
 pub(super) struct Settings {
     pub(super) size_ms: u64,
     pub(super) every_ms: u64,
-    /// The number of the namespace whose events they hold.
+    /// The number with which the namespace of their events was registered.
     pub(super) events: u32,
 }
 

@@ -3,6 +3,7 @@
 mod crashes;
 mod model;
 mod rules;
+mod scopes;
 mod space;
 mod windows;
 
