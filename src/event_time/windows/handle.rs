@@ -135,8 +135,9 @@ where
     ///
     /// # Errors
     ///
-    /// - [`FixCall`](crate::ErrorKind::FixCall) for a key over 1,016 bytes, or an aggregate that cannot be encoded.
-    /// - [`Repair`](crate::ErrorKind::Repair) if a stored aggregate is damaged, or is of another type.
+    /// - [`FixCall`](crate::ErrorKind::FixCall) for a key over 1,016 bytes, an aggregate that cannot be encoded, or a
+    ///   stored one that is of another type.
+    /// - [`Repair`](crate::ErrorKind::Repair) if the row of a stored aggregate is damaged.
     /// - As [`EventTime::claim_at`].
     pub fn fold(
         &self,
@@ -396,8 +397,10 @@ where
 
     fn decode(&self, bytes: &[u8]) -> Result<A> {
         decode_value(bytes).map_err(|why| {
-            let what = format!("an aggregate of {:?} is not of this type: {why}", self.info.name);
-            Error::corrupt(self.events.inner.engine().dir(), 0, what)
+            Error::invalid(format!(
+                "an aggregate of the windows {:?} is not of the type that is asked for: {why}",
+                self.info.name
+            ))
         })
     }
 

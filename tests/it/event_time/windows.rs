@@ -130,7 +130,7 @@ fn windows_that_cannot_be_are_refused() {
     add(&sums, "y", S, 1 << 60);
     let texts: Windows<String> = events.windows("sums", ten).expect("opens");
     let error = texts.fold(event, "key", |_| ()).expect_err("is refused");
-    assert_eq!(error.kind(), ErrorKind::Repair);
+    assert_eq!(error.kind(), ErrorKind::FixCall, "nothing is damaged: {error}");
     assert!(
         events.claim_at("x", "a", at(S)).expect("answers").is_first_seen(),
         "nothing was claimed"
