@@ -6,7 +6,7 @@ use crate::event_time::answer::{Event, EventClaim, EventStats, SourceState};
 use crate::event_time::inner::{Inner, Place, unreadable};
 use crate::event_time::options::EventTimeOptions;
 use crate::event_time::plan::{
-    EventPlan, check, lasting, plan, plan_heard, row_of_mark, watermark,
+    EventPlan, check, check_ahead, lasting, plan, plan_heard, row_of_mark, watermark,
 };
 use crate::event_time::sources::{AllSources, Sources};
 use crate::event_time::value::source_id;
@@ -112,7 +112,8 @@ impl EventTime {
     ///
     /// - [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (also with
     ///   [`hash_long_ids`](crate::Builder::hash_long_ids)), an empty source or one over 255 bytes, an event time beyond the
-    ///   year 4199, or an event that is too late if that is to be an error.
+    ///   year 4199 or further ahead than [`ahead_max`](EventTimeOptions::ahead_max), or an event that is too late if that is
+    ///   to be an error.
     /// - [`Repair`](crate::ErrorKind::Repair) if what is stored of the id is damaged.
     /// - As [`Store::claim`].
     pub fn claim_at(
@@ -153,6 +154,7 @@ impl EventTime {
     /// As [`claim_at`](Self::claim_at).
     pub fn advance(&self, source: &str, event_time: Timestamp) -> Result<Option<Timestamp>> {
         check(source, event_time)?;
+        check_ahead(&self.inner, source, event_time)?;
         let planned = || Ok(plan_heard(&self.inner, self.place()?, source, event_time));
         let planned = self.commit_with(planned, &mut |_| Ok(Vec::new()))?;
         planned.note(&self.inner);

@@ -37,7 +37,8 @@
 //!   [`EventTime::advance`] for heartbeats, and [`EventTime::retire`]. If all are idle, the watermark stays.
 //! - It is written in [steps](EventTimeOptions::watermark_step), and what is not written does not count.
 //! - One event with a time far in the future moves the watermark of its source there for ever, and so that of a namespace
-//!   with one source. Check the times of events that you do not trust before you claim them. Other namespaces are not touched.
+//!   with one source. Set [`ahead_max`](EventTimeOptions::ahead_max) where clocks are not trusted; see [`EventTimeOptions`].
+//!   Other namespaces are not touched.
 //!
 //! # How long an id is remembered
 //!

@@ -23,12 +23,28 @@ pub enum OnLate {
 
 /// The policies of a namespace with event time. Only the allowed lateness is stored: see
 /// [`allowed_lateness`](Self::allowed_lateness).
+///
+/// # Events from the far future
+///
+/// Event times up to the year 4199 are taken as they are, unless [`ahead_max`](Self::ahead_max) is set; later ones are
+/// always refused. One event of a wrong clock, in the year 3000, puts the watermark of its source there. Events of that
+/// source are judged as before while another active source is behind: the least counts. If none is, the watermark of the
+/// namespace goes there, for good: all remembered ids end, and every event of the present is too late from then on.
+///
+/// What helps:
+///
+/// - Set `ahead_max` where clocks are not trusted. It is checked before anything is heard or claimed.
+/// - While another source holds the watermark back, [`retire`](crate::event_time::EventTime::retire) the wrong one: it
+///   begins anew with its next event.
+/// - Once the watermark is there, replay what still matters into
+///   [`ReplayScope::event_time`](crate::replay::ReplayScope::event_time) and promote the scope, or use another namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventTimeOptions {
     window: Ttl,
     allowed_lateness: Duration,
     out_of_orderness: Duration,
     idle_after: Option<Duration>,
+    ahead_max: Option<Duration>,
     step: Option<Duration>,
     pub(super) on_late: OnLate,
     pub(super) durability: Option<Durability>,
@@ -42,13 +58,15 @@ const STEPS: u64 = 64;
 
 impl EventTimeOptions {
     /// Creates the policies of a namespace that remembers an id for `window` after the greatest event time seen for it:
-    /// no lateness allowed, every source in order, sources never idle, [`OnLate::TooLate`], the store's durability.
+    /// no lateness allowed, every source in order, sources never idle, events however far ahead, [`OnLate::TooLate`], the
+    /// store's durability.
     pub fn new(window: impl Into<Ttl>) -> Self {
         Self {
             window: window.into(),
             allowed_lateness: Duration::ZERO,
             out_of_orderness: Duration::ZERO,
             idle_after: None,
+            ahead_max: None,
             step: None,
             on_late: OnLate::default(),
             durability: None,
@@ -75,6 +93,15 @@ impl EventTimeOptions {
     #[must_use]
     pub fn idle_after(self, after: Duration) -> Self {
         Self { idle_after: Some(after), ..self }
+    }
+
+    /// Sets how far ahead of the engine's time the time of an event may be. What is beyond is refused with an error of the
+    /// kind [`FixCall`](crate::ErrorKind::FixCall), and neither claimed nor heard, so that one wrong clock does not move the
+    /// watermark there. It counts for [`advance`](crate::event_time::EventTime::advance), too, and refuses a whole batch:
+    /// claim events that may be wrong one by one, or leave out those that the error names. By default there is no limit.
+    #[must_use]
+    pub fn ahead_max(self, ahead: Duration) -> Self {
+        Self { ahead_max: Some(ahead), ..self }
     }
 
     /// Sets by how much the watermark must move to be written with a claim, in event time. The answers and
@@ -137,6 +164,10 @@ impl EventTimeOptions {
 
     pub(super) fn idle_after_ms(&self) -> Option<u64> {
         self.idle_after.map(|after| millis(after).max(1))
+    }
+
+    pub(super) fn ahead_max_ms(&self) -> Option<u64> {
+        self.ahead_max.map(millis)
     }
 
     pub(super) fn step_ms(&self) -> u64 {

@@ -127,6 +127,20 @@ pub(super) fn check(source: &str, time: Timestamp) -> Result<()> {
     Ok(())
 }
 
+/// Checks that an event time is not further ahead of the engine's time than the policies allow.
+pub(super) fn check_ahead(inner: &Inner, source: &str, time: Timestamp) -> Result<()> {
+    let Some(ahead_max) = inner.options.ahead_max_ms() else { return Ok(()) };
+    let now = inner.now().as_millis();
+    if time.as_millis() > now.saturating_add(ahead_max) {
+        return Err(Error::invalid(format!(
+            "an event of {} ms from the source {source:?} is ahead of {now} ms, the time of this machine, by more than \
+             {ahead_max} ms: leave it out, or check the clock of its source",
+            time.as_millis()
+        )));
+    }
+    Ok(())
+}
+
 /// Answers events as if they came one after the other, and returns what must be written.
 pub(super) fn plan(
     inner: &Inner,
@@ -138,6 +152,7 @@ pub(super) fn plan(
     let mut rests_on = None;
     for event in events {
         check(event.source, event.time)?;
+        check_ahead(inner, event.source, event.time)?;
         let greatest = heard.entry(event.source).or_default();
         *greatest = (*greatest).max(event.time.as_millis());
         if !entries.contains_key(event.id) {

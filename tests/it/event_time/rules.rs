@@ -196,6 +196,49 @@ fn a_namespace_far_in_the_past_or_the_future_does_not_disturb_the_others() {
 }
 
 #[test]
+fn an_event_from_the_far_future_is_refused_or_can_be_undone_while_another_source_holds_back() {
+    const YEAR_3000: u64 = 32_503_680_000 * S;
+    let place = Place::new();
+    let store = place.open();
+    let now = crate::support::NOW;
+    let refused = |answer: firstseen::Result<EventClaim>| {
+        let error = answer.expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::FixCall);
+        error.to_string()
+    };
+    let events = opened(&store, minute().ahead_max(ms(5 * S)));
+    assert!(claim(&events, "x", now).is_first_seen());
+    for time in [now + 5 * S + 1, YEAR_3000, u64::MAX] {
+        let _ = refused(events.claim_at("y", "a", at(time)));
+        assert_eq!(
+            events.advance("a", at(time)).expect_err("is refused").kind(),
+            ErrorKind::FixCall
+        );
+        let [good, bad] = [now, time].map(at).map(|time| Event { id: b"z", source: "a", time });
+        assert!(events.claim_batch_at(&[good, bad]).is_err());
+    }
+    assert!(refused(events.claim_at("y", "wrong", at(YEAR_3000))).contains("\"wrong\""));
+    assert_eq!((watermark(&events), events.sources().len()), (now, 1), "it was not heard");
+    assert!(claim(&events, "y", now + 5 * S).is_first_seen());
+    place.clock.advance(ms(S));
+    assert!(claim(&events, "z", now + 6 * S).is_first_seen(), "the limit goes with the time");
+
+    let trusting = store.event_time("trusting", minute()).expect("opens");
+    let _ = refused(trusting.claim_at("x", "a", at(u64::MAX)));
+    trusting.advance("slow", at(now)).expect("advances");
+    assert!(claim(&trusting, "x", YEAR_3000).is_first_seen());
+    assert_eq!(watermark(&trusting), now, "the other source holds it back");
+    assert!(trusting.retire("a").expect("retires"));
+    trusting.advance("slow", at(now + 1)).expect("advances");
+    assert!(claim(&trusting, "y", now + 1).is_first_seen());
+    assert_eq!(watermark(&trusting), now + 1);
+    // With nobody behind it there is no way back.
+    assert!(trusting.retire("slow").expect("retires"));
+    assert!(claim(&trusting, "z", YEAR_3000).is_first_seen());
+    assert!(claim(&trusting, "w", now + 2).is_too_late());
+}
+
+#[test]
 fn the_allowed_lateness_can_be_lowered_and_not_raised() {
     let place = Place::new();
     let store = place.open();
