@@ -26,7 +26,9 @@ pub use write::{Committed, Expect};
 
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
-pub(crate) use self::core::{Bells, Replay, RowState, Settings, TopicEvent, Watch, watermark_key};
+pub(crate) use self::core::{
+    Bell, Bells, Replay, RowState, Settings, TopicEvent, Watch, watermark_key,
+};
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};

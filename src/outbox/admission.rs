@@ -1,6 +1,6 @@
 //! Room in topics for the messages of a commit on its way.
 
-use crate::engine::{Bells, OwnedRow, RowChange, TopicEvent};
+use crate::engine::{Bells, OwnedRow, RowChange, TopicEvent, Watch};
 use crate::error::Result;
 use crate::id::{Family, NsId};
 use crate::outbox::backlog::Backlog;
@@ -110,14 +110,11 @@ impl Full {
     pub(crate) async fn room(all: &[Self], until: &mut Option<Instant>) -> Result<bool> {
         let Some(until) = Self::until(all, until) else { return Ok(false) };
         let Some(full) = all.first() else { return Ok(false) };
-        let (backlog, options) = (full.outbox.backlog(), full.outbox.options);
         let engine = full.outbox.engine();
-        let mut watch = engine.watch_topic(full.outbox.ns(), TopicEvent::Removed);
+        let mut watch = full.watch();
         loop {
             let heard = watch.bell().rings();
-            // Says that the store has stopped.
-            full.outbox.horizon()?;
-            if backlog.has_room(full.count, options.pending_max) {
+            if full.may_have_room(&watch)? {
                 return Ok(true);
             }
             let left = until.saturating_duration_since(instant_in(Duration::ZERO));
@@ -139,14 +136,24 @@ impl Full {
         }
     }
 
+    fn watch(&self) -> Watch {
+        self.outbox.engine().watch_topic(self.outbox.ns(), TopicEvent::Removed)
+    }
+
+    /// Returns whether to try again. Also if a promoted replay scope has put another topic in the place of the one that is
+    /// watched.
+    fn may_have_room(&self, watch: &Watch) -> Result<bool> {
+        // Says that the store has stopped.
+        self.outbox.horizon()?;
+        let (backlog, most) = (self.outbox.backlog(), self.outbox.options.pending_max);
+        Ok(!watch.is_under(self.outbox.ns()) || backlog.has_room(self.count, most))
+    }
+
     fn wait(&self, until: Instant) -> Result<bool> {
-        let (backlog, options) = (self.outbox.backlog(), &self.outbox.options);
-        let watch = self.outbox.engine().watch_topic(self.outbox.ns(), TopicEvent::Removed);
+        let watch = self.watch();
         loop {
             let heard = watch.bell().rings();
-            // Says that the store has stopped.
-            self.outbox.horizon()?;
-            if backlog.has_room(self.count, options.pending_max) {
+            if self.may_have_room(&watch)? {
                 return Ok(true);
             }
             if !watch.bell().wait_until(heard, until) && instant_in(Duration::ZERO) >= until {

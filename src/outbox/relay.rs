@@ -1,6 +1,6 @@
 //! The relay: reads a topic, hands its messages to a sink, and removes what was delivered.
 
-use crate::engine::{Durability, Watch};
+use crate::engine::{Bell, Durability, Watch};
 use crate::error::{Error, Result};
 use crate::ledger::Backoff;
 use crate::limits;
@@ -11,6 +11,7 @@ use crate::outbox::topic::Outbox;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, instant_in};
 use crate::time::Timestamp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Weak;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(super) struct Inner {
     pub(super) policies: Policies,
     workers: usize,
     is_stopped: AtomicBool,
+    /// Those for which its workers wait.
+    bells: Mutex<Vec<Weak<Bell>>>,
     delivered: AtomicU64,
     retried: AtomicU64,
     dead: AtomicU64,
@@ -145,6 +148,7 @@ impl Outbox {
             policies: Policies { want, attempts_max, backoff, durability },
             workers: options.workers,
             is_stopped: AtomicBool::new(false),
+            bells: Mutex::default(),
             delivered: AtomicU64::new(0),
             retried: AtomicU64::new(0),
             dead: AtomicU64::new(0),
@@ -222,8 +226,31 @@ impl Relay {
     /// they wait. Does not wait for them. It cannot be run again: make another one.
     pub fn stop(&self) {
         self.inner.is_stopped.store(true, Ordering::Release);
-        // A worker looks after it has asked for the rings of this bell.
-        self.inner.outbox.watch().bell().ring();
+        // A worker looks after it has asked for the rings of its bell. Not under the lock: bells wake user code (I9).
+        let bells = self.inner.bells.lock().clone();
+        bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+    }
+
+    /// Watches the topic for a worker, which [`stop`](Self::stop) wakes, too.
+    pub(super) fn watch(&self) -> Watch {
+        let watch = self.inner.outbox.watch();
+        self.note_bell(&watch);
+        watch
+    }
+
+    /// Follows the topic as [`Outbox::follow`] does.
+    pub(super) fn follow(&self, watch: &mut Watch) -> bool {
+        let is_other = self.inner.outbox.follow(watch);
+        if is_other {
+            self.note_bell(watch);
+        }
+        is_other
+    }
+
+    fn note_bell(&self, watch: &Watch) {
+        let mut bells = self.inner.bells.lock();
+        bells.retain(|bell| bell.strong_count() > 0);
+        bells.push(Arc::downgrade(watch.bell()));
     }
 
     /// Returns what this relay has done.
@@ -274,19 +301,21 @@ impl Relay {
 
     /// Delivers until the relay is stopped. An error stops all its workers.
     fn work(&self, sink: &impl Sink) -> Result<()> {
-        let watch = self.inner.outbox.watch();
-        let worked = self.work_until_stopped(&watch, sink);
+        let worked = self.work_until_stopped(&mut self.watch(), sink);
         if worked.is_err() {
             self.stop();
         }
         worked
     }
 
-    fn work_until_stopped(&self, watch: &Watch, sink: &impl Sink) -> Result<()> {
+    fn work_until_stopped(&self, watch: &mut Watch, sink: &impl Sink) -> Result<()> {
         loop {
             let heard = watch.bell().rings();
             if self.is_stopped() {
                 return Ok(());
+            }
+            if self.follow(watch) {
+                continue;
             }
             match self.next()? {
                 Work::Deliver(batch) => self.deliver(batch, sink)?,

@@ -31,11 +31,14 @@ impl Relay {
     }
 
     async fn work_async(&self, sink: &impl AsyncSink) -> Result<()> {
-        let mut watch = self.inner.outbox.watch();
+        let mut watch = self.watch();
         loop {
             let heard = watch.bell().rings();
             if self.is_stopped() {
                 return Ok(());
+            }
+            if self.follow(&mut watch) {
+                continue;
             }
             match self.next()? {
                 Work::Deliver(batch) => self.deliver_async(batch, sink).await?,

@@ -56,6 +56,17 @@ impl Outbox {
         self.engine().watch_topic(self.ns(), TopicEvent::Ended)
     }
 
+    /// Watches the topic that stands under this name now, if that is another one: a promoted replay scope wakes who waits
+    /// once, and rings the bell of what it has replaced no more. Returns whether it is another one; then look again. Call
+    /// this after the rings of the bell were asked for.
+    pub(super) fn follow(&self, watch: &mut Watch) -> bool {
+        let is_other = !watch.is_under(self.ns());
+        if is_other {
+            *watch = self.watch();
+        }
+        is_other
+    }
+
     fn has_after(&self, after: Option<u64>) -> Result<bool> {
         // First: what is below it has been entered by then.
         let horizon = self.horizon()?;
@@ -63,9 +74,12 @@ impl Outbox {
     }
 
     fn wait_from(&self, after: Option<u64>, timeout: Duration) -> Result<bool> {
-        let (watch, deadline) = (self.watch(), instant_in(timeout));
+        let (mut watch, deadline) = (self.watch(), instant_in(timeout));
         loop {
             let heard = watch.bell().rings();
+            if self.follow(&mut watch) {
+                continue;
+            }
             if self.has_after(after)? {
                 return Ok(true);
             }
@@ -80,12 +94,16 @@ impl Future for WaitForMessage {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { outbox, after, watch } = &mut *self;
         loop {
-            let heard = self.watch.bell().rings();
-            if self.outbox.has_after(self.after)? {
+            let heard = watch.bell().rings();
+            if outbox.follow(watch) {
+                continue;
+            }
+            if outbox.has_after(*after)? {
                 return Poll::Ready(Ok(()));
             }
-            if self.watch.poll(heard, cx).is_pending() {
+            if watch.poll(heard, cx).is_pending() {
                 return Poll::Pending;
             }
         }

@@ -33,7 +33,7 @@ pub(in crate::engine) use scans::{ScanGuard, Scans};
 pub(crate) use settings::{Format, Settings};
 pub(in crate::engine) use stats::segments;
 pub(in crate::engine) use watch::Watches;
-pub(crate) use watch::{Bells, Watch};
+pub(crate) use watch::{Bell, Bells, Watch};
 
 use crate::blocks::BlockStore;
 use crate::disk::{Disk, LockGuard};

@@ -210,6 +210,11 @@ impl Watch {
         &self.bell
     }
 
+    /// Returns whether it is of a row under this number.
+    pub(crate) fn is_under(&self, ns: NsId) -> bool {
+        self.key.0 == ns
+    }
+
     /// Ready once the bell has rung more often than `heard`.
     pub(crate) fn poll(&mut self, heard: u64, cx: &mut Context<'_>) -> Poll<()> {
         // Code of an executor clones and drops wakers: not under the lock (I9).

@@ -6,6 +6,7 @@ mod dead;
 mod model;
 mod reading;
 mod relay;
+mod replaced;
 mod threads;
 mod waiting;
 

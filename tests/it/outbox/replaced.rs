@@ -1,0 +1,128 @@
+//! Topics whose replay scope is promoted or dropped while somebody uses them.
+#![allow(clippy::disallowed_methods, reason = "real time passes in these tests")]
+
+use super::*;
+use crate::support::Woken;
+use firstseen::outbox::{AsyncSink, Delivery, OnFull, OutboxOptions, RelayOptions};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::task::{Context, Waker};
+use std::thread;
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// Does something on a thread of its own.
+fn in_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
+    let (tell, hears) = channel();
+    thread::spawn(move || tell.send(work()).ok());
+    hears
+}
+
+/// Waits for what is done in the background.
+fn ended<T>(hears: &Receiver<T>) -> T {
+    hears.recv_timeout(LONG).expect("it hangs")
+}
+
+/// Gives the threads time to look and to wait.
+fn until_all_wait() {
+    thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn i12_a_relay_that_is_idle_while_a_scope_is_promoted_delivers_what_comes_then_and_stops() {
+    let (_, _, store) = store();
+    let topic = store.outbox("mails").expect("opens");
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.outbox("mails").expect("opens");
+    for emits in [true, false] {
+        let (tell, delivered) = channel();
+        let relay = topic.relay(RelayOptions::new().workers(2)).expect("is made");
+        let handle = relay.spawn(move |batch: &[Message]| {
+            tell.send(payloads(batch)).expect("listens");
+            Delivery::all()
+        });
+        let handle = handle.expect("starts");
+        until_all_wait();
+        if emits {
+            assert!(scope.promote().expect("promotes"));
+            until_all_wait();
+            emit(&inside, "one", &["a"]);
+            assert_eq!(ended(&delivered), ["a"]);
+        } else {
+            let other = store.replay("once more").expect("begins");
+            other.outbox("mails").expect("opens");
+            assert!(other.promote().expect("promotes"));
+            until_all_wait();
+        }
+        let stopped = in_background(|| handle.stop().map(|report| report.delivered));
+        assert_eq!(ended(&stopped).expect("no error"), u64::from(emits));
+    }
+}
+
+struct Takes;
+
+impl AsyncSink for Takes {
+    async fn deliver(&self, _: &[Message]) -> Delivery {
+        Delivery::all()
+    }
+}
+
+#[test]
+fn i12_futures_that_wait_while_a_scope_is_promoted_are_woken_by_what_comes_then() {
+    let (_, _, store) = store();
+    let topic = store.outbox("mails").expect("opens");
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.outbox("mails").expect("opens");
+    let relay = topic.relay(RelayOptions::new()).expect("is made");
+    let woken = [(); 2].map(|()| Arc::<Woken>::default());
+    let wakers = [0, 1].map(|n| Waker::from(Arc::clone(&woken[n])));
+    let [waits_cx, works_cx] = &mut [0, 1].map(|n| Context::from_waker(&wakers[n]));
+    let (mut waits, mut works) = (pin!(topic.wait_async()), pin!(relay.run_async(&Takes)));
+    assert!(waits.as_mut().poll(waits_cx).is_pending());
+    assert!(works.as_mut().poll(works_cx).is_pending());
+    assert!(scope.promote().expect("promotes"));
+    assert_eq!([woken[0].count(), woken[1].count()], [1, 1], "both look again");
+    assert!(waits.as_mut().poll(waits_cx).is_pending());
+    assert!(works.as_mut().poll(works_cx).is_pending());
+    emit(&inside, "one", &["a"]);
+    assert_eq!([woken[0].count(), woken[1].count()], [2, 2]);
+    assert!(waits.as_mut().poll(waits_cx).is_ready());
+    assert!(works.as_mut().poll(works_cx).is_pending());
+    assert_eq!(relay.report().delivered, 1);
+    relay.stop();
+    assert_eq!(woken[1].count(), 3);
+    assert!(works.as_mut().poll(works_cx).is_ready());
+}
+
+#[test]
+fn i12_threads_that_wait_for_a_message_or_for_room_while_a_scope_is_promoted_go_on() {
+    let (_, _, store) = store();
+    let topic = store.outbox("mails").expect("opens");
+    let options = OutboxOptions::new().pending_max(1).on_full(OnFull::Wait(LONG * 60));
+    let full = store.outbox_with("full", options).expect("opens");
+    emit(&full, "one", &["a"]);
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.outbox("mails").expect("opens");
+    scope.outbox("full").expect("opens");
+    let waits = {
+        let topic = topic.clone();
+        in_background(move || topic.wait(LONG * 60).expect("waits"))
+    };
+    let emits = in_background(move || {
+        let outcome = try_emit(&full, "two", &["b"]);
+        (outcome.map(|outcome| outcome.is_committed()), waiting(&full))
+    });
+    until_all_wait();
+    assert!(scope.promote().expect("promotes"));
+    let (outcome, left) = ended(&emits);
+    // It was planned for what is replaced, or came after.
+    match outcome {
+        Ok(is_committed) => assert!(is_committed && left == ["b"], "{left:?}"),
+        Err(error) => assert_eq!(error.kind(), firstseen::ErrorKind::Retry, "{error}"),
+    }
+    until_all_wait();
+    emit(&inside, "three", &["c"]);
+    assert!(ended(&waits));
+}
