@@ -1,6 +1,8 @@
 //! Acknowledging messages: they have been delivered, and are removed from their topic.
 
-use crate::engine::{Bells, Committed, Durability, Engine, Expect, RowChange, RowWrite};
+use crate::engine::{
+    Bells, Durability, Engine, Expect, RowChange, RowWrite, SetCommitted, WriteSet,
+};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key};
 use crate::outbox::message::{Message, MessageId};
@@ -9,6 +11,33 @@ use crate::time::Ttl;
 
 /// How many messages are removed by one commit: so many locks of shards are held briefly, and all fit into a record.
 const CHUNK: usize = 16_384;
+
+/// Which writes of a commit were refused, by number, in order. Nothing was written if there are any.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    all: Vec<usize>,
+    /// Those of them that a prepared transaction holds.
+    in_doubt: Vec<usize>,
+}
+
+impl Refused {
+    pub(super) fn is_nothing(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn in_doubt(&self) -> &[usize] {
+        &self.in_doubt
+    }
+
+    /// Keeps of `items`, one for each write from the number `first` on, those that were not refused.
+    pub(super) fn retain_others<T>(&self, items: &mut Vec<T>, first: usize) {
+        let mut number = first;
+        items.retain(|_| {
+            number += 1;
+            self.all.binary_search(&(number - 1)).is_err()
+        });
+    }
+}
 
 impl Outbox {
     /// Acknowledges messages: they have been delivered, and wait no more. Returns how many of them waited. One that was
@@ -20,7 +49,7 @@ impl Outbox {
     /// # Errors
     ///
     /// As [`Store::claim`](crate::Store::claim), and [`Retry`](crate::ErrorKind::Retry) if a prepared transaction
-    /// acknowledges one of them.
+    /// acknowledges one of them: the others are removed.
     pub fn acknowledge(&self, messages: &[Message]) -> Result<usize> {
         let messages = messages.iter().map(|message| (message.position, message.id));
         self.remove(messages, self.durability())
@@ -47,12 +76,15 @@ impl Outbox {
             messages.sort_unstable();
             messages.dedup();
         }
-        let mut removed = 0;
+        let (mut removed, mut is_in_doubt) = (0, false);
         for chunk in messages.chunks(CHUNK) {
             let removals = chunk.iter().map(|(position, id)| self.removal(*position, id));
-            removed += self.commit_removals(removals.collect::<Result<_>>()?, durability)?;
+            let (made, in_doubt) =
+                self.commit_removals(removals.collect::<Result<_>>()?, durability)?;
+            removed += made;
+            is_in_doubt |= in_doubt;
         }
-        Ok(removed)
+        if is_in_doubt { Err(Error::InDoubt) } else { Ok(removed) }
     }
 
     /// Returns the write that removes a message from its topic.
@@ -61,41 +93,49 @@ impl Outbox {
         Ok(removal(key, position))
     }
 
-    /// Makes writes that remove messages. Those that wait no more are left out. Returns how many were made.
-    pub(super) fn commit_removals(
+    /// Makes writes that remove messages. Left out are those that wait no more, and those that a prepared transaction
+    /// holds. Returns how many were made, and whether it holds any.
+    fn commit_removals(
         &self,
         mut removals: Vec<RowWrite<'_>>,
         durability: Durability,
-    ) -> Result<usize> {
+    ) -> Result<(usize, bool)> {
+        let mut is_in_doubt = false;
         // Each time something moves, somebody else has acknowledged it, so there is less left.
         for _ in 0..=removals.len() {
             if removals.is_empty() {
-                return Ok(0);
+                return Ok((0, is_in_doubt));
             }
-            let moved = self.try_commit(&removals, durability)?;
-            if moved.is_empty() {
-                return Ok(removals.len());
+            let refused = self.try_commit(&removals, durability)?;
+            if refused.is_nothing() {
+                return Ok((removals.len(), is_in_doubt));
             }
-            let (mut moved, mut number) = (moved.into_iter().peekable(), 0);
-            removals.retain(|_| {
-                number += 1;
-                moved.next_if_eq(&(number - 1)).is_none()
-            });
+            is_in_doubt |= !refused.in_doubt.is_empty();
+            refused.retain_others(&mut removals, 0);
         }
         Err(Error::bug("messages that are gone came back"))
     }
 
-    /// Makes writes, or none and returns which do not find what they expect.
+    /// Makes writes, or none and returns which do not find what they expect or are held by a prepared transaction.
     pub(super) fn try_commit(
         &self,
         writes: &[RowWrite<'_>],
         durability: Durability,
-    ) -> Result<Vec<usize>> {
+    ) -> Result<Refused> {
         let mut bells = Bells::default();
-        Ok(match self.engine().commit_rows(writes, durability, &mut bells)? {
-            Committed::Done(_) => Vec::new(),
-            Committed::Moved(moved) => moved.into_iter().map(|(number, _)| number).collect(),
-        })
+        let refusals =
+            match self.engine().commit(WriteSet::of(&[], writes), durability, &mut bells)? {
+                SetCommitted::Done(_) => return Ok(Refused::default()),
+                SetCommitted::Refused(refusals) => refusals,
+                SetCommitted::Reserved(_) => return Err(Error::bug("a row cannot be reserved")),
+            };
+        let moved: Vec<usize> = refusals.moved.into_iter().map(|(number, _)| number).collect();
+        let mut in_doubt = refusals.in_doubt;
+        in_doubt.retain(|number| moved.binary_search(number).is_err());
+        let mut all = moved;
+        all.extend_from_slice(&in_doubt);
+        all.sort_unstable();
+        Ok(Refused { all, in_doubt })
     }
 }
 

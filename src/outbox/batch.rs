@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 use crate::ledger::Backoff;
 use crate::outbox::backlog::Backlog;
 use crate::outbox::dead::{DeadMessageCause, StoredDead};
-use crate::outbox::message::{Message, MessageId, Stored};
-use crate::outbox::schedule::{Fate, Next, Taken, Want};
+use crate::outbox::message::{Message, Stored};
+use crate::outbox::schedule::{Fate, Next, Taken, TakenMessage, Want};
 use crate::outbox::sink::{Delivery, Verdict};
 use crate::outbox::topic::Outbox;
 use crate::sync::Arc;
@@ -55,17 +55,26 @@ pub(super) struct Counts {
 
 /// A message that is to be a dead letter.
 struct Dead {
-    position: u64,
-    id: MessageId,
+    /// Which of those that were taken it is.
+    number: usize,
     value: Vec<u8>,
 }
 
 /// What is to be written of a batch.
 #[derive(Default)]
 struct Outcome {
-    delivered: Vec<(u64, MessageId)>,
+    /// Which of those that were taken were delivered.
+    delivered: Vec<usize>,
     dead: Vec<Dead>,
     retried: u64,
+}
+
+impl Outcome {
+    /// Leaves out the messages with these numbers.
+    fn leave_out(&mut self, numbers: &HashSet<usize>) {
+        self.delivered.retain(|number| !numbers.contains(number));
+        self.dead.retain(|dead| !numbers.contains(&dead.number));
+    }
 }
 
 /// Takes and reads what a worker may deliver now.
@@ -153,8 +162,10 @@ impl Batch {
         policies: &Policies,
         durability: Durability,
     ) -> Result<Counts> {
-        let (fates, outcome) = self.judge(delivery, policies)?;
-        self.commit(&outcome, durability)?;
+        let (mut fates, mut outcome) = self.judge(delivery, policies)?;
+        while let Some(held) = self.commit(&outcome, durability)? {
+            self.hold_up(&held, &mut fates, &mut outcome, policies);
+        }
         self.fates = fates;
         let outbox = &self.outbox;
         if let Some(reason) = delivery.outage() {
@@ -187,7 +198,7 @@ impl Batch {
             let (cause, reason) = match delivery.verdict(index) {
                 Verdict::Delivered => {
                     fates[*number] = Fate::Gone;
-                    outcome.delivered.push((taken.position, taken.id));
+                    outcome.delivered.push(*number);
                     continue;
                 }
                 Verdict::Untried => {
@@ -208,46 +219,73 @@ impl Batch {
             let (reason, position) = (&reason[..], taken.position);
             let dead =
                 StoredDead { cause, since: now, attempts, position, reason, message: &stored };
-            outcome.dead.push(Dead { position, id: taken.id, value: dead.encode() });
+            outcome.dead.push(Dead { number: *number, value: dead.encode() });
             fates[*number] = Fate::Gone;
         }
         Ok((fates, outcome))
     }
 
-    /// Removes what was delivered, and makes dead letters of what never will be, in one commit.
-    fn commit(&self, outcome: &Outcome, durability: Durability) -> Result<()> {
-        let Outcome { delivered, dead, .. } = outcome;
-        let outbox = &self.outbox;
-        let mut rows: Vec<RowWrite<'_>> = Vec::with_capacity(delivered.len());
-        for (position, id) in delivered {
-            rows.push(outbox.removal(*position, id)?);
-        }
-        if dead.is_empty() {
-            return outbox.commit_removals(rows, durability).map(|_| ());
-        }
-        let mut dead: Vec<&Dead> = dead.iter().collect();
-        loop {
-            let mut all = rows.clone();
-            for Dead { position, id, .. } in &dead {
-                all.push(outbox.removal(*position, id)?);
+    /// Puts off what a prepared transaction holds: it may never be removed, or at once. Later messages of its key wait for
+    /// it, whatever became of them, and come again in their order.
+    fn hold_up(
+        &self,
+        held: &[usize],
+        fates: &mut [Fate],
+        outcome: &mut Outcome,
+        policies: &Policies,
+    ) {
+        let mut lanes = HashSet::new();
+        let mut left_out = HashSet::new();
+        let first = held.iter().copied().min().unwrap_or_default();
+        for number in first..self.taken.messages.len() {
+            let lane = self.taken.messages[number].lane;
+            if lanes.contains(&lane) {
+                fates[number] = Fate::Untried;
+            } else if held.contains(&number) {
+                lanes.insert(lane);
+                fates[number] = Fate::Failed(self.retry_at(policies, number, None));
+                outcome.retried += 1;
+            } else {
+                continue;
             }
-            for Dead { id, value, .. } in &dead {
-                all.push(outbox.dead_write(id, value)?);
+            left_out.insert(number);
+        }
+        outcome.leave_out(&left_out);
+    }
+
+    /// Removes what was delivered, and makes dead letters of what never will be, in one commit. If a prepared transaction
+    /// holds some of them, writes nothing and returns which.
+    fn commit(&self, outcome: &Outcome, durability: Durability) -> Result<Option<Vec<usize>>> {
+        let (mut delivered, mut dead) =
+            (outcome.delivered.clone(), outcome.dead.iter().collect::<Vec<&Dead>>());
+        while !delivered.is_empty() || !dead.is_empty() {
+            let removed: Vec<usize> =
+                delivered.iter().copied().chain(dead.iter().map(|dead| dead.number)).collect();
+            let mut rows: Vec<RowWrite<'_>> = Vec::with_capacity(removed.len() + dead.len());
+            for number in &removed {
+                let TakenMessage { position, id, .. } = &self.taken.messages[*number];
+                rows.push(self.outbox.removal(*position, id)?);
             }
-            let moved = outbox.try_commit(&all, durability)?;
-            if moved.is_empty() {
-                return Ok(());
+            for Dead { number, value } in &dead {
+                let id = &self.taken.messages[*number].id;
+                rows.push(self.outbox.dead_write(id, value)?);
+            }
+            let refused = self.outbox.try_commit(&rows, durability)?;
+            if refused.is_nothing() {
+                break;
+            }
+            let numbers = removed.iter().copied().chain(dead.iter().map(|dead| dead.number));
+            let numbers: Vec<usize> = numbers.collect();
+            let held: Vec<usize> = refused.in_doubt().iter().map(|write| numbers[*write]).collect();
+            if !held.is_empty() {
+                return Ok(Some(held));
             }
             // Somebody else has acknowledged these.
-            let is_moved = |number: &usize| moved.contains(number);
-            let mut number = 0;
-            let mut stays = || {
-                number += 1;
-                !is_moved(&(number - 1))
-            };
-            rows.retain(|_| stays());
-            dead.retain(|_| stays());
+            let first_dead = delivered.len();
+            refused.retain_others(&mut delivered, 0);
+            refused.retain_others(&mut dead, first_dead);
         }
+        Ok(None)
     }
 }
 

@@ -3,6 +3,7 @@
 mod bounds;
 mod crashes;
 mod dead;
+mod held;
 mod model;
 mod reading;
 mod relay;
