@@ -53,10 +53,14 @@ impl Admission {
     /// Admits messages that cannot be refused any more.
     pub(crate) fn without_bound(store: &Store, rows: &[OwnedRow]) -> Result<Self> {
         let mut admission = Self { store: store.clone(), topics: Vec::new() };
-        let is_message =
-            |row: &&OwnedRow| row.ns.family() == Family::OUTBOX && row.change != RowChange::Delete;
-        for row in rows.iter().filter(is_message) {
-            let backlog = backlogs(store)?.of(row.ns);
+        let of_topics = || rows.iter().filter(|row| row.ns.family() == Family::OUTBOX);
+        if of_topics().next().is_none() {
+            return Ok(admission);
+        }
+        // Also if messages are only removed: who reads what waits for the first time would not be told.
+        let backlogs = backlogs(store)?;
+        for row in of_topics().filter(|row| row.change != RowChange::Delete) {
+            let backlog = backlogs.of(row.ns);
             backlog.admit(1, usize::MAX).ok();
             admission.topics.push((row.ns, backlog, 1));
         }

@@ -121,10 +121,12 @@ impl Backlog {
         state.admitted = state.admitted.saturating_sub(count);
     }
 
-    /// Returns how much waits, and the oldest.
-    pub(super) fn size(&self) -> (Size, Option<(u64, MessageId)>) {
+    /// Returns how much waits, and the oldest after a position.
+    pub(super) fn size(&self, after: Option<u64>) -> (Size, Option<(u64, MessageId)>) {
         let state = self.state.lock();
-        let oldest = state.entries.first_key_value().map(|(position, entry)| (*position, entry.id));
+        let mut found = between(&state.entries, after, u64::MAX);
+        let oldest = found.next().map(|(position, entry)| (position, entry.id));
+        drop(found);
         (Size { count: state.entries.len(), bytes: state.bytes }, oldest)
     }
 
@@ -213,7 +215,7 @@ mod tests {
         backlog.give_back(1);
         backlog.apply(None, Some(5));
         assert_eq!(backlog.admit(2, 3), Ok(()));
-        assert_eq!(backlog.size().0, Size { count: 1, bytes: 10 });
+        assert_eq!(backlog.size(None).0, Size { count: 1, bytes: 10 });
     }
 
     #[test]

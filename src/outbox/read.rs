@@ -124,14 +124,19 @@ impl Outbox {
     ///
     /// As [`read`](Self::read).
     pub fn pending(&self) -> Result<Pending> {
+        let mut gone = None;
         loop {
-            let (Size { count, bytes }, oldest) = self.backlog().size();
+            let (Size { count, bytes }, oldest) = self.backlog().size(gone);
             let Some((position, id)) = oldest else {
                 self.horizon()?;
                 return Ok(Pending { count, bytes, oldest: None });
             };
             let (message, _) = self.get_one(position, id)?;
-            let Some(Message { emitted, .. }) = message else { continue };
+            let Some(Message { emitted, .. }) = message else {
+                // Not once more, so that this ends.
+                gone = Some(position);
+                continue;
+            };
             let age = self.engine().moment().now.as_millis().saturating_sub(emitted.as_millis());
             let age = Duration::from_millis(age);
             let oldest = Some(OldestMessage { id, position, emitted, age });

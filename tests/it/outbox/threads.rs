@@ -110,3 +110,41 @@ fn a_message_that_is_slow_to_be_entered_is_not_passed_over() {
     assert_eq!(topic.pending().expect("answers").count, 0, "one was passed over");
     assert!(small > 0);
 }
+
+/// Who reads what waits for the first time and who removes some of it meanwhile: without the other knowing of it, a removed
+/// message would wait for ever.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real time passes")]
+fn i12_a_prepared_acknowledgement_that_ends_while_the_backlog_is_read_leaves_nothing_behind() {
+    let (mut disk, clock, mut store) = super::store();
+    let topic = store.outbox("t").expect("opens");
+    let mut transaction = store.transaction();
+    for n in 0..3_000 {
+        transaction.emit(&topic, format!("{n}")).expect("collects");
+    }
+    assert!(transaction.commit().expect("answers").is_committed());
+    drop(topic);
+    for round in 0..20 {
+        let gid = format!("gid-{round}");
+        let topic = store.outbox("t").expect("opens");
+        let mut transaction = store.transaction();
+        for message in topic.read(3).expect("reads") {
+            transaction.acknowledge(&topic, &message).expect("collects");
+        }
+        assert!(transaction.prepare(&gid).expect("prepares").is_committed());
+        drop((topic, store));
+        disk = disk.kill();
+        store = open(&disk, &clock);
+        let topic = thread::scope(|scope| {
+            let opens = scope.spawn(|| store.outbox("t").expect("opens"));
+            thread::sleep(Duration::from_micros(100 * round));
+            store.commit_prepared(&gid).expect("commits");
+            opens.join().expect("no panic")
+        });
+        let pending = topic.pending().expect("answers");
+        let read = topic.read(usize::MAX).expect("reads");
+        assert_eq!(pending.count, 3_000 - 3 * (round as usize + 1), "round {round}");
+        assert_eq!(pending.oldest.map(|oldest| oldest.position), Some(read[0].position));
+        assert_eq!(pending.count, read.len());
+    }
+}
