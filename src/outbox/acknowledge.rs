@@ -62,8 +62,9 @@ impl Outbox {
     ///
     /// As [`acknowledge`](Self::acknowledge).
     pub fn acknowledge_through(&self, position: u64) -> Result<usize> {
-        let end = self.horizon()?.min(position.saturating_add(1));
-        self.remove(self.backlog().ids_below(end).into_iter(), self.durability())
+        let view = self.view()?;
+        let end = view.horizon.min(position.saturating_add(1));
+        self.remove(view.backlog.ids_below(end).into_iter(), self.durability())
     }
 
     fn remove(

@@ -5,7 +5,7 @@ use crate::error::Result;
 use crate::id::{Family, NsId};
 use crate::outbox::backlog::Backlog;
 use crate::outbox::planned::PlannedMessage;
-use crate::outbox::topic::{OnFull, Outbox, backlogs};
+use crate::outbox::topic::{OnFull, Outbox, View, backlogs};
 use crate::store::Store;
 use crate::sync::{Arc, instant_in};
 use std::future::poll_fn;
@@ -41,7 +41,7 @@ impl Admission {
         let mut admission = Self { store: store.clone(), topics: Vec::new() };
         let mut full = Vec::new();
         for (outbox, count) in topics.iter().zip(counts).filter(|(_, count)| *count > 0) {
-            let (ns, backlog) = (outbox.ns(), outbox.backlog());
+            let (ns, backlog) = outbox.backlog();
             match backlog.admit(count, outbox.options.pending_max) {
                 Ok(()) => admission.topics.push((ns, backlog, count)),
                 Err(pending) => full.push(Full { outbox: outbox.clone(), pending, count }),
@@ -69,7 +69,7 @@ impl Admission {
 
     /// Admits one message whatever waits.
     pub(crate) fn of_one(outbox: &Outbox) -> Self {
-        let (ns, backlog) = (outbox.ns(), outbox.backlog());
+        let (ns, backlog) = outbox.backlog();
         backlog.admit(1, usize::MAX).ok();
         let topics = vec![(ns, backlog, 1)];
         Self { store: outbox.store.clone(), topics }
@@ -148,9 +148,8 @@ impl Full {
     /// watched.
     fn may_have_room(&self, watch: &Watch) -> Result<bool> {
         // Says that the store has stopped.
-        self.outbox.horizon()?;
-        let (backlog, most) = (self.outbox.backlog(), self.outbox.options.pending_max);
-        Ok(!watch.is_under(self.outbox.ns()) || backlog.has_room(self.count, most))
+        let View { ns, backlog, .. } = self.outbox.view()?;
+        Ok(!watch.is_under(ns) || backlog.has_room(self.count, self.outbox.options.pending_max))
     }
 
     fn wait(&self, until: Instant) -> Result<bool> {

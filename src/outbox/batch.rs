@@ -3,13 +3,11 @@
 use crate::engine::{Bells, Durability, RestsOn, RowWrite, TopicEvent};
 use crate::error::{Error, Result};
 use crate::ledger::Backoff;
-use crate::outbox::backlog::Backlog;
 use crate::outbox::dead::{DeadMessageCause, StoredDead};
 use crate::outbox::message::{Message, Stored};
 use crate::outbox::schedule::{Fate, Next, Taken, TakenMessage, Want};
 use crate::outbox::sink::{Delivery, Verdict};
-use crate::outbox::topic::Outbox;
-use crate::sync::Arc;
+use crate::outbox::topic::{Outbox, View};
 use crate::time::Timestamp;
 use std::collections::HashSet;
 
@@ -34,7 +32,8 @@ pub(super) enum Work {
 #[derive(Debug)]
 pub(super) struct Batch {
     outbox: Outbox,
-    backlog: Arc<Backlog>,
+    /// What they were taken from. Kept: a promoted replay scope may put something else in its place meanwhile.
+    view: View,
     taken: Taken,
     pub(super) messages: Vec<Message>,
     /// Which of those that were taken each message is.
@@ -80,12 +79,9 @@ impl Outcome {
 /// Takes and reads what a worker may deliver now.
 pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
     loop {
-        // First: what is below it has been entered by then.
-        let horizon = outbox.horizon()?;
+        let view = outbox.view()?;
         let now = outbox.engine().moment().now;
-        // Kept: a promoted replay scope may put another one in its place meanwhile.
-        let backlog = outbox.backlog();
-        let taken = match backlog.take(horizon, now, policies.want) {
+        let taken = match view.backlog.take(view.horizon, now, policies.want) {
             Next::Deliver(taken) => taken,
             Next::Idle(until) => return Ok(Work::Idle(until)),
             Next::Again => continue,
@@ -93,7 +89,7 @@ pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
         let fates = vec![Fate::Untried; taken.messages.len()];
         let mut batch = Batch {
             outbox: outbox.clone(),
-            backlog,
+            view,
             taken,
             messages: Vec::new(),
             numbers: Vec::new(),
@@ -117,7 +113,7 @@ impl Batch {
             if blocked.contains(&taken.lane) {
                 continue;
             }
-            match self.outbox.get_one(taken.position, taken.id) {
+            match self.outbox.get_one(&self.view, taken.position, taken.id) {
                 Ok((Some(message), rests_on)) => {
                     self.messages.push(message);
                     self.numbers.push(number);
@@ -171,12 +167,12 @@ impl Batch {
         if let Some(reason) = delivery.outage() {
             tracing::warn!(topic = outbox.name(), reason, "nobody to deliver to");
             let now = outbox.engine().moment().now.as_millis();
-            self.backlog.pause(|times| {
+            self.view.backlog.pause(|times| {
                 let pause = policies.backoff.delay_ms(times, now ^ u64::from(times));
                 Timestamp::from_millis(now.saturating_add(pause.max(1)))
             });
         } else {
-            self.backlog.resume();
+            self.view.backlog.resume();
         }
         let (delivered, dead) = (outcome.delivered.len() as u64, outcome.dead.len() as u64);
         Ok(Counts { delivered, retried: outcome.retried, dead })
@@ -291,9 +287,9 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if self.backlog.settle(&self.taken, &self.fates) {
-            let (mut bells, topic) = (Bells::default(), self.outbox.ns());
-            self.outbox.engine().tell_topic(topic, TopicEvent::Ended, &mut bells);
+        if self.view.backlog.settle(&self.taken, &self.fates) {
+            let mut bells = Bells::default();
+            self.outbox.engine().tell_topic(self.view.ns, TopicEvent::Ended, &mut bells);
         }
     }
 }

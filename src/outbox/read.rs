@@ -2,10 +2,10 @@
 
 use crate::engine::{Engine, RestsOn, Row};
 use crate::error::Result;
-use crate::id::Family;
+use crate::id::{Family, NsId};
 use crate::outbox::backlog::Size;
 use crate::outbox::message::{Message, MessageId, Stored};
-use crate::outbox::topic::Outbox;
+use crate::outbox::topic::{Outbox, View};
 use crate::time::Timestamp;
 use std::time::Duration;
 
@@ -66,14 +66,13 @@ impl Outbox {
         let mut messages = Vec::with_capacity(limit.min(CHUNK));
         loop {
             let count = CHUNK.min(limit - messages.len());
-            // First: what is below it has been entered by then.
-            let horizon = self.horizon()?;
-            let found = self.backlog().after(after, horizon, count);
+            let view = self.view()?;
+            let found = view.backlog.after(after, view.horizon, count);
             let is_over = found.len() < count;
             for (position, id, copy) in found {
                 let (message, on) = match copy {
                     Some(copy) => (Some(copy), None),
-                    None => self.read_one(position, id)?,
+                    None => self.read_one(view.ns, position, id)?,
                 };
                 // One that was acknowledged since is not there.
                 messages.extend(message);
@@ -94,22 +93,24 @@ impl Outbox {
     /// Returns the message at a position, from memory if there is a copy; see [`read_one`](Self::read_one).
     pub(super) fn get_one(
         &self,
+        view: &View,
         position: u64,
         id: MessageId,
     ) -> Result<(Option<Message>, Option<RestsOn>)> {
-        match self.backlog().copy(position) {
+        match view.backlog.copy(position) {
             Some(copy) => Ok((Some(copy), Some(self.engine().sync_point()?))),
-            None => self.read_one(position, id),
+            None => self.read_one(view.ns, position, id),
         }
     }
 
     /// Reads the message at a position; `None` if it waits no more. Does not wait for what its durability rests on.
-    pub(super) fn read_one(
+    fn read_one(
         &self,
+        ns: NsId,
         position: u64,
         id: MessageId,
     ) -> Result<(Option<Message>, Option<RestsOn>)> {
-        let key = Engine::row_key(Family::OUTBOX, self.info.id(), &id.0)?;
+        let key = Engine::row_key(Family::OUTBOX, ns.listed(), &id.0)?;
         let (row, rests_on) = self.engine().get_row_only(key)?;
         let Some(Row { value, .. }) = row.filter(|row| row.sequence == position) else {
             return Ok((None, rests_on));
@@ -124,17 +125,19 @@ impl Outbox {
     ///
     /// As [`read`](Self::read).
     pub fn pending(&self) -> Result<Pending> {
-        let mut gone = None;
+        let (mut view, mut gone) = (self.view()?, None);
         loop {
-            let (Size { count, bytes }, oldest) = self.backlog().size(gone);
+            let (Size { count, bytes }, oldest) = view.backlog.size(gone);
             let Some((position, id)) = oldest else {
-                self.horizon()?;
                 return Ok(Pending { count, bytes, oldest: None });
             };
-            let (message, _) = self.get_one(position, id)?;
+            let (message, _) = self.get_one(&view, position, id)?;
             let Some(Message { emitted, .. }) = message else {
                 // Not once more, so that this ends.
                 gone = Some(position);
+                if view.ns != self.ns() {
+                    (view, gone) = (self.view()?, None);
+                }
                 continue;
             };
             let age = self.engine().moment().now.as_millis().saturating_sub(emitted.as_millis());

@@ -18,6 +18,17 @@ pub struct Outbox {
     pub(super) options: OutboxOptions,
 }
 
+/// What stands under the name of a topic at one moment. A promoted replay scope may put something else there at any time, so
+/// who needs more than one of these asks for all of them at once.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    /// The key space of its messages.
+    pub(super) ns: NsId,
+    /// The position below which every message is there.
+    pub(super) horizon: u64,
+    pub(super) backlog: Arc<Backlog>,
+}
+
 /// What becomes of a commit with messages for which a topic has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -105,9 +116,10 @@ impl Outbox {
         Ok(Self { store, info, backlogs, options })
     }
 
-    /// Returns what waits in the topic. A promoted replay scope may have put another backlog in its place.
-    pub(super) fn backlog(&self) -> Arc<Backlog> {
-        self.backlogs.of(self.ns())
+    /// Returns what waits in the topic, and its key space. A promoted replay scope may have put another in its place.
+    pub(super) fn backlog(&self) -> (NsId, Arc<Backlog>) {
+        let ns = self.ns();
+        (ns, self.backlogs.of(ns))
     }
 
     /// Returns the name of the topic.
@@ -127,7 +139,7 @@ impl Outbox {
 
     /// Returns whether both mean the same topic of the same store.
     pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.backlog(), &other.backlog())
+        Arc::ptr_eq(&self.backlogs, &other.backlogs) && self.ns() == other.ns()
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -143,8 +155,10 @@ impl Outbox {
         self.engine().settings().durability
     }
 
-    /// Returns the position below which every message is there.
-    pub(super) fn horizon(&self) -> Result<u64> {
-        self.engine().horizon(self.ns())
+    /// Returns what stands under its name now. What is below the horizon is in the backlog by then.
+    pub(super) fn view(&self) -> Result<View> {
+        let ns = self.ns();
+        let horizon = self.engine().horizon(ns)?;
+        Ok(View { ns, horizon, backlog: self.backlogs.of(ns) })
     }
 }

@@ -68,9 +68,8 @@ impl Outbox {
     }
 
     fn has_after(&self, after: Option<u64>) -> Result<bool> {
-        // First: what is below it has been entered by then.
-        let horizon = self.horizon()?;
-        Ok(self.backlog().has_after(after, horizon))
+        let view = self.view()?;
+        Ok(view.backlog.has_after(after, view.horizon))
     }
 
     fn wait_from(&self, after: Option<u64>, timeout: Duration) -> Result<bool> {

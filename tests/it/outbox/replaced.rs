@@ -126,3 +126,38 @@ fn i12_threads_that_wait_for_a_message_or_for_room_while_a_scope_is_promoted_go_
     emit(&inside, "three", &["c"]);
     assert!(ended(&waits));
 }
+
+/// What a reader knows of the topic that is replaced says nothing of the one that takes its place: there, a commit may still
+/// be on its way.
+#[test]
+fn i13_a_message_that_is_on_its_way_while_its_scope_is_promoted_is_not_passed_over() {
+    for _ in 0..5 {
+        let (_, _, store) = store();
+        let topic = store.outbox("mails").expect("opens");
+        let scope = store.replay("again").expect("begins");
+        let inside = scope.outbox("mails").expect("opens");
+        let relay = topic.relay(RelayOptions::new()).expect("is made");
+        let sink = |_: &[Message]| Delivery::all();
+        let emitted = thread::scope(|threads| {
+            let emits = threads.spawn(|| {
+                let mut emitted = 0;
+                while scope.state() == firstseen::replay::ReplayState::Open || emitted % 100 > 0 {
+                    emit(&inside, &emitted.to_string(), &["m"]);
+                    emitted += 1;
+                }
+                emitted
+            });
+            let drains = threads.spawn(|| {
+                while scope.state() == firstseen::replay::ReplayState::Open {
+                    relay.drain(&sink).expect("works");
+                }
+            });
+            until_all_wait();
+            assert!(scope.promote().expect("promotes"));
+            drains.join().expect("no panic");
+            emits.join().expect("no panic")
+        });
+        let done = relay.drain(&sink).expect("works");
+        assert_eq!((waiting(&topic).len(), done.delivered), (0, emitted));
+    }
+}
