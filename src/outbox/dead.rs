@@ -255,7 +255,7 @@ impl DeadMessages {
     }
 
     fn visit(&self, mut visit: impl FnMut(MessageId, Result<(DeadMessage, u64)>)) -> Result<()> {
-        let ns = self.outbox.info.id().rows(Family::OUTBOX_DEAD);
+        let ns = self.outbox.view()?.ns.listed().rows(Family::OUTBOX_DEAD);
         self.engine().list_rows(Family::OUTBOX_DEAD, |key, row| {
             if let Ok(id) = key.id.try_into().map(MessageId)
                 && key.ns == ns

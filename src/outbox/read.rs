@@ -46,7 +46,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// As [`Store::get`](crate::Store::get), and [`Repair`](crate::ErrorKind::Repair) if a message is damaged.
+    /// As [`Store::get`](crate::Store::get), [`Repair`](crate::ErrorKind::Repair) if a message is damaged, and
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the replay scope of the topic was dropped.
     pub fn read(&self, limit: usize) -> Result<Vec<Message>> {
         self.read_from(None, limit)
     }

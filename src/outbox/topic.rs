@@ -155,9 +155,11 @@ impl Outbox {
         self.engine().settings().durability
     }
 
-    /// Returns what stands under its name now. What is below the horizon is in the backlog by then.
+    /// Returns what stands under its name now. What is below the horizon is in the backlog by then. An error if the replay
+    /// scope of the topic was dropped.
     pub(super) fn view(&self) -> Result<View> {
         let ns = self.ns();
+        Engine::row_key(Family::OUTBOX, ns.listed(), b"-")?;
         let horizon = self.engine().horizon(ns)?;
         Ok(View { ns, horizon, backlog: self.backlogs.of(ns) })
     }

@@ -26,7 +26,8 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// [`Reopen`](crate::ErrorKind::Reopen) if the store stops or is closed meanwhile.
+    /// [`Reopen`](crate::ErrorKind::Reopen) if the store stops or is closed meanwhile, and
+    /// [`FixCall`](crate::ErrorKind::FixCall) if the replay scope of the topic was dropped.
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         self.wait_from(None, timeout)
     }

@@ -3,11 +3,12 @@
 
 use super::*;
 use crate::support::Woken;
+use firstseen::ErrorKind;
 use firstseen::outbox::{AsyncSink, Delivery, OnFull, OutboxOptions, RelayOptions};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -120,7 +121,7 @@ fn i12_threads_that_wait_for_a_message_or_for_room_while_a_scope_is_promoted_go_
     // It was planned for what is replaced, or came after.
     match outcome {
         Ok(is_committed) => assert!(is_committed && left == ["b"], "{left:?}"),
-        Err(error) => assert_eq!(error.kind(), firstseen::ErrorKind::Retry, "{error}"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Retry, "{error}"),
     }
     until_all_wait();
     emit(&inside, "three", &["c"]);
@@ -159,5 +160,44 @@ fn i13_a_message_that_is_on_its_way_while_its_scope_is_promoted_is_not_passed_ov
         });
         let done = relay.drain(&sink).expect("works");
         assert_eq!((waiting(&topic).len(), done.delivered), (0, emitted));
+    }
+}
+
+/// As tables and sources of a dropped scope are.
+#[test]
+fn i12_a_topic_of_a_dropped_scope_is_refused_and_who_waits_for_it_hears_of_it() {
+    let (_, _, store) = store();
+    let scope = store.replay("again").expect("begins");
+    let topic = scope.outbox("mails").expect("opens");
+    let waits = {
+        let topic = topic.clone();
+        in_background(move || topic.wait(LONG * 60).expect_err("is gone").kind())
+    };
+    let relay = topic.relay(RelayOptions::new().workers(2)).expect("is made");
+    let runs = in_background(move || {
+        relay.run(&|_: &[Message]| Delivery::all()).expect_err("is gone").kind()
+    });
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(Arc::clone(&woken));
+    let cx = &mut Context::from_waker(&waker);
+    let mut future = pin!(topic.wait_async());
+    assert!(future.as_mut().poll(cx).is_pending());
+    until_all_wait();
+    assert!(scope.drop().expect("drops"));
+    let kinds = [ended(&waits), ended(&runs)];
+    assert_eq!(kinds, [ErrorKind::FixCall; 2]);
+    assert_eq!(woken.count(), 1);
+    assert!(
+        matches!(future.as_mut().poll(cx), Poll::Ready(Err(e)) if e.kind() == ErrorKind::FixCall)
+    );
+    let dead = topic.dead_letters();
+    for refused in [
+        topic.read(10).map(|_| ()),
+        topic.pending().map(|_| ()),
+        topic.acknowledge_through(u64::MAX).map(|_| ()),
+        dead.list(None, 10).map(|_| ()),
+        dead.purge_all().map(|_| ()),
+    ] {
+        assert_eq!(refused.expect_err("is gone").kind(), ErrorKind::FixCall);
     }
 }
