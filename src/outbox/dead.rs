@@ -15,6 +15,7 @@ use crate::outbox::admission::Admission;
 use crate::outbox::message::{Message, MessageId, Stored};
 use crate::outbox::topic::Outbox;
 use crate::time::{Timestamp, Ttl};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The dead letters of a topic; see [`Outbox::dead_letters`].
@@ -127,6 +128,44 @@ impl<'a> StoredDead<'a> {
     }
 }
 
+/// How many ids are collected at a time for a call on all dead letters. Each time reads all of them.
+const PAGE: usize = 65_536;
+
+/// The oldest dead letters after a page, at most so many, with what is kept of each.
+struct Oldest<T> {
+    after: Option<DeadMessageCursor>,
+    most: usize,
+    found: BTreeMap<(DeadMessageCursor, MessageId), T>,
+}
+
+impl<T> Oldest<T> {
+    fn new(after: Option<DeadMessageCursor>, most: usize) -> Self {
+        Self { after, most, found: BTreeMap::new() }
+    }
+
+    fn add(&mut self, cursor: DeadMessageCursor, id: MessageId, kept: T) {
+        if self.after.is_some_and(|after| cursor <= after) {
+            return;
+        }
+        self.found.insert((cursor, id), kept);
+        if self.found.len() > self.most {
+            self.found.pop_last();
+        }
+    }
+
+    fn last(&self) -> Option<DeadMessageCursor> {
+        self.found.last_key_value().map(|((cursor, _), _)| *cursor)
+    }
+
+    fn ids(&self) -> impl Iterator<Item = MessageId> {
+        self.found.keys().map(|(_, id)| *id)
+    }
+
+    fn into_values(self) -> Vec<T> {
+        self.found.into_values().collect()
+    }
+}
+
 impl Outbox {
     /// Returns the dead letters of this topic.
     pub fn dead_letters(&self) -> DeadMessages {
@@ -153,19 +192,17 @@ impl DeadMessages {
     /// As [`Store::get`](crate::Store::get).
     pub fn list(&self, after: Option<DeadMessageCursor>, limit: usize) -> Result<DeadMessagePage> {
         let mut page = DeadMessagePage::default();
-        let mut found = Vec::new();
+        // One more says whether there are more.
+        let mut found = Oldest::new(after, limit.saturating_add(1));
         self.visit(|id, read| match read {
-            Ok((dead, _)) if after.is_none_or(|after| dead.cursor() > after) => {
-                found.push(dead);
-            }
+            Ok(dead) => found.add(dead.cursor(), id, dead),
             Err(error) if after.is_none() => page.unreadable.push((id, error)),
-            _ => {}
+            Err(_) => {}
         })?;
-        found.sort_unstable_by_key(DeadMessage::cursor);
-        let has_more = found.len() > limit;
-        found.truncate(limit);
-        page.next = found.last().filter(|_| has_more).map(DeadMessage::cursor);
-        page.messages = found;
+        page.messages = found.into_values();
+        let has_more = page.messages.len() > limit;
+        page.messages.truncate(limit);
+        page.next = page.messages.last().filter(|_| has_more).map(DeadMessage::cursor);
         Ok(page)
     }
 
@@ -206,7 +243,7 @@ impl DeadMessages {
     ///
     /// As [`redrive`](Self::redrive); those before it have been redriven.
     pub fn redrive_all(&self) -> Result<usize> {
-        self.all(|id| self.redrive(id))
+        self.all(PAGE, |id| self.redrive(id))
     }
 
     /// Removes a dead letter. Returns whether it was dead.
@@ -229,16 +266,29 @@ impl DeadMessages {
     ///
     /// As [`purge`](Self::purge); those before it have been removed.
     pub fn purge_all(&self) -> Result<usize> {
-        self.all(|id| self.purge(id))
+        self.all(PAGE, |id| self.purge(id))
     }
 
-    fn all(&self, one: impl Fn(MessageId) -> Result<bool>) -> Result<usize> {
-        let listed = self.list(None, usize::MAX)?.messages;
-        let mut changed = 0;
-        for dead in listed {
-            changed += usize::from(one(dead.message.id)?);
+    /// Does something with all that are dead now, the oldest first, of which so many ids at a time are in memory.
+    fn all(&self, page: usize, one: impl Fn(MessageId) -> Result<bool>) -> Result<usize> {
+        // What is redriven and dies again has a later position: this ends.
+        let end = self.outbox.view()?.horizon;
+        let (mut after, mut changed) = (None, 0);
+        loop {
+            let mut found = Oldest::new(after, page);
+            self.visit(|id, read| {
+                if let Ok(dead) = read
+                    && dead.message.position < end
+                {
+                    found.add(dead.cursor(), id, ());
+                }
+            })?;
+            let Some(last) = found.last() else { return Ok(changed) };
+            for id in found.ids() {
+                changed += usize::from(one(id)?);
+            }
+            after = Some(last);
         }
-        Ok(changed)
     }
 
     /// Moves one message back, unless something has changed.
@@ -254,13 +304,13 @@ impl DeadMessages {
         }
     }
 
-    fn visit(&self, mut visit: impl FnMut(MessageId, Result<(DeadMessage, u64)>)) -> Result<()> {
+    fn visit(&self, mut visit: impl FnMut(MessageId, Result<DeadMessage>)) -> Result<()> {
         let ns = self.outbox.view()?.ns.listed().rows(Family::OUTBOX_DEAD);
         self.engine().list_rows(Family::OUTBOX_DEAD, |key, row| {
             if let Ok(id) = key.id.try_into().map(MessageId)
                 && key.ns == ns
             {
-                visit(id, row.and_then(|row| Ok((self.decode(id, &row)?, row.sequence))));
+                visit(id, row.and_then(|row| self.decode(id, &row)));
             }
             Ok(())
         })
@@ -293,10 +343,50 @@ fn write<'a>(key: Key<'a>, change: RowChange<&'a [u8]>, expect: Expect) -> RowWr
     RowWrite { key, change, ttl: Ttl::FOREVER, expect, is_quiet: false }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests {
     use super::*;
     use crate::ErrorKind;
+    use crate::outbox::{Delivery, RelayOptions};
+
+    #[test]
+    fn i12_the_oldest_dead_letters_are_found_without_holding_more_than_are_asked_for() {
+        let cursor = |n: u64| DeadMessageCursor { since: Timestamp::from_millis(n), position: 1 };
+        let mut found = Oldest::new(Some(cursor(2)), 3);
+        for n in [9, 4, 1, 8, 2, 7, 3, 5] {
+            found.add(cursor(n), MessageId([n as u8; 16]), n);
+            assert!(found.found.len() <= 3, "{n}");
+        }
+        assert_eq!(found.last(), Some(cursor(5)));
+        assert_eq!(found.into_values(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn i12_a_call_on_all_dead_letters_goes_through_them_in_pages_and_ends_though_they_die_again() {
+        let dir = tempfile::tempdir().expect("makes a folder");
+        let store = crate::Store::open(dir.path().join("s")).expect("opens");
+        let topic = store.outbox("t").expect("opens");
+        let mut transaction = store.transaction();
+        for n in 0..7 {
+            transaction.emit(&topic, [n]).expect("collects");
+        }
+        assert!(transaction.commit().expect("answers").is_committed());
+        let relay = topic.relay(RelayOptions::new()).expect("is made");
+        let refuses = |batch: &[Message]| {
+            (0..batch.len()).fold(Delivery::all(), |delivery, n| delivery.refuse(n, "never"))
+        };
+        relay.drain(&refuses).expect("works");
+        let dead = topic.dead_letters();
+        let redriven = dead.all(3, |id| {
+            let was_dead = dead.redrive(id)?;
+            relay.drain(&refuses)?;
+            Ok(was_dead)
+        });
+        assert_eq!((redriven.expect("redrives"), relay.report().dead), (7, 14));
+        assert_eq!(dead.list(None, 10).expect("lists").messages.len(), 7);
+        assert_eq!(dead.all(2, |id| dead.purge(id)).expect("purges"), 7);
+        assert_eq!(dead.list(None, 10).expect("lists").messages.len(), 0);
+    }
 
     #[test]
     fn a_dead_letter_comes_back_and_half_of_it_or_a_newer_one_is_an_error() {
