@@ -59,6 +59,13 @@ impl Replay for Backlogs {
         }
         self.of(key.ns).apply(entry, replaced);
     }
+
+    fn forget(&self, is_gone: &dyn Fn(NsId) -> bool) {
+        let forgotten: Vec<_> =
+            self.topics.write().extract_if(|topic, _| is_gone(*topic)).collect();
+        // Not under the lock: there may be a million messages, and commits wait for it.
+        drop(forgotten);
+    }
 }
 
 /// The messages of a topic that wait.
@@ -216,6 +223,39 @@ mod tests {
         backlog.apply(None, Some(5));
         assert_eq!(backlog.admit(2, 3), Ok(()));
         assert_eq!(backlog.size(None).0, Size { count: 1, bytes: 10 });
+    }
+
+    #[test]
+    fn the_backlog_of_a_topic_that_is_gone_is_forgotten_and_its_copies_make_room() {
+        let all = Backlogs::default();
+        all.keep_copies();
+        let topics = [3, 4].map(|n| NsId(n).rows(Family::OUTBOX));
+        let value = Stored {
+            emitted: Timestamp::from_millis(1),
+            key: b"",
+            given_id: b"",
+            payload: &[7; 50_000],
+        };
+        let value = value.encode().expect("fits");
+        let put = |topic: usize, n: u64| {
+            let id = n.to_be_bytes().repeat(2);
+            let key = Key { ns: topics[topic], id: &id };
+            let row =
+                RowState { value: &value, sequence: n, deadline: Timestamp::from_millis(u64::MAX) };
+            all.apply(key, Some(row), None);
+        };
+        let mut n = 0;
+        while n == 0 || all.of(topics[0]).copy(n).is_some() {
+            n += 1;
+            put(0, n);
+        }
+        put(1, n + 1);
+        assert!(all.of(topics[1]).copy(n + 1).is_none(), "there is no room");
+        all.forget(&|ns| ns == topics[0]);
+        assert_eq!(all.topics.read().keys().collect::<Vec<_>>(), [&topics[1]]);
+        put(1, n + 2);
+        assert!(all.of(topics[1]).copy(n + 2).is_some());
+        assert_eq!(all.of(topics[1]).size(None).0.count, 2);
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub(crate) trait Replay: Any + Debug + Send + Sync {
     /// for every live row when the family is attached, and then with each commit, in the order of the commits of a row.
     /// Locks of shards are held: it must be short and call nothing of the engine (I9).
     fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, replaced: Option<u64>);
+
+    /// Is notified that namespaces are gone for ever, with all rows under them. No lock of a shard is held.
+    fn forget(&self, is_gone: &dyn Fn(NsId) -> bool) {
+        let _ = is_gone;
+    }
 }
 
 /// The attached families.
@@ -85,6 +90,13 @@ impl Families {
         let attached = self.attached.read();
         let own = attached.iter().filter(|family| family.family() == key.ns.family());
         own.for_each(|family| family.apply(key, row, replaced));
+    }
+
+    /// Has all families forget what they keep of namespaces that are gone.
+    pub(in crate::engine) fn forget(&self, is_gone: &dyn Fn(NsId) -> bool) {
+        // A copy: what is dropped meanwhile may be large.
+        let attached = self.attached.read().clone();
+        attached.iter().for_each(|family| family.forget(is_gone));
     }
 
     pub(in crate::engine) fn watermarks(&self) -> &Watermarks {

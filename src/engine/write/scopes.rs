@@ -85,6 +85,8 @@ pub(in crate::engine) fn end_scope(core: &Core, scope: NsId, end: ScopeEnd) -> R
         return Err(error);
     }
     core.namespaces.apply_mark(scope.number, mark);
+    let gone = core.namespaces.gone();
+    core.families.forget(&|ns| gone.has(ns));
     // Whoever waits for a record looks again. The background takes the space back.
     core.watches.tell_all();
     core.signals.maintain.raise();

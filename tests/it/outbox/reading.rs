@@ -208,13 +208,16 @@ fn a_message_that_is_too_long_is_refused_and_the_longest_is_not() {
 }
 
 /// Harms a payload where it is in the log.
-fn damage(disk: &SimDisk, text: &[u8]) {
+pub(super) fn damage(disk: &SimDisk, text: &[u8]) {
     use firstseen::disk::Disk;
     let dir = std::path::Path::new(crate::support::AT).join("log");
-    let name = disk.list(&dir).expect("lists").into_iter().next().expect("a segment");
-    let path = dir.join(name);
-    let bytes = disk.read(&path).expect("reads");
-    let at = bytes.windows(text.len()).position(|w| w == text).expect("is in the log");
+    let find = |name| {
+        let path = dir.join(name);
+        let bytes = disk.read(&path).expect("reads");
+        Some((bytes.windows(text.len()).position(|w| w == text)?, path))
+    };
+    let names = disk.list(&dir).expect("lists");
+    let (at, path) = names.into_iter().find_map(find).expect("is in the log");
     disk.open(&path).expect("opens").write_all_at(b"#", at as u64).expect("writes");
 }
 

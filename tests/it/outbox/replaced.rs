@@ -201,3 +201,27 @@ fn i12_a_topic_of_a_dropped_scope_is_refused_and_who_waits_for_it_hears_of_it() 
         assert_eq!(refused.expect_err("is gone").kind(), ErrorKind::FixCall);
     }
 }
+
+#[test]
+fn messages_that_a_promotion_replaces_take_no_room_in_memory_from_those_that_come_then() {
+    let (disk, _, store) = store();
+    let topic = store.outbox("mails").expect("opens");
+    for round in 0..15 {
+        let mut transaction = store.transaction();
+        transaction.claim(format!("{round}"));
+        for _ in 0..10 {
+            transaction.emit(&topic, vec![7; 60_000]).expect("collects");
+        }
+        assert!(transaction.commit().expect("answers").is_committed());
+    }
+    emit(&topic, "full", &["not in memory"]);
+    super::reading::damage(&disk, b"not in memory");
+    let last = topic.read(150).expect("reads").pop().expect("the last one").position;
+    topic.read_after(last, 1).expect_err("there was no room for a copy");
+    let scope = store.replay("again").expect("begins");
+    scope.outbox("mails").expect("opens");
+    assert!(scope.promote().expect("promotes"));
+    emit(&topic, "then", &["kept"]);
+    super::reading::damage(&disk, b"kept");
+    assert_eq!(waiting(&topic), ["kept"]);
+}
