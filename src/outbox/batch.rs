@@ -233,13 +233,13 @@ impl Batch {
         let mut lanes = HashSet::new();
         let mut left_out = HashSet::new();
         let first = held.iter().copied().min().unwrap_or_default();
-        for number in first..self.taken.messages.len() {
+        for (number, fate) in fates.iter_mut().enumerate().skip(first) {
             let lane = self.taken.messages[number].lane;
             if lanes.contains(&lane) {
-                fates[number] = Fate::Untried;
+                *fate = Fate::Untried;
             } else if held.contains(&number) {
                 lanes.insert(lane);
-                fates[number] = Fate::Failed(self.retry_at(policies, number, None));
+                *fate = Fate::Failed(self.retry_at(policies, number, None));
                 outcome.retried += 1;
             } else {
                 continue;

@@ -66,7 +66,7 @@ impl Store {
             let value = work(&mut transaction)?;
             let outcome = match transaction.commit() {
                 // A promoted replay scope has put other tables in the place of those that it was filled from.
-                Err(Error::Replaced { .. }) if runs < RUNS_MAX => continue,
+                Err(Error::Replaced) if runs < RUNS_MAX => continue,
                 outcome => outcome?,
             };
             match outcome {
