@@ -234,7 +234,7 @@ mod tests {
             emitted: Timestamp::from_millis(1),
             key: b"",
             given_id: b"",
-            payload: &[7; 50_000],
+            payload: &vec![7; 50_000],
         };
         let value = value.encode().expect("fits");
         let put = |topic: usize, n: u64| {
