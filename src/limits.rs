@@ -132,6 +132,9 @@ pub const OUTBOX_PENDING_MAX_DEFAULT: usize = 1_000_000;
 /// Most bytes of messages of which a store keeps copies in memory.
 pub(crate) const OUTBOX_COPIES_BYTES_MAX: u64 = 8 << 20;
 
+/// The longest message of which a copy is kept: it is made while a commit holds the locks of its shards.
+pub(crate) const OUTBOX_COPY_BYTES_MAX: usize = 64 << 10;
+
 /// Most messages in one batch of a relay.
 pub const RELAY_BATCH_MAX: usize = 4_096;
 

@@ -52,7 +52,12 @@ impl Outbox {
     /// acknowledges one of them: the others are removed.
     pub fn acknowledge(&self, messages: &[Message]) -> Result<usize> {
         let messages = messages.iter().map(|message| (message.position, message.id));
-        self.remove(messages, self.durability())
+        let mut messages: Vec<_> = messages.collect();
+        if !messages.is_sorted_by(|(before, _), (after, _)| before < after) {
+            messages.sort_unstable();
+            messages.dedup();
+        }
+        self.remove(messages.chunks(CHUNK))
     }
 
     /// Acknowledges every message up to a position that could be read when this was called; see
@@ -64,24 +69,26 @@ impl Outbox {
     pub fn acknowledge_through(&self, position: u64) -> Result<usize> {
         let view = self.view()?;
         let end = view.horizon.min(position.saturating_add(1));
-        self.remove(view.backlog.ids_below(end).into_iter(), self.durability())
+        let mut after = None;
+        // A chunk at a time: commits wait for the backlog meanwhile, and hold the locks of their shards.
+        let chunks = std::iter::from_fn(|| {
+            let chunk = view.backlog.ids_below(after, end, CHUNK);
+            after = chunk.last().map(|(position, _)| *position);
+            after.is_some().then_some(chunk)
+        });
+        self.remove(chunks)
     }
 
+    /// Removes messages, each chunk with one commit.
     fn remove(
         &self,
-        messages: impl Iterator<Item = (u64, MessageId)>,
-        durability: Durability,
+        chunks: impl Iterator<Item = impl AsRef<[(u64, MessageId)]>>,
     ) -> Result<usize> {
-        let mut messages: Vec<_> = messages.collect();
-        if !messages.is_sorted_by(|(before, _), (after, _)| before < after) {
-            messages.sort_unstable();
-            messages.dedup();
-        }
         let (mut removed, mut is_in_doubt) = (0, false);
-        for chunk in messages.chunks(CHUNK) {
-            let removals = chunk.iter().map(|(position, id)| self.removal(*position, id));
+        for chunk in chunks {
+            let removals = chunk.as_ref().iter().map(|(position, id)| self.removal(*position, id));
             let (made, in_doubt) =
-                self.commit_removals(removals.collect::<Result<_>>()?, durability)?;
+                self.commit_removals(removals.collect::<Result<_>>()?, self.durability())?;
             removed += made;
             is_in_doubt |= in_doubt;
         }

@@ -137,12 +137,16 @@ impl Backlog {
         (Size { count: state.entries.len(), bytes: state.bytes }, oldest)
     }
 
-    /// Returns what waits before the horizon, in order.
-    pub(super) fn ids_below(&self, horizon: u64) -> Vec<(u64, MessageId)> {
+    /// Returns the first that wait after a position and before the horizon, in order; at most so many.
+    pub(super) fn ids_below(
+        &self,
+        after: Option<u64>,
+        horizon: u64,
+        limit: usize,
+    ) -> Vec<(u64, MessageId)> {
         let state = self.state.lock();
-        between(&state.entries, None, horizon)
-            .map(|(position, entry)| (position, entry.id))
-            .collect()
+        let found = between(&state.entries, after, horizon).take(limit);
+        found.map(|(position, entry)| (position, entry.id)).collect()
     }
 
     /// Returns what waits after this position and before the horizon, in order: the message, if there is a copy of it.
@@ -274,5 +278,11 @@ mod tests {
         assert_eq!(positions(Some(9), 5), [0; 0]);
         assert_eq!(positions(Some(u64::MAX), 5), [0; 0]);
         assert_eq!(backlog.after(None, 10, 1).len(), 1);
+        let ids = |after, horizon, limit| {
+            let found = backlog.ids_below(after, horizon, limit);
+            found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()
+        };
+        assert_eq!((ids(None, 9, 10), ids(None, 10, 2)), (vec![3, 5], vec![3, 5]));
+        assert_eq!((ids(Some(5), 10, 2), ids(Some(9), 10, 2)), (vec![9], vec![]));
     }
 }

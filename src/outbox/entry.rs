@@ -41,8 +41,11 @@ pub(super) struct Copied {
 }
 
 impl Copies {
-    /// Copies a row if there is room. The oldest messages have copies, and they are read first.
+    /// Copies a row if it is short and there is room. The oldest messages have copies, and they are read first.
     pub(super) fn of(&self, row: &[u8]) -> Option<Copied> {
+        if row.len() > limits::OUTBOX_COPY_BYTES_MAX {
+            return None;
+        }
         let len = row.len() as u64;
         let before = self.bytes.fetch_add(len, Ordering::Relaxed);
         if before + len > limits::OUTBOX_COPIES_BYTES_MAX {
@@ -66,11 +69,20 @@ mod tests {
     #[test]
     fn copies_take_no_more_room_than_they_may_and_give_it_back() {
         let copies = Copies::default();
-        let large = vec![7; limits::OUTBOX_COPIES_BYTES_MAX as usize / 2];
-        let two = [&large, &large].map(|row| copies.of(row).expect("there is room"));
+        let large = vec![7; limits::OUTBOX_COPY_BYTES_MAX];
+        let most = limits::OUTBOX_COPIES_BYTES_MAX as usize / large.len();
+        let all: Vec<Copied> =
+            (0..most).map(|_| copies.of(&large).expect("there is room")).collect();
         assert!(copies.of(&[1]).is_none());
-        drop(two);
+        drop(all);
         assert_eq!(copies.bytes.load(Ordering::Relaxed), 0);
         assert!(copies.of(&large).is_some());
+    }
+
+    #[test]
+    fn i9_a_long_row_is_not_copied_under_the_locks_of_a_commit() {
+        let copies = Copies::default();
+        assert!(copies.of(&vec![7; limits::OUTBOX_COPY_BYTES_MAX + 1]).is_none());
+        assert_eq!(copies.bytes.load(Ordering::Relaxed), 0);
     }
 }

@@ -246,3 +246,22 @@ fn i11_a_damaged_message_is_an_error_and_holds_up_nothing_but_its_key_in_a_relay
     assert_eq!(*seen.lock().expect("no panic"), ["bert:third", "fourth"]);
     assert!(report.next_at.is_some(), "the damaged one is looked at again");
 }
+
+#[test]
+fn more_messages_than_one_commit_removes_are_acknowledged_up_to_a_position() {
+    let (_, _, store) = store();
+    let topic = store.outbox("t").expect("opens");
+    for event in ["one", "two", "three"] {
+        let mut transaction = store.transaction();
+        transaction.claim(event);
+        for n in 0..12_000_u32 {
+            transaction.emit(&topic, n.to_le_bytes()).expect("collects");
+        }
+        assert!(transaction.commit().expect("answers").is_committed());
+    }
+    let all = topic.read(usize::MAX).expect("reads");
+    let last = all[35_000 - 1].position;
+    assert_eq!(topic.acknowledge_through(last).expect("acknowledges"), 35_000);
+    assert_eq!(topic.read(usize::MAX).expect("reads"), all[35_000..]);
+    assert_eq!(topic.acknowledge(&all).expect("acknowledges"), 1_000);
+}
