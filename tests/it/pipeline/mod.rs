@@ -9,6 +9,7 @@ use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::table::Table;
 use firstseen::transaction::{CommitOutcome, EndOutcome, Rejection, Transacted, Transaction};
 use firstseen::{Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store};
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 fn open(disk: &SimDisk, clock: &ManualClock) -> Store {
@@ -306,6 +307,113 @@ fn a_prepared_transaction_holds_what_it_will_write_over_a_crash_until_it_is_ende
         points.put("anna", &9).expect("is free again");
         assert_sound(&store);
     }
+}
+
+/// BEHAVIOURS 64.
+#[test]
+fn what_a_prepared_transaction_held_is_free_once_it_has_ended() {
+    for is_committed in [true, false] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = open(&disk, &clock);
+        let points: Table<u64> = store.table("points").expect("opens");
+        let mut transaction = store.transaction();
+        transaction.claim("order-1").put(&points, "anna", &2).expect("puts");
+        assert!(transaction.prepare("t1").expect("prepares").is_committed());
+        let ended =
+            if is_committed { store.commit_prepared("t1") } else { store.rollback_prepared("t1") };
+        assert_eq!(ended.expect("answers"), EndOutcome::Done);
+        let claimed = store.claim("order-1").expect("is held by nobody");
+        assert_eq!(claimed == Claim::FirstSeen, !is_committed);
+        let before = points.get("anna").expect("reads").map(|entry| entry.value);
+        assert_eq!(before, is_committed.then_some(2));
+        let mut next = store.transaction();
+        next.claim("order-2").put(&points, "anna", &9).expect("puts");
+        assert!(next.commit().expect("answers").is_committed());
+    }
+}
+
+/// One of two keys has a value at any moment. Between them in the list are many others: whoever looks at them one after
+/// the other sees both without one before long.
+#[test]
+fn i13_values_that_are_only_checked_are_checked_at_one_moment() {
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    let (disk, clock) = (SimDisk::new(), clock());
+    // A commit asks for room for all that it names.
+    let store = sim(&disk, &clock).memory_budget(64 << 20).memtable_bytes(4 << 20);
+    let store = store.open().expect("opens");
+    let tokens: Table<u64> = store.table("tokens").expect("opens");
+    tokens.put("first", &0).expect("puts");
+    let mut neither = store.transaction();
+    neither.expect(&tokens, "first", None).expect("collects");
+    for n in 0..2_000 {
+        neither.expect(&tokens, format!("other-{n}"), None).expect("collects");
+    }
+    neither.expect(&tokens, "last", None).expect("collects");
+    let (moves, has_looked) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut places = ["first", "last"];
+            while !has_looked.load(Relaxed) {
+                let mut transaction = store.transaction();
+                transaction.delete(&tokens, places[0]).expect("collects");
+                transaction.put(&tokens, places[1], &0).expect("collects");
+                assert!(transaction.commit().expect("answers").is_committed());
+                places.reverse();
+                moves.fetch_add(1, Relaxed);
+            }
+        });
+        let mut looks = 0;
+        let other = loop {
+            looks += 1;
+            match neither.commit() {
+                Ok(CommitOutcome::Rejected(_)) if looks < 800 || moves.load(Relaxed) < 5_000 => {}
+                Ok(CommitOutcome::Rejected(_)) => break None,
+                other => break Some(other),
+            }
+        };
+        // First: the other thread must end.
+        has_looked.store(true, Relaxed);
+        assert!(other.is_none(), "look {looks}: neither had a value: {other:?}");
+    });
+}
+
+#[test]
+fn a_scan_tells_every_row_as_it_was_when_the_scan_began_whatever_happens_to_it_meanwhile() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let table: Table<u64> = store.table("table").expect("opens");
+    let key = |n: u64| format!("key-{n}").into_bytes();
+    for n in 0..100 {
+        if n == 50 {
+            store.freeze();
+            store.run_background().expect("works");
+        }
+        table.put(key(n), &n).expect("puts");
+    }
+    // Each is put or deleted more than once, and rows that were not there are put and deleted, too.
+    let change_all = || {
+        for round in 1..6 {
+            for n in 0..200 {
+                match (n + round) % 3 {
+                    0 => _ = table.delete(key(n)).expect("deletes"),
+                    _ => _ = table.put(key(n), &(1_000 * round + n)).expect("puts"),
+                }
+            }
+            store.freeze();
+            store.run_background().expect("works");
+        }
+    };
+    let mut told = BTreeMap::new();
+    table
+        .scan(|key, entry| {
+            if told.is_empty() {
+                change_all();
+            }
+            told.insert(key.to_vec(), entry.expect("reads").value);
+            ControlFlow::Continue(())
+        })
+        .expect("scans");
+    assert_eq!(told, (0..100).map(|n| (key(n), n)).collect());
 }
 
 /// Two accounts of which money is moved back and forth: whoever scans sees all of it, in every scan.
