@@ -109,7 +109,8 @@ impl Transaction {
         self
     }
 
-    /// Skips duplicates, and what belongs to them, instead of rejecting all.
+    /// Skips duplicates, and what belongs to them, instead of rejecting all. An id that comes twice in this transaction is
+    /// one, too.
     pub fn skip_duplicates(&mut self) -> &mut Self {
         self.skips_duplicates = true;
         self

@@ -16,7 +16,7 @@ use crate::table::Version;
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
 use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// How often a commit is decided anew when others change first what it rests on. Each time, one of the others has
 /// succeeded.
@@ -69,7 +69,7 @@ impl Transaction {
             Ok(ClaimWrite { ns: namespace.info(), key, ttl: *ttl })
         });
         let claims = claims.collect::<Result<Vec<_>>>()?;
-        let mut skipped = BTreeMap::new();
+        let mut skipped = self.repeated(&claims);
         let mut room_until = None;
         for _ in 0..RACES_MAX {
             let round = Round::of(self, &claims, &skipped, goal);
@@ -109,6 +109,22 @@ impl Transaction {
             }
         }
         Err(Error::Timeout { what: "records that others change again and again" })
+    }
+
+    /// Returns the claims of ids that were claimed before in this transaction, if duplicates are to be skipped.
+    fn repeated(&self, claims: &[ClaimWrite<'_>]) -> BTreeMap<usize, DuplicateId> {
+        if !self.skips_duplicates {
+            return BTreeMap::new();
+        }
+        let first_seen = self.store.engine().moment().now;
+        let mut seen = HashSet::new();
+        let repeated = claims.iter().enumerate().filter(|(_, claim)| !seen.insert(claim.key));
+        let duplicate = |(n, _): (usize, &ClaimWrite<'_>)| {
+            let PlannedClaim { namespace, id, .. } = &self.claims[n];
+            let (namespace, id) = (namespace.name().to_owned(), id.clone());
+            (n, DuplicateId { namespace, id, first_seen })
+        };
+        repeated.map(duplicate).collect()
     }
 
     /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.

@@ -201,16 +201,17 @@ fn duplicates_are_skipped_with_what_belongs_to_them_if_so_asked() {
     for id in ["a", "b", "c"] {
         transaction.claim(id).put(&names, id, id.as_bytes()).expect("puts");
     }
+    transaction.claim("a").put(&names, "again", b"").expect("puts");
     transaction.advance(&orders, 0, 3);
     match transaction.commit().expect("answers") {
         CommitOutcome::CommittedWithout(skipped) => {
             let skipped: Vec<_> = skipped.iter().map(|skipped| &skipped.id[..]).collect();
-            assert_eq!(skipped, [b"b"]);
+            assert_eq!(skipped, [b"b", b"a"]);
         }
         other => panic!("{other:?}"),
     }
     let is_there = |id| names.get(id).expect("reads").is_some();
-    assert_eq!(["a", "b", "c"].map(is_there), [true, false, true]);
+    assert_eq!(["a", "b", "c", "again"].map(is_there), [true, false, true, false]);
     assert_eq!(orders.position(0).expect("reads").map(|position| position.next), Some(3));
 }
 
