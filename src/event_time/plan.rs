@@ -175,6 +175,8 @@ pub(super) fn plan(
     if answered.iter().any(|answered| answered.is_too_late) {
         rests_on = rests_on.or(inner.engine().get_row_only(watermark_key(place.ns))?.1);
     }
+    // What was read last may stand after what was read first: all of it is in the log by now (I6).
+    let rests_on = rests_on.map(|_| inner.engine().sync_point()).transpose()?;
     let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, place.ns, id));
     let claims = claims.collect();
     let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
