@@ -249,7 +249,9 @@ fn i11_a_damaged_message_is_an_error_and_holds_up_nothing_but_its_key_in_a_relay
 
 #[test]
 fn more_messages_than_one_commit_removes_are_acknowledged_up_to_a_position() {
-    let (_, _, store) = store();
+    let (_dir, path) = crate::support::place();
+    let store = Store::builder(&path).durability(firstseen::Durability::Buffered);
+    let store = store.open().expect("opens");
     let topic = store.outbox("t").expect("opens");
     for event in ["one", "two", "three"] {
         let mut transaction = store.transaction();

@@ -2,9 +2,10 @@
 #![allow(clippy::disallowed_methods, reason = "real time passes in these tests")]
 
 use super::*;
-use crate::support::Woken;
-use firstseen::ErrorKind;
+use crate::support::{Woken, place};
 use firstseen::outbox::{AsyncSink, Delivery, OnFull, OutboxOptions, RelayOptions};
+use firstseen::replay::ReplayState;
+use firstseen::{Durability, ErrorKind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -133,7 +134,8 @@ fn i12_threads_that_wait_for_a_message_or_for_room_while_a_scope_is_promoted_go_
 #[test]
 fn i13_a_message_that_is_on_its_way_while_its_scope_is_promoted_is_not_passed_over() {
     for _ in 0..5 {
-        let (_, _, store) = store();
+        let (_dir, path) = place();
+        let store = Store::builder(&path).durability(Durability::Buffered).open().expect("opens");
         let topic = store.outbox("mails").expect("opens");
         let scope = store.replay("again").expect("begins");
         let inside = scope.outbox("mails").expect("opens");
@@ -142,14 +144,14 @@ fn i13_a_message_that_is_on_its_way_while_its_scope_is_promoted_is_not_passed_ov
         let emitted = thread::scope(|threads| {
             let emits = threads.spawn(|| {
                 let mut emitted = 0;
-                while scope.state() == firstseen::replay::ReplayState::Open || emitted % 100 > 0 {
+                while scope.state() == ReplayState::Open || emitted % 100 > 0 {
                     emit(&inside, &emitted.to_string(), &["m"]);
                     emitted += 1;
                 }
                 emitted
             });
             let drains = threads.spawn(|| {
-                while scope.state() == firstseen::replay::ReplayState::Open {
+                while scope.state() == ReplayState::Open {
                     relay.drain(&sink).expect("works");
                 }
             });
@@ -214,14 +216,15 @@ fn messages_that_a_promotion_replaces_take_no_room_in_memory_from_those_that_com
         }
         assert!(transaction.commit().expect("answers").is_committed());
     }
-    emit(&topic, "full", &["not in memory"]);
+    let long = |text: &str| text.to_owned() + &"-".repeat(60_000);
+    emit(&topic, "full", &[&long("not in memory")]);
     super::reading::damage(&disk, b"not in memory");
     let last = topic.read(150).expect("reads").pop().expect("the last one").position;
     topic.read_after(last, 1).expect_err("there was no room for a copy");
     let scope = store.replay("again").expect("begins");
     scope.outbox("mails").expect("opens");
     assert!(scope.promote().expect("promotes"));
-    emit(&topic, "then", &["kept"]);
-    super::reading::damage(&disk, b"kept");
-    assert_eq!(waiting(&topic), ["kept"]);
+    emit(&topic, "then", &[&long("kept in memory")]);
+    super::reading::damage(&disk, b"kept in memory");
+    assert_eq!(waiting(&topic), [long("kept in memory")]);
 }

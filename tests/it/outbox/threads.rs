@@ -119,6 +119,7 @@ fn i12_a_prepared_acknowledgement_that_ends_while_the_backlog_is_read_leaves_not
     let (mut disk, clock, mut store) = super::store();
     let topic = store.outbox("t").expect("opens");
     let mut transaction = store.transaction();
+    transaction.claim("all");
     for n in 0..3_000 {
         transaction.emit(&topic, format!("{n}")).expect("collects");
     }
@@ -128,6 +129,7 @@ fn i12_a_prepared_acknowledgement_that_ends_while_the_backlog_is_read_leaves_not
         let gid = format!("gid-{round}");
         let topic = store.outbox("t").expect("opens");
         let mut transaction = store.transaction();
+        transaction.claim(&gid);
         for message in topic.read(3).expect("reads") {
             transaction.acknowledge(&topic, &message).expect("collects");
         }
