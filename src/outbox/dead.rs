@@ -367,6 +367,7 @@ mod tests {
         let store = crate::Store::open(dir.path().join("s")).expect("opens");
         let topic = store.outbox("t").expect("opens");
         let mut transaction = store.transaction();
+        transaction.claim("all");
         for n in 0..7 {
             transaction.emit(&topic, [n]).expect("collects");
         }
