@@ -134,6 +134,7 @@ fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result
     section(&mut text, "Lines of a file", tables::lines(results))?;
     section(&mut text, "Rows", include_str!("rows.md").to_owned())?;
     section(&mut text, "Ledger", include_str!("ledger.md").to_owned())?;
+    section(&mut text, "Transactions", include_str!("transactions.md").to_owned())?;
     section(&mut text, "How each store was set up", include_str!("setup.md").to_owned())?;
     Ok(text)
 }
