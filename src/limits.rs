@@ -158,3 +158,6 @@ const _: () = assert!(
 
 /// How long in milliseconds it is known how a prepared transaction ended: a week.
 pub(crate) const PREPARED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+
+/// How often a call decides anew when others first change what it rests on. Each time, one of the others has succeeded.
+pub(crate) const RACES_MAX: usize = 1_000;

@@ -18,17 +18,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_varint, stored};
 use crate::engine::{Bells, Committed, Durability, Engine, Expect, NsInfo, OwnedRow, RowChange};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
+use crate::limits;
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
 use std::collections::BTreeMap;
-
-/// How often a call decides anew when others change its row first. Each time, one of the others has succeeded.
-const RACES_MAX: usize = 1_000;
 
 /// A source whose offsets a store keeps; see [`Store::source`]. A handle: cheap to clone, safe to share, and it keeps the
 /// store open.
@@ -146,7 +144,7 @@ impl Source {
         partition: u32,
         epoch: impl Fn(u64) -> Option<u64>,
     ) -> Result<Option<Owner>> {
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let before = self.read(partition)?;
             let position = before.map(|(position, _)| position).unwrap_or_default();
             let Some(epoch) = epoch(position.epoch) else { return Ok(None) };
@@ -278,17 +276,13 @@ fn encode(Position { next, epoch }: Position) -> Vec<u8> {
 }
 
 fn decode(engine: &Engine, key: Key<'_>, bytes: &[u8]) -> Result<(u32, Position)> {
-    if let Some(&newer) = bytes.first().filter(|version| **version > FORMAT) {
-        let (path, found) = (engine.dir().to_owned(), newer.into());
-        return Err(Error::FromTheFuture { path, found, known: FORMAT.into() });
-    }
-    take(key.id, bytes)
-        .ok_or_else(|| Error::corrupt(engine.dir(), 0, "a stored offset cannot be decoded"))
+    let taken =
+        stored(bytes, FORMAT).and_then(|mut r| take(key.id, &mut r).ok_or(Undecodable::Damaged));
+    taken.map_err(|why| why.error(engine.dir(), FORMAT, "a stored offset cannot be decoded"))
 }
 
-fn take(id: &[u8], bytes: &[u8]) -> Option<(u32, Position)> {
+fn take(id: &[u8], r: &mut Reader<'_>) -> Option<(u32, Position)> {
     let partition = u32::from_be_bytes(id.try_into().ok()?);
-    let mut r = Reader::new(bytes.strip_prefix(&[FORMAT])?);
     let position = Position { next: r.varint()?, epoch: r.varint()? };
     r.is_empty().then_some((partition, position))
 }
@@ -301,6 +295,9 @@ mod tests {
     fn a_position_comes_back_and_half_of_it_is_an_error() {
         let position = Position { next: 1 << 40, epoch: 300 };
         let (id, bytes) = (7u32.to_be_bytes(), encode(position));
+        let take = |id: &[u8], bytes: &[u8]| {
+            stored(bytes, FORMAT).ok().and_then(|mut r| super::take(id, &mut r))
+        };
         assert_eq!(take(&id, &bytes), Some((7, position)));
         for len in 0..bytes.len() {
             assert_eq!(take(&id, &bytes[..len]), None);

@@ -3,8 +3,10 @@
 
 pub(crate) mod envelope;
 pub(crate) mod sections;
+mod stored;
 mod value;
 
+pub(crate) use stored::{Undecodable, stored};
 pub(crate) use value::{decode_value, encode_value};
 
 /// Appends an unsigned LEB128 integer: seven bits per byte, low bits first.
@@ -15,6 +17,12 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
         value >>= 7;
     }
     out.push(value as u8);
+}
+
+/// Appends bytes after their length.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
 }
 
 /// Returns how many bytes [`put_varint`] would write.
@@ -91,6 +99,12 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn varint_u32(&mut self) -> Option<u32> {
         self.varint()?.try_into().ok()
+    }
+
+    /// Reads what [`put_bytes`] has written.
+    pub(crate) fn sized(&mut self) -> Option<&'a [u8]> {
+        let len = usize::try_from(self.varint()?).ok()?;
+        self.bytes(len)
     }
 }
 

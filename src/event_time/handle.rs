@@ -11,12 +11,10 @@ use crate::event_time::plan::{
 use crate::event_time::sources::{AllSources, Sources};
 use crate::event_time::value::source_id;
 use crate::id::{Family, NsId};
+use crate::limits;
 use crate::store::Store;
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
-
-/// How often a call decides anew when others move what it decided from. Each time, one of the others has succeeded.
-pub(super) const RACES_MAX: usize = 1_000;
 
 /// A namespace whose ids are remembered by the time of their events. A handle: cheap to clone, safe to share, and it keeps
 /// the store open.
@@ -169,7 +167,7 @@ impl EventTime {
     /// As [`claim_at`](Self::claim_at).
     pub fn retire(&self, source: &str) -> Result<bool> {
         check(source, Timestamp::from_millis(0))?;
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let place = self.place()?;
             let Some(sequence) = place.known.lock().row_of(source) else {
                 return Ok(false);
@@ -209,7 +207,7 @@ impl EventTime {
         planned: impl Fn() -> Result<EventPlan>,
         more: &mut dyn FnMut(&EventPlan) -> Result<Vec<OwnedRow>>,
     ) -> Result<EventPlan> {
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let planned = planned()?;
             let added = more(&planned)?;
             let rows = planned.claims().iter().chain(planned.marks()).chain(&added);
@@ -252,7 +250,7 @@ impl EventTime {
     fn store_lateness(&self, place: &Place<Sources>, is_opening: bool) -> Result<()> {
         let now = self.inner.now();
         let lateness_ms = self.inner.options.lateness_ms();
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let mark = {
                 let mut sources = place.known.lock();
                 if let Some(why) = sources.unreadable() {

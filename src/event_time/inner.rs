@@ -1,10 +1,10 @@
 //! What all parts of event time share of one namespace.
 
+use crate::codec::Undecodable;
 use crate::engine::{Engine, NsInfo};
 use crate::error::Error;
 use crate::event_time::options::EventTimeOptions;
 use crate::event_time::sources::{AllSources, Sources};
-use crate::event_time::value::NotAValue;
 use crate::id::NsId;
 use crate::store::Store;
 use crate::sync::{Arc, Mutex};
@@ -52,13 +52,6 @@ impl Inner {
 }
 
 /// Returns the error for a row that cannot be decoded. All of them have version 1 so far.
-pub(super) fn unreadable(engine: &Engine, what: &str, why: NotAValue) -> Error {
-    match why {
-        NotAValue::Newer(found) => {
-            Error::FromTheFuture { path: engine.dir().to_owned(), found: found.into(), known: 1 }
-        }
-        NotAValue::Damaged => {
-            Error::corrupt(engine.dir(), 0, format!("the row of {what} in event time is damaged"))
-        }
-    }
+pub(super) fn unreadable(engine: &Engine, what: &str, why: Undecodable) -> Error {
+    why.error(engine.dir(), 1, format!("the row of {what} in event time is damaged"))
 }

@@ -3,10 +3,11 @@
 //!
 //! The watermark is what has been written, and nothing else: an answer that depends on it depends on a record of the log.
 
+use crate::codec::Undecodable;
 use crate::engine::{Replay, RowState, watermark_key};
 use crate::event_time::answer::{EventStats, SourceState};
 use crate::event_time::options::EventTimeOptions;
-use crate::event_time::value::{self, NotAValue, StoredWatermark};
+use crate::event_time::value::{self, StoredWatermark};
 use crate::id::{Family, Key, NsId};
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
@@ -30,7 +31,7 @@ pub(super) struct Sources {
     by_name: BTreeMap<String, Source>,
     /// When the namespace was first used after the opening.
     since: Option<Timestamp>,
-    unreadable: Option<NotAValue>,
+    unreadable: Option<Undecodable>,
     pub(super) stats: EventStats,
 }
 
@@ -63,7 +64,7 @@ impl Sources {
         self.watermark.map(|(stored, _)| stored.lateness_ms)
     }
 
-    pub(super) fn unreadable(&self) -> Option<NotAValue> {
+    pub(super) fn unreadable(&self) -> Option<Undecodable> {
         self.unreadable
     }
 
@@ -225,7 +226,7 @@ impl Replay for AllSources {
         } else if let Some(name) = value::source_of(key.id) {
             sources.apply_source(name, row);
         } else {
-            sources.unreadable = Some(NotAValue::Damaged);
+            sources.unreadable = Some(Undecodable::Damaged);
         }
     }
 }

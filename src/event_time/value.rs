@@ -6,21 +6,13 @@
 //! | a watermark | watermarks | 0 | the watermark u64, the allowed lateness in ms as a varint |
 //! | a source | watermarks | 1, its name | the greatest event time seen u64 |
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_varint, stored};
 use crate::time::Timestamp;
 
 const VERSION: u8 = 1;
 
 /// First byte of the key of a source.
 const SOURCE: u8 = 1;
-
-/// Why the bytes of a row cannot be decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotAValue {
-    /// A newer release wrote them; its version.
-    Newer(u8),
-    Damaged,
-}
 
 /// What is remembered of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,17 +34,8 @@ pub(super) struct StoredWatermark {
     pub(super) lateness_ms: u64,
 }
 
-fn reader(bytes: &[u8]) -> Result<Reader<'_>, NotAValue> {
-    let mut r = Reader::new(bytes);
-    match r.u8() {
-        Some(VERSION) => Ok(r),
-        Some(newer) if newer > VERSION => Err(NotAValue::Newer(newer)),
-        _ => Err(NotAValue::Damaged),
-    }
-}
-
-fn whole<T>(value: Option<T>, r: &Reader<'_>) -> Result<T, NotAValue> {
-    value.filter(|_| r.is_empty()).ok_or(NotAValue::Damaged)
+fn whole<T>(value: Option<T>, r: &Reader<'_>) -> Result<T, Undecodable> {
+    value.filter(|_| r.is_empty()).ok_or(Undecodable::Damaged)
 }
 
 impl Remembered {
@@ -70,8 +53,8 @@ impl Remembered {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotAValue> {
-        let mut r = reader(bytes)?;
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut r = stored(bytes, VERSION)?;
         let mut take = || {
             let first = r.varint()?;
             let greatest = first.checked_add(r.varint()?)?;
@@ -95,8 +78,8 @@ impl StoredWatermark {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, NotAValue> {
-        let mut r = reader(bytes)?;
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        let mut r = stored(bytes, VERSION)?;
         let mut take = || Some(Self { watermark: r.u64()?, lateness_ms: r.varint()? });
         let taken = take();
         whole(taken, &r)
@@ -120,8 +103,8 @@ pub(super) fn encode_source(greatest: u64) -> Vec<u8> {
     out
 }
 
-pub(super) fn decode_source(bytes: &[u8]) -> Result<u64, NotAValue> {
-    let mut r = reader(bytes)?;
+pub(super) fn decode_source(bytes: &[u8]) -> Result<u64, Undecodable> {
+    let mut r = stored(bytes, VERSION)?;
     let taken = r.u64();
     whole(taken, &r)
 }
@@ -161,13 +144,17 @@ mod tests {
         };
         for (n, value) in values.iter().enumerate() {
             let newer = [&[VERSION + 1], &value[1..]].concat();
-            assert_eq!(decode(n, &newer), Err(NotAValue::Newer(2)));
-            assert_eq!(decode(n, &[&[0], &value[1..]].concat()), Err(NotAValue::Damaged));
+            assert_eq!(decode(n, &newer), Err(Undecodable::Newer(2)));
+            assert_eq!(decode(n, &[&[0], &value[1..]].concat()), Err(Undecodable::Damaged));
             for cut in 0..value.len() {
-                assert_eq!(decode(n, &value[..cut]), Err(NotAValue::Damaged), "{cut} bytes of {n}");
+                assert_eq!(
+                    decode(n, &value[..cut]),
+                    Err(Undecodable::Damaged),
+                    "{cut} bytes of {n}"
+                );
             }
             let longer = [value, &[0][..]].concat();
-            assert_eq!(decode(n, &longer), Err(NotAValue::Damaged));
+            assert_eq!(decode(n, &longer), Err(Undecodable::Damaged));
         }
     }
 }

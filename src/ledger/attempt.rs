@@ -5,13 +5,14 @@ use crate::error::Error;
 use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure};
-use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::handle::Ledger;
 use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::check_lease;
 use crate::ledger::quiet::{HasBells, Quiet};
 use crate::ledger::record::{Record, State};
 use crate::ledger::rows::{Found, StageWrite};
 use crate::ledger::value::encode;
+use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
@@ -432,7 +433,7 @@ impl Work {
         change: impl Fn(Record, Now) -> Change,
     ) -> Result<(), AttemptError> {
         let rows = self.ledger.rows();
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let now = self.ledger.now();
             let change = self.decide(inside, now, &step, &change)?;
             let Inside { found: before, bells, .. } = inside;

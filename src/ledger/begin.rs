@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::ledger::attempt::Attempt;
 use crate::ledger::changes::{self, Begun, Change, Refusal};
 use crate::ledger::error::AttemptError;
-use crate::ledger::handle::{Ledger, RACES_MAX};
+use crate::ledger::handle::Ledger;
 use crate::ledger::moves::{self, Move};
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::Record;
@@ -115,7 +115,7 @@ impl Ledger {
         check_id(id)?;
         options.check()?;
         let rows = Rows { durability, ..self.rows() };
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let found = rows.read(id)?;
             let now = self.now();
             let record = found.as_ref().map(|found| &found.record);

@@ -8,13 +8,11 @@ use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::LedgerOptions;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Found, Rows, check_id, decode};
+use crate::limits;
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
 use std::ops::ControlFlow;
-
-/// How often a call decides anew when others change its record first. Each time, one of the others has succeeded.
-pub(super) const RACES_MAX: usize = 1_000;
 
 /// A ledger of a store. A handle: cheap to clone, safe to share, and it keeps the store open.
 ///
@@ -153,7 +151,7 @@ impl Ledger {
     ) -> Result<Option<Changed>> {
         check_id(id)?;
         let rows = self.rows();
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let Some(found) = rows.read(id)? else { return Ok(None) };
             let now = self.now();
             let Some(change) = change(&found, now)? else {

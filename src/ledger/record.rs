@@ -1,6 +1,6 @@
 //! The record of an id: its state, its attempts and its result, and how they are stored.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_bytes, put_varint, stored};
 use crate::ledger::fingerprint::Fingerprint;
 use crate::ledger::moves::Phase;
 use crate::time::Timestamp;
@@ -238,15 +238,6 @@ const HAS_PAYLOAD: u8 = 8;
 const IS_ENCODED: u8 = 16;
 const FLAGS: u8 = OUTLIVES | IS_FAILURE | HAS_FINGERPRINT | HAS_PAYLOAD | IS_ENCODED;
 
-/// Why the bytes of a row are not a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotARecord {
-    /// A newer release wrote them.
-    Newer(u8),
-    /// They are not what any release writes.
-    Damaged,
-}
-
 impl Record {
     /// Encodes the record. The token of an attempt that starts with this write is the sequence of its row, which is not
     /// known yet: it is stored as zero.
@@ -311,14 +302,9 @@ impl Record {
         bytes: &[u8],
         sequence: u64,
         ends: Timestamp,
-    ) -> Result<Self, NotARecord> {
-        match bytes.first() {
-            Some(&VERSION) => {}
-            Some(&newer) if newer > VERSION => return Err(NotARecord::Newer(newer)),
-            _ => return Err(NotARecord::Damaged),
-        }
-        let record = take_record(&mut Reader::new(&bytes[1..]), id, sequence, ends);
-        record.ok_or(NotARecord::Damaged)
+    ) -> Result<Self, Undecodable> {
+        let record = take_record(&mut stored(bytes, VERSION)?, id, sequence, ends);
+        record.ok_or(Undecodable::Damaged)
     }
 }
 
@@ -397,14 +383,8 @@ fn take_record(r: &mut Reader<'_>, id: &[u8], sequence: u64, ends: Timestamp) ->
     })
 }
 
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 fn take_text(r: &mut Reader<'_>) -> Option<String> {
-    let len = usize::try_from(r.varint()?).ok()?;
-    String::from_utf8(r.bytes(len)?.to_vec()).ok()
+    String::from_utf8(r.sized()?.to_vec()).ok()
 }
 
 impl DeadCause {
@@ -520,12 +500,12 @@ mod tests {
             let mut bad = good.clone();
             bad[at] = byte;
             let read = Record::decode(b"evt", &bad, 1, Timestamp::NEVER);
-            assert_eq!(read, Err(NotARecord::Damaged), "byte {at} is {byte}");
+            assert_eq!(read, Err(Undecodable::Damaged), "byte {at} is {byte}");
         }
         let mut newer = good.clone();
         newer[0] = VERSION + 1;
         let read = Record::decode(b"evt", &newer, 1, Timestamp::NEVER);
-        assert_eq!(read, Err(NotARecord::Newer(VERSION + 1)));
+        assert_eq!(read, Err(Undecodable::Newer(VERSION + 1)));
         for len in 0..good.len() {
             assert!(Record::decode(b"evt", &good[..len], 1, Timestamp::NEVER).is_err());
         }

@@ -1,14 +1,14 @@
 //! The rows of a ledger: the record, its payload, its stages, and a pointer to those that wait for an operator. A change
 //! of a record is one commit over all of them.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_varint, stored};
 use crate::engine::{
     Bells, Committed, Durability, Engine, Expect, OwnedRow, RestsOn, RowChange, RowWrite,
 };
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
 use crate::ledger::changes::{Change, Keeps};
-use crate::ledger::record::{DeadCause, NotARecord, Record, State};
+use crate::ledger::record::{DeadCause, Record, State};
 use crate::limits;
 use crate::time::{Timestamp, Ttl};
 
@@ -68,17 +68,9 @@ pub(super) fn decode_pointer(engine: &Engine, id: &[u8], bytes: &[u8]) -> Result
 }
 
 /// Returns the error for the bytes of a row that are not what they should be. All of them have version 1 so far.
-pub(super) fn undecodable(engine: &Engine, what: &str, id: &[u8], why: NotARecord) -> Error {
-    match why {
-        NotARecord::Newer(found) => {
-            Error::FromTheFuture { path: engine.dir().to_owned(), found: found.into(), known: 1 }
-        }
-        NotARecord::Damaged => Error::corrupt(
-            engine.dir(),
-            0,
-            format!("the {what} of ledger id {} cannot be decoded", id.escape_ascii()),
-        ),
-    }
+pub(super) fn undecodable(engine: &Engine, what: &str, id: &[u8], why: Undecodable) -> Error {
+    let what = format!("the {what} of ledger id {} cannot be decoded", id.escape_ascii());
+    why.error(engine.dir(), 1, what)
 }
 
 impl Rows<'_> {
@@ -238,13 +230,8 @@ fn pointer(record: &Record, now: Timestamp) -> Option<Vec<u8>> {
 }
 
 impl Pointer {
-    fn decode(bytes: &[u8]) -> std::result::Result<Self, NotARecord> {
-        match bytes.first() {
-            Some(&POINTER_VERSION) => {}
-            Some(&newer) if newer > POINTER_VERSION => return Err(NotARecord::Newer(newer)),
-            _ => return Err(NotARecord::Damaged),
-        }
-        Self::take(&mut Reader::new(&bytes[1..])).ok_or(NotARecord::Damaged)
+    fn decode(bytes: &[u8]) -> std::result::Result<Self, Undecodable> {
+        Self::take(&mut stored(bytes, POINTER_VERSION)?).ok_or(Undecodable::Damaged)
     }
 
     fn take(r: &mut Reader<'_>) -> Option<Self> {

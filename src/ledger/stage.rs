@@ -1,9 +1,8 @@
 //! Stages: steps of the work whose results are kept, so that the next attempt does not do them again.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_bytes, stored};
 use crate::ledger::attempt::Attempt;
 use crate::ledger::error::{AttemptError, Failure};
-use crate::ledger::record::NotARecord;
 use crate::ledger::rows::{StageWrite, undecodable};
 use crate::ledger::value::{check_size, decode, encode};
 use crate::limits;
@@ -45,18 +44,13 @@ const VERSION: u8 = 1;
 impl Saved {
     fn encode(name: &str, is_done: bool, value: &[u8]) -> Vec<u8> {
         let mut out = vec![VERSION, u8::from(is_done)];
-        put_varint(&mut out, name.len() as u64);
-        out.extend_from_slice(name.as_bytes());
+        put_bytes(&mut out, name.as_bytes());
         out.extend_from_slice(value);
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Self, NotARecord> {
-        match bytes.first() {
-            Some(&VERSION) => Self::take(&mut Reader::new(&bytes[1..])).ok_or(NotARecord::Damaged),
-            Some(&newer) if newer > VERSION => Err(NotARecord::Newer(newer)),
-            _ => Err(NotARecord::Damaged),
-        }
+    fn decode(bytes: &[u8]) -> Result<Self, Undecodable> {
+        Self::take(&mut stored(bytes, VERSION)?).ok_or(Undecodable::Damaged)
     }
 
     fn take(r: &mut Reader<'_>) -> Option<Self> {
@@ -194,7 +188,7 @@ impl Attempt {
         let (ledger, id) = (&self.work.ledger, self.work.id());
         let row = ledger.rows().stage(id, number)?;
         reached.bytes = row.as_ref().map_or(0, |row| row.len() as u64);
-        let saved = row.as_deref().map_or(Err(NotARecord::Damaged), Saved::decode);
+        let saved = row.as_deref().map_or(Err(Undecodable::Damaged), Saved::decode);
         if saved.as_ref().map_or(true, |saved| saved.name != name) {
             // Somebody who took over may have completed the id, which drops its stages, or have saved others.
             self.work.refresh(&mut self.work.inside.lock())?;
@@ -312,11 +306,11 @@ mod tests {
             let saved = Saved { name: "fraud".to_owned(), is_done, value: b"17".to_vec() };
             assert_eq!(Saved::decode(&bytes), Ok(saved));
             for len in 0..8 {
-                assert_eq!(Saved::decode(&bytes[..len]), Err(NotARecord::Damaged), "{len}");
+                assert_eq!(Saved::decode(&bytes[..len]), Err(Undecodable::Damaged), "{len}");
             }
         }
-        assert_eq!(Saved::decode(&[VERSION, 2, 0]), Err(NotARecord::Damaged));
+        assert_eq!(Saved::decode(&[VERSION, 2, 0]), Err(Undecodable::Damaged));
         let newer = VERSION + 1;
-        assert_eq!(Saved::decode(&[newer, 1, 0]), Err(NotARecord::Newer(newer)));
+        assert_eq!(Saved::decode(&[newer, 1, 0]), Err(Undecodable::Newer(newer)));
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Integers are varints, the time is in ms since the epoch. The key of the row is the message's id.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_bytes, put_varint, stored};
 use crate::engine::{Bells, Committed, Engine, Expect, Row, RowChange, RowWrite};
 use crate::error::{Error, Result};
 use crate::id::{Family, Key};
@@ -98,32 +98,31 @@ impl<'a> StoredDead<'a> {
         };
         let mut out = Vec::with_capacity(40 + cut + self.message.len());
         out.extend_from_slice(&[FORMAT, cause]);
-        let numbers = [self.since.as_millis(), self.attempts.into(), self.position, cut as u64];
+        let numbers = [self.since.as_millis(), self.attempts.into(), self.position];
         numbers.into_iter().for_each(|number| put_varint(&mut out, number));
-        out.extend_from_slice(&self.reason.as_bytes()[..cut]);
+        put_bytes(&mut out, &self.reason.as_bytes()[..cut]);
         out.extend_from_slice(self.message);
         out
     }
 
     fn decode(dir: &Path, id: MessageId, bytes: &'a [u8]) -> Result<Self> {
-        if let Some(&newer) = bytes.first().filter(|version| **version > FORMAT) {
-            let (path, found) = (dir.to_owned(), newer.into());
-            return Err(Error::FromTheFuture { path, found, known: FORMAT.into() });
-        }
-        let damaged = || Error::corrupt(dir, 0, format!("the dead letter {id} cannot be decoded"));
-        Self::take(bytes).ok_or_else(damaged)
+        Self::take(bytes).map_err(|why| {
+            why.error(dir, FORMAT, format!("the dead letter {id} cannot be decoded"))
+        })
     }
 
-    fn take(bytes: &'a [u8]) -> Option<Self> {
-        let mut r = Reader::new(bytes.strip_prefix(&[FORMAT])?);
+    fn take(bytes: &'a [u8]) -> std::result::Result<Self, Undecodable> {
+        Self::take_fields(&mut stored(bytes, FORMAT)?).ok_or(Undecodable::Damaged)
+    }
+
+    fn take_fields(r: &mut Reader<'a>) -> Option<Self> {
         let cause = match r.u8()? {
             REFUSED => DeadMessageCause::Refused,
             EXHAUSTED => DeadMessageCause::Exhausted,
             _ => return None,
         };
         let (since, attempts) = (Timestamp::from_millis(r.varint()?), r.varint_u32()?);
-        let (position, len) = (r.varint()?, usize::try_from(r.varint()?).ok()?);
-        let reason = std::str::from_utf8(r.bytes(len)?).ok()?;
+        let (position, reason) = (r.varint()?, std::str::from_utf8(r.sized()?).ok()?);
         Some(Self { cause, since, attempts, position, reason, message: r.rest() })
     }
 }

@@ -23,7 +23,7 @@ pub(super) type Entries = BTreeMap<u64, Entry>;
 impl Entry {
     /// Returns the message, if there is a copy.
     pub(super) fn message(&self, position: u64) -> Option<Message> {
-        Some(Stored::take(&self.copy.as_ref()?.bytes)?.message(self.id, position))
+        Some(Stored::take(&self.copy.as_ref()?.bytes).ok()?.message(self.id, position))
     }
 }
 

@@ -7,7 +7,7 @@
 //! Integers are varints. The key of the row is the message's id. The order of a topic is that of the sequences of its
 //! rows.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Undecodable, put_bytes, put_varint, stored};
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::time::Timestamp;
@@ -106,8 +106,7 @@ impl<'a> Stored<'a> {
         out.push(FORMAT);
         put_varint(&mut out, self.emitted.as_millis());
         for bytes in [self.key, self.given_id] {
-            put_varint(&mut out, bytes.len() as u64);
-            out.extend_from_slice(bytes);
+            put_bytes(&mut out, bytes);
         }
         out.extend_from_slice(self.payload);
         if self.bytes() > limits::OUTBOX_MESSAGE_BYTES_MAX {
@@ -126,24 +125,18 @@ impl<'a> Stored<'a> {
 
     /// Decodes a message of the store in this folder.
     pub(super) fn decode(dir: &Path, id: MessageId, bytes: &'a [u8]) -> Result<Self> {
-        if let Some(&newer) = bytes.first().filter(|version| **version > FORMAT) {
-            let (path, found) = (dir.to_owned(), newer.into());
-            return Err(Error::FromTheFuture { path, found, known: FORMAT.into() });
-        }
-        let damaged = || Error::corrupt(dir, 0, format!("the message {id} cannot be decoded"));
-        Self::take(bytes).ok_or_else(damaged)
+        Self::take(bytes)
+            .map_err(|why| why.error(dir, FORMAT, format!("the message {id} cannot be decoded")))
     }
 
-    /// Returns `None` if it is damaged, or a newer release has written it.
-    pub(super) fn take(bytes: &'a [u8]) -> Option<Self> {
-        let mut r = Reader::new(bytes.strip_prefix(&[FORMAT])?);
-        let emitted = Timestamp::from_millis(r.varint()?);
-        let mut part = || {
-            let len = usize::try_from(r.varint()?).ok()?;
-            r.bytes(len)
+    pub(super) fn take(bytes: &'a [u8]) -> std::result::Result<Self, Undecodable> {
+        let mut r = stored(bytes, FORMAT)?;
+        let mut take = || {
+            let emitted = Timestamp::from_millis(r.varint()?);
+            let (key, given_id) = (r.sized()?, r.sized()?);
+            Some(Self { emitted, key, given_id, payload: r.rest() })
         };
-        let (key, given_id) = (part()?, part()?);
-        Some(Self { emitted, key, given_id, payload: r.rest() })
+        take().ok_or(Undecodable::Damaged)
     }
 
     pub(super) fn message(self, id: MessageId, position: u64) -> Message {

@@ -1,5 +1,6 @@
 //! Tables of bytes.
 
+use crate::codec::stored;
 use crate::engine::{
     Bells, Committed, Durability, Engine, Expect, NsInfo, OwnedRow, Row, RowChange,
 };
@@ -166,23 +167,13 @@ impl RawTable {
 
     fn entry(&self, key: &[u8], row: Row) -> Result<Entry<Vec<u8>>> {
         let Row { mut value, sequence, deadline } = row;
-        self.check_format(key, &value)?;
+        if let Err(why) = stored(&value, FORMAT) {
+            let (name, key) = (self.name(), key.escape_ascii());
+            let what = format!("the value of {key} in table {name}");
+            return Err(why.error(self.engine().dir(), FORMAT, what));
+        }
         value.remove(0);
         Ok(Entry { value, version: Version(sequence), ends: deadline })
-    }
-
-    fn check_format(&self, key: &[u8], value: &[u8]) -> Result<()> {
-        let path = self.engine().dir().to_owned();
-        match value.first() {
-            Some(&FORMAT) => Ok(()),
-            Some(&newer) if newer > FORMAT => {
-                Err(Error::FromTheFuture { path, found: newer.into(), known: FORMAT.into() })
-            }
-            _ => {
-                let (name, key) = (self.name(), key.escape_ascii());
-                Err(Error::corrupt(&path, 0, format!("the value of {key} in table {name}")))
-            }
-        }
     }
 
     fn commit(&self, row: OwnedRow) -> Result<Committed> {

@@ -10,6 +10,7 @@ use crate::engine::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, Family, Key, NsId};
 use crate::ledger::{JoinedMove, LockedMoves, MoveRefused};
+use crate::limits;
 use crate::offsets::{OffsetRefused, PlannedOffset};
 use crate::outbox::{Admission, Full};
 use crate::table::Version;
@@ -17,10 +18,6 @@ use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
 use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection};
 use std::collections::{BTreeMap, HashSet};
-
-/// How often a commit is decided anew when others change first what it rests on. Each time, one of the others has
-/// succeeded.
-const RACES_MAX: usize = 1_000;
 
 /// What is to become of a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -71,7 +68,7 @@ impl Transaction {
         let claims = claims.collect::<Result<Vec<_>>>()?;
         let mut skipped = self.repeated(&claims);
         let mut room_until = None;
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let round = Round::of(self, &claims, &skipped, goal);
             let (admission, full) = match round.admit() {
                 Ok(admission) => (Some(admission), Vec::new()),

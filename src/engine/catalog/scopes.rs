@@ -10,7 +10,7 @@
 //! So a scope that is open needs nothing else. How it ended is one row of the family of scopes, whose key is the number
 //! of the scope: whether it was promoted or dropped, and of each name the numbers outside and inside.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_bytes, put_varint, stored};
 use crate::error::{Error, Result};
 use crate::id::{Family, NsId};
 use crate::limits;
@@ -120,14 +120,6 @@ pub(in crate::engine) struct ScopeMark {
     pub(in crate::engine) entries: Vec<ScopeEntry>,
 }
 
-/// Why bytes are not a mark.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum NotAMark {
-    /// A newer release wrote it; its version.
-    Newer(u8),
-    Damaged,
-}
-
 const VERSION: u8 = 1;
 const DROPPED: u8 = 1;
 const SWEPT: u8 = 2;
@@ -149,19 +141,13 @@ impl ScopeMark {
         for ScopeEntry { name, outside, inside } in &self.entries {
             put_varint(&mut out, u64::from(outside.0));
             put_varint(&mut out, u64::from(inside.0));
-            put_varint(&mut out, name.len() as u64);
-            out.extend_from_slice(name.as_bytes());
+            put_bytes(&mut out, name.as_bytes());
         }
         out
     }
 
-    pub(in crate::engine) fn decode(bytes: &[u8]) -> std::result::Result<Self, NotAMark> {
-        let mut r = Reader::new(bytes);
-        match r.u8() {
-            Some(VERSION) => Self::take(&mut r).ok_or(NotAMark::Damaged),
-            Some(newer) if newer > VERSION => Err(NotAMark::Newer(newer)),
-            _ => Err(NotAMark::Damaged),
-        }
+    pub(in crate::engine) fn decode(bytes: &[u8]) -> std::result::Result<Self, Undecodable> {
+        Self::take(&mut stored(bytes, VERSION)?).ok_or(Undecodable::Damaged)
     }
 
     fn take(r: &mut Reader<'_>) -> Option<Self> {
@@ -207,18 +193,11 @@ pub(in crate::engine) fn read_mark(
     value: &[u8],
 ) -> Result<(NsId, ScopeMark)> {
     let scope = id.try_into().map(|id| NsId(u32::from_be_bytes(id)));
-    let damaged =
-        || Error::corrupt(dir, 0, "the row that says how a replay scope ended cannot be decoded");
-    let scope = scope.map_err(|_| damaged())?;
-    match ScopeMark::decode(value) {
-        Ok(mark) => Ok((scope, mark)),
-        Err(NotAMark::Newer(found)) => Err(Error::FromTheFuture {
-            path: dir.to_owned(),
-            found: found.into(),
-            known: VERSION.into(),
-        }),
-        Err(NotAMark::Damaged) => Err(damaged()),
-    }
+    let decoded = scope.map_err(|_| Undecodable::Damaged);
+    decoded.and_then(|scope| Ok((scope, ScopeMark::decode(value)?))).map_err(|why| {
+        let what = "the row that says how a replay scope ended cannot be decoded";
+        why.error(dir, VERSION, what)
+    })
 }
 
 /// Returns the key space of marks.
@@ -253,12 +232,12 @@ mod tests {
         }
         let mut bytes = mark().encode();
         for len in [0, 1, 2, bytes.len() - 1] {
-            assert_eq!(ScopeMark::decode(&bytes[..len]), Err(NotAMark::Damaged), "{len}");
+            assert_eq!(ScopeMark::decode(&bytes[..len]), Err(Undecodable::Damaged), "{len}");
         }
         bytes[1] |= 4;
-        assert_eq!(ScopeMark::decode(&bytes), Err(NotAMark::Damaged), "an unknown flag");
+        assert_eq!(ScopeMark::decode(&bytes), Err(Undecodable::Damaged), "an unknown flag");
         bytes[0] = VERSION + 1;
-        assert_eq!(ScopeMark::decode(&bytes), Err(NotAMark::Newer(VERSION + 1)));
+        assert_eq!(ScopeMark::decode(&bytes), Err(Undecodable::Newer(VERSION + 1)));
     }
 
     #[test]

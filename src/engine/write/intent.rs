@@ -9,9 +9,9 @@
 //!
 //! Integers are varints unless noted.
 
-use crate::codec::{Reader, put_varint};
+use crate::codec::{Reader, Undecodable, put_bytes, put_varint, stored};
 use crate::engine::write::write_set::{Expect, OwnedRow, RowChange, WriteSet};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use std::path::Path;
@@ -133,17 +133,11 @@ impl Prepared {
 
     /// Decodes the row of this transaction in the store of this folder.
     pub(crate) fn decode(dir: &Path, gid: &[u8], bytes: &[u8]) -> Result<Self> {
-        let prepared = match bytes.first() {
-            Some(&newer) if newer > VERSION => {
-                let (path, found) = (dir.to_owned(), newer.into());
-                return Err(Error::FromTheFuture { path, found, known: VERSION.into() });
-            }
-            Some(&VERSION) => take_prepared(&mut Reader::new(&bytes[1..])),
-            _ => None,
-        };
-        prepared.ok_or_else(|| {
+        let taken = stored(bytes, VERSION)
+            .and_then(|mut r| take_prepared(&mut r).ok_or(Undecodable::Damaged));
+        taken.map_err(|why| {
             let gid = gid.escape_ascii();
-            Error::corrupt(dir, 0, format!("the prepared transaction {gid} cannot be decoded"))
+            why.error(dir, VERSION, format!("the prepared transaction {gid} cannot be decoded"))
         })
     }
 }
@@ -165,11 +159,6 @@ fn put_key(out: &mut Vec<u8>, key: Key<'_>) {
 
 fn put_ttl(out: &mut Vec<u8>, ttl: Ttl) {
     put_varint(out, ttl.as_millis().unwrap_or(0));
-}
-
-fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 fn take_prepared(r: &mut Reader<'_>) -> Option<Prepared> {
@@ -201,7 +190,7 @@ fn take_row(r: &mut Reader<'_>) -> Option<OwnedRow> {
     };
     let ttl = take_ttl(r)?;
     let end = if tag == PUT_UNTIL { Some(Timestamp::from_millis(r.varint()?)) } else { None };
-    let value = take_bytes(r)?;
+    let value = r.sized()?.to_vec();
     let change = match tag {
         PUT => RowChange::Put(value),
         PUT_UNTIL => RowChange::PutUntil(value, end?),
@@ -213,17 +202,12 @@ fn take_row(r: &mut Reader<'_>) -> Option<OwnedRow> {
 }
 
 fn take_key(r: &mut Reader<'_>) -> Option<(NsId, Vec<u8>)> {
-    Some((NsId(r.varint_u32()?), take_bytes(r)?))
+    Some((NsId(r.varint_u32()?), r.sized()?.to_vec()))
 }
 
 fn take_ttl(r: &mut Reader<'_>) -> Option<Ttl> {
     let ms = r.varint()?;
     Some(if ms == 0 { Ttl::FOREVER } else { Ttl::from_millis(ms) })
-}
-
-fn take_bytes(r: &mut Reader<'_>) -> Option<Vec<u8>> {
-    let len = usize::try_from(r.varint()?).ok()?;
-    Some(r.bytes(len)?.to_vec())
 }
 
 #[cfg(test)]

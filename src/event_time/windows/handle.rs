@@ -1,14 +1,14 @@
 //! The handle of a set of windows.
 
+use crate::codec::Undecodable;
 use crate::codec::{decode_value, encode_value};
 use crate::engine::{Durability, Engine, Expect, NsInfo, OwnedRow, RowChange, RowWrite, ScopeEnd};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim};
-use crate::event_time::handle::{EventTime, RACES_MAX};
+use crate::event_time::handle::EventTime;
 use crate::event_time::inner::{Inner, Place, unreadable};
 use crate::event_time::options::OnLate;
 use crate::event_time::plan::lasting;
-use crate::event_time::value::NotAValue;
 use crate::event_time::windows::index::{AllIndexes, Index};
 use crate::event_time::windows::options::{Emit, Window, WindowOptions};
 use crate::event_time::windows::row::{Aggregate, SETTINGS, START_BYTES, Settings, Status, id_of};
@@ -233,7 +233,7 @@ where
     /// As [`fold`](Self::fold).
     pub fn take_closed(&self, limit: usize) -> Result<Vec<ClosedWindow<A>>> {
         let limit = limit.min(limits::BATCH_IDS_MAX);
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let mut entries = BTreeMap::new();
             let mut closed = Vec::new();
             let mut is_current = true;
@@ -283,7 +283,7 @@ where
     }
 
     fn acknowledge_part(&self, results: &[ClosedWindow<A>]) -> Result<()> {
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             let mut entries = BTreeMap::new();
             let ns = self.place()?.ns;
             for result in results {
@@ -404,7 +404,7 @@ where
         })
     }
 
-    fn unreadable(&self, why: NotAValue) -> Error {
+    fn unreadable(&self, why: Undecodable) -> Error {
         unreadable(self.events.inner.engine(), "a window", why)
     }
 
@@ -421,7 +421,7 @@ where
         let wanted = Settings { size_ms, every_ms, events };
         let engine = self.events.inner.engine();
         let key = Engine::row_key(Family::AGGREGATES, ns, SETTINGS)?;
-        for _ in 0..RACES_MAX {
+        for _ in 0..limits::RACES_MAX {
             if let Some(row) = engine.get_row(key, self.events.durability)? {
                 let stored = Settings::decode(&row.value).map_err(|why| self.unreadable(why))?;
                 // By name: of what was promoted, the number is the one that the name has inside the scope.

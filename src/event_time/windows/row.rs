@@ -10,8 +10,7 @@
 //! The row of the windows has the id 0 and says: version u8, size, distance, registered number of the namespace of
 //! the events as varints.
 
-use crate::codec::{Reader, put_varint};
-use crate::event_time::value::NotAValue;
+use crate::codec::{Reader, Undecodable, put_varint, stored};
 
 const VERSION: u8 = 1;
 
@@ -45,14 +44,10 @@ pub(super) struct Status {
 
 impl Status {
     /// Takes the head of a value.
-    pub(super) fn decode(value: &[u8]) -> Result<Self, NotAValue> {
-        match value {
-            [VERSION, flags, ..] if flags & !(TOLD | CHANGED) == 0 => {
-                Ok(Self { is_told: flags & TOLD != 0, is_changed: flags & CHANGED != 0 })
-            }
-            [newer, ..] if *newer > VERSION => Err(NotAValue::Newer(*newer)),
-            _ => Err(NotAValue::Damaged),
-        }
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Undecodable> {
+        let flags = stored(value, VERSION)?.u8().filter(|flags| flags & !(TOLD | CHANGED) == 0);
+        let flags = flags.ok_or(Undecodable::Damaged)?;
+        Ok(Self { is_told: flags & TOLD != 0, is_changed: flags & CHANGED != 0 })
     }
 }
 
@@ -70,7 +65,7 @@ impl Aggregate {
         out
     }
 
-    pub(super) fn decode(value: &[u8]) -> Result<Self, NotAValue> {
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Undecodable> {
         let Status { is_told, is_changed } = Status::decode(value)?;
         let mut r = Reader::new(&value[2..]);
         let mut take = || {
@@ -85,7 +80,7 @@ impl Aggregate {
             let told = told.or_else(|| is_told.then(|| current.clone()));
             Some(Self { revision, told, is_changed, current })
         };
-        take().ok_or(NotAValue::Damaged)
+        take().ok_or(Undecodable::Damaged)
     }
 }
 
@@ -118,18 +113,13 @@ impl Settings {
         out
     }
 
-    pub(super) fn decode(value: &[u8]) -> Result<Self, NotAValue> {
-        let mut r = Reader::new(value);
-        match r.u8() {
-            Some(VERSION) => {}
-            Some(newer) if newer > VERSION => return Err(NotAValue::Newer(newer)),
-            _ => return Err(NotAValue::Damaged),
-        }
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Undecodable> {
+        let mut r = stored(value, VERSION)?;
         let mut take = || {
             let (size_ms, every_ms, events) = (r.varint()?, r.varint()?, r.varint_u32()?);
             r.is_empty().then_some(Self { size_ms, every_ms, events })
         };
-        take().ok_or(NotAValue::Damaged)
+        take().ok_or(Undecodable::Damaged)
     }
 }
 
@@ -157,14 +147,14 @@ mod tests {
 
     #[test]
     fn i11_newer_rows_are_refused_and_damaged_ones_are_no_rows() {
-        assert_eq!(Status::decode(&[2, 0]), Err(NotAValue::Newer(2)));
-        assert_eq!(Settings::decode(&[2]), Err(NotAValue::Newer(2)));
+        assert_eq!(Status::decode(&[2, 0]), Err(Undecodable::Newer(2)));
+        assert_eq!(Settings::decode(&[2]), Err(Undecodable::Newer(2)));
         for damaged in [&[][..], &[0, 0, 0], &[1], &[1, 4, 0], &[1, 3, 1, 9, b'x'], &[1, 0]] {
-            assert_eq!(Aggregate::decode(damaged), Err(NotAValue::Damaged), "{damaged:?}");
+            assert_eq!(Aggregate::decode(damaged), Err(Undecodable::Damaged), "{damaged:?}");
         }
         let settings = Settings { size_ms: 1 << 40, every_ms: 7, events: 9 }.encode();
         for cut in 0..settings.len() {
-            assert_eq!(Settings::decode(&settings[..cut]), Err(NotAValue::Damaged));
+            assert_eq!(Settings::decode(&settings[..cut]), Err(Undecodable::Damaged));
         }
     }
 }
