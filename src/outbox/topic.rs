@@ -134,7 +134,7 @@ impl Outbox {
 
     /// Returns the namespace in which given ids of messages are claimed.
     pub(crate) fn namespace(&self) -> Namespace {
-        Namespace::of(&self.store, &self.info)
+        Namespace::new(self.store.clone(), Arc::clone(&self.info))
     }
 
     /// Returns whether both mean the same topic of the same store.

@@ -81,10 +81,6 @@ impl Namespace {
         Self { store, info }
     }
 
-    pub(crate) fn of(store: &Store, info: &Arc<NsInfo>) -> Self {
-        Self::new(store.clone(), Arc::clone(info))
-    }
-
     pub(super) fn engine(&self) -> &Engine {
         self.store.engine()
     }

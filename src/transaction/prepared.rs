@@ -5,7 +5,7 @@
 //! are in doubt. The store never ends a prepared transaction itself.
 
 use crate::engine::{
-    Bells, ClaimWrite, Durability, Engine, Expect, Intent, NsInfo, OwnedRow, Phase, Prepared,
+    Bells, ClaimWrite, Durability, Engine, Expect, Intent, OwnedRow, Phase, Prepared,
     PreparedState, RowChange, RowWrite, SetCommitted, WriteSet,
 };
 use crate::error::{Error, Result};
@@ -13,7 +13,6 @@ use crate::id::{Family, NsId};
 use crate::limits;
 use crate::outbox::Admission;
 use crate::store::Store;
-use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::Transaction;
 use crate::transaction::commit::Goal;
@@ -160,27 +159,20 @@ impl Store {
         end: PreparedState,
     ) -> Result<bool> {
         let engine = self.engine();
-        let phase = Phase::Finish { row, prepared };
-        let infos = intent.claims.iter().map(|claim| {
-            let info = engine.namespaces().find_number(claim.ns.listed());
-            info.ok_or_else(|| Error::bug("a prepared claim of a namespace that is not there"))
+        // Of what is rolled back, nothing is written but that it was.
+        let nothing = Intent::default();
+        let intent = if end == PreparedState::Committed { intent } else { &nothing };
+        let namespaces = engine.namespaces().by_number();
+        let claims = intent.claims.iter().map(|claim| {
+            let ns = namespaces
+                .get(&claim.ns.listed())
+                .ok_or_else(|| Error::bug("a prepared claim of a namespace that is not there"))?;
+            Ok(ClaimWrite { ns, key: claim.key(), ttl: claim.ttl })
         });
-        let infos: Vec<Arc<NsInfo>> = infos.collect::<Result<_>>()?;
-        let claims = intent.claims.iter().zip(&infos);
-        let claims = claims.map(|(claim, ns)| ClaimWrite { ns, key: claim.key(), ttl: claim.ttl });
-        let claims: Vec<ClaimWrite<'_>> = claims.collect();
+        let claims: Vec<ClaimWrite<'_>> = claims.collect::<Result<_>>()?;
         let rows: Vec<RowWrite<'_>> = intent.rows.iter().map(OwnedRow::as_write).collect();
-        let set = match end {
-            PreparedState::Committed => WriteSet { claims: &claims, rows: &rows, phase },
-            _ => WriteSet { claims: &[], rows: &[], phase },
-        };
-        let admission = Admission::without_bound(
-            self,
-            match end {
-                PreparedState::Committed => &intent.rows,
-                _ => &[],
-            },
-        )?;
+        let set = WriteSet { claims: &claims, rows: &rows, phase: Phase::Finish { row, prepared } };
+        let admission = Admission::without_bound(self, &intent.rows)?;
         match engine.commit(set, Durability::Disk, &mut Bells::default())? {
             SetCommitted::Done(_) => {
                 admission.made();

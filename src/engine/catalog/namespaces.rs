@@ -274,13 +274,6 @@ impl Registry {
         self.named.read().by_name.get(name).cloned()
     }
 
-    /// Returns the namespace of this number, if there is one.
-    pub(crate) fn find_number(&self, id: NsId) -> Option<Arc<NsInfo>> {
-        let named = self.named.read();
-        let mut all = named.by_name.values().chain([&self.default]);
-        all.find(|info| info.id() == id).cloned()
-    }
-
     /// Returns the namespace of this name. A new one is written to the log before it is used, and so are changed
     /// settings.
     pub(crate) fn open(
@@ -331,6 +324,13 @@ impl Registry {
         }
         let info = NsInfo::new(id, shown(name).to_owned(), ttl, sliding, self.shards);
         Ok(named.insert(name, info))
+    }
+
+    /// Returns all namespaces by their current number, those inside of scopes included.
+    pub(crate) fn by_number(&self) -> BTreeMap<NsId, Arc<NsInfo>> {
+        let named = self.named.read();
+        let all = named.by_name.values().chain([&self.default]);
+        all.map(|info| (info.id(), Arc::clone(info))).collect()
     }
 
     /// Returns the default namespace first, then the others by name. What is inside a scope is not listed.

@@ -8,7 +8,7 @@ use crate::engine::write::backpressure::{WaitBudget, keep_to_compaction};
 use crate::engine::write::claim::{Outcome, outcome};
 use crate::engine::write::decide::known;
 use crate::engine::write::durability::{RestsOn, await_durable};
-use crate::engine::write::lock_set::{LockSet, Member, Obstacle, lock_all, remove_obstacle};
+use crate::engine::write::lock_set::{LockSet, Member, Obstacle, lock_for, remove_obstacle};
 use crate::engine::write::prepare::hold;
 use crate::engine::write::rows::{known_row, rests_on};
 use crate::engine::write::write_set::{Expect, Phase, RowChange, RowWrite, WriteSet};
@@ -80,6 +80,14 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
+    /// Returns whether a member is written: claims come first, then rows.
+    fn is_written(&self, n: usize) -> bool {
+        match n.checked_sub(self.claims.len()) {
+            None => self.claims[n].version.is_some(),
+            Some(row) => self.rows[row].version.is_some(),
+        }
+    }
+
     /// Returns the sequence of the row that says that all the others are prepared.
     fn prepares(&self, phase: Phase<'_>) -> Option<u64> {
         let row = self.rows.last().filter(|_| phase.is_prepare())?;
@@ -508,7 +516,7 @@ fn enter(
     durability: Durability,
     wait_budget: &mut WaitBudget,
 ) -> Result<Entered> {
-    let mut locked = lock_all(core, &members.all, wait_budget)?;
+    let mut locked = lock_for(core, &members.all, |n| planned.is_written(n), wait_budget)?;
     // Again under the locks: whoever is about to promote a scope waits for those who have passed this.
     core.namespaces.check_not_gone(members.all.iter().map(|member| member.key))?;
     let ids = match still_as_planned(core, set, members, planned, &mut locked) {

@@ -129,20 +129,37 @@ pub(super) fn lock_all<'a>(
     members: &[Member<'_>],
     wait_budget: &mut WaitBudget,
 ) -> Result<LockSet<'a>> {
-    let mut need = vec![(0usize, 0usize); core.shards.len()];
-    for member in members {
-        need[member.shard].0 += 1;
-        need[member.shard].1 += member.key.id.len();
+    lock_for(core, members, |_| true, wait_budget)
+}
+
+/// Locks all shards of the members, each with memtable space for those of its members that will be entered.
+pub(super) fn lock_for<'a>(
+    core: &'a Core,
+    members: &[Member<'_>],
+    is_entered: impl Fn(usize) -> bool,
+    wait_budget: &mut WaitBudget,
+) -> Result<LockSet<'a>> {
+    let mut need: Vec<Option<(usize, usize)>> = vec![None; core.shards.len()];
+    for (n, member) in members.iter().enumerate() {
+        let (ids, bytes) = need[member.shard].get_or_insert_default();
+        if is_entered(n) {
+            *ids += 1;
+            *bytes += member.key.id.len();
+        }
     }
     'again: loop {
         let mut guards: Vec<Option<MutexGuard<'_, Shard>>> = Vec::new();
-        for (number, (ids, bytes)) in need.iter().copied().enumerate() {
-            if ids == 0 {
+        for (number, need) in need.iter().copied().enumerate() {
+            let Some((ids, bytes)) = need else {
                 guards.push(None);
                 continue;
-            }
+            };
             let cell = &core.shards[number];
             let mut guard = cell.shard.lock();
+            if ids == 0 {
+                guards.push(Some(guard));
+                continue;
+            }
             match guard.make_space(ids, bytes, || core.log.end()) {
                 Space::Free => {}
                 Space::Froze => core.signals.flush.raise(),

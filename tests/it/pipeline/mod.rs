@@ -339,7 +339,6 @@ fn what_a_prepared_transaction_held_is_free_once_it_has_ended() {
 fn i13_values_that_are_only_checked_are_checked_at_one_moment() {
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
     let (disk, clock) = (SimDisk::new(), clock());
-    // A commit asks for room for all that it names.
     let store = sim(&disk, &clock).memory_budget(64 << 20).memtable_bytes(4 << 20);
     let store = store.open().expect("opens");
     let tokens: Table<u64> = store.table("tokens").expect("opens");
@@ -611,4 +610,23 @@ fn i6_what_a_scan_at_disk_tells_survives_a_power_cut() {
     let store = open(&disk.lose_unsynced(), &clock);
     let table = store.raw_table("state").expect("opens");
     assert!(table.get("key").expect("reads").is_some(), "it was told");
+}
+
+#[test]
+fn i12_a_commit_that_only_checks_asks_for_no_room_in_memory() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    // Nothing is flushed, and a wait for room ends at once.
+    let store = sim(&disk, &clock).wait_max(std::time::Duration::from_millis(1)).open();
+    let store = store.expect("opens");
+    let table = store.raw_table("state").expect("opens");
+    let mut checks = store.transaction();
+    for n in 0..5_000 {
+        checks.expect(&table, format!("absent-{n}"), None).expect("is collected");
+    }
+    for round in 0..3 {
+        for n in 0..8 {
+            table.put(format!("{round}-{n}"), b"value").expect("puts");
+        }
+        assert!(checks.commit().expect("needs no room").is_committed());
+    }
 }
