@@ -52,7 +52,6 @@ use crate::sync::{Arc, Started};
 use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
-use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -422,22 +421,6 @@ impl Engine {
     }
 }
 
-/// What a scope holds under one name.
-#[derive(Debug, Default)]
-pub(crate) struct NameCount {
-    pub(crate) name: String,
-    pub(crate) claims: Counted,
-    /// Of the ledger.
-    pub(crate) records: Counted,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Counted {
-    pub(crate) all: u64,
-    /// Those that are live under the same name outside, too.
-    pub(crate) outside: u64,
-}
-
 /// Replay scopes.
 impl Engine {
     /// Returns the scope of this name, which begins unless there is one that was not dropped.
@@ -465,47 +448,27 @@ impl Engine {
         let swept = self.upkeep.take_swept_scopes();
         swept.into_iter().try_for_each(|scope| write::mark_swept(&self.core, scope))
     }
-
-    /// Counts what an open scope holds under each name.
-    pub(crate) fn count_scope(&self, scope: &Scope) -> Result<Vec<NameCount>> {
-        let mut counts: HashMap<NsId, (NameCount, Option<NsId>)> = HashMap::new();
-        for info in scope.names() {
-            let outside = self.core.namespaces.find(&info.name).map(|outside| outside.id());
-            let count = NameCount { name: info.name.clone(), ..NameCount::default() };
-            counts.insert(info.id(), (count, outside));
-        }
-        let mut count = |key: Key<'_>| -> Result<()> {
-            let Some((counted, outside)) = counts.get_mut(&key.ns.listed()) else {
-                return Ok(());
-            };
-            let is_known = match outside {
-                Some(outside) => {
-                    let outside = Key { ns: key.ns.moved_to(*outside), ..key };
-                    write::is_live(&self.core, outside)?
-                }
-                None => false,
-            };
-            let kind = if key.ns.is_row() { &mut counted.records } else { &mut counted.claims };
-            kind.all += 1;
-            kind.outside += u64::from(is_known);
-            Ok(())
-        };
-        let visited = recovery::visit_claims(&self.core, |key, _| match count(key) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(error),
-        })?;
-        if let ControlFlow::Break(error) = visited {
-            return Err(error);
-        }
-        self.list_rows(Family::LEDGER, |key, row| row.and_then(|_| count(key)))?;
-        let mut counts: Vec<NameCount> = counts.into_values().map(|(count, _)| count).collect();
-        counts.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        Ok(counts)
-    }
 }
 
 /// Calls that read the whole store.
 impl Engine {
+    /// Passes the key of every live claim to `visit`, in no meaningful order.
+    pub(crate) fn visit_claims(&self, mut visit: impl FnMut(Key<'_>) -> Result<()>) -> Result<()> {
+        let visited = recovery::visit_claims(&self.core, |key, _| match visit(key) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(error),
+        })?;
+        match visited {
+            ControlFlow::Continue(_) => Ok(()),
+            ControlFlow::Break(error) => Err(error),
+        }
+    }
+
+    /// Returns whether there is a live claim or row of this key.
+    pub(crate) fn is_live(&self, key: Key<'_>) -> Result<bool> {
+        write::is_live(&self.core, key)
+    }
+
     /// Passes every live claim to `visit`, in no meaningful order.
     pub(crate) fn export(
         &self,

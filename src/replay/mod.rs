@@ -29,12 +29,14 @@
 //! Events come from a [`RetainedSource`]: something that keeps them and gives them again from an offset or a time.
 //! [`NdjsonSegments`] is one, and [`drive`] feeds a scope from any.
 
+mod count;
 mod json;
 mod ndjson;
 mod rfc3339;
 mod scope;
 mod source;
 
+pub use count::{NamespaceCount, ScopeCount};
 pub use ndjson::{NdjsonError, NdjsonSegments};
-pub use scope::{NamespaceCount, ReplayScope, ReplayState, ReplaySummary, ScopeCount};
+pub use scope::{ReplayScope, ReplayState, ReplaySummary};
 pub use source::{DriveError, Driven, Retained, RetainedSource, StartAt, drive};

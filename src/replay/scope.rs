@@ -1,12 +1,13 @@
 //! A replay scope: the handle, and what can be said of one.
 
-use crate::engine::{Engine, NameCount, NsInfo, Scope, ScopeEnd};
+use crate::engine::{Engine, NsInfo, Scope, ScopeEnd};
 use crate::error::Result;
 use crate::event_time::{EventTime, EventTimeOptions};
 use crate::id::NsId;
 use crate::ledger::{Ledger, LedgerOptions};
 use crate::offsets::Source;
 use crate::outbox::{Outbox, OutboxOptions};
+use crate::replay::count::{ScopeCount, count};
 use crate::store::{Namespace, NamespaceOptions, Store};
 use crate::sync::Arc;
 use crate::table::{RawTable, Table};
@@ -49,51 +50,6 @@ pub struct ReplaySummary {
     pub ended: Option<Timestamp>,
     /// The names that were used inside, in alphabetical order.
     pub names: Vec<String>,
-}
-
-/// What a scope holds under one name: live claims and records of a ledger, and how many of them are live outside, too.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NamespaceCount {
-    /// The name.
-    pub namespace: String,
-    /// Ids with a live claim inside.
-    pub claims: u64,
-    /// Those of them that have a live claim under the same name outside.
-    pub claims_outside: u64,
-    /// Ids with a record in the ledger inside.
-    pub records: u64,
-    /// Those of them that have a record in the ledger of the same name outside.
-    pub records_outside: u64,
-}
-
-/// What a scope holds, name by name; see [`ReplayScope::count`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ScopeCount {
-    /// The names, in alphabetical order.
-    pub namespaces: Vec<NamespaceCount>,
-}
-
-impl ScopeCount {
-    fn sum(&self, of: impl Fn(&NamespaceCount) -> u64) -> u64 {
-        self.namespaces.iter().map(of).sum()
-    }
-
-    /// Returns how many ids there are inside, claims and records of ledgers.
-    pub fn ids(&self) -> u64 {
-        self.sum(|count| count.claims + count.records)
-    }
-
-    /// Returns how many of them would have been duplicates outside.
-    pub fn duplicates(&self) -> u64 {
-        self.sum(|count| count.claims_outside + count.records_outside)
-    }
-
-    /// Returns how many of them are new outside.
-    pub fn new_ids(&self) -> u64 {
-        self.ids() - self.duplicates()
-    }
 }
 
 /// Names under a name: inside events are first again, outside nothing changes; see [`Store::replay`]. A handle: cheap to
@@ -333,15 +289,7 @@ impl ReplayScope {
     pub fn count(&self) -> Result<ScopeCount> {
         let scope = self.scope().filter(|scope| scope.end().is_none());
         let Some(scope) = scope else { return Ok(ScopeCount { namespaces: Vec::new() }) };
-        let counted = self.engine().count_scope(&scope)?;
-        let count = |NameCount { name, claims, records }| NamespaceCount {
-            namespace: name,
-            claims: claims.all,
-            claims_outside: claims.outside,
-            records: records.all,
-            records_outside: records.outside,
-        };
-        let namespaces = counted.into_iter().map(count).collect();
+        let namespaces = count(self.engine(), &scope)?;
         Ok(ScopeCount { namespaces })
     }
 

@@ -30,6 +30,7 @@
 
 mod collect;
 mod commit;
+mod endings;
 mod outcome;
 mod prepared;
 mod retry;

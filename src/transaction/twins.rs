@@ -1,8 +1,7 @@
 //! The awaitable twins. They block no thread and need no particular runtime;
 //! [`Store::claim_async`](crate::Store::claim_async) describes what all such calls have in common.
 
-use crate::error::{Error, Result};
-use crate::ledger::{Attempt, AttemptError, Failure};
+use crate::error::Result;
 use crate::outbox::Full;
 use crate::transaction::collect::Transaction;
 use crate::transaction::commit::Goal;
@@ -44,58 +43,4 @@ impl Transaction {
 fn is_full(outcome: &CommitOutcome) -> bool {
     let is_full = |why: &Rejection| matches!(why, Rejection::OutboxFull { .. });
     matches!(outcome, CommitOutcome::Rejected(reasons) if reasons.iter().all(is_full))
-}
-
-impl Attempt {
-    /// Stores the result, as a future; see [`complete`](Self::complete) and [`Transaction::commit_async`].
-    ///
-    /// # Errors
-    ///
-    /// As [`complete`](Self::complete).
-    pub async fn complete_async(
-        &self,
-        result: impl AsRef<[u8]>,
-    ) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.complete(self, result);
-        end(transaction).await
-    }
-
-    /// Says that the attempt failed, as a future; see [`fail`](Self::fail) and [`Transaction::commit_async`].
-    ///
-    /// # Errors
-    ///
-    /// As [`fail`](Self::fail).
-    pub async fn fail_async(&self, failure: Failure) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.fail(self, failure)?;
-        end(transaction).await
-    }
-
-    /// Hands the record back, as a future; see [`release`](Self::release) and [`Transaction::commit_async`].
-    ///
-    /// # Errors
-    ///
-    /// As [`release`](Self::release).
-    pub async fn release_async(&self) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.release(self);
-        end(transaction).await
-    }
-}
-
-/// Commits the end of one attempt.
-async fn end(transaction: Transaction) -> std::result::Result<(), AttemptError> {
-    match transaction.commit_async().await? {
-        CommitOutcome::Rejected(reasons) => Err(reasons.into_iter().find_map(attempt_error))
-            .map_err(|error| error.unwrap_or_else(|| Error::InDoubt.into())),
-        _ => Ok(()),
-    }
-}
-
-fn attempt_error(why: Rejection) -> Option<AttemptError> {
-    match why {
-        Rejection::Attempt { error, .. } => Some(error),
-        _ => None,
-    }
 }
