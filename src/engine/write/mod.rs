@@ -19,6 +19,7 @@ mod import;
 mod intent;
 mod lock_set;
 mod lookup;
+mod plan;
 mod prepare;
 mod reserve;
 mod rows;
@@ -37,11 +38,11 @@ pub use reserve::Reserved;
 pub use write_set::Expect;
 
 pub(crate) use claim::ClaimSpec;
-pub(crate) use commit::{Refusals, SetCommitted};
 pub(crate) use durability::RestsOn;
 #[cfg(feature = "fuzzing")]
 pub(crate) use intent::fuzz_prepared;
 pub(crate) use intent::{Intent, Prepared};
+pub(crate) use plan::{Refusals, SetCommitted};
 pub(crate) use reserve::Hold;
 pub(crate) use rows::Row;
 pub(crate) use write_set::{ClaimWrite, OwnedRow, Phase, RowChange, RowWrite, WriteSet};
