@@ -459,7 +459,7 @@ impl Engine {
             Err(error) => ControlFlow::Break(error),
         })?;
         match visited {
-            ControlFlow::Continue(_) => Ok(()),
+            ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(error),
         }
     }
