@@ -102,15 +102,13 @@ impl Filter {
     }
 
     pub(super) fn from_words(bytes: &[u8]) -> Option<Self> {
-        let block = |bytes: &[u8]| {
-            let mut words = [0; WORDS];
-            for (word, bytes) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-                *word = u64::from_le_bytes(bytes.try_into().expect("chunks_exact(8)"));
-            }
-            Block(words)
+        let (blocks, rest) = bytes.as_chunks::<{ size_of::<Block>() }>();
+        let block = |bytes: &[u8; size_of::<Block>()]| {
+            let (words, _) = bytes.as_chunks();
+            Block(std::array::from_fn(|word| u64::from_le_bytes(words[word])))
         };
-        let whole = !bytes.is_empty() && bytes.len().is_multiple_of(size_of::<Block>());
-        whole.then(|| Self { blocks: bytes.chunks_exact(size_of::<Block>()).map(block).collect() })
+        let whole = !blocks.is_empty() && rest.is_empty();
+        whole.then(|| Self { blocks: blocks.iter().map(block).collect() })
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 const DIR: &str = "/s";
 
 fn builder(disk: &SimDisk) -> Builder {
-    Store::builder(DIR).disk(disk.clone()).background(false).seed([3; 16])
+    Store::builder(DIR).disk(disk.clone()).background(false).seed([3; 16]).segment_bytes(1 << 16)
 }
 
 /// A killed store with 200 synced claims, and damage in the middle of them.
