@@ -44,7 +44,10 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("outbox", &["codec", "engine", "id", "ledger", "store", "time"]),
     ("table", &["codec", "engine", "id", "store", "time"]),
     ("event_time", &["codec", "engine", "id", "store", "time"]),
-    ("transaction", &["engine", "id", "ledger", "offsets", "outbox", "store", "table", "time"]),
+    (
+        "transaction",
+        &["engine", "event_time", "id", "ledger", "offsets", "outbox", "store", "table", "time"],
+    ),
     (
         "replay",
         &["engine", "event_time", "id", "ledger", "offsets", "outbox", "store", "table", "time"],

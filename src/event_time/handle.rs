@@ -92,6 +92,14 @@ impl EventTime {
         Self { inner: Arc::clone(&self.inner), durability }
     }
 
+    pub(crate) fn durability(&self) -> Durability {
+        self.durability
+    }
+
+    pub(crate) fn ns(&self) -> NsId {
+        self.inner.info.id()
+    }
+
     /// Claims an id by the time of its event (I14): of two events of one id that are less than the window apart, at most
     /// one is ever [`FirstSeen`](EventClaim::FirstSeen), unless late events are claimed all the same
     /// ([`OnLate::Claim`](crate::event_time::OnLate::Claim)).

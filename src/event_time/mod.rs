@@ -72,3 +72,5 @@ pub mod windows;
 pub use answer::{Event, EventClaim, EventStats, SourceState};
 pub use handle::EventTime;
 pub use options::{EventTimeOptions, OnLate};
+
+pub(crate) use plan::EventPlan;

@@ -2,6 +2,7 @@
 
 use crate::engine::{Durability, Expect, RowChange};
 use crate::error::{Error, Result};
+use crate::event_time::EventTime;
 use crate::id::NsId;
 use crate::ledger::{Attempt, AttemptError, Failure, JoinedMove, Ledger, Operation, encode};
 use crate::offsets::{Owner, PlannedOffset, Source};
@@ -9,6 +10,7 @@ use crate::outbox::{Message, MessageId, Outbox, PlannedAcknowledgement, PlannedM
 use crate::store::{Namespace, Store};
 use crate::table::{PlannedWrite, Values, Version, expectation};
 use crate::time::{Timestamp, Ttl};
+use crate::transaction::events::PlannedEvent;
 use crate::transaction::outcome::{DuplicateId, Rejection};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
@@ -27,6 +29,7 @@ pub struct Transaction {
     pub(super) durability: Option<Durability>,
     pub(super) skips_duplicates: bool,
     pub(super) claims: Vec<PlannedClaim>,
+    pub(super) events: Vec<PlannedEvent>,
     pub(super) moves: Vec<Effect<JoinedMove>>,
     pub(super) writes: Vec<Effect<PlannedWrite>>,
     pub(super) offsets: Vec<PlannedOffset>,
@@ -44,7 +47,7 @@ pub struct Transaction {
     /// Which offset is that of a partition.
     by_partition: HashMap<(NsId, u32), usize>,
     /// The claim that effects belong to now.
-    owner: Option<usize>,
+    owner: Option<ClaimRef>,
     /// What the next message belongs to, and how many belong to it already.
     event: Option<(Event, u32)>,
     /// The id of the first message to a topic that belongs to that event.
@@ -63,14 +66,22 @@ pub(super) struct PlannedClaim {
 /// What belongs to a claim, or to none.
 #[derive(Debug)]
 pub(super) struct Effect<T> {
-    pub(super) claim: Option<usize>,
+    pub(super) claim: Option<ClaimRef>,
     pub(super) what: T,
+}
+
+/// A claim that effects belong to, by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimRef {
+    Claim(usize),
+    /// A claim by event time.
+    Event(usize),
 }
 
 /// What the ids of messages follow from.
 #[derive(Debug, Clone, Copy)]
 enum Event {
-    Claim(usize),
+    Claim(ClaimRef),
     Move(usize),
 }
 
@@ -83,6 +94,7 @@ impl Store {
             durability: None,
             skips_duplicates: false,
             claims: Vec::new(),
+            events: Vec::new(),
             moves: Vec::new(),
             writes: Vec::new(),
             offsets: Vec::new(),
@@ -109,8 +121,8 @@ impl Transaction {
         self
     }
 
-    /// Skips duplicates, and what belongs to them, instead of rejecting all. An id that comes twice in this transaction is
-    /// one, too.
+    /// Skips duplicates, events that are too late, and what belongs to either, instead of rejecting all. An id that comes
+    /// twice in this transaction is a duplicate, too.
     pub fn skip_duplicates(&mut self) -> &mut Self {
         self.skips_duplicates = true;
         self
@@ -118,6 +130,12 @@ impl Transaction {
 
     fn effect<T>(&self, what: T) -> Effect<T> {
         Effect { claim: self.owner, what }
+    }
+
+    /// Says which claim the next effects belong to.
+    pub(super) fn owned_by(&mut self, owner: ClaimRef) {
+        self.owner = Some(owner);
+        (self.event, self.first) = (Some((Event::Claim(owner), 0)), None);
     }
 }
 
@@ -143,8 +161,7 @@ impl Transaction {
         ttl: impl Into<Ttl>,
     ) -> &mut Self {
         let (namespace, id) = (namespace.clone(), id.as_ref().to_vec());
-        self.owner = Some(self.claims.len());
-        (self.event, self.first) = (Some((Event::Claim(self.claims.len()), 0)), None);
+        self.owned_by(ClaimRef::Claim(self.claims.len()));
         self.claims.push(PlannedClaim { namespace, id, ttl: ttl.into(), is_told: false });
         self
     }
@@ -178,6 +195,27 @@ impl Transaction {
         self.claim_in(namespace, id);
         self.claims.iter_mut().rev().take(1).for_each(|claim| claim.is_told = true);
         Ok(true)
+    }
+
+    /// Claims an id by the time of its event; see [`EventTime::claim_at`]. If the id is remembered, or the event is too
+    /// late, the transaction is rejected, or [skips](Self::skip_duplicates) the event and what belongs to it.
+    ///
+    /// The event counts for the watermark of its source once the transaction is committed, also if it was skipped. Of a
+    /// transaction that is [prepared](Self::prepare) only the id is held: the next event of the source moves the watermark.
+    ///
+    /// What [`EventTime::claim_at`] calls an error of the event is one of the commit.
+    pub fn claim_at(
+        &mut self,
+        event_time: &EventTime,
+        id: impl AsRef<[u8]>,
+        source: &str,
+        time: Timestamp,
+    ) -> &mut Self {
+        let (event_time, id, source) =
+            (event_time.clone(), id.as_ref().to_vec(), source.to_owned());
+        self.owned_by(ClaimRef::Event(self.events.len()));
+        self.events.push(PlannedEvent { event_time, id, source, time });
+        self
     }
 
     /// Returns whether a rejection is about something that the caller was told, and that has changed since.
@@ -385,9 +423,13 @@ impl Transaction {
             Some((of, first)) if of == place => first,
             _ => {
                 let (kind, owner, id) = match event {
-                    Event::Claim(n) => {
+                    Event::Claim(ClaimRef::Claim(n)) => {
                         let PlannedClaim { namespace, id, .. } = &self.claims[n];
                         ("claim", namespace.name(), &id[..])
+                    }
+                    Event::Claim(ClaimRef::Event(n)) => {
+                        let PlannedEvent { event_time, id, .. } = &self.events[n];
+                        ("event", event_time.name(), &id[..])
                     }
                     Event::Move(n) => {
                         let joined = &self.moves[n].what;

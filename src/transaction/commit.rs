@@ -15,8 +15,9 @@ use crate::offsets::{OffsetRefused, PlannedOffset};
 use crate::outbox::{Admission, Full};
 use crate::table::Version;
 use crate::time::{Timestamp, Ttl};
-use crate::transaction::collect::{Effect, PlannedClaim, Transaction};
-use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection};
+use crate::transaction::collect::{ClaimRef, Effect, PlannedClaim, Transaction};
+use crate::transaction::events::Answers;
+use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection, Skipped};
 use std::collections::{BTreeMap, HashSet};
 
 /// What is to become of a transaction.
@@ -69,7 +70,8 @@ impl Transaction {
         let mut skipped = self.repeated(&claims);
         let mut room_until = None;
         for _ in 0..limits::RACES_MAX {
-            let round = Round::of(self, &claims, &skipped, goal);
+            let answers = Answers::to(&self.events)?;
+            let round = Round::of(self, (&claims, &answers), &skipped, goal);
             let (admission, full) = match round.admit() {
                 Ok(admission) => (Some(admission), Vec::new()),
                 Err(full) => (None, full),
@@ -89,12 +91,11 @@ impl Transaction {
                 round.keep(admission);
             }
             match tried {
-                Tried::Committed(rests_on) if skipped.is_empty() => {
-                    return Ok((CommitOutcome::Committed, rests_on));
-                }
                 Tried::Committed(rests_on) => {
-                    let skipped = skipped.into_values().collect();
-                    return Ok((CommitOutcome::CommittedWithout(skipped), rests_on));
+                    let skipped = skipped.into_values().map(Skipped::Duplicate);
+                    let skipped: Vec<_> =
+                        skipped.chain(answers.note().map(Skipped::Event)).collect();
+                    return Ok((CommitOutcome::without(skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
@@ -130,7 +131,9 @@ impl Transaction {
             Goal::Commit => self.durability.unwrap_or(self.store.engine().settings().durability),
             Goal::Prepare(_) => Durability::Disk,
         };
-        self.moves.iter().fold(asked, |asked, joined| asked.max(joined.what.durability()))
+        let events = self.events.iter().map(|event| event.event_time.durability());
+        let moves = self.moves.iter().map(|joined| joined.what.durability());
+        events.chain(moves).fold(asked, Durability::max)
     }
 
     /// Returns the topics that have no room for its messages.
@@ -144,6 +147,8 @@ impl Transaction {
         let is_ours = |other: &crate::Store| std::ptr::eq(other.engine(), engine);
         let what = if !self.claims.iter().all(|claim| is_ours(claim.namespace.store())) {
             "namespace"
+        } else if !self.events.iter().all(|event| is_ours(event.event_time.store())) {
+            "namespace with event time"
         } else if !self.writes.iter().all(|write| is_ours(write.what.table.store())) {
             "table"
         } else if !self.offsets.iter().all(|offset| is_ours(offset.source.store())) {
@@ -173,6 +178,7 @@ enum Tried {
 struct Round<'a> {
     transaction: &'a Transaction,
     goal: Goal<'a>,
+    answers: &'a Answers,
     claims: Vec<usize>,
     claim_writes: Vec<ClaimWrite<'a>>,
     moves: Vec<usize>,
@@ -181,24 +187,28 @@ struct Round<'a> {
     acknowledged: Vec<usize>,
 }
 
-/// The rows of a commit, in order: those of moves, writes of tables, offsets, messages, acknowledged messages.
+/// The rows of a commit, in order: those of moves, writes of tables, offsets, messages, acknowledged messages, events.
 #[derive(Default)]
 struct Rows {
     moves: Vec<OwnedRow>,
     offsets: Vec<OwnedRow>,
+    events: Vec<OwnedRow>,
 }
 
 /// What a row of a commit is.
 enum Part {
-    /// Of the ledger.
-    Move,
+    /// Of a ledger: the row of this number.
+    Move(usize),
     /// The write of this number.
     Write(usize),
-    Offset,
+    /// The row of this number.
+    Offset(usize),
     /// The message of this number.
     Message(usize),
     /// The acknowledgement of this number.
     Acknowledged(usize),
+    /// Of an event or a watermark: the row of this number.
+    Event(usize),
     /// The row of the phase.
     Phase,
 }
@@ -206,15 +216,22 @@ enum Part {
 impl<'a> Round<'a> {
     fn of(
         transaction: &'a Transaction,
-        claims: &[ClaimWrite<'a>],
+        (claims, answers): (&[ClaimWrite<'a>], &'a Answers),
         skipped: &BTreeMap<usize, DuplicateId>,
         goal: Goal<'a>,
     ) -> Self {
-        let is_in = |claim: Option<usize>| claim.is_none_or(|claim| !skipped.contains_key(&claim));
-        let kept: Vec<usize> = (0..claims.len()).filter(|n| is_in(Some(*n))).collect();
+        let is_in = |claim: Option<ClaimRef>| match claim {
+            None => true,
+            Some(ClaimRef::Claim(n)) => !skipped.contains_key(&n),
+            // Nothing is written while one of them is not to be skipped.
+            Some(ClaimRef::Event(n)) => !answers.refused.contains_key(&n),
+        };
+        let kept = (0..claims.len()).filter(|n| is_in(Some(ClaimRef::Claim(*n))));
+        let kept: Vec<usize> = kept.collect();
         Self {
             transaction,
             goal,
+            answers,
             claim_writes: kept.iter().map(|n| claims[*n]).collect(),
             claims: kept,
             moves: numbers(&transaction.moves, is_in),
@@ -257,7 +274,15 @@ impl<'a> Round<'a> {
         rejected.extend(full.into_iter().map(|Full { outbox, pending, .. }| {
             Rejection::OutboxFull { topic: outbox.name().to_owned(), pending }
         }));
-        let mut rows = Rows { moves: moves.rows().cloned().collect(), ..Rows::default() };
+        if !self.transaction.skips_duplicates {
+            rejected.extend(self.answers.refused.values().cloned().map(Rejection::Event));
+        }
+        let mut rows = Rows {
+            moves: moves.rows().cloned().collect(),
+            // What is held for long must not hold a watermark back.
+            events: self.answers.rows(matches!(self.goal, Goal::Commit)),
+            ..Rows::default()
+        };
         for offset in &self.transaction.offsets {
             match offset.decide()? {
                 Ok(row) => rows.offsets.push(row),
@@ -289,7 +314,8 @@ impl<'a> Round<'a> {
         match committed {
             SetCommitted::Done(sequences) => {
                 moves.made(&sequences[..rows.moves.len()]);
-                Ok(Tried::Committed(rests_on))
+                // A record stands behind all that was read.
+                Ok(Tried::Committed(rests_on.or(self.answers.rests_on())))
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
             SetCommitted::Refused(refusals) => {
@@ -320,7 +346,7 @@ impl<'a> Round<'a> {
         let acknowledged =
             self.acknowledged.iter().map(|n| &self.transaction.acknowledged[*n].what.row);
         let all = rows.moves.iter().chain(writes).chain(&rows.offsets);
-        let all = all.chain(messages).chain(acknowledged);
+        let all = all.chain(messages).chain(acknowledged).chain(&rows.events);
         let all: Vec<RowWrite<'_>> = all.map(OwnedRow::as_write).collect();
         let set = WriteSet::of(&self.claim_writes, &all);
         let Goal::Prepare(gid) = self.goal else {
@@ -347,16 +373,18 @@ impl<'a> Round<'a> {
             rows.offsets.len(),
             self.messages.len(),
             self.acknowledged.len(),
+            rows.events.len(),
         ];
         let mut at = n;
         for (kind, len) in ends.into_iter().enumerate() {
             if at < len {
                 return match kind {
-                    0 => Part::Move,
+                    0 => Part::Move(at),
                     1 => Part::Write(self.writes[at]),
-                    2 => Part::Offset,
+                    2 => Part::Offset(at),
                     3 => Part::Message(self.messages[at]),
-                    _ => Part::Acknowledged(self.acknowledged[at]),
+                    4 => Part::Acknowledged(self.acknowledged[at]),
+                    _ => Part::Event(at),
                 };
             }
             at -= len;
@@ -387,7 +415,7 @@ impl<'a> Round<'a> {
                     rejected.push(Rejection::Acknowledged { topic, id });
                 }
                 Part::Phase => rejected.push(Rejection::NameInUse),
-                Part::Move | Part::Offset => {}
+                Part::Move(_) | Part::Offset(_) | Part::Event(_) => {}
             }
         }
         rejected.extend(in_doubt.iter().map(|n| Rejection::InDoubt { id: self.id_of(rows, *n) }));
@@ -404,11 +432,12 @@ impl<'a> Round<'a> {
             return self.transaction.claims[self.claims[n]].id.clone();
         };
         match self.part(rows, n) {
-            Part::Move => rows.moves[n].id.clone(),
+            Part::Move(n) => rows.moves[n].id.clone(),
             Part::Write(n) => self.transaction.writes[n].what.row.id.clone(),
-            Part::Offset => rows.offsets[n - rows.moves.len() - self.writes.len()].id.clone(),
+            Part::Offset(n) => rows.offsets[n].id.clone(),
             Part::Message(n) => self.transaction.messages[n].what.id.0.to_vec(),
             Part::Acknowledged(n) => self.transaction.acknowledged[n].what.id.0.to_vec(),
+            Part::Event(n) => rows.events[n].id.clone(),
             Part::Phase => Vec::new(),
         }
     }
@@ -435,7 +464,7 @@ impl<'a> Round<'a> {
     }
 }
 
-fn numbers<T>(effects: &[Effect<T>], is_in: impl Fn(Option<usize>) -> bool) -> Vec<usize> {
+fn numbers<T>(effects: &[Effect<T>], is_in: impl Fn(Option<ClaimRef>) -> bool) -> Vec<usize> {
     (0..effects.len()).filter(|n| is_in(effects[*n].claim)).collect()
 }
 

@@ -31,12 +31,13 @@
 mod collect;
 mod commit;
 mod endings;
+mod events;
 mod outcome;
 mod prepared;
 mod retry;
 mod twins;
 
 pub use collect::Transaction;
-pub use outcome::{CommitOutcome, DuplicateId, Rejection};
+pub use outcome::{CommitOutcome, DuplicateId, RefusedEvent, Rejection, Skipped};
 pub use prepared::{EndOutcome, PreparedTransaction};
 pub use retry::Transacted;

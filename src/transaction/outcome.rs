@@ -1,5 +1,6 @@
 //! What comes of a transaction.
 
+use crate::event_time::EventClaim;
 use crate::ledger::{AttemptError, Record};
 use crate::offsets::Position;
 use crate::outbox::MessageId;
@@ -12,18 +13,53 @@ use crate::time::Timestamp;
 pub enum CommitOutcome {
     /// All of it was done.
     Committed,
-    /// All of it was done, but for these duplicates and what belonged to them:
+    /// All of it was done, but for these claims and what belonged to them:
     /// [`skip_duplicates`](crate::transaction::Transaction::skip_duplicates) asked for that.
-    CommittedWithout(Vec<DuplicateId>),
+    CommittedWithout(Vec<Skipped>),
     /// Nothing was done, for all of these reasons.
     Rejected(Vec<Rejection>),
 }
 
 impl CommitOutcome {
-    /// Returns whether all of it was done, but for duplicates that were to be skipped.
+    /// Returns that all was done but for this.
+    pub(super) fn without(skipped: Vec<Skipped>) -> Self {
+        if skipped.is_empty() { Self::Committed } else { Self::CommittedWithout(skipped) }
+    }
+
+    /// Returns whether all of it was done, but for what was to be skipped.
     pub fn is_committed(&self) -> bool {
         matches!(self, Self::Committed | Self::CommittedWithout(_))
     }
+}
+
+/// A claim that was skipped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Skipped {
+    /// The id has a live claim already, or comes twice in the transaction.
+    Duplicate(DuplicateId),
+    /// The id of an event is remembered, or the event is too late.
+    Event(RefusedEvent),
+}
+
+impl Skipped {
+    /// Returns the id that was not claimed.
+    pub fn id(&self) -> &[u8] {
+        match self {
+            Self::Duplicate(DuplicateId { id, .. }) | Self::Event(RefusedEvent { id, .. }) => id,
+        }
+    }
+}
+
+/// An event that is not first seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedEvent {
+    /// The namespace of the event.
+    pub namespace: String,
+    /// Its id.
+    pub id: Vec<u8>,
+    /// What [`EventTime::claim_at`](crate::event_time::EventTime::claim_at) would have answered.
+    pub answer: EventClaim,
 }
 
 /// An id that has a live claim already.
@@ -43,6 +79,8 @@ pub struct DuplicateId {
 pub enum Rejection {
     /// An id has a live claim already.
     Duplicate(DuplicateId),
+    /// The id of an event is remembered, or the event is too late.
+    Event(RefusedEvent),
     /// A value of a table has not the version that was expected or read.
     Moved {
         /// The table.

@@ -5,6 +5,7 @@ mod model;
 mod rules;
 mod scopes;
 mod space;
+mod transactions;
 mod windows;
 
 use crate::support::{clock, sim_with};

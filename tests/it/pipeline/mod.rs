@@ -7,7 +7,9 @@ mod world;
 use crate::support::{assert_sound, clock, sim};
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::table::Table;
-use firstseen::transaction::{CommitOutcome, EndOutcome, Rejection, Transacted, Transaction};
+use firstseen::transaction::{
+    CommitOutcome, EndOutcome, Rejection, Skipped, Transacted, Transaction,
+};
 use firstseen::{Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -205,7 +207,7 @@ fn duplicates_are_skipped_with_what_belongs_to_them_if_so_asked() {
     transaction.advance(&orders, 0, 3);
     match transaction.commit().expect("answers") {
         CommitOutcome::CommittedWithout(skipped) => {
-            let skipped: Vec<_> = skipped.iter().map(|skipped| &skipped.id[..]).collect();
+            let skipped: Vec<_> = skipped.iter().map(Skipped::id).collect();
             assert_eq!(skipped, [b"b", b"a"]);
         }
         other => panic!("{other:?}"),
@@ -531,7 +533,7 @@ fn what_follows_a_message_with_an_id_of_its_own_belongs_to_the_event_before_it()
         match outcome {
             CommitOutcome::Committed => assert!(is_first),
             CommitOutcome::CommittedWithout(skipped) => {
-                assert!(!is_first && skipped.len() == 1 && skipped[0].id == b"digest");
+                assert!(!is_first && skipped.len() == 1 && skipped[0].id() == b"digest");
             }
             other @ CommitOutcome::Rejected(_) => panic!("{other:?}"),
         }
