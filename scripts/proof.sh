@@ -2,7 +2,7 @@
 # The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
 # scripts/test.sh, whose builds it reuses.
 #
-#   scripts/proof.sh            a sixtieth of the planted faults, another each day; if cargo-mutants is
+#   scripts/proof.sh            a thirtieth of the planted faults, another each day; if cargo-mutants is
 #                               installed, a few mutants of the changed lines
 #   scripts/proof.sh --full     all planted faults, and every mutant of src/: most of a day
 #
@@ -49,8 +49,8 @@ FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTS
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 step "planted faults"
-# All of them take half an hour, so each day runs another sixtieth.
-part=$(($(date +%s) / 86400 % 60))/60
+# All of them take an hour, so each day runs another thirtieth.
+part=$(($(date +%s) / 86400 % 30))/30
 [ "$full" = no ] || part=0/1
 rows_of scripts/planted.sh --part "$part"
 
@@ -94,6 +94,6 @@ fi
 
 ending "the whole programme passed"
 echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
-[ "$full" = yes ] || echo "Not run: fifty-nine sixtieths of the planted faults (scripts/planted.sh runs all)."
+[ "$full" = yes ] || echo "Not run: twenty-nine thirtieths of the planted faults (scripts/planted.sh runs all)."
 [ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
 echo "Not run: new seeds, round after round. That is scripts/crash.sh."

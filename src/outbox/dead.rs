@@ -18,7 +18,8 @@ use crate::time::{Timestamp, Ttl};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The dead letters of a topic; see [`Outbox::dead_letters`].
+/// The dead letters of a topic; see [`Outbox::dead_letters`]. There is one for each id of a message: if the same event is
+/// processed again and its message dies again, the later one is kept.
 #[derive(Debug, Clone)]
 pub struct DeadMessages {
     outbox: Outbox,

@@ -21,6 +21,11 @@ use std::sync::LazyLock;
 pub struct MessageId(pub(crate) [u8; 16]);
 
 impl MessageId {
+    /// Returns the id that these bytes are, such as one that was kept elsewhere.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Returns the id as bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0

@@ -30,7 +30,8 @@ Exit codes:
   1  the id was not seen (get, forget); an id is a duplicate (claim);
      there is no such record (ledger show), none that can be changed so (ledger settle, cancel),
      or no such dead letter (dead-letter show, redrive, purge);
-     the key has no value (table get); a message does not wait (outbox ack);
+     the key has no value (table get); a message does not wait (outbox ack), or is not dead
+     (outbox redrive, purge);
      the transaction is not known, or has ended the other way (prepared commit, rollback);
      the scope has ended the other way (replay promote, drop); the log knows nothing (history)
   2  the call is wrong

@@ -33,11 +33,33 @@ Example: the broker has all of them, but the program died before it heard so:
     firstseen outbox list --topic orders --store seen
     firstseen outbox ack --topic orders --through 4711 --store seen";
 
+const REDRIVE_JSON: &str = "\
+With --json, for each id: {\"id\":\"9f86d081884c7d659a2feaa0c55ad015\",\"redriven\":true}.
+With --all: {\"redriven\":3}.
+
+Example: the receiver is back:
+    firstseen outbox list --dead --topic orders --store seen
+    firstseen outbox redrive --all --topic orders --store seen";
+
+const PURGE_JSON: &str = "\
+With --json, for each id: {\"id\":\"9f86d081884c7d659a2feaa0c55ad015\",\"purged\":true}.
+With --all: {\"purged\":3}.";
+
 /// What to do with the topics of the outbox.
 #[derive(Debug, Subcommand)]
 pub(crate) enum OutboxCommand {
     List(OutboxListArgs),
     Ack(OutboxAckArgs),
+    /// Has messages that could not be delivered wait again, behind all others; exit code 1 if one of the ids is not dead,
+    /// or with --all if none is.
+    ///
+    /// For after the receiver was mended. They count as never tried. One whose id waits in the topic stays dead.
+    #[command(after_long_help = REDRIVE_JSON)]
+    Redrive(OutboxDeadArgs),
+    /// Removes messages that could not be delivered, for good; exit code 1 if one of the ids is not dead, or with --all
+    /// if none is.
+    #[command(after_long_help = PURGE_JSON)]
+    Purge(OutboxDeadArgs),
 }
 
 /// Lists the messages that wait in one topic or in all; in each topic, in the order in which they are delivered. Exit
@@ -101,6 +123,33 @@ pub(crate) struct OutboxAckArgs {
     pub(crate) topic: String,
 
     /// Print one JSON object for each id, or with --through one with the number of messages.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// Which messages of a topic that could not be delivered.
+#[derive(Debug, Parser)]
+pub(crate) struct OutboxDeadArgs {
+    /// The ids of the messages, as `outbox list --dead` prints them.
+    #[arg(value_name = "ID", required_unless_present = "all")]
+    pub(crate) ids: Vec<String>,
+
+    /// All messages of the topic that are dead and can be read, the oldest first.
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) all: bool,
+
+    /// Folder of the store.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: PathBuf,
+
+    /// Topic of the messages.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) topic: String,
+
+    /// Print one JSON object for each id, or with --all one with the number of messages.
     #[arg(long)]
     pub(crate) json: bool,
 

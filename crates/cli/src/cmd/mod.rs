@@ -16,6 +16,7 @@ mod ledger;
 mod list;
 mod offsets;
 mod outbox;
+mod outbox_dead;
 mod prepared;
 mod record;
 mod repair;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::bytes::{Digits, shown, text_or_hex, value_or_hex};
 use super::entry::OTHER;
+use super::outbox_dead::{self, Step};
 use crate::args::outbox::{OutboxAckArgs, OutboxCommand, OutboxListArgs};
 use crate::output::{self, Exit, Failure, grouped, printable};
 use crate::table::Listing;
@@ -18,6 +19,8 @@ pub(super) fn run(command: OutboxCommand) -> Result<Exit, Failure> {
     match command {
         OutboxCommand::List(args) => list(&args),
         OutboxCommand::Ack(args) => acknowledge(&args),
+        OutboxCommand::Redrive(args) => outbox_dead::run(&args, Step::Redrive),
+        OutboxCommand::Purge(args) => outbox_dead::run(&args, Step::Purge),
     }
 }
 
@@ -309,7 +312,7 @@ fn find(topic: &Outbox, ids: &[[u8; 16]]) -> Result<Vec<Message>, Failure> {
 }
 
 /// Returns the id of a message from the command line.
-fn message_id(text: &str) -> Result<[u8; 16], Failure> {
+pub(super) fn message_id(text: &str) -> Result<[u8; 16], Failure> {
     let bytes = super::from_hex(OsStr::new(text), &format!("the id {text:?}"))?;
     bytes.try_into().map_err(|_| {
         Failure::call(format!("the id {text:?} is none of a message: that has 32 digits"))

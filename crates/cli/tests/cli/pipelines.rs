@@ -226,6 +226,34 @@ fn what_could_not_be_delivered_is_listed_with_its_cause() {
 }
 
 #[test]
+fn what_could_not_be_delivered_waits_again_or_is_removed() {
+    let shell = filled();
+    let waited = texts(&shell.objects("outbox list --topic mails"), "id");
+    kill_mails(&shell);
+    let told = |ended: super::Ended| (ended.code, ended.out().to_owned());
+    let (one, two, three) = (&waited[0], &waited[1], &waited[2]);
+    let ended = shell.words(&format!("outbox redrive {one} {} --topic mails", "0".repeat(32)));
+    let zeros = "0".repeat(32);
+    let lines = format!("{one} redriven\n{zeros} is not dead in mails\n");
+    assert_eq!(told(ended), (1, lines), "the other is done all the same");
+    assert_eq!(texts(&shell.objects("outbox list --topic mails"), "id"), [one.clone()]);
+    let ended = shell.words(&format!("outbox redrive {one} --topic mails --json"));
+    assert_eq!(told(ended), (1, format!("{{\"id\":\"{one}\",\"redriven\":false}}\n")), "it waits");
+    let ended = shell.words(&format!("outbox purge {two} --topic mails --json"));
+    assert_eq!(told(ended), (0, format!("{{\"id\":\"{two}\",\"purged\":true}}\n")));
+    assert_eq!(
+        told(shell.words("outbox redrive --all --topic mails")),
+        (0, "1 redriven\n".to_owned())
+    );
+    let again = texts(&shell.objects("outbox list --topic mails"), "id");
+    assert_eq!(again, [one.clone(), three.clone()], "behind all others");
+    let json = |n: usize| format!("{{\"purged\":{n}}}\n");
+    assert_eq!(told(shell.words("outbox purge --all --topic mails --json")), (1, json(0)));
+    assert_eq!(shell.words("outbox redrive --topic mails").code, 2, "neither ids nor --all");
+    assert_eq!(shell.words("outbox redrive --all --topic nosuch").code, 2);
+}
+
+#[test]
 fn what_is_acknowledged_waits_no_more() {
     let shell = filled();
     let ids = texts(&shell.objects("outbox list --topic mails"), "id");
