@@ -31,8 +31,9 @@ pub struct EventTime {
 impl Store {
     /// Returns the namespace of this name, with its ids remembered by event time. See [`event_time`](crate::event_time).
     ///
-    /// Everybody who uses it at the same time should bring the same options; only the allowed lateness is stored. Plain
-    /// claims in the namespace of this name are other ids.
+    /// Everybody who uses it at the same time should bring the same options; only the allowed lateness is stored. Another
+    /// window counts for the events that come after it: an id that has ended by a shorter one is not remembered by a longer
+    /// one. Plain claims in the namespace of this name are other ids.
     ///
     /// # Errors
     ///

@@ -158,6 +158,7 @@ impl Batch {
         policies: &Policies,
         durability: Durability,
     ) -> Result<Counts> {
+        delivery.check(self.messages.len())?;
         let (mut fates, mut outcome) = self.judge(delivery, policies)?;
         while let Some(held) = self.commit(&outcome, durability)? {
             self.hold_up(&held, &mut fates, &mut outcome, policies);

@@ -1,5 +1,6 @@
 //! Where a relay delivers messages to: the code of the user.
 
+use crate::error::{Error, Result};
 use crate::outbox::message::Message;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -34,6 +35,9 @@ pub trait AsyncSink: Send + Sync {
 ///
 /// A message after one of the same key that was not delivered counts as not delivered, whatever is said of it, and comes
 /// again: messages of a key arrive in order.
+///
+/// Of a message that the batch does not have nothing can be said: the relay ends with
+/// [`FixCall`](crate::ErrorKind::FixCall), and the batch counts as never tried.
 #[derive(Debug, Clone)]
 #[must_use = "it says what was delivered"]
 pub struct Delivery {
@@ -68,7 +72,8 @@ impl Delivery {
     }
 
     /// The first `count` were delivered, the next one failed, those after it were not tried. The one that failed is tried
-    /// again after a while, until it has failed as often as the relay allows; the others as soon as possible.
+    /// again after a while, until it has failed as often as the relay allows; the others as soon as possible. With a count
+    /// of all or more, all were delivered.
     pub fn up_to(count: usize, reason: impl Into<String>) -> Self {
         Self { first: count, rest: Rest::Failed(reason.into()), others: BTreeMap::new() }
     }
@@ -102,6 +107,16 @@ impl Delivery {
     pub fn refuse(mut self, index: usize, reason: impl Into<String>) -> Self {
         self.others.insert(index, Verdict::Final { reason: reason.into() });
         self
+    }
+
+    /// Checks that it is about a batch of so many messages.
+    pub(super) fn check(&self, messages: usize) -> Result<()> {
+        match self.others.last_key_value() {
+            Some((index, _)) if *index >= messages => Err(Error::invalid(format!(
+                "a sink said what became of message {index} of a batch of {messages}: they are counted from 0"
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Returns what became of a message of the batch.

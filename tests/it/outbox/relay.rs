@@ -185,6 +185,26 @@ fn a_sink_that_panics_has_delivered_nothing_and_the_message_that_kills_it_is_soo
 }
 
 #[test]
+fn a_sink_that_speaks_of_a_message_that_its_batch_has_not_is_an_error_and_changes_nothing() {
+    let (_, _, store) = store();
+    let topic = store.outbox("t").expect("opens");
+    emit(&topic, "e", &["a", "b"]);
+    let relay = topic.relay(options()).expect("is made");
+    for delivery in [Delivery::all().refuse(2, "never"), Delivery::all().retry(99, "later")] {
+        let error = relay.drain(&|_: &[Message]| delivery.clone()).expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::FixCall);
+        assert!(error.to_string().contains("of a batch of 2"), "{error}");
+        assert_eq!(
+            (waiting(&topic), relay.report()),
+            (vec!["a".into(), "b".into()], report(0, 0, 0))
+        );
+    }
+    let more =
+        relay.drain(&|batch: &[Message]| Delivery::up_to(batch.len() + 7, "")).expect("works");
+    assert_eq!((more, waiting(&topic)), (report(2, 0, 0), vec![]));
+}
+
+#[test]
 fn what_somebody_else_acknowledges_is_not_delivered() {
     let (_, clock, store) = store();
     let topic = store.outbox("t").expect("opens");
