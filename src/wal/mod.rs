@@ -11,6 +11,7 @@ pub(crate) mod fuzz;
 mod group_commit;
 mod ids;
 mod item;
+mod joined_crc;
 mod read_only;
 mod record;
 mod record_rewriter;

@@ -6,6 +6,7 @@ use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::{NamespaceRecord, put_version};
+use crate::wal::joined_crc::joined;
 #[cfg(test)]
 use crate::wal::record::SKIP;
 use crate::wal::record::{
@@ -86,7 +87,7 @@ pub(crate) fn commit(out: &mut Vec<u8>, context: RecordContext, commit: &Commit)
     out.extend_from_slice(commit.bytes());
     match commit.checksum() {
         Some(payload) => {
-            let crc = crc32c::crc32c_combine(head, payload, commit.bytes().len());
+            let crc = joined(head, payload, commit.bytes().len() as u32);
             out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
         }
         None => finish(out, context),
