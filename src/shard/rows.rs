@@ -84,6 +84,16 @@ impl Shard {
         found.map_or(RowLookup::Unknown, RowLookup::Known)
     }
 
+    /// Prefetches what [`lookup_row`](Self::lookup_row) reads first, so that one wait for memory serves several rows.
+    pub(crate) fn prefetch_row(&self, key: Key<'_>, hash: IdHash) {
+        let frozen = self.frozen.as_ref().map_or(0, |frozen| frozen.set.prefetch(hash));
+        let unflushed = self.memtable.prefetch(hash) ^ frozen;
+        let family = key.ns.family();
+        let runs = self.row_runs.iter().filter(|run| run.meta.family == family);
+        // Use the value, or the compiler drops the loads.
+        std::hint::black_box(runs.fold(unflushed, |sum, run| sum ^ run.filter.prefetch(hash)));
+    }
+
     /// Applies a row read from the log and returns the item that it supersedes, if any. Order and repetition do not
     /// matter; of two copies of one version the later one is entered.
     pub(crate) fn apply_row(

@@ -136,6 +136,15 @@ pub(super) fn is_entry(tag: u8, version: u16) -> bool {
 /// Takes the next entry of a segment of this version; `None` if it is not one that this release knows, whole and with a
 /// valid checksum.
 pub(super) fn take_entry<'a>(r: &mut Reader<'a>, segment_version: u16) -> Option<Item<'a>> {
+    take(r, segment_version, true)
+}
+
+/// Takes the next entry as [`take_entry`] does, for who has done that before: its checksum is not looked at again.
+pub(super) fn take_entry_again<'a>(r: &mut Reader<'a>, segment_version: u16) -> Option<Item<'a>> {
+    take(r, segment_version, false)
+}
+
+fn take<'a>(r: &mut Reader<'a>, segment_version: u16, is_first: bool) -> Option<Item<'a>> {
     let all = r.rest();
     match r.u8()? {
         tag if !is_entry(tag, segment_version) => None,
@@ -155,7 +164,7 @@ pub(super) fn take_entry<'a>(r: &mut Reader<'a>, segment_version: u16) -> Option
             let sound = is_row_of(ns)
                 && version.step <= 1
                 && version.rank < limits::SEQUENCE_END
-                && stored == crc(item);
+                && (!is_first || stored == crc(item));
             sound.then_some(Item::Row { key: Key { ns, id }, version, value, len })
         }
         _ => None,

@@ -32,7 +32,7 @@ pub(crate) use ids::IdsInLog;
 pub(crate) use item::{Item, NamespaceRecord};
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;
-pub(crate) use recover::{Recovered, ReplayPlan};
+pub(crate) use recover::{ReadSegment, Recovered, ReplayPlan};
 #[cfg(test)]
 pub(crate) use retention::Contents;
 pub(crate) use retention::SegmentMeta;

@@ -11,7 +11,7 @@ use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Segment, SegmentBytes};
 use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the manifest knows of the log.
 #[derive(Debug, Clone, Default)]
@@ -65,20 +65,15 @@ impl Log {
     pub(crate) fn scan(
         &self,
         number: u32,
-        mut visit: impl FnMut(At, Item<'_>) -> Result<()>,
+        visit: impl FnMut(At, Item<'_>) -> Result<()>,
     ) -> Result<()> {
+        self.read(number)?.scan(visit)
+    }
+
+    /// Reads one segment, up to the end of what was appended.
+    pub(crate) fn read(&self, number: u32) -> Result<ReadSegment> {
         let (bytes, end) = self.read_segment(number)?;
-        let path = Segment::path(&self.config.dir, number);
-        let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
-        let whole = match end {
-            Some(end) => at == end,
-            None => matches!(stop, Stop::Continued(_)),
-        };
-        if whole {
-            Ok(())
-        } else {
-            Err(Error::corrupt(&path, u64::from(at), "a record does not match its checksum"))
-        }
+        Ok(ReadSegment { path: Segment::path(&self.config.dir, number), bytes, end })
     }
 
     /// Reads one segment, up to the end of what was appended. Returns that end, if it is the active one.
@@ -103,6 +98,35 @@ impl Log {
             }
         };
         Ok((bytes, end))
+    }
+}
+
+/// A segment that was read.
+#[derive(Debug)]
+pub(crate) struct ReadSegment {
+    path: PathBuf,
+    bytes: SegmentBytes,
+    /// Where it must end, if it was the active one.
+    end: Option<u32>,
+}
+
+impl ReadSegment {
+    /// Calls `visit` for every record.
+    pub(crate) fn scan<'a>(
+        &'a self,
+        mut visit: impl FnMut(At, Item<'a>) -> Result<()>,
+    ) -> Result<()> {
+        let (at, stop) = walk(&self.path, &self.bytes, &mut Contents::default(), &mut visit)?;
+        let whole = match self.end {
+            Some(end) => at == end,
+            None => matches!(stop, Stop::Continued(_)),
+        };
+        if whole {
+            Ok(())
+        } else {
+            let what = "a record does not match its checksum";
+            Err(Error::corrupt(&self.path, u64::from(at), what))
+        }
     }
 }
 
@@ -239,11 +263,11 @@ pub(super) enum Stop {
 }
 
 /// Reads records until something else comes; returns where and what.
-pub(super) fn walk(
+pub(super) fn walk<'a>(
     path: &Path,
-    bytes: &SegmentBytes,
+    bytes: &'a SegmentBytes,
     contents: &mut Contents,
-    visit: &mut impl FnMut(At, Item<'_>) -> Result<()>,
+    visit: &mut impl FnMut(At, Item<'a>) -> Result<()>,
 ) -> Result<(u32, Stop)> {
     let mut offset = DATA_START;
     loop {
@@ -384,7 +408,6 @@ pub(super) mod tests {
     use crate::sync::Signal;
     use crate::wal::record::{self, RecordContext};
     use crate::wal::version::VERSION;
-    use std::path::PathBuf;
 
     const NOW: Timestamp = Timestamp::from_millis(1_700_000_000_000);
 

@@ -334,6 +334,29 @@ fn rows_that_come_and_go_leave_nothing_behind() {
     assert_sound(&store);
 }
 
+/// Compaction that is behind removes several segments at once. Of them, only what counts is copied.
+#[test]
+fn tombstones_in_segments_that_are_removed_together_are_not_copied() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    // All of it is flushed at once.
+    let store = sim(&disk, &clock).memtable_bytes(8 << 20).open().expect("opens");
+    let table = Table::of(&store, 1);
+    for n in 0..20_000u64 {
+        table.put(&id(n), &[n as u8; 200]).expect("puts");
+        // Some of them in the next segment.
+        if n >= 100 {
+            table.delete(&id(n - 100)).expect("deletes");
+        }
+    }
+    let before = log_bytes(&disk);
+    flush(&store);
+    let stats = store.stats();
+    assert!(before > 16 * (256 << 10) && stats.segments_removed > 16, "{before} bytes, {stats}");
+    assert!(stats.ids_rewritten <= 100, "a hundred rows are left: {stats}");
+    assert_eq!(table.list().expect("lists").len(), 100);
+    assert_sound(&store);
+}
+
 #[test]
 fn i4_a_row_ends_at_its_deadline_and_its_space_comes_back() {
     let (disk, clock) = (SimDisk::new(), clock());

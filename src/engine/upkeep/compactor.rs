@@ -5,17 +5,21 @@
 //! it counts, and then the index leads to the copy: its value is nowhere else.
 //!
 //! A tombstone of a row is kept as long as the log may hold an older version of the row. Older versions are at lower
-//! locations: only the version that counts is ever copied to the tail. So tombstones in the oldest segment are dropped.
+//! locations: only the version that counts is ever copied to the tail. So tombstones in the oldest segment are dropped, and
+//! those in the next ones if all before them are removed at the same moment.
 //!
 //! A row may have ended and still be kept, because an earlier version of it lives longer. It is copied as a tombstone.
 
 use crate::engine::core::Core;
+use crate::engine::upkeep::latest_rows::{FoundRow, LatestRows};
 use crate::error::Result;
 use crate::expiry::{Horizon, Version};
-use crate::id::Key;
+use crate::id::{IdHash, Key};
 use crate::shard::{RowLookup, Space};
 use crate::sync::MutexGuard;
-use crate::wal::{AppendLevel, Commit, Item, ItemAt, NamespaceRecord, RecordRewriter, SegmentMeta};
+use crate::wal::{
+    AppendLevel, Commit, Item, ItemAt, NamespaceRecord, ReadSegment, RecordRewriter, SegmentMeta,
+};
 
 /// What to do with a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,20 +52,23 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
     }
     let first = core.manifest.lock().body.first_segment();
     let now = core.horizon();
-    let oldest = core.log.oldest();
     let (mut gone, mut copied) = (Vec::new(), 0);
-    for segment in core.log.closed().iter().filter(|segment| segment.number < first) {
-        let is_oldest = segment.number == oldest;
+    let closed = core.log.closed();
+    for (n, segment) in closed.iter().filter(|segment| segment.number < first).enumerate() {
+        // Of those that will be left: they go together.
+        let is_oldest = gone.len() == n;
         match action(segment, is_oldest, now) {
             SegmentAction::Keep => {}
             SegmentAction::Remove => gone.push(segment.number),
             SegmentAction::Rewrite if copied < COPIED_AT_ONCE => {
                 copied += segment.live_estimate(now, is_oldest);
-                if rewrite_rows(core, segment.number, is_oldest, now)? == Rewritten::InPart {
+                let read = core.log.read(segment.number)?;
+                let mut others = Others::default();
+                if rewrite_rows(core, &read, &mut others, is_oldest, now)? == Rewritten::InPart {
                     core.signals.flush.raise();
                     break;
                 }
-                rewrite_claims(core, segment.number, now)?;
+                rewrite_others(core, &read, others, now)?;
                 gone.push(segment.number);
             }
             SegmentAction::Rewrite => break,
@@ -101,24 +108,71 @@ enum Rewritten {
 }
 
 /// Copies the rows that count. Each is entered at its new location, so this may stop early and begin again.
-fn rewrite_rows(core: &Core, number: u32, is_oldest: bool, now: Horizon<'_>) -> Result<Rewritten> {
+fn rewrite_rows<'a>(
+    core: &Core,
+    segment: &'a ReadSegment,
+    others: &mut Others<'a>,
+    is_oldest: bool,
+    now: Horizon<'_>,
+) -> Result<Rewritten> {
     let mut rewritten = Rewritten::All;
     let gone = core.namespaces.gone();
-    core.log.scan(number, |at, item| match item {
-        Item::Version(..) | Item::Namespace(_) => Ok(()),
+    let mut latest = LatestRows::default();
+    segment.scan(|at, item| match item {
+        Item::Version(..) | Item::Namespace(_) => {
+            others.add(item);
+            Ok(())
+        }
         Item::Row { version, .. } if version.is_spent(now) => Ok(()),
         Item::Row { key, .. } if gone.has(key.ns) => Ok(()),
-        Item::Row { version, .. } if is_oldest && !version.is_live(now) => Ok(()),
         Item::Row { .. } if rewritten == Rewritten::InPart => Ok(()),
         Item::Row { key, version, value, len } => {
-            let is_live = version.is_live(now);
-            let (version, value) =
-                if is_live { (version, value) } else { (version.without_value(), &[][..]) };
-            rewritten = rewrite_row(core, key, version, value, ItemAt { end: at.item, len })?;
+            let (hash, at) = (core.hash(key), ItemAt { end: at.item, len });
+            latest.add(FoundRow { key, hash, version, value, at });
+            if latest.is_full() {
+                rewritten = rewrite_latest(core, latest.take(), is_oldest, now)?;
+            }
             Ok(())
         }
     })?;
-    Ok(rewritten)
+    match rewritten {
+        Rewritten::All => rewrite_latest(core, latest.take(), is_oldest, now),
+        Rewritten::InPart => Ok(Rewritten::InPart),
+    }
+}
+
+/// Copies those of some rows that count.
+fn rewrite_latest(
+    core: &Core,
+    mut rows: Vec<FoundRow<'_>>,
+    is_oldest: bool,
+    now: Horizon<'_>,
+) -> Result<Rewritten> {
+    rows.retain(|row| !is_oldest || row.version.is_live(now));
+    for FoundRow { key, version, value, at, .. } in still_counting(core, rows) {
+        let is_live = version.is_live(now);
+        let (version, value) =
+            if is_live { (version, value) } else { (version.without_value(), &[][..]) };
+        if rewrite_row(core, key, version, value, at)? == Rewritten::InPart {
+            return Ok(Rewritten::InPart);
+        }
+    }
+    Ok(Rewritten::All)
+}
+
+/// Returns those of some rows that may count: it is looked at again under their locks.
+fn still_counting<'a>(core: &Core, rows: Vec<FoundRow<'a>>) -> Vec<FoundRow<'a>> {
+    let hashes: Vec<IdHash> = rows.iter().map(|row| row.hash).collect();
+    let mut counts = vec![true; rows.len()];
+    core.in_groups(&hashes, |shard, group| {
+        group.iter().for_each(|n| shard.prefetch_row(rows[*n].key, hashes[*n]));
+        group.iter().for_each(|n| shard.prefetch_entry(hashes[*n]));
+        for n in group {
+            let known = core.look_row(shard, rows[*n].key, hashes[*n]);
+            counts[*n] = !matches!(known, RowLookup::Known(known) if known.at != rows[*n].at);
+        }
+    });
+    rows.into_iter().zip(counts).filter_map(|(row, counts)| counts.then_some(row)).collect()
 }
 
 /// Copies a row to the tail if it is the one that counts.
@@ -157,17 +211,48 @@ fn rewrite_row(
     Ok(Rewritten::All)
 }
 
-fn rewrite_claims(core: &Core, number: u32, now: Horizon<'_>) -> Result<()> {
+/// Most items other than rows that are kept from one pass over a segment. With more, another pass reads them.
+const OTHERS_MAX: usize = 4_096;
+
+/// The items of a segment that are not rows, while they are few.
+#[derive(Debug, Default)]
+struct Others<'a> {
+    items: Vec<Item<'a>>,
+    are_more: bool,
+}
+
+impl<'a> Others<'a> {
+    fn add(&mut self, item: Item<'a>) {
+        if self.items.len() < OTHERS_MAX {
+            self.items.push(item);
+        } else {
+            self.are_more = true;
+        }
+    }
+}
+
+/// Copies claims and namespaces, once all rows are: a rewrite that begins again copies none of them twice.
+fn rewrite_others(
+    core: &Core,
+    segment: &ReadSegment,
+    others: Others<'_>,
+    now: Horizon<'_>,
+) -> Result<()> {
     let mut copies = RecordRewriter::new(&core.log);
     let gone = core.namespaces.gone();
-    core.log.scan(number, |_, item| match item {
+    let mut rewrite = |item: Item<'_>| match item {
         Item::Version(_, version) if version.is_spent(now) => Ok(()),
         Item::Version(key, _) if gone.has(key.ns) => Ok(()),
         Item::Version(key, version) => copies.push(key, version),
         Item::Row { .. } => Ok(()),
         // Write the current settings: those in the record may be older.
         Item::Namespace(record) => rewrite_namespace(core, &record),
-    })?;
+    };
+    if others.are_more {
+        segment.scan(|_, item| rewrite(item))?;
+    } else {
+        others.items.into_iter().try_for_each(rewrite)?;
+    }
     core.counters.ids_rewritten.add(copies.finish()?);
     Ok(())
 }

@@ -6,6 +6,7 @@ mod compactor;
 mod flush;
 mod folder;
 mod garbage;
+mod latest_rows;
 mod merger;
 mod scope_sweep;
 mod steps;

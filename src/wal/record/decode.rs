@@ -6,7 +6,7 @@ use crate::expiry::Version;
 use crate::id::{Key, NsId};
 use crate::limits;
 use crate::time::{Timestamp, Ttl};
-use crate::wal::commit::{is_entry, take_entry};
+use crate::wal::commit::{is_entry, take_entry, take_entry_again};
 use crate::wal::item::{Item, NamespaceRecord, take_id, take_version};
 use crate::wal::record::{
     CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE, RecordContext,
@@ -116,14 +116,16 @@ impl<'a> RawRecord<'a> {
         visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
     ) -> Option<std::result::Result<(), E>> {
         // A single claim is checked before it is visited.
-        if self.kind & KIND_MASK != CLAIM {
-            let Ok(()) = self.parse(|_, _| Ok::<(), Infallible>(()))?;
+        if self.kind & KIND_MASK == CLAIM {
+            return self.parse(take_entry, visit);
         }
-        self.parse(visit)
+        let Ok(()) = self.parse(take_entry, |_, _| Ok::<(), Infallible>(()))?;
+        self.parse(take_entry_again, visit)
     }
 
     fn parse<E>(
         &self,
+        take_entry: impl Fn(&mut Reader<'a>, u16) -> Option<Item<'a>>,
         mut visit: impl FnMut(Item<'a>, usize) -> std::result::Result<(), E>,
     ) -> Option<std::result::Result<(), E>> {
         let mut r = Reader::new(self.payload);
