@@ -27,7 +27,7 @@ pub use write::{Committed, Expect};
 #[cfg(feature = "testing")]
 pub(crate) use self::core::Format;
 pub(crate) use self::core::{
-    Bell, Bells, Replay, RowState, Settings, TopicEvent, Watch, watermark_key,
+    Bell, Bells, Replay, RowChanged, RowState, Settings, TopicEvent, Watch, watermark_key,
 };
 pub(crate) use crate::id::LongIds;
 #[cfg(feature = "fuzzing")]

@@ -3,7 +3,7 @@
 //! Told by the engine of every message that is entered and removed. Nobody asks it for what is at the horizon of the topic
 //! or above: of that a part may be missing.
 
-use crate::engine::{Replay, RowState};
+use crate::engine::{Replay, RowChanged, RowState};
 use crate::id::{Family, Key, NsId};
 use crate::outbox::entry::{Copies, Entries, Entry};
 use crate::outbox::message::{Message, MessageId, Stored};
@@ -39,25 +39,40 @@ impl Backlogs {
     }
 }
 
+impl Backlogs {
+    /// Returns what is kept of a message, and its position.
+    fn entry(&self, id: MessageId, row: RowState<'_>, keeps_copies: bool) -> (u64, Entry) {
+        // One that cannot be decoded is met by who reads it.
+        let key = Stored::take(row.value).map(|stored| stored.key).unwrap_or_default();
+        let key = (!key.is_empty()).then(|| self.hasher.hash_one(key));
+        let copy = keeps_copies.then(|| self.copies.of(row.value)).flatten();
+        (row.sequence, Entry { id, key, bytes: row.value.len() as u32, copy })
+    }
+}
+
 impl Replay for Backlogs {
     fn family(&self) -> Family {
         Family::OUTBOX
     }
 
     fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, replaced: Option<u64>) {
-        let Ok(id) = key.id.try_into().map(MessageId) else { return };
-        let entry = row.map(|row| {
-            // One that cannot be decoded is met by who reads it.
-            let key = Stored::take(row.value).map(|stored| stored.key).unwrap_or_default();
-            let key = (!key.is_empty()).then(|| self.hasher.hash_one(key));
-            let keeps_copy = self.keeps_copies.load(Ordering::Relaxed);
-            let copy = keeps_copy.then(|| self.copies.of(row.value)).flatten();
-            (row.sequence, Entry { id, key, bytes: row.value.len() as u32, copy })
-        });
-        if let Some(backlog) = self.topics.read().get(&key.ns) {
-            return backlog.apply(entry, replaced);
+        self.apply_all(&mut std::iter::once(RowChanged { key, row, replaced }));
+    }
+
+    fn apply_all(&self, changes: &mut dyn Iterator<Item = RowChanged<'_>>) {
+        let keeps_copies = self.keeps_copies.load(Ordering::Relaxed);
+        let mut changes = changes.peekable();
+        while let Some(first) = changes.peek() {
+            // Those of a topic come one after the other, nearly always.
+            let topic = first.key.ns;
+            let backlog = self.of(topic);
+            let mut state = backlog.state.lock();
+            while let Some(change) = changes.next_if(|change| change.key.ns == topic) {
+                let RowChanged { key, row, replaced } = change;
+                let Ok(id) = key.id.try_into().map(MessageId) else { continue };
+                state.apply(row.map(|row| self.entry(id, row, keeps_copies)), replaced);
+            }
         }
-        self.of(key.ns).apply(entry, replaced);
     }
 
     fn forget(&self, is_gone: &dyn Fn(NsId) -> bool) {
@@ -91,20 +106,20 @@ pub(super) struct Size {
     pub(super) bytes: u64,
 }
 
-impl Backlog {
-    fn apply(&self, entry: Option<(u64, Entry)>, replaced: Option<u64>) {
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        if let Some(gone) = replaced.and_then(|replaced| state.entries.remove(&replaced)) {
-            state.bytes -= u64::from(gone.bytes);
+impl State {
+    fn apply(&mut self, entry: Option<(u64, Entry)>, replaced: Option<u64>) {
+        if let Some(gone) = replaced.and_then(|replaced| self.entries.remove(&replaced)) {
+            self.bytes -= u64::from(gone.bytes);
         }
         if let Some((position, entry)) = entry {
-            state.bytes += u64::from(entry.bytes);
-            state.entries.insert(position, entry);
-            state.admitted = state.admitted.saturating_sub(1);
+            self.bytes += u64::from(entry.bytes);
+            self.entries.insert(position, entry);
+            self.admitted = self.admitted.saturating_sub(1);
         }
     }
+}
 
+impl Backlog {
     /// Admits so many messages of a commit, unless more than `most` would wait then. Returns how many do if not.
     pub(super) fn admit(&self, count: usize, most: usize) -> Result<(), usize> {
         let mut state = self.state.lock();
@@ -219,12 +234,12 @@ mod tests {
         let backlog = Backlog::default();
         assert_eq!(backlog.admit(2, 3), Ok(()));
         assert_eq!(backlog.admit(2, 3), Err(2));
-        backlog.apply(Some((5, entry(1))), None);
+        backlog.state.lock().apply(Some((5, entry(1))), None);
         assert_eq!(backlog.admit(1, 3), Ok(()), "one waits, one is on its way");
-        backlog.apply(Some((6, entry(2))), None);
+        backlog.state.lock().apply(Some((6, entry(2))), None);
         assert_eq!(backlog.admit(1, 3), Err(3));
         backlog.give_back(1);
-        backlog.apply(None, Some(5));
+        backlog.state.lock().apply(None, Some(5));
         assert_eq!(backlog.admit(2, 3), Ok(()));
         assert_eq!(backlog.size(None).0, Size { count: 1, bytes: 10 });
     }
@@ -266,7 +281,7 @@ mod tests {
     fn nothing_is_told_at_the_horizon_or_above() {
         let backlog = Backlog::default();
         for position in [3, 5, 9] {
-            backlog.apply(Some((position, entry(position as u8))), None);
+            backlog.state.lock().apply(Some((position, entry(position as u8))), None);
         }
         let positions = |after, horizon| {
             let found = backlog.after(after, horizon, 10);

@@ -28,6 +28,9 @@ const CRC_END: usize = CRC_AT + 4;
 /// Largest size of a row's item besides its id and its value.
 const ROW_HEAD_MAX: usize = 56;
 
+/// As [`ROW_HEAD_MAX`], but what it is for nearly all rows.
+const ROW_HEAD_USUAL: usize = 28;
+
 /// A commit being put together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Commit {
@@ -48,6 +51,15 @@ pub(crate) struct Commit {
 const LONG: usize = 16 << 10;
 
 impl Commit {
+    /// Returns an empty commit with room for so many entries, with so many bytes of ids and values.
+    pub(crate) fn with_room(entries: usize, bytes: usize) -> Self {
+        Self {
+            bytes: Vec::with_capacity(entries * ROW_HEAD_USUAL + bytes + ROW_HEAD_MAX),
+            entries: Vec::with_capacity(entries),
+            ..Self::default()
+        }
+    }
+
     /// Adds a version of an id.
     pub(crate) fn push_version(&mut self, key: Key<'_>, version: Version) {
         let begin = self.bytes.len();

@@ -1,13 +1,13 @@
 //! Transactions: claims and moves of ledgers in one commit.
 
-use crate::support::{AT, assert_sound, clock, id, sim};
+use crate::support::{AT, assert_sound, clock, id, settle, sim, sim_with};
 use firstseen::disk::sim::{Fault, SimDisk};
 use firstseen::ledger::Ran;
 use firstseen::ledger::{
     Attempt, AttemptError, Begin, DeadFilter, Failure, Ledger, LedgerOptions, State,
 };
 use firstseen::transaction::{CommitOutcome, DuplicateId, Rejection, Transaction};
-use firstseen::{Durability, ErrorKind, ManualClock, Reserve, Store, minutes};
+use firstseen::{Durability, ErrorKind, ManualClock, MemoryBlocks, Reserve, Store, minutes};
 use std::sync::Barrier;
 use std::time::Duration;
 
@@ -322,4 +322,47 @@ fn a_value_of_a_transaction_is_replayed_by_run() {
         let ran = ledger.run(id, |_| -> Result<u64, Failure> { panic!("is done") });
         assert!(matches!(ran, Ok(Ran::Replayed(value)) if value == wanted), "{ran:?}");
     }
+}
+
+/// Enough claims and rows that they are looked up in groups.
+#[test]
+fn i10_a_large_transaction_on_damaged_blocks_heals_them_and_misses_nothing() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let open = || sim_with(&disk, &clock, &blocks).open().expect("opens");
+    let store = open();
+    let table = store.raw_table("state").expect("opens");
+    let versions: Vec<_> = (0..2_000)
+        .map(|n| {
+            assert!(store.claim(id(n)).expect("claims").is_first_seen());
+            table.put(id(n), b"before").expect("puts")
+        })
+        .collect();
+    drop(table);
+    store.freeze();
+    settle(&store);
+    store.close().expect("closes");
+    let store = open();
+    blocks.damage(|_| false);
+    let table = store.raw_table("state").expect("opens");
+    let mut transaction = store.transaction();
+    transaction.skip_duplicates();
+    for n in (0..40).map(|n| n * 90) {
+        // Puts belong to no claim, or they would be skipped with it.
+        let version = versions.get(n as usize).copied();
+        transaction.put_if(&table, id(n), version, b"after").expect("collects");
+    }
+    for n in (0..40).map(|n| n * 90) {
+        transaction.claim(id(n));
+    }
+    let CommitOutcome::CommittedWithout(duplicates) = transaction.commit().expect("commits") else {
+        panic!("ids below 2,000 have live claims");
+    };
+    assert_eq!(duplicates.len(), 2_000_usize.div_ceil(90));
+    for n in (0..40).map(|n| n * 90) {
+        let value = table.get(id(n)).expect("reads").expect("is there").value;
+        assert_eq!(value, b"after");
+        assert!(store.contains(id(n)).expect("reads"));
+    }
+    assert!(store.stats().blocks_healed > 0);
+    assert_sound(&store);
 }

@@ -22,6 +22,14 @@ pub(crate) struct RowState<'a> {
     pub(crate) deadline: Timestamp,
 }
 
+/// What a commit makes of a row; see [`Replay::apply`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowChanged<'a> {
+    pub(crate) key: Key<'a>,
+    pub(crate) row: Option<RowState<'a>>,
+    pub(crate) replaced: Option<u64>,
+}
+
 /// The state that a family keeps in memory.
 pub(crate) trait Replay: Any + Debug + Send + Sync {
     /// The family of whose rows it is notified.
@@ -31,6 +39,11 @@ pub(crate) trait Replay: Any + Debug + Send + Sync {
     /// for every live row when the family is attached, and then with each commit, in the order of the commits of a row.
     /// Locks of shards are held: it must be short and call nothing of the engine (I9).
     fn apply(&self, key: Key<'_>, row: Option<RowState<'_>>, replaced: Option<u64>);
+
+    /// Is notified of the rows of a commit, as [`apply`](Self::apply) is of each.
+    fn apply_all(&self, changes: &mut dyn Iterator<Item = RowChanged<'_>>) {
+        changes.for_each(|RowChanged { key, row, replaced }| self.apply(key, row, replaced));
+    }
 
     /// Is notified that namespaces are gone for ever, with all rows under them. No lock of a shard is held.
     fn forget(&self, is_gone: &dyn Fn(NsId) -> bool) {
@@ -75,21 +88,23 @@ impl Families {
         })
     }
 
-    pub(in crate::engine) fn apply(
+    /// Notifies all of them of the rows of a commit.
+    pub(in crate::engine) fn apply<'a>(
         &self,
-        key: Key<'_>,
-        row: Option<RowState<'_>>,
-        replaced: Option<u64>,
+        changes: impl Iterator<Item = RowChanged<'a>> + Clone,
     ) {
-        if let Some(row) = row {
-            note_watermark(&self.watermarks, key, row.value);
+        for RowChanged { key, row, .. } in changes.clone() {
+            if let Some(row) = row {
+                note_watermark(&self.watermarks, key, row.value);
+            }
         }
         if !self.has_any.load(Ordering::Acquire) {
             return;
         }
-        let attached = self.attached.read();
-        let own = attached.iter().filter(|family| family.family() == key.ns.family());
-        own.for_each(|family| family.apply(key, row, replaced));
+        for family in self.attached.read().iter() {
+            let is_own = |change: &RowChanged<'_>| change.key.ns.family() == family.family();
+            family.apply_all(&mut changes.clone().filter(is_own));
+        }
     }
 
     /// Has all families forget what they keep of namespaces that are gone.

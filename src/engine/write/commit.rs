@@ -3,10 +3,12 @@
 //! No disk is read and nothing is encoded under a shard's lock (I9): what is known of the ids and rows is read first, the
 //! record is encoded, and under the locks a commit checks that nothing has moved since.
 
-use crate::engine::core::{Bells, Core, Durability, RowState, TopicEvent};
+use crate::engine::core::{Bells, Core, Durability, RowChanged, RowState, TopicEvent};
 use crate::engine::write::backpressure::{WaitBudget, keep_to_compaction};
 use crate::engine::write::durability::{RestsOn, await_durable};
-use crate::engine::write::lock_set::{LockSet, Member, Obstacle, lock_for, remove_obstacle};
+use crate::engine::write::lock_set::{
+    LockSet, Member, Obstacle, are_distinct, lock_for, remove_obstacle,
+};
 use crate::engine::write::plan::{
     Members, Plan, Planned, PlannedRow, Refusals, SetCommitted, done, is_ahead, plan,
 };
@@ -78,8 +80,7 @@ pub(in crate::engine) fn commit_only(
     wait_budget: &mut WaitBudget,
 ) -> Result<(SetCommitted, Option<RestsOn>)> {
     core.health.check()?;
-    check(&set)?;
-    let members = Members::of(core, &set);
+    let members = checked(core, &set)?;
     let topics = topics(&set, |change| matches!(change, RowChange::Put(_)));
     loop {
         // Before its sequences are taken: they are above what is noted here.
@@ -129,7 +130,7 @@ fn step(
     {
         return Ok(Step::Waited);
     }
-    let commit = encode(set, &planned)?;
+    let commit = encode(set, members, &planned)?;
     match enter(core, set, members, &planned, &commit, durability, wait_budget)? {
         Entered::Done(rests_on) => {
             let is_loud = |write: &&RowWrite<'_>| !write.is_quiet && !is_message(write);
@@ -183,16 +184,17 @@ pub(in crate::engine) fn refusals_only(
     set: WriteSet<'_>,
     wait_budget: &mut WaitBudget,
 ) -> Result<(Refusals, Option<RestsOn>)> {
-    check(&set)?;
-    let members = Members::of(core, &set);
+    let members = checked(core, &set)?;
     match plan(core, &set, &members, wait_budget)? {
         Plan::Answer(SetCommitted::Refused(refusals), rests_on) => Ok((refusals, rests_on)),
         _ => Ok((Refusals::default(), None)),
     }
 }
 
-fn encode(set: &WriteSet<'_>, planned: &Planned<'_>) -> Result<Commit> {
-    let mut commit = Commit::default();
+fn encode(set: &WriteSet<'_>, members: &Members<'_>, planned: &Planned<'_>) -> Result<Commit> {
+    let bytes = members.all.iter().map(|member| member.key.id.len()).sum::<usize>()
+        + planned.rows.iter().map(|row| row.value().map_or(0, <[u8]>::len)).sum::<usize>();
+    let mut commit = Commit::with_room(members.all.len(), bytes);
     for (write, planned) in set.claims.iter().zip(&planned.claims) {
         if let Some(version) = planned.version {
             commit.push_version(write.key, version);
@@ -214,8 +216,8 @@ fn encode(set: &WriteSet<'_>, planned: &Planned<'_>) -> Result<Commit> {
     Ok(commit)
 }
 
-/// Checks what does not depend on the store's contents.
-fn check(set: &WriteSet<'_>) -> Result<()> {
+/// Checks what does not depend on the store's contents, and returns the ids and rows of a set.
+fn checked<'a>(core: &Core, set: &WriteSet<'a>) -> Result<Members<'a>> {
     let WriteSet { claims, .. } = set;
     let entries = claims.len() + set.all_rows().count();
     if entries > limits::BATCH_IDS_MAX {
@@ -224,10 +226,8 @@ fn check(set: &WriteSet<'_>) -> Result<()> {
             limits::BATCH_IDS_MAX
         )));
     }
-    let mut keys: Vec<Key<'_>> = claims.iter().map(|claim| claim.key).collect();
-    keys.extend(set.all_rows().map(|row| row.key));
-    keys.sort_unstable();
-    if keys.windows(2).any(|pair| pair[0] == pair[1]) {
+    let members = Members::of(core, set);
+    if !are_distinct(&members.all) {
         return Err(Error::invalid("a commit contains the same id or row twice"));
     }
     let mut values = set.all_rows().filter_map(|row| row.change.value());
@@ -239,7 +239,8 @@ fn check(set: &WriteSet<'_>) -> Result<()> {
         )));
     }
     claims.iter().try_for_each(|claim| claim.ttl.check())?;
-    set.all_rows().try_for_each(|row| row.ttl.check())
+    set.all_rows().try_for_each(|row| row.ttl.check())?;
+    Ok(members)
 }
 
 /// Appends the commit and enters its claims and rows, if none has moved since it was planned, the rows that it leaves as
@@ -286,11 +287,13 @@ fn enter(
     for ((member, planned, version), at) in written().zip(places) {
         core.scans.note(member.key, member.shard, planned.known);
         locked.shard(member.shard).memtable.put_row(member.key, member.hash, version, at);
+    }
+    core.families.apply(written().map(|(member, planned, version)| {
         let Version { rank: sequence, deadline, .. } = version;
         let row = planned.value().map(|value| RowState { value, sequence, deadline });
         let replaced = planned.known.map(|known| known.version.rank);
-        core.families.apply(member.key, row, replaced);
-    }
+        RowChanged { key: member.key, row, replaced }
+    }));
     Ok(Entered::Done(RestsOn::own(lsn)))
 }
 

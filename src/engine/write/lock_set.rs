@@ -1,6 +1,7 @@
 //! The lock set: the shards of many ids, locked in order of their numbers, each with enough memtable space.
 
 use crate::engine::catalog::namespaces::NsInfo;
+pub(super) use crate::engine::core::GROUP;
 use crate::engine::core::{Core, ShardCell};
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time, room_for, wait_for_release};
 use crate::error::{Error, Result};
@@ -9,6 +10,8 @@ use crate::limits;
 use crate::run::{RunMeta, Step};
 use crate::shard::{Shard, Space};
 use crate::sync::{Arc, MutexGuard};
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// One id of a batch, with its hash and shard.
 #[derive(Debug, Clone, Copy)]
@@ -75,10 +78,6 @@ impl LockSet<'_> {
     }
 }
 
-/// Members of a group: as many as the processor can wait for at once, and few enough that what was loaded for the last
-/// is still in the nearest cache.
-pub(super) const GROUP: usize = 16;
-
 /// What keeps ids from being decided. It is removed with no lock held, and then all ids are looked up again.
 pub(super) enum Obstacle<'a> {
     /// A block that was needed is damaged: the run, the fault, and the hash of the id that needed it.
@@ -121,6 +120,24 @@ pub(super) fn members<'a, I: AsRef<[u8]>>(
         )));
     }
     Ok(members)
+}
+
+/// Returns whether no id or row is there twice.
+pub(super) fn are_distinct(members: &[Member<'_>]) -> bool {
+    if members.len() < 2 {
+        return true;
+    }
+    let mut seen = HashTable::with_capacity(members.len());
+    members.iter().all(|member| {
+        let is_it = |other: &&Member<'_>| other.hash == member.hash && other.key == member.key;
+        match seen.entry(member.hash.table(), is_it, |other| other.hash.table()) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(member);
+                true
+            }
+        }
+    })
 }
 
 /// Locks all shards of the members, each with memtable space for its members.

@@ -10,6 +10,7 @@ mod backpressure;
 mod batch;
 mod claim;
 mod commit;
+mod commit_lookup;
 mod decide;
 mod durability;
 mod forget;
@@ -18,6 +19,7 @@ mod held;
 mod import;
 mod intent;
 mod lock_set;
+
 mod lookup;
 mod plan;
 mod prepare;

@@ -3,10 +3,10 @@
 use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::claim::{Outcome, outcome};
-use crate::engine::write::decide::known;
+use crate::engine::write::commit_lookup::{known_ids, known_rows};
 use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::Member;
-use crate::engine::write::rows::{known_row, rests_on};
+use crate::engine::write::rows::rests_on;
 use crate::engine::write::write_set::{Expect, Phase, RowChange, RowWrite, WriteSet};
 use crate::error::Result;
 use crate::expiry::{Class, EventEnd, Horizon, Kind, Version};
@@ -126,14 +126,8 @@ pub(super) fn plan<'a>(
     members: &Members<'_>,
     wait_budget: &mut WaitBudget,
 ) -> Result<Plan<'a>> {
-    let mut ids = Vec::with_capacity(set.claims.len());
-    for member in members.claims() {
-        ids.push(known(core, member.key)?);
-    }
-    let mut rows = Vec::with_capacity(set.rows.len() + 1);
-    for member in members.rows() {
-        rows.push(known_row(core, member.key, member.hash, wait_budget)?);
-    }
+    let ids = known_ids(core, members.claims())?;
+    let rows = known_rows(core, members.rows(), wait_budget)?;
     let at = core.time.moment();
     // Also that a row is not there: a power cut must not bring it back.
     let told_rows = rows.iter().flatten().find_map(|known| rests_on(core, known));
