@@ -5,7 +5,7 @@ use crate::engine::{
     Bells, Committed, Durability, Engine, Expect, NsInfo, OwnedRow, Row, RowChange,
 };
 use crate::error::{Error, Result};
-use crate::id::Family;
+use crate::id::{Family, NsId};
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::table::entry::{Entry, Version, expectation};
@@ -147,8 +147,9 @@ impl RawTable {
         })
     }
 
-    pub(crate) fn ns(&self) -> crate::id::NsId {
-        self.info.id()
+    /// Returns the key space of its rows.
+    pub(crate) fn rows(&self) -> NsId {
+        self.info.id().rows(Family::TABLES)
     }
 
     /// Returns the row of a write that expects nothing.
@@ -196,6 +197,14 @@ pub(crate) struct PlannedWrite {
     pub(crate) table: RawTable,
     pub(crate) row: OwnedRow,
 }
+
+impl PlannedWrite {
+    /// Returns the key space of its row, and the key.
+    pub(crate) fn place(&self) -> (NsId, &[u8]) {
+        (self.row.ns, &self.row.id)
+    }
+}
+
 fn version_of(sequences: &[Option<u64>]) -> Version {
     Version(sequences.first().copied().flatten().unwrap_or_default())
 }

@@ -8,12 +8,14 @@ use crate::ledger::{Attempt, AttemptError, Failure, JoinedMove, Ledger, Operatio
 use crate::offsets::{Owner, PlannedOffset, Source};
 use crate::outbox::{Message, MessageId, Outbox, PlannedAcknowledgement, PlannedMessage};
 use crate::store::{Namespace, Store};
-use crate::table::{PlannedWrite, Values, Version, expectation};
+use crate::table::{PlannedWrite, RawTable, Values, Version, expectation};
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::events::PlannedEvent;
 use crate::transaction::outcome::{DuplicateId, Rejection};
+use hashbrown::HashTable;
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 /// Claims, state, offsets, messages and moves of ledgers that are committed together; see [`Store::transaction`].
 ///
@@ -38,14 +40,16 @@ pub struct Transaction {
     /// When the first message was emitted.
     emitted: Option<Timestamp>,
     pub(super) messages: Vec<Effect<PlannedMessage>>,
-    /// The ids of the first claims, as many as `ids_known` says: of all of them when `claim_if_new` last asked.
-    ids: HashMap<NsId, HashSet<Vec<u8>>>,
+    /// The numbers of the first claims by id, of as many as `ids_known` says: of all of them when `claim_if_new` last asked.
+    ids: HashTable<usize>,
     ids_known: usize,
     pub(super) acknowledged: Vec<Effect<PlannedAcknowledgement>>,
     /// Which write is that of a key of a table.
-    by_key: HashMap<(NsId, Vec<u8>), usize>,
+    by_key: HashTable<usize>,
     /// Which offset is that of a partition.
     by_partition: HashMap<(NsId, u32), usize>,
+    /// Of the keys of those two.
+    hasher: RandomState,
     /// The claim that effects belong to now.
     owner: Option<ClaimRef>,
     /// What the next message belongs to, and how many belong to it already.
@@ -61,6 +65,12 @@ pub(super) struct PlannedClaim {
     pub(super) ttl: Ttl,
     /// The caller was told that it is new.
     is_told: bool,
+}
+
+impl PlannedClaim {
+    fn place(&self) -> (NsId, &[u8]) {
+        (self.namespace.info().id(), &self.id)
+    }
 }
 
 /// What belongs to a claim, or to none.
@@ -101,11 +111,12 @@ impl Store {
             topics: Vec::new(),
             emitted: None,
             messages: Vec::new(),
-            ids: HashMap::new(),
+            ids: HashTable::new(),
             ids_known: 0,
             acknowledged: Vec::new(),
-            by_key: HashMap::new(),
+            by_key: HashTable::new(),
             by_partition: HashMap::new(),
+            hasher: RandomState::new(),
             owner: None,
             event: None,
             first: None,
@@ -185,11 +196,15 @@ impl Transaction {
     pub fn claim_if_new_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<bool> {
         let id = id.as_ref();
         let ns = namespace.info().id();
-        for claim in &self.claims[self.ids_known..] {
-            self.ids.entry(claim.namespace.info().id()).or_default().insert(claim.id.clone());
+        let (claims, hasher) = (&self.claims, &self.hasher);
+        let hash_of = |n: &usize| hasher.hash_one(claims[*n].place());
+        for n in self.ids_known..claims.len() {
+            self.ids.insert_unique(hash_of(&n), n, hash_of);
         }
-        self.ids_known = self.claims.len();
-        if self.ids.get(&ns).is_some_and(|ids| ids.contains(id)) || namespace.contains(id)? {
+        self.ids_known = claims.len();
+        let is_it = |n: &usize| claims[*n].place() == (ns, id);
+        let is_claimed = self.ids.find(hasher.hash_one((ns, id)), is_it).is_some();
+        if is_claimed || namespace.contains(id)? {
             return Ok(false);
         }
         self.claim_in(namespace, id);
@@ -242,8 +257,8 @@ impl Transaction {
     /// As [`RawTable::get`](crate::table::RawTable::get).
     pub fn get<T: Values>(&mut self, table: &T, key: impl AsRef<[u8]>) -> Result<Option<T::Owned>> {
         let (raw, key) = (table.raw(), key.as_ref());
-        if let Some(n) = self.by_key.get(&(raw.ns(), key.to_vec())) {
-            match &self.writes[*n].what.row.change {
+        if let Some(n) = self.write_of(raw, key) {
+            match &self.writes[n].what.row.change {
                 RowChange::Put(value) | RowChange::PutUntil(value, _) => {
                     return table.decode(key, crate::table::without_format(value)).map(Some);
                 }
@@ -333,10 +348,9 @@ impl Transaction {
     ) -> Result<&mut Self> {
         let table = table.raw();
         let mut row = table.row(key, change)?;
-        let place = (table.ns(), key.to_vec());
-        if let Some(n) = self.by_key.get(&place) {
+        if let Some(n) = self.write_of(table, key) {
             let claim = self.owner;
-            let before = &mut self.writes[*n];
+            let before = &mut self.writes[n];
             if self.skips_duplicates && before.claim != claim {
                 return Err(Error::invalid(
                     "with skip_duplicates, a key of a table is written for one claim only: which of two values is right would depend on which of their claims is skipped",
@@ -353,10 +367,19 @@ impl Transaction {
             return Ok(self);
         }
         row.expect = expect.unwrap_or(Expect::Anything);
-        self.by_key.insert(place, self.writes.len());
         let write = PlannedWrite { table: table.clone(), row };
+        let (n, hash) = (self.writes.len(), self.hasher.hash_one(write.place()));
         self.writes.push(self.effect(write));
+        let (writes, hasher) = (&self.writes, &self.hasher);
+        self.by_key.insert_unique(hash, n, |n| hasher.hash_one(writes[*n].what.place()));
         Ok(self)
+    }
+
+    /// Returns the number of the write of a key of a table, if there is one.
+    fn write_of(&self, table: &RawTable, key: &[u8]) -> Option<usize> {
+        let place = (table.rows(), key);
+        let is_it = |n: &usize| self.writes[*n].what.place() == place;
+        self.by_key.find(self.hasher.hash_one(place), is_it).copied()
     }
 }
 
