@@ -113,10 +113,15 @@ pub(super) fn read_value(
         core.log.flush()?;
     }
     let path = || core.log.segment_path(at.end.segment());
-    let (segment_version, item) =
+    let (segment_version, mut item) =
         core.ids.read_item(at).map_err(|e| Error::io("read", &path(), e))?;
     match decode_row(&item, segment_version) {
-        Some((found, stored, value)) if found == key && stored == version => Ok(value.to_vec()),
+        Some((found, stored, value)) if found == key && stored == version => {
+            // The value is the end of the item.
+            let begin = item.len() - value.len();
+            item.drain(..begin);
+            Ok(item)
+        }
         _ => {
             let offset = u64::from(at.end.offset()) - u64::from(at.len);
             let what = "the value of a row does not match its checksum";
