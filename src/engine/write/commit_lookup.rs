@@ -14,11 +14,9 @@ use crate::shard::{Known, KnownRow, Lookup, RowLookup, Shard};
 
 /// Returns what is known of ids, live or not.
 pub(super) fn known_ids(core: &Core, members: &[Member<'_>]) -> Result<Vec<Option<Known>>> {
-    let look = |shard: &mut Shard, Member { key, hash, .. }: &Member<'_>| match shard.lookup(
-        *key,
-        *hash,
-        core.run_access(),
-    ) {
+    let look = |shard: &mut Shard, Member { key, hash, .. }: &Member<'_>| match shard
+        .lookup_prefetched(*key, *hash, core.run_access(), 0)
+    {
         Lookup::Unknown => Some(None),
         Lookup::Known(known) => Some(Some(known)),
         Lookup::Damaged(..) => None,
@@ -61,7 +59,7 @@ fn look_up<T>(
     let hashes: Vec<IdHash> = members.iter().map(|member| member.hash).collect();
     let mut found: Vec<Option<T>> = Vec::new();
     found.resize_with(members.len(), || None);
-    let mut left = Vec::new();
+    let mut left: Vec<usize> = Vec::new();
     core.in_groups(&hashes, |shard, group| {
         group.iter().for_each(|n| prefetch(shard, &members[*n]));
         group.iter().for_each(|n| shard.prefetch_entry(hashes[*n]));
