@@ -378,6 +378,11 @@ impl Engine {
         self.core.first_sequence
     }
 
+    /// Returns a number that tells this store from others, also after a reopening.
+    pub(crate) fn tag(&self) -> u64 {
+        self.core.hasher.tag()
+    }
+
     /// Returns the folder of the store.
     pub(crate) fn dir(&self) -> &Path {
         &self.core.dir

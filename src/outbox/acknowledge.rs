@@ -48,9 +48,11 @@ impl Outbox {
     ///
     /// # Errors
     ///
-    /// As [`Store::claim`](crate::Store::claim), and [`Retry`](crate::ErrorKind::Retry) if a prepared transaction
-    /// acknowledges one of them: the others are removed.
+    /// As [`Store::claim`](crate::Store::claim), [`Retry`](crate::ErrorKind::Retry) if a prepared transaction
+    /// acknowledges one of them: the others are removed, and [`FixCall`](crate::ErrorKind::FixCall) for a message of
+    /// another store: none is removed.
     pub fn acknowledge(&self, messages: &[Message]) -> Result<usize> {
+        self.check_own(messages)?;
         let messages = messages.iter().map(|message| (message.position, message.id));
         let mut messages: Vec<_> = messages.collect();
         if !messages.is_sorted_by(|(before, _), (after, _)| before < after) {
@@ -77,6 +79,17 @@ impl Outbox {
             after.is_some().then_some(chunk)
         });
         self.remove(chunks)
+    }
+
+    /// Checks that messages are of this store.
+    pub(super) fn check_own(&self, messages: &[Message]) -> Result<()> {
+        let tag = self.engine().tag();
+        match messages.iter().find(|message| message.store != tag) {
+            Some(Message { id, .. }) => {
+                Err(Error::invalid(format!("the message {id} is one of another store")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Removes messages, each chunk with one commit.

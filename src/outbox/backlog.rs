@@ -164,21 +164,25 @@ impl Backlog {
         found.map(|(position, entry)| (position, entry.id)).collect()
     }
 
-    /// Returns what waits after this position and before the horizon, in order: the message, if there is a copy of it.
+    /// Returns what waits after this position and before the horizon, in order: the message in the store of this tag, if
+    /// there is a copy of it.
     pub(super) fn after(
         &self,
         after: Option<u64>,
         horizon: u64,
         limit: usize,
+        store: u64,
     ) -> Vec<(u64, MessageId, Option<Message>)> {
         let state = self.state.lock();
         let found = between(&state.entries, after, horizon).take(limit);
-        found.map(|(position, entry)| (position, entry.id, entry.message(position))).collect()
+        found
+            .map(|(position, entry)| (position, entry.id, entry.message(position, store)))
+            .collect()
     }
 
-    /// Returns the message at a position, if there is a copy of it.
-    pub(super) fn copy(&self, position: u64) -> Option<Message> {
-        self.state.lock().entries.get(&position)?.message(position)
+    /// Returns the message at a position in the store of this tag, if there is a copy of it.
+    pub(super) fn copy(&self, position: u64, store: u64) -> Option<Message> {
+        self.state.lock().entries.get(&position)?.message(position, store)
     }
 
     /// Returns whether something does.
@@ -264,16 +268,16 @@ mod tests {
             all.apply(key, Some(row), None);
         };
         let mut n = 0;
-        while n == 0 || all.of(topics[0]).copy(n).is_some() {
+        while n == 0 || all.of(topics[0]).copy(n, 0).is_some() {
             n += 1;
             put(0, n);
         }
         put(1, n + 1);
-        assert!(all.of(topics[1]).copy(n + 1).is_none(), "there is no room");
+        assert!(all.of(topics[1]).copy(n + 1, 0).is_none(), "there is no room");
         all.forget(&|ns| ns == topics[0]);
         assert_eq!(all.topics.read().keys().collect::<Vec<_>>(), [&topics[1]]);
         put(1, n + 2);
-        assert!(all.of(topics[1]).copy(n + 2).is_some());
+        assert!(all.of(topics[1]).copy(n + 2, 0).is_some());
         assert_eq!(all.of(topics[1]).size(None).0.count, 2);
     }
 
@@ -284,7 +288,7 @@ mod tests {
             backlog.state.lock().apply(Some((position, entry(position as u8))), None);
         }
         let positions = |after, horizon| {
-            let found = backlog.after(after, horizon, 10);
+            let found = backlog.after(after, horizon, 10, 0);
             assert_eq!(backlog.has_after(after, horizon), !found.is_empty());
             found.into_iter().map(|(position, ..)| position).collect::<Vec<_>>()
         };
@@ -292,7 +296,7 @@ mod tests {
         assert_eq!(positions(Some(3), 10), [5, 9]);
         assert_eq!(positions(Some(9), 5), [0; 0]);
         assert_eq!(positions(Some(u64::MAX), 5), [0; 0]);
-        assert_eq!(backlog.after(None, 10, 1).len(), 1);
+        assert_eq!(backlog.after(None, 10, 1, 0).len(), 1);
         let ids = |after, horizon, limit| {
             let found = backlog.ids_below(after, horizon, limit);
             found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()

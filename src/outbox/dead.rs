@@ -319,7 +319,8 @@ impl DeadMessages {
     fn decode(&self, id: MessageId, row: &Row) -> Result<DeadMessage> {
         let dir = self.engine().dir();
         let dead = StoredDead::decode(dir, id, &row.value)?;
-        let message = Stored::decode(dir, id, dead.message)?.message(id, dead.position);
+        let message =
+            Stored::decode(dir, id, dead.message)?.message(id, dead.position, self.engine().tag());
         let StoredDead { cause, since, attempts, reason, .. } = dead;
         Ok(DeadMessage { message, cause, reason: reason.to_owned(), attempts, since })
     }

@@ -21,9 +21,9 @@ pub(super) struct Entry {
 pub(super) type Entries = BTreeMap<u64, Entry>;
 
 impl Entry {
-    /// Returns the message, if there is a copy.
-    pub(super) fn message(&self, position: u64) -> Option<Message> {
-        Some(Stored::take(&self.copy.as_ref()?.bytes).ok()?.message(self.id, position))
+    /// Returns the message at this position in the store of this tag, if there is a copy.
+    pub(super) fn message(&self, position: u64, store: u64) -> Option<Message> {
+        Some(Stored::take(&self.copy.as_ref()?.bytes).ok()?.message(self.id, position, store))
     }
 }
 

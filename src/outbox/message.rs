@@ -95,6 +95,8 @@ pub struct Message {
     pub position: u64,
     /// When its transaction was committed or prepared.
     pub emitted: Timestamp,
+    /// The tag of its store: another store may have a message of the same id at the same position.
+    pub(super) store: u64,
 }
 
 const FORMAT: u8 = 1;
@@ -147,10 +149,11 @@ impl<'a> Stored<'a> {
         take().ok_or(Undecodable::Damaged)
     }
 
-    pub(super) fn message(self, id: MessageId, position: u64) -> Message {
+    /// Returns the message of this id at this position, in the store of this tag.
+    pub(super) fn message(self, id: MessageId, position: u64, store: u64) -> Message {
         let Self { emitted, key, given_id, payload } = self;
         let (key, given_id, payload) = (key.to_vec(), given_id.to_vec(), payload.to_vec());
-        Message { id, given_id, key, payload, position, emitted }
+        Message { id, given_id, key, payload, position, emitted, store }
     }
 }
 

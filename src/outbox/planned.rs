@@ -43,6 +43,7 @@ pub(crate) struct PlannedAcknowledgement {
 
 impl PlannedAcknowledgement {
     pub(crate) fn of((topic, outbox): (usize, &Outbox), message: &Message) -> Result<Self> {
+        outbox.check_own(std::slice::from_ref(message))?;
         let expect = Expect::Sequence(message.position);
         let row = row(outbox, message.id, RowChange::Delete, expect, false)?;
         Ok(Self { topic, id: message.id, row })

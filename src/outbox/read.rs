@@ -68,7 +68,7 @@ impl Outbox {
         loop {
             let count = CHUNK.min(limit - messages.len());
             let view = self.view()?;
-            let found = view.backlog.after(after, view.horizon, count);
+            let found = view.backlog.after(after, view.horizon, count, self.engine().tag());
             let is_over = found.len() < count;
             for (position, id, copy) in found {
                 let (message, on) = match copy {
@@ -98,7 +98,7 @@ impl Outbox {
         position: u64,
         id: MessageId,
     ) -> Result<(Option<Message>, Option<RestsOn>)> {
-        match view.backlog.copy(position) {
+        match view.backlog.copy(position, self.engine().tag()) {
             Some(copy) => Ok((Some(copy), Some(self.engine().sync_point()?))),
             None => self.read_one(view.ns, position, id),
         }
@@ -117,7 +117,7 @@ impl Outbox {
             return Ok((None, rests_on));
         };
         let stored = Stored::decode(self.engine().dir(), id, &value)?;
-        Ok((Some(stored.message(id, position)), rests_on))
+        Ok((Some(stored.message(id, position, self.engine().tag())), rests_on))
     }
 
     /// Returns how much waits, messages of commits that have just been made included. Reads one message.

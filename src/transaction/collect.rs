@@ -502,7 +502,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// None that a message can cause that was read.
+    /// [`FixCall`](crate::ErrorKind::FixCall) for a message of another store.
     pub fn acknowledge(&mut self, topic: &Outbox, message: &Message) -> Result<&mut Self> {
         let planned = PlannedAcknowledgement::of((self.topic(topic), topic), message)?;
         self.acknowledged.push(self.effect(planned));

@@ -267,3 +267,21 @@ fn more_messages_than_one_commit_removes_are_acknowledged_up_to_a_position() {
     assert_eq!(topic.read(usize::MAX).expect("reads"), all[35_000..]);
     assert_eq!(topic.acknowledge(&all).expect("acknowledges"), 1_000);
 }
+
+#[test]
+fn a_message_of_another_store_is_not_acknowledged_though_id_and_position_are_equal() {
+    let (_, clock, first) = store();
+    // The stores of tests have one seed.
+    let second = sim(&SimDisk::new(), &clock).seed([9; 16]).open().expect("opens");
+    let topics = [first, second].map(|store| store.outbox("t").expect("opens"));
+    topics.iter().for_each(|topic| emit(topic, "e", &["said"]));
+    let [ours, theirs] = topics.each_ref().map(|topic| topic.read(1).expect("reads"));
+    assert_eq!((ours[0].id, ours[0].position), (theirs[0].id, theirs[0].position));
+    let error = topics[0].acknowledge(&theirs).expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::FixCall);
+    let mut transaction = store_of(&topics[0]).transaction();
+    let error = transaction.acknowledge(&topics[0], &theirs[0]).expect_err("is refused");
+    assert_eq!(error.kind(), ErrorKind::FixCall);
+    assert_eq!(waiting(&topics[0]), ["said"]);
+    assert_eq!(topics[0].acknowledge(&ours).expect("acknowledges"), 1);
+}
