@@ -375,6 +375,10 @@ fn a_row_that_has_ended_is_not_copied_for_ever_though_it_once_had_no_end() {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).open().expect("opens");
     let table = Table::of(&store, 1);
+    // A segment that stays: those behind it are never the oldest.
+    for n in 1_000..1_130u64 {
+        table.put(&id(n), &[7; 2_000]).expect("puts");
+    }
     for n in 0..600u64 {
         let key = id(n);
         table.put(&key, b"without end").expect("puts");
@@ -388,6 +392,6 @@ fn a_row_that_has_ended_is_not_copied_for_ever_though_it_once_had_no_end() {
         overwrite(&table, 500);
     }
     flush(&store);
-    // One segment is active, one may wait, and the hot row takes a kilobyte.
-    assert!(store.stats().log_bytes < 3 * (256 << 10), "{}", store.stats());
+    // One segment stays, one is active, one may wait, and the hot row takes a kilobyte.
+    assert!(store.stats().log_bytes < 4 * (256 << 10), "{}", store.stats());
 }
