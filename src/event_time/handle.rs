@@ -153,6 +153,16 @@ impl EventTime {
         plan(&self.inner, self.place()?, events)
     }
 
+    /// As [`plan`](Self::plan), if the name leads to this namespace still.
+    pub(crate) fn plan_in(&self, ns: NsId, events: &[Event<'_>]) -> Result<EventPlan> {
+        let place = self.place()?;
+        if place.ns != ns {
+            // A replay scope was promoted in between.
+            return Err(Error::Replaced);
+        }
+        plan(&self.inner, place, events)
+    }
+
     /// Notes that a source has reached an event time, without an event: a punctuation, or the heartbeat of a source that
     /// has nothing to say. The watermark is written if it moves at all. Returns the watermark.
     ///

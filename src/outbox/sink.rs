@@ -80,7 +80,7 @@ impl Delivery {
 
     /// The first `count` were delivered. For the others there is nobody to deliver to, as while a broker is down: they are
     /// tried again after a while, as often as it takes, and none of them counts as failed. Meanwhile the relay delivers
-    /// nothing.
+    /// nothing, also if there are no others.
     pub fn unavailable(count: usize, reason: impl Into<String>) -> Self {
         Self { first: count, rest: Rest::Unavailable(reason.into()), others: BTreeMap::new() }
     }

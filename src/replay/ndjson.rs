@@ -137,6 +137,8 @@ impl NdjsonSegments {
             Some(last) => {
                 let (lines, len) = last.whole()?;
                 let next = last.first + lines;
+                // What a writer that was killed left of its last line is no event.
+                cut(&last.path, len)?;
                 let is_full = lines > 0 && len >= self.segment_bytes;
                 if is_full { (segment_path(&dir, next), next, 0) } else { (last.path, next, len) }
             }
@@ -148,8 +150,6 @@ impl NdjsonSegments {
             .write(true)
             .open(&path)
             .map_err(io("open", &path))?;
-        // What a writer that was killed left of its last line is no event.
-        file.set_len(end).map_err(io("truncate", &path))?;
         file.seek(SeekFrom::Start(end)).map_err(io("seek in", &path))?;
         file.write_all(&bytes).map_err(io("write", &path))?;
         Ok(next..next + events.len() as u64)
@@ -371,6 +371,12 @@ impl Lines {
 
 fn segment_path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:020}.ndjson"))
+}
+
+/// Cuts a file off behind its first bytes.
+fn cut(path: &Path, len: u64) -> Result<(), NdjsonError> {
+    let file = OpenOptions::new().write(true).open(path).map_err(io("open", path))?;
+    file.set_len(len).map_err(io("truncate", path))
 }
 
 /// Returns the names in a folder; none if there is no such folder.

@@ -43,6 +43,8 @@ pub struct Transaction {
     /// The numbers of the first claims by id, of as many as `ids_known` says: of all of them when `claim_if_new` last asked.
     ids: HashTable<usize>,
     ids_known: usize,
+    /// The caller was told that an id is a duplicate.
+    pub(super) was_told: bool,
     pub(super) acknowledged: Vec<Effect<PlannedAcknowledgement>>,
     /// Which write is that of a key of a table.
     by_key: HashTable<usize>,
@@ -65,6 +67,8 @@ pub(super) struct PlannedClaim {
     pub(super) ttl: Ttl,
     /// The caller was told that it is new.
     is_told: bool,
+    /// What it is skipped with.
+    pub(super) belongs_to: Option<ClaimRef>,
 }
 
 impl PlannedClaim {
@@ -113,6 +117,7 @@ impl Store {
             messages: Vec::new(),
             ids: HashTable::new(),
             ids_known: 0,
+            was_told: false,
             acknowledged: Vec::new(),
             by_key: HashTable::new(),
             by_partition: HashMap::new(),
@@ -133,7 +138,9 @@ impl Transaction {
     }
 
     /// Skips duplicates, events that are too late, and what belongs to either, instead of rejecting all. An id that comes
-    /// twice in this transaction is a duplicate, too.
+    /// twice in this transaction is a duplicate, too. A key of a table can be read or written for one claim only then:
+    /// which value is right would depend on which claim is skipped. Ask [`claim_if_new`](Self::claim_if_new) first where
+    /// events share keys.
     pub fn skip_duplicates(&mut self) -> &mut Self {
         self.skips_duplicates = true;
         self
@@ -173,7 +180,13 @@ impl Transaction {
     ) -> &mut Self {
         let (namespace, id) = (namespace.clone(), id.as_ref().to_vec());
         self.owned_by(ClaimRef::Claim(self.claims.len()));
-        self.claims.push(PlannedClaim { namespace, id, ttl: ttl.into(), is_told: false });
+        self.claims.push(PlannedClaim {
+            namespace,
+            id,
+            ttl: ttl.into(),
+            is_told: false,
+            belongs_to: None,
+        });
         self
     }
 
@@ -205,6 +218,7 @@ impl Transaction {
         let is_it = |n: &usize| claims[*n].place() == (ns, id);
         let is_claimed = self.ids.find(hasher.hash_one((ns, id)), is_it).is_some();
         if is_claimed || namespace.contains(id)? {
+            self.was_told = true;
             return Ok(false);
         }
         self.claim_in(namespace, id);
@@ -469,7 +483,8 @@ impl Transaction {
     }
 
     /// Emits a message of this id. The id is claimed in the namespace of the topic's name, for its ttl: a message of the
-    /// same id is a duplicate, also after this one has gone out.
+    /// same id is a duplicate, also after this one has gone out. As every message it belongs to the claim before it, and is
+    /// [skipped](Self::skip_duplicates) with that.
     ///
     /// # Errors
     ///
@@ -484,6 +499,7 @@ impl Transaction {
         let given = id.as_ref();
         let before = (self.owner, self.event, self.first);
         self.claim_in(&topic.namespace(), given);
+        self.claims.iter_mut().rev().take(1).for_each(|claim| claim.belongs_to = before.0);
         let id = MessageId::given(topic.name(), given);
         let says = (key.as_ref(), payload.as_ref());
         let pushed = self.push_message(topic, (id, given), says).map(drop);

@@ -68,6 +68,8 @@ impl Transaction {
         });
         let claims = claims.collect::<Result<Vec<_>>>()?;
         let mut skipped = self.repeated(&claims);
+        // What the answers depend on that were given without a record of this transaction.
+        let mut told = if self.was_told { Some(engine.sync_point()?) } else { None };
         let mut room_until = None;
         for _ in 0..limits::RACES_MAX {
             let answers = Answers::to(&self.events)?;
@@ -92,16 +94,22 @@ impl Transaction {
             }
             match tried {
                 Tried::Committed(rests_on) => {
+                    // A record stands behind all that was read.
+                    let rests_on = rests_on.or(told);
                     let skipped = skipped.into_values().map(Skipped::Duplicate);
-                    let skipped: Vec<_> =
-                        skipped.chain(answers.note().map(Skipped::Event)).collect();
+                    let skipped: Vec<_> = skipped
+                        .chain(answers.made(matches!(goal, Goal::Commit)).map(Skipped::Event))
+                        .collect();
                     return Ok((CommitOutcome::without(skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
                 }
                 Tried::Moved => {}
-                Tried::Skip(duplicates) => skipped.extend(duplicates),
+                Tried::Skip(duplicates) => {
+                    skipped.extend(duplicates);
+                    told = Some(engine.sync_point()?);
+                }
                 // Not under the locks of attempts: their leases have to be renewed meanwhile.
                 Tried::Reserved(n) => engine.await_release(claims[n].key, wait_budget)?,
             }
@@ -226,6 +234,11 @@ impl<'a> Round<'a> {
             // Nothing is written while one of them is not to be skipped.
             Some(ClaimRef::Event(n)) => !answers.refused.contains_key(&n),
         };
+        // The id of a message belongs to the claim before it.
+        let is_in = |claim: Option<ClaimRef>| match claim {
+            Some(ClaimRef::Claim(n)) => is_in(claim) && is_in(transaction.claims[n].belongs_to),
+            _ => is_in(claim),
+        };
         let kept = (0..claims.len()).filter(|n| is_in(Some(ClaimRef::Claim(*n))));
         let kept: Vec<usize> = kept.collect();
         Self {
@@ -291,15 +304,15 @@ impl<'a> Round<'a> {
         }
         if !rejected.is_empty() {
             // All reasons at once.
-            let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
-            let writes: Vec<RowWrite<'_>> = writes.map(OwnedRow::as_write).collect();
+            let rows = Rows { events: rows.events, ..Rows::default() };
+            let writes: Vec<RowWrite<'_>> = self.rows(&rows).map(OwnedRow::as_write).collect();
             let set = WriteSet::of(&self.claim_writes, &writes);
             let (refusals, _) = self.engine().refusals(set, wait_budget)?;
             if self.transaction.skips_duplicates && !refusals.duplicates.is_empty() {
                 // It may be what is skipped that speaks against it.
                 return Ok(Tried::Skip(self.duplicates(&refusals.duplicates)));
             }
-            let mut all = self.rejections(&Rows::default(), &refusals);
+            let mut all = self.rejections(&rows, &refusals);
             all.append(&mut rejected);
             // Also what ledgers and offsets have read.
             return Ok(Tried::Rejected(all, Some(self.engine().sync_point()?)));
@@ -314,7 +327,6 @@ impl<'a> Round<'a> {
         match committed {
             SetCommitted::Done(sequences) => {
                 moves.made(&sequences[..rows.moves.len()]);
-                // A record stands behind all that was read.
                 Ok(Tried::Committed(rests_on.or(self.answers.rests_on())))
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
@@ -341,13 +353,7 @@ impl<'a> Round<'a> {
         wait_budget: &mut WaitBudget,
     ) -> Result<(SetCommitted, Option<RestsOn>)> {
         let durability = self.transaction.durability_of(self.goal);
-        let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
-        let messages = self.messages.iter().map(|n| &self.transaction.messages[*n].what.row);
-        let acknowledged =
-            self.acknowledged.iter().map(|n| &self.transaction.acknowledged[*n].what.row);
-        let all = rows.moves.iter().chain(writes).chain(&rows.offsets);
-        let all = all.chain(messages).chain(acknowledged).chain(&rows.events);
-        let all: Vec<RowWrite<'_>> = all.map(OwnedRow::as_write).collect();
+        let all: Vec<RowWrite<'_>> = self.rows(rows).map(OwnedRow::as_write).collect();
         let set = WriteSet::of(&self.claim_writes, &all);
         let Goal::Prepare(gid) = self.goal else {
             return self.engine().commit_only(set, durability, bells, wait_budget);
@@ -363,6 +369,16 @@ impl<'a> Round<'a> {
         };
         let set = WriteSet { phase: Phase::Prepare(row), ..set };
         self.engine().commit_only(set, durability, bells, wait_budget)
+    }
+
+    /// Returns all rows of a commit with these, in order.
+    fn rows<'r>(&'r self, rows: &'r Rows) -> impl Iterator<Item = &'r OwnedRow> {
+        let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
+        let messages = self.messages.iter().map(|n| &self.transaction.messages[*n].what.row);
+        let acknowledged =
+            self.acknowledged.iter().map(|n| &self.transaction.acknowledged[*n].what.row);
+        let all = rows.moves.iter().chain(writes).chain(&rows.offsets);
+        all.chain(messages).chain(acknowledged).chain(&rows.events)
     }
 
     /// Returns what row `n` of a commit with these rows is.

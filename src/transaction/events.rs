@@ -1,7 +1,7 @@
 //! Claims by event time in a transaction.
 
 use crate::engine::{OwnedRow, RestsOn};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_time::{Event, EventPlan, EventTime};
 use crate::time::Timestamp;
 use crate::transaction::outcome::RefusedEvent;
@@ -31,13 +31,20 @@ impl Answers {
         for (n, event) in events.iter().enumerate() {
             by_namespace.entry(event.event_time.ns()).or_default().push(n);
         }
-        for numbers in by_namespace.into_values() {
+        for (ns, numbers) in by_namespace {
             let event_time = &events[numbers[0]].event_time;
+            let others = numbers.iter().map(|n| events[*n].event_time.options());
+            if others.into_iter().any(|options| options != event_time.options()) {
+                return Err(Error::invalid(format!(
+                    "events of the namespace {:?} by handles with different options in one transaction",
+                    event_time.name()
+                )));
+            }
             let named = numbers.iter().map(|n| {
                 let PlannedEvent { id, source, time, .. } = &events[*n];
                 Event { id, source, time: *time }
             });
-            let plan = event_time.plan(&named.collect::<Vec<_>>())?;
+            let plan = event_time.plan_in(ns, &named.collect::<Vec<_>>())?;
             for (n, answer) in numbers.into_iter().zip(plan.answers()) {
                 if !answer.is_first_seen() {
                     let (namespace, id) = (event_time.name().to_owned(), events[n].id.clone());
@@ -61,10 +68,12 @@ impl Answers {
         self.plans.iter().filter_map(|(_, plan)| plan.rests_on()).next_back()
     }
 
-    /// Counts what was answered, once it has been committed. Returns which events were not first seen.
-    pub(super) fn note(self) -> impl Iterator<Item = RefusedEvent> {
+    /// Counts what was answered if it has been committed: what is prepared may never happen. Returns which events were not first seen.
+    pub(super) fn made(self, counts: bool) -> impl Iterator<Item = RefusedEvent> {
         for (event_time, plan) in self.plans {
-            plan.note(&event_time.inner);
+            if counts {
+                plan.note(&event_time.inner);
+            }
         }
         self.refused.into_values()
     }

@@ -173,16 +173,17 @@ fn i14_a_prepared_event_is_in_doubt_and_holds_no_watermark_back() {
         let store = place.open();
         let events = opened(&store, minute());
         let mut transaction = store.transaction();
-        transaction.claim_at(&events, "x", "a", at(100 * S));
+        transaction.claim_at(&events, "x", "a", at(500 * S));
         transaction.put(&totals(&store), "x", &1).expect("collects");
         assert!(transaction.prepare("transfer").expect("answers").is_committed());
         assert_eq!(
-            events.claim_at("x", "a", at(100 * S)).expect_err("in doubt").kind(),
+            events.claim_at("x", "a", at(500 * S)).expect_err("in doubt").kind(),
             ErrorKind::Retry
         );
-        // The source goes on.
+        // The source goes on, and what may never happen has not moved it.
         assert!(claim(&events, "y", 110 * S).is_first_seen());
         assert_eq!((watermark(&events), total(&store, "x")), (110 * S, None));
+        assert_eq!(events.stats().first_seen, 1);
         drop((transaction, events, store));
 
         place.kill();
@@ -194,7 +195,7 @@ fn i14_a_prepared_event_is_in_doubt_and_holds_no_watermark_back() {
             store.rollback_prepared("transfer")
         };
         assert_eq!(ended.expect("ends"), EndOutcome::Done);
-        assert_eq!(claim(&events, "x", 100 * S).is_duplicate(), commits);
+        assert_eq!(claim(&events, "x", 500 * S).is_duplicate(), commits);
         assert_eq!(total(&store, "x"), commits.then_some(1));
     }
 }
@@ -242,4 +243,19 @@ fn an_event_of_another_store_or_without_a_source_is_refused() {
         transaction.claim_at(&events, "x", source, at(S));
         assert_eq!(transaction.commit().expect_err("refused").kind(), ErrorKind::FixCall);
     }
+}
+
+#[test]
+fn handles_of_one_namespace_with_different_options_are_refused_in_one_transaction() {
+    let place = Place::new();
+    let store = place.open();
+    let bold = opened(&store, minute());
+    let careful = opened(&store, minute().ahead_max(ms(60 * S)));
+    let mut transaction = store.transaction();
+    transaction.claim_at(&bold, "x", "a", at(S));
+    transaction.claim_at(&careful, "y", "a", at(4_000_000_000_000));
+    assert_eq!(transaction.commit().expect_err("refused").kind(), ErrorKind::FixCall);
+    let mut transaction = store.transaction();
+    transaction.claim_at(&bold, "x", "a", at(S)).claim_at(&bold.clone(), "y", "a", at(S));
+    assert!(transaction.commit().expect("answers").is_committed());
 }

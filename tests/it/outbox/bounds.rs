@@ -32,7 +32,7 @@ fn a_commit_for_which_a_topic_has_no_room_is_rejected_with_all_reasons_and_leave
         Rejection::OutboxFull { .. } => 'f',
         other => panic!("{other:?}"),
     });
-    assert_eq!(kinds.collect::<String>(), "df");
+    assert_eq!(kinds.collect::<String>(), "dmmf");
     emit(&topic, "two", &["c"]);
     emit(&other, "elsewhere", &["x"]);
     let reasons = rejections(try_emit(&topic, "three", &["d"]).expect("answers"));

@@ -6,13 +6,17 @@ mod world;
 
 use crate::support::{assert_sound, clock, sim};
 use firstseen::disk::sim::{Fault, SimDisk};
+use firstseen::event_time::EventTimeOptions;
 use firstseen::table::Table;
 use firstseen::transaction::{
     CommitOutcome, EndOutcome, Rejection, Skipped, Transacted, Transaction,
 };
-use firstseen::{Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store};
+use firstseen::{
+    Claim, Durability, Error, ErrorKind, ManualClock, PreparedState, Store, Timestamp,
+};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 fn open(disk: &SimDisk, clock: &ManualClock) -> Store {
     sim(disk, clock).open().expect("opens")
@@ -631,4 +635,76 @@ fn i12_a_commit_that_only_checks_asks_for_no_room_in_memory() {
         }
         assert!(checks.commit().expect("needs no room").is_committed());
     }
+}
+
+#[test]
+fn i6_a_transaction_that_only_tells_of_duplicates_is_as_safe_as_asked() {
+    for told_by in ["skipping", "claim_if_new", "an event"] {
+        let (disk, clock) = (SimDisk::new(), clock());
+        let store = open(&disk, &clock);
+        let table = store.raw_table("state").expect("opens");
+        let options = EventTimeOptions::new(Duration::from_secs(60));
+        let events = store.event_time("events", options).expect("opens");
+        let at = Timestamp::from_millis(1_000);
+        // At `Process`: a power cut may take it, as long as nobody was told of it at `Disk`.
+        let mut first = store.transaction();
+        first.claim("a").claim_at(&events, "e", "s", at).put(&table, "k", b"v").expect("puts");
+        assert!(first.commit().expect("answers").is_committed());
+
+        let mut second = store.transaction();
+        second.durability(Durability::Disk);
+        match told_by {
+            "skipping" => drop(second.skip_duplicates().claim("a")),
+            "an event" => drop(second.skip_duplicates().claim_at(&events, "e", "s", at)),
+            _ => assert!(!second.claim_if_new("a").expect("reads")),
+        }
+        assert!(second.commit().expect("answers").is_committed());
+        let store = open(&disk.lose_unsynced(), &clock);
+        assert!(store.contains("a").expect("reads"), "{told_by}");
+        let table = store.raw_table("state").expect("opens");
+        assert!(table.get("k").expect("reads").is_some(), "{told_by}");
+    }
+}
+
+#[test]
+fn a_message_of_a_given_id_is_skipped_with_the_claim_before_it() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let mails = store.outbox("mails").expect("opens");
+    assert!(store.claim("b").expect("claims").is_first_seen());
+    let mut transaction = store.transaction();
+    transaction.skip_duplicates();
+    for id in ["a", "b"] {
+        transaction.claim(id).emit_as(&mails, format!("mail-{id}"), "", id).expect("collects");
+    }
+    let outcome = transaction.commit().expect("answers");
+    let CommitOutcome::CommittedWithout(skipped) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(skipped.iter().map(Skipped::id).collect::<Vec<_>>(), [b"b"]);
+    let sent = mails.read(10).expect("reads");
+    assert_eq!(sent.iter().map(|mail| &mail.payload[..]).collect::<Vec<_>>(), [b"a"]);
+    // Its id was not claimed either.
+    let mut later = store.transaction();
+    later.emit_as(&mails, "mail-b", "", "later").expect("collects");
+    assert!(later.commit().expect("answers").is_committed());
+}
+
+#[test]
+fn a_rejection_gives_all_reasons_also_beside_those_that_are_known_before() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let (source, topic) =
+        (store.source("orders").expect("opens"), store.outbox("t").expect("opens"));
+    let mut first = store.transaction();
+    first.claim("a").emit_as(&topic, "m", "", "said").expect("collects");
+    first.advance(&source, 0, 10);
+    assert!(first.commit().expect("answers").is_committed());
+    let said = topic.read(1).expect("reads");
+    assert_eq!(topic.acknowledge(&said).expect("acknowledges"), 1);
+    let mut second = store.transaction();
+    second.claim("a").acknowledge(&topic, &said[0]).expect("collects").advance(&source, 0, 5);
+    let reasons = rejections(&second);
+    let has = |is: fn(&Rejection) -> bool| reasons.iter().any(is);
+    assert!(has(|why| matches!(why, Rejection::Duplicate(_))), "{reasons:?}");
+    assert!(has(|why| matches!(why, Rejection::OffsetBack { .. })), "{reasons:?}");
+    assert!(has(|why| matches!(why, Rejection::Acknowledged { .. })), "{reasons:?}");
 }

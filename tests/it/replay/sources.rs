@@ -139,6 +139,20 @@ fn a_torn_last_line_is_no_event_and_is_cut_off_by_the_next_append() {
 }
 
 #[test]
+fn a_torn_last_line_is_cut_off_also_where_the_next_append_begins_another_file() {
+    let (dir, source) = filled();
+    let last = files(dir.path()).pop().expect("there are files");
+    let mut file = fs::OpenOptions::new().append(true).open(&last).expect("opens");
+    // Killed in the middle of many: the file is full and ends in half a line.
+    let many: String = (100..120).map(|n| event(n, 1_000 * n) + "\n").collect();
+    file.write_all(many.as_bytes()).expect("writes");
+    file.write_all(br#"{"id":"torn""#).expect("writes");
+    assert_eq!(source.append(P, &[event(120, 120_000)]).expect("appends"), 120..121);
+    assert!(files(dir.path()).pop().expect("there are files") > last, "another file");
+    assert_eq!(read(&source, 0).expect("reads").len(), 121);
+}
+
+#[test]
 fn damaged_lines_and_files_that_do_not_fit_are_errors_that_name_them() {
     // A line that is no JSON any more.
     let (dir, source) = filled();
