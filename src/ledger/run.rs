@@ -154,7 +154,7 @@ impl Ledger {
 const AGAIN: u32 = 4;
 
 /// Renews the lease of an attempt from now on, until it is over or the result is dropped.
-fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<Scheduled> {
+pub(super) fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<Scheduled> {
     let pause = work.renew_every()?;
     let work = Arc::downgrade(work);
     Some(renewals.add(pause, move || match work.upgrade()?.keep() {

@@ -94,6 +94,12 @@ impl Ledger {
         Ok(Look { record, until, rests_on })
     }
 
+    /// Returns how long it is until a time that a record names, by the store's clock; zero if that has passed. For who
+    /// comes back when a retry is due or a lease ends.
+    pub fn time_until(&self, then: Timestamp) -> Duration {
+        Duration::from_millis(then.as_millis().saturating_sub(self.now().at.now.as_millis()))
+    }
+
     /// Returns how long it is until then, as far as the engine's clock says now.
     fn left(&self, until: Timestamp) -> Duration {
         let left = until.as_millis().saturating_sub(self.now().at.now.as_millis());

@@ -239,3 +239,36 @@ fn work_that_is_done_leaves_no_renewal_behind() {
         assert_eq!(waiting(), 0, "the lease goes on for seconds");
     }
 }
+
+#[test]
+fn the_lease_of_work_that_is_done_elsewhere_is_renewed_as_long_as_asked() {
+    let (_dir, path) = place();
+    let store = Store::open(&path).expect("opens");
+    let lease = Duration::from_secs(1);
+    let ledger = store.ledger_with("l", options().lease(lease)).expect("opens");
+    let Begin::Started(attempt) = begin(&ledger, "a") else { panic!() };
+    let renewals = attempt.keep_renewed().expect("a thread");
+    for _ in 0..3 {
+        thread::sleep(lease);
+        assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)));
+    }
+    drop(renewals);
+    thread::sleep(lease + Duration::from_millis(300));
+    assert!(matches!(begin(&ledger, "a"), Begin::Started(_)), "nobody renews it any more");
+}
+
+#[test]
+fn the_time_until_a_retry_is_told_by_the_clock_of_the_store() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let work = |_: &Attempt| -> Result<u8, Failure> {
+        Err(Failure::retry_after("bank closed", Duration::from_secs(60)))
+    };
+    ledger.run("a", work).expect_err("fails");
+    let State::Waiting { until } = record(&ledger, "a").state else { panic!() };
+    assert_eq!(ledger.time_until(until), Duration::from_secs(60));
+    world.pass(Duration::from_secs(45));
+    assert_eq!(ledger.time_until(until), Duration::from_secs(15));
+    world.pass(Duration::from_secs(45));
+    assert_eq!(ledger.time_until(until), Duration::ZERO);
+}
