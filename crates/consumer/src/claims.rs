@@ -1,0 +1,136 @@
+//! The right to do the work of an id: an attempt of a ledger, or a reservation.
+
+use crate::by_ledger::{self, ByLedger};
+use crate::by_reservation::{ByReservation, Reserving};
+use crate::options::ConsumerOptions;
+use crate::outcome::{Error, Outcome, Why};
+use crate::source::Message;
+use bytes::Bytes;
+use firstseen::ledger::{Attempt, Failure, Ledger};
+use firstseen::{ErrorKind, Store, limits};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who decides whether the work of an id is to be done.
+#[derive(Debug)]
+pub(crate) enum Guard {
+    Ledger(Ledger),
+    Reserving(Arc<Reserving>),
+}
+
+/// The answer to [`Guard::begin`].
+pub(crate) enum Begun {
+    /// Do the work.
+    Ours(Claim),
+    /// There is no work to do now, or ever.
+    Not(Outcome),
+}
+
+/// The right to do the work of an id. Dropped, it counts as a failure of which nobody knows more.
+pub(crate) enum Claim {
+    Attempt(ByLedger),
+    Reserved(ByReservation),
+}
+
+/// Pauses, in milliseconds, after which a call of the store is repeated that may succeed later: half a minute in all.
+pub(crate) const AGAIN_MS: [u64; 8] = [10, 50, 200, 1_000, 3_000, 5_000, 10_000, 10_000];
+
+/// How long a message waits for a store that has no space.
+const FULL_DELAY: Duration = Duration::from_secs(5);
+
+/// Returns whether the same call may succeed later.
+pub(crate) fn may_pass(error: &firstseen::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Retry | ErrorKind::StorageFull)
+}
+
+impl Guard {
+    pub(crate) fn store(&self) -> &Store {
+        match self {
+            Self::Ledger(ledger) => ledger.store(),
+            Self::Reserving(reserving) => reserving.store(),
+        }
+    }
+
+    /// Returns what is wrong with an id, if it cannot be one.
+    pub(crate) fn refuses(&self, id: &[u8]) -> Option<String> {
+        let most = match self {
+            Self::Ledger(_) => limits::LEDGER_ID_BYTES_MAX,
+            Self::Reserving(_) => limits::ID_BYTES_MAX,
+        };
+        (!(1..=most).contains(&id.len()))
+            .then(|| format!("its id has {} bytes; an id has 1 to {most}", id.len()))
+    }
+
+    /// Asks whether the work of an id is to be done. Of all who ask at the same time, one hears that it is.
+    pub(crate) async fn begin(
+        &self,
+        id: &Bytes,
+        message: &Message,
+        options: &ConsumerOptions,
+    ) -> Result<Begun, Error> {
+        let begun = match self {
+            Self::Ledger(ledger) => by_ledger::begin(ledger, id, message, options).await,
+            Self::Reserving(reserving) => reserving.begin(id, message, options).await,
+        };
+        // The work has not begun, so the broker keeps the message until the store is well.
+        begun.or_else(|error| match error.kind() {
+            ErrorKind::Retry => Ok(Begun::Not(Outcome::Later(options.busy_delay, Why::Early))),
+            ErrorKind::StorageFull => Ok(Begun::Not(Outcome::Later(FULL_DELAY, Why::Early))),
+            _ => Err(error.into()),
+        })
+    }
+
+    /// Waits until nobody works on an id any more, or the delay has passed.
+    pub(crate) async fn wait(&self, id: &Bytes, delay: Duration) {
+        let idle = match self {
+            Self::Ledger(ledger) => ledger.wait_async(id),
+            // Whoever holds a reservation is in this process, and soon done.
+            Self::Reserving(_) => return tokio::time::sleep(delay).await,
+        };
+        if let Ok(idle) = idle {
+            // What it returns is asked for again by `begin`.
+            let _ = tokio::time::timeout(delay, idle).await;
+        }
+    }
+}
+
+impl Claim {
+    pub(crate) fn attempt(&self) -> Option<Arc<Attempt>> {
+        match self {
+            Self::Attempt(claim) => Some(claim.attempt()),
+            Self::Reserved(_) => None,
+        }
+    }
+
+    /// Stores that the work is done, and its answer.
+    pub(crate) async fn complete(
+        self,
+        answer: &[u8],
+        options: &ConsumerOptions,
+    ) -> Result<Outcome, Error> {
+        match self {
+            Self::Attempt(claim) => claim.complete(answer, options).await,
+            Self::Reserved(claim) => claim.complete().await,
+        }
+    }
+
+    /// Stores that the work has failed.
+    pub(crate) async fn fail(
+        self,
+        failure: Failure,
+        options: &ConsumerOptions,
+    ) -> Result<Outcome, Error> {
+        match self {
+            Self::Attempt(claim) => claim.fail(failure, options).await,
+            Self::Reserved(claim) => Ok(claim.fail(&failure)),
+        }
+    }
+
+    /// Gives the id back before the work has begun: the attempt is not counted.
+    pub(crate) async fn release(self) {
+        match self {
+            Self::Attempt(claim) => claim.release().await,
+            Self::Reserved(claim) => drop(claim),
+        }
+    }
+}
