@@ -7,5 +7,6 @@
 #![allow(clippy::disallowed_macros, reason = "a line of what was tried is printed")]
 
 mod checks;
+mod kills;
 mod rules;
 mod server;

@@ -48,7 +48,10 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Context {
-        jetstream::new(async_nats::connect(self.url()).await.unwrap())
+        let mut context = jetstream::new(async_nats::connect(self.url()).await.unwrap());
+        // So that what a killed server has not answered is soon sent again.
+        context.set_timeout(Duration::from_secs(1));
+        context
     }
 
     async fn wait_until_ready(&self) {
