@@ -94,6 +94,14 @@ impl JoinedMove {
         }
     }
 
+    /// Checks what does not depend on the record. After an error nobody knows whether the effect of an attempt has
+    /// happened, so dropping the attempt writes nothing.
+    pub(crate) fn check(&self) -> std::result::Result<(), AttemptError> {
+        let Kind::End { work, ending } = &self.0 else { return Ok(()) };
+        let checked = ending.check(&work.ledger.inner.options);
+        checked.inspect_err(|_| work.inside.lock().doubt())
+    }
+
     /// Returns the name of its ledger.
     pub(crate) fn ledger_name(&self) -> &str {
         self.ledger().name()

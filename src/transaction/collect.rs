@@ -549,7 +549,7 @@ impl Transaction {
 
 /// Moves of ledgers.
 impl Transaction {
-    fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
+    pub(super) fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
         (self.event, self.first) = (Some((Event::Move(self.moves.len()), 0)), None);
         self.moves.push(self.effect(joined));
         self

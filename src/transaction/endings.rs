@@ -1,12 +1,12 @@
 //! Ends of attempts as futures: transactions of one move.
 
 use crate::error::Error;
-use crate::ledger::{Attempt, AttemptError, Failure};
-use crate::transaction::collect::Transaction;
+use crate::ledger::{Attempt, AttemptError, Failure, JoinedMove};
 use crate::transaction::outcome::{CommitOutcome, Rejection};
 
 impl Attempt {
-    /// Stores the result, as a future; see [`complete`](Self::complete) and [`Transaction::commit_async`].
+    /// Stores the result, as a future; see [`complete`](Self::complete) and
+    /// [`Transaction::commit_async`](crate::transaction::Transaction::commit_async).
     ///
     /// # Errors
     ///
@@ -15,36 +15,35 @@ impl Attempt {
         &self,
         result: impl AsRef<[u8]>,
     ) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.complete(self, result);
-        end(transaction).await
+        end(self, self.complete_joined(result.as_ref().to_vec(), false)).await
     }
 
-    /// Says that the attempt failed, as a future; see [`fail`](Self::fail) and [`Transaction::commit_async`].
+    /// Says that the attempt failed, as a future; see [`fail`](Self::fail) and
+    /// [`Transaction::commit_async`](crate::transaction::Transaction::commit_async).
     ///
     /// # Errors
     ///
     /// As [`fail`](Self::fail).
     pub async fn fail_async(&self, failure: Failure) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.fail(self, failure)?;
-        end(transaction).await
+        end(self, self.fail_joined(failure)?).await
     }
 
-    /// Hands the record back, as a future; see [`release`](Self::release) and [`Transaction::commit_async`].
+    /// Hands the record back, as a future; see [`release`](Self::release) and
+    /// [`Transaction::commit_async`](crate::transaction::Transaction::commit_async).
     ///
     /// # Errors
     ///
     /// As [`release`](Self::release).
     pub async fn release_async(&self) -> std::result::Result<(), AttemptError> {
-        let mut transaction = self.ledger().store().transaction();
-        transaction.release(self);
-        end(transaction).await
+        end(self, self.release_joined()).await
     }
 }
 
 /// Commits the end of one attempt.
-async fn end(transaction: Transaction) -> std::result::Result<(), AttemptError> {
+async fn end(attempt: &Attempt, ending: JoinedMove) -> std::result::Result<(), AttemptError> {
+    ending.check()?;
+    let mut transaction = attempt.ledger().store().transaction();
+    transaction.push_move(ending);
     match transaction.commit_async().await? {
         CommitOutcome::Rejected(reasons) => Err(reasons.into_iter().find_map(attempt_error))
             .map_err(|error| error.unwrap_or_else(|| Error::InDoubt.into())),

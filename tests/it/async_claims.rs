@@ -3,7 +3,7 @@
 
 use crate::support::*;
 use firstseen::disk::sim::{Fault, SimDisk};
-use firstseen::ledger::{AttemptError, BeginOptions};
+use firstseen::ledger::{AttemptError, BeginOptions, Failure, LedgerOptions};
 use firstseen::testing::waiting_futures;
 use firstseen::{
     Builder, ClaimOptions, Durability, ErrorKind, Reservation, Reserve, Reserved, Store,
@@ -636,6 +636,28 @@ fn i6_commits_and_ends_of_attempts_at_disk_take_no_thread_while_they_wait_for_it
     let record = store.ledger("payments").unwrap().get("a").unwrap().expect("is there");
     assert_eq!(record.result(), Some(&b"done"[..]));
     assert!(store.contains("b").unwrap());
+}
+
+#[test]
+fn an_answer_that_is_too_long_is_told_as_such_by_futures_too_and_may_be_replaced() {
+    let store = builder(&SimDisk::new()).open().unwrap();
+    let policies = LedgerOptions::new().result_bytes_max(4);
+    let ledger = store.ledger_with("payments", policies).unwrap();
+    for id in ["completes", "fails"] {
+        let attempt = ledger.begin(id).unwrap().started().expect("nobody else began it");
+        let error = match id {
+            "completes" => block_on(attempt.complete_async("12345")),
+            _ => block_on(attempt.fail_async(Failure::replayed("no", "12345"))),
+        };
+        let error = error.expect_err("is too long");
+        assert!(matches!(error, AttemptError::TooLarge { bytes: 5, .. }), "{error}");
+        block_on(attempt.complete_async("1234")).unwrap();
+        let attempt = ledger.begin(format!("{id}, dropped")).unwrap().started().expect("is new");
+        block_on(attempt.complete_async("12345")).expect_err("is too long");
+        drop(attempt);
+        let record = ledger.get(format!("{id}, dropped")).unwrap().expect("is there");
+        assert!(ledger.is_in_progress(&record), "its effect has happened: {record:?}");
+    }
 }
 
 #[test]
