@@ -149,13 +149,13 @@ impl ByLedger {
     ) -> Result<Outcome, Error> {
         match error {
             // The handler has said it itself, as in a transaction of the store.
-            AttemptError::Over { record } if record.token == self.attempt.token() => {
+            AttemptError::Over { record } => {
                 Ok(match outcome_of(&self.ledger, Some(&record), options, Why::Failed) {
                     Outcome::Duplicate => Outcome::First,
                     other => other,
                 })
             }
-            AttemptError::Fenced { .. } | AttemptError::Over { .. } | AttemptError::LeaseEnded => {
+            AttemptError::Fenced { .. } | AttemptError::LeaseEnded => {
                 Ok(Outcome::Later(options.busy_delay, Why::Fenced))
             }
             AttemptError::Store(error) => Err(error.into()),

@@ -148,7 +148,7 @@ impl ConsumerOptions {
         Self { answer_max, ..self }
     }
 
-    /// Sets how long one call of [`Source::next`](crate::Source::next) waits: half a second. A stop waits as long.
+    /// Sets how long one call of [`Source::next`](crate::Source::next) waits: half a second.
     #[must_use]
     pub fn poll(self, poll: Duration) -> Self {
         Self { poll, ..self }

@@ -5,6 +5,8 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Run,
+    /// Nothing is taken any more.
+    Stop,
     /// Nothing is begun any more. What has begun is finished.
     Finish,
     /// What has begun is dropped.

@@ -54,7 +54,7 @@ impl Handle {
     /// [`ConsumerOptions::grace`] says; what is done is acknowledged, and the rest given back to the broker.
     /// [`Consumer::run`] returns then.
     pub fn stop(&self) {
-        self.phases.enter(Phase::Finish);
+        self.phases.enter(Phase::Stop);
     }
 }
 
@@ -121,6 +121,8 @@ impl<S: Source, H: Handler> Consumer<S, H> {
         let mut beside = JoinSet::new();
         beside.spawn(ask_for_lag(Arc::clone(&flights.life)));
         let taken = flights.take_until_stopped().await;
+        // First the source takes nothing more, or what is given back would come at once.
+        flights.stop_source().await;
         handle.phases.enter(Phase::Finish);
         let landed = flights.land().await;
         // Waited for: once this returns, no task of the loop has the store open.
@@ -143,7 +145,7 @@ impl<S: Source, H: Handler> Flights<S, H> {
     async fn take_until_stopped(&mut self) -> Result<(), Error> {
         let life = Arc::clone(&self.life);
         let mut pause = SOURCE_PAUSE;
-        while !life.phases.is(Phase::Finish) {
+        while !life.phases.is(Phase::Stop) {
             while let Some(landed) = self.tasks.try_join_next() {
                 self.account(landed)?;
             }
@@ -151,11 +153,16 @@ impl<S: Source, H: Handler> Flights<S, H> {
                 // Backpressure: nothing is asked for before something is done.
                 tokio::select! {
                     Some(landed) = self.tasks.join_next() => self.account(landed)?,
-                    () = life.phases.reached(Phase::Finish) => {}
+                    () = life.phases.reached(Phase::Stop) => {}
                 }
                 continue;
             };
-            let next = tokio::time::timeout(want.wait + SOURCE_LATE, life.source.next(want)).await;
+            let next = tokio::time::timeout(want.wait + SOURCE_LATE, life.source.next(want));
+            let next = tokio::select! {
+                biased;
+                next = next => next,
+                () = life.phases.reached(Phase::Stop) => return Ok(()),
+            };
             let why = match next {
                 Ok(Ok(deliveries)) => {
                     pause = SOURCE_PAUSE;
@@ -171,7 +178,7 @@ impl<S: Source, H: Handler> Flights<S, H> {
             tracing::warn!(%why, "the source has failed; once more in {pause:?}");
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = life.phases.reached(Phase::Finish) => {}
+                () = life.phases.reached(Phase::Stop) => {}
             }
             pause = (pause * 2).min(SOURCE_PAUSE_MAX);
         }
@@ -221,13 +228,20 @@ impl<S: Source, H: Handler> Flights<S, H> {
         lived
     }
 
+    async fn stop_source(&self) {
+        let life = &self.life;
+        let stopped = tokio::time::timeout(life.options.answer_max, life.source.stop()).await;
+        if let Err(why) = stopped
+            .map_err(|_| "no answer".to_owned())
+            .and_then(|stopped| stopped.map_err(|error| error.to_string()))
+        {
+            tracing::warn!(%why, "the source has not given back what it had taken ahead");
+        }
+    }
+
     /// Waits for what is in flight: first in patience, then dropping what still runs. Returns the first error.
     async fn land(&mut self) -> Result<(), Error> {
         let life = Arc::clone(&self.life);
-        let stopped = tokio::time::timeout(life.options.answer_max, life.source.stop()).await;
-        if !matches!(stopped, Ok(Ok(()))) {
-            tracing::warn!("the source was not told that the loop stops");
-        }
         let mut result = Ok(());
         let grace = tokio::time::sleep(life.options.grace);
         tokio::pin!(grace);

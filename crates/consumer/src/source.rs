@@ -21,8 +21,8 @@ pub trait Source: Send + Sync + 'static {
     /// `want.count`. An empty list: nothing came within `want.wait`.
     ///
     /// After an error the loop calls again, with growing pauses: build whatever is broken anew then. The future is
-    /// dropped if it takes much longer than `want.wait`; what it has taken from the broker must then come again by
-    /// itself.
+    /// dropped when the loop stops, or if it takes much longer than `want.wait`; what it has taken from the broker must then
+    /// be returned by the next call or by [`stop`](Self::stop), or come again by itself.
     fn next(
         &self,
         want: Want,

@@ -41,6 +41,13 @@ pub struct MemorySource(MemoryBroker);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryToken(u64);
 
+impl MemoryToken {
+    /// Returns the number.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 impl MemoryBroker {
     /// Creates an empty queue that delivers again what is not answered within `patience`.
     pub fn new(patience: Duration) -> Self {

@@ -1,0 +1,171 @@
+//! Backpressure, workers, order, and what can be read while a loop runs.
+
+use crate::support::{Effects, World, message, options, start};
+use firstseen_consumer::testkit::{Faults, Faulty, MemoryBroker};
+use firstseen_consumer::{Failure, Job, Message};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+/// Work that waits for a permit.
+fn gated(gate: &Arc<Semaphore>) -> impl Fn(Job) -> BoxedWork + use<> {
+    let gate = Arc::clone(gate);
+    move |_| {
+        let gate = Arc::clone(&gate);
+        Box::pin(async move {
+            gate.acquire().await.unwrap().forget();
+            Ok(())
+        })
+    }
+}
+
+type BoxedWork = std::pin::Pin<Box<dyn Future<Output = Result<(), Failure>> + Send>>;
+
+#[tokio::test]
+async fn no_more_is_taken_than_may_be_in_flight_and_no_more_handlers_run_than_workers() {
+    let world = World::new();
+    for n in 0..100 {
+        world.send(&n.to_string());
+    }
+    let gate = Arc::new(Semaphore::new(0));
+    let options = options().in_flight_max(20).workers(4);
+    let running = world.start(options, gated(&gate));
+    running.until(|now| now.in_flight == 20 && now.working == 4).await;
+    sleep(Duration::from_millis(200)).await;
+    let now = running.handle.counters();
+    assert_eq!((now.delivered, now.in_flight, now.working), (20, 20, 4));
+    assert_eq!(now.lag, Some(80), "the rest waits at the broker");
+    gate.add_permits(100);
+    world.until_empty().await;
+    let counters = running.until(|now| now.lag == Some(0)).await;
+    assert_eq!(counters.first, 100);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn no_more_bytes_are_taken_than_may_be_in_flight_and_a_large_payload_comes_alone() {
+    let world = World::new();
+    let payload = |bytes| vec![b'x'; bytes];
+    for n in 0..50 {
+        world.broker.send(Message::new(format!("{n}"), payload(1_000)));
+    }
+    world.broker.send(Message::new("large", payload(50_000)));
+    let gate = Arc::new(Semaphore::new(0));
+    let running = world.start(options().bytes_max(10_000), gated(&gate));
+    running.until(|now| now.in_flight_bytes == 10_000).await;
+    sleep(Duration::from_millis(150)).await;
+    assert_eq!(running.handle.counters().delivered, 10);
+    gate.add_permits(50);
+    let now = running.until(|now| now.first == 50 && now.in_flight == 1).await;
+    assert_eq!(now.in_flight_bytes, 50_000);
+    gate.add_permits(1);
+    world.until_empty().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn in_order_a_key_that_fails_holds_up_itself_and_no_other() {
+    let world = World::new();
+    for n in 0..6 {
+        world.broker.send(message(&format!("slow{n}")).key("slow"));
+        world.broker.send(message(&format!("fast{n}")).key("fast"));
+    }
+    world.broker.send(message("free"));
+    let effects = Effects::default();
+    let made = effects.clone();
+    let running = world.start(options().ordered(true), move |job: Job| {
+        let made = made.clone();
+        async move {
+            let is_first = job.attempt().unwrap().number() == 1;
+            if job.id().starts_with(b"slow") && is_first {
+                return Err(Failure::retry("once more"));
+            }
+            made.add(&job);
+            Ok(())
+        }
+    });
+    world.until_empty().await;
+    let counters = running.stop_in_order().await;
+    assert_eq!((counters.first, counters.retried), (13, 6));
+    let all = effects.all();
+    let of = |key: &str| all.iter().filter(|id| id.starts_with(key)).cloned().collect::<Vec<_>>();
+    assert!(of("slow").is_sorted() && of("fast").is_sorted(), "{all:?}");
+    let last_fast = all.iter().rposition(|id| id.starts_with("fast"));
+    let last_slow = all.iter().rposition(|id| id.starts_with("slow"));
+    assert!(last_fast < last_slow, "one key waits for the other: {all:?}");
+}
+
+#[tokio::test]
+async fn in_order_a_dead_letter_lets_those_behind_it_go_on() {
+    let world = World::new();
+    for id in ["a", "poison", "b"] {
+        world.broker.send(message(id).key("k"));
+    }
+    let effects = Effects::default();
+    let made = effects.clone();
+    let running = world.start(options().ordered(true), move |job: Job| {
+        let made = made.clone();
+        async move {
+            if job.id() == b"poison" {
+                return Err(Failure::last("poison"));
+            }
+            made.add(&job);
+            Ok(())
+        }
+    });
+    world.until_empty().await;
+    running.stop().await;
+    assert_eq!(effects.all(), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn in_order_a_stop_begins_nothing_behind_what_is_given_back() {
+    let world = World::new();
+    for n in 0..10 {
+        world.broker.send(message(&n.to_string()).key("k"));
+    }
+    let effects = Effects::default();
+    let made = effects.clone();
+    let running = world.start(options().ordered(true), move |job: Job| {
+        let made = made.clone();
+        async move {
+            if job.id() == b"3" {
+                return Err(Failure::retry_after("later", Duration::from_secs(5)));
+            }
+            made.add(&job);
+            Ok(())
+        }
+    });
+    running.until(|now| now.first == 3 && now.retried == 1).await;
+    let counters = running.stop_in_order().await;
+    assert_eq!(effects.all(), ["0", "1", "2"]);
+    assert_eq!(counters.handed_back, 7);
+    assert_eq!(world.broker.left(), 7);
+}
+
+#[tokio::test]
+async fn errors_of_the_broker_do_not_end_the_loop() {
+    let world = World::new();
+    for n in 0..10 {
+        world.send(&n.to_string());
+    }
+    let faults = Faults { broken: 80, ..Faults::default() };
+    let source = Faulty::new(world.broker.connect(), faults, 7);
+    let running = start(source, world.ledger(), options(), |_| async { Ok(()) });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert!(counters.source_errors > 0);
+    assert_eq!(counters.first, 10);
+}
+
+#[tokio::test]
+async fn an_idle_loop_stops_at_once() {
+    let world = World::new();
+    let running = world.start(options(), |_| async { Ok(()) });
+    sleep(Duration::from_millis(100)).await;
+    let began = tokio::time::Instant::now();
+    running.stop().await;
+    assert!(began.elapsed() < Duration::from_secs(5));
+    let _: &MemoryBroker = &world.broker;
+}

@@ -1,0 +1,100 @@
+//! The loop with reservations in the place of a ledger.
+
+use crate::support::{Effects, Running, World, message, options};
+use firstseen::Reserve;
+use firstseen_consumer::{Consumer, Failure, Job, Retries};
+use std::time::Duration;
+
+fn start<F, Fut>(world: &World, work: F) -> Running
+where
+    F: Fn(Job) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let retries = Retries::new().attempts_max(3);
+    let retries = retries.pauses(Duration::from_millis(20), Duration::from_millis(50));
+    let namespace = world.store.namespace("orders").unwrap();
+    let consumer = Consumer::with_reservations(world.broker.connect(), namespace, retries, work);
+    let consumer = consumer.options(options());
+    let handle = consumer.handle();
+    Running::of(handle, consumer.run())
+}
+
+#[tokio::test]
+async fn a_reserved_id_is_confirmed_before_the_acknowledgement_and_then_a_duplicate() {
+    let world = World::new();
+    for n in 0..20 {
+        world.send(&n.to_string());
+        world.send(&n.to_string());
+    }
+    let effects = Effects::default();
+    let made = effects.clone();
+    let running = start(&world, move |job| {
+        assert!(job.attempt().is_none());
+        made.add(&job);
+        async { Ok(()) }
+    });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.duplicates), (20, 20));
+    assert_eq!(effects.all().len(), 20);
+    let namespace = world.store.namespace("orders").unwrap();
+    assert!(namespace.contains("7").unwrap());
+}
+
+#[tokio::test]
+async fn failures_of_reserved_work_are_counted_and_end_in_dead_letters() {
+    let world = World::new();
+    world.send("poison");
+    world.send("panics");
+    world.send("good");
+    let effects = Effects::default();
+    let tries = effects.clone();
+    let running = start(&world, move |job| {
+        tries.add(&job);
+        async move {
+            match job.id() {
+                b"poison" => Err(Failure::retry("no such account")),
+                b"panics" => std::panic::resume_unwind(Box::new("out of cheese")),
+                _ => Ok(()),
+            }
+        }
+    });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.retried, counters.dead), (1, 4, 2));
+    assert_eq!(effects.all().len(), 7);
+    // Its answer was lost: it comes again, and is not tried again.
+    world.send("poison");
+    let namespace = world.store.namespace("orders").unwrap();
+    assert!(!namespace.contains("poison").unwrap());
+}
+
+#[tokio::test]
+async fn a_message_that_the_broker_has_delivered_too_often_is_not_tried_again_after_a_restart() {
+    let world = World::new();
+    world.broker.send(message("kills its process").deliveries(1));
+    // Three processes take it and die.
+    for _ in 0..3 {
+        use firstseen_consumer::{Source, Want};
+        let want = Want { count: 1, bytes: 1, wait: Duration::from_secs(5) };
+        assert_eq!(world.broker.connect().next(want).await.unwrap().len(), 1);
+    }
+    let running = start(&world, |_| async { Ok(()) });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.dead), (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_reserved_by_somebody_else_is_put_off() {
+    let world = World::new();
+    let namespace = world.store.namespace("orders").unwrap();
+    let Reserve::FirstSeen(mut held) = namespace.reserve("a").unwrap() else { panic!() };
+    world.send("a");
+    let running = start(&world, |_| async { Err(Failure::last("done twice")) });
+    running.until(|now| now.put_off >= 2).await;
+    held.confirm().unwrap();
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.duplicates, counters.dead), (1, 0));
+}
