@@ -18,7 +18,7 @@ esac
 source scripts/steps.sh
 
 cat <<'EOF'
-Installs, where it is missing: what scripts/test.sh installs, cargo-deny and cargo-fuzz (cargo install, minutes), and for the
+Installs, where it is missing: what scripts/test.sh installs, nats-server (apt-get), cargo-deny and cargo-fuzz (cargo install, minutes), and for the
 nightly toolchain of rustup the components miri and rust-src. Without a nightly toolchain: that too, for the fuzzers.
 EOF
 begin
@@ -47,6 +47,9 @@ cargo clippy --locked --package firstseen --lib --features reference-filter -- -
 step "simulated disk, real processes and kernel, model, histories, pipelines"
 FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTSEEN_PIPELINE_KILLS=8 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
+
+step "adapters, with their real servers"
+rows_of scripts/servers.sh
 
 step "planted faults"
 # All of them take an hour, so each day runs another thirtieth.

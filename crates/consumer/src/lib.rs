@@ -1,4 +1,72 @@
 //! One consumer loop for any broker that delivers at least once: each effect once.
+//!
+//! Brokers deliver again: after a crash, a lost acknowledgement, a timeout, a producer's retry. This loop takes messages from a
+//! [`Source`], asks a `firstseen` ledger whether there is work to do, runs your handler with bounded concurrency, and
+//! acknowledges only once the outcome is on disk. What fails is tried again with backoff and ends among the dead letters; what was
+//! done before is acknowledged without work.
+//!
+//! ```
+//! use firstseen::{Store, ledger::LedgerOptions};
+//! use firstseen_consumer::{Consumer, ConsumerOptions, Failure, Job, Message, testkit::MemoryBroker};
+//! use std::time::Duration;
+//!
+//! # let dir = tempfile::tempdir()?;
+//! # let path = dir.path().join("seen.db");
+//! # async fn charge(_key: &[u8]) -> Result<String, std::io::Error> { Ok("receipt 4711".to_owned()) }
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! # runtime.block_on(async {
+//! // A broker in memory, in the place of a real one: the order is delivered twice.
+//! let broker = MemoryBroker::new(Duration::from_secs(30));
+//! broker.send(Message::new("order-17", "10 euros, anna"));
+//! broker.send(Message::new("order-17", "10 euros, anna"));
+//!
+//! let ledger = Store::open(&path)?.ledger_with("orders", LedgerOptions::new().attempts_max(5))?;
+//! let consumer = Consumer::with_ledger(broker.connect(), ledger.clone(), |job: Job| async move {
+//!     // The effect. `?` means: failed, try again later. The id is a good idempotency key.
+//!     let receipt = charge(job.id()).await?;
+//!     Ok::<_, Failure>(receipt)
+//! });
+//! let consumer = consumer.options(ConsumerOptions::new().workers(16));
+//! let handle = consumer.handle(); // stops it, and reads its counters at any time
+//! # let stops = handle.clone();
+//! # let until_empty = async {
+//! #     while broker.left() > 0 { tokio::time::sleep(Duration::from_millis(5)).await; }
+//! #     stops.stop();
+//! #     std::future::pending::<()>().await
+//! # };
+//! # let counters = tokio::select! { ran = consumer.run() => ran?, () = until_empty => unreachable!() };
+//! # /*
+//! let counters = consumer.run().await?; // until somebody calls handle.stop()
+//! # */
+//! assert_eq!((counters.first, counters.duplicates), (1, 1));
+//! let record = ledger.get("order-17")?.expect("it was done");
+//! assert_eq!(record.result(), Some(&b"receipt 4711"[..]));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is promised
+//!
+//! - **Nothing is lost.** A message is acknowledged after its outcome is on disk ([`ConsumerOptions::sync`]), or it is a dead
+//!   letter, or it comes again.
+//! - **An effect is made again only around a crash**, between the effect and the record of it, and after a lease that ended
+//!   because the machine stood still. Under `OnLeaseEnd::Hold` it is not even then: an operator is asked. Effects that take the id as
+//!   idempotency key, or compare the attempt's token, close the gap; the store cannot.
+//! - **A message that fails, panics, hangs or kills its process ends** among the dead letters after as many attempts as the ledger
+//!   allows, and the queue goes on.
+//! - **Nothing waits for ever**: handlers end after [`ConsumerOptions::work_max`], calls of the broker after
+//!   [`ConsumerOptions::answer_max`], a stop after [`ConsumerOptions::grace`].
+//! - **No more is in flight** than [`ConsumerOptions::in_flight_max`] and [`ConsumerOptions::bytes_max`] say.
+//!
+//! The steps of a delivery, and what a kill after each of them leaves, are the table at the top of `src/life.rs`; why it is so,
+//! docs/rfcs/0010-consumer.md.
+//!
+//! # A broker of your own
+//!
+//! Implement [`Source`], nine short functions of which four may be left out, and have a test call
+//! `testkit::check_source` (feature `testkit`) against the real broker. The broker in memory in `src/testkit/memory.rs` is one
+//! to copy from; `firstseen-nats` is one for JetStream.
 
 mod by_ledger;
 mod by_reservation;

@@ -9,6 +9,7 @@ use std::time::Duration;
 /// The settings of a [`Consumer`](crate::Consumer). How often work is tried, with which pauses and leases, is the
 /// ledger's to say: `firstseen::ledger::LedgerOptions`.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "settings, each apart from the others")]
 pub struct ConsumerOptions {
     pub(crate) workers: usize,
     pub(crate) in_flight_max: usize,

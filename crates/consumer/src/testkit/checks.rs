@@ -378,7 +378,7 @@ async fn messages_of_a_key_are_handled_in_order<F: Fixture>(queue: &F) {
             sleep(Duration::from_millis(u64::from(n % 7))).await;
             tried.add(&job);
             // Some fail at first; those of their key wait for them.
-            if n % 4 == 0 && job.attempt().is_some_and(|attempt| attempt.number() == 1) {
+            if n.is_multiple_of(4) && job.attempt().is_some_and(|attempt| attempt.number() == 1) {
                 return Err(Failure::retry("once more"));
             }
             made.add(&job);

@@ -45,9 +45,9 @@ impl Cutting {
         }
         let id = told.ids[&token.number()].clone();
         if is_dead {
-            told.dead.push(id)
+            told.dead.push(id);
         } else {
-            told.done.push(id)
+            told.done.push(id);
         }
         if told.done.len() + told.dead.len() == self.at {
             told.after = Some(self.disk.lose_unsynced());
