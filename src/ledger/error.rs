@@ -164,6 +164,20 @@ impl Failure {
         &self.reason
     }
 
+    /// Returns whether the work is never tried again by itself: [`last`](Self::last), [`hold`](Self::hold) and
+    /// [`replayed`](Self::replayed).
+    pub fn is_final(&self) -> bool {
+        matches!(self.kind, FailureKind::Final | FailureKind::Hold | FailureKind::Replay(_))
+    }
+
+    /// Returns the delay of [`retry_after`](Self::retry_after); `None` if none was given.
+    pub fn delay(&self) -> Option<Duration> {
+        match self.kind {
+            FailureKind::Retry(delay) => delay,
+            _ => None,
+        }
+    }
+
     /// Returns an error of the standard library's trait, for code between a stage and the ledger that has error types of
     /// its own. As the source of any of those it becomes this failure again.
     pub fn into_error(self) -> FailureError {
@@ -209,5 +223,25 @@ impl<E: std::error::Error + 'static> From<E> for Failure {
             }
         }
         Self { kind: FailureKind::Unsaid, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_tells_what_follows() {
+        let delay = Duration::from_secs(1);
+        for (failure, is_final, after) in [
+            (Failure::retry("no"), false, None),
+            (Failure::retry_after("no", delay), false, Some(delay)),
+            (Failure::from(fmt::Error), false, None),
+            (Failure::last("no"), true, None),
+            (Failure::hold("no"), true, None),
+            (Failure::replayed("no", "404"), true, None),
+        ] {
+            assert_eq!((failure.is_final(), failure.delay()), (is_final, after), "{failure:?}");
+        }
     }
 }
