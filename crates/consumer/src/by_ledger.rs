@@ -1,6 +1,6 @@
 //! Work that a ledger guards: what each of its answers means for the message.
 
-use crate::claims::{AGAIN_MS, Begun, Claim, may_pass};
+use crate::claims::{AGAIN_MS, Begun, Claim, may_pass, pause_or};
 use crate::options::ConsumerOptions;
 use crate::outcome::{Error, Outcome, Why};
 use crate::source::Message;
@@ -46,7 +46,7 @@ pub(crate) async fn begin(
                 _renewals: renewals,
             })))
         }
-        Begin::InProgress(_) => later(options.busy_delay, Why::Early),
+        Begin::InProgress(_) => later(options.busy_delay, Why::Busy),
         Begin::Mismatch(record) => Ok(Begun::Not(Outcome::Dead(format!(
             "its id was used with another payload at {}",
             record.first_begun.as_millis()
@@ -168,15 +168,4 @@ impl ByLedger {
             tracing::warn!(%error, "an attempt was not handed back; its lease ends it");
         }
     }
-}
-
-/// Waits before a call of the store is repeated. Returns its error if it was repeated often enough.
-pub(crate) async fn pause_or(
-    pauses: &mut impl Iterator<Item = u64>,
-    error: firstseen::Error,
-) -> Result<(), Error> {
-    let Some(ms) = pauses.next() else { return Err(error.into()) };
-    tracing::warn!(%error, "the store did not take what was done; once more in {ms} ms");
-    tokio::time::sleep(Duration::from_millis(ms)).await;
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! Work that a reservation guards: cheaper than a ledger, without stored answers, and with failures counted in memory.
 
-use crate::by_ledger::pause_or;
-use crate::claims::{AGAIN_MS, Begun, Claim, may_pass};
+use crate::claims::{AGAIN_MS, Begun, Claim, may_pass, pause_or};
 use crate::options::ConsumerOptions;
 use crate::outcome::{Error, Outcome, Why};
 use crate::source::Message;
@@ -91,13 +90,13 @@ impl Reserving {
             Reserve::InProgress => {
                 // From here on its failures are counted here: the broker counts this delivery, too.
                 self.count(id, 0, message);
-                Ok(Begun::Not(Outcome::Later(options.busy_delay, Why::Early)))
+                Ok(Begun::Not(Outcome::Later(options.busy_delay, Why::Busy)))
             }
             Reserve::FirstSeen(held) => {
                 let failures = self.count(id, 0, message);
                 if failures >= self.retries.attempts_max {
                     return Ok(Begun::Not(Outcome::Dead(format!(
-                        "given up after {failures} attempts"
+                        "given up: {failures} attempts, or deliveries of which nothing was heard"
                     ))));
                 }
                 let id = id.clone();
@@ -144,11 +143,14 @@ impl ByReservation {
     }
 
     pub(crate) fn fail(self, failure: &Failure) -> Outcome {
-        let failures = self.reserving.add(&self.id, 1, 0);
+        let retries = self.reserving.retries;
+        // There is no answer to be stored and nobody to hold it for: whatever is never tried again is a dead letter.
+        let more = if failure.is_final() { retries.attempts_max } else { 1 };
+        let failures = self.reserving.add(&self.id, more, 0);
         // The count stays with a dead letter: its answer may be lost, and then it comes again.
-        if failures >= self.reserving.retries.attempts_max {
-            return Outcome::Dead(format!("failed {failures} times: {}", failure.reason()));
+        if failures >= retries.attempts_max {
+            return Outcome::Dead(format!("given up after a failure: {}", failure.reason()));
         }
-        Outcome::Later(self.reserving.retries.pause(failures), Why::Failed)
+        Outcome::Later(failure.delay().unwrap_or_else(|| retries.pause(failures)), Why::Failed)
     }
 }

@@ -38,16 +38,39 @@ pub(crate) const AGAIN_MS: [u64; 8] = [10, 50, 200, 1_000, 3_000, 5_000, 10_000,
 /// How long a message waits for a store that has no space.
 const FULL_DELAY: Duration = Duration::from_secs(5);
 
+/// Waits before a call of the store is repeated. Returns its error if it was repeated often enough.
+pub(crate) async fn pause_or(
+    pauses: &mut impl Iterator<Item = u64>,
+    error: firstseen::Error,
+) -> Result<(), Error> {
+    let Some(ms) = pauses.next() else { return Err(error.into()) };
+    tracing::warn!(%error, "the store did not take what was done; once more in {ms} ms");
+    tokio::time::sleep(Duration::from_millis(ms)).await;
+    Ok(())
+}
+
 /// Returns whether the same call may succeed later.
 pub(crate) fn may_pass(error: &firstseen::Error) -> bool {
     matches!(error.kind(), ErrorKind::Retry | ErrorKind::StorageFull)
 }
 
 impl Guard {
-    pub(crate) fn store(&self) -> &Store {
+    fn store(&self) -> &Store {
         match self {
             Self::Ledger(ledger) => ledger.store(),
             Self::Reserving(reserving) => reserving.store(),
+        }
+    }
+
+    /// Has all that was stored on disk. Those that call it meanwhile share one sync.
+    pub(crate) async fn sync(&self) -> Result<(), Error> {
+        let mut pauses = AGAIN_MS.into_iter();
+        loop {
+            match self.store().sync_async().await {
+                Ok(()) => return Ok(()),
+                Err(error) if may_pass(&error) => pause_or(&mut pauses, error).await?,
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 

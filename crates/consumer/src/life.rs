@@ -60,7 +60,7 @@ impl<S: Source, H: Handler> Life<S, H> {
         self.tally(&outcome);
         // 6. On disk, with all that were done meanwhile. A duplicate, too: what it is a duplicate of may be a moment old.
         if self.options.syncs && !matches!(outcome, Outcome::Later(..)) {
-            self.guard.store().sync_async().await?;
+            self.guard.sync().await?;
         }
         // 7. The broker forgets it, or brings it again. If it does not hear this, it brings a duplicate.
         match outcome {
@@ -70,7 +70,11 @@ impl<S: Source, H: Handler> Life<S, H> {
             Outcome::Dead(reason) => {
                 tracing::warn!(%reason, "a message is a dead letter");
                 let Delivery { message, token } = &delivery;
-                self.tell(self.source.dead_letter(message, token, &reason)).await;
+                if !self.tell(self.source.dead_letter(message, token, &reason)).await {
+                    tracing::warn!(
+                        "the broker has not taken a dead letter, so that it comes again"
+                    );
+                }
             }
             Outcome::Later(delay, _) => {
                 self.tell(self.source.retry_in(&delivery.token, delay)).await;
@@ -110,8 +114,8 @@ impl<S: Source, H: Handler> Life<S, H> {
                     }
                     let again = async {
                         match why {
-                            Why::Failed => tokio::time::sleep(delay).await,
-                            _ => self.guard.wait(id, delay).await,
+                            Why::Busy => self.guard.wait(id, delay).await,
+                            _ => tokio::time::sleep(delay).await,
                         }
                     };
                     if self.unless_stopping(again).await.is_none() {
@@ -159,9 +163,16 @@ impl<S: Source, H: Handler> Life<S, H> {
     }
 
     fn id_of(&self, delivery: &Delivery<S::Token>) -> Result<Bytes, String> {
-        let id = self.options.ids.get(&delivery.message).ok_or_else(|| {
-            "it has no id: have its producer give it one, or choose where ids come from".to_owned()
-        });
+        // A message that makes the function of the user panic must not stop the queue.
+        let read = AssertUnwindSafe(|| self.options.ids.get(&delivery.message));
+        let id = match std::panic::catch_unwind(read) {
+            Ok(Some(id)) => Ok(id),
+            Ok(None) => {
+                Err("it has no id: have its producer give it one, or choose where ids come from"
+                    .to_owned())
+            }
+            Err(panic) => Err(format!("the id function panicked: {}", said(&*panic))),
+        };
         let id = id.and_then(|id| self.guard.refuses(&id).map_or(Ok(id), Err));
         id.inspect_err(|_| count(&self.counters.without_id))
     }
@@ -174,7 +185,7 @@ impl<S: Source, H: Handler> Life<S, H> {
             Outcome::Duplicate => count(&counters.duplicates),
             Outcome::Dead(_) => count(&counters.dead),
             Outcome::Later(_, Why::Failed) => count(&counters.retried),
-            Outcome::Later(_, Why::Early) => count(&counters.put_off),
+            Outcome::Later(_, Why::Busy | Why::Early) => count(&counters.put_off),
             Outcome::Later(_, Why::Fenced) => {
                 count(&counters.put_off);
                 count(&counters.fenced);
@@ -183,16 +194,17 @@ impl<S: Source, H: Handler> Life<S, H> {
         }
     }
 
-    /// Tells the broker what has become of a delivery. That it did not hear is no failure: it delivers again.
-    async fn tell(&self, answer: impl Future<Output = Result<(), S::Error>>) {
+    /// Tells the broker what has become of a delivery. Returns whether it has confirmed that; if not, it delivers again.
+    async fn tell(&self, answer: impl Future<Output = Result<(), S::Error>>) -> bool {
         let heard = tokio::time::timeout(self.options.answer_max, answer).await;
         let why = match heard {
-            Ok(Ok(())) => return,
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {:?}", self.options.answer_max),
         };
         count(&self.counters.acks_lost);
         tracing::debug!(%why, "the broker has not confirmed an answer");
+        false
     }
 
     /// Tells the broker again and again that a delivery is worked on, as long as that takes.

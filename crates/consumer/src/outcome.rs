@@ -20,7 +20,9 @@ pub(crate) enum Outcome {
 pub(crate) enum Why {
     /// Its work failed.
     Failed,
-    /// It came too early: somebody works on the id, its retry is not due, an operator has it, or the store is busy.
+    /// Somebody works on the id.
+    Busy,
+    /// It came too early: its retry is not due, an operator has it, or the store is busy.
     Early,
     /// Its work went on after somebody else had taken the id over.
     Fenced,
@@ -38,8 +40,8 @@ pub enum Error {
     /// A call of the ledger that cannot fail has failed.
     #[error("the ledger refused what it should not, so the loop has stopped: {0}")]
     Attempt(firstseen::ledger::AttemptError),
-    /// An id function or an adapter has panicked; its message is in the text.
-    #[error("an id function or a source panicked, so the loop has stopped: {0}")]
+    /// The adapter has panicked; its message is in the text.
+    #[error("the source panicked, so the loop has stopped: {0}")]
     Panicked(String),
 }
 

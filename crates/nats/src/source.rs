@@ -91,7 +91,7 @@ impl NatsSource {
     ///
     /// The server did not answer, there is no such stream, or the consumer that is there cannot be used: it must
     /// acknowledge explicitly, and have no `max_deliver`, with which the server would drop messages that the ledger has
-    /// not given up.
+    /// not given up. Or no stream keeps the subject of dead letters.
     pub async fn open(
         context: Context,
         stream: impl Into<String>,
@@ -111,6 +111,14 @@ impl NatsSource {
         let (consumer, created) = source.consumer().await?;
         source.ack_wait = consumer.cached_info().config.ack_wait;
         source.created = created;
+        if let Some(subject) = &source.options.dead_letters {
+            // Otherwise each dead letter would come again for ever.
+            let kept = source.context.stream_by_subject(subject.clone()).await;
+            let why = |error| {
+                format!("has no stream for dead letters on {subject:?} ({error}): create one")
+            };
+            kept.map_err(|error| source.unsuitable(why(error)))?;
+        }
         Ok(source)
     }
 
@@ -164,11 +172,12 @@ impl NatsSource {
         } else {
             return Ok((consumer, created));
         };
-        Err(NatsError::Unsuitable {
-            stream: self.stream.clone(),
-            durable: self.durable.clone(),
-            why,
-        })
+        Err(self.unsuitable(why))
+    }
+
+    fn unsuitable(&self, why: String) -> NatsError {
+        let (stream, durable) = (self.stream.clone(), self.durable.clone());
+        NatsError::Unsuitable { stream, durable, why }
     }
 
     async fn build(&self) -> Result<Box<Stream>, NatsError> {

@@ -1,6 +1,6 @@
 //! A loop that is dropped at random moments, over a broker with every fault, by a seed.
 
-use crate::support::{PATIENCE, Running, message, options, start};
+use crate::support::{Running, message, options, start};
 use firstseen::Store;
 use firstseen::ledger::{Backoff, DeadFilter, Failure, Ledger, LedgerOptions, OnLeaseEnd};
 use firstseen_consumer::Job;
@@ -54,7 +54,8 @@ fn run(broker: &MemoryBroker, ledger: Ledger, made: &Made, seed: u64) -> Running
 }
 
 async fn crash(policy: OnLeaseEnd, seed: u64) {
-    let (dir, broker) = (tempfile::tempdir().unwrap(), MemoryBroker::new(PATIENCE));
+    let (dir, broker) =
+        (tempfile::tempdir().unwrap(), MemoryBroker::new(Duration::from_millis(300)));
     let made = Made::default();
     let mut dice = Dice::new(seed);
     for n in 0..300 {

@@ -149,13 +149,14 @@ async fn the_lease_is_renewed_while_the_handler_runs_also_one_that_blocks_its_th
 
 #[tokio::test]
 async fn what_is_waited_for_longer_than_the_brokers_patience_is_not_delivered_again() {
-    let world = World::new();
+    let patience = Duration::from_secs(1);
+    let world = World::with_patience(patience);
     for n in 0..4 {
         world.send(&n.to_string());
     }
-    // One worker: the last waits for four times the patience before its work begins.
-    let running = world.start(options().workers(1), |_| async {
-        sleep(PATIENCE * 2).await;
+    // One worker: the last waits for longer than the patience before its work begins.
+    let running = world.start(options().workers(1), move |_| async move {
+        sleep(patience * 3 / 5).await;
         Ok(())
     });
     world.until_empty().await;
@@ -317,6 +318,26 @@ async fn ids_may_come_from_a_function_of_the_user() {
     world.until_empty().await;
     assert_eq!(running.stop().await.duplicates, 1);
     assert_eq!(effects.all(), ["order-17"]);
+}
+
+#[tokio::test]
+async fn an_id_function_that_panics_makes_a_dead_letter_and_the_queue_goes_on() {
+    let world = World::new();
+    for id in ["panics", "good"] {
+        world.send(id);
+    }
+    let ids = Ids::of(|message: &Message| {
+        if message.payload == "payload of panics" {
+            std::panic::resume_unwind(Box::new("out of cheese"));
+        }
+        message.id.clone()
+    });
+    let effects = Effects::default();
+    let running = world.start(options().ids(ids), done(&effects));
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.dead, counters.without_id), (1, 1, 1));
+    assert!(world.broker.dead_letters()[0].1.contains("out of cheese"));
 }
 
 #[tokio::test]

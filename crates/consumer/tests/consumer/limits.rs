@@ -1,9 +1,11 @@
 //! Backpressure, workers, order, and what can be read while a loop runs.
 
-use crate::support::{Effects, World, message, options, start};
+use crate::support::{Effects, PATIENCE, World, message, options, policies, start};
+use firstseen::{Clock, Store, SystemClock, Timestamp};
 use firstseen_consumer::testkit::{Faults, Faulty, MemoryBroker};
 use firstseen_consumer::{Failure, Job, Message};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -94,6 +96,52 @@ async fn in_order_a_key_that_fails_holds_up_itself_and_no_other() {
     let last_fast = all.iter().rposition(|id| id.starts_with("fast"));
     let last_slow = all.iter().rposition(|id| id.starts_with("slow"));
     assert!(last_fast < last_slow, "one key waits for the other: {all:?}");
+}
+
+/// The clock of the system; counts how often it is asked.
+#[derive(Debug, Clone, Default)]
+struct CountingClock(Arc<AtomicU64>);
+
+impl Clock for CountingClock {
+    fn wall(&self) -> Timestamp {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        SystemClock.wall()
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        SystemClock.elapsed_ms()
+    }
+
+    fn boot_id(&self) -> u128 {
+        SystemClock.boot_id()
+    }
+}
+
+#[tokio::test]
+async fn in_order_what_waits_for_its_retry_or_an_operator_does_not_ask_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = CountingClock::default();
+    let store = Store::builder(dir.path().join("seen.db")).clock(clock.clone()).open().unwrap();
+    let ledger = store.ledger_with("orders", policies()).unwrap();
+    let broker = MemoryBroker::new(PATIENCE);
+    for id in ["held", "not due"] {
+        let attempt = ledger.begin(id).unwrap().started().unwrap();
+        let failure = match id {
+            "held" => Failure::hold("nobody knows"),
+            _ => Failure::retry_after("later", Duration::from_secs(60)),
+        };
+        attempt.fail(failure).unwrap();
+        broker.send(message(id).key(id));
+    }
+    let options = options().ordered(true).held_delay(Duration::from_secs(60));
+    let running = start(broker.connect(), ledger, options, |_| async { Ok(()) });
+    running.until(|now| now.delivered == 2).await;
+    sleep(Duration::from_millis(100)).await;
+    let before = clock.0.load(Ordering::Relaxed);
+    sleep(Duration::from_millis(500)).await;
+    let asked = clock.0.load(Ordering::Relaxed) - before;
+    assert!(asked < 200, "the ledger was asked again and again: {asked} looks at the clock");
+    running.stop_in_order().await;
 }
 
 #[tokio::test]

@@ -71,7 +71,7 @@ async fn failures_of_reserved_work_are_counted_and_end_in_dead_letters() {
 
 #[tokio::test]
 async fn a_message_that_the_broker_has_delivered_too_often_is_not_tried_again_after_a_restart() {
-    let world = World::new();
+    let world = World::with_patience(Duration::from_millis(200));
     world.broker.send(message("kills its process").deliveries(1));
     // Three processes take it and die.
     for _ in 0..3 {
@@ -97,4 +97,31 @@ async fn what_is_reserved_by_somebody_else_is_put_off() {
     world.until_empty().await;
     let counters = running.stop().await;
     assert_eq!((counters.duplicates, counters.dead), (1, 0));
+}
+
+#[tokio::test]
+async fn what_is_never_to_be_tried_again_is_a_dead_letter_at_once_and_a_delay_is_kept() {
+    let world = World::new();
+    let began = tokio::time::Instant::now();
+    world.send("last");
+    world.send("later");
+    let effects = Effects::default();
+    let tries = effects.clone();
+    let running = start(&world, move |job| {
+        tries.add(&job);
+        let is_first = tries.all().iter().filter(|id| *id == "later").count() == 1;
+        async move {
+            match job.id() {
+                b"last" => Err(Failure::last("no such account")),
+                _ if is_first => Err(Failure::retry_after("later", Duration::from_millis(400))),
+                _ => Ok(()),
+            }
+        }
+    });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.dead, counters.retried), (1, 1, 1));
+    assert_eq!(effects.sorted(), ["last", "later", "later"]);
+    assert!(began.elapsed() >= Duration::from_millis(400));
+    assert!(world.broker.dead_letters()[0].1.contains("no such account"));
 }

@@ -14,8 +14,8 @@ use tokio::time::{Instant, sleep};
 /// How long anything may take on a machine with other work.
 pub(crate) const LATE: Duration = Duration::from_secs(20);
 
-/// How long the broker waits for an answer.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(300);
+/// How long the broker waits for an answer: so long that a busy machine makes no delivery come again.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) struct World {
     pub(crate) broker: MemoryBroker,
@@ -26,9 +26,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_patience(PATIENCE)
+    }
+
+    pub(crate) fn with_patience(patience: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path().join("seen.db")).unwrap();
-        Self { broker: MemoryBroker::new(PATIENCE), store, _dir: dir }
+        Self { broker: MemoryBroker::new(patience), store, _dir: dir }
     }
 
     pub(crate) fn send(&self, id: &str) {

@@ -199,6 +199,10 @@ async fn a_consumer_that_would_lose_messages_is_refused() {
         assert!(matches!(error, NatsError::Unsuitable { .. }), "{error}");
         assert!(error.to_string().contains(word), "{error}");
     }
+    let nowhere = NatsOptions::new().dead_letters("nowhere");
+    let opened = NatsSource::open(queue.context.clone(), &queue.name, "worker", nowhere).await;
+    let error = opened.unwrap_err();
+    assert!(error.to_string().contains("no stream for dead letters"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
