@@ -80,8 +80,10 @@ async fn in_order_a_key_that_fails_holds_up_itself_and_no_other() {
         let made = made.clone();
         async move {
             let is_first = job.attempt().unwrap().number() == 1;
-            if job.id().starts_with(b"slow") && is_first {
-                return Err(Failure::retry("once more"));
+            if let Some(n) = job.id().strip_prefix(b"slow").filter(|_| is_first) {
+                // The later it came, the sooner it may be tried again.
+                let delay = Duration::from_millis(u64::from(b'9' - n[0]) * 20);
+                return Err(Failure::retry_after("once more", delay));
             }
             made.add(&job);
             Ok(())
