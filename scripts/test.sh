@@ -44,7 +44,7 @@ rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test
 
 step "short proof: explored schedules"
 # Without optimisation: the build costs more than the run.
-FIRSTSEEN_SCHEDULES=1000 CARGO_PROFILE_DEV_OPT_LEVEL=0 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
+FIRSTSEEN_SCHEDULES=2000 CARGO_PROFILE_DEV_OPT_LEVEL=0 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
 
 step "short proof: planted faults"
 # Only those that the smallest test binary notices: each costs a build of the library and of that binary.

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 /// Number of scenarios that share the schedules.
-const SCENARIOS: u64 = 21;
+const SCENARIOS: u64 = 28;
 
 fn env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -17,8 +17,9 @@ fn env(name: &str, default: u64) -> u64 {
 
 fn config(failures: PathBuf) -> Config {
     let mut config = Config::new();
-    // The stack of a real thread is eight times as large.
-    config.stack_size = 256 << 10;
+    // Half of what a real thread has, and enough for code that was not optimised.
+    // Half of what a real thread has, and enough for code that was not optimised.
+    config.stack_size = 1 << 20;
     config.max_steps = MaxSteps::FailAfter(200_000);
     config.failure_persistence = FailurePersistence::File(Some(failures));
     config.silence_warnings = true;

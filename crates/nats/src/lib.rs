@@ -29,7 +29,7 @@
 //! | drops a second `Nats-Msg-Id` inside its window of two minutes | recognises it as long as the ledger remembers |
 //! | counts deliveries | counts attempts, over crashes; `max_deliver` must be off |
 //! | forgets a message once its acknowledgement is confirmed | asks for that confirmation each time |
-//! | 2.9.10 may deliver an acknowledged message once more, counted as its first delivery, if others are given back while no pull waits | a duplicate |
+//! | 2.9.10 was seen to deliver an acknowledged message once more, counted as its first delivery, after others were given back | a duplicate |
 //!
 //! Tested with nats-server 2.9.10 and file storage, with both ends killed at random.
 
