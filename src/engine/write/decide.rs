@@ -87,11 +87,7 @@ pub(super) fn known(core: &Core, key: Key<'_>) -> Result<Option<Known>> {
     }
 }
 
-#[inline(always)]
-#[allow(
-    clippy::inline_always,
-    reason = "part of every claim, which costs a few hundred nanoseconds"
-)]
+#[inline]
 fn look(
     core: &Core,
     shard: &mut MutexGuard<'_, Shard>,
