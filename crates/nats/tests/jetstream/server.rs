@@ -24,7 +24,7 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = spawn(port, &dir);
         let server = Self { child, port, dir };
         server.wait_until_ready().await;
@@ -48,7 +48,15 @@ impl Server {
     }
 
     pub(crate) async fn connect(&self) -> Context {
-        let mut context = jetstream::new(async_nats::connect(self.url()).await.unwrap());
+        let end = Instant::now() + LATE;
+        let client = loop {
+            match async_nats::connect(self.url()).await {
+                Ok(client) => break client,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+            sleep(Duration::from_millis(10)).await;
+        };
+        let mut context = jetstream::new(client);
         // So that what a killed server has not answered is soon sent again.
         context.set_timeout(Duration::from_secs(1));
         context
@@ -67,6 +75,20 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// Returns a port that nobody listens on, and that no other server of this process has. It is below those that the system
+/// gives to connections: one that tries a port of its own again and again may connect to itself.
+fn free_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let number =
+            std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 10_000 + (number % 20_000) as u16;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 
