@@ -222,7 +222,9 @@ impl Transaction {
             return Ok(false);
         }
         self.claim_in(namespace, id);
-        self.claims.iter_mut().rev().take(1).for_each(|claim| claim.is_told = true);
+        if let Some(claim) = self.claims.last_mut() {
+            claim.is_told = true;
+        }
         Ok(true)
     }
 
@@ -499,7 +501,9 @@ impl Transaction {
         let given = id.as_ref();
         let before = (self.owner, self.event, self.first);
         self.claim_in(&topic.namespace(), given);
-        self.claims.iter_mut().rev().take(1).for_each(|claim| claim.belongs_to = before.0);
+        if let Some(claim) = self.claims.last_mut() {
+            claim.belongs_to = before.0;
+        }
         let id = MessageId::given(topic.name(), given);
         let says = (key.as_ref(), payload.as_ref());
         let pushed = self.push_message(topic, (id, given), says).map(drop);

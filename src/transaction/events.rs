@@ -33,8 +33,8 @@ impl Answers {
         }
         for (ns, numbers) in by_namespace {
             let event_time = &events[numbers[0]].event_time;
-            let others = numbers.iter().map(|n| events[*n].event_time.options());
-            if others.into_iter().any(|options| options != event_time.options()) {
+            let mut options = numbers.iter().map(|n| events[*n].event_time.options());
+            if options.any(|options| options != event_time.options()) {
                 return Err(Error::invalid(format!(
                     "events of the namespace {:?} by handles with different options in one transaction",
                     event_time.name()
