@@ -32,6 +32,7 @@ mod collect;
 mod commit;
 mod endings;
 mod events;
+mod moves;
 mod outcome;
 mod prepared;
 mod retry;
