@@ -46,7 +46,8 @@ impl Fingerprint {
         &self.0
     }
 
-    pub(super) fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// Returns the fingerprint with this hash: for stores that keep it elsewhere.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 }
