@@ -25,6 +25,8 @@ build . new
 cp benches/pair.rs "$work/old/benches/"
 grep -q 'name = "pair"' "$work/old/Cargo.toml" ||
     printf '\n[[bench]]\nname = "pair"\nharness = false\n' >> "$work/old/Cargo.toml"
+# A revision that is older than the workspace would be taken for a part of this one.
+grep -q '^\[workspace\]' "$work/old/Cargo.toml" || printf '\n[workspace]\n' >> "$work/old/Cargo.toml"
 CARGO_TARGET_DIR=$work/target build "$work/old" old
 
 : > "$work/pairs"
