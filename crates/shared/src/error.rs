@@ -53,10 +53,11 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MoveError {
-    /// Somebody else has the record now, or it is gone. Nothing was written: stop the work.
+    /// Somebody else has the record now, or it is gone: another attempt has begun, or an operator has redriven, settled or
+    /// forgotten it. Nothing was written: stop the work.
     #[error("another attempt or an operator has taken the record over")]
     Fenced(Option<Box<Record>>),
-    /// This attempt has already said how it went.
+    /// This attempt has already said how it went, and none has begun since. The record is as it is now.
     #[error("the attempt is over")]
     Over(Box<Record>),
     /// The lease has ended, and an ended lease is not renewed. If nobody has taken over, the attempt may still say how it

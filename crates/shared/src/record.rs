@@ -11,7 +11,7 @@ pub struct Record {
     pub state: State,
     /// Attempts started and not handed back, since the first or since the last redrive.
     pub attempts: u32,
-    /// The token of the last attempt; zero if there was none since a redrive.
+    /// The token of the last attempt, also when that has ended; zero if there was none since a redrive.
     pub token: u64,
     /// The worker that the last attempt named.
     pub worker: String,
@@ -19,7 +19,8 @@ pub struct Record {
     pub fingerprint: Option<Fingerprint>,
     /// When it was begun for the first time.
     pub first_begun: Timestamp,
-    /// The attempts that have ended, the oldest first; the last [`HISTORY_MAX`](Self::HISTORY_MAX).
+    /// The attempts that have ended, the oldest first; the last [`HISTORY_MAX`](Self::HISTORY_MAX). Only attempts add to it:
+    /// what an operator does is in the state.
     pub history: Vec<PastAttempt>,
     /// What the store's clock said when this was read, so that the times above can be told as durations.
     pub read: Timestamp,

@@ -3,27 +3,38 @@
 use crate::error::{MoveError, Result};
 use crate::record::Record;
 use firstseen::ledger::{Fingerprint, OnLeaseEnd};
-use firstseen::{Claim, Ttl};
+use firstseen::{Claim, Clock, SystemClock, Ttl};
 use std::future::Future;
 use std::time::Duration;
 
 /// A store of claims and of the records of ledgers.
 ///
 /// - **Namespaces** keep ids apart. The claims of a namespace and the records of a ledger of the same name are apart, too.
-/// - **Time is the store's**: leases, ttls and delays are counted by its clock, not by those of its callers.
+/// - **Time is the store's**: leases, ttls and delays are counted by its clock, in milliseconds, not by those of its callers. What
+///   ends after a time is over at that very millisecond: a claim made at `t` with a ttl of 5 ms is live at `t + 4` and not at
+///   `t + 5`; likewise a lease, and the delay of a retry.
 /// - **Each call is one atomic step for each id.** Of all who ask about one id at the same time, one hears that it is first.
 /// - **An error of kind [`Unavailable`](crate::ErrorKind::Unavailable) says nothing of what the call did.** Repeated with the
 ///   same [`Call`], it is told what the first try did: a caller whose own claim was stored, and whose answer was
-///   lost, hears `FirstSeen`, not that somebody else was faster.
+///   lost, hears `FirstSeen`, not that somebody else was faster. A claim remembers the call that made it, and a running
+///   record the call that began it, as long as they last and no longer.
+/// - **A call that is wrong does nothing**: [`Invalid`](crate::ErrorKind::Invalid) is for an id that is empty or longer than
+///   [`id_bytes_max`](Self::id_bytes_max), a namespace whose name is empty or longer than 255 bytes, a ttl of zero, a lease
+///   below a millisecond, no attempts at all, a worker's name above 255 bytes, and a result above
+///   [`result_bytes_max`](Self::result_bytes_max). One bad id refuses its whole batch. Ids, namespaces and results may have any
+///   bytes. Of a ttl, a lease or a delay that is longer than a store can count, it may refuse the call or count as long as it
+///   can, but never less than a thousand years.
 /// - **Nothing fails open**: a store that cannot be asked is an error, never a first sight.
 ///
 /// What each implementation guarantees when a server dies is in its own documentation. `firstseen-conformance` has a test for
 /// each rule that is written here.
 pub trait DedupStore: Send + Sync + 'static {
-    /// Claims ids, and returns the answers in their order. Each id is claimed by itself: a batch is no transaction, and
-    /// after an error some may be claimed. Of two equal ids in a batch the second is a duplicate.
+    /// Claims ids, however many, and returns the answers in their order. Each id is claimed by itself: a batch is no
+    /// transaction, and after an error some may be claimed. Of two equal ids in a batch the second is a duplicate, also when
+    /// the call is repeated.
     ///
-    /// A claim ends when `ttl` has passed since it was made; duplicates do not make it longer.
+    /// A claim ends when `ttl` has passed since it was made; duplicates do not make it longer. A duplicate is told the store's
+    /// time at which the claim was made.
     fn claim_batch(
         &self,
         namespace: &str,
@@ -49,14 +60,27 @@ pub trait DedupStore: Send + Sync + 'static {
     /// Returns whether an id has a claim, without making one.
     fn contains(&self, namespace: &str, id: &[u8]) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Ends the claim of an id, so that the next is first again. Returns whether there was one.
+    /// Ends the claim of an id, so that the next is first again. Returns whether there was one, not counting one that has
+    /// ended.
     fn forget(&self, namespace: &str, id: &[u8]) -> impl Future<Output = Result<bool>> + Send;
 
     /// Asks for the work of an id, and counts the attempt before it answers.
     ///
-    /// In this order: another fingerprint than that of the record is a [`Mismatch`](Begun::Mismatch), whatever its state; a
-    /// lease that has ended, ends the attempt as the policy says; then the state decides. An ended record (its ttl has passed)
-    /// counts as none.
+    /// In this order:
+    ///
+    /// 1. A record whose ttl has passed counts as none.
+    /// 2. A running record that this very call has begun, and whose lease lasts, is answered as it was the first time.
+    /// 3. Two fingerprints, and they differ: [`Mismatch`](Begun::Mismatch), whatever the state, and nothing changes.
+    /// 4. A lease that has ended is noted in the history as [`LeaseEnded`](crate::AttemptEnd::LeaseEnded). Then the policy
+    ///    decides: `Hold` makes the record held, `Fail` dead of [`LeaseEnded`](crate::DeadCause::LeaseEnded), and that is the
+    ///    answer; `Retry` goes on.
+    /// 5. Running, completed, held, dead, and waiting for a time that has not come are answered as such, and nothing changes.
+    /// 6. As many attempts as the policy allows: dead of [`Attempts`](crate::DeadCause::Attempts).
+    /// 7. Otherwise an attempt starts: it is counted, and has a token of at least one that is higher than that of every attempt
+    ///    of this id before, also before the record was forgotten, had ended, or was redriven, and before the store was
+    ///    started again.
+    ///
+    /// Records in answers are as the call has left them.
     fn begin(
         &self,
         namespace: &str,
@@ -66,7 +90,8 @@ pub trait DedupStore: Send + Sync + 'static {
         call: Call,
     ) -> impl Future<Output = Result<Begun>> + Send;
 
-    /// Has the lease of an attempt end `lease` from now. Refused if it has ended: somebody may be about to take over.
+    /// Has the lease of an attempt end `lease` from now, be that later or sooner than before. Refused with
+    /// [`LeaseEnded`](MoveError::LeaseEnded) if it has ended: somebody may be about to take over.
     fn renew(
         &self,
         namespace: &str,
@@ -75,7 +100,10 @@ pub trait DedupStore: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<(), MoveError>> + Send;
 
-    /// Ends an attempt. It may do so after its lease, as long as nobody has taken over.
+    /// Ends an attempt. It may do so after its lease, as long as nobody has taken over. If a `begin` has found the lease ended
+    /// and the record is held or dead because of it, the attempt may still *complete* it, since the effect has happened; any
+    /// other ending is [`Fenced`](MoveError::Fenced) then, for an operator has the record. What the attempt says
+    /// takes the place of `LeaseEnded` in the history.
     ///
     /// Repeated after a lost answer it hears [`Over`](MoveError::Over), with the record as the first try left it.
     fn end(
@@ -95,11 +123,12 @@ pub trait DedupStore: Send + Sync + 'static {
         id: &[u8],
     ) -> impl Future<Output = Result<Option<Record>>> + Send;
 
-    /// Lets a dead or held record be begun again, with as many attempts as at first; its history is kept. Returns whether
-    /// there was one.
+    /// Lets a dead or held record be begun again, from now and with as many attempts as at first; its history, its fingerprint
+    /// and when it was first begun are kept, and it does not end by itself any more. Returns whether there was one.
     fn redrive(&self, namespace: &str, id: &[u8]) -> impl Future<Output = Result<bool>> + Send;
 
-    /// Completes a held record, by the word of an operator who has looked the effect up. Returns whether there was one.
+    /// Completes a held record, by the word of an operator who has looked the effect up. Its attempt is fenced. Returns whether
+    /// there was one.
     fn settle(
         &self,
         namespace: &str,
@@ -112,7 +141,8 @@ pub trait DedupStore: Send + Sync + 'static {
     fn forget_record(&self, namespace: &str, id: &[u8])
     -> impl Future<Output = Result<bool>> + Send;
 
-    /// Returns the ids of dead and held records, in ascending order, after the given one; at most `limit`.
+    /// Returns the ids of dead and held records, in ascending order of their bytes, after the given one; at most `limit`. A
+    /// record whose lease has ended is among them once a `begin` has held or buried it; one whose ttl has passed is not.
     fn dead_letters(
         &self,
         namespace: &str,
@@ -132,7 +162,11 @@ pub trait DedupStore: Send + Sync + 'static {
 
 /// What tells a call from all others, so that it can be repeated: 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Call([u8; 16]);
+pub struct Call {
+    bytes: [u8; 16],
+    /// When it was drawn, in milliseconds since the start of this machine: what the call does was not done before that.
+    drawn_ms: u64,
+}
 
 impl Call {
     /// Draws one.
@@ -140,12 +174,16 @@ impl Call {
     pub fn new() -> Self {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the system has random bytes");
-        Self(bytes)
+        Self { bytes, drawn_ms: SystemClock.elapsed_ms() }
     }
 
     /// Returns the bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
+        &self.bytes
+    }
+
+    pub(crate) fn drawn_ms(&self) -> u64 {
+        self.drawn_ms
     }
 }
 
@@ -162,7 +200,7 @@ pub struct Start<'a> {
     pub lease: Duration,
     /// Who works, for people who look.
     pub worker: &'a str,
-    /// The fingerprint of the input; the first that is given stays. Without one nothing is compared.
+    /// The fingerprint of the input; the first that an attempt starts with stays. Without one nothing is compared.
     pub fingerprint: Option<Fingerprint>,
 }
 
@@ -198,14 +236,15 @@ pub enum Begun {
     Held(Record),
     /// Given up.
     Dead(Record),
-    /// The id was begun with another input. The result is left out of the record.
+    /// The id was begun with another input. The result is left out of the record, with its mark of a failure and the reasons in
+    /// the history, which may tell of it.
     Mismatch(Record),
 }
 
 /// How an attempt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending<'a> {
-    /// With a result, which is kept for `ttl` from now.
+    /// With a result. The record ends `ttl` from now, whatever its lease was.
     Completed {
         /// What every later `begin` is told.
         result: &'a [u8],
@@ -214,14 +253,15 @@ pub enum Ending<'a> {
         /// How long it is kept.
         ttl: Ttl,
     },
-    /// It failed: to be tried again after a delay, or dead if it was the last attempt of the policy.
+    /// It failed: to be tried again after a delay, or dead of [`Attempts`](crate::DeadCause::Attempts) if it was the last of the
+    /// policy.
     Failed {
         /// Not before this has passed.
         retry_after: Duration,
-        /// What people are told.
+        /// What people are told: its first 1,024 bytes are kept, or a little less, so that no character is cut.
         reason: &'a str,
     },
-    /// It failed for good: the record is dead.
+    /// It failed for good: the record is dead of [`Final`](crate::DeadCause::Final).
     Final {
         /// What people are told.
         reason: &'a str,
@@ -231,7 +271,7 @@ pub enum Ending<'a> {
         /// What people are told.
         reason: &'a str,
     },
-    /// Handed back before the work began: the attempt is not counted.
+    /// Handed back before the work began: the attempt is not counted, and the next may start at once.
     Released,
 }
 
