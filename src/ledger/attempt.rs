@@ -212,6 +212,13 @@ impl Attempt {
         self.work.end(&Ending::Release)
     }
 
+    /// Lets go of the attempt without saying how it goes, and returns its token: the work goes on elsewhere, and
+    /// [`Ledger::resume`] gives the attempt back. Until then its lease runs, and nothing renews it.
+    pub fn detach(self) -> u64 {
+        self.work.inside.lock().doubt();
+        self.token()
+    }
+
     /// Returns an error if this attempt can no longer say how it went. Reads the record.
     ///
     /// # Errors

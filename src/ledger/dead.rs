@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::id::Family;
-use crate::ledger::changes::{self, Change, Now};
+use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Move;
 use crate::ledger::record::{DeadCause, Record, State};
@@ -243,12 +243,34 @@ impl DeadLetters {
         self.sweep(filter, |listed| self.purge_one(&listed.id, Some(listed)))
     }
 
+    /// Says that a held id was done after all, and with what result; see [`Ledger::settle`], which does so to more than what
+    /// is held. Returns whether it was held.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::settle`].
+    pub fn settle(
+        &self,
+        id: impl AsRef<[u8]>,
+        result: impl AsRef<[u8]>,
+        reason: &str,
+    ) -> Result<bool> {
+        let (id, bytes) = (id.as_ref(), result.as_ref());
+        self.ledger.check_result(bytes)?;
+        let outcome = Outcome { bytes, is_encoded: false, ttl: self.ledger.result_ttl() };
+        self.change(id, None, Move::Settle, |record, now| {
+            (record.state == State::Held).then(|| changes::settle(record, now, outcome, reason))
+        })
+    }
+
     fn redrive_one(&self, id: &[u8], listed: Option<&Listed>, fresh: bool) -> Result<bool> {
-        self.change(id, listed, Move::Redrive, |record, now| changes::redrive(record, now, fresh))
+        self.change(id, listed, Move::Redrive, |record, now| {
+            waits(&record).then(|| changes::redrive(record, now, fresh))
+        })
     }
 
     fn purge_one(&self, id: &[u8], listed: Option<&Listed>) -> Result<bool> {
-        self.change(id, listed, Move::Purge, |_, _| changes::purge())
+        self.change(id, listed, Move::Purge, |record, _| waits(&record).then(changes::purge))
     }
 
     /// Changes what waits for an operator; if it was listed, only what is still the same dead letter.
@@ -257,7 +279,7 @@ impl DeadLetters {
         id: &[u8],
         listed: Option<&Listed>,
         step: Move,
-        change: impl Fn(Record, Now) -> Change,
+        change: impl Fn(Record, Now) -> Option<Change>,
     ) -> Result<bool> {
         let changed = self.ledger.change_found(id, |found, now| {
             if let Some(listed) = listed {
@@ -266,8 +288,7 @@ impl DeadLetters {
                     return Ok(None);
                 }
             }
-            let change = |record| waits(&record).then(|| change(record, now));
-            Ok(found.moved(step, now, change))
+            Ok(found.moved(step, now, |record| change(record, now)))
         })?;
         Ok(changed.is_some_and(|changed| changed.is_made))
     }

@@ -170,6 +170,25 @@ impl Failure {
         matches!(self.kind, FailureKind::Final | FailureKind::Hold | FailureKind::Replay(_))
     }
 
+    /// Returns whether an operator is asked, whatever the policy: [`hold`](Self::hold).
+    pub fn is_held(&self) -> bool {
+        matches!(self.kind, FailureKind::Hold)
+    }
+
+    /// Returns whether nothing was said of what is to follow, as by an error that came with `?`: the policy for the end of
+    /// a lease decides.
+    pub fn is_unsaid(&self) -> bool {
+        matches!(self.kind, FailureKind::Unsaid | FailureKind::Attempt(_))
+    }
+
+    /// Returns the result of [`replayed`](Self::replayed); `None` if it is another failure.
+    pub fn result(&self) -> Option<&[u8]> {
+        match &self.kind {
+            FailureKind::Replay(result) => Some(result),
+            _ => None,
+        }
+    }
+
     /// Returns the delay of [`retry_after`](Self::retry_after); `None` if none was given.
     pub fn delay(&self) -> Option<Duration> {
         match self.kind {
@@ -242,6 +261,21 @@ mod tests {
             (Failure::replayed("no", "404"), true, None),
         ] {
             assert_eq!((failure.is_final(), failure.delay()), (is_final, after), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_tells_whom_it_is_left_to() {
+        for (failure, is_held, is_unsaid, result) in [
+            (Failure::retry("no"), false, false, None),
+            (Failure::from(fmt::Error), false, true, None),
+            (Failure::from(AttemptError::LeaseEnded), false, true, None),
+            (Failure::last("no"), false, false, None),
+            (Failure::hold("no"), true, false, None),
+            (Failure::replayed("no", "404"), false, false, Some(&b"404"[..])),
+        ] {
+            let told = (failure.is_held(), failure.is_unsaid(), failure.result());
+            assert_eq!(told, (is_held, is_unsaid, result), "{failure:?}");
         }
     }
 }

@@ -47,13 +47,15 @@ pub(super) enum Move {
     Settle,
     /// An operator ends it without a result.
     Cancel,
-    /// An operator removes it.
+    /// An operator removes it, unless an attempt works on it.
     Purge,
+    /// An operator removes it although an attempt works on it.
+    Forget,
 }
 
 use Move::{
-    Begin, Bury, Cancel, Complete, GiveUp, Hold, Purge, Redrive, Release, Renew, Retry, Save,
-    Settle,
+    Begin, Bury, Cancel, Complete, Forget, GiveUp, Hold, Purge, Redrive, Release, Renew, Retry,
+    Save, Settle,
 };
 use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 
@@ -61,7 +63,7 @@ use Phase::{Absent, Completed, Dead, Held, LeaseOver, Running, Waiting};
 ///
 /// The effect of an attempt may have happened although its lease has ended, so it may still say how it went, as long as
 /// nobody has taken over.
-pub(super) const MOVES: [(Phase, Move, Phase); 44] = [
+pub(super) const MOVES: [(Phase, Move, Phase); 45] = [
     (Absent, Begin, Running),
     (Waiting, Begin, Running),
     (LeaseOver, Begin, Running),
@@ -103,6 +105,7 @@ pub(super) const MOVES: [(Phase, Move, Phase); 44] = [
     (Held, Purge, Absent),
     (Completed, Purge, Absent),
     (Dead, Purge, Absent),
+    (Running, Forget, Absent),
     (Waiting, Redrive, Waiting),
     (LeaseOver, Redrive, Waiting),
     (Completed, Redrive, Waiting),

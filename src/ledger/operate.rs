@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ledger::changes::{self, Now, Outcome};
 use crate::ledger::handle::Ledger;
-use crate::ledger::moves::Move;
+use crate::ledger::moves::{Move, Phase};
 use crate::ledger::record::Record;
 use crate::ledger::value::encode;
 use serde::Serialize;
@@ -95,7 +95,7 @@ impl Ledger {
     }
 
     /// Removes the record of an id and all that belongs to it, so that it counts as never begun. Returns whether there
-    /// was one. A record that an attempt works on is not removed: cancel it first.
+    /// was one. A record that an attempt works on is not removed: cancel it first, or [`forget`](Self::forget) it.
     ///
     /// # Errors
     ///
@@ -103,5 +103,20 @@ impl Ledger {
     pub fn purge(&self, id: impl AsRef<[u8]>) -> Result<bool> {
         let purge = |_, _| Some(changes::purge());
         Ok(self.change(id.as_ref(), Move::Purge, purge)?.is_some_and(|changed| changed.is_made))
+    }
+
+    /// Removes the record of an id as [`purge`](Self::purge) does, also while an attempt works on it: that is fenced from now
+    /// on, and the next `begin` may start beside it. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// As [`begin`](Self::begin).
+    pub fn forget(&self, id: impl AsRef<[u8]>) -> Result<bool> {
+        let forgotten = self.change_found(id.as_ref(), |found, now| {
+            let is_running = now.phase(Some(&found.record)) == Phase::Running;
+            let step = if is_running { Move::Forget } else { Move::Purge };
+            Ok(found.moved(step, now, |_| Some(changes::purge())))
+        })?;
+        Ok(forgotten.is_some_and(|changed| changed.is_made))
     }
 }

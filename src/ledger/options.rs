@@ -62,6 +62,24 @@ impl Backoff {
         Self { has_jitter: false, ..self }
     }
 
+    /// Returns how long to wait after this many attempts, the one that has just failed included: for stores that keep
+    /// their records elsewhere. With jitter it is drawn anew at each call.
+    ///
+    /// ```
+    /// use firstseen::ledger::Backoff;
+    /// use std::time::Duration;
+    ///
+    /// let second = Duration::from_secs(1);
+    /// let backoff = Backoff::exponential(second, 2.0, 60 * second).without_jitter();
+    /// assert_eq!([1, 2, 3, 100].map(|n| backoff.delay(n).as_secs()), [1, 2, 4, 60]);
+    /// assert!(Backoff::exponential(second, 2.0, 60 * second).delay(3) <= 4 * second);
+    /// ```
+    pub fn delay(&self, attempts: u32) -> Duration {
+        // Without randomness from the system what failed together comes back together, which is no reason to fail.
+        let chance = getrandom::u64().unwrap_or_else(|_| u64::from(attempts));
+        Duration::from_millis(self.delay_ms(attempts, chance))
+    }
+
     /// Returns the delay in milliseconds after the given number of attempts; `chance` is any number.
     pub(crate) fn delay_ms(&self, attempts: u32, chance: u64) -> u64 {
         let failures = f64::from(attempts.saturating_sub(1));

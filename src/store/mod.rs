@@ -14,8 +14,8 @@ pub use read_only::ReadOnly;
 pub use reservation::{BatchReservation, Reservation, Reserve};
 
 use crate::engine::{
-    self, Claim, Engine, ExportEntry, Held, History, ImportEntry, RepairReport, Seen, Settings,
-    Stats, Threads, VerifyReport,
+    self, Claim, Durability, Engine, ExportEntry, Held, History, ImportEntry, RepairReport, Seen,
+    Settings, Stats, Threads, VerifyReport,
 };
 use crate::error::{Error, Result};
 use crate::sync::{Arc, GiveBack, Mutex, in_step, keep_large_blocks_apart, may_open, thread};
@@ -435,6 +435,11 @@ impl Store {
     /// [`Reopen`](crate::ErrorKind::Reopen) if the sync fails: the store stops (I7).
     pub fn sync(&self) -> Result<()> {
         self.engine().sync()
+    }
+
+    /// Returns what an answer guarantees where a call does not say otherwise; see [`Builder::durability`].
+    pub fn durability(&self) -> Durability {
+        self.engine().settings().durability
     }
 
     /// Returns sizes and counters. All are zero in a forked child, which does not own the store.

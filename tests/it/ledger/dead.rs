@@ -1,7 +1,7 @@
 //! Dead letters.
 
 use super::*;
-use firstseen::ledger::{DeadCause, DeadFilter, Failure, OnLeaseEnd, State};
+use firstseen::ledger::{AttemptError, DeadCause, DeadFilter, Failure, OnLeaseEnd, State};
 use firstseen::seconds;
 use firstseen::testing::Table;
 use std::ops::ControlFlow;
@@ -209,6 +209,40 @@ fn calling_begin_on_a_dead_id_counts_nothing() {
         assert!(matches!(begin(&ledger, "a"), Begin::Dead(_)));
     }
     assert_eq!(record(&ledger, "a"), before);
+}
+
+#[test]
+fn only_what_is_held_is_settled_as_a_dead_letter() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let letters = ledger.dead_letters();
+    kill(&ledger, "dead");
+    started(&ledger, "held").fail(Failure::hold("nobody knows")).expect("fails");
+    started(&ledger, "again").fail(Failure::retry("not yet")).expect("fails");
+    for id in ["dead", "again", "unknown"] {
+        assert!(!letters.settle(id, b"done", "looked up").expect("reads"), "{id}");
+    }
+    assert!(matches!(record(&ledger, "dead").state, State::Dead { .. }));
+    assert!(matches!(record(&ledger, "again").state, State::Waiting { .. }));
+    assert!(letters.settle("held", b"done", "looked up").expect("settles"));
+    assert_eq!(record(&ledger, "held").result(), Some(&b"done"[..]));
+    assert!(!letters.settle("held", b"other", "again").expect("reads"));
+}
+
+#[test]
+fn forgetting_removes_also_what_an_attempt_works_on_and_fences_it() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let first = started(&ledger, "a");
+    assert!(ledger.forget("a").expect("forgets"));
+    assert!(ledger.get("a").expect("reads").is_none());
+    let refused = first.complete(b"late");
+    assert!(matches!(refused, Err(AttemptError::Fenced { record: None })), "{refused:?}");
+    let second = started(&ledger, "a");
+    assert!(second.token() > first.token());
+    second.complete(b"done").expect("completes");
+    assert!(ledger.forget("a").expect("forgets what is done, too"));
+    assert!(!ledger.forget("a").expect("reads"));
 }
 
 #[test]

@@ -305,6 +305,19 @@ fn i8_an_attempt_is_resumed_by_its_token_until_somebody_has_taken_over() {
     assert!(matches!(ledger.resume("b", token), Err(AttemptError::Fenced { record: None })));
 }
 
+#[test]
+fn i8_an_attempt_that_is_let_go_of_runs_on_and_is_resumed_by_its_token() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let token = started(&ledger, "a").detach();
+    assert!(matches!(begin(&ledger, "a"), Begin::InProgress(_)), "it has not failed");
+    let again = ledger.resume("a", token).expect("is its own");
+    again.renew().expect("goes on");
+    assert_eq!(again.detach(), token);
+    ledger.resume("a", token).expect("is its own").complete(b"done").expect("lands");
+    assert_eq!(record(&ledger, "a").result(), Some(&b"done"[..]));
+}
+
 /// A wall clock that shows another year for a moment must not hold a record back for that long.
 #[test]
 fn a_clock_that_is_wrong_for_a_moment_parks_neither_a_failure_nor_a_renewed_lease() {
