@@ -7,20 +7,29 @@
 //!
 //! `firstseen-conformance` is the suite that every implementation passes.
 
+mod attempt;
+mod convert;
 mod dedup;
 mod embedded;
 mod error;
+mod known;
 mod ledger;
 mod near;
 mod record;
+mod renewals;
+mod repeat;
+mod run;
 mod store;
 
+pub use attempt::Attempt;
 pub use dedup::Dedup;
 pub use embedded::Embedded;
 pub use error::{Error, ErrorKind, MoveError, Result};
 pub use firstseen::ledger::{Backoff, DeadCause, Failure, Fingerprint, OnLeaseEnd};
 pub use firstseen::{Claim, Timestamp, Ttl};
-pub use ledger::{Attempt, Begin, LedgerOptions, SharedLedger};
-pub use near::Near;
+pub use ledger::{Begin, LedgerOptions, SharedLedger};
+pub use near::{Near, NearCounters};
 pub use record::{AttemptEnd, PastAttempt, Record, State};
+pub use renewals::{Lost, Renewals};
+pub use run::{Ran, RunError};
 pub use store::{Begun, Call, DedupStore, Ending, Policy, Start, Stats};

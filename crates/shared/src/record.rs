@@ -100,6 +100,17 @@ impl Record {
         Duration::from_millis(until.as_millis().saturating_sub(self.read.as_millis()))
     }
 
+    /// Returns the record as somebody may see it whose input is another: without the result, its mark of a failure, and what the
+    /// attempts said.
+    #[must_use]
+    pub fn without_result(mut self) -> Self {
+        if let State::Completed { result, is_failure } = &mut self.state {
+            (*result, *is_failure) = (None, false);
+        }
+        self.history.iter_mut().for_each(|past| past.reason.clear());
+        self
+    }
+
     /// Returns the stored result.
     pub fn result(&self) -> Option<&[u8]> {
         match &self.state {

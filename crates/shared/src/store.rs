@@ -24,6 +24,8 @@ use std::time::Duration;
 ///   [`result_bytes_max`](Self::result_bytes_max). One bad id refuses its whole batch. Ids, namespaces and results may have any
 ///   bytes. Of a ttl, a lease or a delay that is longer than a store can count, it may refuse the call or count as long as it
 ///   can, but never less than a thousand years.
+/// - **Each call ends by itself**, within seconds, with [`Unavailable`](crate::ErrorKind::Unavailable) if there is no answer: who
+///   repeats calls gives each try all the time that it has. A future that is dropped may have made its call or not.
 /// - **Nothing fails open**: a store that cannot be asked is an error, never a first sight.
 ///
 /// What each implementation guarantees when a server dies is in its own documentation. `firstseen-conformance` has a test for
@@ -138,8 +140,11 @@ pub trait DedupStore: Send + Sync + 'static {
     ) -> impl Future<Output = Result<bool>> + Send;
 
     /// Removes a record, whatever its state: an attempt that works on it is fenced. Returns whether there was one.
-    fn forget_record(&self, namespace: &str, id: &[u8])
-    -> impl Future<Output = Result<bool>> + Send;
+    fn forget_record(
+        &self,
+        namespace: &str,
+        id: &[u8],
+    ) -> impl Future<Output = Result<bool>> + Send;
 
     /// Returns the ids of dead and held records, in ascending order of their bytes, after the given one; at most `limit`. A
     /// record whose lease has ended is among them once a `begin` has held or buried it; one whose ttl has passed is not.
