@@ -29,6 +29,8 @@ const FLAG_REMOVED: u8 = 1;
 
 /// Size of the entry buffer allocated with the first entry.
 const BYTES_FIRST: usize = 32 << 10;
+/// How much of it is written ahead.
+const BYTES_STEP: usize = 16 << 10;
 
 /// Bytes of table per entry when the memtable is full.
 const TABLE_BYTES: usize = offset_table::BYTES_PER_ENTRY;
@@ -191,19 +193,26 @@ impl Memtable {
         EntryOffset(at as u32)
     }
 
+    /// Makes the buffer at least this long.
     #[cold]
     fn grow(&mut self, least: usize) {
         assert!(u32::try_from(least).is_ok(), "a memtable stays under 4 GB");
-        // Allocate a little for a store that is hardly used, then the full size at once: growing in steps would stall
-        // some claim each time. Untouched pages of a large allocation cost no memory yet.
-        let next = match self.bytes.len() {
-            0 => BYTES_FIRST.min(self.bytes_max),
-            now if now < self.bytes_max => self.bytes_max,
-            now => now * 2,
-        };
-        let mut larger = vec![0; next.max(least)];
-        larger[..self.end].copy_from_slice(&self.bytes[..self.end]);
-        self.bytes = larger;
+        if least > self.bytes.capacity() {
+            // Allocate a little for a store that is hardly used, then the full size at once: growing in steps would stall
+            // some claim each time. Untouched pages of a large allocation cost no memory yet.
+            let next = match self.bytes.capacity() {
+                0 => BYTES_FIRST.min(self.bytes_max),
+                now if now < self.bytes_max => self.bytes_max,
+                now => now * 2,
+            };
+            let mut larger = Vec::with_capacity(next.max(least));
+            larger.extend_from_slice(&self.bytes[..self.end]);
+            self.bytes = larger;
+        }
+        // A page that is read before it is written is mapped twice, and the second time interrupts all other processors of
+        // the process. So nothing that may be read lies beyond what was written.
+        let len = least.max(self.end + BYTES_STEP).min(self.bytes.capacity());
+        self.bytes.resize(len, 0);
     }
 
     /// Removes an id. Memory is freed only if it is the last entry, so undo several additions in reverse order.
@@ -380,6 +389,20 @@ mod tests {
             set.put(key, hasher.hash(key), version(3), Lsn(3));
         }
         assert_eq!(set.iter().count(), count, "what was removed before is not removed now");
+    }
+
+    /// A page that is read first is mapped twice; see [`Memtable::grow`].
+    #[test]
+    fn no_more_than_a_step_is_readable_beyond_what_was_written() {
+        let hasher = IdHasher::new(Seed([1; 16]));
+        let mut set = Memtable::new(hasher, 1 << 20);
+        for number in 0..if cfg!(miri) { 2_000 } else { 5_000_u32 } {
+            let bytes = number.to_le_bytes();
+            let key = Key { ns: NsId(0), id: &bytes };
+            set.put(key, hasher.hash(key), version(1), Lsn(1));
+            assert!(set.bytes.len() <= set.end + BYTES_STEP, "{} of {}", set.end, set.bytes.len());
+        }
+        assert_eq!(set.bytes.capacity(), 1 << 20, "allocated at once");
     }
 
     #[test]
