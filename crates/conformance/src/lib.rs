@@ -1,1 +1,37 @@
-//! Not yet.
+//! The rules that every dedup store keeps, as tests for any implementation of [`DedupStore`](firstseen_shared::DedupStore).
+//!
+//! Bring a [`Fixture`], and have one test made of each rule:
+//!
+//! ```
+//! # use firstseen_conformance::{Reference, conformance};
+//! # fn main() {}
+//! // In tests/conformance.rs, in the place of the model your store:
+//! conformance!(Reference::fixture());
+//! ```
+//!
+//! or have all of them reported by [`check_all`]. A rule is an async function in [`rules`], named as a sentence; the numbers in
+//! its documentation are those of a catalogue of behaviours that public suites and issues of others show.
+//!
+//! [`Reference`] is a store in memory that keeps all rules in the simplest way: the model of the random test, and a store for
+//! tests of what is built on top.
+
+mod dice;
+mod fixture;
+mod kit;
+mod reference;
+pub mod rules;
+
+pub use fixture::Fixture;
+pub use reference::Reference;
+
+/// Runs a test of a rule, for two minutes at most.
+#[doc(hidden)]
+pub fn test(rule: impl Future<Output = ()>) {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let rule = async { tokio::time::timeout(std::time::Duration::from_secs(120), rule).await };
+    runtime
+        .expect("a runtime starts")
+        .block_on(rule)
+        .expect("the store answers within two minutes");
+}

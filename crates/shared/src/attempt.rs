@@ -179,7 +179,7 @@ impl<S: DedupStore> Attempt<S> {
         match record {
             Some(record) if record.token == *token => match record.state {
                 State::Running { .. } if !record.time_left().is_zero() => Ok(()),
-                _ if is_told(&record, *token) => Err(MoveError::Over(record.into())),
+                _ if record.is_ended_by(*token) => Err(MoveError::Over(record.into())),
                 _ => Err(MoveError::LeaseEnded),
             },
             other => Err(MoveError::Fenced(other.map(Box::new))),
@@ -277,15 +277,9 @@ impl<S: DedupStore> Work<S> {
     }
 }
 
-/// Returns whether the last thing in the history is how this attempt said it went.
-fn is_told(record: &Record, token: u64) -> bool {
-    let last = record.history.last().filter(|past| past.token == token);
-    last.is_some_and(|past| past.end != AttemptEnd::LeaseEnded)
-}
-
 /// Returns whether a record is as this attempt leaves it with this ending.
 fn is_left_by(record: &Record, token: u64, ending: &Ending<'_>) -> bool {
-    let Some(last) = record.history.last().filter(|past| past.token == token) else {
+    let Some(last) = record.history.last().filter(|_| record.is_ended_by(token)) else {
         return false;
     };
     match (ending, &record.state) {

@@ -26,33 +26,18 @@ pub(crate) fn refused(
     error: AttemptError,
 ) -> MoveError {
     match error {
-        AttemptError::Fenced { record: Some(record) } | AttemptError::Over { record }
-            if is_told(&record, token) =>
-        {
-            MoveError::Over(record_of(ledger, *record).into())
+        AttemptError::Fenced { record: None } => MoveError::Fenced(None),
+        AttemptError::Fenced { record: Some(record) } | AttemptError::Over { record } => {
+            let record = Box::new(record_of(ledger, *record));
+            match record.is_ended_by(token) {
+                true => MoveError::Over(record),
+                false => MoveError::Fenced(Some(record)),
+            }
         }
-        AttemptError::Fenced { record } => {
-            MoveError::Fenced(record.map(|record| record_of(ledger, *record).into()))
-        }
-        AttemptError::Over { record } => MoveError::Fenced(Some(record_of(ledger, *record).into())),
         AttemptError::LeaseEnded => MoveError::LeaseEnded,
         AttemptError::Store(error) => error_of(what)(error).into(),
         error => Error::new(ErrorKind::Invalid, what, error).into(),
     }
-}
-
-/// Returns whether the last thing in the history is how this attempt said it went.
-pub(crate) fn is_told(record: &ledger::Record, token: u64) -> bool {
-    let last = record.history.last().filter(|past| past.token == token);
-    last.is_some_and(|past| {
-        !matches!(
-            past.end,
-            ledger::AttemptEnd::LeaseEnded
-                | ledger::AttemptEnd::ProcessEnded
-                | ledger::AttemptEnd::Cancelled
-                | ledger::AttemptEnd::Settled
-        )
-    })
 }
 
 /// Returns a record as the trait shows it.

@@ -1,6 +1,6 @@
 //! The embedded store behind the trait of the shared ones.
 
-use crate::convert::{error_of, is_told, record_of, refused};
+use crate::convert::{error_of, record_of, refused};
 use crate::error::{Error, ErrorKind, MoveError, Result};
 use crate::record::Record;
 use crate::store::{Begun, Call, DedupStore, Ending, Policy, Start, Stats};
@@ -188,8 +188,9 @@ impl DedupStore for Embedded {
             let attempt = Resumed::new(ledger.resume(&id, token).map_err(refused)?);
             let record = attempt.get().record();
             if matches!(record.state, State::Held | State::Dead { .. }) {
-                return Err(match is_told(&record, token) {
-                    true => MoveError::Over(record_of(&ledger, record).into()),
+                let record = record_of(&ledger, record);
+                return Err(match record.is_ended_by(token) {
+                    true => MoveError::Over(record.into()),
                     false => MoveError::LeaseEnded,
                 });
             }
@@ -217,11 +218,12 @@ impl DedupStore for Embedded {
         let attempt = Resumed::new(ledger.resume(id, token).map_err(refused)?);
         let record = attempt.get().record();
         if matches!(record.state, State::Held | State::Dead { .. }) {
-            if is_told(&record, token) {
-                return Err(MoveError::Over(record_of(&ledger, record).into()));
+            let record = record_of(&ledger, record);
+            if record.is_ended_by(token) {
+                return Err(MoveError::Over(record.into()));
             }
             if !matches!(ending, Ending::Completed { .. }) {
-                return Err(MoveError::Fenced(Some(record_of(&ledger, record).into())));
+                return Err(MoveError::Fenced(Some(record.into())));
             }
         }
         let attempt = attempt.get();

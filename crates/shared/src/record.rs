@@ -111,6 +111,22 @@ impl Record {
         self
     }
 
+    /// Returns whether this is how the attempt of this token has left the record: it has said how it went, none has begun
+    /// since, and no operator has changed it. Such an attempt is [`Over`](crate::MoveError::Over).
+    pub fn is_ended_by(&self, token: u64) -> bool {
+        let is_last = token != 0 && self.token == token;
+        let Some(last) = self.history.last().filter(|past| is_last && past.token == token) else {
+            return false;
+        };
+        match self.state {
+            State::Running { .. } => false,
+            State::Waiting { .. } => matches!(last.end, AttemptEnd::Failed | AttemptEnd::Released),
+            State::Held => last.end == AttemptEnd::Held,
+            State::Completed { .. } => last.end == AttemptEnd::Completed,
+            State::Dead { .. } => last.end != AttemptEnd::LeaseEnded,
+        }
+    }
+
     /// Returns the stored result.
     pub fn result(&self) -> Option<&[u8]> {
         match &self.state {

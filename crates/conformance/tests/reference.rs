@@ -1,0 +1,3 @@
+//! The model keeps its own rules.
+
+firstseen_conformance::conformance!(firstseen_conformance::Reference::fixture());
