@@ -1,0 +1,4 @@
+//! Kafka as a source, at a real server.
+
+mod checks;
+mod queue;

@@ -1,0 +1,205 @@
+//! A topic at the real server, with one for its dead letters.
+
+use firstseen_consumer::testkit::Fixture;
+use firstseen_kafka::{KafkaOptions, KafkaSource};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+/// How long anything may take on a machine with other work.
+pub(crate) const LATE: Duration = Duration::from_secs(60);
+
+/// How long one call of a client waits.
+const CALL: Duration = Duration::from_secs(2);
+
+pub(crate) struct Queue {
+    pub(crate) brokers: String,
+    pub(crate) topic: String,
+    pub(crate) group: String,
+    pub(crate) options: KafkaOptions,
+    producer: FutureProducer,
+}
+
+impl Queue {
+    /// Creates a topic of its own at a server that many share.
+    pub(crate) async fn create(brokers: &str, partitions: i32, options: KafkaOptions) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("q{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::named(brokers, &name, partitions, options).await
+    }
+
+    /// Opens a topic, and creates it if it is not there.
+    pub(crate) async fn named(
+        brokers: &str,
+        name: &str,
+        partitions: i32,
+        options: KafkaOptions,
+    ) -> Self {
+        let dead = format!("{name}-dead");
+        create_topic(brokers, name, partitions).await;
+        create_topic(brokers, &dead, 1).await;
+        let options = options
+            .dead_letters(dead)
+            .set("session.timeout.ms", "6000")
+            .set("heartbeat.interval.ms", "200")
+            .set("topic.metadata.refresh.interval.ms", "1000")
+            .set("reconnect.backoff.max.ms", "300")
+            .set("fetch.wait.max.ms", "100");
+        Self {
+            brokers: brokers.to_owned(),
+            topic: name.to_owned(),
+            group: format!("{name}-workers"),
+            options,
+            producer: config(brokers).create().unwrap(),
+        }
+    }
+
+    pub(crate) fn dead_topic(&self) -> String {
+        format!("{}-dead", self.topic)
+    }
+
+    pub(crate) async fn open(&self) -> Result<KafkaSource, firstseen_kafka::KafkaError> {
+        KafkaSource::open(&self.brokers, &self.group, [&self.topic], self.options.clone()).await
+    }
+
+    /// Writes a record to a partition; returns its offset once the server has it.
+    pub(crate) async fn write(&self, partition: Option<i32>, id: &str, payload: &str) -> i64 {
+        write(&self.producer, &self.topic, partition, id, id, payload).await
+    }
+
+    /// Returns the committed offset of a partition; `None` if nothing was committed.
+    pub(crate) fn committed(&self, partition: i32) -> Result<Option<i64>, KafkaError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.topic, partition);
+        let client: BaseConsumer = config(&self.brokers).set("group.id", &self.group).create()?;
+        let known = client.committed_offsets(list, CALL)?;
+        let found = known.find_partition(&self.topic, partition).unwrap();
+        found.error()?;
+        Ok(match found.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        })
+    }
+
+    /// Returns the offset behind the last record of a partition.
+    pub(crate) fn end(&self, partition: i32) -> Result<i64, KafkaError> {
+        let client: BaseConsumer = config(&self.brokers).create()?;
+        client.fetch_watermarks(&self.topic, partition, CALL).map(|(_, high)| high)
+    }
+}
+
+impl Fixture for Queue {
+    type Source = KafkaSource;
+
+    async fn source(&self) -> KafkaSource {
+        let end = Instant::now() + LATE;
+        loop {
+            match self.open().await {
+                Ok(source) => return source,
+                Err(error) => assert!(Instant::now() < end, "{error}"),
+            }
+        }
+    }
+
+    async fn publish(&self, id: &str, key: &str, payload: &str) {
+        write(&self.producer, &self.topic, None, id, key, payload).await;
+    }
+
+    async fn dead(&self) -> Vec<String> {
+        payloads(&read_all(&self.brokers, &self.dead_topic()).await)
+    }
+}
+
+pub(crate) fn config(brokers: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "300");
+    config.set("message.timeout.ms", "3000").set("enable.idempotence", "true");
+    config.set("linger.ms", "0").set("enable.auto.commit", "false");
+    config
+}
+
+async fn create_topic(brokers: &str, name: &str, partitions: i32) {
+    let admin: AdminClient<DefaultClientContext> = config(brokers).create().unwrap();
+    let end = Instant::now() + LATE;
+    loop {
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        let created = admin.create_topics(&[topic], &AdminOptions::new()).await;
+        match created.map(|mut created| created.remove(0)) {
+            Ok(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => return,
+            why => assert!(Instant::now() < end, "{why:?}"),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Writes until the server has it, also if it is away for a while.
+async fn write(
+    producer: &FutureProducer,
+    topic: &str,
+    partition: Option<i32>,
+    id: &str,
+    key: &str,
+    payload: &str,
+) -> i64 {
+    let end = Instant::now() + LATE;
+    loop {
+        let headers = OwnedHeaders::new().insert(Header { key: "id", value: Some(id) });
+        let mut record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
+        record.partition = partition;
+        match producer.send(record, CALL).await {
+            Ok(delivery) => return delivery.offset,
+            Err((error, _)) => assert!(Instant::now() < end, "the server takes nothing: {error}"),
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Returns all records of partition 0 of a topic that are committed.
+pub(crate) async fn read_all(brokers: &str, topic: &str) -> Vec<OwnedMessage> {
+    let end = Instant::now() + LATE;
+    loop {
+        let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
+        let read = tokio::task::spawn_blocking(move || try_read_all(&brokers, &topic)).await;
+        match read.unwrap() {
+            Ok(all) => return all,
+            Err(error) => assert!(Instant::now() < end, "{error}"),
+        }
+    }
+}
+
+fn try_read_all(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>, KafkaError> {
+    let mut config = config(brokers);
+    config.set("group.id", "readers").set("isolation.level", "read_committed");
+    let client: BaseConsumer = config.set("enable.partition.eof", "true").create()?;
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 0, Offset::Beginning)?;
+    client.assign(&list)?;
+    let mut all = Vec::new();
+    loop {
+        match client.poll(CALL * 5) {
+            Some(Ok(message)) => all.push(message.detach()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return Ok(all),
+            Some(Err(error)) => return Err(error),
+            None => return Err(KafkaError::NoMessageReceived),
+        }
+    }
+}
+
+pub(crate) fn payloads(messages: &[OwnedMessage]) -> Vec<String> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    messages.iter().map(|message| text(message.payload().unwrap_or_default())).collect()
+}
+
+/// Returns the value of a header.
+pub(crate) fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    let found = message.headers()?.iter().find(|header| header.key == name)?;
+    Some(String::from_utf8_lossy(found.value?).into_owned())
+}
