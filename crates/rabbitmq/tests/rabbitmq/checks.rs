@@ -8,5 +8,6 @@ use firstseen_servers::rabbitmq;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rabbitmq_passes_the_checks_of_every_source() {
     let server = rabbitmq::start().await;
-    check_source(|| Queue::create(&server.address(), RabbitOptions::new())).await;
+    let address = server.address();
+    check_source(|| Queue::create(&address, RabbitOptions::new())).await;
 }

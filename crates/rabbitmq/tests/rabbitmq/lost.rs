@@ -177,8 +177,8 @@ async fn acknowledgements_arrive_though_the_server_blocks_those_that_publish() {
         queue.publish(&n.to_string(), "k", "x").await;
     }
     let watermark = async |part: &str| {
-        let set = rabbitmq::control(&queue.address, &["set_vm_memory_high_watermark", part]);
-        set.await.unwrap();
+        let set = ["set_vm_memory_high_watermark", part];
+        rabbitmq::control(&queue.address, &set).await.unwrap();
     };
     watermark("0.0001").await;
     let dir = tempfile::tempdir().unwrap();

@@ -111,6 +111,11 @@ impl Queue {
         }
     }
 
+    /// The same queue, for other sources.
+    pub(crate) async fn with(&self, options: RabbitOptions) -> Self {
+        Self::open(&self.address, &self.name, options).await
+    }
+
     pub(crate) fn dead_letters(&self) -> String {
         format!("{}.dead", self.name)
     }

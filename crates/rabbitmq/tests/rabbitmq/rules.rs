@@ -236,7 +236,7 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_header_it_is_d
         RabbitIds::Of(Arc::new(|delivery| Some(delivery.data.clone().into()))),
     ];
     for (ids, expected) in ids.into_iter().zip(["17", "numbered"]) {
-        let named = Queue { options: RabbitOptions::new().ids(ids), ..queue_like(&queue).await };
+        let named = queue.with(RabbitOptions::new().ids(ids)).await;
         named.send("k", numbered(17), "numbered").await;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let ids = Arc::clone(&seen);
@@ -248,11 +248,6 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_header_it_is_d
         running.stop().await;
         assert_eq!(*seen.lock().unwrap(), [expected]);
     }
-}
-
-/// The same queue, for another source.
-async fn queue_like(queue: &Queue) -> Queue {
-    Queue::open(&queue.address, &queue.name, queue.options.clone()).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -269,7 +264,7 @@ async fn keys_are_routing_keys_or_what_was_chosen() {
         (RabbitKeys::Of(Arc::new(|_| Some("all".into()))), Some("all")),
     ];
     for (keys, expected) in keys {
-        let queue = Queue { options: RabbitOptions::new().keys(keys), ..queue_like(&queue).await };
+        let queue = queue.with(RabbitOptions::new().keys(keys)).await;
         let source = queue.source().await;
         let taken = source.next(ONE).await.unwrap();
         let key = taken[0].message.key.as_deref();
