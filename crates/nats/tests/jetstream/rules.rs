@@ -1,11 +1,12 @@
 //! Rules 85 and 86 of brokers, and what is this adapter's own.
 
-use crate::server::{LATE, Queue, Server, payloads, publish};
+use crate::queue::{LATE, Queue, connect, payloads, publish};
 use firstseen::Store;
 use firstseen::ledger::{Backoff, LedgerOptions};
 use firstseen_consumer::testkit::{Faults, Faulty, Fixture};
 use firstseen_consumer::{Consumer, ConsumerOptions, Counters, Failure, Handle, Job, Source, Want};
 use firstseen_nats::{NatsError, NatsIds, NatsOptions, NatsSource};
+use firstseen_servers::nats;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -42,9 +43,9 @@ async fn until(handle: &Handle, what: &str, is_so: impl Fn(&Counters) -> bool) {
 /// Rule 85. The acknowledgement of the first is lost on its way, and the server delivers again after its wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once_and_the_double_ack_waits() {
-    let server = Arc::new(Server::start().await);
+    let server = nats::start().await;
     let ack_wait = Duration::from_millis(600);
-    let queue = Queue::create(&server, NatsOptions::new().ack_wait(ack_wait)).await;
+    let queue = Queue::create(&server.address(), NatsOptions::new().ack_wait(ack_wait)).await;
     queue.publish("order-17", "k", "order-17").await;
 
     // Delivered, and never answered: the process dies.
@@ -95,8 +96,8 @@ async fn pending(queue: &Queue) -> (u64, usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_86_a_message_id_outside_the_servers_window_is_new_to_the_server_and_a_duplicate_here()
 {
-    let server = Arc::new(Server::start().await);
-    let queue = Queue::create(&server, NatsOptions::new()).await;
+    let server = nats::start().await;
+    let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     let subject = format!("{}.k", queue.name);
     assert!(!publish(&queue.context, &subject, "order-17", "order-17").await);
     assert!(publish(&queue.context, &subject, "order-17", "order-17").await, "inside its window");
@@ -126,8 +127,8 @@ async fn rule_86_a_message_id_outside_the_servers_window_is_new_to_the_server_an
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_sequence_it_is_done() {
-    let server = Arc::new(Server::start().await);
-    let queue = Queue::create(&server, NatsOptions::new()).await;
+    let server = nats::start().await;
+    let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     let context = &queue.context;
     let send = async |text: &'static str| {
         let sent = context.publish(format!("{}.k", queue.name), text.into()).await.unwrap();
@@ -144,8 +145,9 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_sequence_it_is
 
     send("numbered").await;
     let options = queue.options.clone().ids(NatsIds::Sequence);
-    let source =
-        NatsSource::open(server.connect().await, &queue.name, "worker", options).await.unwrap();
+    let source = NatsSource::open(connect(&server.address()).await, &queue.name, "worker", options)
+        .await
+        .unwrap();
     let (handle, task) = start(source, dir.path(), |_| async { Ok(()) });
     until(&handle, "it is done", |now| now.first == 1).await;
     handle.stop();
@@ -154,8 +156,8 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_sequence_it_is
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_says_where_it_comes_from_and_why() {
-    let server = Arc::new(Server::start().await);
-    let queue = Queue::create(&server, NatsOptions::new()).await;
+    let server = nats::start().await;
+    let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     queue.publish("order-17", "k", "poison").await;
     let dir = tempfile::tempdir().unwrap();
     let refuse = |_| async { Err(Failure::last("no such\naccount")) };
@@ -176,8 +178,8 @@ async fn a_dead_letter_says_where_it_comes_from_and_why() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_consumer_that_would_lose_messages_is_refused() {
     use async_nats::jetstream::consumer::{AckPolicy, pull::Config};
-    let server = Arc::new(Server::start().await);
-    let queue = Queue::create(&server, NatsOptions::new()).await;
+    let server = nats::start().await;
+    let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     let stream = queue.context.get_stream(&queue.name).await.unwrap();
     let limited = Config {
         durable_name: Some("limited".to_owned()),
@@ -207,9 +209,9 @@ async fn a_consumer_that_would_lose_messages_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lag_is_told_and_a_deleted_consumer_is_made_anew() {
-    let server = Arc::new(Server::start().await);
+    let server = nats::start().await;
     let options = NatsOptions::new().prefetch(1).heartbeat(Duration::from_millis(500));
-    let queue = Queue::create(&server, options).await;
+    let queue = Queue::create(&server.address(), options).await;
     for n in 0..50 {
         queue.publish(&n.to_string(), "k", "x").await;
     }
