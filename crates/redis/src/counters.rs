@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisCounters {
-    /// Entries that were delivered, and trimmed or deleted before they were acknowledged: what they said is lost here. Each
-    /// was told by an error of the source, too.
+    /// Entries that were delivered to somebody, and trimmed or deleted before they were acknowledged: they are lost, unless
+    /// another process still has them. Each was told by an error of the source, too.
     pub trimmed: u64,
-    /// Of the entries that were trimmed or deleted, those that this process still had: they are worked on to their end, and
-    /// lost only if it dies meanwhile.
+    /// Entries that were trimmed or deleted while this process had them: they are worked on to their end, and lost only if
+    /// it dies meanwhile. Not among `trimmed`.
     pub trimmed_in_hand: u64,
     /// Entries that were trimmed or deleted before they were delivered to anybody: at least so many. It is looked for
     /// whenever the loop asks for the lag, and not seen where the group has moved on meanwhile.
@@ -22,7 +22,7 @@ pub struct RedisCounters {
     pub groups_made_again: u64,
     /// Consumers without pending entries that were removed from the group.
     pub consumers_removed: u64,
-    /// Entries that this consumer took over from others of the group.
+    /// Entries that were taken over after nothing was heard of them for so long.
     pub claimed: u64,
 }
 

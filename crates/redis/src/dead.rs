@@ -7,8 +7,8 @@ use crate::scripts;
 use redis::{ErrorKind, ServerErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// How long it is remembered that an entry is a dead letter, in milliseconds: a day. It is asked for only when the entry itself
-/// does not say so any more, because the stream was trimmed meanwhile.
+/// How long it is remembered that an entry is a dead letter, in milliseconds: a day. It is asked for only when the entry
+/// itself does not say so any more, because the stream was trimmed meanwhile.
 const MARK_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Names of fields that a dead letter has besides those of its entry.

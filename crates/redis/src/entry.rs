@@ -120,9 +120,9 @@ mod tests {
     use super::*;
 
     fn entry(fields: &[(&'static [u8], &'static [u8])]) -> RedisEntry {
-        let fields = fields.iter().map(|(name, value)| {
-            (Bytes::from_static(name), Bytes::from_static(value))
-        });
+        let fields = fields
+            .iter()
+            .map(|(name, value)| (Bytes::from_static(name), Bytes::from_static(value)));
         RedisEntry { stream: "s".into(), id: EntryId::ZERO, fields: fields.collect() }
     }
 

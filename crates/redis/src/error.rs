@@ -32,9 +32,7 @@ pub enum RedisError {
         why: String,
     },
     /// There is no such stream.
-    #[error(
-        "there is no stream {stream}: add its first entry, or set RedisOptions::create_stream"
-    )]
+    #[error("there is no stream {stream}: add its first entry, or set RedisOptions::create_stream")]
     NoStream {
         /// Its key.
         stream: String,

@@ -3,6 +3,7 @@
 use crate::counters::RedisWatch;
 use crate::entry::{EntryId, RedisEntry};
 use crate::error::RedisError;
+use crate::hands::Hands;
 use crate::link::Link;
 use crate::options::{RedisIds, RedisOptions, RedisStart};
 use crate::reply::Reply;
@@ -31,6 +32,7 @@ pub(crate) struct Group {
     pub(crate) consumer: String,
     pub(crate) options: RedisOptions,
     pub(crate) watch: RedisWatch,
+    pub(crate) hands: Hands,
     /// The last entry that was delivered here, or that the group was at when it was opened.
     position: Mutex<EntryId>,
     /// How many were told to be skipped while the group has stood where it stands.
@@ -77,6 +79,7 @@ impl Group {
             consumer,
             options,
             watch: RedisWatch::default(),
+            hands: Hands::default(),
             position: Mutex::new(EntryId::ZERO),
             skipped: Mutex::new(0),
         }
@@ -196,7 +199,9 @@ impl Group {
 
     async fn claimed(&self, [entries, counts, gone]: [Reply; 3]) -> Result<Batch, RedisError> {
         let taken = Instant::now();
-        self.watch.trimmed(&gone.entry_ids()?);
+        // Those that are in hand are not lost as long as this process lives.
+        let gone = gone.entry_ids()?.into_iter().filter(|id| !self.hands.have(*id));
+        self.watch.trimmed(&gone.collect::<Vec<_>>());
         let mut claimed = Vec::new();
         for (entry, count) in entries.list()?.into_iter().zip(counts.list()?) {
             let (_, entry) = entry.entry(&self.stream)?;
@@ -261,7 +266,7 @@ impl Group {
         self.ask("acknowledging", &command).await?.number().map(drop)
     }
 
-    /// Creates the group if it is not there.
+    /// Creates the group if it is not there. Refuses servers that do not tell of entries that were trimmed.
     pub(crate) async fn ensure(&self) -> Result<(), RedisError> {
         let position = match self.options.start {
             RedisStart::Beginning => EntryId::ZERO.to_string(),
@@ -269,9 +274,14 @@ impl Group {
             RedisStart::After(id) => id.to_string(),
         };
         self.create(&position).await?;
-        if let Some(standing) = self.standing().await? {
-            *lock(&self.position) = standing.delivered;
+        let Some(standing) = self.standing().await? else { return Ok(()) };
+        if standing.added.is_none() {
+            let why = "is older than Redis 7.0, which does not tell of trimmed entries: \
+                       use Redis 7.0, Valkey, or newer";
+            let subject = "the server".to_owned();
+            return Err(RedisError::Unsuitable { subject, why: why.to_owned() });
         }
+        *lock(&self.position) = standing.delivered;
         Ok(())
     }
 
@@ -326,21 +336,6 @@ impl Group {
     pub(crate) async fn kind_of(&self, key: &str) -> Result<String, RedisError> {
         let mut command = redis::cmd("TYPE");
         self.ask("asking for the kind of a key", command.arg(key)).await?.text()
-    }
-
-    /// Refuses servers that drop pending entries without a word when they are claimed after they were trimmed.
-    pub(crate) async fn check_server(&self) -> Result<(), RedisError> {
-        let mut command = self.command("XAUTOCLAIM");
-        // A min-idle that nothing has.
-        command.arg(&self.name).arg(&self.consumer).arg(1_u64 << 50).arg("0-0").arg("COUNT").arg(1);
-        let reply = self.ask("asking what the server can do", &command).await?;
-        if reply.list()?.len() < 3 {
-            let why = "is older than Redis 7.0, which does not tell of trimmed entries: \
-                       use Redis 7.0, Valkey, or newer";
-            let subject = "the server".to_owned();
-            return Err(RedisError::Unsuitable { subject, why: why.to_owned() });
-        }
-        Ok(())
     }
 
     /// Returns the stream's mark; see [`scripts::MARK`].

@@ -1,13 +1,15 @@
 //! What is taken from the server, until the loop has it.
 //!
-//! In this order: what was pending for this consumer when it started, what was put off and is due, what others have left, and
-//! what is new. Each call of the server is a task of its own, so that its answer is not lost when the loop gives the call of
+//! In this order: what was pending for this consumer when it started, what was put off and is due, what others have left,
+//! and what is new. Each call of the server is a task of its own, so that its answer is not lost when the loop gives the
+//! call of
 //! [`next`](Intake::next) up: the next one has it.
 
 use crate::delays::Delays;
 use crate::entry::{EntryId, RedisEntry};
 use crate::error::RedisError;
 use crate::group::{Batch, Group, IDS_MAX, Kept};
+use crate::hands::InHand;
 use crate::keeper::lock;
 use firstseen_consumer::Want;
 use std::collections::VecDeque;
@@ -48,6 +50,7 @@ pub(crate) struct Taken {
     pub(crate) deliveries: u32,
     /// It is not in the stream any more.
     pub(crate) is_gone: bool,
+    pub(crate) in_hand: InHand,
     at: Instant,
 }
 
@@ -121,9 +124,15 @@ impl Intake {
             if !taken.is_empty() {
                 return Ok(taken);
             }
-            // One that waits at the server says that nothing is new.
-            self.is_new_first &= self.new.is_none();
-            if self.old.is_none() && !self.is_new_first {
+            let is_new_first = std::mem::take(&mut self.is_new_first);
+            // A call that waits at the server says that nothing is new.
+            if is_new_first && self.new.is_none() {
+                let answer = self.new.insert(self.ask_for_new(want, None)).join().await;
+                self.new = None;
+                self.accept(answer).await?;
+                continue;
+            }
+            if self.old.is_none() {
                 self.ask_for_old(want);
             }
             if let Some(old) = &mut self.old {
@@ -135,16 +144,16 @@ impl Intake {
             if !self.ready.is_empty() {
                 continue;
             }
-            if self.new.is_none() {
-                self.ask_for_new(want, end);
-            }
             let wake = self.wake_at(end);
-            let Some(new) = &mut self.new else { continue };
+            let wait = (end - Instant::now()).min(BLOCK_MAX);
+            let new = match self.new.take() {
+                Some(new) => new,
+                None => self.ask_for_new(want, Some(wait)),
+            };
             tokio::select! {
                 biased;
-                answer = new.join() => {
+                answer = self.new.insert(new).join() => {
                     self.new = None;
-                    self.is_new_first = false;
                     self.accept(answer).await?;
                 }
                 () = self.signals.put_off.notified() => {}
@@ -174,8 +183,13 @@ impl Intake {
     async fn drop_what_others_have(&mut self, most: usize) -> Result<(), RedisError> {
         let old = self.group.options.min_idle / 2;
         let is_old = |taken: &Taken| !taken.is_gone && taken.at.elapsed() > old;
-        let ids: Vec<EntryId> =
-            self.ready.iter().take(most).filter(|taken| is_old(taken)).map(|t| t.entry.id).collect();
+        let ids: Vec<EntryId> = self
+            .ready
+            .iter()
+            .take(most)
+            .filter(|taken| is_old(taken))
+            .map(|t| t.entry.id)
+            .collect();
         if ids.is_empty() {
             return Ok(());
         }
@@ -210,7 +224,9 @@ impl Intake {
         }
         let now = Instant::now();
         let due = lock(&self.delays).take_due(now, count);
+        let hands = self.group.hands.clone();
         let held = due.held.into_iter().map(|(entry, deliveries)| Taken {
+            in_hand: hands.take(entry.id),
             entry,
             deliveries: deliveries.saturating_add(1),
             is_gone: true,
@@ -218,8 +234,7 @@ impl Intake {
         });
         self.ready.extend(held);
         if !due.ids.is_empty() {
-            self.old =
-                Some(Task::start(async move { group.take(&due.ids).await.map(Old::Due) }));
+            self.old = Some(Task::start(async move { group.take(&due.ids).await.map(Old::Due) }));
         } else if now >= self.next_claim {
             let from = self.claim_from;
             self.old = Some(Task::start(async move {
@@ -230,6 +245,8 @@ impl Intake {
     }
 
     async fn take_old(&mut self, answer: Result<Old, RedisError>) -> Result<(), RedisError> {
+        // All of what was pending comes before what is new.
+        let is_own = matches!(answer, Ok(Old::Own(..)));
         let batch = answer.map(|old| match old {
             Old::Own(batch, next) => {
                 self.own = next;
@@ -246,15 +263,14 @@ impl Intake {
             }
         });
         self.accept(batch).await?;
-        self.is_new_first = !self.ready.is_empty();
+        self.is_new_first = !is_own && !self.ready.is_empty();
         Ok(())
     }
 
-    fn ask_for_new(&mut self, want: Want, end: Instant) {
+    fn ask_for_new(&self, want: Want, wait: Option<Duration>) -> Task<Batch> {
         let group = Arc::clone(&self.group);
         let count = self.count_for(want);
-        let wait = (!self.is_new_first).then(|| (end - Instant::now()).min(BLOCK_MAX));
-        self.new = Some(Task::start(async move { group.read_new(count, wait).await }));
+        Task::start(async move { group.read_new(count, wait).await })
     }
 
     /// Keeps what has come, and makes the group again where the server says that it is gone.
@@ -277,7 +293,9 @@ impl Intake {
         let largest = batch.entries.iter().map(|(entry, _)| size_of_entry(entry)).max();
         self.typical = largest.map_or(self.typical, |largest| largest.max(self.typical / 2));
         let at = batch.taken;
+        let hands = self.group.hands.clone();
         let taken = batch.entries.into_iter().map(|(entry, deliveries)| Taken {
+            in_hand: hands.take(entry.id),
             entry: Arc::new(entry),
             deliveries,
             is_gone: false,

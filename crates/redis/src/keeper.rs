@@ -1,5 +1,5 @@
-//! What is done beside the loop: entries that are put off for long are kept from other consumers, and consumers that are gone
-//! are removed.
+//! What is done beside the loop: entries that are put off for long are kept from other consumers, and consumers that are
+//! gone are removed.
 
 use crate::delays::{Delays, Far};
 use crate::error::RedisError;
@@ -25,8 +25,7 @@ pub(crate) fn idle_for(min_idle: Duration, delay: Duration) -> Duration {
 /// Goes on for ever; dropped with the source.
 pub(crate) async fn keep(group: Arc<Group>, delays: Arc<Mutex<Delays>>) {
     let pause = group.options.min_idle / 3;
-    let prune_pause =
-        (group.options.consumers_expire / 4).clamp(PRUNE_PAUSE_MIN, PRUNE_PAUSE);
+    let prune_pause = (group.options.consumers_expire / 4).clamp(PRUNE_PAUSE_MIN, PRUNE_PAUSE);
     let mut next_prune = Instant::now();
     loop {
         if let Err(error) = renew(&group, &delays).await {

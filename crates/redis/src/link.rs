@@ -108,7 +108,7 @@ impl Link {
             return Ok((wire.clone(), *number));
         }
         let what = "connecting";
-        let made = tokio::time::timeout(self.connect_max, connect(&self.server, self.connect_max));
+        let made = tokio::time::timeout(self.connect_max, connect(&self.server));
         let after = self.connect_max;
         let made = made.await.map_err(|_| RedisError::NoAnswer { what, after })?;
         let made = made.map_err(RedisError::of(what))?;
@@ -159,12 +159,12 @@ fn is_well(error: &redis::RedisError) -> bool {
     }
 }
 
-async fn connect(server: &Server, connect_max: Duration) -> Result<Wire, redis::RedisError> {
+async fn connect(server: &Server) -> Result<Wire, redis::RedisError> {
     match server {
         Server::One(client) => {
-            // Each call has a limit of its own.
+            // Each call has a limit of its own, and so has this.
             let config = AsyncConnectionConfig::new()
-                .set_connection_timeout(Some(connect_max))
+                .set_connection_timeout(None)
                 .set_response_timeout(None);
             let wire = client.get_multiplexed_async_connection_with_config(&config).await?;
             Ok(Wire::One(wire))

@@ -70,8 +70,8 @@ impl RedisOptions {
         Self { start, ..self }
     }
 
-    /// Sets whether the stream is created, empty, if it is not there (`MKSTREAM`): no. Without it a mistyped key is an error,
-    /// and no empty stream that nobody adds to.
+    /// Sets whether the stream is created, empty, if it is not there (`MKSTREAM`): no. Without it a mistyped key is an
+    /// error, and no empty stream that nobody adds to.
     #[must_use]
     pub fn create_stream(self, creates_stream: bool) -> Self {
         Self { creates_stream, ..self }
@@ -101,8 +101,8 @@ impl RedisOptions {
         Self { claim_every: Some(every), ..self }
     }
 
-    /// Sets after how long a consumer is removed from the group that was given its name here, has nothing pending, and was not
-    /// heard of: an hour.
+    /// Sets after how long a consumer is removed from the group that was given its name here, has nothing pending, and was
+    /// not heard of: an hour.
     #[must_use]
     pub fn expire_consumers(self, after: Duration) -> Self {
         Self { consumers_expire: after, ..self }
@@ -119,7 +119,8 @@ impl RedisOptions {
         Self { dead_letters: Some(stream.into()), ..self }
     }
 
-    /// Sets how long the server may take for an answer, and for a connection: 5 seconds. After that the connection is made anew.
+    /// Sets how long the server may take for an answer, and for a connection: 5 seconds. After that the connection is made
+    /// anew.
     #[must_use]
     pub fn answer_max(self, answer_max: Duration) -> Self {
         Self { answer_max, ..self }
@@ -137,12 +138,12 @@ pub enum RedisIds {
     /// A field that the producer sets. It is the same when the producer adds the entry twice. An entry without it has no id,
     /// and ends among the dead letters.
     Field(String),
-    /// The entry's id, with the stream's key and a mark that tells the stream from one that had its key before. For producers
-    /// that set no id: redeliveries are recognised, and an event that is added twice is two.
+    /// The entry's id, with the stream's key and a mark that tells the stream from one that had its key before. For
+    /// producers that set no id: redeliveries are recognised, and an event that is added twice is two.
     ///
     /// The mark is a consumer group that nobody reads from, named `firstseen-stream-...`: Redis does not tell when a stream
-    /// was made, and ids that producers choose begin again with it. Do not remove that group: all entries that are still there
-    /// would have other ids. It costs one call for each batch.
+    /// was made, and ids that producers choose begin again with it. Do not remove that group: all entries that are still
+    /// there would have other ids. It costs one call for each batch.
     Entry,
     /// A function of the entry. See also `firstseen_consumer::Ids::of`.
     Of(Arc<Read>),

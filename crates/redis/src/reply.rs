@@ -135,8 +135,7 @@ mod tests {
         let stream: Arc<str> = "s".into();
         let entry =
             || Value::Array(vec![text("7-0"), Value::Array(vec![text("id"), text("order-17")])]);
-        let resp2 =
-            Value::Array(vec![Value::Array(vec![text("s"), Value::Array(vec![entry()])])]);
+        let resp2 = Value::Array(vec![Value::Array(vec![text("s"), Value::Array(vec![entry()])])]);
         let resp3 = Value::Map(vec![(text("s"), Value::Array(vec![entry()]))]);
         for value in [resp2, resp3] {
             let entries = reply(value).entries(&stream).unwrap();

@@ -22,7 +22,11 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
     local list, is = redis.call('XINFO', 'STREAM', KEYS[1]), {}
     for i = 1, #list, 2 do is[list[i]] = list[i + 1] end
     local added, read = is['entries-added'], nil
-    if ARGV[2] == '0-0' then read = added - is.length elseif ARGV[2] == '$' then read = added end
+    if added and ARGV[2] == '0-0' then
+        read = added - is.length
+    elseif added and ARGV[2] == '$' then
+        read = added
+    end
     if read then
         create[#create + 1] = 'ENTRIESREAD'
         create[#create + 1] = string.format('%.0f', read)
@@ -88,8 +92,8 @@ for i, entry in ipairs(entries) do
 end
 return {entries, counts, {}}";
 
-    /// KEYS: stream. ARGV: group, the consumer that asks, idle time, how names begin. Removes consumers whose name begins so,
-    /// that wait for nothing, and were not heard of for so long. Returns how many. A consumer that is removed while
+    /// KEYS: stream. ARGV: group, the consumer that asks, idle time, how names begin. Removes consumers whose name begins
+    /// so, that wait for nothing, and were not heard of for so long. Returns how many. A consumer that is removed while
     /// something is pending for it takes that with it: nobody would have it again.
     PRUNE = r"
 local removed = 0
@@ -153,8 +157,8 @@ end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
 return 1";
 
-    /// KEYS: stream. ARGV: group, id. The first part of `BURY`, where dead letters are kept at another node: whether the entry
-    /// is to be one.
+    /// KEYS: stream. ARGV: group, id. The first part of `BURY`, where dead letters are kept at another node: whether the
+    /// entry is to be one.
     MAY_BURY = r"
 local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1)
 if (pending.err or #pending == 0) and #redis.call('XRANGE', KEYS[1], ARGV[2], ARGV[2]) > 0 then return 0 end

@@ -6,6 +6,7 @@ use crate::delays::Delays;
 use crate::entry::RedisEntry;
 use crate::error::RedisError;
 use crate::group::{Group, Kept};
+use crate::hands::InHand;
 use crate::intake::{Intake, Signals, Taken};
 use crate::keeper::{self, idle_for, lock};
 use crate::link::{Link, Server};
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use firstseen_consumer::{Delivery, Message, Source, Want};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -43,6 +44,8 @@ pub struct RedisToken {
     deliveries: u32,
     /// It is not in the stream any more, and that was told.
     is_gone: AtomicBool,
+    /// Until it is put off.
+    in_hand: Mutex<Option<InHand>>,
 }
 
 impl RedisToken {
@@ -124,7 +127,6 @@ impl RedisSource {
         let (link, waiting) = (link(), link());
         let group = Arc::new(Group::new(link, waiting, stream, name, options));
         group.ensure().await?;
-        group.check_server().await?;
         let dead = match &group.options.dead_letters {
             Some(stream) => Some(DeadLetters::open(&group, stream).await?),
             None => None,
@@ -153,7 +155,8 @@ impl RedisSource {
     }
 
     fn delivery(&self, taken: Taken, mark: Option<&str>) -> Delivery<RedisToken> {
-        let Taken { entry, deliveries, is_gone, .. } = taken;
+        let Taken { entry, deliveries, is_gone, in_hand, .. } = taken;
+        let is_gone = AtomicBool::new(is_gone);
         let options = &self.group.options;
         let payload = match &options.payload {
             RedisPayload::Field(name) => entry.get(name).cloned(),
@@ -179,7 +182,8 @@ impl RedisSource {
             RedisKeys::Of(read) => read(&entry),
         };
         message.deliveries = Some(deliveries);
-        Delivery { message, token: RedisToken { entry, deliveries, is_gone: is_gone.into() } }
+        let token = RedisToken { entry, deliveries, is_gone, in_hand: Mutex::new(Some(in_hand)) };
+        Delivery { message, token }
     }
 
     /// Tells once that the entry is not in the stream any more, and that this process has it still.
@@ -234,6 +238,8 @@ impl Source for RedisSource {
 
     async fn retry_in(&self, token: &RedisToken, delay: Duration) -> Result<(), RedisError> {
         let min_idle = self.group.options.min_idle;
+        // If it is trimmed from now on, nobody has it.
+        drop(token.in_hand.lock().unwrap_or_else(PoisonError::into_inner).take());
         let kept = self.keep("putting off", token, idle_for(min_idle, delay)).await?;
         let due = Instant::now() + delay + DUE_MARGIN;
         match kept {
@@ -260,9 +266,7 @@ impl Source for RedisSource {
         reason: &str,
     ) -> Result<(), RedisError> {
         match &self.dead {
-            Some(dead) => {
-                dead.bury(&self.group, &token.entry, message.id.as_deref(), reason).await
-            }
+            Some(dead) => dead.bury(&self.group, &token.entry, message.id.as_deref(), reason).await,
             None => self.group.acknowledge(token.entry.id).await,
         }
     }

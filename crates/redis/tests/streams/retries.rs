@@ -1,0 +1,104 @@
+//! How a delay is kept: by the server up to the min-idle time, and by this process beyond it.
+
+use crate::queue::{Kind, LATE, Queue, take, texts, want};
+use firstseen_consumer::Source;
+use firstseen_consumer::testkit::Fixture;
+use firstseen_redis::RedisOptions;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+
+on_both!(
+    a_delay_is_kept_by_the_server_when_the_process_dies,
+    a_longer_delay_is_kept_from_other_consumers_while_the_process_lives,
+    a_longer_delay_is_not_lost_when_the_process_dies,
+    what_is_due_does_not_wait_for_what_is_new,
+    what_is_due_again_and_again_does_not_hold_up_what_is_new,
+);
+
+async fn a_delay_is_kept_by_the_server_when_the_process_dies(kind: Kind) {
+    let options = RedisOptions::new().min_idle(Duration::from_secs(60));
+    let options = options.claim_every(Duration::from_millis(50));
+    let queue = Queue::alone(kind, options).await;
+    queue.add("order-17").await;
+    let source = queue.source().await;
+    let taken = take(&source, 1, LATE).await;
+    let delay = Duration::from_secs(2);
+    let began = Instant::now();
+    source.retry_in(&taken[0].token, delay).await.unwrap();
+    drop((taken, source));
+    let other = queue.source().await;
+    let taken = take(&other, 1, LATE).await;
+    assert_eq!(texts(&taken), ["order-17"]);
+    let after = began.elapsed();
+    assert!(after >= delay, "it came after {after:?}");
+    assert_eq!(taken[0].message.deliveries, Some(2));
+}
+
+async fn a_longer_delay_is_kept_from_other_consumers_while_the_process_lives(kind: Kind) {
+    let min_idle = Duration::from_millis(500);
+    let queue = Queue::alone(kind, RedisOptions::new().min_idle(min_idle)).await;
+    let id = queue.add("order-17").await;
+    let source = queue.source().await;
+    let taken = take(&source, 1, LATE).await;
+    let (delay, began) = (min_idle * 6, Instant::now());
+    source.retry_in(&taken[0].token, delay).await.unwrap();
+    // This process asks for nothing meanwhile, since its loop is full.
+    let other = queue.source().await;
+    let taken = take(&other, 1, LATE).await;
+    let after = began.elapsed();
+    assert_eq!(texts(&taken), ["order-17"]);
+    assert!(after >= delay, "another had it after {after:?}");
+    let (consumer, ..) = queue.pending_of(&id).await.unwrap();
+    assert_eq!(consumer, other.consumer());
+}
+
+async fn a_longer_delay_is_not_lost_when_the_process_dies(kind: Kind) {
+    let min_idle = Duration::from_millis(500);
+    let queue = Queue::alone(kind, RedisOptions::new().min_idle(min_idle)).await;
+    queue.add("order-17").await;
+    let source = queue.source().await;
+    let taken = take(&source, 1, LATE).await;
+    source.retry_in(&taken[0].token, LATE * 10).await.unwrap();
+    drop((taken, source));
+    let other = queue.source().await;
+    // Early, which the ledger of the other says: a needless delivery, and nothing lost.
+    assert_eq!(texts(&take(&other, 1, LATE).await), ["order-17"]);
+}
+
+async fn what_is_due_does_not_wait_for_what_is_new(kind: Kind) {
+    let options = RedisOptions::new().min_idle(LATE * 10);
+    let queue = Queue::alone(kind, options).await;
+    queue.add("order-17").await;
+    let source = queue.source().await;
+    let taken = take(&source, 1, LATE).await;
+    let next = source.next(want(9, LATE));
+    let put_off = async {
+        // Once the call waits at the server.
+        sleep(Duration::from_millis(200)).await;
+        source.retry_in(&taken[0].token, Duration::from_millis(100)).await.unwrap();
+        Instant::now()
+    };
+    let (again, since) = tokio::join!(next, put_off);
+    let waited = since.elapsed();
+    assert_eq!(texts(&again.unwrap()), ["order-17"]);
+    assert!(waited < LATE / 2, "it came after {waited:?}");
+}
+
+async fn what_is_due_again_and_again_does_not_hold_up_what_is_new(kind: Kind) {
+    let queue = Queue::alone(kind, RedisOptions::new()).await;
+    queue.add("again").await;
+    let source = queue.source().await;
+    let mut taken = take(&source, 1, LATE).await;
+    queue.add("new").await;
+    for _ in 0..5 {
+        for delivery in &taken {
+            if delivery.message.payload == "new" {
+                return;
+            }
+            source.retry_in(&delivery.token, Duration::ZERO).await.unwrap();
+        }
+        sleep(Duration::from_millis(10)).await;
+        taken = source.next(want(1, LATE)).await.unwrap();
+    }
+    panic!("what is new never came");
+}
