@@ -3,14 +3,14 @@
 //! A quorum queue of RabbitMQ 3.10 cannot put a message off. Two ways were weighed:
 //!
 //! - **Publish it again**, to a queue with a time to live whose dead-letter exchange leads back, and acknowledge the first. The
-//!   delay survives this process and takes no room in the prefetch window. But the message is another one then: it goes to the
-//!   end of its queue, behind those that came after it; the server's count of deliveries begins anew; a crash between confirm
-//!   and acknowledgement leaves two; the way back drops it unless that queue dead-letters at least once and neither queue is
-//!   full; and each delay needs a queue and the right to create it.
+//!   delay survives this process and takes no room in the prefetch window. But the message is another one then: the server's
+//!   count of deliveries begins anew; a crash between confirm and acknowledgement leaves two; the way back drops it unless that
+//!   queue dead-letters at least once and neither queue is full; it always ends behind those that came after it; and each delay
+//!   needs a queue and the right to create it.
 //! - **Hold it unacknowledged** until the delay has passed, and give it back then. It never leaves its queue, so nothing can
-//!   lose it; the server counts; it comes again before those that were not delivered yet. If this process dies it comes at
-//!   once, and the ledger, which knows when it is due, puts it off again. It takes room in the prefetch window, and must not be
-//!   held longer than the server's `consumer_timeout`.
+//!   lose or double it, and the server counts. If this process dies it comes at once, and the ledger, which knows when it is due,
+//!   puts it off again. It takes room in the prefetch window, and must not be held longer than the server's `consumer_timeout`.
+//!   The server puts what is given back at the end of the queue, or near its head if the queue has a delivery limit.
 //!
 //! It is held: the queue stays the only place of the message, and the ledger the only place of the delay.
 

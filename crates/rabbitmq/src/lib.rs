@@ -27,7 +27,8 @@
 //! |---|---|
 //! | delivers again when a connection or channel is lost, never by time | recognise it: a duplicate, or put off |
 //! | keeps a delivery that nobody answers | the source gives it back after a second |
-//! | cannot put a message off (before 4.3) | the source holds it and gives it back in time; it stays in its queue and keeps its place |
+//! | cannot put a message off (before 4.3) | the source holds it and gives it back in time; it never leaves its queue |
+//! | puts what is given back at the end of the queue, or near its head if that has a delivery limit, however high | in order of a key, the loop tries again where it is and gives nothing back |
 //! | has no answer to an acknowledgement | one that is lost with its connection makes a duplicate |
 //! | counts deliveries, with `x-delivery-limit` up to a limit at which it drops; 4.0 and later have one of 20 by default | the ledger counts attempts, over crashes; a queue with a limit is refused unless it is named |
 //! | closes a channel on which a delivery waits longer than `consumer_timeout`, 30 minutes by default | hold nothing for longer than 10 minutes; keep the loop's `work_max` below it |

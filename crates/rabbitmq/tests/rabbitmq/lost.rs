@@ -1,12 +1,14 @@
 //! What is lost on the way: acknowledgements, connections, channels, queues, and a server that does not answer.
 
-use crate::queue::{LATE, Queue, connect, durable, quorum};
+use crate::queue::{LATE, Queue, connect, durable, named, quorum};
 use crate::running::Running;
 use firstseen_consumer::testkit::Fixture;
 use firstseen_consumer::{Failure, Job, Source, Want};
-use firstseen_rabbitmq::lapin::options::{QueueBindOptions, QueueDeleteOptions};
+use firstseen_rabbitmq::lapin::options::{
+    BasicPublishOptions, QueueBindOptions, QueueDeleteOptions,
+};
 use firstseen_rabbitmq::lapin::types::FieldTable;
-use firstseen_rabbitmq::{RabbitError, RabbitOptions};
+use firstseen_rabbitmq::{RabbitError, RabbitOptions, RabbitSource};
 use firstseen_servers::rabbitmq;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -144,18 +146,13 @@ async fn a_queue_that_was_deleted_is_missed_and_not_made_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_whose_dead_letter_no_queue_takes_is_not_acknowledged() {
     let server = rabbitmq::start().await;
-    let options = RabbitOptions::new().unanswered_delay(Duration::from_millis(200));
-    let queue = Queue::create(&server.address(), options).await;
+    let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     let source = queue.source().await;
     let (channel, _connection) = connect(&queue.address).await;
-    let grave = || queue.dead_letters().into();
+    let grave = || queue.dead_letters().as_str().into();
     channel.queue_delete(grave(), QueueDeleteOptions::default()).await.unwrap();
     queue.publish("order-17", "k", "poison").await;
-    let taken = source.next(ONE).await.unwrap();
-    let buried = source.dead_letter(&taken[0].message, &taken[0].token, "poison").await;
-    let error = buried.unwrap_err();
-    assert!(matches!(&error, RabbitError::Refused { .. }), "{error:?}");
-    drop(taken);
+    bury_in_vain(&source).await;
 
     let dir = tempfile::tempdir().unwrap();
     let poison = |_| async { Err(Failure::last("poison")) };
@@ -165,6 +162,41 @@ async fn a_message_whose_dead_letter_no_queue_takes_is_not_acknowledged() {
     until_left(&queue, 0).await;
     running.stop().await;
     assert_eq!(queue.dead().await, ["poison"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_dead_letter_the_server_refuses_is_not_acknowledged() {
+    let server = rabbitmq::start().await;
+    let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
+    let source = queue.source().await;
+    let full = r#"{"max-length": 1, "overflow": "reject-publish"}"#;
+    let policy = ["set_policy", "--apply-to", "queues", "full", "[.]dead$", full];
+    rabbitmq::control(&queue.address, &policy).await.unwrap();
+    let (channel, _connection) = connect(&queue.address).await;
+    let end = Instant::now() + LATE;
+    loop {
+        let (options, grave) = (BasicPublishOptions::default(), queue.dead_letters());
+        let sent = channel.basic_publish("".into(), grave.into(), options, b"filler", named("x"));
+        if sent.await.unwrap().await.unwrap().is_nack() {
+            break;
+        }
+        // It takes more than the policy says.
+        assert!(Instant::now() < end, "the queue of dead letters is never full");
+    }
+    queue.publish("order-17", "k", "poison").await;
+    bury_in_vain(&source).await;
+    assert!(!queue.dead().await.contains(&"poison".to_owned()));
+}
+
+/// Takes a message whose dead letter the server does not take, and takes it again.
+async fn bury_in_vain(source: &RabbitSource) {
+    let taken = source.next(ONE).await.unwrap();
+    let buried = source.dead_letter(&taken[0].message, &taken[0].token, "poison").await;
+    let error = buried.unwrap_err();
+    assert!(matches!(&error, RabbitError::Refused { .. }), "{error:?}");
+    drop(taken);
+    let again = source.next(ONE).await.unwrap();
+    assert_eq!(again[0].message.deliveries, Some(2));
 }
 
 /// A server short of memory reads nothing from connections that publish.

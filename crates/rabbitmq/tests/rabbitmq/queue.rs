@@ -1,5 +1,6 @@
 //! A queue at a real server.
 
+use firstseen_consumer::Source;
 use firstseen_consumer::testkit::Fixture;
 use firstseen_rabbitmq::lapin::message::Delivery;
 use firstseen_rabbitmq::lapin::options::{
@@ -95,7 +96,13 @@ impl Queue {
             let none = FieldTable::default;
             let bound = async {
                 channel.exchange_declare(name.into(), kind, exchange, none()).await?;
-                channel.queue_declare(name.into(), durable(), quorum()).await?;
+                // The source creates the queue, with its arguments.
+                let source = RabbitSource::open(&url(address), name, options.clone()).await;
+                source
+                    .map_err(std::io::Error::other)?
+                    .stop()
+                    .await
+                    .map_err(std::io::Error::other)?;
                 let options = QueueBindOptions::default();
                 channel.queue_bind(name.into(), name.into(), "#".into(), options, none()).await
             };
