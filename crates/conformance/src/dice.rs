@@ -22,7 +22,7 @@ impl Dice {
     }
 
     /// Returns one of these.
-    pub(crate) fn of<'a, T>(&mut self, these: &'a [T]) -> &'a T {
-        &these[self.below(these.len() as u64) as usize]
+    pub(crate) fn of<T: Copy>(&mut self, these: &[T]) -> T {
+        these[self.below(these.len() as u64) as usize]
     }
 }

@@ -22,7 +22,7 @@ const ID_BYTES_MAX: usize = limits::LEDGER_ID_BYTES_MAX;
 ///   it waits for the disk has made its claim; an attempt that it began is handed back.
 /// - **Leases outlive the process**, as those of a server do. If the workers are in this process, have them end with it:
 ///   [`leases_end_with_process`](Self::leases_end_with_process).
-/// - In the history of a record, `Held` reads as `Failed` once the record is redriven.
+/// - In the history of a record, `Held` reads as `Failed` once the record is redriven, and what an operator has settled as `Held`.
 /// - [`dead_letters`](DedupStore::dead_letters) and [`stats`](DedupStore::stats) read where all dead letters of the store are.
 ///   Claims and records are not counted.
 /// - [`Unavailable`](ErrorKind::Unavailable) means that the store is busy, and that nothing was done.
