@@ -6,23 +6,30 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+
+/// What was killed may write for a moment.
+const WATCH: &str =
+    r#"read -r _; kill -s KILL -- "-$0"; rm -rf -- "$1" || { sleep 1; rm -rf -- "$1"; }"#;
 
 /// A child process that does not outlive this one, however that ends.
 #[derive(Debug)]
 pub(crate) struct Process {
     child: Child,
-    /// A shell that waits for the end of a pipe whose other end is only here, and then kills the group of the child. The
-    /// kernel's signal at the death of a parent would do it too early: when the thread ends that has started the child.
+    /// A shell that waits for the end of a pipe whose other end is only here, and then kills the group of the child and removes
+    /// its folder. The kernel's signal at the death of a parent would do it too early: when the thread ends that has started the
+    /// child.
     watchdog: Child,
 }
 
 impl Process {
-    /// Starts the command in a group of its own, without input.
-    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+    /// Starts the command in a group of its own, without input. `dir` is its folder.
+    pub(crate) fn start(command: &mut Command, dir: &Path) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::null()).process_group(0).spawn()?;
         let watchdog = Command::new("sh")
-            .args(["-c", "read -r _; kill -s KILL -- \"-$0\"", &child.id().to_string()])
+            .args(["-c", WATCH, &child.id().to_string()])
+            .arg(dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -44,7 +44,7 @@ pub async fn start_with(settings: &str) -> Server {
     if let Some(user) = user {
         user.run(&mut command);
     }
-    let mapper = Process::start(&mut command).expect("epmd can be started");
+    let mapper = Process::start(&mut command, place.path()).expect("epmd can be started");
 
     let node = Node { dir: place.path().to_owned(), port: place.port, ports, user };
     let program = program("rabbitmq-server", INSTALL);

@@ -27,8 +27,8 @@ pub(crate) struct Place {
     pub(crate) port: u16,
 }
 
-/// A server that runs on a free port of loopback, in a temporary folder of its own. It ends with this value, and also if this
-/// process is killed; the folder is left behind then.
+/// A server that runs on a free port of loopback, in a temporary folder of its own. Both end with this value, and also with this
+/// process, if it exits or is killed before.
 pub struct Server {
     /// `None` while it is killed. Dropped before its folder.
     running: Option<Process>,
@@ -61,7 +61,7 @@ impl Recipe {
         let log = OpenOptions::new().create(true).append(true).open(log).expect("a log");
         let errors = log.try_clone().expect("a log");
         let mut command = (self.command)(place);
-        let started = Process::start(command.stdout(log).stderr(errors));
+        let started = Process::start(command.stdout(log).stderr(errors), place.path());
         started.unwrap_or_else(|error| panic!("{} cannot be started: {error}", self.name))
     }
 }

@@ -7,6 +7,7 @@ use firstseen_servers::{Server, kafka, nats, postgres, rabbitmq, redis, s3, valk
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -190,30 +191,40 @@ async fn a_process_with_servers() {
     for server in &servers {
         let ids: Vec<String> = all_of(server).iter().map(u32::to_string).collect();
         println!("\nservers {}", ids.join(" "));
+        println!("\ndir {}", server.dir().display());
     }
     println!("\nready");
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
-async fn servers_end_with_the_process_that_started_them_though_it_is_killed() {
+async fn servers_and_their_folders_end_with_the_process_that_started_them_though_it_is_killed() {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_process_with_servers", "--nocapture"])
         .env(CHILD, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut all = BTreeSet::new();
+    let (mut all, mut dirs) = (BTreeSet::new(), Vec::new());
     for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
         if let Some(ids) = line.strip_prefix("servers ") {
             all.extend(ids.split(' ').map(|id| id.parse::<u32>().unwrap()));
+        }
+        if let Some(dir) = line.strip_prefix("dir ") {
+            dirs.push(PathBuf::from(dir));
         }
         if line == "ready" {
             break;
         }
     }
     assert!(all.len() > 3 && all.iter().all(|id| runs(*id)), "{all:?}");
+    assert!(dirs.len() == 3 && dirs.iter().all(|dir| dir.exists()), "{dirs:?}");
     child.kill().unwrap();
     child.wait().unwrap();
     until_gone(&all).await;
+    let end = Instant::now() + LATE;
+    while let Some(left) = dirs.iter().find(|dir| dir.exists()) {
+        assert!(Instant::now() < end, "{} is left behind", left.display());
+        sleep(Duration::from_millis(10)).await;
+    }
 }
