@@ -12,13 +12,20 @@ use firstseen_rabbitmq::lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind,
 };
 use firstseen_rabbitmq::{RabbitOptions, RabbitSource};
+use firstseen_servers::{Server, rabbitmq};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take on a machine with other work.
 pub(crate) const LATE: Duration = Duration::from_secs(60);
+
+/// The server that all tests share that do it no harm. It ends with the process.
+pub(crate) async fn server() -> &'static Server {
+    static SERVER: OnceCell<Server> = OnceCell::const_new();
+    SERVER.get_or_init(rabbitmq::start).await
+}
 
 /// A queue that an exchange of its own leads to, by any routing key.
 pub(crate) struct Queue {

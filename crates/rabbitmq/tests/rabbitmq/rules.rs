@@ -1,6 +1,6 @@
 //! Rule 89 of brokers, and what is this adapter's own.
 
-use crate::queue::{Queue, connect, durable, named, quorum, ready, text};
+use crate::queue::{Queue, connect, durable, named, quorum, ready, server, text};
 use crate::running::Running;
 use firstseen_consumer::testkit::Fixture;
 use firstseen_consumer::{Failure, Job, Source, Want};
@@ -20,7 +20,7 @@ const SHORT: Want = Want { count: 100, bytes: 1 << 20, wait: Duration::from_mill
 /// Rule 89. The server counts what comes back, and marks it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_89_what_is_given_back_is_counted_by_the_server() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     queue.publish("order-17", "k", "x").await;
     let source = queue.source().await;
@@ -37,7 +37,7 @@ async fn rule_89_what_is_given_back_is_counted_by_the_server() {
 /// Rule 89. Why a queue with a delivery limit is refused: over it, the server takes the message away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_89_over_its_delivery_limit_the_server_gives_a_message_to_its_dead_letter_exchange() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let (channel, _connection) = connect(&server.address()).await;
     channel.queue_declare("grave".into(), durable(), quorum()).await.unwrap();
     let options = RabbitOptions::new()
@@ -45,12 +45,13 @@ async fn rule_89_over_its_delivery_limit_the_server_gives_a_message_to_its_dead_
         .argument("x-dead-letter-exchange", text(""))
         .argument("x-dead-letter-routing-key", text("grave"));
     // The source has created it, with its arguments; messages come by the default exchange.
-    let url = rabbitmq::url(&server);
-    let source = firstseen_rabbitmq::RabbitSource::open(&url, "limited", options).await.unwrap();
+    let url = rabbitmq::url(server);
+    let source =
+        firstseen_rabbitmq::RabbitSource::open(&url, "limited-to-2", options).await.unwrap();
     let publisher = Queue::create(&server.address(), RabbitOptions::new()).await;
     channel
         .queue_bind(
-            "limited".into(),
+            "limited-to-2".into(),
             publisher.name.as_str().into(),
             "#".into(),
             QueueBindOptions::default(),
@@ -66,13 +67,13 @@ async fn rule_89_over_its_delivery_limit_the_server_gives_a_message_to_its_dead_
     }
     assert!(source.next(SHORT).await.unwrap().is_empty(), "the server has taken it away");
     assert_eq!(ready(&channel, "grave").await, 1);
-    assert_eq!(ready(&channel, "limited.dead").await, 0, "this source knows nothing of it");
+    assert_eq!(ready(&channel, "limited-to-2.dead").await, 0, "this source knows nothing of it");
 }
 
 /// What the documents say of order: the server puts back near the head only where a limit ends that.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_given_back_comes_behind_what_waits_and_before_it_if_there_is_a_delivery_limit() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let plain = RabbitOptions::new().prefetch(1);
     let limited = plain.clone().delivery_limit(1_000_000);
     for (options, expected) in [(plain, ["1", "2", "0"]), (limited, ["0", "1", "2"])] {
@@ -96,7 +97,7 @@ async fn what_is_given_back_comes_behind_what_waits_and_before_it_if_there_is_a_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_gives_back_at_once_and_in_order_what_is_held_and_what_was_prefetched() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     for n in 0..10 {
         queue.publish(&n.to_string(), "k", &n.to_string()).await;
@@ -124,7 +125,7 @@ async fn a_stop_gives_back_at_once_and_in_order_what_is_held_and_what_was_prefet
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_dropped_without_an_answer_comes_again_after_a_while() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let options = RabbitOptions::new().unanswered_delay(Duration::from_millis(400));
     let queue = Queue::create(&server.address(), options).await;
     queue.publish("order-17", "k", "x").await;
@@ -144,7 +145,7 @@ async fn what_is_dropped_without_an_answer_comes_again_after_a_while() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_held_no_longer_than_it_may_be() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let options = RabbitOptions::new().hold_max(Duration::from_millis(300));
     let queue = Queue::create(&server.address(), options).await;
     queue.publish("order-17", "k", "x").await;
@@ -163,7 +164,7 @@ fn header<'a>(letter: &'a Delivery, name: &str) -> Option<&'a AMQPValue> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_letter_says_where_it_comes_from_and_why_and_goes_nowhere_else() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     let (channel, _connection) = connect(&queue.address).await;
     channel.queue_declare("copies".into(), durable(), quorum()).await.unwrap();
@@ -212,7 +213,7 @@ async fn a_dead_letter_says_where_it_comes_from_and_why_and_goes_nowhere_else() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_header_it_is_done() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     let numbered = |n: i32| {
         let mut headers = FieldTable::default();
@@ -248,7 +249,7 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_header_it_is_d
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_are_routing_keys_or_what_was_chosen() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new()).await;
     let mut headers = FieldTable::default();
     headers.insert("customer".into(), text("anna"));
@@ -272,7 +273,7 @@ async fn keys_are_routing_keys_or_what_was_chosen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lag_is_what_waits_behind_what_was_delivered() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let queue = Queue::create(&server.address(), RabbitOptions::new().prefetch(5)).await;
     for n in 0..50 {
         queue.publish(&n.to_string(), "k", "x").await;

@@ -1,6 +1,6 @@
 //! Queues of which the server would drop messages, and servers that are not there.
 
-use crate::queue::{arguments, connect, durable, quorum, text, url};
+use crate::queue::{arguments, connect, durable, quorum, server, text, url};
 use firstseen_rabbitmq::lapin::options::QueueDeclareOptions;
 use firstseen_rabbitmq::lapin::types::{AMQPValue, FieldTable};
 use firstseen_rabbitmq::{RabbitError, RabbitOptions, RabbitSource};
@@ -8,7 +8,7 @@ use firstseen_servers::{free_port, nats, rabbitmq};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_of_which_the_server_would_drop_messages_is_refused() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let number = AMQPValue::LongLongInt;
     let with = |name: &str, value| arguments(&[("x-queue-type", text("quorum")), (name, value)]);
     let automatic = QueueDeclareOptions { auto_delete: true, ..durable() };
@@ -24,7 +24,7 @@ async fn a_queue_of_which_the_server_would_drop_messages_is_refused() {
     for (name, options, arguments, word) in queues {
         let (channel, _connection) = connect(&server.address()).await;
         channel.queue_declare(name.into(), options, arguments).await.unwrap();
-        let opened = RabbitSource::open(&rabbitmq::url(&server), name, RabbitOptions::new()).await;
+        let opened = RabbitSource::open(&rabbitmq::url(server), name, RabbitOptions::new()).await;
         let error = opened.unwrap_err();
         assert!(
             matches!(&error, RabbitError::Unsuitable { queue, .. } if queue == name),
@@ -37,14 +37,14 @@ async fn a_queue_of_which_the_server_would_drop_messages_is_refused() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_with_a_delivery_limit_is_taken_if_it_is_named_and_is_the_same() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let (channel, _connection) = connect(&server.address()).await;
     let limit = ("x-delivery-limit", AMQPValue::LongLongInt(1_000));
     let limited = arguments(&[("x-queue-type", text("quorum")), limit]);
-    channel.queue_declare("limited".into(), durable(), limited).await.unwrap();
+    channel.queue_declare("limited-to-1000".into(), durable(), limited).await.unwrap();
     let open = async |limit| {
         let options = RabbitOptions::new().delivery_limit(limit);
-        RabbitSource::open(&rabbitmq::url(&server), "limited", options).await
+        RabbitSource::open(&rabbitmq::url(server), "limited-to-1000", options).await
     };
     open(1_000).await.unwrap();
     assert!(matches!(open(2_000).await, Err(RabbitError::Unsuitable { .. })), "it is lower");
@@ -52,12 +52,12 @@ async fn a_queue_with_a_delivery_limit_is_taken_if_it_is_named_and_is_the_same()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_of_dead_letters_of_which_the_server_would_drop_some_is_refused() {
-    let server = rabbitmq::start().await;
+    let server = server().await;
     let (channel, _connection) = connect(&server.address()).await;
     channel.queue_declare("orders".into(), durable(), quorum()).await.unwrap();
     channel.queue_declare("grave".into(), durable(), FieldTable::default()).await.unwrap();
     let options = RabbitOptions::new().dead_letters("grave");
-    let opened = RabbitSource::open(&rabbitmq::url(&server), "orders", options).await;
+    let opened = RabbitSource::open(&rabbitmq::url(server), "orders", options).await;
     let error = opened.unwrap_err();
     assert!(matches!(&error, RabbitError::Unsuitable { queue, .. } if queue == "grave"), "{error}");
 }
