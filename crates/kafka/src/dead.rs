@@ -1,35 +1,28 @@
 //! Dead letters: records that are written to a topic of their own, with the reason.
 
-use crate::deliveries::ANSWER_MAX;
+use crate::client::LogContext;
 use crate::error::KafkaError;
-use crate::group;
 use crate::record::Record;
 use bytes::Bytes;
-use rdkafka::ClientContext;
-use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
+use rdkafka::config::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How long the brokers may take for a dead letter, unless `message.timeout.ms` is set. The loop waits for ten seconds.
 const LETTER_MAX_MS: &str = "8000";
 
-pub(crate) struct LogContext;
-
-impl ClientContext for LogContext {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        group::log(level, fac, message);
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        tracing::debug!(%error, reason, "the client has met an error");
-    }
-}
+/// How long a dead letter waits for room in the client's queue.
+const ROOM_MAX: Duration = Duration::from_secs(5);
 
 /// Writes dead letters to a topic.
 pub(crate) struct DeadLetters {
     topic: String,
-    producer: FutureProducer<LogContext>,
+    config: ClientConfig,
+    /// Built anew after an error that ends it: brokers may forget what an idempotent producer has written.
+    producer: Mutex<FutureProducer<LogContext>>,
 }
 
 impl DeadLetters {
@@ -40,9 +33,17 @@ impl DeadLetters {
         }
         // What was read can be written: the brokers say what is too large.
         config.set("message.max.bytes", "1000000000");
-        let producer = config.create_with_context(LogContext);
-        let producer = producer.map_err(KafkaError::client("creating the producer"))?;
-        Ok(Self { topic: topic.to_owned(), producer })
+        let producer = Mutex::new(create(&config)?);
+        Ok(Self { topic: topic.to_owned(), config, producer })
+    }
+
+    fn producer(&self) -> Result<FutureProducer<LogContext>, KafkaError> {
+        let mut producer = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((code, why)) = producer.client().fatal_error() {
+            tracing::warn!(%code, why, "the producer of dead letters has ended: it is built anew");
+            *producer = create(&self.config)?;
+        }
+        Ok(producer.clone())
     }
 
     /// Writes a dead letter. Returns once all replicas have it.
@@ -52,37 +53,35 @@ impl DeadLetters {
         id: Option<&Bytes>,
         reason: &str,
     ) -> Result<(), KafkaError> {
-        let written = self.send(record, id, reason, record.payload.as_ref()).await;
-        let written = match written {
-            Err(error)
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) =>
-            {
-                let reason =
-                    format!("{reason} (its payload is too large for the topic of dead letters)");
-                self.send(record, id, &reason, None).await
-            }
-            written => written,
-        };
-        written.map_err(KafkaError::client("writing a dead letter"))
+        let producer = self.producer()?;
+        let letter = self.letter(record, id, reason, record.payload.as_ref());
+        let mut written = producer.send(letter, ROOM_MAX).await.map_err(|(error, _)| error);
+        let is_too_large = written.as_ref().is_err_and(|error| {
+            error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
+        });
+        if is_too_large {
+            let reason = format!("{reason} (its payload is too large for this topic)");
+            let letter = self.letter(record, id, &reason, None);
+            written = producer.send(letter, ROOM_MAX).await.map_err(|(error, _)| error);
+        }
+        written.map(drop).map_err(KafkaError::client("writing a dead letter"))
     }
 
-    async fn send(
-        &self,
-        record: &Record,
+    fn letter<'a>(
+        &'a self,
+        record: &'a Record,
         id: Option<&Bytes>,
         reason: &str,
-        payload: Option<&Bytes>,
-    ) -> Result<(), ClientError> {
-        let mut letter: FutureRecord<'_, [u8], [u8]> =
-            FutureRecord::to(&self.topic).headers(headers(record, id, reason));
-        if let Some(key) = &record.key {
-            letter = letter.key(&key[..]);
-        }
-        if let Some(payload) = payload {
-            letter = letter.payload(&payload[..]);
-        }
-        self.producer.send(letter, ANSWER_MAX).await.map(drop).map_err(|(error, _)| error)
+        payload: Option<&'a Bytes>,
+    ) -> FutureRecord<'a, [u8], [u8]> {
+        let mut letter = FutureRecord::to(&self.topic).headers(headers(record, id, reason));
+        (letter.key, letter.payload) = (record.key.as_deref(), payload.map(|bytes| &bytes[..]));
+        letter
     }
+}
+
+fn create(config: &ClientConfig) -> Result<FutureProducer<LogContext>, KafkaError> {
+    config.create_with_context(LogContext).map_err(KafkaError::client("creating the producer"))
 }
 
 /// Those of the record, but for those of an earlier death.

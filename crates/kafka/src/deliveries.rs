@@ -28,6 +28,9 @@ pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// After how long a commit that has failed is tried again, if no acknowledgement does it before.
 const COMMIT_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long a rebalance waits for an answer before it looks again.
+const ANSWERED_TICK: Duration = Duration::from_millis(20);
+
 /// Of how many assignments that have ended it is known what was committed last.
 const LEFT_MAX: usize = 256;
 
@@ -370,6 +373,27 @@ impl Deliveries {
         is_committed
     }
 
+    /// Waits for the work on partitions that are about to be revoked, but not for long, and commits what is done.
+    fn commit_while_worked_on(&self, client: &Client<Self>, partitions: &[TopicPartition]) {
+        let end = Instant::now() + self.options.revoke_wait;
+        loop {
+            self.commit(client, |partition| partitions.contains(partition));
+            let state = self.lock();
+            let mut kept = partitions.iter().filter_map(|name| state.partitions.get(name));
+            let is_worked_on = kept.any(|kept| kept.window.out() > 0);
+            let left = end.saturating_duration_since(Instant::now());
+            if state.is_closing || !is_worked_on || left.is_zero() {
+                drop(state);
+                // What was answered since the last one.
+                self.commit(client, |partition| partitions.contains(partition));
+                return;
+            }
+            // Rung at each answer. One that came just before is seen now and then.
+            let wait = left.min(ANSWERED_TICK);
+            drop(self.answered.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
     /// Where the group has committed nothing and reading is to begin at the end: commits that end. Otherwise what comes
     /// before the first commit would be left out after a crash.
     fn begin_at_the_end(
@@ -471,21 +495,12 @@ impl Assignment for Deliveries {
                 kept.is_leaving = true;
             }
         }
+        drop(state);
         // Of what is lost, nothing that is committed here may go over what the new owner commits.
         if !is_lost {
-            if !state.is_closing {
-                let is_worked_on = |state: &mut State| {
-                    let mut kept = partitions.iter().filter_map(|name| state.partitions.get(name));
-                    kept.any(|kept| kept.window.out() > 0)
-                };
-                let wait = self.options.revoke_wait;
-                let waited = self.answered.wait_timeout_while(state, wait, is_worked_on);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
-            }
-            drop(state);
-            self.commit(client, |partition| partitions.contains(partition));
-            state = self.lock();
+            self.commit_while_worked_on(client, partitions);
         }
+        let mut state = self.lock();
         let mut gone = Vec::new();
         for partition in partitions {
             let Some(kept) = state.partitions.remove(partition) else { continue };

@@ -1,7 +1,7 @@
 //! What goes wrong with Kafka.
 
 use crate::record::Place;
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use std::time::Duration;
 
 /// What goes wrong with Kafka, or the way to it.
@@ -44,6 +44,28 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Returns whether the same may succeed later, without anybody doing something about it.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Setting { .. } | Self::NoTopic(_) => false,
+            Self::Client { source, .. } => !matches!(
+                source.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::MessageSizeTooLarge
+                        | RDKafkaErrorCode::UnknownPartition
+                        | RDKafkaErrorCode::UnknownTopic
+                        | RDKafkaErrorCode::InvalidTopic
+                        | RDKafkaErrorCode::TopicAuthorizationFailed
+                        | RDKafkaErrorCode::GroupAuthorizationFailed
+                        | RDKafkaErrorCode::TransactionalIdAuthorizationFailed
+                        | RDKafkaErrorCode::ClusterAuthorizationFailed
+                        | RDKafkaErrorCode::InvalidTransactionTimeout
+                )
+            ),
+            Self::Revoked(_) | Self::Silent { .. } | Self::Ended(_) => true,
+        }
+    }
+
     pub(crate) fn client(what: &'static str) -> impl FnOnce(ClientError) -> Self {
         move |source| Self::Client { what, source }
     }

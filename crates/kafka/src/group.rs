@@ -5,6 +5,7 @@
 //! be paused where there is no room, what librdkafka has fetched ahead is not thrown away, and however long handlers take, the
 //! group hears from this member.
 
+use crate::client;
 use crate::error::KafkaError;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -73,7 +74,8 @@ impl Alarm {
         self.bell.notify_one();
     }
 
-    fn wait(&self) {
+    /// Waits until it is rung, but not for long.
+    pub(crate) fn wait(&self) {
         let is_rung = self.is_rung.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.bell.wait_timeout_while(is_rung, TICK, |is_rung| !*is_rung);
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
@@ -241,11 +243,11 @@ impl<M: Assignment> Context<M> {
 
 impl<M: Assignment> ClientContext for Context<M> {
     fn log(&self, level: RDKafkaLogLevel, fac: &str, message: &str) {
-        log(level, fac, message);
+        client::log(level, fac, message);
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        tracing::debug!(%error, reason, "the client has met an error");
+        client::failed(&error, reason);
     }
 }
 
@@ -262,20 +264,5 @@ impl<M: Assignment> ConsumerContext for Context<M> {
         if let Err(error) = done {
             self.assignment.failed(KafkaError::client("rebalancing")(error), true);
         }
-    }
-}
-
-/// What librdkafka says goes where the program's other events go.
-pub(crate) fn log(level: RDKafkaLogLevel, fac: &str, message: &str) {
-    match level {
-        // A client is told settings of the other kind of client, too.
-        _ if fac == "CONFWARN" => tracing::debug!(fac, message),
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error => tracing::error!(fac, message),
-        RDKafkaLogLevel::Warning => tracing::warn!(fac, message),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(fac, message),
-        RDKafkaLogLevel::Debug => tracing::debug!(fac, message),
     }
 }

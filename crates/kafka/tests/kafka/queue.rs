@@ -121,12 +121,12 @@ impl Fixture for Queue {
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "300");
-    config.set("message.timeout.ms", "3000").set("enable.idempotence", "true");
+    config.set("message.timeout.ms", "3000");
     config.set("linger.ms", "0").set("enable.auto.commit", "false");
     config
 }
 
-async fn create_topic(brokers: &str, name: &str, partitions: i32) {
+pub(crate) async fn create_topic(brokers: &str, name: &str, partitions: i32) {
     let admin: AdminClient<DefaultClientContext> = config(brokers).create().unwrap();
     let end = Instant::now() + LATE;
     loop {
@@ -164,20 +164,33 @@ async fn write(
 
 /// Returns all records of partition 0 of a topic that are committed.
 pub(crate) async fn read_all(brokers: &str, topic: &str) -> Vec<OwnedMessage> {
+    read_all_as(brokers, topic, "read_committed").await
+}
+
+/// Returns all records of partition 0 of a topic, with this isolation level.
+pub(crate) async fn read_all_as(
+    brokers: &str,
+    topic: &str,
+    isolation: &'static str,
+) -> Vec<OwnedMessage> {
     let end = Instant::now() + LATE;
     loop {
         let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-        let read = tokio::task::spawn_blocking(move || try_read_all(&brokers, &topic)).await;
-        match read.unwrap() {
+        let read = tokio::task::spawn_blocking(move || try_read_all(&brokers, &topic, isolation));
+        match read.await.unwrap() {
             Ok(all) => return all,
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
     }
 }
 
-fn try_read_all(brokers: &str, topic: &str) -> Result<Vec<OwnedMessage>, KafkaError> {
+fn try_read_all(
+    brokers: &str,
+    topic: &str,
+    isolation: &str,
+) -> Result<Vec<OwnedMessage>, KafkaError> {
     let mut config = config(brokers);
-    config.set("group.id", "readers").set("isolation.level", "read_committed");
+    config.set("group.id", "readers").set("isolation.level", isolation);
     let client: BaseConsumer = config.set("enable.partition.eof", "true").create()?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, 0, Offset::Beginning)?;
