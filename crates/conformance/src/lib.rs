@@ -18,20 +18,14 @@
 mod dice;
 mod fixture;
 mod kit;
+#[cfg(test)]
+mod mutants;
 mod reference;
+mod report;
 pub mod rules;
 
 pub use fixture::Fixture;
 pub use reference::Reference;
-
-/// Runs a test of a rule, for two minutes at most.
 #[doc(hidden)]
-pub fn test(rule: impl Future<Output = ()>) {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let rule = async { tokio::time::timeout(std::time::Duration::from_secs(120), rule).await };
-    runtime
-        .expect("a runtime starts")
-        .block_on(rule)
-        .expect("the store answers within two minutes");
-}
+pub use report::test;
+pub use report::{Report, check_all};
