@@ -12,7 +12,7 @@ if record.state ~= 'r' and how ~= 'completed' then
   return answer('fenced')
 end
 if how == 'completed' then
-  note(record, is_failure == '1' and FINAL or COMPLETED, '')
+  note(record, COMPLETED, '')
   complete(record, result, is_failure, time)
 elseif how == 'failed' then
   note(record, FAILED, reason)

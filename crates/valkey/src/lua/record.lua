@@ -99,8 +99,8 @@ local function refusal(record, token)
   local last = attempts[#attempts]
   local is_told = last and int(last.token) == token and last.how ~= LEASE_ENDED
   if record.state == 'c' then
-    -- An operator may have completed what was held.
-    local is_own = is_told and last.how ~= HELD
+    -- Otherwise an operator has completed it.
+    local is_own = is_told and last.how == COMPLETED
     return answer(is_own and 'over' or 'fenced')
   end
   -- What is untold has ended with its lease, and nobody has begun since.
