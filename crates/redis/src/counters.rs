@@ -2,8 +2,9 @@
 
 use crate::entry::EntryId;
 use crate::error::RedisError;
+use crate::lock::lock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// What a source has met so far; see [`RedisWatch::counters`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -90,19 +91,15 @@ impl RedisWatch {
 
     /// Returns what is lost since the last call, as the error that tells it.
     pub(crate) fn tell(&self, stream: &str) -> Result<(), RedisError> {
-        let untold = self.untold().take();
+        let untold = lock(&self.live.untold).take();
         untold.map_or(Ok(()), |(count, first, last)| {
             Err(RedisError::Trimmed { stream: stream.to_owned(), count, first, last })
         })
     }
 
     fn is_lost(&self, more: u64, from: EntryId, to: EntryId) {
-        let mut untold = self.untold();
+        let mut untold = lock(&self.live.untold);
         let (count, first, last) = untold.unwrap_or((0, from, to));
         *untold = Some((count + more, first.min(from), last.max(to)));
-    }
-
-    fn untold(&self) -> std::sync::MutexGuard<'_, Option<(u64, EntryId, EntryId)>> {
-        self.live.untold.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

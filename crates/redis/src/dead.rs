@@ -2,8 +2,9 @@
 
 use crate::entry::RedisEntry;
 use crate::error::RedisError;
-use crate::group::{Group, not_a_stream};
+use crate::group::Group;
 use crate::scripts;
+use crate::setup::not_a_stream;
 use redis::{ErrorKind, ServerErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,22 +1,19 @@
-//! The consumer group at the server: each call that is made of it.
+//! The consumer group at the server: how entries are read, claimed, kept and acknowledged.
 
 use crate::counters::RedisWatch;
 use crate::entry::{EntryId, RedisEntry};
 use crate::error::RedisError;
 use crate::hands::Hands;
 use crate::link::Link;
-use crate::options::{RedisIds, RedisOptions, RedisStart};
+use crate::lock::lock;
+use crate::names::new_consumer;
+use crate::options::{RedisIds, RedisOptions};
 use crate::reply::Reply;
 use crate::scripts;
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::standing::Skipped;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Names that are given to consumers begin so. Only such are removed.
-pub(crate) const CONSUMER_PREFIX: &str = "firstseen-consumer-";
-
-/// The mark of a stream is a group whose name begins so.
-const MARK_PREFIX: &str = "firstseen-stream-";
 
 /// No more ids than this go into one call of a script.
 pub(crate) const IDS_MAX: usize = 256;
@@ -34,9 +31,8 @@ pub(crate) struct Group {
     pub(crate) watch: RedisWatch,
     pub(crate) hands: Hands,
     /// The last entry that was delivered here, or that the group was at when it was opened.
-    position: Mutex<EntryId>,
-    /// How many were told to be skipped while the group has stood where it stands.
-    skipped: Mutex<u64>,
+    pub(crate) position: Mutex<EntryId>,
+    pub(crate) skipped: Mutex<Skipped>,
 }
 
 /// Entries of one answer of the server.
@@ -81,7 +77,7 @@ impl Group {
             watch: RedisWatch::default(),
             hands: Hands::default(),
             position: Mutex::new(EntryId::ZERO),
-            skipped: Mutex::new(0),
+            skipped: Mutex::default(),
         }
     }
 
@@ -94,7 +90,7 @@ impl Group {
     }
 
     /// Returns a command with the stream as first argument.
-    fn command(&self, name: &str) -> redis::Cmd {
+    pub(crate) fn command(&self, name: &str) -> redis::Cmd {
         let mut command = redis::cmd(name);
         command.arg(&*self.stream);
         command
@@ -165,7 +161,7 @@ impl Group {
         for (entry, count) in entries.into_iter().zip(counts) {
             let (id, entry) = entry.entry(&self.stream)?;
             last = Some(id);
-            // One that is gone is found and told when it has been idle for long enough.
+            // One that is gone is found by the next search, and told.
             read.extend(entry.map(|entry| (entry, deliveries(&count))));
         }
         Ok((self.batch(read, taken).await?, last))
@@ -265,172 +261,6 @@ impl Group {
         // Zero: it was acknowledged before, or the group has forgotten it, and then it comes again.
         self.ask("acknowledging", &command).await?.number().map(drop)
     }
-
-    /// Creates the group if it is not there. Refuses servers that do not tell of entries that were trimmed.
-    pub(crate) async fn ensure(&self) -> Result<(), RedisError> {
-        let position = match self.options.start {
-            RedisStart::Beginning => EntryId::ZERO.to_string(),
-            RedisStart::End => "$".to_owned(),
-            RedisStart::After(id) => id.to_string(),
-        };
-        self.create(&position).await?;
-        let Some(standing) = self.standing().await? else { return Ok(()) };
-        if standing.added.is_none() {
-            let why = "is older than Redis 7.0, which does not tell of trimmed entries: \
-                       use Redis 7.0, Valkey, or newer";
-            let subject = "the server".to_owned();
-            return Err(RedisError::Unsuitable { subject, why: why.to_owned() });
-        }
-        *lock(&self.position) = standing.delivered;
-        Ok(())
-    }
-
-    /// Creates the group again after it is gone: from the beginning of the stream, or, where the group was not to have what
-    /// was there before it, from where it was.
-    pub(crate) async fn make_again(&self) -> Result<(), RedisError> {
-        let was = *lock(&self.position);
-        let from = match self.options.start {
-            RedisStart::Beginning => EntryId::ZERO,
-            _ if self.is_shorter_than(was).await? => EntryId::ZERO,
-            _ => was,
-        };
-        self.create(&from.to_string()).await?;
-        self.watch.group_made_again();
-        tracing::warn!(
-            stream = %self.stream, group = %self.name, after = %from,
-            "the group is gone, after FLUSHALL, a failover, or XGROUP DESTROY, and was made again: what it had \
-             acknowledged comes again, and is a duplicate as far as the ledger remembers"
-        );
-        Ok(())
-    }
-
-    /// Whether the stream ends before this entry: then it is another stream.
-    async fn is_shorter_than(&self, id: EntryId) -> Result<bool, RedisError> {
-        let mut command = self.command("XREVRANGE");
-        command.arg("+").arg(id.to_string()).arg("COUNT").arg(1);
-        let from_there = self.ask("looking for the end of the stream", &command).await?;
-        Ok(from_there.list()?.is_empty())
-    }
-
-    async fn create(&self, position: &str) -> Result<(), RedisError> {
-        self.check_kind().await?;
-        let mut call = self.script(&scripts::CREATE);
-        call.arg(position).arg(u8::from(self.options.creates_stream));
-        match self.run("creating the group", &call).await {
-            // It is there.
-            Err(error) if error.code() == Some("BUSYGROUP") => Ok(()),
-            created => created.map(drop),
-        }
-    }
-
-    async fn check_kind(&self) -> Result<(), RedisError> {
-        let kind = self.kind_of(&self.stream).await?;
-        match kind.as_str() {
-            "stream" => Ok(()),
-            "none" if self.options.creates_stream => Ok(()),
-            "none" => Err(RedisError::NoStream { stream: self.stream.to_string() }),
-            _ => Err(not_a_stream(&self.stream, &kind)),
-        }
-    }
-
-    pub(crate) async fn kind_of(&self, key: &str) -> Result<String, RedisError> {
-        let mut command = redis::cmd("TYPE");
-        self.ask("asking for the kind of a key", command.arg(key)).await?.text()
-    }
-
-    /// Returns the stream's mark; see [`scripts::MARK`].
-    pub(crate) async fn mark(&self) -> Result<String, RedisError> {
-        let mut call = scripts::MARK.key(&*self.stream);
-        call.arg(MARK_PREFIX).arg(format!("{:016x}", random()));
-        self.run("asking for the stream's mark", &call).await?.text()
-    }
-
-    /// Removes consumers that are gone. Returns how many.
-    pub(crate) async fn prune(&self) -> Result<u64, RedisError> {
-        let mut call = self.script(&scripts::PRUNE);
-        call.arg(&self.consumer).arg(millis(self.options.consumers_expire)).arg(CONSUMER_PREFIX);
-        let removed = self.run("removing dead consumers", &call).await?.number()?;
-        self.watch.consumers_removed(removed);
-        Ok(removed)
-    }
-
-    /// Returns how many entries wait to be delivered; `None` if the server does not know.
-    pub(crate) async fn lag(&self) -> Result<Option<u64>, RedisError> {
-        let Some(standing) = self.standing().await? else { return Ok(None) };
-        let missing = standing.missing();
-        let mut told = lock(&self.skipped);
-        match (missing, standing.first) {
-            (Some(missing), Some(first)) if missing > *told => {
-                self.watch.skipped(missing - *told, standing.delivered, first);
-                *told = missing;
-            }
-            (Some(0), _) => *told = 0,
-            _ => {}
-        }
-        Ok(standing.lag())
-    }
-
-    pub(crate) async fn standing(&self) -> Result<Option<Standing>, RedisError> {
-        let reply = self.run("asking for the lag", &self.script(&scripts::STANDING)).await?;
-        let Some(reply) = reply.some() else { return Ok(None) };
-        let [lag, read, delivered, pending, length, added, last, first] = reply.parts()?;
-        let maybe = |reply: Reply| reply.some().map(|number| number.number()).transpose();
-        Ok(Some(Standing {
-            lag: maybe(lag)?,
-            read: maybe(read)?,
-            delivered: delivered.entry_id()?,
-            pending: pending.number()?,
-            length: length.number()?,
-            added: maybe(added)?,
-            last: last.entry_id()?,
-            first: first.some().map(Reply::entry_id).transpose()?,
-        }))
-    }
-}
-
-/// How a group stands in its stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// What the server says; it does not always know, and before Redis 8.2 is wrong after trimming.
-    pub(crate) lag: Option<u64>,
-    /// How many entries the group has read, as far as the server knows.
-    pub(crate) read: Option<u64>,
-    pub(crate) delivered: EntryId,
-    pub(crate) pending: u64,
-    pub(crate) length: u64,
-    /// How many were ever added to the stream.
-    pub(crate) added: Option<u64>,
-    pub(crate) last: EntryId,
-    pub(crate) first: Option<EntryId>,
-}
-
-impl Standing {
-    /// Whether all that the stream has is still to be delivered.
-    fn is_before_all(&self) -> bool {
-        self.first.is_some_and(|first| first > self.delivered)
-    }
-
-    pub(crate) fn lag(&self) -> Option<u64> {
-        if self.delivered >= self.last {
-            Some(0)
-        } else if self.is_before_all() {
-            Some(self.length)
-        } else {
-            self.lag
-        }
-    }
-
-    /// Returns how many were removed before they were delivered, where it can be seen: all that is there is still to
-    /// be delivered, and less than was added since.
-    pub(crate) fn missing(&self) -> Option<u64> {
-        let (read, added) = (self.read?, self.added?);
-        self.is_before_all().then(|| added.saturating_sub(read).saturating_sub(self.length))
-    }
-}
-
-pub(crate) fn not_a_stream(key: &str, kind: &str) -> RedisError {
-    let why = format!("is a {kind} and not a stream: choose another key");
-    RedisError::Unsuitable { subject: format!("the key {key}"), why }
 }
 
 fn deliveries(count: &Reply) -> u32 {
@@ -438,21 +268,7 @@ fn deliveries(count: &Reply) -> u32 {
     count.number().map_or(2, |count| u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-fn new_consumer() -> String {
-    format!("{CONSUMER_PREFIX}{}-{:016x}", std::process::id(), random())
-}
-
-/// A number that no other process has.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
-fn millis(duration: Duration) -> u64 {
+pub(crate) fn millis(duration: Duration) -> u64 {
     // As Redis keeps times in 63 bits.
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(1 << 53)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

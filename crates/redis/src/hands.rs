@@ -1,8 +1,9 @@
 //! Which entries this process has, from the server to their last answer.
 
 use crate::entry::EntryId;
+use crate::lock::lock;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The entries that this process has. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -17,22 +18,18 @@ pub(crate) struct InHand {
 
 impl Hands {
     pub(crate) fn take(&self, id: EntryId) -> InHand {
-        *self.lock().entry(id).or_default() += 1;
+        *lock(&self.0).entry(id).or_default() += 1;
         InHand { id, hands: self.clone() }
     }
 
     pub(crate) fn have(&self, id: EntryId) -> bool {
-        self.lock().contains_key(&id)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<EntryId, u32>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0).contains_key(&id)
     }
 }
 
 impl Drop for InHand {
     fn drop(&mut self) {
-        let mut hands = self.hands.lock();
+        let mut hands = lock(&self.hands.0);
         // It may have been delivered twice.
         if let Some(count) = hands.get_mut(&self.id) {
             *count -= 1;

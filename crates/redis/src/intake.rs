@@ -10,7 +10,7 @@ use crate::entry::{EntryId, RedisEntry};
 use crate::error::RedisError;
 use crate::group::{Batch, Group, IDS_MAX, Kept};
 use crate::hands::InHand;
-use crate::keeper::lock;
+use crate::lock::lock;
 use firstseen_consumer::Want;
 use std::collections::VecDeque;
 use std::future::Future;

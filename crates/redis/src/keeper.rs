@@ -4,17 +4,14 @@
 use crate::delays::{Delays, Far};
 use crate::error::RedisError;
 use crate::group::{Group, IDS_MAX, Kept};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How seldom consumers are looked through, at most and at least.
 const PRUNE_PAUSE: Duration = Duration::from_secs(60);
 const PRUNE_PAUSE_MIN: Duration = Duration::from_millis(100);
-
-pub(crate) fn lock(delays: &Mutex<Delays>) -> MutexGuard<'_, Delays> {
-    delays.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Returns how idle the server is to take an entry for, so that others may have it when the delay has passed: the server
 /// does not take times to come. For a longer delay: not at all, and to be set again.

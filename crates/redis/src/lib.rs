@@ -92,8 +92,8 @@
 //!
 //! `MAXLEN` trims what is oldest, whether it was handled or not. Give it room for the longest time that your consumers may
 //! be away, or trim by `MINID` below the oldest entry that is pending or not delivered. What was lost is told: pending
-//! entries whenever they are claimed, exactly, unless the connection breaks at that answer; and entries that nobody has had
-//! whenever the loop asks for the lag, as far as the server's counters show it.
+//! entries by the next search of the pending list, exactly, unless the connection breaks at that answer; and entries that
+//! nobody has had whenever the loop asks for the lag, as far as the server's counters show it.
 //!
 //! # Which servers
 //!
@@ -114,10 +114,14 @@ mod hands;
 mod intake;
 mod keeper;
 mod link;
+mod lock;
+mod names;
 mod options;
 mod reply;
 mod scripts;
+mod setup;
 mod source;
+mod standing;
 
 pub use counters::{RedisCounters, RedisWatch};
 pub use entry::{EntryId, NoEntryId, RedisEntry, read_fields};

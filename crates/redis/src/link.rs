@@ -217,10 +217,10 @@ pub(crate) fn cluster(
     urls: impl IntoIterator<Item = String>,
     answer_max: Duration,
 ) -> Result<Server, RedisError> {
-    // Each call has a limit of its own, which is shorter.
+    // Each call has a limit of its own, which is shorter, also if it waits at the server.
     let client = redis::cluster::ClusterClientBuilder::new(urls)
         .connection_timeout(answer_max)
-        .response_timeout(answer_max * 4);
+        .response_timeout(answer_max * 2 + Duration::from_secs(10));
     let client = client.build().map_err(RedisError::of("reading the urls"))?;
     Ok(Server::Cluster(client))
 }

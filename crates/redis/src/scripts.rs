@@ -122,7 +122,7 @@ end
 redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1] .. ARGV[2], '18446744073709551615-18446744073709551615')
 return ARGV[2]";
 
-    /// KEYS: stream. ARGV: group. Returns how the group stands: lag, entries read, last delivered, pending; and the stream:
+    /// KEYS: stream. ARGV: group. Returns how the group stands: lag, entries read, last delivered; and the stream:
     /// length, entries added, last id, first id. Nil: the server does not know. Nil alone: there is no such group.
     STANDING = r"
 local function named(list)
@@ -136,7 +136,7 @@ for _, group in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
         local stream = named(redis.call('XINFO', 'STREAM', KEYS[1]))
         local first = stream['first-entry']
         return {
-            of.lag or false, of['entries-read'] or false, of['last-delivered-id'], of.pending,
+            of.lag or false, of['entries-read'] or false, of['last-delivered-id'],
             stream.length, stream['entries-added'] or false, stream['last-generated-id'],
             first and first[1] or false,
         }

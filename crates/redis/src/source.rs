@@ -8,14 +8,15 @@ use crate::error::RedisError;
 use crate::group::{Group, Kept};
 use crate::hands::InHand;
 use crate::intake::{Intake, Signals, Taken};
-use crate::keeper::{self, idle_for, lock};
+use crate::keeper::{self, idle_for};
 use crate::link::{Link, Server};
+use crate::lock::lock;
 use crate::options::{RedisIds, RedisKeys, RedisOptions, RedisPayload};
 use bytes::Bytes;
 use firstseen_consumer::{Delivery, Message, Source, Want};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -239,7 +240,7 @@ impl Source for RedisSource {
     async fn retry_in(&self, token: &RedisToken, delay: Duration) -> Result<(), RedisError> {
         let min_idle = self.group.options.min_idle;
         // If it is trimmed from now on, nobody has it.
-        drop(token.in_hand.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(lock(&token.in_hand).take());
         let kept = self.keep("putting off", token, idle_for(min_idle, delay)).await?;
         let due = Instant::now() + delay + DUE_MARGIN;
         match kept {

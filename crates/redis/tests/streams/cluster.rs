@@ -22,9 +22,8 @@ impl Cluster {
     async fn start(kind: Kind) -> Self {
         let start = async || kind.start_with(&["--cluster-enabled", "yes"]).await;
         let servers = [start().await, start().await];
-        let node = |server: &Server| {
-            Queue::at(url(server), "orders".to_owned(), RedisOptions::new())
-        };
+        let node =
+            |server: &Server| Queue::at(url(server), "orders".to_owned(), RedisOptions::new());
         let nodes = [node(&servers[0]), node(&servers[1])];
         let slots = |from: u16, to: u16| [from.to_string(), to.to_string()];
         for (node, [from, to]) in nodes.iter().zip([slots(0, FIRST), slots(FIRST + 1, 16383)]) {

@@ -15,6 +15,7 @@ on_both!(
     an_entry_that_is_trimmed_in_hand_can_be_a_dead_letter_once,
     an_entry_that_is_trimmed_in_hand_and_not_done_at_a_stop_is_told,
     entries_that_are_trimmed_before_anybody_had_them_are_told,
+    a_stream_that_is_trimmed_to_nothing_before_anybody_had_it_is_told,
     a_lag_that_the_server_does_not_know_is_not_known,
 );
 
@@ -196,4 +197,18 @@ async fn a_lag_that_the_server_does_not_know_is_not_known(kind: Kind) {
     assert_eq!(source.lag().await.unwrap(), None);
     take(&source, 8, LATE).await;
     until("all are delivered", async || source.lag().await.unwrap() == Some(0)).await;
+}
+
+async fn a_stream_that_is_trimmed_to_nothing_before_anybody_had_it_is_told(kind: Kind) {
+    let queue = Queue::alone(kind, RedisOptions::new()).await;
+    let source = queue.source().await;
+    for n in 0..4 {
+        queue.add(&n.to_string()).await;
+    }
+    trim(&queue, "0").await;
+    assert_eq!(source.lag().await.unwrap(), Some(0));
+    let error = source.next(want(9, LATE)).await.unwrap_err();
+    assert!(matches!(error, RedisError::Trimmed { count: 4, .. }), "{error}");
+    queue.add("4").await;
+    assert_eq!(texts(&take(&source, 1, LATE).await), ["4"]);
 }
