@@ -106,8 +106,14 @@ impl<S: DedupStore> Keyed<S> {
             match not_yet {
                 _ if left.is_zero() => Err(None),
                 NotYet::NotDue(due) if due > left => Err(None),
-                NotYet::NotDue(due) => Ok(sleep(due).await),
-                NotYet::Released => Ok(sleep(RELEASED).await),
+                NotYet::NotDue(due) => {
+                    sleep(due).await;
+                    Ok(())
+                }
+                NotYet::Released => {
+                    sleep(RELEASED).await;
+                    Ok(())
+                }
                 NotYet::Running => match timeout(left, ledger.wait(&self.id, left)).await {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => Err(Some(error)),

@@ -167,14 +167,16 @@ mod tests {
     use http_body_util::{BodyExt, Full, StreamBody};
     use std::convert::Infallible;
 
-    type Frames = Vec<Result<Frame<Bytes>, &'static str>>;
-
-    fn data(text: &'static str) -> Result<Frame<Bytes>, &'static str> {
-        Ok(Frame::data(Bytes::from_static(text.as_bytes())))
+    fn data(text: &'static str) -> Frame<Bytes> {
+        Frame::data(Bytes::from_static(text.as_bytes()))
     }
 
-    fn streamed(frames: Frames) -> impl http_body::Body<Data = Bytes, Error = &'static str> {
-        StreamBody::new(stream::iter(frames))
+    /// These frames, and then an error if there is one.
+    fn streamed(
+        frames: Vec<Frame<Bytes>>,
+        error: Option<&'static str>,
+    ) -> impl http_body::Body<Data = Bytes, Error = &'static str> {
+        StreamBody::new(stream::iter(frames.into_iter().map(Ok).chain(error.map(Err))))
     }
 
     fn read_now<B: http_body::Body<Data = Bytes>>(body: B, bytes_max: usize) -> Read<B> {
@@ -196,19 +198,21 @@ mod tests {
             (vec![data("abcdef")], 6),
             (vec![data(""), data("abc"), data(""), data("def"), data("")], 6),
         ] {
-            let Read::Whole(bytes, None) = read_now(streamed(frames), limit) else { panic!() };
+            let Read::Whole(bytes, None) = read_now(streamed(frames, None), limit) else {
+                panic!()
+            };
             assert_eq!(bytes, "abcdef");
         }
         // The frame after the limit is an error that nobody comes to see.
-        let frames = vec![data("abc"), data("def"), Err("read too far")];
-        assert!(matches!(read_now(streamed(frames), 5), Read::Longer(_)));
+        let frames = streamed(vec![data("abc"), data("def")], Some("read too far"));
+        assert!(matches!(read_now(frames, 5), Read::Longer(_)));
         assert!(matches!(read_now(Full::new(Bytes::from("abcdef")), 5), Read::Longer(_)));
     }
 
     #[test]
     fn rule_82_a_body_over_its_limit_goes_on_with_all_of_its_bytes() {
         let frames = vec![data("abc"), data("def"), data("ghi")];
-        let Read::Longer(body) = read_now(streamed(frames), 5) else { panic!() };
+        let Read::Longer(body) = read_now(streamed(frames, None), 5) else { panic!() };
         assert_eq!((body.size_hint().lower(), body.size_hint().upper()), (6, None));
         assert_eq!(text_of(body), "abcdefghi");
 
@@ -219,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_body_that_breaks_off_is_an_error() {
-        let read = read_now(streamed(vec![data("abc"), Err("gone")]), 6);
+        let read = read_now(streamed(vec![data("abc")], Some("gone")), 6);
         assert!(matches!(read, Read::Failed("gone")));
     }
 
@@ -227,8 +231,8 @@ mod tests {
     fn trailers_are_kept() {
         let mut trailers = http::HeaderMap::new();
         trailers.insert("x-sum", "17".parse().unwrap());
-        let frames = vec![data("abc"), Ok(Frame::trailers(trailers.clone()))];
-        let Read::Whole(bytes, read) = read_now(streamed(frames), 6) else { panic!() };
+        let frames = vec![data("abc"), Frame::trailers(trailers.clone())];
+        let Read::Whole(bytes, read) = read_now(streamed(frames, None), 6) else { panic!() };
         assert_eq!(read.as_ref(), Some(&trailers));
 
         let body: Body<Full<Bytes>> = Body::full(bytes, read);

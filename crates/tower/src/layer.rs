@@ -1,5 +1,6 @@
 //! The layer and its service: everything before there is a key, and the way to the task that leads a request with one.
 
+use crate::attempt::KeyedAttempt;
 use crate::body::{self, Body, Read};
 use crate::counters::{Counters, Live, count};
 use crate::in_flight::InFlight;
@@ -170,7 +171,7 @@ where
     R: http_body::Body<Data = Bytes> + Send + 'static,
     R::Error: Into<Box<dyn StdError + Send + Sync>>,
 {
-    let (keyed, request) = match keyed(&state, request).await {
+    let (keyed, mut request) = match keyed(&state, request).await {
         Front::Keyed(keyed, request) => (keyed, request),
         Front::Unprotected(request) => {
             count(&state.counters.unprotected);
@@ -183,7 +184,10 @@ where
     };
     let (reply, answered) = Reply::new(Arc::clone(&state));
     let in_flight = state.in_flight.one_more();
-    let work = async move { inner.call(request).await };
+    let work = move |attempt: KeyedAttempt| async move {
+        request.extensions_mut().insert(attempt);
+        inner.call(request).await
+    };
     let life = async move {
         keyed.live(work, reply).await;
         drop(in_flight);

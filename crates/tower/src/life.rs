@@ -10,6 +10,7 @@
 //! | 3 record | is told the answer |
 //! | 4 answer | is told the answer |
 
+use crate::attempt::KeyedAttempt;
 use crate::body::Body;
 use crate::counters::count;
 use crate::keyed::Keyed;
@@ -42,11 +43,12 @@ enum Told {
 
 impl<S: DedupStore> Keyed<S> {
     /// Leads a request from the store and back to it.
-    pub(crate) async fn live<R, E>(
+    pub(crate) async fn live<R, E, W>(
         self,
-        work: impl Future<Output = Result<Response<R>, E>> + Send,
+        work: impl FnOnce(KeyedAttempt) -> W,
         reply: Reply<S, R, E>,
     ) where
+        W: Future<Output = Result<Response<R>, E>>,
         R: http_body::Body<Data = Bytes>,
         R::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
@@ -54,9 +56,10 @@ impl<S: DedupStore> Keyed<S> {
         let Some((attempt, reply)) = self.begin(reply).await else { return };
         // 2. The work, as long as nobody else can have the key.
         let renewals = attempt.keep_renewed();
+        let known = KeyedAttempt::new(self.id.clone(), attempt.number(), attempt.token());
         let done = tokio::select! {
             biased;
-            done = self.work(work) => Ok(done),
+            done = self.work(async { work(known).await }) => Ok(done),
             lost = renewals.lost() => Err(lost),
         };
         match done {
@@ -75,10 +78,7 @@ impl<S: DedupStore> Keyed<S> {
     }
 
     /// Step 2: runs the handler until all of an answer that is to be kept is there.
-    async fn work<R, E>(
-        &self,
-        work: impl Future<Output = Result<Response<R>, E>> + Send,
-    ) -> Outcome<R, E>
+    async fn work<R, E>(&self, work: impl Future<Output = Result<Response<R>, E>>) -> Outcome<R, E>
     where
         R: http_body::Body<Data = Bytes>,
         R::Error: Into<Box<dyn StdError + Send + Sync>>,

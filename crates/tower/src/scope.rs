@@ -7,8 +7,8 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-/// Reads from a request who sends it, or what a key of it belongs to.
-pub(crate) type ReadParts = dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync;
+/// Reads from a request who sends it, or what its key belongs to.
+pub type ReadParts = dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync;
 
 /// Whose keys they are: keys of two principals never meet, so that nobody is told what another has done.
 ///
@@ -73,7 +73,7 @@ pub enum KeySpace {
     MethodAndPath,
     /// To what this function says, such as the template of the route; `None` is a space, too. The same key in
     /// another space is another key.
-    Of(Arc<dyn Fn(&Parts) -> Option<Vec<u8>> + Send + Sync>),
+    Of(Arc<ReadParts>),
 }
 
 impl KeySpace {

@@ -12,7 +12,7 @@ use futures_util::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io::Error;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -109,7 +109,7 @@ async fn rule_84_a_request_that_stops_coming_begins_nothing() {
     site.send(&whole).await.assert_first(201, "run 1, 9 bytes");
 }
 
-async fn of_length(length: usize) -> Response {
+fn of_length(length: usize) -> Response {
     let mut response = Response::new(Body::from(vec![b'x'; length]));
     response.headers_mut().insert("x-kept", HeaderValue::from_static("1"));
     response
@@ -126,7 +126,7 @@ fn assert_done_but_not_kept(again: &Heard) {
 async fn rule_82_an_answer_over_the_limit_passes_whole_and_a_retry_hears_that_it_was_done() {
     let policy = Policy::draft().response_bytes_max(1_000);
     let (site, runs) =
-        numbered(Setup::new(policy), |number| of_length(999 + number as usize)).await;
+        numbered(Setup::new(policy), |number| ready(of_length(999 + number as usize))).await;
     for (key, length) in [("a", 1_000), ("b", 1_001)] {
         let first = site.send(&Call::post("/pay").key(key)).await;
         assert_eq!((first.status(), first.body.len(), first.is_whole), (200, length, true));
@@ -145,7 +145,7 @@ async fn rule_82_an_answer_over_the_limit_passes_whole_and_a_retry_hears_that_it
 async fn rule_82_headers_count_against_the_limit_of_the_ledger() {
     let setup = || Setup::new(Policy::draft()).options(|options| options.result_bytes_max(1_000));
     let call = Call::post("/pay").key("k");
-    let (site, _) = numbered(setup(), |_| of_length(990)).await;
+    let (site, _) = numbered(setup(), |_| ready(of_length(990))).await;
     assert_eq!(site.send(&call).await.body.len(), 990);
     assert_done_but_not_kept(&site.send(&call).await);
 
@@ -159,7 +159,7 @@ async fn rule_82_headers_count_against_the_limit_of_the_ledger() {
 #[tokio::test]
 async fn rule_82_where_the_policy_says_so_an_answer_that_is_not_kept_is_made_again() {
     let policy = Policy::draft().response_bytes_max(10).unkept(UnkeptAnswer::Release);
-    let (site, runs) = numbered(Setup::new(policy), |_| of_length(11)).await;
+    let (site, runs) = numbered(Setup::new(policy), |_| ready(of_length(11))).await;
     for _ in 0..2 {
         let heard = site.send(&Call::post("/pay").key("k")).await;
         assert_eq!((heard.status(), heard.body.len(), heard.is_replay()), (200, 11, false));

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::TokioExecutor;
@@ -54,7 +54,7 @@ impl Call {
         *request.headers_mut() = self.headers.clone();
         let (parts, body) = client.request(request).await?.into_parts();
         // A body that breaks off is what was heard of it.
-        let body = body.collect().await.map(|body| body.to_bytes());
+        let body = body.collect().await.map(Collected::to_bytes);
         let is_whole = body.is_ok();
         let body = body.unwrap_or_default();
         Ok(Heard { status: parts.status, headers: parts.headers, body, is_whole })

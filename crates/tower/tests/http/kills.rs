@@ -4,7 +4,7 @@
 //! A kill between an effect and its record leaves the effect without the record: that is what the two policies are about. Between
 //! record and answer it leaves a record whose client has heard nothing: its retry is told the answer.
 
-use crate::call::{Call, client};
+use crate::call::{Call, Heard, HttpClient, client};
 use crate::site::LATE;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -20,16 +20,15 @@ use firstseen_tower::{
 use http_body_util::BodyExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-/// What the server process is told: the policy, a seed and the folder.
+/// What the server process is told: the policy, a seed, the port and the folder.
 const JOB: &str = "FIRSTSEEN_TOWER_SERVER";
 const CLIENTS: u64 = 12;
 
@@ -55,30 +54,19 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 struct Server {
     job: String,
     running: Option<Child>,
-    said: Option<Lines<BufReader<ChildStdout>>>,
     killed: BTreeSet<u32>,
-    address: watch::Sender<String>,
 }
 
 impl Server {
     fn start(&mut self, seed: u64) {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kills::the_process_that_is_killed", "--nocapture"])
             .env(JOB, self.job.replace("SEED", &seed.to_string()))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut said = BufReader::new(child.stdout.take().unwrap()).lines();
-        // The test harness prints lines of its own before.
-        let address = said.by_ref().map_while(Result::ok).find_map(|line| {
-            line.split_once("listening on ").map(|(_, address)| address.to_owned())
-        });
-        self.running = Some(child);
-        // Its harness fails if it cannot print.
-        self.said = Some(said);
-        self.address.send_replace(address.expect("the server has started"));
+            .spawn();
+        self.running = Some(child.unwrap());
     }
 
     fn kill(&mut self) {
@@ -119,14 +107,15 @@ async fn kill(policy: OnLeaseEnd) {
     let mut dice = Dice::new(number("FIRSTSEEN_KILLS_SEED", 1));
     let dir = tempfile::tempdir().unwrap();
     let name = if policy == OnLeaseEnd::Hold { "hold" } else { "retry" };
-    let job = format!("{name} SEED {}", dir.path().display());
-    let (address, site) = watch::channel(String::new());
-    let mut server = Server { job, running: None, said: None, killed: BTreeSet::new(), address };
+    // Of its own, so that no client meets another test's server while its own is down.
+    let port = firstseen_servers::free_port();
+    let job = format!("{name} SEED {port} {}", dir.path().display());
+    let mut server = Server { job, running: None, killed: BTreeSet::new() };
     server.start(dice.any());
 
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> =
-        (0..CLIENTS).map(|n| tokio::spawn(send_on(site.clone(), Arc::clone(&stop), n))).collect();
+        (0..CLIENTS).map(|n| tokio::spawn(send_on(port, Arc::clone(&stop), n))).collect();
     let began = Instant::now();
     for _ in 0..rounds {
         sleep(Duration::from_millis(100 + dice.below(700))).await;
@@ -182,10 +171,10 @@ fn check(
 }
 
 /// Sends one request after the other, each until it is done; some twice at once, some again after that.
-async fn send_on(site: watch::Receiver<String>, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
+async fn send_on(port: u16, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
     let mut dice = Dice::new(n);
     let (mut told, mut sent) = (Told::new(), 0);
-    let client = client();
+    let (client, address) = (client(), format!("127.0.0.1:{port}"));
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -196,14 +185,13 @@ async fn send_on(site: watch::Receiver<String>, stop: Arc<AtomicBool>, n: u64) -
         let mut left = if dice.percent(20) { 2 } else { 1 };
         while left > 0 {
             assert!(Instant::now() < end, "{key} is never done");
-            let address = site.borrow().clone();
             let twin = if dice.percent(20) {
                 let (call, client, address) = (call.clone(), client.clone(), address.clone());
-                Some(tokio::spawn(async move { call.send(&client, &address).await }))
+                Some(tokio::spawn(async move { ask(&call, &client, &address).await }))
             } else {
                 None
             };
-            let mut answers = vec![call.send(&client, &address).await];
+            let mut answers = vec![ask(&call, &client, &address).await];
             if let Some(twin) = twin {
                 answers.push(twin.await.unwrap());
             }
@@ -232,6 +220,12 @@ async fn send_on(site: watch::Receiver<String>, stop: Arc<AtomicBool>, n: u64) -
     (sent, told)
 }
 
+/// What is heard; nothing, if the server is not there or dies meanwhile.
+async fn ask(call: &Call, client: &HttpClient, address: &str) -> Option<Heard> {
+    let heard = tokio::time::timeout(LATE, call.send(client, address)).await;
+    heard.expect("a server that lives answers").ok()
+}
+
 #[derive(Debug, Clone)]
 struct Effect {
     pid: u32,
@@ -253,11 +247,12 @@ fn effects_of(dir: &Path) -> BTreeMap<String, Vec<Effect>> {
 #[test]
 fn the_process_that_is_killed() {
     let Ok(job) = std::env::var(JOB) else { return };
-    let words: Vec<&str> = job.splitn(3, ' ').collect();
-    let [policy, seed, dir] = words[..] else { panic!("{job}") };
+    let words: Vec<&str> = job.splitn(4, ' ').collect();
+    let [policy, seed, port, dir] = words[..] else { panic!("{job}") };
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).enable_all().build().unwrap();
-    runtime.block_on(serve(policy == "hold", seed.parse().unwrap(), dir.into()));
+    let (seed, port) = (seed.parse().unwrap(), port.parse().unwrap());
+    runtime.block_on(serve(policy == "hold", seed, port, dir.into()));
 }
 
 /// What the handler needs.
@@ -266,7 +261,7 @@ struct Bank {
     dice: Mutex<Dice>,
 }
 
-async fn serve(holds: bool, seed: u64, dir: PathBuf) {
+async fn serve(holds: bool, seed: u64, port: u16, dir: PathBuf) {
     let store = Store::open(dir.join("seen.db")).unwrap();
     let store = Embedded::new(store).leases_end_with_process();
     let on_lease_end = if holds { OnLeaseEnd::Hold } else { OnLeaseEnd::Retry };
@@ -282,9 +277,7 @@ async fn serve(holds: bool, seed: u64, dir: PathBuf) {
     let effects = OpenOptions::new().create(true).append(true).open(dir.join("effects")).unwrap();
     let bank = Arc::new(Bank { effects, dice: Mutex::new(Dice::new(seed)) });
     let router = Router::new().route("/charge", post(charge)).with_state(bank).layer(layer);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    println!("listening on {}", listener.local_addr().unwrap());
-    std::io::stdout().flush().unwrap();
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
 
     let ended = tokio::task::spawn_blocking(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
