@@ -172,7 +172,10 @@ async fn follow(replica: &Server, master: &Server) {
     }
 }
 
-/// What a claim and a record cost in memory.
+/// Claims whose memory is measured.
+const COUNT: u64 = 100_000;
+
+/// What a claim costs in memory.
 async fn memory(server: &Server, name: &str) {
     let store = store(server, ValkeyOptions::new()).await;
     let mut connection = connection(server).await;
@@ -183,7 +186,6 @@ async fn memory(server: &Server, name: &str) {
         line.unwrap().trim().parse().unwrap()
     };
     let before = used(&mut connection).await;
-    const COUNT: u64 = 100_000;
     let names: Vec<String> = (0..COUNT).map(|n| format!("{n:016x}")).collect();
     for some in names.chunks(10_000) {
         let ids: Vec<&[u8]> = some.iter().map(String::as_bytes).collect();

@@ -9,6 +9,8 @@
 //! killed between its claim and its work, that order is not worked on: where that must not be, use a ledger (`SharedLedger`).
 //! What a server keeps when it dies depends on how it is set up: see the table on the front page of the crate.
 
+#![allow(clippy::disallowed_macros, reason = "a program prints what it has done")]
+
 use firstseen_shared::{Claim, Dedup, Ttl};
 use firstseen_valkey::{ValkeyOptions, ValkeyStore};
 use std::error::Error;

@@ -141,9 +141,9 @@ pub(crate) fn options(options: &ValkeyOptions) -> Result<()> {
 }
 
 /// Returns what an ending tells the script: how, result, whether it is a failure, ttl or delay, reason.
-pub(crate) fn ending<'a>(
+pub(crate) fn ending(
     what: &'static str,
-    ending: &Ending<'a>,
+    ending: &Ending<'_>,
     bytes_max: usize,
 ) -> Result<[Vec<u8>; 5]> {
     let none = Vec::new;

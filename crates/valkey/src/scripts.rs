@@ -64,11 +64,10 @@ impl Script {
 impl Invocation {
     /// Returns the command; with the source of the script if the server may not have it.
     pub(crate) fn command(&self, has_source: bool) -> Cmd {
-        let mut command = match has_source {
-            true => redis::cmd("EVAL"),
-            false => redis::cmd("EVALSHA"),
-        };
-        command.arg(if has_source { &self.script.source } else { &self.script.hash });
+        let (name, script) =
+            if has_source { ("EVAL", &self.script.source) } else { ("EVALSHA", &self.script.hash) };
+        let mut command = redis::cmd(name);
+        command.arg(script);
         command.arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
         command
     }

@@ -47,7 +47,7 @@ async fn work(store: ValkeyStore, outside: Arc<Outside>) {
         if claims.claim(&id).await.unwrap().is_first_seen() {
             *outside.firsts.lock().unwrap().entry(id.clone()).or_default() += 1;
         }
-        if number % 4 == 0
+        if number.is_multiple_of(4)
             && let Begin::Started(attempt) = ledger.begin(&id, None).await.unwrap()
         {
             let result = format!("result of {}", attempt.token());
@@ -154,8 +154,7 @@ async fn with_appendfsync_everysec_a_kill_loses_the_last_two_seconds_at_most() {
         all += claimed.len();
     }
     println!(
-        "proof | Valkey, appendfsync everysec, the server killed | {} | kills | {lost} of {all} claims granted again, all of the last two seconds",
-        rounds
+        "proof | Valkey, appendfsync everysec, the server killed | {rounds} | kills | {lost} of {all} claims granted again, all of the last two seconds"
     );
 }
 

@@ -9,6 +9,7 @@ use firstseen_shared::{
 };
 use firstseen_valkey::{Clock, Durability, ValkeyOptions, ValkeyStore};
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -229,7 +230,7 @@ impl tracing::Subscriber for Told {
         struct Text(String);
         impl tracing::field::Visit for Text {
             fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{value:?} ");
+                let _ = write!(self.0, "{value:?} ");
             }
         }
         let mut text = Text(String::new());
