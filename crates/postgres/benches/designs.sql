@@ -82,8 +82,13 @@ BEGIN
     v_missing := p_ids;
     FOR i IN REVERSE cardinality(v_generations)..1 LOOP
         SELECT array_agg(u.id) INTO v_missing FROM unnest(v_missing) AS u(id)
-        LEFT JOIN generational AS o ON o.generation = v_generations[i] AND o.namespace = 1 AND o.id = u.id AND o.ends > p_now
-        WHERE o.id IS NULL;
+        WHERE NOT EXISTS (
+            SELECT FROM (
+                SELECT FROM generational AS o
+                WHERE o.generation = v_generations[i] AND o.namespace = 1 AND o.id = u.id AND o.ends > p_now
+                LIMIT 1
+            ) AS found
+        );
         IF v_missing IS NULL THEN RETURN 0; END IF;
     END LOOP;
     INSERT INTO generational AS c

@@ -120,8 +120,6 @@ CREATE FUNCTION firstseen.claim(
 LANGUAGE plpgsql
 -- A plan that was made when a partition was empty must not scan it when it is full.
 SET enable_seqscan = off
-SET enable_hashjoin = off
-SET enable_mergejoin = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
@@ -168,9 +166,13 @@ BEGIN
                 array_agg(c.call = v_call) FILTER (WHERE c.id IS NOT NULL)
             INTO v_missing, v_places, v_found, v_seen, v_own
             FROM unnest(v_missing, v_places) AS u(id, place)
-            LEFT JOIN firstseen.claims AS c
-                ON c.generation = v_space.generations[i] AND c.namespace = v_space.number
-                AND c.id = u.id AND c.ends > made;
+            -- The limit keeps this a look at the index for each id, whatever the planner thinks of the size of the table.
+            LEFT JOIN LATERAL (
+                SELECT o.id, o.first_seen, o.call FROM firstseen.claims AS o
+                WHERE o.generation = v_space.generations[i] AND o.namespace = v_space.number
+                    AND o.id = u.id AND o.ends > made
+                LIMIT 1
+            ) AS c ON true;
             places := places || v_found;
             seen := seen || v_seen;
             own := own || v_own;
@@ -291,6 +293,15 @@ LANGUAGE sql AS $$
     WHERE n.ttl_max > 0 AND n.generations[cardinality(n.generations)] <> coalesce(g.number, 0)
 $$;
 
+-- Returns the generations that are open, and in which no namespace makes claims any more.
+CREATE FUNCTION firstseen.abandoned() RETURNS TABLE (number integer)
+LANGUAGE sql AS $$
+    SELECT g.number FROM firstseen.generations AS g
+    WHERE g.number <> 0 AND g.sealed IS NULL AND NOT EXISTS (
+        SELECT FROM firstseen.namespaces AS n WHERE n.generations[cardinality(n.generations)] = g.number
+    )
+$$;
+
 -- Opens the first generation of each span that is in use, and the next one where the current one is half as old as the longest
 -- ttl in it: so a namespace has four at most, and its claims are kept for half of their ttl beyond their end. Returns how many; NULL if another maintenance is under way.
 CREATE FUNCTION firstseen.open_generations(p_lock_ms integer) RETURNS integer
@@ -335,24 +346,28 @@ BEGIN
         v_spans := v_spans || v_span;
         v_numbers := v_numbers || v_number;
     END LOOP;
-    IF v_numbers = '{}' AND NOT EXISTS (SELECT FROM firstseen.misplaced()) THEN
+    IF v_numbers = '{}' AND NOT EXISTS (SELECT FROM firstseen.misplaced())
+        AND NOT EXISTS (SELECT FROM firstseen.abandoned())
+    THEN
         RETURN 0;
     END IF;
 
     -- Once this is granted, no claim is under way.
     PERFORM pg_advisory_xact_lock(firstseen.gate());
     v_now := firstseen.clock();
-    UPDATE firstseen.generations AS g
-    SET sealed = v_now,
-        ends_max = (
-            SELECT CASE WHEN max(n.ttl_max) = v_never THEN v_never ELSE v_now + max(n.ttl_max) END
-            FROM firstseen.namespaces AS n WHERE g.number = ANY (n.generations)
-        )
-    WHERE g.sealed IS NULL AND g.span = ANY (v_spans);
+    -- Out of the way of those that follow them.
+    UPDATE firstseen.generations SET sealed = v_now WHERE sealed IS NULL AND span = ANY (v_spans);
     INSERT INTO firstseen.generations (number, span, opened)
     SELECT o.number, o.span, v_now FROM unnest(v_numbers, v_spans) AS o(number, span);
     UPDATE firstseen.namespaces AS n SET generations = array_remove(n.generations, m.number) || m.number
     FROM firstseen.misplaced() AS m WHERE n.number = m.namespace;
+    UPDATE firstseen.generations SET sealed = v_now WHERE number IN (SELECT a.number FROM firstseen.abandoned() AS a);
+    UPDATE firstseen.generations AS g
+    SET ends_max = coalesce((
+        SELECT CASE WHEN max(n.ttl_max) = v_never THEN v_never ELSE v_now + max(n.ttl_max) END
+        FROM firstseen.namespaces AS n WHERE g.number = ANY (n.generations)
+    ), v_now)
+    WHERE g.sealed IS NOT NULL AND g.ends_max IS NULL;
     RETURN cardinality(v_numbers);
 END
 $$;
@@ -367,7 +382,9 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(firstseen.maintenance()) THEN
         RETURN NULL;
     END IF;
-    SELECT min(g.number) INTO v_number FROM firstseen.generations AS g WHERE g.ends_max <= firstseen.clock();
+    SELECT min(g.number) INTO v_number FROM firstseen.generations AS g
+    WHERE g.ends_max <= firstseen.clock()
+        OR (g.ends_max = 9223372036854775807 AND NOT EXISTS (SELECT FROM firstseen.claims WHERE generation = g.number));
     IF v_number IS NULL THEN
         RETURN NULL;
     END IF;

@@ -57,8 +57,10 @@ CREATE TYPE firstseen.told AS (
 
 CREATE FUNCTION firstseen.tell(p_answer integer, p_now bigint, r firstseen.records) RETURNS firstseen.told
 LANGUAGE sql IMMUTABLE AS $$
-    SELECT p_answer::smallint, p_now, r.state, r.cause, r.attempts, r.until, r.first_begun, r.token, r.is_failure,
+    SELECT ROW(
+        p_answer::smallint, p_now, r.state, r.cause, r.attempts, r.until, r.first_begun, r.token, r.is_failure,
         r.worker, r.fingerprint, r.result, r.past_tokens, r.past_ends, r.past_workers, r.past_reasons
+    )::firstseen.told
 $$;
 
 -- Adds to the history how the current attempt has ended. What it says itself takes the place of what others had noted.
@@ -104,8 +106,7 @@ BEGIN
 END
 $$;
 
--- Returns why an attempt may not go on: 0 if its record is running, also if its lease has ended. p_told is whether it has
--- said how it went.
+-- Returns why an attempt may not go on, as an answer: 0 if its record is running, also if its lease has ended.
 CREATE FUNCTION firstseen.refusal(r firstseen.records, p_token bigint, p_now bigint) RETURNS integer
 LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE

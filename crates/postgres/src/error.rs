@@ -128,8 +128,8 @@ pub(crate) fn kind_of(code: &SqlState) -> ErrorKind {
         "3F000" | "42P01" | "42883" | "42703" | "42704" | "42804" | "42P13" => {
             return ErrorKind::Schema;
         }
-        "53100" => return ErrorKind::Environment, // the disk is full
-        "57P04" => return ErrorKind::Environment, // the database was dropped
+        // The disk is full; the database was dropped.
+        "53100" | "57P04" => return ErrorKind::Environment,
         "XX001" | "XX002" => return ErrorKind::Damaged,
         _ => {}
     }

@@ -6,7 +6,7 @@ use crate::error::Fault;
 use crate::ledger::{EndingOf, refused};
 use crate::row::Told;
 use crate::store::{Own, PostgresStore, token_of};
-use firstseen_shared::{Call, Claim, Ending, MoveError, Policy, Result, Ttl};
+use firstseen_shared::{Call, Claim, Ending, MoveError, OnLeaseEnd, Policy, Result, Ttl};
 use tokio::time::Instant;
 use tokio_postgres::{Row, Transaction};
 
@@ -96,7 +96,7 @@ impl PostgresStore {
         let ending = Ending::Completed { result, is_failure: false, ttl };
         // What a policy says is for other endings.
         let policy =
-            Policy { on_lease_end: Default::default(), attempts_max: 1, dead_ttl: Ttl::FOREVER };
+            Policy { on_lease_end: OnLeaseEnd::Retry, attempts_max: 1, dead_ttl: Ttl::FOREVER };
         self.end_in(transaction, namespace, id, token, &ending, &policy).await
     }
 

@@ -47,13 +47,19 @@ impl PostgresStore {
         let stall: Param<'_> = (&stall_ms, Type::INT4);
         let limit: Param<'_> = (&DELETED_MAX, Type::INT4);
 
-        match self.step::<i32>(&self.statements.open_generations, &[stall.clone()]).await? {
+        match self
+            .step::<i32>(&self.statements.open_generations, std::slice::from_ref(&stall))
+            .await?
+        {
             Step::Done(Some(opened)) => done.opened = opened.unsigned_abs(),
             Step::Done(None) => return Ok(Maintained { is_elsewhere: true, ..done }),
             Step::Blocked => done.is_blocked = true,
         }
         for _ in 0..DROPS_MAX {
-            match self.step::<i32>(&self.statements.drop_generation, &[stall.clone()]).await? {
+            match self
+                .step::<i32>(&self.statements.drop_generation, std::slice::from_ref(&stall))
+                .await?
+            {
                 Step::Done(Some(_)) => done.dropped += 1,
                 Step::Done(None) => break,
                 Step::Blocked => {

@@ -5,6 +5,7 @@ use firstseen_shared::Result;
 
 impl PostgresStore {
     /// Has the server's clock stand still at this time for all who use this schema; `None` has it go on.
+    #[doc(hidden)]
     pub async fn set_clock(&self, ms: Option<i64>) -> Result<()> {
         let now = match ms {
             Some(ms) => format!("{ms}::bigint"),
