@@ -140,6 +140,24 @@ mod tests {
         );
     }
 
+    /// An id that goes on as the keys of a namespace do that is called as this one's keys begin.
+    #[test]
+    fn a_namespace_cannot_be_taken_for_the_keys_of_another() {
+        let (plain, hostile) = (Keys::new("fs", "a"), Keys::new("fs", "a:0}:c"));
+        let mut tried = 0;
+        for n in 0..1_000 {
+            let inner = format!("x{n}");
+            let place = partition(inner.as_bytes());
+            let outer = format!("{place:x}}}:c:{inner}");
+            if partition(outer.as_bytes()) == 0 {
+                let key = plain.of_id(0, Kind::Claim, outer.as_bytes());
+                assert_ne!(key, hostile.of_id(place, Kind::Claim, inner.as_bytes()));
+                tried += 1;
+            }
+        }
+        assert!(tried > 10);
+    }
+
     #[test]
     fn ids_are_spread_over_all_partitions_and_stay_where_they_are() {
         let mut counts = [0; PARTITIONS];

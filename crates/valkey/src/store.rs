@@ -23,7 +23,7 @@ use std::time::Duration;
 /// Ids of one exchange.
 const EXCHANGE_IDS_MAX: usize = 16_384;
 /// Dead letters that one partition is asked for at a time.
-const LETTERS_MAX: usize = 1_000;
+const LETTERS_MAX: usize = 100;
 
 /// A dedup store on Valkey or Redis. Clones share its connections.
 #[derive(Clone)]
