@@ -28,7 +28,7 @@
 //! | the server | its process is killed | its power goes | a replica takes over |
 //! |---|---|---|---|
 //! | `appendonly yes`, `appendfsync always` | nothing is lost | nothing, on a disk that keeps what it has synced | what the replica had not heard of is lost |
-//! | `appendonly yes`, `appendfsync everysec` | what was not written yet because a sync was slow: the last two seconds at most | about the last second, at most two | the same |
+//! | `appendonly yes`, `appendfsync everysec` | what was not written yet because a sync was slow: the last two seconds at most, and that was seen | about the last second, at most two | the same |
 //! | snapshots only (`save`) | what came after the last snapshot | the same | the same |
 //! | no files | all; its replicas copy an empty server, if it starts again before one of them takes over | the same | the same |
 //!

@@ -16,7 +16,9 @@ pub enum Durability {
     /// [`connections`](ValkeyOptions::connections).
     Replicas(u32),
     /// It is on the server's disk, and on those of so many replicas (`WAITAOF`). Needs `appendonly yes`, and Redis 7.2 or
-    /// Valkey. Quick only with `appendfsync always`: with `everysec` each call of a connection waits for up to a second.
+    /// Valkey. Each call of a connection waits for a sync of its own, up to a second with `everysec`; so take more
+    /// [`connections`](ValkeyOptions::connections). Without replicas, a server with `appendfsync always` gives the same at
+    /// [`Server`](Self::Server), and many calls share its syncs.
     Disk {
         /// How many replicas; may be zero.
         replicas: u32,
