@@ -93,6 +93,16 @@ pub enum PipelineError {
         /// The name of the prepared transaction.
         gid: String,
     },
+    /// The brokers do not keep what is written beside a committed offset, so that nobody could tell what a crash has left. The
+    /// batch of this transaction is committed, in Kafka and in the store.
+    #[error(
+        "{gid:?} is committed, but the brokers have not kept its name beside the offset (offset.metadata.max.bytes?): after a \
+         crash nothing would tell whether a transaction was committed"
+    )]
+    Unmarked {
+        /// The name of the transaction.
+        gid: String,
+    },
     /// The work has failed.
     #[error("the work on {topic}[{partition}] from offset {offset} failed: {source}")]
     Work {

@@ -20,7 +20,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::Consumer as _;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How often the work is run again because others were faster.
@@ -129,6 +129,8 @@ pub(crate) struct Hand {
     name: String,
     /// How many transactions it has prepared.
     count: AtomicU64,
+    /// The brokers were seen to keep what stands beside a committed offset.
+    is_proven: AtomicBool,
 }
 
 impl Admission for InKafka {
@@ -145,7 +147,8 @@ impl Admission for InKafka {
         let committed = committed(client, partition)?;
         self.end_prepared(&name, &committed)?;
         let (owner, next) = self.positions.take_over(client, partition, committed)?;
-        Ok((Hand { owner, writer, name, count: AtomicU64::new(0) }, next))
+        let (count, is_proven) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok((Hand { owner, writer, name, count, is_proven }, next))
     }
 
     fn mark(&self) -> Option<String> {
@@ -213,6 +216,7 @@ impl InKafka {
                     return Ok(Settled::InDoubt(error));
                 }
                 after(TransformStep::CommittedInStore);
+                prove(client, taken, &gid)?;
                 Ok(Settled::Committed)
             }
             Written::Aborted(why) => match self.end(&gid, false) {
@@ -252,6 +256,30 @@ impl InKafka {
                 CommitOutcome::Rejected(reasons) => return Err(rejected(batch, reasons)),
             }
         }
+    }
+}
+
+/// Looks once whether the brokers keep the name of a transaction beside its offset: without that, what a crash leaves could not
+/// be decided.
+fn prove(
+    client: &Client<Reader<InKafka>>,
+    Taken { batch, seat }: &Taken<InKafka>,
+    gid: &str,
+) -> Result<(), PipelineError> {
+    if seat.of.is_proven.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    // An owner that has come meanwhile may have committed more.
+    match committed(client, &seat.partition) {
+        Ok(Some((offset, None))) if offset == batch.next_offset() => {
+            Err(PipelineError::Unmarked { gid: gid.to_owned() })
+        }
+        Ok(Some((_, Some(_)))) => {
+            seat.of.is_proven.store(true, Ordering::Relaxed);
+            Ok(())
+        }
+        // With the next batch, then.
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use firstseen_consumer::testkit::Fixture;
 use firstseen_kafka::{KafkaOptions, KafkaSource};
+use firstseen_servers::Server;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
@@ -11,7 +12,7 @@ use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders, OwnedMe
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other work.
@@ -20,19 +21,41 @@ pub(crate) const LATE: Duration = Duration::from_secs(60);
 /// How long one call of a client waits.
 const CALL: Duration = Duration::from_secs(2);
 
+/// Brokers for a test: a server of its own, or those that `FIRSTSEEN_KAFKA` names.
+pub(crate) struct Brokers {
+    address: String,
+    _server: Option<Server>,
+}
+
+impl Brokers {
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+}
+
+pub(crate) async fn brokers() -> Brokers {
+    if let Ok(address) = std::env::var("FIRSTSEEN_KAFKA") {
+        return Brokers { address, _server: None };
+    }
+    let server = firstseen_servers::kafka::start().await;
+    Brokers { address: server.address(), _server: Some(server) }
+}
+
 pub(crate) struct Queue {
     pub(crate) brokers: String,
     pub(crate) topic: String,
     pub(crate) group: String,
     pub(crate) options: KafkaOptions,
-    producer: FutureProducer,
+    pub(crate) producer: FutureProducer,
 }
 
 impl Queue {
     /// Creates a topic of its own at a server that many share.
     pub(crate) async fn create(brokers: &str, partitions: i32, options: KafkaOptions) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("q{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        // Brokers that outlive a test have topics of earlier ones.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let name = format!("q{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self::named(brokers, &name, partitions, options).await
     }
 
@@ -46,8 +69,12 @@ impl Queue {
         let dead = format!("{name}-dead");
         create_topic(brokers, name, partitions).await;
         create_topic(brokers, &dead, 1).await;
+        Self::at(brokers, name, options.dead_letters(dead))
+    }
+
+    /// Opens a topic that is there.
+    pub(crate) fn at(brokers: &str, name: &str, options: KafkaOptions) -> Self {
         let options = options
-            .dead_letters(dead)
             .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "200")
             .set("topic.metadata.refresh.interval.ms", "1000")
@@ -72,7 +99,8 @@ impl Queue {
 
     /// Writes a record to a partition; returns its offset once the server has it.
     pub(crate) async fn write(&self, partition: Option<i32>, id: &str, payload: &str) -> i64 {
-        write(&self.producer, &self.topic, partition, id, id, payload).await
+        let record = Written { partition, id, key: id, payload };
+        write(&self.producer, &self.topic, &record).await.1
     }
 
     /// Returns the committed offset of a partition; `None` if nothing was committed.
@@ -110,7 +138,8 @@ impl Fixture for Queue {
     }
 
     async fn publish(&self, id: &str, key: &str, payload: &str) {
-        write(&self.producer, &self.topic, None, id, key, payload).await;
+        let record = Written { partition: None, id, key, payload };
+        write(&self.producer, &self.topic, &record).await;
     }
 
     async fn dead(&self) -> Vec<String> {
@@ -140,22 +169,28 @@ pub(crate) async fn create_topic(brokers: &str, name: &str, partitions: i32) {
     }
 }
 
-/// Writes until the server has it, also if it is away for a while.
-async fn write(
+/// A record to be written.
+pub(crate) struct Written<'a> {
+    pub(crate) partition: Option<i32>,
+    pub(crate) id: &'a str,
+    pub(crate) key: &'a str,
+    pub(crate) payload: &'a str,
+}
+
+/// Writes until the server has it, also if it is away for a while. Returns partition and offset.
+pub(crate) async fn write(
     producer: &FutureProducer,
     topic: &str,
-    partition: Option<i32>,
-    id: &str,
-    key: &str,
-    payload: &str,
-) -> i64 {
+    record: &Written<'_>,
+) -> (i32, i64) {
+    let Written { partition, id, key, payload } = *record;
     let end = Instant::now() + LATE;
     loop {
         let headers = OwnedHeaders::new().insert(Header { key: "id", value: Some(id) });
         let mut record = FutureRecord::to(topic).key(key).payload(payload).headers(headers);
         record.partition = partition;
         match producer.send(record, CALL).await {
-            Ok(delivery) => return delivery.offset,
+            Ok(delivery) => return (delivery.partition, delivery.offset),
             Err((error, _)) => assert!(Instant::now() < end, "the server takes nothing: {error}"),
         }
         sleep(Duration::from_millis(20)).await;

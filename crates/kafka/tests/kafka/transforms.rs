@@ -1,7 +1,7 @@
 //! Outputs, offsets and the store's state in one transaction over both.
 
 use crate::pipelines::pipeline_options;
-use crate::queue::{LATE, Queue, config, create_topic, payloads, read_all, read_all_as};
+use crate::queue::{LATE, Queue, brokers, config, create_topic, payloads, read_all, read_all_as};
 use crate::rules::options;
 use firstseen::Store;
 use firstseen::table::Table;
@@ -10,7 +10,9 @@ use firstseen_kafka::{
     Batch, KafkaTransform, Output, Outputs, PipelineCounters, PipelineError, PipelineHandle,
     TransformStep, WorkError,
 };
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::producer::{BaseProducer, Producer as _};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rustix::process::{Signal, getpid, kill_process};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -85,7 +87,8 @@ fn output_topic(topic: &str) -> String {
 }
 
 fn open(queue: &Queue, store: &Store) -> KafkaTransform {
-    let options = pipeline_options();
+    // The process after a crash takes the place of the one before it, which could not leave the group.
+    let options = pipeline_options().set("group.instance.id", "worker");
     KafkaTransform::open(store, &queue.brokers, &queue.group, [&queue.topic], options).unwrap()
 }
 
@@ -119,6 +122,27 @@ async fn assert_once(queue: &Queue, store: &Store, count: u64, case: &str) {
     assert_eq!(store.prepared().unwrap(), [], "{case}");
 }
 
+/// Commits an offset in the place of the member that has died.
+async fn commit_as_member(queue: &Queue, offset: i64) {
+    let (brokers, topic, group) = (queue.brokers.clone(), queue.topic.clone(), queue.group.clone());
+    let commit = move || {
+        let mut config = config(&brokers);
+        config.set("group.id", &group).set("group.instance.id", "worker");
+        config.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "200");
+        let client: BaseConsumer = config.create().unwrap();
+        client.subscribe(&[&topic]).unwrap();
+        let end = Instant::now() + LATE;
+        while client.assignment().unwrap().count() == 0 {
+            assert!(Instant::now() < end, "nothing is assigned");
+            let _ = client.poll(Duration::from_millis(100));
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&topic, 0, Offset::Offset(offset)).unwrap();
+        client.commit(&list, CommitMode::Sync).unwrap();
+    };
+    tokio::task::spawn_blocking(commit).await.unwrap();
+}
+
 /// Waits until the group has committed all of the topic.
 async fn until_read(queue: &Queue) {
     let end = Instant::now() + LATE;
@@ -136,7 +160,7 @@ async fn until_read(queue: &Queue) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn outputs_offsets_and_state_are_committed_as_one() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     let queue = create(&server.address()).await;
     write(&queue, 0, 50).await;
     let dir = tempfile::tempdir().unwrap();
@@ -171,10 +195,10 @@ impl Process {
         Self(child.unwrap())
     }
 
-    async fn dies(mut self) {
+    async fn dies(mut self, case: &str) {
         let end = Instant::now() + LATE;
         while self.0.try_wait().unwrap().is_none() {
-            assert!(Instant::now() < end, "it does not die");
+            assert!(Instant::now() < end, "{case}: it does not die");
             sleep(Duration::from_millis(10)).await;
         }
     }
@@ -202,7 +226,7 @@ fn the_process_that_dies() {
     });
     let mut work = invoice(store.table("total").unwrap(), output_topic(topic));
     let opened = loop {
-        let options = pipeline_options();
+        let options = pipeline_options().set("group.instance.id", "worker");
         match KafkaTransform::open(&store, brokers, group, [topic], options) {
             Ok(opened) => break opened,
             // The server may be away.
@@ -232,7 +256,7 @@ fn the_process_that_dies() {
 /// Dies after each step of the table, at its first time and at a later one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crash_after_any_step_neither_loses_nor_doubles_an_output() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     for step in
         ["work", "prepared", "written", "offset-added", "committed-in-kafka", "committed-in-store"]
     {
@@ -240,7 +264,7 @@ async fn a_crash_after_any_step_neither_loses_nor_doubles_an_output() {
         let dir = tempfile::tempdir().unwrap();
         write(&queue, 0, 20).await;
         for number in [1, 2, 3] {
-            Process::start(&queue, dir.path(), step, number).dies().await;
+            Process::start(&queue, dir.path(), step, number).dies(step).await;
             let in_doubt = {
                 let store = Store::open(dir.path().join("s.db")).unwrap();
                 store.prepared().unwrap().len()
@@ -264,7 +288,7 @@ async fn a_crash_after_any_step_neither_loses_nor_doubles_an_output() {
 /// Rule 67. In the middle of its transaction another writer of the partition appears.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rule_67_a_zombie_writer_is_fenced_and_its_outputs_are_never_seen() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     for step in [TransformStep::Prepared, TransformStep::Written, TransformStep::OffsetAdded] {
         let queue = create(&server.address()).await;
         write(&queue, 0, 20).await;
@@ -288,20 +312,20 @@ async fn rule_67_a_zombie_writer_is_fenced_and_its_outputs_are_never_seen() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_can_decide_is_left_to_an_operator() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     let queue = create(&server.address()).await;
     write(&queue, 0, 20).await;
     let dir = tempfile::tempdir().unwrap();
-    Process::start(&queue, dir.path(), "prepared", 2).dies().await;
+    Process::start(&queue, dir.path(), "prepared", 2).dies("prepared").await;
     // Somebody moves the group's offset by hand.
-    crate::pipelines::commit_by_hand(&queue, 20).await;
+    commit_as_member(&queue, 20).await;
     let store = Store::open(dir.path().join("s.db")).unwrap();
     let error = Running::start(open(&queue, &store), &store, &queue).ends().await.unwrap_err();
     let PipelineError::InDoubt { gid } = error else { panic!("{error}") };
     assert_eq!(store.prepared().unwrap()[0].gid, gid.as_bytes());
     // Nothing of that batch was written: the operator says so, and moves the offset back.
     store.rollback_prepared(&gid).unwrap();
-    crate::pipelines::commit_by_hand(&queue, 7).await;
+    commit_as_member(&queue, 7).await;
     let running = Running::start(open(&queue, &store), &store, &queue);
     until_read(&queue).await;
     running.stop().unwrap();
@@ -310,7 +334,7 @@ async fn what_nobody_can_decide_is_left_to_an_operator() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_output_that_cannot_be_written_ends_the_run_and_nothing_of_the_batch_is_seen() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     let queue = create(&server.address()).await;
     write(&queue, 0, 3).await;
     let dir = tempfile::tempdir().unwrap();
@@ -337,7 +361,7 @@ async fn an_output_that_cannot_be_written_ends_the_run_and_nothing_of_the_batch_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn skipping_duplicates_is_refused_since_their_outputs_would_be_written() {
-    let server = firstseen_servers::kafka::start().await;
+    let server = brokers().await;
     let queue = create(&server.address()).await;
     write(&queue, 0, 1).await;
     let dir = tempfile::tempdir().unwrap();
