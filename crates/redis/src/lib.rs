@@ -75,10 +75,11 @@
 //!
 //! # Several consumers
 //!
-//! The store of `firstseen` belongs to one process. What a process has done and not acknowledged when it dies is claimed by
-//! another consumer of the group, **whose store knows nothing of it, and which does it again**. So have one process for each
-//! group and stream, with many workers, which is started again where its store is; and several streams, by a hash of the
-//! key, where one process is not enough. With [`consumer`](RedisOptions::consumer) it has what it was working on at once
+//! A ledger of `firstseen` belongs to one process. What a process has done and not acknowledged when it dies is claimed by
+//! another consumer of the group, **whose ledger knows nothing of it, and which does it again**. So either have one process
+//! for each group and stream, with many workers, which is started again where its store is, and several streams, by a hash
+//! of the key, where one process is not enough. Or have the consumers share a ledger: `Consumer::with_shared` (feature
+//! `shared` of `firstseen-consumer`). With [`consumer`](RedisOptions::consumer) a process has what it was working on at once
 //! when it starts again.
 //!
 //! # Dead letters
