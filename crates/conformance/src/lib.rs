@@ -13,9 +13,10 @@
 //! its documentation are those of a catalogue of behaviours that public suites and issues of others show.
 //!
 //! [`Reference`] is a store in memory that keeps all rules in the simplest way: the model of the random test, and a store for
-//! tests of what is built on top.
+//! tests of what is built on top. [`Faulty`] loses the answers of any store on their way.
 
 mod dice;
+mod faulty;
 mod fixture;
 mod kit;
 #[cfg(test)]
@@ -24,6 +25,7 @@ mod reference;
 mod report;
 pub mod rules;
 
+pub use faulty::{Fault, Faulty};
 pub use fixture::Fixture;
 pub use reference::Reference;
 #[doc(hidden)]

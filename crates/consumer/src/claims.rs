@@ -2,10 +2,14 @@
 
 use crate::by_ledger::{self, ByLedger};
 use crate::by_reservation::{ByReservation, Reserving};
+#[cfg(feature = "shared")]
+use crate::by_shared::{Attempted, Guarding};
 use crate::options::ConsumerOptions;
 use crate::outcome::{Error, Outcome, Why};
 use crate::source::Message;
 use bytes::Bytes;
+#[cfg(feature = "shared")]
+use firstseen::ledger::Fingerprint;
 use firstseen::ledger::{Attempt, Failure, Ledger};
 use firstseen::{ErrorKind, Store, limits};
 use std::sync::Arc;
@@ -16,6 +20,8 @@ use std::time::Duration;
 pub(crate) enum Guard {
     Ledger(Ledger),
     Reserving(Arc<Reserving>),
+    #[cfg(feature = "shared")]
+    Shared(Arc<dyn Guarding>),
 }
 
 /// The answer to [`Guard::begin`].
@@ -30,6 +36,8 @@ pub(crate) enum Begun {
 pub(crate) enum Claim {
     Attempt(ByLedger),
     Reserved(ByReservation),
+    #[cfg(feature = "shared")]
+    Shared(Box<dyn Attempted>),
 }
 
 /// Pauses, in milliseconds, after which a call of the store is repeated that may succeed later: half a minute in all.
@@ -55,18 +63,23 @@ pub(crate) fn may_pass(error: &firstseen::Error) -> bool {
 }
 
 impl Guard {
-    fn store(&self) -> &Store {
+    /// Returns the store of this process, if it is one.
+    fn store(&self) -> Option<&Store> {
         match self {
-            Self::Ledger(ledger) => ledger.store(),
-            Self::Reserving(reserving) => reserving.store(),
+            Self::Ledger(ledger) => Some(ledger.store()),
+            Self::Reserving(reserving) => Some(reserving.store()),
+            #[cfg(feature = "shared")]
+            Self::Shared(_) => None,
         }
     }
 
-    /// Has all that was stored on disk. Those that call it meanwhile share one sync.
+    /// Has all that was stored on disk. Those that call it meanwhile share one sync. What a shared store has answered is as
+    /// safe as that makes it.
     pub(crate) async fn sync(&self) -> Result<(), Error> {
+        let Some(store) = self.store() else { return Ok(()) };
         let mut pauses = AGAIN_MS.into_iter();
         loop {
-            match self.store().sync_async().await {
+            match store.sync_async().await {
                 Ok(()) => return Ok(()),
                 Err(error) if may_pass(&error) => pause_or(&mut pauses, error).await?,
                 Err(error) => return Err(error.into()),
@@ -79,6 +92,8 @@ impl Guard {
         let most = match self {
             Self::Ledger(_) => limits::LEDGER_ID_BYTES_MAX,
             Self::Reserving(_) => limits::ID_BYTES_MAX,
+            #[cfg(feature = "shared")]
+            Self::Shared(ledger) => ledger.id_bytes_max(),
         };
         (!(1..=most).contains(&id.len()))
             .then(|| format!("its id has {} bytes; an id has 1 to {most}", id.len()))
@@ -94,6 +109,12 @@ impl Guard {
         let begun = match self {
             Self::Ledger(ledger) => by_ledger::begin(ledger, id, message, options).await,
             Self::Reserving(reserving) => reserving.begin(id, message, options).await,
+            #[cfg(feature = "shared")]
+            Self::Shared(ledger) => {
+                let print = || Fingerprint::of_bytes(&message.payload);
+                let fingerprint = options.checks_payload.then(print);
+                return ledger.begin(id, fingerprint, options).await;
+            }
         };
         // The work has not begun, so the broker keeps the message until the store is well.
         begun.or_else(|error| match error.kind() {
@@ -109,6 +130,8 @@ impl Guard {
             Self::Ledger(ledger) => ledger.wait_async(id),
             // Whoever holds a reservation is in this process, and soon done.
             Self::Reserving(_) => return tokio::time::sleep(delay).await,
+            #[cfg(feature = "shared")]
+            Self::Shared(ledger) => return ledger.wait(id, delay).await,
         };
         if let Ok(idle) = idle {
             // What it returns is asked for again by `begin`.
@@ -122,6 +145,30 @@ impl Claim {
         match self {
             Self::Attempt(claim) => Some(claim.attempt()),
             Self::Reserved(_) => None,
+            #[cfg(feature = "shared")]
+            Self::Shared(_) => None,
+        }
+    }
+
+    /// Returns the fencing token and the number of the attempt; `None` with reservations.
+    pub(crate) fn token_and_number(&self) -> Option<(u64, u32)> {
+        match self {
+            Self::Attempt(claim) => {
+                let attempt = claim.attempt();
+                Some((attempt.token(), attempt.number()))
+            }
+            Self::Reserved(_) => None,
+            #[cfg(feature = "shared")]
+            Self::Shared(claim) => Some((claim.token(), claim.number())),
+        }
+    }
+
+    /// Waits until somebody else may have the id: the work must stop then. What is in this process is not lost while it goes on.
+    pub(crate) async fn lost(&self) {
+        match self {
+            Self::Attempt(_) | Self::Reserved(_) => std::future::pending().await,
+            #[cfg(feature = "shared")]
+            Self::Shared(claim) => claim.lost().await,
         }
     }
 
@@ -134,6 +181,8 @@ impl Claim {
         match self {
             Self::Attempt(claim) => claim.complete(answer, options).await,
             Self::Reserved(claim) => claim.complete().await,
+            #[cfg(feature = "shared")]
+            Self::Shared(claim) => claim.complete(answer, options).await,
         }
     }
 
@@ -146,6 +195,8 @@ impl Claim {
         match self {
             Self::Attempt(claim) => claim.fail(failure, options).await,
             Self::Reserved(claim) => Ok(claim.fail(&failure)),
+            #[cfg(feature = "shared")]
+            Self::Shared(claim) => claim.fail(failure, options).await,
         }
     }
 
@@ -154,6 +205,8 @@ impl Claim {
         match self {
             Self::Attempt(claim) => claim.release().await,
             Self::Reserved(claim) => drop(claim),
+            #[cfg(feature = "shared")]
+            Self::Shared(claim) => claim.release().await,
         }
     }
 }

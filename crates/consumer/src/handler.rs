@@ -38,6 +38,7 @@ pub struct Job {
     pub(crate) id: bytes::Bytes,
     pub(crate) message: Message,
     pub(crate) attempt: Option<Arc<Attempt>>,
+    pub(crate) token_and_number: Option<(u64, u32)>,
 }
 
 impl Job {
@@ -56,7 +57,18 @@ impl Job {
         &self.message
     }
 
-    /// Returns the attempt of the ledger: its number, its fencing token, its stages. `None` with reservations.
+    /// Returns the fencing token of the attempt, higher than that of every attempt of this id before: a resource that
+    /// remembers the highest can refuse an older attempt. `None` with reservations.
+    pub fn token(&self) -> Option<u64> {
+        self.token_and_number.map(|(token, _)| token)
+    }
+
+    /// Returns which attempt this is, from one. `None` with reservations.
+    pub fn number(&self) -> Option<u32> {
+        self.token_and_number.map(|(_, number)| number)
+    }
+
+    /// Returns the attempt of the ledger, with its stages. `None` with reservations, and with a ledger on a shared store.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempt.as_deref()
     }

@@ -62,6 +62,11 @@
 //! The steps of a delivery, and what a kill after each of them leaves, are the table at the top of `src/life.rs`; why it is so,
 //! docs/rfcs/0010-consumer.md.
 //!
+//! # On several machines
+//!
+//! A ledger is in one process. Where consumers on several machines take messages of one queue, `Consumer::with_shared` (feature
+//! `shared`) has the same loop over a ledger on a store that they share: `firstseen-valkey`, `firstseen-postgres`.
+//!
 //! # A broker of your own
 //!
 //! Implement [`Source`], nine short functions of which four may be left out, and have a test call
@@ -70,6 +75,8 @@
 
 mod by_ledger;
 mod by_reservation;
+#[cfg(feature = "shared")]
+mod by_shared;
 mod claims;
 mod counters;
 mod handler;

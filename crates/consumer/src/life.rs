@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 1 id | nothing has happened |
 //! | 2 turn | nothing has happened |
-//! | 3 begin | the ledger has counted an attempt, whose lease ended with the process |
+//! | 3 begin | the ledger has counted an attempt, whose lease ended with the process; a shared one's ends at its time |
 //! | 4 work | the effect may have happened: it is made again, or held for an operator, as the ledger's policy says |
 //! | 5 complete | it is a duplicate |
 //! | 6 sync | it is a duplicate, also after a power cut |
@@ -139,8 +139,12 @@ impl<S: Source, H: Handler> Life<S, H> {
             return Ok(Outcome::Later(Duration::ZERO, Why::Stopping));
         }
         // 4. The work. Its lease is renewed until the claim says how it went.
-        let job =
-            Job { id: id.clone(), message: delivery.message.clone(), attempt: claim.attempt() };
+        let job = Job {
+            id: id.clone(),
+            message: delivery.message.clone(),
+            attempt: claim.attempt(),
+            token_and_number: claim.token_and_number(),
+        };
         let done = {
             let _working = Gauge::one(&self.counters.working);
             let work = AssertUnwindSafe(async { self.handler.handle(job).await }).catch_unwind();
@@ -153,6 +157,10 @@ impl<S: Source, H: Handler> Life<S, H> {
                     Err(Failure::from(Cut::TooLong(self.options.work_max)))
                 }
                 () = self.phases.reached(Phase::Abandon) => Err(Failure::from(Cut::Stopped)),
+                // It has nothing to say any more.
+                () = claim.lost() => {
+                    return Ok(Outcome::Later(self.options.busy_delay, Why::Fenced));
+                }
             }
         };
         // 5. What came of it is in the ledger before anybody hears of it.

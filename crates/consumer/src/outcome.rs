@@ -37,6 +37,11 @@ pub enum Error {
     /// The store cannot go on: nothing that it has not kept is acknowledged. Its kind says what to do.
     #[error("the store failed, so the loop has stopped: {0}")]
     Store(#[from] firstseen::Error),
+    /// The shared store cannot go on: nothing that it has not kept is acknowledged. One that only does not answer ends no
+    /// loop.
+    #[cfg(feature = "shared")]
+    #[error("the shared store failed, so the loop has stopped: {0}")]
+    Shared(#[from] firstseen_shared::Error),
     /// A call of the ledger that cannot fail has failed.
     #[error("the ledger refused what it should not, so the loop has stopped: {0}")]
     Attempt(firstseen::ledger::AttemptError),

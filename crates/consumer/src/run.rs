@@ -82,6 +82,23 @@ impl<S: Source, H: Handler> Consumer<S, H> {
         Self::new(source, Guard::Reserving(Arc::new(Reserving::new(namespace, retries))), handler)
     }
 
+    /// Creates a consumer whose work a ledger on a shared store guards, so that consumers on several machines may take
+    /// messages of one queue, and a message that is delivered to another machine after a crash is known there.
+    ///
+    /// A store that does not answer ends no loop: messages wait at the broker, and work that goes on keeps on until its own
+    /// lease ends, counted from the last renewal that was accepted. Then it is stopped where it stands, and the message comes again;
+    /// [`OnLeaseEnd`](firstseen::ledger::OnLeaseEnd) says what that means. After a crash, too, the next attempt starts when the lease has
+    /// ended, and not at once: choose leases of seconds to a minute. What is acknowledged is as safe as the store's answers
+    /// are; there is nothing to sync, and payloads are not kept.
+    #[cfg(feature = "shared")]
+    pub fn with_shared<D: firstseen_shared::DedupStore>(
+        source: S,
+        ledger: firstseen_shared::SharedLedger<D>,
+        handler: H,
+    ) -> Self {
+        Self::new(source, Guard::Shared(crate::by_shared::guarding(ledger)), handler)
+    }
+
     fn new(source: S, guard: Guard, handler: H) -> Self {
         let handle = Handle { counters: Arc::default(), phases: Phases::new() };
         Self { source, guard, handler, options: ConsumerOptions::new(), handle }

@@ -64,7 +64,9 @@ pub(crate) fn record_of(ledger: &Ledger, record: ledger::Record) -> Record {
                 ledger::AttemptEnd::Released => AttemptEnd::Released,
                 _ => AttemptEnd::Failed,
             };
-            PastAttempt { token: past.token, worker: past.worker, end, reason: past.reason }
+            let is_said = !matches!(end, AttemptEnd::LeaseEnded | AttemptEnd::Released);
+            let reason = if is_said { past.reason } else { String::new() };
+            PastAttempt { token: past.token, worker: past.worker, end, reason }
         })
         .collect();
     history.drain(..history.len().saturating_sub(Record::HISTORY_MAX));

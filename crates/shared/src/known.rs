@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_youngest_stay() {
-        let mut ids = KnownIds::new(100 * (ENTRY_BYTES + 20));
+        let mut ids = KnownIds::new(100 * (ENTRY_BYTES + 14));
         let key = |n: u32| key(Family::Claims, "n", &n.to_be_bytes());
         for n in 0..10_000 {
             ids.insert(key(n), claimed(), u64::MAX, u64::MAX);

@@ -17,7 +17,8 @@ use std::time::Duration;
 ///
 /// - **An id that was claimed through it**, until the claim ends: `ttl` after the call was made, by a clock of this machine that
 ///   never steps and goes on while the machine sleeps, less a thousandth for clocks that differ. The store made the claim
-///   later, so memory forgets it first. `first_seen` is then this machine's wall clock.
+///   later, so memory forgets it first. `first_seen` is then this machine's wall clock
+///   when the call was sent.
 /// - **A record that was completed through it**, once the store has shown it to a `begin`, for the ttl of the completion. The
 ///   fingerprint is compared, and another input is a mismatch. A record in progress is never known.
 /// - **Nothing that others claimed or completed**: the answer does not say how long it lasts, and to be told "duplicate" after a

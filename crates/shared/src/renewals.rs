@@ -66,7 +66,7 @@ impl Hold {
     /// Returns whether dropping the attempt means that it failed.
     pub(crate) fn is_open(&self) -> bool {
         let state = self.0.borrow();
-        !state.in_doubt && !state.is_over && state.lost.is_none()
+        !state.in_doubt && !state.is_over && state.lost.is_none() && Instant::now() < state.ends
     }
 
     /// Notes that nobody knows whether the work was done. Returns whether that was so before.
@@ -77,7 +77,7 @@ impl Hold {
     }
 
     pub(crate) fn finish(&self) {
-        self.0.send_modify(|state| state.is_over = true);
+        self.0.send_modify(|state| (state.is_over, state.in_doubt) = (true, false));
     }
 
     fn lose(&self, lost: Lost) {

@@ -93,6 +93,7 @@ impl Fixture for OnDisk {
 struct Tiered {
     model: Reference,
     near: Near<Reference>,
+    repeats_calls: bool,
 }
 
 /// The clock of this machine, and what a test has added to it.
@@ -114,11 +115,11 @@ impl Clock for Shifted {
 }
 
 impl Tiered {
-    fn new() -> Self {
+    fn new(repeats_calls: bool) -> Self {
         let model = Reference::new();
         let clock = Shifted(model.clock().clone());
         let near = Near::with_clock(model.clone(), 1 << 20, clock);
-        Self { model, near: near.stale_max(Duration::from_secs(1 << 40)) }
+        Self { model, near: near.stale_max(Duration::from_secs(1 << 40)), repeats_calls }
     }
 }
 
@@ -132,6 +133,15 @@ impl Fixture for Tiered {
     async fn advance(&self, time: Duration) {
         self.model.clock().advance(time);
     }
+
+    fn remembers_calls(&self) -> bool {
+        self.repeats_calls
+    }
+
+    /// Of a claim that was repeated it tells the time of the last try, so it is tried without.
+    fn histories(&self) -> u32 {
+        if self.repeats_calls { 0 } else { 8 }
+    }
 }
 
 mod simulated {
@@ -143,5 +153,12 @@ mod on_disk {
 }
 
 mod near {
-    firstseen_conformance::conformance!(super::Tiered::new());
+    firstseen_conformance::conformance!(super::Tiered::new(true));
+
+    #[tokio::test]
+    async fn random_histories_without_repeated_calls() {
+        let rule =
+            firstseen_conformance::rules::random_histories_are_answered_as_the_reference_answers;
+        rule(&super::Tiered::new(false)).await;
+    }
 }

@@ -185,15 +185,19 @@ pub async fn an_ended_record_counts_as_none<F: Fixture>(fixture: &F) {
         here.ends("a", first, &FAILED).await;
         here.run("a", &DONE).await
     };
+    token_of(&here.begin_as("b", &Start { fingerprint: Some(print(b"one")), ..START }).await);
+    here.ends("b", here.record("b").await.token, &DONE).await;
     here.pass(TTL_TIME).await;
     assert!(!here.forget_record("a").await && !here.redrive("a").await);
     let late = here.end("a", token, &DONE).await;
     assert!(crate::kit::fenced("an attempt of a record that has ended", late).is_none());
     let other = Start { fingerprint: Some(print(b"two")), ..START };
-    let (next, number) = started(&here.begin_as("a", &other).await);
-    assert!(next > token && number == 1);
-    let record = here.record("a").await;
-    assert!(record.history.is_empty() && record.fingerprint == other.fingerprint);
+    for id in ["a", "b"] {
+        let (next, number) = started(&here.begin_as(id, &other).await);
+        assert!(next > token && number == 1, "{id}");
+        let record = here.record(id).await;
+        assert!(record.history.is_empty() && record.fingerprint == other.fingerprint, "{id}");
+    }
 }
 
 /// Reading and asking in vain writes nothing.

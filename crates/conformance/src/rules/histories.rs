@@ -293,14 +293,15 @@ impl<'a, S: DedupStore> Side<'a, S> {
     }
 
     fn told(&self, what: &str, record: &Record) -> Told {
-        let mut times = vec![record.first_begun, record.read];
+        let mut times = vec![record.first_begun];
         let state = match &record.state {
+            // When it was read is of no use but to tell how much is left.
             State::Running { until } => {
-                times.push(*until);
+                times.extend([*until, record.read]);
                 "running".to_owned()
             }
             State::Waiting { until } => {
-                times.push(*until);
+                times.extend([*until, record.read]);
                 "waiting".to_owned()
             }
             other => format!("{other:?}"),

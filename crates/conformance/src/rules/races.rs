@@ -2,7 +2,7 @@
 
 use crate::Fixture;
 use crate::dice::Dice;
-use crate::kit::{Bench, DONE, LEASE, POLICY, START, TTL, completed};
+use crate::kit::{Bench, DONE, LEASE, POLICY, START, TTL, completed, token_of};
 use firstseen_shared::{Begun, Call, Claim, DedupStore, Ending, MoveError, Policy};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -233,7 +233,7 @@ pub async fn attempts_of_one_id_follow_each_other<F: Fixture>(fixture: &F) {
             assert!(pair[0].token < pair[1].token, "{id}: a token twice: {pair:?}");
             assert!(pair[0].ending < pair[1].heard, "{id}: two at the same time: {pair:?}");
         }
-        let token = here.start([id]).await;
+        let token = token_of(&here.begin_under([id], &policy).await);
         assert!(worked.iter().all(|worked| worked.token < token));
         here.ends([id], token, &DONE).await;
     }

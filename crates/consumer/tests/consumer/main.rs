@@ -8,4 +8,5 @@ mod durable;
 mod life;
 mod limits;
 mod reserving;
+mod shared;
 mod support;

@@ -1,18 +1,19 @@
 //! Attempts over a line that loses answers.
 
 use crate::support::{
-    Fault, LEASE, Line, is_unavailable, ledger, ledger_with, options, record, started, until,
+    Fault, LEASE, Line, advance, is_unavailable, ledger, ledger_with, line, options, record,
+    started, tick, until,
 };
 use firstseen_shared::{
-    AttemptEnd, Begin, DeadCause, DedupStore, ErrorKind, Failure, LedgerOptions, MoveError, OnLeaseEnd,
-    SharedLedger, State, Ttl,
+    AttemptEnd, Begin, DeadCause, DedupStore, ErrorKind, Failure, LedgerOptions, MoveError,
+    OnLeaseEnd, SharedLedger, State, Ttl,
 };
 use std::time::Duration;
 use tokio::time::Instant;
 
 #[tokio::test(start_paused = true)]
 async fn what_is_completed_is_replayed_and_who_works_is_told() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     assert_eq!((attempt.id(), attempt.number()), (&b"a"[..], 1));
@@ -28,7 +29,7 @@ async fn what_is_completed_is_replayed_and_who_works_is_told() {
 
 #[tokio::test(start_paused = true)]
 async fn a_begin_whose_answers_are_lost_starts_one_attempt() {
-    let line = Line::new();
+    let line = line();
     line.plant(&[Fault::Lost, Fault::Refused, Fault::Lost]);
     let attempt = started(&ledger(&line), "a").await;
     assert_eq!((attempt.number(), line.calls()), (1, 4));
@@ -38,7 +39,7 @@ async fn a_begin_whose_answers_are_lost_starts_one_attempt() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_whose_answer_is_lost_has_landed() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     for (id, end) in [("done", AttemptEnd::Completed), ("failed", AttemptEnd::Failed)] {
         let attempt = started(&ledger, id).await;
@@ -63,7 +64,7 @@ async fn an_end_whose_answer_is_lost_has_landed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_end_that_another_made_is_not_taken_for_ones_own() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     line.plant(&[Fault::Refused]);
@@ -80,14 +81,16 @@ async fn an_end_that_another_made_is_not_taken_for_ones_own() {
             ttl: Ttl::FOREVER,
         };
         let token = attempt.token();
-        line.store.end("orders", b"a", token, &other, &policy).await.expect("ends");
+        line.store().end("orders", b"a", token, &other, &policy).await.expect("ends");
     });
-    assert!(matches!(&ended, Err(MoveError::Over(record)) if record.result() == Some(b"another's")));
+    assert!(
+        matches!(&ended, Err(MoveError::Over(record)) if record.result() == Some(b"another's"))
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_completion_that_was_not_answered_is_said_again_and_counts_once() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().patience(Duration::from_secs(5)));
     let attempt = started(&ledger, "a").await;
     line.plant(&[Fault::Lost]);
@@ -105,21 +108,23 @@ async fn a_completion_that_was_not_answered_is_said_again_and_counts_once() {
 /// Rule 25.
 #[tokio::test(start_paused = true)]
 async fn who_was_taken_over_meanwhile_is_fenced_and_not_told_that_it_landed() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
-    line.advance(LEASE);
+    advance(&line, LEASE);
     let second = started(&ledger, "a").await;
     line.plant(&[Fault::Lost]);
     let ended = attempt.complete("late").await;
-    assert!(matches!(&ended, Err(MoveError::Fenced(Some(record))) if record.token == second.token()));
+    assert!(
+        matches!(&ended, Err(MoveError::Fenced(Some(record))) if record.token == second.token())
+    );
     second.complete("second").await.expect("it has the record");
 }
 
 /// Rule 9.
 #[tokio::test(start_paused = true)]
 async fn a_store_that_is_away_starts_nothing_and_is_asked_as_long_as_the_patience_lasts() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().patience(Duration::from_secs(10)));
     line.set_away(true);
     let from = Instant::now();
@@ -129,12 +134,12 @@ async fn a_store_that_is_away_starts_nothing_and_is_asked_as_long_as_the_patienc
     assert!((8..=10).contains(&took.as_secs()), "{took:?}");
     assert!((10..60).contains(&line.calls()), "with growing pauses: {} calls", line.calls());
     line.set_away(false);
-    assert!(line.store.record("orders", b"a").await.expect("reads").is_none());
+    assert!(line.store().record("orders", b"a").await.expect("reads").is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_call_that_is_never_answered_ends_with_the_patience() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().patience(Duration::from_secs(10)));
     line.plant(&[Fault::Hangs]);
     let from = Instant::now();
@@ -149,7 +154,7 @@ async fn a_call_that_is_never_answered_ends_with_the_patience() {
 
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_right_is_not_tried_again() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let begun = ledger.begin("", None).await;
     assert_eq!(begun.expect_err("an empty id").kind(), ErrorKind::Invalid);
@@ -166,17 +171,18 @@ async fn what_cannot_be_right_is_not_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn each_failure_leads_where_it_says() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let hold = ledger_with(&line, options().on_lease_end(OnLeaseEnd::Hold));
     let error = || std::io::Error::other("?");
-    let waits = |seconds: u64| move |record: &firstseen_shared::Record| {
-        matches!(record.state, State::Waiting { .. })
-            && record.time_left() == Duration::from_secs(seconds)
+    let waits = |seconds: u64| {
+        move |record: &firstseen_shared::Record| {
+            matches!(record.state, State::Waiting { .. })
+                && record.time_left() == Duration::from_secs(seconds)
+        }
     };
-    let dead = |record: &firstseen_shared::Record| {
-        record.state == State::Dead { cause: DeadCause::Final }
-    };
+    let dead =
+        |record: &firstseen_shared::Record| record.state == State::Dead { cause: DeadCause::Final };
     let held = |record: &firstseen_shared::Record| record.state == State::Held;
     let answered = |record: &firstseen_shared::Record| {
         record.state == State::Completed { result: Some(b"404".to_vec()), is_failure: true }
@@ -204,7 +210,7 @@ async fn each_failure_leads_where_it_says() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_long_is_refused_before_it_is_sent() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().result_bytes_max(10));
     assert_eq!(ledger.result_bytes_max(), 10);
     let attempt = started(&ledger, "a").await;
@@ -220,7 +226,7 @@ async fn a_result_that_is_too_long_is_refused_before_it_is_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_dropped_has_failed() {
-    let line = Line::new();
+    let line = line();
     drop(started(&ledger(&line), "a").await);
     let failed = until(&line, "a", |record| matches!(record.state, State::Waiting { .. })).await;
     assert!(failed.history[0].reason.contains("dropped"), "{failed:?}");
@@ -237,7 +243,7 @@ async fn an_attempt_that_is_dropped_has_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_panics_has_failed() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     let panicked = tokio::spawn(async move {
@@ -251,7 +257,7 @@ async fn an_attempt_that_panics_has_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drop_says_nothing_while_nobody_knows_what_became_of_the_work() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().patience(Duration::from_secs(1)));
     let attempt = started(&ledger, "a").await;
     line.set_away(true);
@@ -264,7 +270,7 @@ async fn a_drop_says_nothing_while_nobody_knows_what_became_of_the_work() {
 
 #[test]
 fn an_attempt_that_is_dropped_outside_of_a_runtime_ends_with_its_lease() {
-    let line = Line::new();
+    let line = line();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let runtime = runtime.expect("a runtime");
     let attempt = runtime.block_on(started(&ledger(&line), "a"));
@@ -275,8 +281,8 @@ fn an_attempt_that_is_dropped_outside_of_a_runtime_ends_with_its_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_hears_of_the_end_of_the_lease_and_of_the_time() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     let from = Instant::now();
@@ -301,13 +307,16 @@ async fn who_waits_hears_of_the_end_of_the_lease_and_of_the_time() {
 
 #[tokio::test(start_paused = true)]
 async fn operators_do_their_work_over_a_bad_line() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     for (id, failure) in [("dead", Failure::last("no")), ("held", Failure::hold("?"))] {
         started(&ledger, id).await.fail(failure).await.expect("fails");
     }
     line.plant(&[Fault::Refused]);
-    assert_eq!(ledger.dead_letters(None, 9).await.expect("lists"), [b"dead".to_vec(), b"held".to_vec()]);
+    assert_eq!(
+        ledger.dead_letters(None, 9).await.expect("lists"),
+        [b"dead".to_vec(), b"held".to_vec()]
+    );
     line.plant(&[Fault::Refused]);
     assert_eq!(ledger.stats().await.expect("counts").dead_letters, Some(2));
     line.plant(&[Fault::Refused]);

@@ -107,7 +107,8 @@ async fn batches_of_any_size_are_claimed() {
         assert!(claims.iter().all(|claim| claim.is_first_seen() == is_first));
     }
     let long = vec![7; 1_000];
-    let long: Vec<Vec<u8>> = (0..5_000_u32).map(|n| [&n.to_be_bytes()[..], &long].concat()).collect();
+    let long: Vec<Vec<u8>> =
+        (0..5_000_u32).map(|n| [&n.to_be_bytes()[..], &long].concat()).collect();
     let long: Vec<&[u8]> = long.iter().map(Vec::as_slice).collect();
     let claims = store.claim_batch("orders", &long, Ttl::FOREVER, Call::new()).await;
     assert!(claims.expect("claims").iter().all(|claim| claim.is_first_seen()));

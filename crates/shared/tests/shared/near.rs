@@ -1,10 +1,10 @@
 //! The local tier: what it answers, and what it must not.
 
-use crate::support::{Fault, LEASE, Line};
+use crate::support::{Fault, LEASE, Line, advance, line};
 use firstseen::{Clock, ManualClock, SystemClock, Timestamp};
 use firstseen_shared::{
-    Begun, Call, Claim, DedupStore, Ending, ErrorKind, Fingerprint, Near, OnLeaseEnd, Policy, Start,
-    Ttl,
+    Begun, Call, Claim, DedupStore, Ending, ErrorKind, Fingerprint, Near, OnLeaseEnd, Policy,
+    Start, Ttl,
 };
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ impl Clock for Shifted {
 }
 
 fn near(line: &Line) -> Near<Line> {
-    let clock = Shifted(line.store.clock().clone());
+    let clock = Shifted(line.store().clock().clone());
     Near::with_clock(line.clone(), 1 << 20, clock).stale_max(MINUTE * 1_000)
 }
 
@@ -65,11 +65,11 @@ async fn run(store: &impl DedupStore, id: &str, fingerprint: Option<Fingerprint>
 
 #[tokio::test]
 async fn a_duplicate_is_answered_from_memory_while_its_claim_lives() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     assert_eq!(claim(&near, "a").await, Claim::FirstSeen);
     let calls = line.calls();
-    let first_seen = line.store.clock().wall();
+    let first_seen = line.store().clock().wall();
     for _ in 0..5 {
         assert_eq!(claim(&near, "a").await, Claim::Duplicate { first_seen });
         assert!(near.contains("orders", b"a").await.expect("looks"));
@@ -85,38 +85,38 @@ async fn a_duplicate_is_answered_from_memory_while_its_claim_lives() {
 
 #[tokio::test]
 async fn memory_forgets_a_claim_before_the_store_does() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     claim(&near, "a").await.is_first_seen();
-    line.advance(Duration::from_millis(600_000 * 998 / 1_000));
+    advance(&line, Duration::from_millis(600_000 * 998 / 1_000));
     let calls = line.calls();
     assert!(claim(&near, "a").await.is_duplicate());
     assert_eq!(line.calls(), calls);
-    line.advance(Duration::from_millis(600_000 * 2 / 1_000 - 1));
+    advance(&line, Duration::from_millis(600_000 * 2 / 1_000 - 1));
     assert!(claim(&near, "a").await.is_duplicate());
     assert_eq!(line.calls(), calls + 1, "a little before its end the store is asked");
-    line.advance(Duration::from_millis(1));
+    advance(&line, Duration::from_millis(1));
     assert_eq!(claim(&near, "a").await, Claim::FirstSeen);
 }
 
 /// The claim is as old as its first try, however late the answer comes.
 #[tokio::test]
 async fn a_claim_whose_answer_was_lost_counts_from_its_first_try() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     let call = Call::new();
     line.plant(&[Fault::Lost]);
     near.claim("orders", b"a", TTL, call).await.expect_err("the answer is lost");
-    line.advance(MINUTE * 5);
+    advance(&line, MINUTE * 5);
     let again = near.claim("orders", b"a", TTL, call).await;
     assert_eq!(again.expect("claims"), Claim::FirstSeen);
-    line.advance(MINUTE * 5);
+    advance(&line, MINUTE * 5);
     assert_eq!(claim(&near, "a").await, Claim::FirstSeen, "the store's claim has ended");
 }
 
 #[tokio::test]
 async fn a_call_that_is_repeated_is_for_the_store_to_answer() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     let call = Call::new();
     for _ in 0..2 {
@@ -131,14 +131,14 @@ async fn a_call_that_is_repeated_is_for_the_store_to_answer() {
 
 #[tokio::test]
 async fn what_is_forgotten_here_is_forgotten_at_once_and_elsewhere_in_time() {
-    let line = Line::new();
+    let line = line();
     let (here, there) = (near(&line).stale_max(MINUTE), near(&line));
     claim(&here, "a").await.is_first_seen();
     assert!(here.clone().forget("orders", b"a").await.expect("forgets"));
     assert_eq!(claim(&here, "a").await, Claim::FirstSeen);
     assert!(there.forget("orders", b"a").await.expect("forgets"));
     assert!(claim(&here, "a").await.is_duplicate(), "not seen yet");
-    line.advance(MINUTE);
+    advance(&line, MINUTE);
     assert_eq!(claim(&here, "a").await, Claim::FirstSeen);
     claim(&here, "b").await.is_first_seen();
     line.plant(&[Fault::Lost]);
@@ -148,7 +148,7 @@ async fn what_is_forgotten_here_is_forgotten_at_once_and_elsewhere_in_time() {
 
 #[tokio::test]
 async fn a_claim_whose_answer_comes_after_a_forget_is_not_remembered() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     line.plant(&[Fault::Slow(Duration::from_millis(200))]);
     let (first, forgotten) = tokio::join!(claim(&near, "a"), async {
@@ -163,7 +163,7 @@ async fn a_claim_whose_answer_comes_after_a_forget_is_not_remembered() {
 
 #[tokio::test]
 async fn what_others_have_claimed_is_remembered_only_where_that_is_asked_for() {
-    let line = Line::new();
+    let line = line();
     claim_for(&line, "a", Ttl::from_millis(120_000)).await.is_first_seen();
     let careful = near(&line);
     for calls in [2, 3] {
@@ -175,7 +175,7 @@ async fn what_others_have_claimed_is_remembered_only_where_that_is_asked_for() {
     let calls = line.calls();
     assert_eq!(claim(&trusting, "a").await, told, "with the time that the store has told");
     assert_eq!(line.calls(), calls);
-    line.advance(MINUTE);
+    advance(&line, MINUTE);
     assert!(claim(&trusting, "a").await.is_duplicate());
     assert_eq!(line.calls(), calls + 1);
 }
@@ -183,7 +183,7 @@ async fn what_others_have_claimed_is_remembered_only_where_that_is_asked_for() {
 /// Rule 19.
 #[tokio::test]
 async fn a_completed_record_is_answered_from_memory_with_its_fingerprint_compared() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     let mine = Some(Fingerprint::of_bytes("mine"));
     let other = Some(Fingerprint::of_bytes("other"));
@@ -203,7 +203,7 @@ async fn a_completed_record_is_answered_from_memory_with_its_fingerprint_compare
 /// Rule 7.
 #[tokio::test]
 async fn a_record_in_progress_is_never_known() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line).others_for(MINUTE);
     let Begun::Started { token, .. } = begin(&near, "a", None).await else { panic!("unknown") };
     for _ in 0..3 {
@@ -211,28 +211,28 @@ async fn a_record_in_progress_is_never_known() {
         assert!(matches!(begin(&near, "a", None).await, Begun::InProgress(_)));
         assert_eq!(line.calls(), calls + 1);
     }
-    line.advance(LEASE);
+    advance(&line, LEASE);
     let second = begin(&near, "a", None).await;
     assert!(matches!(second, Begun::Started { token: second, .. } if second > token));
 }
 
 #[tokio::test]
 async fn memory_forgets_a_result_before_the_store_does() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     run(&near, "a", None).await;
-    line.advance(MINUTE * 9);
+    advance(&line, MINUTE * 9);
     assert!(matches!(begin(&near, "a", None).await, Begun::Completed(_)));
     let calls = line.calls();
     assert!(matches!(begin(&near, "a", None).await, Begun::Completed(_)));
     assert_eq!(line.calls(), calls);
-    line.advance(MINUTE);
+    advance(&line, MINUTE);
     assert!(matches!(begin(&near, "a", None).await, Begun::Started { .. }));
 }
 
 #[tokio::test]
 async fn a_result_that_others_have_stored_is_known_only_where_that_is_asked_for() {
-    let line = Line::new();
+    let line = line();
     run(&line, "a", None).await;
     let careful = near(&line);
     let calls = line.calls();
@@ -259,11 +259,11 @@ async fn a_result_that_others_have_stored_is_known_only_where_that_is_asked_for(
 
 #[tokio::test]
 async fn calls_that_are_wrong_are_refused_whatever_is_known() {
-    let line = Line::new();
+    let line = line();
     let near = near(&line);
     claim(&near, "a").await.is_first_seen();
     run(&near, "a", None).await;
-    begin(&near, "a", None).await;
+    assert!(matches!(begin(&near, "a", None).await, Begun::Completed(_)));
     let zero = Ttl::from_millis(0);
     let claimed = near.claim("orders", b"a", zero, Call::new()).await;
     assert_eq!(claimed.expect_err("no ttl").kind(), ErrorKind::Invalid);
@@ -282,8 +282,8 @@ async fn calls_that_are_wrong_are_refused_whatever_is_known() {
 
 #[tokio::test]
 async fn memory_is_bounded() {
-    let line = Line::new();
-    let clock = Shifted(line.store.clock().clone());
+    let line = line();
+    let clock = Shifted(line.store().clock().clone());
     let near = Near::with_clock(line.clone(), 50_000, clock);
     for n in 0..5_000 {
         assert_eq!(claim(&near, &format!("id-{n}")).await, Claim::FirstSeen);

@@ -1,6 +1,6 @@
 //! Leases that are renewed, and lost.
 
-use crate::support::{Fault, LEASE, Line, ledger, record, started};
+use crate::support::{Fault, LEASE, advance, ledger, line, record, started, tick};
 use firstseen_shared::{Begin, Lost, MoveError, State};
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -9,8 +9,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test(start_paused = true)]
 async fn a_lease_is_kept_as_long_as_the_work_goes_on_and_no_longer() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     let renewals = attempt.keep_renewed();
@@ -25,8 +25,8 @@ async fn a_lease_is_kept_as_long_as_the_work_goes_on_and_no_longer() {
 /// Rule 97.
 #[tokio::test(start_paused = true)]
 async fn while_the_store_is_away_the_owner_keeps_on_until_its_own_lease_end_and_then_stops() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let from = Instant::now();
     let attempt = started(&ledger, "a").await;
@@ -45,8 +45,8 @@ async fn while_the_store_is_away_the_owner_keeps_on_until_its_own_lease_end_and_
 /// Rule 97: from when it was sent, not from when it was answered.
 #[tokio::test(start_paused = true)]
 async fn a_lease_counts_from_when_its_renewal_was_sent() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let from = Instant::now();
     // The begin is answered after ten seconds: a third of the lease is over ten seconds later.
     line.plant(&[Fault::Slow(SECOND * 10), Fault::Slow(SECOND * 15)]);
@@ -61,8 +61,8 @@ async fn a_lease_counts_from_when_its_renewal_was_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn a_store_that_comes_back_in_time_finds_its_owner_at_work() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let attempt = started(&ledger(&line), "a").await;
     let renewals = attempt.keep_renewed();
     line.set_away(true);
@@ -74,8 +74,8 @@ async fn a_store_that_comes_back_in_time_finds_its_owner_at_work() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_hangs_keeps_nobody_from_hearing_that_the_lease_is_over() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let from = Instant::now();
     let attempt = started(&ledger(&line), "a").await;
     let renewals = attempt.keep_renewed();
@@ -88,8 +88,8 @@ async fn a_renewal_that_hangs_keeps_nobody_from_hearing_that_the_lease_is_over()
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_taken_over_hears_so_with_its_next_renewal() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     let renewals = attempt.keep_renewed();
@@ -103,17 +103,17 @@ async fn an_attempt_that_was_taken_over_hears_so_with_its_next_renewal() {
 /// The store's clock is what counts: it may be ahead of this machine.
 #[tokio::test(start_paused = true)]
 async fn a_lease_that_the_store_says_is_over_is_lost() {
-    let line = Line::new();
+    let line = line();
     let attempt = started(&ledger(&line), "a").await;
     let renewals = attempt.keep_renewed();
-    line.advance(LEASE);
+    advance(&line, LEASE);
     assert_eq!(renewals.lost().await, Lost::LeaseEnded);
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_lost_once_the_attempt_has_said_how_it_went() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let attempt = started(&ledger(&line), "a").await;
     let renewals = attempt.keep_renewed();
     attempt.complete("x").await.expect("completes");
@@ -124,8 +124,8 @@ async fn nothing_is_lost_once_the_attempt_has_said_how_it_went() {
 
 #[tokio::test(start_paused = true)]
 async fn an_attempt_that_is_gone_is_not_renewed_by_who_kept_its_renewals() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let attempt = started(&ledger, "a").await;
     let renewals = attempt.keep_renewed();
@@ -138,8 +138,8 @@ async fn an_attempt_that_is_gone_is_not_renewed_by_who_kept_its_renewals() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_by_hand_counts_too() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let attempt = started(&ledger(&line), "a").await;
     sleep(LEASE / 2).await;
     line.plant(&[Fault::Lost]);

@@ -1,6 +1,8 @@
 //! The whole protocol in one call.
 
-use crate::support::{Fault, LEASE, Line, ledger, ledger_with, options, record, started, until};
+use crate::support::{
+    Fault, LEASE, Line, advance, ledger, ledger_with, line, options, record, started, tick, until,
+};
 use firstseen_shared::{
     Attempt, Begin, DeadCause, Failure, Fingerprint, Lost, OnLeaseEnd, Ran, RunError, State,
 };
@@ -12,7 +14,7 @@ type Work = Arc<Attempt<Line>>;
 
 #[tokio::test(start_paused = true)]
 async fn the_work_is_done_once_and_its_result_is_replayed() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let done = Arc::new(AtomicU32::new(0));
     let work = |_: Work| {
@@ -30,8 +32,8 @@ async fn the_work_is_done_once_and_its_result_is_replayed() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_takes_many_leases_keeps_its_record() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger(&line);
     let ran = ledger.run("a", None, |_: Work| async {
         tokio::time::sleep(LEASE * 5).await;
@@ -43,13 +45,13 @@ async fn work_that_takes_many_leases_keeps_its_record() {
 
 #[tokio::test(start_paused = true)]
 async fn work_that_fails_is_told_and_tried_again() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let fails = |_: Work| async { Err::<Vec<u8>, _>(Failure::from(std::io::Error::other("no"))) };
     let failed = ledger.run("a", None, fails).await;
     assert!(matches!(failed, Err(RunError::Failed { reason }) if reason == "no"));
     assert!(matches!(ledger.run("a", None, fails).await, Ok(Ran::Refused(Begin::RetryAt(_)))));
-    line.advance(Duration::from_secs(1));
+    advance(&line, Duration::from_secs(1));
     let answer = |_: Work| async { Err::<Vec<u8>, _>(Failure::replayed("no", "404")) };
     let first = ledger.run("a", None, answer).await;
     assert!(matches!(first, Ok(Ran::Failure { result, is_replay: false }) if result == b"404"));
@@ -60,8 +62,8 @@ async fn work_that_fails_is_told_and_tried_again() {
 /// Rule 97.
 #[tokio::test(start_paused = true)]
 async fn work_whose_lease_is_lost_is_stopped_where_it_stands() {
-    let line = Line::new();
-    line.tick();
+    let line = line();
+    tick(&line);
     let ledger = ledger_with(&line, options().on_lease_end(OnLeaseEnd::Hold));
     let reached = Arc::new(AtomicU32::new(0));
     let inside = Arc::clone(&reached);
@@ -84,7 +86,7 @@ async fn work_whose_lease_is_lost_is_stopped_where_it_stands() {
 
 #[tokio::test(start_paused = true)]
 async fn a_result_that_is_too_long_makes_a_dead_letter_and_not_a_second_effect() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().result_bytes_max(4));
     let long = |_: Work| async { Ok::<_, Failure>("too long") };
     assert!(matches!(ledger.run("a", None, long).await, Err(RunError::Attempt(_))));
@@ -100,7 +102,7 @@ async fn a_result_that_is_too_long_makes_a_dead_letter_and_not_a_second_effect()
 
 #[tokio::test(start_paused = true)]
 async fn work_that_is_dropped_has_failed() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     let work = |_: Work| async {
         tokio::time::sleep(LEASE / 10).await;
@@ -113,13 +115,12 @@ async fn work_that_is_dropped_has_failed() {
 
 #[tokio::test(start_paused = true)]
 async fn no_work_is_done_without_a_store() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger_with(&line, options().patience(Duration::from_secs(1)));
     line.set_away(true);
     let work = |_: Work| async { panic!("it must not run") };
-    let ran = ledger.run::<Vec<u8>, std::future::Ready<_>>("a", None, |_| {
-        panic!("it must not run")
-    });
+    let ran =
+        ledger.run::<Vec<u8>, std::future::Ready<_>>("a", None, |_| panic!("it must not run"));
     assert!(matches!(ran.await, Err(RunError::Store(_))));
     line.set_away(false);
     let attempt = started(&ledger, "a").await;
@@ -130,7 +131,7 @@ async fn no_work_is_done_without_a_store() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_that_are_lost_all_the_way_make_one_effect() {
-    let line = Line::new();
+    let line = line();
     let ledger = ledger(&line);
     line.plant(&[Fault::Lost, Fault::Lost, Fault::Refused, Fault::Lost, Fault::Lost]);
     let ran = ledger.run("a", None, |attempt: Work| async move {
