@@ -36,7 +36,8 @@ fn main() {
 }
 
 async fn measure() {
-    let count = std::env::var("FIRSTSEEN_BENCH_CLAIMS").map_or(20_000, |text| text.parse().unwrap());
+    let count =
+        std::env::var("FIRSTSEEN_BENCH_CLAIMS").map_or(20_000, |text| text.parse().unwrap());
     let (server, url) = match std::env::var("FIRSTSEEN_BENCH_URL") {
         Ok(url) => (None, url),
         Err(_) => {
@@ -94,7 +95,12 @@ async fn fresh(url: &str, line: &Line) -> PostgresStore {
     store
 }
 
-async fn claim_all(store: &PostgresStore, line_number: usize, count: usize, line: &Line) -> Duration {
+async fn claim_all(
+    store: &PostgresStore,
+    line_number: usize,
+    count: usize,
+    line: &Line,
+) -> Duration {
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
     let tasks: Vec<_> = (0..line.tasks)

@@ -19,7 +19,9 @@ const WEEK: Ttl = Ttl::from_millis(7 * 24 * 3_600_000);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let url = std::env::args().nth(1).unwrap_or_else(|| "postgres://postgres@localhost/postgres".to_owned());
+    let url = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "postgres://postgres@localhost/postgres".to_owned());
 
     // The tables: by this program, or by your own tool from the SQL files in `migrations`.
     let options = PostgresOptions::new().schema("firstseen_example");

@@ -35,7 +35,8 @@ pub(crate) struct World {
 /// Returns whether a process works in this folder, as those of Postgres do.
 fn is_used(folder: &Path) -> bool {
     let processes = fs::read_dir("/proc").expect("/proc is there").flatten();
-    let mut folders = processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
+    let mut folders =
+        processes.filter_map(|process| fs::read_link(process.path().join("cwd")).ok());
     folders.any(|of| of == folder)
 }
 
@@ -81,7 +82,11 @@ impl World {
         self.server_mut().kill();
         // A session that was just starting may outlive the server for a moment, and until then the next start is refused.
         let data = fs::canonicalize(self.server.dir().join("data")).unwrap();
-        until("nobody is in the folder of the server", async || !is_used(&data)).await;
+        let end = Instant::now() + LATE;
+        while is_used(&data) {
+            assert!(Instant::now() < end, "somebody is left in the folder of the server");
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Starts the server of a world that is apart again, after killing it if it runs.
