@@ -1,6 +1,6 @@
 //! Rule 89 of brokers, and what is this adapter's own.
 
-use crate::queue::{Queue, connect, durable, named, quorum, ready, server, text};
+use crate::queue::{LATE, Queue, connect, durable, named, quorum, ready, server, text};
 use crate::running::Running;
 use firstseen_consumer::testkit::Fixture;
 use firstseen_consumer::{Failure, Job, Source, Want};
@@ -8,7 +8,7 @@ use firstseen_rabbitmq::lapin::BasicProperties;
 use firstseen_rabbitmq::lapin::message::Delivery;
 use firstseen_rabbitmq::lapin::options::QueueBindOptions;
 use firstseen_rabbitmq::lapin::types::{AMQPValue, FieldTable};
-use firstseen_rabbitmq::{RabbitIds, RabbitKeys, RabbitOptions};
+use firstseen_rabbitmq::{RabbitIds, RabbitKeys, RabbitOptions, RabbitSource};
 use firstseen_servers::rabbitmq;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,6 +16,20 @@ use tokio::time::Instant;
 
 const ONE: Want = Want { count: 1, bytes: 1 << 20, wait: Duration::from_secs(60) };
 const SHORT: Want = Want { count: 100, bytes: 1 << 20, wait: Duration::from_millis(500) };
+
+/// Takes this many messages and acknowledges them. Returns their payloads in the order in which they came.
+async fn drain(source: &RabbitSource, count: usize) -> Vec<String> {
+    let end = Instant::now() + LATE;
+    let mut order = Vec::new();
+    while order.len() < count {
+        assert!(Instant::now() < end, "only {order:?} have come");
+        for delivery in source.next(Want { wait: SHORT.wait, ..ONE }).await.unwrap() {
+            order.push(String::from_utf8_lossy(&delivery.message.payload).into_owned());
+            source.acknowledge(&delivery.token).await.unwrap();
+        }
+    }
+    order
+}
 
 /// Rule 89. The server counts what comes back, and marks it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,8 +60,7 @@ async fn rule_89_over_its_delivery_limit_the_server_gives_a_message_to_its_dead_
         .argument("x-dead-letter-routing-key", text("grave"));
     // The source has created it, with its arguments; messages come by the default exchange.
     let url = rabbitmq::url(server);
-    let source =
-        firstseen_rabbitmq::RabbitSource::open(&url, "limited-to-2", options).await.unwrap();
+    let source = RabbitSource::open(&url, "limited-to-2", options).await.unwrap();
     let publisher = Queue::create(&server.address(), RabbitOptions::new()).await;
     channel
         .queue_bind(
@@ -84,14 +97,7 @@ async fn what_is_given_back_comes_behind_what_waits_and_before_it_if_there_is_a_
         let source = queue.source().await;
         let taken = source.next(ONE).await.unwrap();
         source.retry_in(&taken[0].token, Duration::from_millis(100)).await.unwrap();
-        let mut order = Vec::new();
-        while order.len() < 3 {
-            for delivery in source.next(ONE).await.unwrap() {
-                order.push(String::from_utf8_lossy(&delivery.message.payload).into_owned());
-                source.acknowledge(&delivery.token).await.unwrap();
-            }
-        }
-        assert_eq!(order, expected);
+        assert_eq!(drain(&source, 3).await, expected);
     }
 }
 
@@ -109,14 +115,7 @@ async fn a_stop_gives_back_at_once_and_in_order_what_is_held_and_what_was_prefet
     source.stop().await.unwrap();
     assert!(source.next(ONE).await.unwrap().is_empty(), "nothing comes after a stop");
     let other = queue.source().await;
-    let mut order = Vec::new();
-    while order.len() < 9 {
-        for delivery in other.next(ONE).await.unwrap() {
-            order.push(String::from_utf8_lossy(&delivery.message.payload).into_owned());
-            other.acknowledge(&delivery.token).await.unwrap();
-        }
-    }
-    assert_eq!(order, ["0", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert_eq!(drain(&other, 9).await, ["0", "2", "3", "4", "5", "6", "7", "8", "9"]);
     // What was in flight is answered after the stop, by the source that took it.
     source.acknowledge(&in_flight[0].token).await.unwrap();
     drop((source, other));
@@ -141,6 +140,23 @@ async fn what_is_dropped_without_an_answer_comes_again_after_a_while() {
     drop(again);
     assert!(source.next(SHORT).await.unwrap().is_empty());
     assert_eq!(rabbitmq::messages(&queue.address, &queue.name).await, Some(0));
+}
+
+/// A token is dropped when it is answered: that must not shorten the delay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_put_off_does_not_come_earlier_though_its_token_is_dropped() {
+    let server = server().await;
+    let options = RabbitOptions::new().unanswered_delay(Duration::from_millis(10));
+    let queue = Queue::create(&server.address(), options).await;
+    queue.publish("order-17", "k", "x").await;
+    let source = queue.source().await;
+    let taken = source.next(ONE).await.unwrap();
+    let (delay, began) = (Duration::from_secs(1), Instant::now());
+    source.retry_in(&taken[0].token, delay).await.unwrap();
+    drop(taken);
+    let again = source.next(ONE).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert!(began.elapsed() >= delay, "it came after {:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

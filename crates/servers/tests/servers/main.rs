@@ -167,10 +167,11 @@ async fn all_processes_of_a_server_are_frozen() {
     let all = processes_of(&server);
     assert!(all.len() > 1, "Postgres has children");
     server.freeze();
+    let goes_on = |id: &&u32| {
+        runs(**id) && status_of(**id).is_some_and(|status| !status.contains("\nState:\tT"))
+    };
     let end = Instant::now() + LATE;
-    while let Some(id) =
-        all.iter().find(|id| status_of(**id).is_some_and(|status| !status.contains("\nState:\tT")))
-    {
+    while let Some(id) = all.iter().find(goes_on) {
         assert!(Instant::now() < end, "process {id} goes on: {:?}", status_of(*id));
         sleep(Duration::from_millis(10)).await;
     }
