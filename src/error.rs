@@ -134,6 +134,21 @@ pub enum Error {
         /// What was expected and what was found.
         what: String,
     },
+    /// A part of a snapshot is damaged or missing (I15); see [`ErrorKind::Repair`]. Nothing repairs it: restore another
+    /// snapshot.
+    #[error("{} of a snapshot is damaged: {what}; restore another snapshot", path.display())]
+    SnapshotDamaged {
+        /// The object, by its name in its place.
+        path: PathBuf,
+        /// What was expected and what was found.
+        what: String,
+    },
+    /// Somebody else has stored a snapshot in the same place meanwhile (I15); see [`ErrorKind::Retry`]. Theirs is the
+    /// newest, and this one does not count.
+    #[error(
+        "somebody else has stored a snapshot in the same place meanwhile: this one does not count; take it again"
+    )]
+    SnapshotOvertaken,
     /// The block store failed where it cannot be healed; [`ErrorKind::StorageFull`] if it lacks space, otherwise
     /// [`ErrorKind::Environment`].
     #[error("cannot use the sled folder of the store: {what}")]
@@ -173,7 +188,9 @@ impl Error {
     /// ```
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Timeout { .. } | Self::InDoubt | Self::Replaced => ErrorKind::Retry,
+            Self::Timeout { .. } | Self::InDoubt | Self::Replaced | Self::SnapshotOvertaken => {
+                ErrorKind::Retry
+            }
             Self::StorageFull { .. } | Self::Blocks { is_full: true, .. } => ErrorKind::StorageFull,
             Self::Stopped { .. } | Self::Closed => ErrorKind::Reopen,
             Self::Forked
@@ -183,7 +200,7 @@ impl Error {
             | Self::NewerContent { .. }
             | Self::FromThePast { .. } => ErrorKind::FixCall,
             Self::Locked { .. } => ErrorKind::Locked,
-            Self::Corrupt { .. } => ErrorKind::Repair,
+            Self::Corrupt { .. } | Self::SnapshotDamaged { .. } => ErrorKind::Repair,
             Self::Io { .. } | Self::Blocks { .. } => ErrorKind::Environment,
             Self::Bug { .. } => ErrorKind::Bug,
         }
@@ -233,6 +250,10 @@ impl Error {
             Self::Corrupt { path, offset, what } => {
                 Self::Corrupt { path: path.clone(), offset: *offset, what: what.clone() }
             }
+            Self::SnapshotDamaged { path, what } => {
+                Self::SnapshotDamaged { path: path.clone(), what: what.clone() }
+            }
+            Self::SnapshotOvertaken => Self::SnapshotOvertaken,
             Self::Blocks { what, is_full } => {
                 Self::Blocks { what: what.clone(), is_full: *is_full }
             }
@@ -324,6 +345,8 @@ mod tests {
             Error::NewerContent { path: path.clone(), offset: 3, what: text() },
             Error::FromThePast { path: path.clone(), found: 1, oldest: 2 },
             Error::Corrupt { path: path.clone(), offset: 3, what: text() },
+            Error::SnapshotDamaged { path: path.clone(), what: text() },
+            Error::SnapshotOvertaken,
             Error::Blocks { what: text(), is_full: true },
             Error::Blocks { what: text(), is_full: false },
             Error::io("open", &path, io::Error::from_raw_os_error(24)),

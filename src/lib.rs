@@ -25,6 +25,7 @@ mod expiry;
 
 mod blocks;
 mod filter;
+pub mod snapshot;
 mod wal;
 
 mod memtable;

@@ -94,6 +94,13 @@ pub(crate) const SEQUENCES_AHEAD: u64 = 1 << 28;
 /// Sequences of rows end before this number. One a nanosecond lasts for three hundred years, and no sum overflows.
 pub(crate) const SEQUENCE_END: u64 = 1 << 63;
 
+/// How many sequences belong to one epoch of a restored store: those of 16,384 openings, or of a million rows a second for
+/// fifty days.
+pub(crate) const EPOCH_SEQUENCES: u64 = 1 << 42;
+
+/// Greatest epoch of a restored store.
+pub const EPOCH_MAX: u64 = SEQUENCE_END / EPOCH_SEQUENCES - 1;
+
 /// Longest id of a ledger in bytes. Four bytes less than that of a claim: the rows of its stages add their number.
 pub const LEDGER_ID_BYTES_MAX: usize = ID_BYTES_MAX - 4;
 

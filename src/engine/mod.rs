@@ -34,7 +34,7 @@ pub(crate) use crate::id::LongIds;
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
 pub(crate) use catalog::namespaces::{NsInfo, Scope};
 pub(crate) use catalog::scopes::ScopeEnd;
-pub(crate) use recovery::{Inspector, repair};
+pub(crate) use recovery::{Inspector, repair, restore};
 pub(crate) use threads::Threads;
 #[cfg(feature = "fuzzing")]
 pub(crate) use write::fuzz_prepared;
@@ -46,6 +46,7 @@ pub(crate) use write::{
 use self::core::Core;
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
+use crate::snapshot::{SnapshotOptions, SnapshotReport, SnapshotTarget};
 #[cfg(feature = "testing")]
 use crate::sync::Timer;
 use crate::sync::{Arc, Started};
@@ -492,6 +493,20 @@ impl Engine {
     /// Reads the whole log for what it knows of an id.
     pub(crate) fn history(&self, ns: &NsInfo, id: &[u8]) -> Result<History> {
         recovery::history(&self.core, ns.id(), id)
+    }
+
+    /// Takes a snapshot while claims go on.
+    pub(crate) fn snapshot(
+        &self,
+        target: &dyn SnapshotTarget,
+        options: SnapshotOptions,
+    ) -> Result<SnapshotReport> {
+        recovery::snapshot(&self.core, target, options)
+    }
+
+    /// Returns the epoch of a restored store; 0 for one that was never restored.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.core.manifest.lock().body.origin.map_or(0, |origin| origin.epoch)
     }
 
     /// Reads the whole store while claims go on. Changes nothing and heals nothing.

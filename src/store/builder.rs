@@ -5,6 +5,7 @@ use crate::blocks::MemoryBlocks;
 use crate::disk::Disk;
 use crate::engine::{self, Durability, Inspector, LongIds, RepairReport, Settings};
 use crate::error::Result;
+use crate::snapshot::{RestoreOptions, RestoreReport, SnapshotTarget};
 use crate::store::{ReadOnly, Store};
 use crate::sync::Arc;
 use crate::time::{Clock, Ttl};
@@ -145,6 +146,19 @@ impl Builder {
     /// ```
     pub fn open_read_only(self) -> Result<ReadOnly> {
         Ok(ReadOnly::new(Inspector::open(&self.path, self.settings)?))
+    }
+
+    /// Restores a snapshot into the folder; see [`Store::restore`]. Of the settings only the disk matters.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::restore_with`].
+    pub fn restore(
+        self,
+        target: &dyn SnapshotTarget,
+        options: RestoreOptions,
+    ) -> Result<RestoreReport> {
+        engine::restore(&self.path, &self.settings, target, options)
     }
 
     /// Repairs the store; see [`Store::repair`].

@@ -5,6 +5,7 @@ mod claim;
 mod namespace;
 mod read_only;
 mod reservation;
+mod snapshot;
 mod twins;
 
 pub use builder::Builder;

@@ -87,6 +87,11 @@ pub(crate) fn is_segment(name: &Path) -> bool {
     Segment::number_of(name).is_some()
 }
 
+/// Returns the path of a segment in a folder.
+pub(crate) fn segment_path(dir: &Path, number: u32) -> PathBuf {
+    Segment::path(dir, number)
+}
+
 /// Removes the segments in a folder, and nothing else.
 pub(crate) fn remove_segments(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let names = match disk.list(dir) {

@@ -10,6 +10,7 @@ mod folder;
 pub(crate) mod fuzz;
 mod group_commit;
 mod ids;
+mod image;
 mod item;
 mod joined_crc;
 mod read_only;
@@ -27,8 +28,11 @@ mod version;
 mod writer;
 
 pub(crate) use commit::{Commit, decode_row};
-pub(crate) use folder::{check_headers, find_seed, is_segment, remove_segments, seeds};
+pub(crate) use folder::{
+    check_headers, find_seed, is_segment, remove_segments, seeds, segment_path,
+};
 pub(crate) use ids::IdsInLog;
+pub(crate) use image::{Cut, check_image};
 pub(crate) use item::{Item, NamespaceRecord};
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;

@@ -98,7 +98,6 @@ impl LogWriter {
         Lsn::new(self.active.header.number, self.offset)
     }
 
-    #[cfg(feature = "testing")]
     pub(super) fn closed(&self) -> &[SegmentMeta] {
         &self.closed
     }

@@ -32,6 +32,7 @@ mod reserve;
 mod row_recovery;
 mod rows;
 mod smoke;
+mod snapshot;
 mod support;
 mod transactions;
 mod transfer;

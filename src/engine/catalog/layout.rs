@@ -3,7 +3,7 @@
 use crate::blocks::{self, Whose};
 use crate::disk::{Disk, LockGuard};
 use crate::engine::catalog::filters;
-use crate::engine::catalog::manifest::FILE as MANIFEST;
+use crate::engine::catalog::manifest::{FILE as MANIFEST, FILE_NEW as MANIFEST_NEW};
 use crate::error::{Error, Result};
 use crate::run::LocatorFiles;
 use crate::wal::is_segment;
@@ -14,6 +14,8 @@ pub(in crate::engine) const LOG_DIR: &str = "log";
 pub(in crate::engine) const LOCATORS_DIR: &str = "places";
 pub(in crate::engine) const SLED_DIR: &str = "sled";
 pub(in crate::engine) const LOCK: &str = "LOCK";
+/// There while a snapshot is restored into the folder.
+pub(in crate::engine) const RESTORING: &str = "RESTORING";
 pub(in crate::engine) const NEW_LOG_DIR: &str = "log.repaired";
 pub(in crate::engine) const OLD_LOG_DIR: &str = "log.damaged";
 pub(in crate::engine) const OLD_MANIFEST: &str = "MANIFEST.damaged";
@@ -44,6 +46,7 @@ pub(in crate::engine) fn lock(dir: &Path, disk: &dyn Disk) -> Result<Box<dyn Loc
 pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder> {
     let not = |why: String| Err(Error::NotAStore { path: dir.to_owned(), why });
     let names = disk.list(dir).map_err(|e| Error::io("open", dir, e))?;
+    check_is_restored(dir, &names)?;
     if names.iter().any(|name| name.as_path() == Path::new(MANIFEST)) {
         return Ok(Folder::Store);
     }
@@ -51,7 +54,7 @@ pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder>
         let what = "the manifest is missing, and there are leftovers of a repair: repair again";
         return Err(Error::corrupt(&dir.join(MANIFEST), 0, what));
     }
-    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, LOCATORS_DIR, "MANIFEST.new"];
+    let ours = [LOCK, LOG_DIR, SLED_DIR, filters::DIR, LOCATORS_DIR, MANIFEST_NEW];
     let is_ours = |name: &Path| {
         ours.iter().any(|own| name == Path::new(own)) || blocks::is_aside(name, SLED_DIR)
     };
@@ -90,6 +93,15 @@ pub(in crate::engine) fn identify(dir: &Path, disk: &dyn Disk) -> Result<Folder>
             not(format!("its {SLED_DIR} folder was not made by firstseen (no FIRSTSEEN file)"))
         }
     }
+}
+
+/// Refuses a folder whose restore has not ended: it may hold half a store.
+pub(in crate::engine) fn check_is_restored(dir: &Path, names: &[PathBuf]) -> Result<()> {
+    if !names.iter().any(|name| name.as_path() == Path::new(RESTORING)) {
+        return Ok(());
+    }
+    let why = "a restore into it is under way, or was interrupted: restore again into the same folder, or remove it";
+    Err(Error::NotAStore { path: dir.to_owned(), why: why.to_owned() })
 }
 
 /// Lists a folder inside the store. A missing folder is empty; a file in its place is listed as one empty name.

@@ -14,6 +14,7 @@
 //! | 4 | namespaces |
 //! | 5 | time |
 //! | 6 | rows: the first sequence that is not reserved |
+//! | 0x8007 | of a restored store only: what tells it from other copies, its epoch |
 //!
 //! A manifest of an older version is read and written again by the opening that finds it, in one step like every
 //! manifest: a crash leaves the old or the new one.
@@ -29,8 +30,8 @@ use crate::run::RunMeta;
 use crate::sync::Arc;
 use crate::time::TimeMark;
 use crate::wal::{Lsn, ReplayPlan, SegmentMeta};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -43,10 +44,19 @@ const OLDEST: u16 = 2;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) const NEXT: u16 = VERSION + 1;
 pub(in crate::engine) const FILE: &str = "MANIFEST";
-const FILE_NEW: &str = "MANIFEST.new";
+pub(in crate::engine) const FILE_NEW: &str = "MANIFEST.new";
 
 /// Decoding limit, far above any real manifest: a run takes about thirty bytes.
 const MANIFEST_BYTES_MAX: usize = 1 << 28;
+
+/// What tells a restored store from other copies of the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::engine) struct Origin {
+    /// Drawn anew by each restore.
+    pub(in crate::engine) copy: [u8; 16],
+    /// Greater than that of the copies before it.
+    pub(in crate::engine) epoch: u64,
+}
 
 /// The body of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +80,8 @@ pub(crate) struct ManifestBody {
     pub(crate) time: Option<TimeMark>,
     /// Sequences of rows below this one are given or reserved.
     pub(crate) sequence: u64,
+    /// `None` if the store was not restored from a snapshot.
+    pub(in crate::engine) origin: Option<Origin>,
 }
 
 impl ManifestBody {
@@ -88,6 +100,7 @@ impl ManifestBody {
             namespaces: Vec::new(),
             time: None,
             sequence: 1,
+            origin: None,
         }
     }
 
@@ -134,6 +147,10 @@ impl ManifestBody {
         let (durable, full_segments, next_segment) = section!(tag::LOG);
         let (namespaces, time, sequence) =
             (section!(tag::NAMESPACES), section!(tag::TIME), section!(tag::ROWS));
+        let origin = match sections.get(tag::ORIGIN) {
+            Some(bytes) => Some(decode_section(bytes).ok_or_else(|| failed(tag::ORIGIN))?),
+            None => None,
+        };
         let body = Self {
             seed,
             shards,
@@ -148,6 +165,7 @@ impl ManifestBody {
             namespaces,
             time,
             sequence,
+            origin,
         };
         match body.check() {
             Ok(()) => Ok((version, body)),
@@ -215,6 +233,9 @@ impl ManifestBody {
         put(tag::NAMESPACES, encode_section(&self.namespaces))?;
         put(tag::TIME, encode_section(&self.time))?;
         put(tag::ROWS, encode_section(&self.sequence))?;
+        if let Some(origin) = &self.origin {
+            put(tag::ORIGIN, encode_section(origin))?;
+        }
         if version > VERSION {
             put(tag::NEXT, Ok(NEXT_SECTION.to_vec()))?;
         }
@@ -230,6 +251,9 @@ mod tag {
     pub(super) const NAMESPACES: u16 = 4;
     pub(super) const TIME: u16 = 5;
     pub(super) const ROWS: u16 = 6;
+    /// A release that leaves it out takes the store for one that was never restored: snapshots of it are refused where
+    /// those of its copies are.
+    pub(super) const ORIGIN: u16 = 0x8007;
     /// Of the version that only tests write.
     pub(super) const NEXT: u16 = 0x7fff;
 }

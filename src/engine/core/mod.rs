@@ -3,6 +3,7 @@
 //! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
 //! code runs under any of them (I9).
 
+mod copies;
 mod counters;
 mod durability;
 mod failure;
@@ -22,6 +23,7 @@ pub use durability::Durability;
 pub use seen::Seen;
 pub use stats::{NamespaceStats, Stats};
 
+pub(in crate::engine) use copies::{Copies, Moment};
 pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::{Families, note_watermark};
@@ -136,6 +138,8 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) watches: Arc<Watches>,
     /// Scans of rows that are under way.
     pub(in crate::engine) scans: Scans,
+    /// Segments that snapshots read.
+    pub(in crate::engine) copies: Copies,
     /// Whether compaction keeps up with those who overwrite rows.
     pub(in crate::engine) reclaim: Reclaim,
     /// The last flush failure, until an attempt succeeds.

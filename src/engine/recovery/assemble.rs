@@ -5,7 +5,7 @@ use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{
-    Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Scans, Settings, ShardCell,
+    Copies, Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Scans, Settings, ShardCell,
     Signals,
 };
 use crate::engine::recovery::heal::LogHealer;
@@ -67,6 +67,7 @@ impl Opening {
             families: Families::new(watermarks),
             in_flight: InFlight::default(),
             scans: Scans::default(),
+            copies: Copies::default(),
             prepared: AtomicU64::default(),
             watches: Arc::default(),
             reclaim: Reclaim::default(),

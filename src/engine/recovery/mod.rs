@@ -9,6 +9,7 @@ mod open;
 mod opening;
 mod repair;
 mod replay;
+mod snapshot;
 #[cfg(feature = "testing")]
 mod validate;
 mod verify;
@@ -21,10 +22,12 @@ pub use verify::VerifyReport;
 
 pub(crate) use inspect::Inspector;
 pub(crate) use repair::repair;
+pub(crate) use snapshot::restore;
 
 pub(in crate::engine) use export::{export, visit_claims};
 pub(in crate::engine) use history::history;
 pub(in crate::engine) use open::open;
+pub(in crate::engine) use snapshot::snapshot;
 #[cfg(feature = "testing")]
 pub(in crate::engine) use validate::{recount_files, validate};
 pub(in crate::engine) use verify::verify;

@@ -71,7 +71,7 @@ fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
 
 /// Syncs the parents of the folder, which must survive a power cut too: all of them, because existing ones may come
 /// from a process that was killed before it could sync them.
-fn sync_above(dir: &Path, disk: &dyn Disk) -> Result<()> {
+pub(super) fn sync_above(dir: &Path, disk: &dyn Disk) -> Result<()> {
     for parent in dir.ancestors().skip(1) {
         // The last ancestor of a relative path is empty: the current folder.
         let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };

@@ -8,7 +8,8 @@
 use crate::blocks;
 use crate::disk::Disk;
 use crate::engine::catalog::layout::{
-    LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST, files_in, lock,
+    LOG_DIR, NEW_LOG_DIR, OLD_LOG_DIR, OLD_MANIFEST, SLED_DIR, UNREADABLE_MANIFEST,
+    check_is_restored, files_in, lock,
 };
 use crate::engine::catalog::manifest::{FILE as MANIFEST, Manifest, ManifestBody};
 use crate::engine::core::{Format, Settings};
@@ -63,6 +64,7 @@ fn hold(dir: &Path, settings: &Settings) -> Result<Arc<dyn Disk>> {
 
 fn check_is_store(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let names = disk.list(dir).map_err(|e| Error::io("list", dir, e))?;
+    check_is_restored(dir, &names)?;
     let ours = |name: &PathBuf| {
         let name = name.to_string_lossy();
         name == MANIFEST || name.starts_with(OLD_LOG_DIR)
@@ -292,6 +294,7 @@ fn new_body(
         body.epoch = old.epoch;
         body.next_run = old.next_run;
         body.time = old.time;
+        body.origin = old.origin;
     }
     body.namespaces = namespaces;
     body

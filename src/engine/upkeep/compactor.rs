@@ -92,7 +92,7 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
         return Err(e);
     }
     for number in &gone {
-        core.log.remove_file(*number)?;
+        core.remove_segment(*number)?;
         core.ids.forget(*number);
     }
     core.counters.segments_removed.add(gone.len() as u64);
