@@ -60,9 +60,9 @@ fn i8_i15_tokens_of_a_restored_store_are_above_all_that_the_original_gives() {
     // Positions of the outbox are such numbers, too.
     let topic = second.outbox("out").expect("opens");
     let mut transaction = second.transaction();
-    transaction.emit(&topic, "message").expect("emits");
+    transaction.claim("event").emit(&topic, "message").expect("emits");
     assert!(transaction.commit().expect("answers").is_committed());
-    assert!(topic.read(1).expect("reads")[0].position() > after);
+    assert!(topic.read(1).expect("reads")[0].position > after);
 }
 
 #[test]

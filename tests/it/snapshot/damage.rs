@@ -1,6 +1,6 @@
 //! Whatever is wrong with a snapshot is an error, never a smaller store.
 
-use crate::snapshot::{Place, new_store, restored};
+use crate::snapshot::{Place, claim_many, new_store, restored};
 use crate::support::{AT, assert_seen, claim_all_first, clock, id, place, sim, small};
 use firstseen::disk::sim::SimDisk;
 use firstseen::snapshot::{RestoreOptions, SnapshotTarget as _, list, verify};
@@ -49,10 +49,10 @@ fn i15_every_flipped_byte_of_a_snapshot_is_an_error() {
 fn i15_parts_that_are_missing_cut_longer_or_exchanged_are_an_error() {
     let (_disk, clock, store) = new_store();
     let good = Place::default();
-    claim_all_first(&store, 0..20_000);
+    claim_many(&store, 0..20_000);
     store.snapshot(&good).expect("a snapshot");
     let names = good.names();
-    assert!(names.len() > 3, "{names:?}");
+    assert!(names.len() > 2, "{names:?}");
     for name in &names {
         let is_index = name.starts_with("snapshots/");
         let kind = |bad: &Place| restore(bad).expect_err("damaged").kind();
@@ -105,11 +105,11 @@ fn i15_a_mix_of_two_stores_is_an_error() {
 fn i15_damage_in_the_log_is_not_copied() {
     let (_dir, path) = place();
     let store = small(Store::builder(&path)).open().expect("opens");
-    claim_all_first(&store, 0..20_000);
+    claim_many(&store, 0..20_000);
     store.sync().expect("syncs");
     let copies = Place::default();
     store.snapshot(&copies).expect("a snapshot");
-    claim_all_first(&store, 20_000..40_000);
+    claim_many(&store, 20_000..40_000);
     let segment = path.join("log/0000000003.seg");
     let file = std::fs::OpenOptions::new().write(true).open(&segment).expect("opens");
     file.write_all_at(&[0xff; 8], 100_000).expect("writes");

@@ -59,7 +59,7 @@ fn all_of(store: &Store) -> Vec<String> {
     let positions = store.source("in").expect("opens").positions().expect("reads");
     lines.push(format!("{positions:?}"));
     ledger(store)
-        .list(|record| {
+        .list(|_, record| {
             lines.push(format!("{record:?}"));
             ControlFlow::Continue(())
         })
@@ -81,8 +81,8 @@ fn i13_i15_claims_ledgers_tables_messages_offsets_and_prepared_transactions_come
         }
     }
     let events = store.event_time("clicks", EventTimeOptions::new(hours(1))).expect("opens");
-    let at = |ms| Timestamp::from_millis(1_700_000_000_000 + ms);
-    assert!(matches!(events.claim("a", at(0)).expect("claims"), EventClaim::FirstSeen));
+    let at = |ms: u64| Timestamp::from_millis(1_700_000_000_000 + ms);
+    assert!(matches!(events.claim_at("a", "clicks", at(0)).expect("claims"), EventClaim::FirstSeen));
     let scope = store.replay("again").expect("begins");
     let inside = scope.namespace("other").expect("opens");
     assert!(inside.claim("0-0").expect("claims").is_first_seen(), "it is another world");
@@ -91,18 +91,18 @@ fn i13_i15_claims_ledgers_tables_messages_offsets_and_prepared_transactions_come
     store.snapshot(&place).expect("a snapshot");
     // None of this is in it.
     fill(&store, 9);
-    assert!(matches!(store.commit_prepared("gid-1").expect("ends"), EndOutcome::Ended { .. }));
+    assert!(matches!(store.commit_prepared("gid-1").expect("ends"), EndOutcome::Done));
     let copy = restored(&place, &clock);
     assert_eq!(all_of(&copy), before);
     assert_sound(&copy);
     // And it goes on.
-    assert_eq!(copy.prepared_state("gid-1").expect("reads"), Some(PreparedState::Prepared));
+    assert_eq!(copy.prepared_state("gid-1").expect("reads"), Some(PreparedState::InDoubt));
     let in_doubt = copy.claim("prepared-1").expect_err("a prepared transaction holds it");
     assert!(matches!(in_doubt, firstseen::Error::InDoubt), "{in_doubt}");
-    assert!(matches!(copy.rollback_prepared("gid-1").expect("ends"), EndOutcome::Ended { .. }));
+    assert!(matches!(copy.rollback_prepared("gid-1").expect("ends"), EndOutcome::Done));
     assert!(copy.claim("prepared-1").expect("claims").is_first_seen());
     let events = copy.event_time("clicks", EventTimeOptions::new(hours(1))).expect("opens");
-    assert!(matches!(events.claim("a", at(5)).expect("claims"), EventClaim::Duplicate { .. }));
+    assert!(matches!(events.claim_at("a", "clicks", at(5)).expect("claims"), EventClaim::Duplicate { .. }));
     let inside = copy.replay("again").expect("opens").namespace("other").expect("opens");
     assert!(inside.claim("0-0").expect("claims").is_duplicate());
     let record = ledger(&copy).get("0-0").expect("reads").expect("is there");

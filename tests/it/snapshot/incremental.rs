@@ -1,6 +1,6 @@
 //! What is sent, and what stays until it was.
 
-use crate::snapshot::{Place, claims_of, new_store, restored, segments};
+use crate::snapshot::{Place, claim_many, claims_of, new_store, restored, segments};
 use crate::support::{assert_seen, assert_sound, claim_all_first, clock, id, settle, sim};
 use firstseen::disk::sim::SimDisk;
 use firstseen::snapshot::{SnapshotOptions, list, verify};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 fn fill(store: &Store, from: &mut u64, segments: u64) {
     let goal = store.stats().log_segments + segments;
     while store.stats().log_segments < goal {
-        claim_all_first(store, *from..*from + 100);
+        claim_many(store, *from..*from + 100);
         *from += 100;
     }
 }
@@ -135,10 +135,11 @@ fn i15_of_two_snapshots_at_once_one_counts_and_the_other_hears_so() {
             // Before the index, when all else is there.
             if name.starts_with("snapshots/") && calls < 100 {
                 calls = 100;
-                for _ in 0..3 {
+                for round in 0..3 {
                     let options = SnapshotOptions::new();
                     let options = keep.map_or(options, |keep| options.keep_last(keep));
-                    other.claim(format!("{keep:?}-{calls}")).expect("claims");
+                    let id = format!("{keep:?}-{round}");
+                    assert!(other.claim(id).expect("claims").is_first_seen());
                     other.snapshot_with(&*inside, options).expect("the other one");
                 }
             }
@@ -151,7 +152,7 @@ fn i15_of_two_snapshots_at_once_one_counts_and_the_other_hears_so() {
         verify(&*place, newest).expect("whole");
         let copy = restored(&*place, &clock);
         assert_seen(&copy, 0..n, true);
-        assert!(copy.contains(format!("{keep:?}-100")).expect("reads"));
+        assert!(copy.contains(format!("{keep:?}-2")).expect("reads"));
         store.snapshot_with(&*place, SnapshotOptions::new().keep_last(1)).expect("again");
         assert_eq!(list(&*place).expect("lists").len(), 1, "and nothing is left of the other");
     }

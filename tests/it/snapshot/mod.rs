@@ -8,7 +8,7 @@ mod incremental;
 mod places;
 mod threads;
 
-use crate::support::{AT, clock, sim};
+use crate::support::{AT, claim_all_first, clock, settle, sim};
 use firstseen::disk::Disk as _;
 use firstseen::disk::sim::SimDisk;
 use firstseen::snapshot::SnapshotTarget;
@@ -125,4 +125,12 @@ pub(crate) fn new_store() -> (SimDisk, ManualClock, Store) {
     let (disk, clock) = (SimDisk::new(), clock());
     let store = sim(&disk, &clock).open().expect("opens");
     (disk, clock, store)
+}
+
+/// Claims many ids of a store without background threads.
+pub(crate) fn claim_many(store: &Store, numbers: std::ops::Range<u64>) {
+    for first in numbers.clone().step_by(500) {
+        claim_all_first(store, first..numbers.end.min(first + 500));
+        settle(store);
+    }
 }

@@ -36,6 +36,9 @@ impl Worker {
         let mut transaction = self.store.transaction();
         transaction.durability(durability).claim(self.id(n));
         transaction.put(&self.counts, self.number.to_be_bytes(), &(n + 1)).expect("puts");
+        // A row that is replaced again and again: compaction has something to do.
+        let hot = self.store.raw_table("hot").expect("opens");
+        transaction.put(&hot, self.number.to_be_bytes(), &[n as u8; 600]).expect("puts");
         transaction.advance(&source, self.number, n + 1);
         transaction.emit(&self.topic, vec![7; 100]).expect("emits");
         assert!(transaction.commit().expect("answers").is_committed());
