@@ -12,7 +12,7 @@ use std::io;
 pub trait SnapshotTarget: Send + Sync {
     /// Stores an object under a name that has none; returns `false`, and changes nothing, if it has one.
     ///
-    /// Of two callers with one name, one at most gets `true`. When this returns `true`, the object is there as a whole,
+    /// Of two callers with one name and different bytes, one at most gets `true`. When this returns `true`, the object is there as a whole,
     /// for every reader and after a power cut. After an error it is there as a whole or not at all.
     ///
     /// # Errors
