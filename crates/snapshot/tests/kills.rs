@@ -49,7 +49,11 @@ fn child() {
 }
 
 fn claim_and_copy(dir: &Path) {
-    let store = Store::builder(dir.join("seen.db")).durability(Durability::Disk).open().unwrap();
+    let store = Store::builder(dir.join("seen.db"))
+        .segment_bytes(64 << 10)
+        .durability(Durability::Disk)
+        .open()
+        .unwrap();
     let first = (0..).find(|n| !store.contains(id(*n)).unwrap()).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
