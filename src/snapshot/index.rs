@@ -118,8 +118,7 @@ fn get(target: &dyn SnapshotTarget, name: &str) -> Result<Option<Vec<u8>>> {
 
 /// Returns the numbers of the snapshots in a place, in order.
 pub(crate) fn numbers(target: &dyn SnapshotTarget) -> Result<Vec<u64>> {
-    let names =
-        target.list(SNAPSHOTS).map_err(|e| Error::io("list", Path::new(SNAPSHOTS), e))?;
+    let names = target.list(SNAPSHOTS).map_err(|e| Error::io("list", Path::new(SNAPSHOTS), e))?;
     let number = |name: &String| (name.len() == 20).then(|| name.parse().ok()).flatten();
     let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();

@@ -6,6 +6,7 @@ pub(crate) mod offsets;
 pub(crate) mod outbox;
 pub(crate) mod prepared;
 pub(crate) mod replay;
+pub(crate) mod snapshot;
 pub(crate) mod table;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use offsets::OffsetsArgs;
 use outbox::OutboxCommand;
 use prepared::PreparedCommand;
 use replay::ReplayCommand;
+use snapshot::{RestoreArgs, SnapshotArgs};
 use table::TableCommand;
 
 const EXIT_CODES: &str = "\
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Stats(StoreReportArgs),
     Verify(VerifyArgs),
     Repair(RepairArgs),
+    Snapshot(SnapshotArgs),
+    Restore(RestoreArgs),
     Export(ExportArgs),
     Import(ImportArgs),
     /// Shows the records of ledgers: which ids are in work, waiting, held, completed or dead; settles or

@@ -88,7 +88,8 @@ impl Core {
         let first = body.first_segment();
         body.obsolete.clear();
         body.durable = cut.end;
-        body.full_segments = cut.closed.iter().filter(|meta| meta.number < first).cloned().collect();
+        body.full_segments =
+            cut.closed.iter().filter(|meta| meta.number < first).cloned().collect();
         body.next_segment = cut.end.segment() + 1;
         body.namespaces = namespaces;
         body.time = Some(self.time.mark());

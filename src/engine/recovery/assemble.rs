@@ -5,8 +5,8 @@ use crate::engine::catalog::layout::LOG_DIR;
 use crate::engine::catalog::manifest::Manifest;
 use crate::engine::catalog::namespaces::Registry;
 use crate::engine::core::{
-    Copies, Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Scans, Settings, ShardCell,
-    Signals,
+    Copies, Core, Counters, Families, Format, InFlight, LastFailure, Reclaim, Scans, Settings,
+    ShardCell, Signals,
 };
 use crate::engine::recovery::heal::LogHealer;
 use crate::engine::recovery::opening::{Failed, Opening, keeper};

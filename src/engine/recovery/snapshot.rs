@@ -47,7 +47,8 @@ pub(in crate::engine) fn snapshot(
         }
         parts.push(part);
     }
-    let index = Index { head: head(core, &moment, number, parent, origin), manifest: Vec::new(), parts };
+    let index =
+        Index { head: head(core, &moment, number, parent, origin), manifest: Vec::new(), parts };
     let index = Index { manifest: moment.body.encode(core.settings.format.manifest)?, ..index };
     drop(moment);
     put_index(target, &index)?;
@@ -60,13 +61,7 @@ pub(in crate::engine) fn snapshot(
     Ok(SnapshotReport { number, epoch, segments, segments_sent, bytes, bytes_sent, removed })
 }
 
-fn head(
-    core: &Core,
-    moment: &Moment<'_>,
-    number: u64,
-    parent: Id,
-    origin: Option<Origin>,
-) -> Head {
+fn head(core: &Core, moment: &Moment<'_>, number: u64, parent: Id, origin: Option<Origin>) -> Head {
     Head {
         number,
         parent,
@@ -120,7 +115,8 @@ impl Sending<'_> {
     fn part(&self, segment: u32, end: u32, is_full: bool) -> Result<Part> {
         let Self { core, target, base, number } = *self;
         let known = base.and_then(|base| base.part(segment)).filter(|part| part.bytes == end);
-        if let Some(part) = known.filter(|part| is_full && core.copies.hash(segment) == Some(part.hash))
+        if let Some(part) =
+            known.filter(|part| is_full && core.copies.hash(segment) == Some(part.hash))
         {
             return Ok(part.clone());
         }

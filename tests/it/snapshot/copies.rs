@@ -189,3 +189,21 @@ fn i15_in_its_place_the_copy_with_the_greatest_epoch_goes_on() {
     assert_eq!(epochs, [0, 0, 3, 3]);
     assert!(place.get("snapshots/00000000000000000009").expect("reads").is_none());
 }
+
+/// Both copies fill the segment with the same number up to the same byte.
+#[test]
+fn i15_a_part_of_another_copy_does_not_pass_for_ones_own() {
+    let (_disk, clock, store) = new_store();
+    let place = Place::default();
+    claim_all_first(&store, 0..10);
+    store.snapshot(&place).expect("a snapshot");
+    let copy = restored(&place, &clock);
+    claim_all_first(&store, 10..20);
+    let originals = store.snapshot(&place).expect("a snapshot");
+    claim_all_first(&copy, 20..30);
+    let copies = copy.snapshot(&place).expect("a snapshot");
+    assert_eq!((originals.bytes, copies.segments_sent), (copies.bytes, 1), "equally long");
+    let newest = restored(&place, &clock);
+    crate::support::assert_seen(&newest, 10..20, false);
+    crate::support::assert_seen(&newest, 20..30, true);
+}

@@ -38,7 +38,8 @@ fn crash_at_each_step(fault: Fault, keep: Option<u64>) {
         claim_all_first(&store, 10..20);
         let ops = disk.ops();
         disk.fail_at(ops + at, fault, false);
-        let options = keep.map_or_else(SnapshotOptions::new, |n| SnapshotOptions::new().keep_last(n));
+        let options =
+            keep.map_or_else(SnapshotOptions::new, |n| SnapshotOptions::new().keep_last(n));
         let told = store.snapshot_with(&place, options);
         let was_crashed = disk.ops() > ops + at;
         let after = disk.crash(at);
@@ -168,9 +169,8 @@ fn i15_a_folder_that_is_not_empty_is_left_as_it_is() {
     let store = sim(&disk, &clock).open().expect("opens");
     claim_all_first(&store, 0..10);
     store.snapshot(&place).expect("a snapshot");
-    let restore = |path: &str| {
-        Store::builder(path).disk(disk.clone()).restore(&place, RestoreOptions::new())
-    };
+    let restore =
+        |path: &str| Store::builder(path).disk(disk.clone()).restore(&place, RestoreOptions::new());
     claim_all_first(&store, 10..20);
     // An open store, a closed one, and what is none.
     assert_eq!(restore(AT).unwrap_err().kind(), ErrorKind::FixCall);

@@ -82,7 +82,10 @@ fn i13_i15_claims_ledgers_tables_messages_offsets_and_prepared_transactions_come
     }
     let events = store.event_time("clicks", EventTimeOptions::new(hours(1))).expect("opens");
     let at = |ms: u64| Timestamp::from_millis(1_700_000_000_000 + ms);
-    assert!(matches!(events.claim_at("a", "clicks", at(0)).expect("claims"), EventClaim::FirstSeen));
+    assert!(matches!(
+        events.claim_at("a", "clicks", at(0)).expect("claims"),
+        EventClaim::FirstSeen
+    ));
     let scope = store.replay("again").expect("begins");
     let inside = scope.namespace("other").expect("opens");
     assert!(inside.claim("0-0").expect("claims").is_first_seen(), "it is another world");
@@ -102,7 +105,10 @@ fn i13_i15_claims_ledgers_tables_messages_offsets_and_prepared_transactions_come
     assert!(matches!(copy.rollback_prepared("gid-1").expect("ends"), EndOutcome::Done));
     assert!(copy.claim("prepared-1").expect("claims").is_first_seen());
     let events = copy.event_time("clicks", EventTimeOptions::new(hours(1))).expect("opens");
-    assert!(matches!(events.claim_at("a", "clicks", at(5)).expect("claims"), EventClaim::Duplicate { .. }));
+    assert!(matches!(
+        events.claim_at("a", "clicks", at(5)).expect("claims"),
+        EventClaim::Duplicate { .. }
+    ));
     let inside = copy.replay("again").expect("opens").namespace("other").expect("opens");
     assert!(inside.claim("0-0").expect("claims").is_duplicate());
     let record = ledger(&copy).get("0-0").expect("reads").expect("is there");

@@ -21,6 +21,7 @@ mod prepared;
 mod record;
 mod repair;
 mod replay;
+mod snapshot;
 mod stats;
 mod table;
 mod verify;
@@ -54,6 +55,8 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Stats(args) => stats::run(&args),
         Command::Verify(args) => verify::run(&args.report),
         Command::Repair(args) => repair::run(&args.report),
+        Command::Snapshot(args) => snapshot::take(&args),
+        Command::Restore(args) => snapshot::restore(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(args) => import::run(args),
         Command::Ledger(command) => ledger::run(command),

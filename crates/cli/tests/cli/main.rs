@@ -18,6 +18,7 @@ mod questions;
 mod read_only;
 mod replays;
 mod signals;
+mod snapshots;
 mod streams;
 mod text;
 mod transfer;

@@ -104,6 +104,7 @@ fn a_question_creates_no_store() {
         &["stats", "--store", "S"],
         &["verify", "--store", "S"],
         &["repair", "--store", "S"],
+        &["snapshot", "--to", "copies", "--store", "S"],
         &["export", "--store", "S"],
         &["ledger", "list", "--store", "S"],
         &["dead-letter", "list", "--store", "S"],

@@ -5,7 +5,9 @@
 //! newest, it is kept here; if not, the other will find itself overtaken. So no part that may be referred to is removed.
 
 use crate::error::{Error, Result};
-use crate::snapshot::{Index, OBJECTS, Part, SnapshotTarget, index_name, numbers, read_index, sent_in};
+use crate::snapshot::{
+    Index, OBJECTS, Part, SnapshotTarget, index_name, numbers, read_index, sent_in,
+};
 use std::collections::BTreeSet;
 use std::path::Path;
 

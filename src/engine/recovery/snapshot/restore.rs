@@ -60,8 +60,7 @@ pub(crate) fn restore(
 /// Returns the manifest in a snapshot, checked against its index.
 fn manifest_of(index: &Index, settings: &Settings) -> Result<ManifestBody> {
     let name = index_name(index.head.number);
-    let decoded =
-        ManifestBody::decode(Path::new(&name), settings.format.manifest, &index.manifest);
+    let decoded = ManifestBody::decode(Path::new(&name), settings.format.manifest, &index.manifest);
     let (_, body) = decoded.map_err(|e| match e {
         Error::Corrupt { what, .. } => damaged(&name, &what),
         other => other,
@@ -193,7 +192,8 @@ fn write_part(
     file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
     let name = part.name();
     let is_full = part.segment != index.head.end.0;
-    let checked = check_image(Path::new(&name), bytes, part.segment, Seed(index.head.seed), is_full);
+    let checked =
+        check_image(Path::new(&name), bytes, part.segment, Seed(index.head.seed), is_full);
     checked.map_err(|e| match e {
         Error::Corrupt { what, .. } => damaged(&name, &what),
         other => other,
