@@ -710,7 +710,7 @@ fn each_rule_can_fail() {
     let good =
         "what: It lies.\nbreaks: I1 I12\ncaught by: A=1 --test it i1_one\n\n--- a/src/id.rs\n";
     assert_eq!(planted(good), 0);
-    assert_eq!(planted(&good.replace("I12", "I15")), 1);
+    assert_eq!(planted(&good.replace("I12", "I16")), 1);
     assert_eq!(planted(&good.replace("i1_one", "i1_gone")), 1);
     assert_eq!(planted(&good.replace("what", "why")), 1);
     assert_eq!(planted("--- a/src/id.rs\nwhat: Too late.\n"), 3);

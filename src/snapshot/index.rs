@@ -18,15 +18,16 @@ use crate::error::{Error, Result};
 use crate::snapshot::target::SnapshotTarget;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const MAGIC: [u8; 4] = *b"FSSN";
 const VERSION: u16 = 1;
 
 /// Folder of the indexes.
-pub(crate) const SNAPSHOTS: &str = "snapshots";
+const SNAPSHOTS: &str = "snapshots";
 /// Folder of the parts.
-pub(crate) const OBJECTS: &str = "segments";
+const OBJECTS: &str = "segments";
 
 /// Decoding limit, far above any real index: a part takes about fifty bytes.
 const BYTES_MAX: usize = 1 << 28;
@@ -103,7 +104,7 @@ impl Part {
 
 /// Returns which snapshot sent the object of this name; `None` if it is not a part.
 pub(crate) fn sent_in(name: &str) -> Option<u64> {
-    let (sent, rest) = name.split_once('-')?;
+    let (sent, rest) = name.strip_prefix(OBJECTS)?.strip_prefix('/')?.split_once('-')?;
     let is_ours = sent.len() == 20 && rest.len() == 10 + 1 + 64;
     is_ours.then(|| sent.parse().ok()).flatten()
 }
@@ -123,6 +124,12 @@ pub(crate) fn numbers(target: &dyn SnapshotTarget) -> Result<Vec<u64>> {
     let mut numbers: Vec<u64> = names.iter().filter_map(number).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// Returns the names of the parts in a place.
+pub(crate) fn part_names(target: &dyn SnapshotTarget) -> Result<BTreeSet<String>> {
+    let names = target.list(OBJECTS).map_err(|e| Error::io("list", Path::new(OBJECTS), e))?;
+    Ok(names.into_iter().map(|name| format!("{OBJECTS}/{name}")).collect())
 }
 
 /// Reads an index; returns what it is known by, too.
@@ -261,9 +268,8 @@ mod tests {
     fn a_name_of_a_part_says_which_snapshot_sent_it() {
         let part = index().parts.remove(0);
         let name = part.name();
-        let (folder, name) = name.split_once('/').expect("a folder");
-        assert_eq!((folder, sent_in(name)), (OBJECTS, Some(2)));
-        for other in ["", "incoming", "x-y", &name[1..], &name[..40]] {
+        assert_eq!(sent_in(&name), Some(2));
+        for other in ["", "segments/incoming", "segments/x-y", &name[1..], &name[..40]] {
             assert_eq!(sent_in(other), None, "{other}");
         }
     }

@@ -21,5 +21,5 @@ pub use report::{RestoreReport, SnapshotReport};
 pub use target::SnapshotTarget;
 
 pub(crate) use index::{
-    Head, Id, Index, OBJECTS, Part, damaged, index_name, numbers, read_index, sent_in,
+    Head, Id, Index, Part, damaged, index_name, numbers, part_names, read_index, sent_in,
 };

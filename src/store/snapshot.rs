@@ -19,7 +19,8 @@ impl Store {
     /// one that is being filled, up to its end. The snapshot exists when its index is stored, which is the last step. If the
     /// call fails or the process dies before that, the snapshots before it are as they were.
     ///
-    /// Compaction goes on, and segments that it frees stay on the disk until they are copied.
+    /// Blocks until all is sent; async callers use a blocking thread of their runtime. The first snapshot of an opening reads
+    /// the whole log to compare it. Compaction goes on, and segments that it frees stay on the disk until they are copied.
     ///
     /// # Errors
     ///

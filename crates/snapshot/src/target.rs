@@ -60,7 +60,7 @@ impl ObjectTarget {
     }
 
     fn path(&self, name: &str) -> Path {
-        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        name.split('/').fold(self.prefix.clone(), Path::join)
     }
 
     /// Runs a call of the client on the runtime, and waits for it. Not `block_on`: that panics inside another runtime.

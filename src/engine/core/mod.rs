@@ -23,7 +23,7 @@ pub use durability::Durability;
 pub use seen::Seen;
 pub use stats::{NamespaceStats, Stats};
 
-pub(in crate::engine) use copies::{Copies, Moment};
+pub(in crate::engine) use copies::Copies;
 pub(in crate::engine) use counters::Counters;
 pub(in crate::engine) use failure::LastFailure;
 pub(in crate::engine) use families::{Families, note_watermark};

@@ -4,19 +4,22 @@
 //! as after the loss of the sled folder (I10): that way is tested at every crash, and a copy of sled's files while sled
 //! writes to them would be worth nothing.
 
+mod moment;
 mod prune;
 mod restore;
 
 pub(crate) use restore::restore;
 
 use crate::engine::catalog::manifest::Origin;
-use crate::engine::core::{Core, Moment};
+use crate::engine::core::Core;
+use crate::engine::recovery::snapshot::moment::Moment;
 use crate::error::{Error, Result};
 use crate::id::Seed;
 use crate::snapshot::{
     Head, Id, Index, Part, SnapshotInfo, SnapshotOptions, SnapshotReport, SnapshotTarget,
-    index_name, numbers, read_index,
+    index_name, numbers, part_names, read_index,
 };
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Takes a snapshot. Claims go on; no lock is held while the target is called (I9).
@@ -32,14 +35,15 @@ pub(in crate::engine) fn snapshot(
         check_may_follow(&index.head, core.seed, origin)?;
     }
     let (parent, base) = base.map_or(([0; 32], None), |(id, index)| (id, Some(index)));
-    let moment = core.cut()?;
+    let moment = Moment::of(core)?;
     core.log.sync_to(moment.cut.end)?;
     let number = base.as_ref().map_or(0, |base| base.head.number) + 1;
     let (mut parts, mut sent, mut sent_bytes) = (Vec::new(), 0, 0);
     let last = moment.cut.end.segment();
+    let there = part_names(target)?;
+    let sending = Sending { core, target, base: base.as_ref(), there, number };
     for (segment, end) in moment.cut.segments() {
         core.health.check()?;
-        let sending = Sending { core, target, base: base.as_ref(), number };
         let part = sending.part(segment, end, segment != last)?;
         if part.sent == number {
             sent += 1;
@@ -107,14 +111,16 @@ struct Sending<'a> {
     target: &'a dyn SnapshotTarget,
     /// The snapshot before it.
     base: Option<&'a Index>,
+    there: BTreeSet<String>,
     number: u64,
 }
 
 impl Sending<'_> {
     /// Returns a segment as a part that is in the place: the one of the snapshot before if it is the same, byte for byte.
     fn part(&self, segment: u32, end: u32, is_full: bool) -> Result<Part> {
-        let Self { core, target, base, number } = *self;
-        let known = base.and_then(|base| base.part(segment)).filter(|part| part.bytes == end);
+        let Self { core, target, base, ref there, number } = *self;
+        let is_same = |part: &&Part| part.bytes == end && there.contains(&part.name());
+        let known = base.and_then(|base| base.part(segment)).filter(is_same);
         if let Some(part) =
             known.filter(|part| is_full && core.copies.hash(segment) == Some(part.hash))
         {

@@ -92,7 +92,10 @@ pub(super) fn compact(core: &Core) -> Result<bool> {
         return Err(e);
     }
     for number in &gone {
-        core.remove_segment(*number)?;
+        // A snapshot that is still to copy it removes it then.
+        if core.copies.may_go(*number) {
+            core.log.remove_file(*number)?;
+        }
         core.ids.forget(*number);
     }
     core.counters.segments_removed.add(gone.len() as u64);

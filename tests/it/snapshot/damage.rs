@@ -120,6 +120,21 @@ fn i15_damage_in_the_log_is_not_copied() {
     verify(&copies, 1).expect("whole");
 }
 
+/// Somebody has tidied up in the place.
+#[test]
+fn i15_a_part_that_has_gone_missing_is_sent_again() {
+    let (_disk, clock, store) = new_store();
+    let place = Place::default();
+    claim_many(&store, 0..20_000);
+    let first = store.snapshot(&place).expect("a snapshot");
+    let part = place.names().remove(0);
+    place.delete(&part).expect("deletes");
+    assert_eq!(verify(&place, 1).expect_err("a part is missing").kind(), ErrorKind::Repair);
+    let second = store.snapshot(&place).expect("a snapshot");
+    assert_eq!((second.segments, second.segments_sent), (first.segments, 1));
+    assert_seen(&restored(&place, &clock), 0..20_000, true);
+}
+
 #[test]
 fn an_index_of_a_newer_release_is_refused_by_its_version() {
     let place = small_snapshot();

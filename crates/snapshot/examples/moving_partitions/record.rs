@@ -86,7 +86,7 @@ impl Record {
         for line in text[..whole].lines() {
             match line.split_once(' ') {
                 Some(("epoch", epoch)) => {
-                    written.epoch = epoch.parse().map_err(io::Error::other)?
+                    written.epoch = epoch.parse().map_err(io::Error::other)?;
                 }
                 Some((id, text)) => written.effects.push((id.to_owned(), text.to_owned())),
                 None if line == "again" => written.again += 1,

@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::snapshot::{
-    Index, OBJECTS, Part, SnapshotTarget, index_name, numbers, read_index, sent_in,
+    Index, Part, SnapshotTarget, index_name, numbers, part_names, read_index, sent_in,
 };
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -27,9 +27,8 @@ pub(super) fn prune(target: &dyn SnapshotTarget, newest: &Index, keep: u64) -> R
         let (_, index) = read_index(target, *number)?;
         needed.extend(index.parts.iter().map(Part::name));
     }
-    let names = target.list(OBJECTS).map_err(|e| Error::io("list", Path::new(OBJECTS), e))?;
     let is_of_older = |name: &String| sent_in(name).is_some_and(|sent| sent <= newest.head.number);
-    for name in names.into_iter().filter(is_of_older).map(|name| format!("{OBJECTS}/{name}")) {
+    for name in part_names(target)?.into_iter().filter(is_of_older) {
         if !needed.contains(&name) {
             delete(target, &name)?;
         }
