@@ -54,7 +54,8 @@ fn claim_and_copy(dir: &Path) {
         .durability(Durability::Disk)
         .open()
         .unwrap();
-    let first = (0..).find(|n| !store.contains(id(*n)).unwrap()).unwrap();
+    let is_new = |n: &u64| !store.contains(id(*n)).unwrap();
+    let first = (0..u64::MAX).find(is_new).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for n in (first..).step_by(50) {
