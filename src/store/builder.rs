@@ -6,7 +6,8 @@ use crate::disk::Disk;
 use crate::engine::{self, Durability, Inspector, LongIds, RepairReport, Settings};
 use crate::error::Result;
 use crate::snapshot::{RestoreOptions, RestoreReport, SnapshotTarget};
-use crate::store::{ReadOnly, Store};
+use crate::store::handle::{Store, check_process};
+use crate::store::read_only::ReadOnly;
 use crate::sync::Arc;
 use crate::time::{Clock, Ttl};
 use std::path::{Path, PathBuf};
@@ -167,7 +168,7 @@ impl Builder {
     ///
     /// As [`Store::repair`].
     pub fn repair(self) -> Result<RepairReport> {
-        super::check_process(&self.path, &self.settings)?;
+        check_process(&self.path, &self.settings)?;
         engine::repair(&self.path, &self.settings)
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::engine::{Claim, ClaimSpec, Engine, Held, History, NsInfo, Reserved, Seen, Settings};
 use crate::error::Result;
-use crate::store::{BatchReservation, ClaimOptions, Reservation, Reserve, Store};
+use crate::store::claim::ClaimOptions;
+use crate::store::handle::Store;
+use crate::store::reservation::{BatchReservation, Reservation, Reserve};
 use crate::sync::Arc;
 use crate::time::Ttl;
 
@@ -180,7 +182,13 @@ impl Namespace {
         let spec = spec(self.engine(), &self.info, options)?;
         let (hold, answers, rests_on) = self.engine().reserve(&self.info, ids, spec.wait)?;
         // Create this before waiting: if the wait fails, dropping it releases the ids.
-        let reservation = BatchReservation::new(self.clone(), hold, answers, spec);
+        let reservation = BatchReservation::new(
+            self.store().clone(),
+            Arc::clone(self.info()),
+            hold,
+            answers,
+            spec,
+        );
         self.engine().await_durable(spec.durability, rests_on)?;
         Ok(reservation)
     }

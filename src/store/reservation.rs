@@ -1,8 +1,9 @@
 //! Reservations: hold ids while their effects are performed.
 
-use crate::engine::{ClaimSpec, Hold, Reserved, RestsOn};
+use crate::engine::{ClaimSpec, Hold, NsInfo, Reserved, RestsOn};
 use crate::error::Result;
-use crate::store::Namespace;
+use crate::store::handle::Store;
+use crate::sync::Arc;
 use crate::time::Timestamp;
 
 /// The answer to [`Store::reserve`](crate::Store::reserve).
@@ -91,7 +92,8 @@ impl Reservation {
 #[derive(Debug)]
 #[must_use = "a reservation that is dropped is released"]
 pub struct BatchReservation {
-    namespace: Namespace,
+    store: Store,
+    ns: Arc<NsInfo>,
     hold: Hold,
     state: State,
     answers: Vec<Reserved>,
@@ -109,12 +111,13 @@ enum State {
 
 impl BatchReservation {
     pub(super) fn new(
-        namespace: Namespace,
+        store: Store,
+        ns: Arc<NsInfo>,
         hold: Hold,
         answers: Vec<Reserved>,
         spec: ClaimSpec,
     ) -> Self {
-        Self { namespace, hold, state: State::Held, answers, spec }
+        Self { store, ns, hold, state: State::Held, answers, spec }
     }
 
     /// Returns one answer for each id, in the order of the call.
@@ -129,9 +132,9 @@ impl BatchReservation {
     ///
     /// As [`Store::claim`](crate::Store::claim).
     pub fn confirm(&mut self) -> Result<()> {
-        let engine = self.namespace.engine();
+        let engine = self.store.engine();
         if let State::Held = self.state {
-            let rests_on = engine.confirm(self.namespace.info(), &self.hold, self.spec)?;
+            let rests_on = engine.confirm(&self.ns, &self.hold, self.spec)?;
             self.state = State::Claimed(rests_on);
         }
         if let State::Claimed(rests_on) = self.state {
@@ -148,14 +151,14 @@ impl BatchReservation {
     ///
     /// As [`confirm`](Self::confirm).
     pub async fn confirm_async(&mut self) -> Result<()> {
-        let engine = self.namespace.engine();
+        let engine = self.store.engine();
         if let State::Held = self.state {
-            let (ns, spec) = (self.namespace.info(), self.spec);
+            let (ns, spec) = (&self.ns, self.spec);
             let rests_on = engine.confirm_async(ns, &self.hold, spec).await?;
             self.state = State::Claimed(rests_on);
         }
         if let State::Claimed(rests_on) = self.state {
-            self.namespace.store().durable(self.spec.durability, rests_on).await?;
+            self.store.durable(self.spec.durability, rests_on).await?;
             self.state = State::Durable;
         }
         Ok(())
@@ -165,8 +168,8 @@ impl BatchReservation {
 impl Drop for BatchReservation {
     fn drop(&mut self) {
         // In a forked child the parent holds the ids, and a shard may be locked forever.
-        if matches!(self.state, State::Held) && self.namespace.engine().check_home().is_ok() {
-            self.namespace.engine().release(&self.hold);
+        if matches!(self.state, State::Held) && self.store.engine().check_home().is_ok() {
+            self.store.engine().release(&self.hold);
         }
     }
 }

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::snapshot::{
     RestoreOptions, RestoreReport, SnapshotOptions, SnapshotReport, SnapshotTarget,
 };
-use crate::store::Store;
+use crate::store::handle::Store;
 use std::path::Path;
 
 impl Store {

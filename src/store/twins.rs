@@ -7,6 +7,7 @@ use crate::engine::{Durability, RestsOn, Threads};
 use crate::error::Result;
 use crate::store::namespace::{reserve_answer, spec};
 use crate::store::{BatchReservation, Claim, ClaimOptions, Namespace, Reserve, Store};
+use crate::sync::Arc;
 
 impl Store {
     /// Claims an id as [`claim`](Self::claim) does, as a future: where that blocks its thread, this waits without one.
@@ -276,7 +277,13 @@ impl Namespace {
         let reserved = self.engine().reserve_async(self.info(), ids, spec.wait).await;
         let (hold, answers, rests_on) = reserved?;
         // Create this before waiting: if the wait fails or the future is dropped, dropping it releases the ids.
-        let reservation = BatchReservation::new(self.clone(), hold, answers, spec);
+        let reservation = BatchReservation::new(
+            self.store().clone(),
+            Arc::clone(self.info()),
+            hold,
+            answers,
+            spec,
+        );
         self.store().durable(spec.durability, rests_on).await?;
         Ok(reservation)
     }

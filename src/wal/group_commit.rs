@@ -3,12 +3,9 @@
 //! A caller that finds no sync running becomes the leader and syncs everything appended so far; the others wait, and
 //! one of them leads the next sync for all that arrived meanwhile. (DeWitt et al., 1984.)
 
-use crate::error::{Error, Result};
-use crate::sync::{
-    Arc, AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, thread,
-};
+use crate::error::Result;
+use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, Ordering, Stopwatch, thread};
 use crate::wal::Lsn;
-use crate::wal::writer::Log;
 use std::time::Duration;
 
 #[derive(Debug)]
@@ -17,7 +14,7 @@ pub(crate) struct GroupCommit {
     durable: AtomicU64,
     leading: Mutex<bool>,
     done: Condvar,
-    syncs: AtomicU64,
+    pub(super) syncs: AtomicU64,
     /// Callers that have come to wait so far, and as of the start of the last sync.
     arrivals: AtomicU64,
     arrivals_before: AtomicU64,
@@ -25,7 +22,7 @@ pub(crate) struct GroupCommit {
     gather_after_sync: AtomicU64,
     busy_syncs: AtomicU64,
     /// Whether a caller has waited for a sync since the last spare was filled.
-    asked: AtomicBool,
+    pub(super) asked: AtomicBool,
 }
 
 /// Consecutive looks without a new arrival after which the leader proceeds.
@@ -55,12 +52,12 @@ impl GroupCommit {
     }
 
     #[inline]
-    fn durable(&self) -> Lsn {
+    pub(super) fn durable(&self) -> Lsn {
         Lsn(self.durable.load(Ordering::Acquire))
     }
 
     /// Records that everything before this location is on disk.
-    fn reached(&self, lsn: Lsn) {
+    pub(super) fn reached(&self, lsn: Lsn) {
         self.durable.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
@@ -105,7 +102,7 @@ impl GroupCommit {
     ///
     /// One caller at a time runs `lead`, which reports its progress through [`reached`](Self::reached). `check` fails
     /// if there is nothing left to wait for.
-    fn wait_for(
+    pub(super) fn wait_for(
         &self,
         lsn: Lsn,
         check: impl Fn() -> Result<()>,
@@ -153,81 +150,13 @@ impl GroupCommit {
     }
 }
 
-impl Log {
-    /// Returns the location up to which the log is on disk.
-    #[inline]
-    pub(crate) fn durable(&self) -> Lsn {
-        self.commit.durable()
-    }
-
-    /// Returns the number of syncs so far.
-    pub(crate) fn syncs(&self) -> u64 {
-        self.commit.syncs.load(Ordering::Relaxed)
-    }
-
-    /// Returns once everything before `lsn` is on disk.
-    ///
-    /// A wait ends with the sync it waits for (I12); after a failed sync every waiter gets an error and the store has
-    /// stopped (I7).
-    pub(crate) fn sync_to(&self, lsn: Lsn) -> Result<()> {
-        self.commit.wait_for(lsn, || self.config.health.check(), || self.lead())
-    }
-
-    /// As [`sync_to`](Self::sync_to), for a caller waiting for a result rather than background work.
-    pub(crate) fn sync_for_caller(&self, lsn: Lsn) -> Result<()> {
-        // Read first: a store would take the cache line from every other caller.
-        if !self.commit.asked.load(Ordering::Relaxed) {
-            self.commit.asked.store(true, Ordering::Relaxed);
-        }
-        self.sync_to(lsn)
-    }
-
-    fn lead(&self) -> Result<()> {
-        let (target, active, full) = {
-            let mut tail = self.tail.lock();
-            let flushed = tail.flush();
-            flushed.map_err(|e| self.stop_on(e))?;
-            (tail.end(), Arc::clone(&tail.active), tail.unsynced.clone())
-        };
-        // Full segments are read through separate handles and never written again. Without a mapping their sync is
-        // several times cheaper.
-        full.iter().for_each(|segment| segment.file.unmap());
-        for segment in full.iter().chain([&active]) {
-            let synced = segment.file.sync_data();
-            // The kernel may drop the pages it could not write, and a second sync would succeed falsely: a failure is
-            // final. (Rebello et al., "Can Applications Recover from fsync Failures?")
-            synced.map_err(|e| self.stop_on(Error::io("sync", &segment.path, e)))?;
-        }
-        // Linux reports a writeback error to only one of the callers that fsync a file.
-        let is_synced = |number| full.iter().chain([&active]).any(|s| s.header.number == number);
-        self.spare_sync.wait_for(is_synced);
-        self.config.health.check()?;
-        self.commit.syncs.fetch_add(1, Ordering::Relaxed);
-        self.commit.reached(target);
-        active.note_durable(target);
-        let synced = |number| full.iter().any(|segment| segment.header.number == number);
-        self.tail.lock().unsynced.retain(|segment| !synced(segment.header.number));
-        Ok(())
-    }
-
-    /// Syncs full segments, if any, so that a later sync has less to do. Called in the background.
-    pub(crate) fn sync_full(&self) -> Result<()> {
-        let end = self.tail.lock().unsynced.last().map(|full| Lsn::new(full.header.number + 1, 0));
-        end.map_or(Ok(()), |end| self.sync_to(end))
-    }
-
-    /// Records what recovery found on disk or put there.
-    pub(crate) fn set_durable(&self, lsn: Lsn) {
-        self.commit.reached(lsn);
-    }
-}
-
 #[cfg(all(test, feature = "loom"))]
 mod every_order;
 
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     /// Returns how often a leader yields if a caller arrives at each of the first `coming` yields and it is late after
     /// a hundred.

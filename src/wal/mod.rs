@@ -5,6 +5,7 @@
 
 mod append;
 mod commit;
+mod durable;
 mod folder;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
@@ -21,6 +22,7 @@ mod retention;
 mod salvage;
 mod segment;
 mod spare;
+mod spare_segment;
 mod sync_future;
 #[cfg(feature = "testing")]
 mod validate;

@@ -5,34 +5,11 @@
 //! will write. PostgreSQL does the same (`wal_init_zero`). For the gain see docs/notes/speed.md.
 
 use crate::error::{Error, Result};
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering};
+use crate::sync::{Arc, Ordering};
 use crate::time::Timestamp;
 use crate::wal::segment::Segment;
+use crate::wal::spare_segment::Spare;
 use crate::wal::writer::{Log, create};
-
-/// The next segment, created ahead of need.
-#[derive(Debug)]
-pub(super) struct Spare {
-    pub(super) segment: Arc<Segment>,
-    is_filled: bool,
-}
-
-/// Tracks the sync of a spare, which may become the active segment meanwhile.
-#[derive(Debug, Default)]
-pub(super) struct SpareSync {
-    under_way: Mutex<()>,
-    /// Number of the segment being synced; zero if none.
-    number: AtomicU64,
-}
-
-impl SpareSync {
-    /// Returns once no sync of a spare matching `is_synced` is running; if that sync failed, the log has stopped.
-    pub(super) fn wait_for(&self, is_synced: impl Fn(u32) -> bool) {
-        if is_synced(self.number.load(Ordering::Acquire) as u32) {
-            drop(self.under_way.lock());
-        }
-    }
-}
 
 /// The spare is filled once 1/8 of the active segment has been written. Filling takes some ten milliseconds; the need
 /// for it is checked every flush interval.

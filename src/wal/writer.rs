@@ -16,7 +16,7 @@ use crate::wal::group_commit::GroupCommit;
 use crate::wal::record::{self, END_BYTES, RecordContext};
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
-use crate::wal::spare::{Spare, SpareSync};
+use crate::wal::spare_segment::{Spare, SpareSync};
 use crate::wal::{ItemAt, Lsn};
 use std::path::PathBuf;
 

@@ -3,7 +3,7 @@
 //! Names are looked up in it rather than from the root or working folder, so that whatever is opened, renamed or
 //! removed is always in the folder that was opened, whatever happened to its name.
 
-use super::RealDisk;
+use super::file::{RealFiles, boot_id};
 use crate::disk::{BootId, Disk, DiskFile, LockGuard};
 use crate::sync::Arc;
 use rustix::fs::{
@@ -22,7 +22,7 @@ const LOCK_TRIES: usize = 16;
 #[derive(Debug)]
 pub(super) struct HeldFolder {
     held: Arc<Held>,
-    files: RealDisk,
+    files: RealFiles,
 }
 
 #[derive(Debug)]
@@ -145,7 +145,7 @@ impl Held {
 }
 
 impl HeldFolder {
-    pub(super) fn open(path: &Path, files: RealDisk) -> io::Result<Self> {
+    pub(super) fn open(path: &Path, files: RealFiles) -> io::Result<Self> {
         // The store itself may be a symbolic link to a folder.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty())?;
@@ -156,7 +156,7 @@ impl HeldFolder {
 
 impl Disk for HeldFolder {
     fn boot_id(&self) -> BootId {
-        self.files.boot_id()
+        boot_id()
     }
 
     fn hold(&self, path: &Path) -> io::Result<Arc<dyn Disk>> {
@@ -164,16 +164,16 @@ impl Disk for HeldFolder {
         let inside = path.strip_prefix(&self.held.path).unwrap_or(path);
         let absolute = self.held.absolute.join(inside);
         let held = Arc::new(Held { folder, path: path.to_owned(), absolute });
-        Ok(Arc::new(Self { held, files: self.files.clone() }))
+        Ok(Arc::new(Self { held, files: self.files }))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        Ok(self.files.file(self.held.open_file(path, flags)?))
+        Ok(self.files.handle(self.held.open_file(path, flags)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.files.file(self.held.open_file(path, OFlags::RDWR)?))
+        Ok(self.files.handle(self.held.open_file(path, OFlags::RDWR)?))
     }
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -1,4 +1,7 @@
+use super::file::RealFile;
 use super::*;
+use crate::disk::COPIED_MAX;
+use crate::sync::RwLock;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 use tempfile::{TempDir, tempdir};

@@ -1,7 +1,7 @@
 //! Handles of the simulated disk: open files and the lock.
 
 use super::pages::{PAGE, pieces};
-use super::{Fault, SimDisk, State, dead};
+use super::state::{Fault, SimDisk, State, dead};
 use crate::disk::{COPIED_MAX, DiskFile, LockGuard};
 use crate::sync::{AtomicU64, Mutex, Ordering};
 use std::io;

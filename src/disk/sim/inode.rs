@@ -1,6 +1,6 @@
 //! One file: what the process sees, what is durable, and what is on its way there.
 
-use super::Loss;
+use super::loss::Loss;
 use super::pages::{PAGE, Pages, pieces};
 use super::rng::{Rng, mix};
 use crate::sync::Arc;

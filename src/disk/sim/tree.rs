@@ -1,7 +1,7 @@
 //! Folders, names and the files behind them.
 
-use super::Loss;
 use super::inode::Inode;
+use super::loss::Loss;
 use super::rng::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};

@@ -3,6 +3,7 @@
 //! Lock order: shards (by number), manifest, log. Nothing waits on a condition while holding two of them, and no user
 //! code runs under any of them (I9).
 
+mod behind;
 mod copies;
 mod counters;
 mod durability;
