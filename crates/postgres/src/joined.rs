@@ -46,8 +46,9 @@ impl PostgresStore {
     /// back, there are no claims.
     ///
     /// Others who ask about these ids meanwhile wait until the transaction has ended, for
-    /// [`answer_max`](crate::PostgresOptions::answer_max) at most: so claim late, and commit soon. Two transactions that claim the same ids by several
-    /// calls in different orders are a deadlock, of which Postgres undoes one: claim by one call, or in ascending order.
+    /// [`answer_max`](crate::PostgresOptions::answer_max) at most: so claim late, and commit soon. Two transactions that claim
+    /// the same ids by several calls in different orders are a deadlock, of which Postgres undoes one: claim by one call, or
+    /// in ascending order.
     ///
     /// It takes no [`Call`], since the commit has the answer: if that is lost, make the transaction again from its start. A
     /// duplicate then means that the first one was committed, with its effect.
@@ -57,8 +58,9 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// As [`claim_batch`](firstseen_shared::DedupStore::claim_batch), and [`Invalid`](firstseen_shared::ErrorKind::Invalid) if the transaction is not READ COMMITTED.
-    /// After any error the transaction can only be rolled back.
+    /// As [`claim_batch`](firstseen_shared::DedupStore::claim_batch), and
+    /// [`Invalid`](firstseen_shared::ErrorKind::Invalid) if the transaction is not READ COMMITTED. After any error the
+    /// transaction can only be rolled back.
     pub async fn claim_batch_in(
         &self,
         transaction: &Transaction<'_>,
