@@ -62,8 +62,12 @@ install_from_pypi
 install_from_crates
 [ $only_install = no ] || exit 0
 
-adapters=(--locked --package firstseen-consumer --package firstseen-servers --package firstseen-nats)
+packages=(consumer servers nats kafka redis rabbitmq shared conformance valkey postgres tower snapshot price)
+adapters=(--locked)
+for package in "${packages[@]}"; do
+    adapters+=(--package "firstseen-$package")
+done
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
-RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps --all-features "${adapters[@]}"
+RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}"
 export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-50}
-cargo test "${adapters[@]}" -- --show-output
+cargo test "${adapters[@]}" --no-fail-fast -- --show-output

@@ -68,7 +68,8 @@ impl<'a, F: Fixture> Bench<'a, F> {
 
     /// Lets time pass until just before something ends that lasts for `time` from now.
     pub(crate) async fn pass_almost(&self, time: Duration) {
-        self.pass(time - Duration::from_millis(1) - self.fixture.slack()).await;
+        let before = Duration::from_millis(1) + self.fixture.slack();
+        self.pass(time.checked_sub(before).expect("longer than the slack")).await;
     }
 
     /// Lets the rest of the time pass.
@@ -260,7 +261,7 @@ pub(crate) fn assert_invalid<T: Debug>(what: &str, answer: Result<T, Error>) {
 pub(crate) fn assert_move_invalid(what: &str, answer: Result<(), MoveError>) {
     match answer {
         Err(MoveError::Store(error)) => {
-            assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error}")
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{what}: {error}");
         }
         other => panic!("{what} is not refused: {other:?}"),
     }

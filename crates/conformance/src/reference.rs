@@ -238,7 +238,9 @@ impl Row {
     pub(crate) fn note(&mut self, end: AttemptEnd, reason: &str) {
         let record = &mut self.record;
         record.history.pop_if(|past| past.token == record.token);
-        let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].to_owned();
+        let len =
+            (0..=REASON_BYTES_MAX.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at));
+        let reason = reason[..len.unwrap_or(0)].to_owned();
         let past = PastAttempt { token: record.token, worker: record.worker.clone(), end, reason };
         record.history.push(past);
         if record.history.len() > Record::HISTORY_MAX {

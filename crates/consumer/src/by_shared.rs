@@ -196,7 +196,7 @@ impl<S: DedupStore> Attempted for Renewed<S> {
                             format!("the work was done, but its answer is not stored: {error}");
                         return self.end_as_dead(why, options).await;
                     }
-                    error => return self.ended_otherwise(error, options),
+                    error => return ended_otherwise(error, options),
                 }
             }
         })
@@ -234,7 +234,7 @@ impl<S: DedupStore> Attempted for Renewed<S> {
                 {
                     self.end_as_dead(format!("its answer is not stored: {error}"), options).await
                 }
-                Err(error) => self.ended_otherwise(error, options),
+                Err(error) => ended_otherwise(error, options),
             }
         })
     }
@@ -252,30 +252,26 @@ impl<S: DedupStore> Renewed<S> {
     async fn end_as_dead(&self, why: String, options: &ConsumerOptions) -> Result<Outcome, Error> {
         match self.attempt.fail(Failure::last(&why)).await {
             Ok(()) => Ok(Outcome::Dead(why)),
-            Err(error) => self.ended_otherwise(error, options),
+            Err(error) => ended_otherwise(error, options),
         }
     }
+}
 
-    /// Returns what becomes of the message if the attempt could not say how it went.
-    fn ended_otherwise(
-        &self,
-        error: MoveError,
-        options: &ConsumerOptions,
-    ) -> Result<Outcome, Error> {
-        match error {
-            // It was said by a call whose answer was lost, or by the handler.
-            MoveError::Over(record) => Ok(outcome_of_own(&record, options)),
-            MoveError::Fenced(_) | MoveError::LeaseEnded => {
-                Ok(Outcome::Later(options.busy_delay, Why::Fenced))
-            }
-            MoveError::Store(error) if error.kind() == ErrorKind::Unavailable => {
-                Ok(Outcome::Later(options.busy_delay, Why::Failed))
-            }
-            MoveError::Store(error) => Err(error.into()),
-            other => {
-                let what = "end an attempt";
-                Err(firstseen_shared::Error::new(ErrorKind::Environment, what, other).into())
-            }
+/// Returns what becomes of the message if the attempt could not say how it went.
+fn ended_otherwise(error: MoveError, options: &ConsumerOptions) -> Result<Outcome, Error> {
+    match error {
+        // It was said by a call whose answer was lost, or by the handler.
+        MoveError::Over(record) => Ok(outcome_of_own(&record, options)),
+        MoveError::Fenced(_) | MoveError::LeaseEnded => {
+            Ok(Outcome::Later(options.busy_delay, Why::Fenced))
+        }
+        MoveError::Store(error) if error.kind() == ErrorKind::Unavailable => {
+            Ok(Outcome::Later(options.busy_delay, Why::Failed))
+        }
+        MoveError::Store(error) => Err(error.into()),
+        other => {
+            let what = "end an attempt";
+            Err(firstseen_shared::Error::new(ErrorKind::Environment, what, other).into())
         }
     }
 }

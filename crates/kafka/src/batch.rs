@@ -27,6 +27,11 @@ impl Batch {
         &self.records
     }
 
+    /// Passes the records on, one after the other.
+    pub fn iter(&self) -> std::slice::Iter<'_, Record> {
+        self.records.iter()
+    }
+
     /// Returns the offset behind the last record: where reading goes on once this batch is committed.
     pub fn next_offset(&self) -> i64 {
         self.records.last().map_or(0, |record| record.place.offset + 1)

@@ -204,10 +204,12 @@ mod tests {
             let mut window = Window::default();
             let (mut now, mut model, mut next) = (Instant::now(), BTreeMap::new(), 0);
             for _ in 0..200 {
-                let some = |dice: &mut Dice, next: i64| dice.below(next.max(1) as u64) as i64;
+                let some = |dice: &mut Dice, next: i64| {
+                    dice.below(next.max(1).cast_unsigned()).cast_signed()
+                };
                 match dice.below(5) {
                     0 | 1 => {
-                        next += 1 + dice.below(2) as i64;
+                        next += 1 + dice.below(2).cast_signed();
                         window.take(held(next), now + Duration::from_secs(30));
                         model.insert(next, Some((now + Duration::from_secs(30), true)));
                     }

@@ -58,10 +58,11 @@ impl Origin {
     /// Returns the properties without headers, and without those that hold for the first publishing only: the expiration,
     /// and the user, who must be the one that publishes.
     fn lasting_properties(&self) -> BasicProperties {
+        type With = fn(BasicProperties, ShortString) -> BasicProperties;
+
         let own = &self.properties;
         let mut kept = BasicProperties::default().with_delivery_mode(PERSISTENT);
-        let texts: [(&Option<ShortString>, fn(BasicProperties, ShortString) -> BasicProperties);
-            7] = [
+        let texts: [(&Option<ShortString>, With); 7] = [
             (own.content_type(), BasicProperties::with_content_type),
             (own.content_encoding(), BasicProperties::with_content_encoding),
             (own.correlation_id(), BasicProperties::with_correlation_id),

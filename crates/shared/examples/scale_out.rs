@@ -13,6 +13,8 @@
 //! acknowledged. A duplicate ends with the first step. In the middle of the run a consumer and its disk are lost.
 
 #![allow(clippy::disallowed_macros, reason = "an example prints")]
+#![allow(clippy::cast_sign_loss, reason = "settings are not negative")]
+#![allow(clippy::struct_excessive_bools, reason = "what has happened to an event")]
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};

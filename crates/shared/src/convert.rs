@@ -29,9 +29,10 @@ pub(crate) fn refused(
         AttemptError::Fenced { record: None } => MoveError::Fenced(None),
         AttemptError::Fenced { record: Some(record) } | AttemptError::Over { record } => {
             let record = Box::new(record_of(ledger, *record));
-            match record.is_ended_by(token) {
-                true => MoveError::Over(record),
-                false => MoveError::Fenced(Some(record)),
+            if record.is_ended_by(token) {
+                MoveError::Over(record)
+            } else {
+                MoveError::Fenced(Some(record))
             }
         }
         AttemptError::LeaseEnded => MoveError::LeaseEnded,

@@ -189,9 +189,10 @@ impl DedupStore for Embedded {
             let record = attempt.get().record();
             if matches!(record.state, State::Held | State::Dead { .. }) {
                 let record = record_of(&ledger, record);
-                return Err(match record.is_ended_by(token) {
-                    true => MoveError::Over(record.into()),
-                    false => MoveError::LeaseEnded,
+                return Err(if record.is_ended_by(token) {
+                    MoveError::Over(record.into())
+                } else {
+                    MoveError::LeaseEnded
                 });
             }
             attempt.get().renew_for(lease).map_err(refused)

@@ -208,9 +208,10 @@ impl<S> Near<S> {
             Known::Claimed { .. } => return None,
         };
         let is_other = record.fingerprint.zip(start.fingerprint).is_some_and(|(a, b)| a != b);
-        Some(match is_other {
-            true => Begun::Mismatch(record.without_result()),
-            false => Begun::Completed(record),
+        Some(if is_other {
+            Begun::Mismatch(record.without_result())
+        } else {
+            Begun::Completed(record)
         })
     }
 
@@ -224,7 +225,7 @@ impl<S> Near<S> {
         match ends_ms {
             Some(ends_ms) => {
                 let record = Some(Box::new(record.clone()));
-                let known = Known::Completed { token: record_token(&record), record };
+                let known = Known::Completed { token: record_token(record.as_deref()), record };
                 self.remember(key, known, ends_ms, before);
             }
             None => self.known().remove(&key),
@@ -232,8 +233,8 @@ impl<S> Near<S> {
     }
 }
 
-fn record_token(record: &Option<Box<Record>>) -> u64 {
-    record.as_ref().map_or(0, |record| record.token)
+fn record_token(record: Option<&Record>) -> u64 {
+    record.map_or(0, |record| record.token)
 }
 
 fn millis(duration: Duration) -> u64 {

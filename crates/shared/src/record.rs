@@ -93,9 +93,8 @@ impl Record {
     /// Returns how long after it was read the record changes by itself: its lease ends, or its retry is due. Zero if that
     /// time has come, or nothing is waited for.
     pub fn time_left(&self) -> Duration {
-        let until = match self.state {
-            State::Running { until } | State::Waiting { until } => until,
-            _ => return Duration::ZERO,
+        let (State::Running { until } | State::Waiting { until }) = self.state else {
+            return Duration::ZERO;
         };
         Duration::from_millis(until.as_millis().saturating_sub(self.read.as_millis()))
     }

@@ -85,9 +85,10 @@ impl<S: DedupStore> SharedLedger<S> {
                     return Err(not_completed().into());
                 };
                 let result = result.unwrap_or_default();
-                return Ok(match is_failure {
-                    true => Ran::Failure { result, is_replay: true },
-                    false => Ran::Replayed(result),
+                return Ok(if is_failure {
+                    Ran::Failure { result, is_replay: true }
+                } else {
+                    Ran::Replayed(result)
                 });
             }
             other => return Ok(Ran::Refused(other)),

@@ -163,9 +163,10 @@ impl Mutant {
             }
             Some(RepeatedBatchOneByOne) => {
                 let is_repeated = !self.aside().callers.insert(call);
-                match is_repeated {
-                    true => self.claim_each(name, ids, ttl, call).await,
-                    false => self.inner.claim_batch(name, ids, ttl, call).await,
+                if is_repeated {
+                    self.claim_each(name, ids, ttl, call).await
+                } else {
+                    self.inner.claim_batch(name, ids, ttl, call).await
                 }
             }
             Some(LargeBatchCut) => {
@@ -217,10 +218,8 @@ impl Mutant {
                 let ends_ms = ttl.as_millis().map_or(u64::MAX, |ms| now_ms.saturating_add(ms));
                 claimed.ends_ms = claimed.ends_ms.max(ends_ms);
             }),
-            (Some(CallsOfClaimsWithoutId), _) => {
-                if !self.aside().callers.insert(call) {
-                    return Claim::FirstSeen;
-                }
+            (Some(CallsOfClaimsWithoutId), _) if !self.aside().callers.insert(call) => {
+                return Claim::FirstSeen;
             }
             (Some(CallsOfClaimsForEver), _) => {
                 let mut aside = self.aside();
@@ -330,6 +329,7 @@ impl Mutant {
     }
 
     /// Ends an attempt where it must not be ended.
+    #[expect(clippy::unnecessary_wraps, reason = "takes the place of a call that may fail")]
     fn force_end(
         &self,
         name: &Name,
@@ -342,6 +342,7 @@ impl Mutant {
     }
 
     /// Returns what the attempt is said to have ended like.
+    #[expect(clippy::match_same_arms, reason = "an arm for each fault")]
     fn spoil_ending<'e>(&self, ending: Ending<'e>) -> Ending<'e> {
         match (self.fault, ending) {
             (Some(FailureMarkLost), Ending::Completed { result, ttl, .. }) => {
@@ -481,7 +482,7 @@ impl DedupStore for Mutant {
         let found = self.inner.contains(&namespace, &id).await?;
         let mut aside = self.aside();
         aside.looks += 1;
-        Ok(found ^ (self.has(RareLie) && aside.looks % 20 == 0))
+        Ok(found ^ (self.has(RareLie) && aside.looks.is_multiple_of(20)))
     }
 
     async fn forget(&self, namespace: &str, id: &[u8]) -> Result<bool> {

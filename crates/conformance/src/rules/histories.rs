@@ -117,7 +117,7 @@ fn unit(slack: Duration) -> Duration {
 fn lasting(dice: &mut Dice, slack: Duration) -> Duration {
     let units = 1 + dice.below(4) as u32;
     let half = if slack.is_zero() { Duration::ZERO } else { unit(slack) / 2 };
-    unit(slack) * units - half
+    (unit(slack) * units).saturating_sub(half)
 }
 
 impl Move {

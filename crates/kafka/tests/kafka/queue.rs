@@ -54,6 +54,7 @@ impl Queue {
     pub(crate) async fn create(brokers: &str, partitions: i32, options: KafkaOptions) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // Brokers that outlive a test have topics of earlier ones.
+        #[expect(clippy::disallowed_methods, reason = "names a topic that no earlier run has made")]
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
         let name = format!("q{now}-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self::named(brokers, &name, partitions, options).await

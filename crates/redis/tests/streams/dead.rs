@@ -117,7 +117,7 @@ async fn bury_twice(queue: &Queue, dead: &str) {
     bury().await.unwrap();
     // As if the process had died between the two steps: the entry is pending, and will come again.
     let claim = ["XCLAIM", &queue.name, GROUP, source.consumer(), "0", &id, "FORCE", "JUSTID"];
-    assert_eq!(queue.ask::<Vec<String>>(&claim).await, [id.clone()]);
+    assert_eq!(queue.ask::<Vec<String>>(&claim).await, std::slice::from_ref(&id));
     bury().await.unwrap();
     assert_eq!(queue.ask::<u32>(&["XLEN", dead]).await, 1);
     assert_eq!(queue.pending().await, 0);

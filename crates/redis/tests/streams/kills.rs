@@ -57,7 +57,9 @@ impl<const VALKEY: bool> Broker for Killed<VALKEY> {
         let text = redis::Value::BulkString(GROUP.into());
         let group = groups.iter().find(|group| group["name"] == text)?;
         match (&group["pending"], &group["lag"]) {
-            (redis::Value::Int(pending), redis::Value::Int(lag)) => Some((pending + lag) as u64),
+            (redis::Value::Int(pending), redis::Value::Int(lag)) => {
+                Some((pending + lag).cast_unsigned())
+            }
             _ => None,
         }
     }

@@ -53,7 +53,7 @@ impl Kind {
 /// A stream of its own, which is there, at a server.
 pub(crate) struct Queue {
     /// Kept until the last queue at it is gone.
-    _server: Option<Arc<Server>>,
+    server: Option<Arc<Server>>,
     url: String,
     pub(crate) name: String,
     pub(crate) options: RedisOptions,
@@ -64,7 +64,7 @@ impl Queue {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("orders{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let mut queue = Self::at(redis_server::url(server), name, options);
-        queue._server = Some(Arc::clone(server));
+        queue.server = Some(Arc::clone(server));
         queue.create_stream().await;
         queue
     }
@@ -78,7 +78,7 @@ impl Queue {
     pub(crate) fn at(url: String, name: String, options: RedisOptions) -> Self {
         let options =
             options.keys(RedisKeys::Field("key".to_owned())).dead_letters(format!("{name}-dead"));
-        Self { _server: None, url, name, options }
+        Self { server: None, url, name, options }
     }
 
     /// A new server, and one stream at it.

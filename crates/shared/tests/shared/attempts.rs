@@ -187,8 +187,8 @@ async fn each_failure_leads_where_it_says() {
     let answered = |record: &firstseen_shared::Record| {
         record.state == State::Completed { result: Some(b"404".to_vec()), is_failure: true }
     };
-    type Is<'a> = &'a dyn Fn(&firstseen_shared::Record) -> bool;
-    let cases: [(Failure, &SharedLedger<Line>, Is<'_>); 8] = [
+    #[expect(clippy::type_complexity, reason = "said once")]
+    let cases: [(Failure, &SharedLedger<Line>, &dyn Fn(&firstseen_shared::Record) -> bool); 8] = [
         (Failure::retry("no"), &ledger, &waits(1)),
         (Failure::retry_after("no", Duration::from_secs(7)), &ledger, &waits(7)),
         (Failure::from(error()), &ledger, &waits(1)),

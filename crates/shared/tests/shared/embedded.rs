@@ -25,17 +25,18 @@ async fn begin(store: &Embedded, id: &str) -> Begun {
 async fn leases_end_with_the_process_where_that_is_asked_for() {
     for ends_with_process in [false, true] {
         let disk = SimDisk::new();
-        let made = |store| match ends_with_process {
-            true => Embedded::new(store).leases_end_with_process(),
-            false => Embedded::new(store),
+        let made = |store| {
+            let made = Embedded::new(store);
+            if ends_with_process { made.leases_end_with_process() } else { made }
         };
         let before = made(open(&disk));
         assert!(matches!(begin(&before, "a").await, Begun::Started { .. }));
         let after = made(open(&disk.kill()));
         let begun = begin(&after, "a").await;
-        match ends_with_process {
-            true => assert!(matches!(begun, Begun::Started { attempt: 2, .. }), "{begun:?}"),
-            false => assert!(matches!(begun, Begun::InProgress(_)), "{begun:?}"),
+        if ends_with_process {
+            assert!(matches!(begun, Begun::Started { attempt: 2, .. }), "{begun:?}");
+        } else {
+            assert!(matches!(begun, Begun::InProgress(_)), "{begun:?}");
         }
     }
 }
