@@ -6,6 +6,7 @@
 //! [docs/RELIABILITY.md]: crate::guide::reliability
 //! [docs/BENCHMARKS.md]: crate::guide
 //! [docs/SCALING.md]: crate::guide::scaling
+//! [docs/SCALE_OUT.md]: crate::guide::scale_out
 //! [docs/DESIGN.md]: crate::guide::design
 #![doc = include_str!("../README.md")]
 
@@ -101,6 +102,11 @@ pub mod guide {
     #[doc = "[BENCHMARKS.md]: crate::guide"]
     #[doc = include_str!("../docs/SCALING.md")]
     pub mod scaling {}
+    #[cfg(not(doctest))]
+    #[doc = "[BENCHMARKS.md]: crate::guide"]
+    #[doc = "[OPERATIONS.md]: crate::guide::operations"]
+    #[doc = include_str!("../docs/SCALE_OUT.md")]
+    pub mod scale_out {}
     #[cfg(not(doctest))]
     #[doc = "[BENCHMARKS.md]: crate::guide"]
     #[doc = "[SCALING.md]: crate::guide::scaling"]

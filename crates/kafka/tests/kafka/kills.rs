@@ -1,11 +1,11 @@
 //! Both ends killed at random. Effects are recorded outside of store and server.
 
-use crate::queue::{Queue, Written, write};
+use crate::queue::{Queue, Written, payloads, read_partition, write};
 use firstseen_consumer::testkit::Fixture;
 use firstseen_kafka::{KafkaIds, KafkaOptions, KafkaSource};
 use firstseen_servers::Server;
 use firstseen_servers::kills::{Broker, OnLeaseEnd, consume_until_killed, kill_both_ends};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -24,6 +24,8 @@ struct Orders {
 struct Producer {
     /// What was written to each partition, by offset.
     written: BTreeMap<i32, BTreeMap<i64, [String; 3]>>,
+    /// All that was written, by payload.
+    all: BTreeMap<String, [String; 3]>,
     /// What is to be written, or to be written again. It is here until it is written: the test may drop a call in the middle.
     left: Vec<[String; 3]>,
 }
@@ -38,8 +40,30 @@ impl Producer {
             let record = self.left.pop().unwrap();
             let of_partition = self.written.entry(partition).or_default();
             self.left.extend(of_partition.split_off(&offset).into_values());
+            self.all.insert(record[2].clone(), record.clone());
             of_partition.insert(offset, record);
         }
+    }
+
+    /// Reads the topic and writes again what is not in it: the place of a lost record may have been taken by the second copy
+    /// of a write whose answer was lost. Returns how many were missing.
+    async fn write_missing(&mut self, queue: &Queue) -> u64 {
+        let mut there = BTreeSet::new();
+        for partition in 0..PARTITIONS {
+            let records =
+                read_partition(&queue.brokers, &queue.topic, partition, "read_committed").await;
+            there.extend(payloads(&records));
+        }
+        let missing: Vec<[String; 3]> = self
+            .all
+            .iter()
+            .filter(|(payload, _)| !there.contains(*payload))
+            .map(|(_, record)| record.clone())
+            .collect();
+        let count = missing.len() as u64;
+        self.left.extend(missing);
+        self.write(queue).await;
+        count
     }
 
     /// Writes again what was lost at the end of a partition. Returns whether nothing was; `None` if nobody can say now.
@@ -105,6 +129,9 @@ impl Broker for Orders {
             let (committed, end) =
                 (self.queue.committed(partition).ok()?, self.queue.end(partition).ok()?);
             left += u64::try_from(end - committed.unwrap_or(0)).ok()?;
+        }
+        if left == 0 {
+            left = self.producer.lock().await.write_missing(&self.queue).await;
         }
         Some(left)
     }

@@ -209,10 +209,21 @@ pub(crate) async fn read_all_as(
     topic: &str,
     isolation: &'static str,
 ) -> Vec<OwnedMessage> {
+    read_partition(brokers, topic, 0, isolation).await
+}
+
+/// Returns all records of a partition, with this isolation level.
+pub(crate) async fn read_partition(
+    brokers: &str,
+    topic: &str,
+    partition: i32,
+    isolation: &'static str,
+) -> Vec<OwnedMessage> {
     let end = Instant::now() + LATE;
     loop {
         let (brokers, topic) = (brokers.to_owned(), topic.to_owned());
-        let read = tokio::task::spawn_blocking(move || try_read_all(&brokers, &topic, isolation));
+        let read = move || try_read_partition(&brokers, &topic, partition, isolation);
+        let read = tokio::task::spawn_blocking(read);
         match read.await.unwrap() {
             Ok(all) => return all,
             Err(error) => assert!(Instant::now() < end, "{error}"),
@@ -220,16 +231,17 @@ pub(crate) async fn read_all_as(
     }
 }
 
-fn try_read_all(
+fn try_read_partition(
     brokers: &str,
     topic: &str,
+    partition: i32,
     isolation: &str,
 ) -> Result<Vec<OwnedMessage>, KafkaError> {
     let mut config = config(brokers);
     config.set("group.id", "readers").set("isolation.level", isolation);
     let client: BaseConsumer = config.set("enable.partition.eof", "true").create()?;
     let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 0, Offset::Beginning)?;
+    list.add_partition_offset(topic, partition, Offset::Beginning)?;
     client.assign(&list)?;
     let mut all = Vec::new();
     loop {
