@@ -538,8 +538,10 @@ impl DedupStore for Mutant {
         };
         if self.has(BeginInTwoSteps) {
             let seen = self.inner.record(&name.0, &name.1).await?;
-            let may_start = seen.is_none() || self.is_lease_over(&name);
-            tokio::task::yield_now().await;
+            let may_start = !matches!(seen, Some(Record { state: State::Running { .. }, .. }))
+                || self.is_lease_over(&name);
+            // Long enough for others to come between, also on a machine with nothing else to do.
+            tokio::time::sleep(Duration::from_millis(1)).await;
             if may_start {
                 let until = self.now();
                 self.edit(&name, |row| row.record.state = State::Waiting { until });
