@@ -2,9 +2,9 @@
 # The adapters, with their real servers: lints and tests of the packages under crates/ that talk to a server. Each test starts
 # its server on a free port of loopback, in a temporary folder, and stops it by its process id.
 #
-#   scripts/servers.sh              consumers and servers killed 50 times for each broker
+#   scripts/servers.sh              all of them, with consumers and servers killed 50 times and more: 20 minutes and more
+#   scripts/servers.sh --part 1/3   what all adapters share, NATS, and a third of the others (0/3 to 2/3); no object stores
 #   scripts/servers.sh --install    only what the tests need
-#   scripts/servers.sh --without-s3 without snapshots in object stores, whose client takes minutes to build
 #   FIRSTSEEN_KILLS=500 scripts/servers.sh
 #
 # Installs what is missing: as root, from Debian, nats-server, redis-server, postgresql and rabbitmq-server; into
@@ -12,13 +12,17 @@
 # Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+shared=(consumer shared conformance nats)
+parts=("kafka redis" "valkey postgres" "rabbitmq tower")
+packages=("${shared[@]}" servers kafka redis valkey postgres rabbitmq tower snapshot price)
 only_install=no
-packages=(consumer servers nats kafka redis rabbitmq shared conformance valkey postgres tower price)
-s3=(snapshot)
 case "$*" in
     "") ;;
     --install) only_install=yes ;;
-    --without-s3) s3=() ;;
+    --part\ [0-2]/3)
+        read -ra part <<< "${parts[${2%/3}]}"
+        packages=("${shared[@]}" "${part[@]}")
+        ;;
     *) echo "unknown options; see the top of $0" >&2; exit 2 ;;
 esac
 servers=$PWD/target/servers
@@ -63,14 +67,15 @@ install_from_crates() {
 
 install_from_debian
 install_from_pypi
-[ ${#s3[@]} = 0 ] || install_from_crates
+[[ " ${packages[*]} " != *" snapshot "* ]] || install_from_crates
 [ $only_install = no ] || exit 0
 
 adapters=(--locked)
-for package in "${packages[@]}" ${s3[@]+"${s3[@]}"}; do
+for package in "${packages[@]}"; do
     adapters+=(--package "firstseen-$package")
 done
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}"
-export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-50}
+# Each broker has two such tests.
+export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-25}
 cargo test "${adapters[@]}" --no-fail-fast -- --show-output
