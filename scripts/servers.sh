@@ -75,7 +75,7 @@ for package in "${packages[@]}"; do
     adapters+=(--package "firstseen-$package")
 done
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
-RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}"
+RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}" --features firstseen-consumer/shared,firstseen-consumer/testkit
 # Each broker has two such tests.
 export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-25}
 cargo test "${adapters[@]}" --no-fail-fast -- --show-output
