@@ -396,7 +396,7 @@ mod tests {
     fn no_more_than_a_step_is_readable_beyond_what_was_written() {
         let hasher = IdHasher::new(Seed([1; 16]));
         let mut set = Memtable::new(hasher, 1 << 20);
-        for number in 0..if cfg!(miri) { 2_000 } else { 5_000_u32 } {
+        for number in 0..if cfg!(miri) { 1_000 } else { 5_000_u32 } {
             let bytes = number.to_le_bytes();
             let key = Key { ns: NsId(0), id: &bytes };
             set.put(key, hasher.hash(key), version(1), Lsn(1));
