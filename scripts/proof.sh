@@ -2,7 +2,7 @@
 # The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
 # scripts/test.sh, whose builds it reuses.
 #
-#   scripts/proof.sh            a thirtieth of the planted faults, another each day; if cargo-mutants is
+#   scripts/proof.sh            a sixtieth of the planted faults, another each day; if cargo-mutants is
 #                               installed, a few mutants of the changed lines
 #   scripts/proof.sh --full     all planted faults, and every mutant of src/: most of a day
 #
@@ -49,10 +49,10 @@ FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTS
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 # The adapters mostly wait for their servers, so both fit beside each other. All adapters take twenty minutes and all faults an
-# hour: each day runs another third of the one and another thirtieth of the other.
+# hour: each day runs another third of the one and another sixtieth of the other.
 step "planted faults, and adapters with their real servers beside them"
 day=$(($(date +%s) / 86400))
-adapters=(--part "$((day % 3))/3") part=$((day % 30))/30
+adapters=(--part "$((day % 3))/3") part=$((day % 60))/60
 [ "$full" = no ] || { adapters=() part=0/1; }
 scripts/servers.sh ${adapters[@]+"${adapters[@]}"} > "$scratch/servers" 2>&1 &
 beside=$!
@@ -80,13 +80,13 @@ rows_of cat "$scratch/miri"
 [ "$result" = 0 ]
 
 step "thread sanitizer"
-rows_of scripts/sanitize.sh thread
+rows_of scripts/sanitize.sh thread --seconds 30
 
 step "address sanitizer"
-rows_of scripts/sanitize.sh address
+rows_of scripts/sanitize.sh address --seconds 30
 
 step "fuzzers"
-rows_of scripts/fuzz.sh --seconds 20 --jobs 2
+rows_of scripts/fuzz.sh --seconds 15 --jobs 2
 
 step "planted faults carried over edits"
 rows_of scripts/carry_planted_test.sh
@@ -105,7 +105,7 @@ fi
 
 ending "the whole programme passed"
 echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
-[ "$full" = yes ] || echo "Not run: twenty-nine thirtieths of the planted faults (scripts/planted.sh runs all)."
+[ "$full" = yes ] || echo "Not run: fifty-nine sixtieths of the planted faults (scripts/planted.sh runs all)."
 [ "$full" = yes ] || echo "Not run: two thirds of the adapters, and snapshots in object stores (scripts/servers.sh runs all)."
 [ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
 echo "Not run: new seeds, round after round. That is scripts/crash.sh."
