@@ -175,10 +175,15 @@ impl<S: Source, H: Handler> Flights<S, H> {
                 continue;
             };
             let next = tokio::time::timeout(want.wait + SOURCE_LATE, life.source.next(want));
-            let next = tokio::select! {
-                biased;
-                next = next => next,
-                () = life.phases.reached(Phase::Stop) => return Ok(()),
+            tokio::pin!(next);
+            // What lands meanwhile is accounted for at once: the source may have nothing for as long as it may wait.
+            let next = loop {
+                tokio::select! {
+                    biased;
+                    next = &mut next => break next,
+                    () = life.phases.reached(Phase::Stop) => return Ok(()),
+                    Some(landed) = self.tasks.join_next() => self.account(landed)?,
+                }
             };
             let why = match next {
                 Ok(Ok(deliveries)) => {

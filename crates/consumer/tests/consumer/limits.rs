@@ -1,6 +1,6 @@
 //! Backpressure, workers, order, and what can be read while a loop runs.
 
-use crate::support::{Effects, PATIENCE, World, message, options, policies, start};
+use crate::support::{Effects, LATE, PATIENCE, World, message, options, policies, start};
 use firstseen::{Clock, Store, SystemClock, Timestamp};
 use firstseen_consumer::testkit::{Faults, Faulty, MemoryBroker};
 use firstseen_consumer::{Failure, Job, Message};
@@ -63,6 +63,17 @@ async fn no_more_bytes_are_taken_than_may_be_in_flight_and_a_large_payload_comes
     assert_eq!(now.in_flight_bytes, 50_000);
     gate.add_permits(1);
     world.until_empty().await;
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_has_landed_is_counted_while_the_source_has_nothing_more() {
+    let world = World::new();
+    world.send("only");
+    // Longer than `until` waits.
+    let running = world.start(options().poll(LATE * 2), |_| async { Ok::<(), Failure>(()) });
+    let now = running.until(|now| now.first == 1 && now.in_flight == 0).await;
+    assert_eq!(now.in_flight_bytes, 0);
     running.stop().await;
 }
 
