@@ -1,8 +1,9 @@
-//! What rows cost: space under overwriting, space after a ttl, reads of a cold row, listing a family, and messages of an
-//! outbox.
+//! What rows cost: space under overwriting, space after a ttl, reads of a cold row, listing a family, messages of an
+//! outbox, and completed records of a ledger.
 //!
-//! `cargo bench --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS` changes the
-//! number of rows and writes (default 10,000,000); with `FIRSTSEEN_BENCH_PART=messages` only those run. A row is written alone, at `Process`, unless the line says otherwise.
+//! `cargo bench --features testing --bench rows` prints one line per question and checks each goal. `FIRSTSEEN_BENCH_ROWS`
+//! changes the number of rows and writes (default 10,000,000); `FIRSTSEEN_BENCH_PART` runs one part: `rows`, `messages` or
+//! `records`. A row is written alone, at `Process`, unless the line says otherwise.
 
 #![allow(
     clippy::disallowed_macros,
@@ -10,8 +11,10 @@
     reason = "a benchmark prints, waits and measures time"
 )]
 
+use firstseen::ledger::Begin;
 use firstseen::testing::{Committed, Expect, Table, TableWrite};
 use firstseen::{Durability, ManualClock, Store, Timestamp, Ttl};
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -47,6 +50,52 @@ fn reads() -> u64 {
     let text = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix("syscr: "));
     line.and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// Returns how much memory this process holds.
+fn resident() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    text.split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .map_or(0, |pages: u64| pages * 4_096)
+}
+
+/// How often files are read for one of many keys that is not in memory, and how long it takes.
+struct Cold {
+    p50: u64,
+    p99: u64,
+    most: u64,
+    typical: Duration,
+}
+
+impl Cold {
+    fn of(keys: u64, get: impl Fn(&[u8])) -> Self {
+        // Reading the counter is a read itself.
+        let cost = {
+            let first = reads();
+            reads() - first
+        };
+        let (mut counts, mut times) = (Vec::new(), Vec::new());
+        for n in 0..2_000 {
+            let key = key(mix(n) % keys);
+            let (before, began) = (reads(), Instant::now());
+            get(&key);
+            times.push(began.elapsed());
+            counts.push((reads() - before).saturating_sub(cost));
+        }
+        counts.sort_unstable();
+        times.sort_unstable();
+        let at = |percent: usize| counts[(counts.len() - 1) * percent / 100];
+        Self { p50: at(50), p99: at(99), most: at(100), typical: times[times.len() / 2] }
+    }
+}
+
+impl fmt::Display for Cold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { p50, p99, most, typical } = self;
+        write!(f, "{p50} reads (p50), {p99} (p99), {most} (most); {typical:?} (p50)")
+    }
 }
 
 fn say(question: &str, answer: &str, holds: bool) {
@@ -150,29 +199,12 @@ fn many_rows(dir: &Path, rows: u64) {
     store.freeze();
     store.run_background().expect("works");
     let (table, small) = (Table::of(&store, 1), Table::of(&store, 2));
-    // Reading the counter is a read itself.
-    let cost = {
-        let first = reads();
-        reads() - first
-    };
-    let (mut counts, mut times) = (Vec::new(), Vec::new());
-    for n in 0..2_000 {
-        let key = key(mix(n) % rows);
-        let (before, began) = (reads(), Instant::now());
-        let row = table.get(&key).expect("reads");
-        times.push(began.elapsed());
-        counts.push((reads() - before).saturating_sub(cost));
+    let cold = Cold::of(rows, |key| {
+        let row = table.get(key).expect("reads");
         assert_eq!(row.map(|row| row.value.len()), Some(100));
-    }
-    counts.sort_unstable();
-    times.sort_unstable();
-    let (p50, p99) = (counts[counts.len() / 2], counts[counts.len() * 99 / 100]);
-    let most = counts.last().copied().unwrap_or(0);
-    let answer = format!(
-        "{rate:.0} k/s written in batches of 1,000; reads of a cold get: {p50} (p50), {p99} (p99), {most} (most); {:?} (p50)",
-        times[times.len() / 2]
-    );
-    say(&format!("{rows} rows of 100 bytes"), &answer, p99 <= 2);
+    });
+    let answer = format!("{rate:.0} k/s written in batches of 1,000; a cold get: {cold}");
+    say(&format!("{rows} rows of 100 bytes"), &answer, cold.p99 <= 2);
     let began = Instant::now();
     let listed = small.list().expect("lists").len();
     let took = began.elapsed();
@@ -227,17 +259,59 @@ fn messages(dir: &Path, messages: u64) {
     store.close().expect("closes");
 }
 
+/// Begins and completes records with results of 100 bytes, and replays some of them after a reopening.
+fn records(dir: &Path, records: u64) {
+    let path = dir.join("ledger.db");
+    let store = Store::open(&path).expect("opens");
+    let ledger = store.ledger("payments").expect("opens");
+    let began = Instant::now();
+    for n in 0..records {
+        let begun = ledger.begin(key(n)).expect("begins");
+        begun.started().expect("is new").complete([9; 100]).expect("completes");
+    }
+    let rate = records as f64 / began.elapsed().as_secs_f64() / 1e3;
+    let bytes = bytes_in(&path) as f64 / records as f64;
+    drop(ledger);
+    store.close().expect("closes");
+    let before = resident();
+    let store = Store::builder(&path).background(false).open().expect("opens");
+    store.freeze();
+    store.run_background().expect("works");
+    let ledger = store.ledger("payments").expect("opens");
+    let cold = Cold::of(records, |id| match ledger.begin(id).expect("answers") {
+        Begin::Completed(record) => assert_eq!(record.result().map(<[u8]>::len), Some(100)),
+        other => panic!("{other:?}"),
+    });
+    let answer = format!(
+        "{rate:.0} k/s begun and completed, {bytes:.0} bytes on disk; a replay after a reopening: {cold}"
+    );
+    say(&format!("{records} completed records"), &answer, cold.p99 <= 2);
+    let filters = store.stats().memory_filter_bytes as f64 / records as f64;
+    let grown = resident().saturating_sub(before) >> 20;
+    let answer = format!(
+        "{filters:.2} bytes; all memory has grown by {grown} MB since before the reopening"
+    );
+    say("memory of a completed record", &answer, filters <= 4.0);
+    store.close().expect("closes");
+}
+
 fn main() {
     // `cargo test --benches` runs this too: with little.
     let quick = !std::env::args().any(|arg| arg == "--bench");
     let wanted = std::env::var("FIRSTSEEN_BENCH_ROWS").ok().and_then(|n| n.parse().ok());
     let rows = wanted.unwrap_or(if quick { 10_000 } else { 10_000_000 });
     let dir = tempfile::tempdir().expect("a folder");
-    if std::env::var("FIRSTSEEN_BENCH_PART").is_ok_and(|part| part == "messages") {
-        return messages(dir.path(), rows / 5);
+    let part = std::env::var("FIRSTSEEN_BENCH_PART").unwrap_or_default();
+    let runs = |name| part.is_empty() || part == name;
+    if runs("rows") {
+        hot_row(dir.path(), rows);
+        rows_with_ttl(dir.path(), rows / 10);
+        many_rows(dir.path(), rows);
     }
-    hot_row(dir.path(), rows);
-    rows_with_ttl(dir.path(), rows / 10);
-    many_rows(dir.path(), rows);
-    messages(dir.path(), rows / 5);
+    if runs("messages") {
+        messages(dir.path(), rows / 5);
+    }
+    if runs("records") {
+        records(dir.path(), rows);
+    }
 }
