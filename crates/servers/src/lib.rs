@@ -13,13 +13,15 @@
 //! # }
 //! ```
 //!
-//! [`kills`] is the test that an adapter passes: both ends killed at random, and effects counted outside.
+//! [`kills`] is the test that an adapter passes: both ends killed at random, and effects counted outside, in an
+//! [`OutsideRecord`].
 
 #![allow(clippy::unwrap_used, reason = "a test that meets an error has failed")]
 
 pub mod kafka;
 pub mod kills;
 pub mod nats;
+mod outside;
 pub mod postgres;
 mod probe;
 mod process;
@@ -30,5 +32,6 @@ mod server;
 mod system;
 pub mod valkey;
 
+pub use outside::OutsideRecord;
 pub use server::Server;
 pub use system::free_port;

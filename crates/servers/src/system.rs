@@ -3,7 +3,9 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::chown;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -78,16 +80,52 @@ impl User {
     }
 }
 
-/// Returns a port of loopback that nobody listens on, and that no other server of this process has. It is below those that
-/// the system gives to connections: one that tries a port of its own again and again may connect to itself.
+/// Returns a port of loopback that nobody listens on, and that no server of these tests has, in this process or in
+/// another, also while it is killed: the port is this process's until that ends. It is below those that the system
+/// gives to connections: one that tries a port of its own again and again may connect to itself.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
         let number =
             std::process::id().wrapping_mul(97).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         let port = 10_000 + (number % 20_000) as u16;
+        let Some(reservation) = reserve(port) else { continue };
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            // For as long as this process lives; its children do not inherit it.
+            std::mem::forget(reservation);
             return port;
         }
+    }
+}
+
+/// Takes a port among the processes of these tests; `None` if one of them has it. It is theirs again when what is
+/// returned is dropped, or its process ends. A name of a socket, which is in no folder, so that nothing is left behind
+/// by a kill.
+fn reserve(port: u16) -> Option<UnixListener> {
+    let name = format!("firstseen-servers-{port}");
+    let name = SocketAddr::from_abstract_name(name).expect("a short name");
+    UnixListener::bind_addr(&name).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{free_port, reserve};
+
+    #[test]
+    fn a_port_is_kept_though_nobody_listens_on_it() {
+        let port = free_port();
+        // As while its server is killed: another process may ask for a port then.
+        assert!(reserve(port).is_none(), "{port} would be given to two servers");
+        let next = free_port();
+        assert_ne!(port, next);
+    }
+
+    #[test]
+    fn a_port_that_is_given_up_can_be_had_again() {
+        let port = 9_999;
+        let first = reserve(port);
+        assert!(first.is_some() && reserve(port).is_none());
+        drop(first);
+        assert!(reserve(port).is_some());
     }
 }

@@ -3,10 +3,10 @@
 
 use crate::support::{HOUR, LATE, World};
 use firstseen_postgres::{PostgresOptions, PostgresStore};
+use firstseen_servers::OutsideRecord;
 use firstseen_shared::{Call, Claim, Dedup, DedupStore};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -127,8 +127,8 @@ async fn nothing_answered_is_lost_or_granted_twice_though_both_ends_are_killed()
     let ids = 3_000;
     let (world, killed) = kill_both_ends("claims", ids, dir.path()).await;
     let mut heard: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-    for line in fs::read_to_string(dir.path().join("heard")).unwrap().lines() {
-        let (id, pid) = line.split_once(' ').expect("a whole line");
+    for line in OutsideRecord::lines(&dir.path().join("heard")) {
+        let (id, pid) = line.split_once(' ').expect("an id and a process id");
         heard.entry(id.parse().unwrap()).or_default().push(pid.parse().unwrap());
     }
     let twice: Vec<_> = heard.iter().filter(|(_, pids)| pids.len() != 1).collect();
@@ -207,13 +207,11 @@ fn next_id(dir: &Path, next: &AtomicU64, ids: u64) -> Option<u64> {
 }
 
 async fn claim_all(store: PostgresStore, dir: &Path, next: &AtomicU64, ids: u64) {
-    let heard = OpenOptions::new().create(true).append(true).open(dir.join("heard")).unwrap();
+    let heard = OutsideRecord::open(&dir.join("heard"));
     let claims = Dedup::new(store, "kills", HOUR).unwrap().patience(LATE);
     while let Some(id) = next_id(dir, next, ids) {
         if claims.claim(id.to_be_bytes()).await.unwrap() == Claim::FirstSeen {
-            // One write, so that a kill leaves only whole lines.
-            let line = format!("{id} {}\n", std::process::id());
-            (&heard).write_all(line.as_bytes()).unwrap();
+            heard.add(format_args!("{id} {}", std::process::id()));
         }
     }
 }

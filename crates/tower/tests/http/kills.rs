@@ -1,26 +1,30 @@
-//! The server is killed at random, by SIGKILL, while clients repeat themselves. Effects are lines of a file that the test owns; no
-//! store knows it.
+//! The server is killed at random, by SIGKILL, while clients repeat themselves. Effects are lines of a file that the
+//! test owns; no store knows it.
 //!
-//! A kill between an effect and its record leaves the effect without the record: that is what the two policies are about. Between
-//! record and answer it leaves a record whose client has heard nothing: its retry is told the answer.
+//! A kill between an effect and its record leaves the effect without the record: that is what the two policies are
+//! about. Between record and answer it leaves a record whose client has heard nothing: its retry is told the answer.
+//!
+//! Keys begin with the name of the run, and each answer names the run of the server that gives it: a client that hears
+//! another run's server fails at once, and is no loss of this one.
 
 use crate::call::{Call, Heard, HttpClient, client};
 use crate::site::LATE;
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use firstseen::Store;
 use firstseen_consumer::testkit::Dice;
+use firstseen_servers::OutsideRecord;
 use firstseen_shared::{Embedded, OnLeaseEnd, SharedLedger};
 use firstseen_tower::{
     IdempotencyLayer, Policy, Principals, ledger_options, record_id, stored_response,
 };
 use http_body_util::BodyExt;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +35,8 @@ use tokio::time::{Instant, sleep};
 /// What the server process is told: the policy, a seed, the port and the folder.
 const JOB: &str = "FIRSTSEEN_TOWER_SERVER";
 const CLIENTS: u64 = 12;
+/// The header by which a server says of which run it is.
+const RUN: &str = "x-run";
 
 type Ledger = SharedLedger<Embedded>;
 
@@ -51,17 +57,20 @@ fn number(variable: &str, otherwise: u64) -> u64 {
 }
 
 /// The server process, and those before it.
-struct Server {
-    job: String,
+struct Server<'a> {
+    policy: &'static str,
+    port: u16,
+    dir: &'a Path,
     running: Option<Child>,
     killed: BTreeSet<u32>,
 }
 
-impl Server {
+impl Server<'_> {
     fn start(&mut self, seed: u64) {
+        let Self { policy, port, dir, .. } = self;
         let child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "kills::the_process_that_is_killed", "--nocapture"])
-            .env(JOB, self.job.replace("SEED", &seed.to_string()))
+            .env(JOB, format!("{policy} {seed} {port} {}", dir.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::inherit())
@@ -90,13 +99,18 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Server<'_> {
     fn drop(&mut self) {
         if let Some(child) = &mut self.running {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+/// The name of a run: that of its folder, which no other has.
+fn run_of(dir: &Path) -> String {
+    dir.file_name().unwrap().to_str().unwrap().trim_start_matches(['.', '_']).to_owned()
 }
 
 /// What a client was told of each key that was done: the receipt.
@@ -109,13 +123,14 @@ async fn kill(policy: OnLeaseEnd) {
     let name = if policy == OnLeaseEnd::Hold { "hold" } else { "retry" };
     // Of its own, so that no client meets another test's server while its own is down.
     let port = firstseen_servers::free_port();
-    let job = format!("{name} SEED {port} {}", dir.path().display());
-    let mut server = Server { job, running: None, killed: BTreeSet::new() };
+    let mut server =
+        Server { policy: name, port, dir: dir.path(), running: None, killed: BTreeSet::new() };
     server.start(dice.any());
 
     let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> =
-        (0..CLIENTS).map(|n| tokio::spawn(send_on(port, Arc::clone(&stop), n))).collect();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| tokio::spawn(send_on(port, run_of(dir.path()), Arc::clone(&stop), n)))
+        .collect();
     let began = Instant::now();
     for _ in 0..rounds {
         sleep(Duration::from_millis(100 + dice.below(700))).await;
@@ -135,8 +150,9 @@ async fn kill(policy: OnLeaseEnd) {
     let effects = effects_of(dir.path());
     let again = check(&effects, &told, policy, &server.killed);
     println!(
-        "proof | HTTP, the server killed ({name}) | {rounds} | kills | {requests} requests, {} keys, {again} effects again, {:.1} s",
+        "proof | HTTP, the server killed ({name}) | {rounds} | kills | {requests} requests, {} keys, {again} effects again, {} lines cut off, {:.1} s",
         told.len(),
+        OutsideRecord::cut_off(&dir.path().join("effects")),
         began.elapsed().as_secs_f64()
     );
 }
@@ -150,7 +166,11 @@ fn check(
 ) -> usize {
     let mut again = 0;
     for (key, receipt) in told {
-        let made = effects.get(key).unwrap_or_else(|| panic!("the effect of {key} is lost"));
+        let made = effects.get(key).unwrap_or_else(|| {
+            panic!(
+                "the effect of {key} is lost: its client was told {receipt}, killed are {killed:?}"
+            )
+        });
         // What a client was told is what was done last: nothing is done after it was recorded.
         assert_eq!(&made.last().unwrap().receipt, receipt, "{key}: {made:?}");
         let (_, earlier) = made.split_last().unwrap();
@@ -171,7 +191,7 @@ fn check(
 }
 
 /// Sends one request after the other, each until it is done; some twice at once, some again after that.
-async fn send_on(port: u16, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
+async fn send_on(port: u16, run: String, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
     let mut dice = Dice::new(n);
     let (mut told, mut sent) = (Told::new(), 0);
     let (client, address) = (client(), format!("127.0.0.1:{port}"));
@@ -179,7 +199,7 @@ async fn send_on(port: u16, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
         if stop.load(Ordering::SeqCst) {
             break;
         }
-        let key = format!("client-{n}-{number}");
+        let key = format!("{run}-{n}-{number}");
         let call = Call::post("/charge").key(&key).body(key.clone());
         let end = Instant::now() + LATE * 2;
         let mut left = if dice.percent(20) { 2 } else { 1 };
@@ -198,10 +218,12 @@ async fn send_on(port: u16, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
             sent += answers.len() as u64;
             let mut is_done = false;
             for heard in answers.into_iter().flatten() {
+                assert_eq!(heard.header(RUN), Some(&*run), "another run's server: {heard:?}");
                 match heard.status() {
                     201 if heard.is_whole => {
                         is_done = true;
                         let receipt = heard.text().to_owned();
+                        assert!(receipt.starts_with(&format!("{key}/")), "{key} hears {receipt}");
                         let before = told.insert(key.clone(), receipt.clone());
                         assert!(before.is_none_or(|before| before == receipt), "{key}");
                     }
@@ -234,9 +256,9 @@ struct Effect {
 
 fn effects_of(dir: &Path) -> BTreeMap<String, Vec<Effect>> {
     let mut effects: BTreeMap<String, Vec<Effect>> = BTreeMap::new();
-    for line in std::fs::read_to_string(dir.join("effects")).unwrap_or_default().lines() {
+    for line in OutsideRecord::lines(&dir.join("effects")) {
         let words: Vec<&str> = line.split(' ').collect();
-        let [key, pid, receipt] = words[..] else { panic!("half a line: {line}") };
+        let [key, pid, receipt] = words[..] else { panic!("no effect: {line}") };
         let effect = Effect { pid: pid.parse().unwrap(), receipt: receipt.to_owned() };
         effects.entry(key.to_owned()).or_default().push(effect);
     }
@@ -257,7 +279,7 @@ fn the_process_that_is_killed() {
 
 /// What the handler needs.
 struct Bank {
-    effects: File,
+    effects: OutsideRecord,
     dice: Mutex<Dice>,
 }
 
@@ -274,9 +296,16 @@ async fn serve(holds: bool, seed: u64, port: u16, dir: PathBuf) {
     });
     let layer = IdempotencyLayer::new(ledger.clone(), Principals::everyone(), policy).unwrap();
     let handle = layer.handle();
-    let effects = OpenOptions::new().create(true).append(true).open(dir.join("effects")).unwrap();
+    let effects = OutsideRecord::open(&dir.join("effects"));
     let bank = Arc::new(Bank { effects, dice: Mutex::new(Dice::new(seed)) });
-    let router = Router::new().route("/charge", post(charge)).with_state(bank).layer(layer);
+    let run = HeaderValue::from_str(&run_of(&dir)).unwrap();
+    let signed = map_response(move |mut response: Response| {
+        response.headers_mut().insert(RUN, run.clone());
+        std::future::ready(response)
+    });
+    // Outside of the layer, so that what it replays is signed by who replays it.
+    let router =
+        Router::new().route("/charge", post(charge)).with_state(bank).layer(layer).layer(signed);
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
 
     let ended = tokio::task::spawn_blocking(|| {
@@ -292,7 +321,7 @@ async fn serve(holds: bool, seed: u64, port: u16, dir: PathBuf) {
 async fn charge(State(bank): State<Arc<Bank>>, request: Request) -> Response {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let key = String::from_utf8(body.to_vec()).unwrap();
-    let (before, after, fails, receipt) = {
+    let (before, after, fails, number) = {
         let mut dice = bank.dice.lock().unwrap();
         (dice.below(15), dice.below(10), dice.percent(5), dice.any())
     };
@@ -300,11 +329,12 @@ async fn charge(State(bank): State<Arc<Bank>>, request: Request) -> Response {
     if fails {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    // One write, so that a kill leaves only whole lines.
-    let line = format!("{key} {} {receipt}\n", std::process::id());
-    (&bank.effects).write_all(line.as_bytes()).unwrap();
+    // It says whose it is, and who has made it.
+    let pid = std::process::id();
+    let receipt = format!("{key}/{pid}/{number}");
+    bank.effects.add(format_args!("{key} {pid} {receipt}"));
     sleep(Duration::from_millis(after)).await;
-    (StatusCode::CREATED, receipt.to_string()).into_response()
+    (StatusCode::CREATED, receipt).into_response()
 }
 
 /// What an operator does with keys in doubt: looks whether their effects were made. Those in doubt are of processes that are
