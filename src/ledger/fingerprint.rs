@@ -80,6 +80,15 @@ mod tests {
         note: Option<&'a str>,
     }
 
+    /// A map whose entries come in this order. serde_json sorts those of its own.
+    struct InOrder<'a>(&'a [(&'a str, u8)]);
+
+    impl Serialize for InOrder<'_> {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0.iter().copied())
+        }
+    }
+
     #[test]
     fn the_order_of_map_keys_does_not_matter() {
         let a = json!({"to": "x", "amount": 5, "lines": [{"b": 1, "a": 2}]});
@@ -90,6 +99,11 @@ mod tests {
             Fingerprint::of_value(&payment).ok(),
             Some(of(&json!({"note": null, "amount": 5, "to": "x"})))
         );
+        let inner = [("a", 1), ("b", 2), ("c", 3)];
+        let reversed = [("c", 3), ("b", 2), ("a", 1)];
+        let nested = |inner| Fingerprint::of_value(&[InOrder(inner)]).expect("can be hashed");
+        assert_eq!(nested(&inner), nested(&reversed));
+        assert_eq!(nested(&reversed), of(&json!([{"a": 1, "b": 2, "c": 3}])));
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod rows;
 mod smoke;
 mod snapshot;
 mod support;
+mod told;
 mod transactions;
 mod transfer;
 mod ttl;

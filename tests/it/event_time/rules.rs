@@ -1,6 +1,7 @@
 //! The rules of event time, by their numbers in the list that they were gathered in.
 
 use crate::event_time::{Place, S, at, claim, minute, ms, opened, watermark};
+use crate::told::Told;
 use firstseen::event_time::{Event, EventClaim, EventTimeOptions, OnLate};
 use firstseen::testing::{Committed, Expect, Table, TableWrite};
 use firstseen::{Durability, ErrorKind, ReadOnly, Store, Ttl};
@@ -82,6 +83,22 @@ fn rule_70_an_id_ends_by_the_greatest_event_time_seen_for_it_and_not_the_first()
     assert!(claim(&events, "clock", 250 * S).is_duplicate());
     assert!(claim(&events, "x", 199 * S).is_too_late());
     assert!(claim(&events, "x", 200 * S).is_first_seen());
+}
+
+#[test]
+fn rule_71_without_a_bound_a_warning_says_that_the_namespace_only_grows() {
+    let place = Place::new();
+    let store = place.open();
+    let warned = |ttl: Ttl| {
+        let told = Told::default();
+        tracing::subscriber::with_default(told.clone(), || {
+            let name = format!("{ttl:?}");
+            store.event_time(&name, EventTimeOptions::new(ttl)).expect("opens");
+        });
+        told.has(tracing::Level::WARN, "only grows")
+    };
+    assert!(warned(Ttl::FOREVER));
+    assert!(!warned(Ttl::from_millis(60 * S)));
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_result_above_the_limit_is_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn a_mismatch_is_told_whatever_the_state_and_shows_no_result() {
+fn a_mismatch_is_told_whatever_the_state_with_the_record_and_without_its_result() {
     let world = World::new();
     let of = |policy| world.store.ledger_with("l", options().on_lease_end(policy)).expect("opens");
     let (ledger, hold) = (of(OnLeaseEnd::Retry), of(OnLeaseEnd::Hold));
@@ -205,13 +205,21 @@ fn calling_begin_on_a_completed_id_counts_nothing() {
 }
 
 #[test]
-fn bad_arguments_are_refused() {
+fn work_without_an_id_or_with_one_that_is_too_long_is_refused() {
+    let ledger = World::new().ledger();
+    let refused = |id: &[u8]| ledger.begin(id).expect_err("is refused").kind();
+    assert_eq!(refused(b""), ErrorKind::FixCall);
+    assert_eq!(refused(&[1; 1021]), ErrorKind::FixCall);
+    assert!(matches!(ledger.begin([1; 1020]).expect("begins"), Begin::Started(_)));
+    let ran = ledger.run("", |_| -> Result<u32, Failure> { panic!("is not run") });
+    assert!(matches!(ran, Err(RunError::Store(error)) if error.kind() == ErrorKind::FixCall));
+}
+
+#[test]
+fn a_lease_of_zero_is_refused() {
     let world = World::new();
     let ledger = world.ledger();
     let kind = |refused: firstseen::Error| refused.kind();
-    assert_eq!(kind(ledger.begin("").expect_err("empty")), ErrorKind::FixCall);
-    assert_eq!(kind(ledger.begin([1; 1021]).expect_err("long")), ErrorKind::FixCall);
-    assert!(matches!(ledger.begin([1; 1020]).expect("begins"), Begin::Started(_)));
     let options = BeginOptions::new().lease(Duration::ZERO);
     assert_eq!(kind(ledger.begin_with("a", options).expect_err("no lease")), ErrorKind::FixCall);
     assert!(ledger.get("a").expect("reads").is_none(), "nothing was begun");
@@ -283,6 +291,41 @@ fn a_record_that_others_change_each_time_is_given_up_after_a_bounded_number_of_t
             assert!((1_000..10_000).contains(&lost), "after {lost} changes by others");
             assert_eq!(record(&other, "a").attempts, 0, "nothing was started");
         }
+    }
+}
+
+/// BEHAVIOURS 8.
+#[test]
+fn what_others_make_of_a_record_while_it_is_begun_is_answered_as_it_is_then() {
+    type Change = fn(&World, &Ledger);
+    let changes: [(Change, fn(&Begin) -> bool); 4] = [
+        (
+            |_, other| _ = other.forget("a").expect("forgets"),
+            |begun| matches!(begun, Begin::Started(attempt) if attempt.number() == 1),
+        ),
+        (
+            |_, other| started(other, "a").complete(b"theirs").expect("completes"),
+            |begun| matches!(begun, Begin::Completed(record) if record.result() == Some(b"theirs")),
+        ),
+        (
+            |_, other| started(other, "a").fail(Failure::last("theirs")).expect("fails"),
+            |begun| matches!(begun, Begin::Dead(_)),
+        ),
+        (
+            |_, other| _ = started(other, "a").detach(),
+            |begun| matches!(begun, Begin::InProgress(_)),
+        ),
+    ];
+    for (change, is_answer) in changes {
+        let world = Arc::new(World::new());
+        let other = world.ledger();
+        started(&other, "a").fail(Failure::retry_after("once", Duration::ZERO)).expect("fails");
+        let at_disk = options().durability(Durability::Disk);
+        let ledger = world.store.ledger_with("payments", at_disk).expect("opens");
+        let theirs = Arc::clone(&world);
+        world.disk.after_next_sync(move || change(&theirs, &other));
+        let begun = begin(&ledger, "a");
+        assert!(is_answer(&begun), "{begun:?}");
     }
 }
 

@@ -26,6 +26,20 @@ fn the_work_is_done_once_and_its_result_is_replayed() {
     assert_eq!(runs.load(Ordering::Relaxed), 1);
 }
 
+/// BEHAVIOURS 15 and 47.
+#[test]
+fn every_answer_but_the_first_is_marked_as_a_replay() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for time in 1..=4 {
+        let ran = ledger.run("a", |_| Ok(7_u32)).expect("answers");
+        assert_eq!(ran.is_replay(), time > 1, "time {time}");
+    }
+    drop(ledger);
+    let world = world.reopen();
+    assert!(world.ledger().run("a", |_| Ok(7_u32)).expect("answers").is_replay());
+}
+
 #[test]
 fn a_failure_of_the_work_is_noted_and_tried_again() {
     let world = World::new();

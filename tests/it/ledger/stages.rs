@@ -1,7 +1,7 @@
 //! Stages: what is done is not done again.
 
 use super::*;
-use firstseen::ledger::{AttemptError, Failure};
+use firstseen::ledger::{AttemptError, DeadLetters, Failure, Fingerprint};
 use std::cell::Cell;
 use std::io;
 
@@ -188,6 +188,27 @@ fn an_older_version_of_the_program_does_not_begin_what_a_newer_one_has_begun() {
     let attempt = version(3).started().expect("a newer one may");
     attempt.complete(b"x").expect("completes");
     assert!(matches!(version(1), Begin::Completed(_)), "a result is a result");
+}
+
+/// BEHAVIOURS 43 and 44.
+#[test]
+fn a_redrive_keeps_input_and_history_whether_it_is_fresh_or_not() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let input = || BeginOptions::new().fingerprint(Fingerprint::of_bytes(b"in")).payload(b"in");
+    let attempt = ledger.begin_with("a", input()).expect("begins").started().expect("started");
+    attempt.fail(Failure::last("no")).expect("fails");
+    let dead = ledger.dead_letters();
+    let redrives: [fn(&DeadLetters) -> firstseen::Result<bool>; 2] =
+        [|dead| dead.redrive("a"), |dead| dead.redrive_fresh("a")];
+    for (times, redrive) in redrives.into_iter().enumerate() {
+        assert!(redrive(&dead).expect("redrives"));
+        let attempt = started(&ledger, "a");
+        assert_eq!(attempt.payload().expect("reads"), Some(b"in".to_vec()));
+        assert_eq!(attempt.record().fingerprint, Some(Fingerprint::of_bytes(b"in")));
+        assert_eq!(attempt.record().history.len(), times + 1);
+        attempt.fail(Failure::last("no")).expect("fails");
+    }
 }
 
 #[test]

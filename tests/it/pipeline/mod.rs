@@ -52,11 +52,13 @@ impl Loyalty {
         transaction.commit()
     }
 
-    fn seen(&self) -> (bool, Option<u64>, Option<u64>) {
+    /// Returns whether the order is claimed, the points, the offset, and how many messages there are.
+    fn seen(&self) -> (bool, Option<u64>, Option<u64>, usize) {
         let points = self.points.get("anna").expect("reads").map(|entry| entry.value);
         let orders = self.store.source("orders").expect("opens");
         let next = orders.position(0).expect("reads").map(|position| position.next);
-        (self.store.contains("order-1").expect("reads"), points, next)
+        let awarded = self.store.outbox("awarded").expect("opens").read(10).expect("reads");
+        (self.store.contains("order-1").expect("reads"), points, next, awarded.len())
     }
 }
 
@@ -72,8 +74,8 @@ fn i1_claim_state_offset_and_message_are_all_there_or_nothing_after_a_crash_at_a
         let was_crashed = disk.ops() > ops + at;
         let loyalty = Loyalty::of(open(&disk.crash(at), &clock));
         match loyalty.seen() {
-            (true, Some(10), Some(5)) => outcomes[1] += 1,
-            (false, None, None) if told.is_err() => outcomes[0] += 1,
+            (true, Some(10), Some(5), 1) => outcomes[1] += 1,
+            (false, None, None, 0) if told.is_err() => outcomes[0] += 1,
             half => panic!("crash at {at}: {half:?}, told {told:?}"),
         }
         assert_sound(&loyalty.store);
@@ -90,11 +92,13 @@ fn a_dropped_transaction_has_done_nothing() {
     let (disk, clock) = (SimDisk::new(), clock());
     let loyalty = Loyalty::of(open(&disk, &clock));
     let orders = loyalty.store.source("orders").expect("opens");
+    let awarded = loyalty.store.outbox("awarded").expect("opens");
     let mut transaction = loyalty.store.transaction();
     transaction.claim("order-1").advance(&orders, 0, 5);
     transaction.put(&loyalty.points, "anna", &10).expect("encodes");
+    transaction.emit(&awarded, "anna has 10").expect("collects");
     drop(transaction);
-    assert_eq!(loyalty.seen(), (false, None, None));
+    assert_eq!(loyalty.seen(), (false, None, None, 0));
 }
 
 /// BEHAVIOURS 57.
@@ -111,7 +115,7 @@ fn of_two_transactions_with_one_id_the_second_leaves_nothing() {
         matches!(&reasons[..], [Rejection::Duplicate(id), Rejection::DuplicateMessage { .. }] if id.id == b"order-1"),
         "{reasons:?}"
     );
-    assert_eq!(loyalty.seen(), (true, Some(10), Some(5)));
+    assert_eq!(loyalty.seen(), (true, Some(10), Some(5), 1));
     assert_eq!(loyalty.store.stats().duplicates, 1, "it counts as a duplicate");
 }
 
@@ -248,7 +252,31 @@ fn i8_many_threads_that_add_to_one_value_lose_nothing() {
     assert_eq!(sum.get("all").expect("reads").map(|entry| entry.value), Some(100));
 }
 
-/// BEHAVIOURS 64 and 65.
+/// BEHAVIOURS 65.
+#[test]
+fn a_prepared_transaction_that_nobody_ends_is_listed_with_its_age_and_never_ended_by_the_store() {
+    let (mut disk, clock) = (SimDisk::new(), clock());
+    let mut store = open(&disk, &clock);
+    let mut transaction = store.transaction();
+    transaction.claim("order-1");
+    assert!(transaction.prepare("t1").expect("prepares").is_committed());
+    let day = Duration::from_secs(24 * 3_600);
+    for days in 0..40 {
+        let listed = store.prepared().expect("lists");
+        assert_eq!((listed.len(), listed[0].age), (1, day * days));
+        assert!(matches!(store.claim("order-1"), Err(Error::InDoubt)), "after {days} days");
+        clock.advance(day);
+        store.run_background().expect("works");
+        if days % 10 == 9 {
+            drop(store);
+            disk = disk.kill();
+            store = open(&disk, &clock);
+        }
+    }
+    assert_eq!(store.commit_prepared("t1").expect("answers"), EndOutcome::Done);
+}
+
+/// BEHAVIOURS 64.
 #[test]
 fn a_prepared_transaction_holds_what_it_will_write_over_a_crash_until_it_is_ended_once() {
     for is_committed in [true, false] {
