@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 type Ran = Result<Counters, firstseen_consumer::Error>;
 
@@ -42,7 +42,7 @@ async fn until(handle: &Handle, what: &str, is_so: impl Fn(&Counters) -> bool) {
 
 /// Rule 85. The acknowledgement of the first is lost on its way, and the server delivers again after its wait.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once_and_the_double_ack_waits() {
+async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once() {
     let server = nats::start().await;
     let ack_wait = Duration::from_millis(600);
     let queue = Queue::create(&server.address(), NatsOptions::new().ack_wait(ack_wait)).await;
@@ -81,6 +81,24 @@ async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once_and_the_doub
     source.acknowledge(&taken[0].token).await.unwrap();
     assert_eq!(pending(&queue).await, (0, 0), "the double ack returned before the server knew");
     assert_eq!(counted.load(Ordering::Relaxed), 1);
+}
+
+/// Rule 85.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_85_an_acknowledgement_does_not_return_before_the_server_has_answered() {
+    let server = nats::start().await;
+    let queue = Queue::create(&server.address(), NatsOptions::new()).await;
+    queue.publish("order-17", "k", "order-17").await;
+    let source = queue.source().await;
+    let taken = source.next(Want { count: 1, bytes: 1 << 20, wait: LATE }).await.unwrap();
+    server.freeze();
+    let acknowledged = source.acknowledge(&taken[0].token);
+    tokio::pin!(acknowledged);
+    let early = timeout(Duration::from_secs(1), &mut acknowledged).await;
+    server.thaw();
+    assert!(early.is_err(), "nobody has answered, yet it says {early:?}");
+    acknowledged.await.unwrap();
+    assert_eq!(pending(&queue).await, (0, 0));
 }
 
 /// Returns how many messages are not delivered, and how many are delivered and not acknowledged.
