@@ -375,14 +375,15 @@ pub(crate) struct ClaimArgs {
 /// Forgets an id, or all ids of a namespace, so that they are seen for the first time again; exit code
 /// 1 if there was nothing to forget.
 #[derive(Debug, Parser)]
+#[command(group(ArgGroup::new("which").required(true)))]
 pub(crate) struct ForgetArgs {
     /// The id: the bytes of the argument as they are.
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    #[arg(value_name = "ID", group = "which")]
     pub(crate) id: Option<OsString>,
 
     /// Forget all ids of the namespace, one after the other. Killed before its end, it has forgotten some
     /// of them; run it again.
-    #[arg(long, conflicts_with_all = ["id", "hex"], requires = "namespace")]
+    #[arg(long, group = "which", conflicts_with = "hex", requires = "namespace")]
     pub(crate) all: bool,
 
     /// Folder of the store.
@@ -535,9 +536,26 @@ fn parse_id_bytes(text: &str) -> Result<usize, String> {
     bytes.ok_or_else(|| format!("a length from 8 to {ID_BYTES_MAX}"))
 }
 
+/// Rejects a number alone.
+fn check_unit(text: &str) -> Result<(), String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number || text == "0" {
+        return Ok(());
+    }
+    let units = [("d", "days"), ("h", "hours"), ("m", "minutes"), ("s", "seconds")];
+    let ways = units.map(|(unit, name)| format!("{text}{unit} for {name}"));
+    Err(format!("the unit is missing: write {}", ways.join(", ")))
+}
+
+/// Parses numbers with units, or "forever".
+fn parse_duration(text: &str) -> Result<Ttl, String> {
+    check_unit(text)?;
+    text.parse().map_err(|error: firstseen::Error| error.to_string())
+}
+
 /// Parses a ttl. Rejects zero here, before a store is created for it.
 fn parse_ttl(text: &str) -> Result<Ttl, String> {
-    let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
+    let ttl = parse_duration(text)?;
     if ttl.as_millis() == Some(0) {
         return Err("a ttl of 0 would forget a line at once".to_owned());
     }
@@ -549,6 +567,7 @@ fn parse_wait(text: &str) -> Result<Duration, String> {
     if text == "0" || text == "0s" {
         return Ok(Duration::ZERO);
     }
+    check_unit(text)?;
     let ttl: Ttl = text.parse().map_err(|_| {
         "write a whole number and a unit, such as 500ms, 30s or 5m, or \"forever\"".to_owned()
     })?;

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::Ttl;
 use firstseen::ledger::{DeadCause, DeadFilter, State};
 
-use super::WaitArgs;
+use super::{WaitArgs, parse_duration};
 
 const RECORD_JSON: &str = "\
 With --json, each record is an object on a line of its own:
@@ -354,18 +354,19 @@ pub(crate) struct PurgeArgs {
 
 /// Some dead letters, or all that a filter means.
 #[derive(Debug, clap::Args)]
+#[command(group(ArgGroup::new("which").required(true)))]
 pub(crate) struct SweepArgs {
     /// The ids: the bytes of the arguments as they are, with `--` in front of one that begins with a hyphen.
     #[arg(
         value_name = "ID",
-        required_unless_present = "all",
+        group = "which",
         conflicts_with_all = ["cause", "held", "older_than", "limit"]
     )]
     pub(crate) ids: Vec<OsString>,
 
     /// All dead letters of the ledger that --cause, --held, --older-than and --limit mean, one after the
     /// other. Killed before its end, it has done some of them; run it again.
-    #[arg(long, conflicts_with_all = ["ids", "hex"])]
+    #[arg(long, group = "which", conflicts_with = "hex")]
     pub(crate) all: bool,
 
     /// Folder of the store.
@@ -393,7 +394,7 @@ pub(crate) struct SweepArgs {
 
 /// Parses how long something is kept.
 fn parse_kept(text: &str) -> Result<Ttl, String> {
-    let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
+    let ttl = parse_duration(text)?;
     if ttl.as_millis() == Some(0) {
         return Err("what is kept for no time is gone at once".to_owned());
     }
@@ -402,7 +403,7 @@ fn parse_kept(text: &str) -> Result<Ttl, String> {
 
 /// Parses an age: like a ttl, but it has an end.
 fn parse_age(text: &str) -> Result<Duration, String> {
-    let ttl: Ttl = text.parse().map_err(|error: firstseen::Error| error.to_string())?;
+    let ttl = parse_duration(text)?;
     let ms = ttl.as_millis().ok_or("nothing is older than forever")?;
     Ok(Duration::from_millis(ms))
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgGroup, Parser, Subcommand};
 
 use super::WaitArgs;
 
@@ -28,6 +28,8 @@ What it does not have is null.";
 const ACK_JSON: &str = "\
 With --json, for each id: {\"id\":\"9f86d081884c7d659a2feaa0c55ad015\",\"acknowledged\":true}.
 With --through: {\"acknowledged\":3}.
+A message that cannot be acknowledged is on standard error, and the exit code is 3; the others are
+acknowledged all the same.
 
 Example: the broker has all of them, but the program died before it heard so:
     firstseen outbox list --topic orders --store seen
@@ -104,14 +106,14 @@ pub(crate) struct OutboxListArgs {
 /// For messages of which you know that they have been delivered, or that are not to be delivered at all. An id
 /// that was acknowledged before does not wait.
 #[derive(Debug, Parser)]
-#[command(after_long_help = ACK_JSON)]
+#[command(after_long_help = ACK_JSON, group(ArgGroup::new("which").required(true)))]
 pub(crate) struct OutboxAckArgs {
     /// The ids of the messages, as `outbox list` prints them. Reads the topic up to the last of them.
-    #[arg(value_name = "ID", required_unless_present = "through")]
+    #[arg(value_name = "ID", group = "which")]
     pub(crate) ids: Vec<String>,
 
     /// All messages of the topic up to this position, also those that cannot be read.
-    #[arg(long, value_name = "POSITION", conflicts_with = "ids")]
+    #[arg(long, value_name = "POSITION", group = "which")]
     pub(crate) through: Option<u64>,
 
     /// Folder of the store.
@@ -132,13 +134,14 @@ pub(crate) struct OutboxAckArgs {
 
 /// Which messages of a topic that could not be delivered.
 #[derive(Debug, Parser)]
+#[command(group(ArgGroup::new("which").required(true)))]
 pub(crate) struct OutboxDeadArgs {
     /// The ids of the messages, as `outbox list --dead` prints them.
-    #[arg(value_name = "ID", required_unless_present = "all")]
+    #[arg(value_name = "ID", group = "which")]
     pub(crate) ids: Vec<String>,
 
     /// All messages of the topic that are dead and can be read, the oldest first.
-    #[arg(long, conflicts_with = "ids")]
+    #[arg(long, group = "which")]
     pub(crate) all: bool,
 
     /// Folder of the store.

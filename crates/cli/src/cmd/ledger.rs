@@ -8,6 +8,7 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStringExt as _;
 
 use super::entry::{Entry, Id, shown_id, state_name};
+use super::names::{self, Kind};
 use crate::args::ledger::{CancelArgs, LedgerCommand, LedgerIdArgs, LedgerListArgs, SettleArgs};
 use crate::output::{self, Exit, Failure};
 use crate::table::Listing;
@@ -27,7 +28,7 @@ pub(super) fn known(store: &Store, name: &str) -> Result<Ledger, Failure> {
 }
 
 fn known_with(store: &Store, name: &str, options: LedgerOptions) -> Result<Ledger, Failure> {
-    super::known_namespace(store, Some(name))?;
+    names::check(store, name, Kind::Ledger)?;
     Ok(store.ledger_with(name, options)?)
 }
 

@@ -14,6 +14,7 @@ mod history;
 mod import;
 mod ledger;
 mod list;
+mod names;
 mod offsets;
 mod outbox;
 mod outbox_dead;
@@ -205,7 +206,7 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
 
 /// Returns the bytes of a key or gid from the command line. How long it may be, the engine says.
 fn key_bytes(key: OsString, is_hex: bool, what: &str) -> Result<Vec<u8>, Failure> {
-    let key = if is_hex { from_hex(&key, what)? } else { key.into_vec() };
+    let key = if is_hex { from_hex(&key, &format!("{what} {key:?}"))? } else { key.into_vec() };
     if key.is_empty() {
         return Err(Failure::call(format!("{what} is empty")));
     }
@@ -228,36 +229,9 @@ fn known_namespace(store: &Store, name: Option<&str>) -> Result<Namespace, Failu
     })
 }
 
-fn unknown_namespace(name: &str, known: impl ExactSizeIterator<Item = String>) -> Failure {
-    Failure::call(format!("there is no namespace {name:?}; there are: {}", some_of(known)))
-}
-
-/// Maximum number of names in a message.
-const NAMES_MAX: usize = 10;
-
-/// Returns the first of some names, for a message.
-fn some_of(names: impl ExactSizeIterator<Item = String>) -> String {
-    let more = if names.len() > NAMES_MAX { ", ..." } else { "" };
-    let names: Vec<String> = names.take(NAMES_MAX).collect();
-    names.join(", ") + more
-}
-
-/// Rejects the name of a topic, table or source that nothing in the store has: opening it would make the name.
-fn check_name(store: &Store, name: &str, what: &str) -> Result<(), Failure> {
-    if store.find_namespace(name).is_some() {
-        return Ok(());
-    }
-    let known = some_of(store.stats().namespaces.into_iter().map(|known| known.name));
-    Err(Failure::call(format!("there is no {what} {name:?}; the names in this store: {known}")))
-}
-
-/// Returns the name if there is one and it is known, or all names of a store. Any of them may be a topic or a source; one
-/// that is not has no messages and no offsets.
-fn chosen_names(store: &Store, name: Option<&str>, what: &str) -> Result<Vec<String>, Failure> {
-    match name {
-        Some(name) => check_name(store, name, what).map(|()| vec![name.to_owned()]),
-        None => Ok(store.stats().namespaces.into_iter().map(|known| known.name).collect()),
-    }
+fn unknown_namespace(name: &str, known: impl Iterator<Item = String>) -> Failure {
+    let known = names::some_of(known);
+    Failure::call(format!("there is no namespace {name:?}; there are: {known}"))
 }
 
 /// What is wrong with an empty line, and the way out.

@@ -3,6 +3,7 @@
 use firstseen::offsets::Position;
 use serde::Serialize;
 
+use super::names::{self, Kind};
 use crate::args::offsets::OffsetsArgs;
 use crate::output::{self, Exit, Failure, printable};
 use crate::table::Listing;
@@ -18,7 +19,7 @@ struct Object<'a> {
 
 pub(super) fn run(args: &OffsetsArgs) -> Result<Exit, Failure> {
     let store = super::open_existing(&args.store, args.wait)?;
-    let names = super::chosen_names(&store, args.source.as_deref(), "source")?;
+    let names = names::chosen(&store, args.source.as_deref(), Kind::Source)?;
     let mut listing = Listing::new(&["SOURCE", "PARTITION", "NEXT", "EPOCH"], args.json)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;

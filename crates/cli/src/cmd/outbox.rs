@@ -1,14 +1,16 @@
 //! `firstseen outbox`: the messages that wait in topics.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::ops::ControlFlow;
+use std::slice;
 
 use firstseen::outbox::{DeadMessage, DeadMessageCause, Message, Outbox};
 use serde::Serialize;
 
 use super::bytes::{Digits, shown, text_or_hex, value_or_hex};
 use super::entry::OTHER;
+use super::names::{self, Kind, NAMES_MAX, some_of};
 use super::outbox_dead::{self, Step};
 use crate::args::outbox::{OutboxAckArgs, OutboxCommand, OutboxListArgs};
 use crate::output::{self, Exit, Failure, grouped, printable};
@@ -174,7 +176,7 @@ fn cause_name(cause: DeadMessageCause) -> &'static str {
 
 fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
     let store = super::open_existing(&args.store, args.wait)?;
-    let names = super::chosen_names(&store, args.topic.as_deref(), "topic")?;
+    let names = names::chosen(&store, args.topic.as_deref(), Kind::Topic)?;
     let mut titles = TITLES.to_vec();
     if args.payload {
         titles.extend(PAYLOAD_TITLES);
@@ -261,29 +263,84 @@ struct Through {
 fn acknowledge(args: &OutboxAckArgs) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = super::open_existing(&args.store, args.wait)?;
-    super::check_name(&store, &args.topic, "topic")?;
+    names::check(&store, &args.topic, Kind::Topic)?;
     let topic = store.outbox(&args.topic)?;
-    if let Some(position) = args.through {
-        let acknowledged = topic.acknowledge_through(position)?;
-        drop(topic);
-        store.close()?;
-        if args.json {
-            output::print_json(&Through { acknowledged })?;
-        } else {
-            output::print(format_args!("{} acknowledged", grouped(acknowledged as u64)))?;
-        }
-        return Ok(if acknowledged > 0 { Exit::Done } else { Exit::NotSeen });
-    }
-    let found = find(&topic, &ids)?;
-    // Nobody else has the store open, so all of them wait until now.
-    topic.acknowledge(&found)?;
+    let done = match args.through {
+        Some(position) => acknowledge_through(&topic, position, args.json),
+        None => acknowledge_each(&topic, &ids, args),
+    };
     drop(topic);
-    store.close()?;
-    let found: HashSet<[u8; 16]> = found.iter().map(|message| *message.id.as_bytes()).collect();
+    // What was done has been told by then, and stays done.
+    let closed = store.close();
+    let exit = done?;
+    closed?;
+    Ok(exit)
+}
+
+fn acknowledge_through(topic: &Outbox, position: u64, as_json: bool) -> Result<Exit, Failure> {
+    let waiting = |topic: &Outbox| topic.pending().map(|pending| pending.count);
+    let before = waiting(topic);
+    let (acknowledged, refused) = match topic.acknowledge_through(position) {
+        Ok(acknowledged) => (acknowledged, None),
+        // Nobody else has the store open, so those that wait no more were acknowledged here.
+        Err(error) => match (before, waiting(topic)) {
+            (Ok(before), Ok(after)) => (before.saturating_sub(after), Some(error)),
+            _ => {
+                let what = "some of the messages may be acknowledged";
+                return Err(Failure::from(error).about(what));
+            }
+        },
+    };
+    if as_json {
+        output::print_json(&Through { acknowledged })?;
+    } else {
+        output::print(format_args!("{} acknowledged", grouped(acknowledged as u64)))?;
+    }
+    match refused {
+        Some(error) => Err(Failure::from(error).about(&left_below(topic, position))),
+        None => Ok(if acknowledged > 0 { Exit::Done } else { Exit::NotSeen }),
+    }
+}
+
+/// Returns which messages still wait up to a position, for a message.
+fn left_below(topic: &Outbox, position: u64) -> String {
+    let mut left = Vec::new();
+    let read = visit_all(topic, |message| {
+        if message.position > position || left.len() > NAMES_MAX {
+            return ControlFlow::Break(());
+        }
+        left.push(message.id.to_string());
+        ControlFlow::Continue(())
+    });
+    match some_of(left.into_iter()) {
+        none if none.is_empty() || read.is_err() => printable(topic.name()),
+        ids => ids,
+    }
+}
+
+fn acknowledge_each(
+    topic: &Outbox,
+    ids: &[[u8; 16]],
+    args: &OutboxAckArgs,
+) -> Result<Exit, Failure> {
+    let found = find(topic, ids).map_err(|error| {
+        let name = printable(&args.topic);
+        error.about(&format!("nothing was acknowledged, since {name} cannot be read to the end"))
+    })?;
     let mut exit = Exit::Done;
     for (id, text) in ids.iter().zip(&args.ids) {
-        let acknowledged = found.contains(id);
-        if !acknowledged {
+        let answer = found.get(id).map(|message| topic.acknowledge(slice::from_ref(message)));
+        let acknowledged = match answer {
+            // It waited when this began, and nobody else has the store open.
+            Some(Ok(_)) => true,
+            None => false,
+            // The others are done all the same.
+            Some(Err(error)) => {
+                exit = output::ended(Err(Failure::from(error).about(text)));
+                continue;
+            }
+        };
+        if !acknowledged && exit == Exit::Done {
             exit = Exit::NotSeen;
         }
         if args.json {
@@ -298,13 +355,14 @@ fn acknowledge(args: &OutboxAckArgs) -> Result<Exit, Failure> {
 }
 
 /// Returns the messages of these ids that wait, without what they say. Others are read on the way to them.
-fn find(topic: &Outbox, ids: &[[u8; 16]]) -> Result<Vec<Message>, Failure> {
+fn find(topic: &Outbox, ids: &[[u8; 16]]) -> Result<HashMap<[u8; 16], Message>, Failure> {
     let mut wanted: HashSet<[u8; 16]> = ids.iter().copied().collect();
-    let mut found = Vec::with_capacity(wanted.len());
+    let mut found = HashMap::with_capacity(wanted.len());
     visit_all(topic, |mut message| {
-        if wanted.remove(message.id.as_bytes()) {
+        let id = *message.id.as_bytes();
+        if wanted.remove(&id) {
             message.payload = Vec::new();
-            found.push(message);
+            found.insert(id, message);
         }
         if wanted.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

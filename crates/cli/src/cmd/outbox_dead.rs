@@ -2,6 +2,7 @@
 
 use firstseen::outbox::{DeadMessages, MessageId};
 
+use super::names::{self, Kind};
 use super::outbox::message_id;
 use crate::args::outbox::OutboxDeadArgs;
 use crate::output::{self, Exit, Failure, grouped, printable};
@@ -40,7 +41,7 @@ impl Step {
 pub(super) fn run(args: &OutboxDeadArgs, step: Step) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
     let store = super::open_existing(&args.store, args.wait)?;
-    super::check_name(&store, &args.topic, "topic")?;
+    names::check(&store, &args.topic, Kind::Topic)?;
     let dead = store.outbox(&args.topic)?.dead_letters();
     if args.all {
         let changed = step.all(&dead)?;

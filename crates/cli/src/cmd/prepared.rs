@@ -130,8 +130,9 @@ struct Ended<'a> {
 fn end(args: PreparedEndArgs, end: End) -> Result<Exit, Failure> {
     let gid = super::key_bytes(args.gid, args.hex, "the gid")?;
     let store = super::open_existing(&args.store, args.wait)?;
-    let outcome = end.carry_out(&store, &gid)?;
-    store.close()?;
+    let outcome = end.carry_out(&store, &gid);
+    let outcome =
+        outcome.map_err(|error| Failure::from(error).about(&shown(&gid, Digits::WhereNeeded)))?;
     let state = match outcome {
         EndOutcome::Done | EndOutcome::AlreadyDone => Some(end.state()),
         EndOutcome::EndedOtherwise => Some(end.other()),
@@ -148,6 +149,8 @@ fn end(args: PreparedEndArgs, end: End) -> Result<Exit, Failure> {
             None => output::print(format_args!("{gid} is no known transaction"))?,
         }
     }
+    // After its end was told: that holds, whatever becomes of this.
+    store.close()?;
     Ok(match outcome {
         EndOutcome::Done | EndOutcome::AlreadyDone => Exit::Done,
         EndOutcome::EndedOtherwise | EndOutcome::Unknown => Exit::NotSeen,

@@ -4,6 +4,7 @@ use firstseen::replay::{NamespaceCount, ReplayState, ReplaySummary, ScopeCount};
 use firstseen::{Store, Timestamp};
 use serde::Serialize;
 
+use super::names::some_of;
 use crate::args::replay::{ReplayCommand, ReplayEndArgs, ReplayListArgs};
 use crate::output::{self, Exit, Failure, printable};
 use crate::table::Listing;
@@ -164,7 +165,7 @@ fn carry_out(
         let known: Vec<String> = scopes.into_iter().map(|scope| scope.name).collect();
         let known = match known.len() {
             0 => "there are none in this store".to_owned(),
-            _ => format!("there are: {}", super::some_of(known.into_iter())),
+            _ => format!("there are: {}", some_of(known.into_iter())),
         };
         return Err(Failure::call(format!("there is no replay scope {name:?}; {known}")));
     };

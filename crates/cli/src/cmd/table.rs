@@ -7,6 +7,7 @@ use firstseen::table::Entry;
 use serde::Serialize;
 
 use super::bytes::{Digits, shown, text_or_hex, value_or_hex};
+use super::names::{self, Kind};
 use crate::args::table::{TableCommand, TableGetArgs, TableScanArgs};
 use crate::output::{self, Exit, Failure};
 use crate::table::{Listing, Table};
@@ -107,7 +108,7 @@ fn cut(value: &[u8], digits: Digits) -> String {
 fn get(args: TableGetArgs) -> Result<Exit, Failure> {
     let key = super::key_bytes(args.key, args.hex, "the key")?;
     let store = super::open_existing(&args.store, args.wait)?;
-    super::check_name(&store, &args.table, "table")?;
+    names::check(&store, &args.table, Kind::Table)?;
     let entry = store.raw_table(&args.table)?.get(&key)?;
     store.close()?;
     let Some(entry) = entry else {
@@ -124,7 +125,7 @@ fn get(args: TableGetArgs) -> Result<Exit, Failure> {
 
 fn scan(args: &TableScanArgs) -> Result<Exit, Failure> {
     let store = super::open_existing(&args.store, args.wait)?;
-    super::check_name(&store, &args.table, "table")?;
+    names::check(&store, &args.table, Kind::Table)?;
     let table = store.raw_table(&args.table)?;
     let mut listing = Listing::new(&["VERSION", "ENDS", "KEY", "VALUE"], args.json)?;
     let (mut left, digits) = (args.limit.unwrap_or(usize::MAX), digits(args.hex_values));

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bench;
+mod complaints;
 mod faults;
 mod flags;
 mod ids;

@@ -371,9 +371,10 @@ fn an_unknown_name_is_an_error_and_makes_none() {
         ("outbox list --topic pionts", "topic"),
         ("outbox ack --through 9 --topic pionts", "topic"),
         ("outbox ack 00112233445566778899aabbccddeeff --topic pionts", "topic"),
+        ("outbox redrive --all --topic pionts", "topic"),
     ] {
         let ended = shell.words(line);
-        ended.complains(2, &[what, "\"pionts\"", "points", "mails"]);
+        ended.complains(2, &[&format!("there is no {what} \"pionts\"; {what}s with ")]);
         assert_eq!(ended.out(), "", "{line}");
     }
     for (line, told) in [
