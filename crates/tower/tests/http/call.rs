@@ -1,11 +1,15 @@
 //! A client, and what it asks.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Collected, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
 
 pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
@@ -48,16 +52,50 @@ impl Call {
     }
 
     pub(crate) async fn send(&self, client: &HttpClient, site: &str) -> Result<Heard, Error> {
+        let request = self.request(&format!("http://{site}{}", self.path));
+        Ok(Heard::of(client.request(request).await?).await)
+    }
+
+    fn request(&self, uri: &str) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = format!("http://{site}{}", self.path).parse().unwrap();
+        *request.uri_mut() = uri.parse().unwrap();
         *request.headers_mut() = self.headers.clone();
-        let (parts, body) = client.request(request).await?.into_parts();
-        // A body that breaks off is what was heard of it.
-        let body = body.collect().await.map(Collected::to_bytes);
-        let is_whole = body.is_ok();
-        let body = body.unwrap_or_default();
-        Ok(Heard { status: parts.status, headers: parts.headers, body, is_whole })
+        request
+    }
+}
+
+/// One connection, for one request after the other; a new one once it is broken. For servers that are killed: under much
+/// load the pool of a client now and then keeps a request for ever, without a connection for it.
+pub(crate) struct Line {
+    address: String,
+    sender: Option<SendRequest<Full<Bytes>>>,
+}
+
+impl Line {
+    pub(crate) fn to(address: &str) -> Self {
+        Self { address: address.to_owned(), sender: None }
+    }
+
+    /// Sends a request; `None` if the server is not there, or goes away meanwhile.
+    pub(crate) async fn send(&mut self, call: &Call) -> Option<Heard> {
+        let mut sender = match self.sender.take().filter(|sender| !sender.is_closed()) {
+            Some(sender) => sender,
+            None => self.connect().await?,
+        };
+        sender.ready().await.ok()?;
+        let mut request = call.request(&call.path);
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&self.address).unwrap());
+        let heard = Heard::of(sender.send_request(request).await.ok()?).await;
+        self.sender = heard.is_whole.then_some(sender);
+        Some(heard)
+    }
+
+    async fn connect(&self) -> Option<SendRequest<Full<Bytes>>> {
+        let stream = TcpStream::connect(&self.address).await.ok()?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
+        tokio::spawn(connection);
+        Some(sender)
     }
 }
 
@@ -71,6 +109,15 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
+    async fn of(response: Response<Incoming>) -> Self {
+        let (parts, body) = response.into_parts();
+        // A body that breaks off is what was heard of it.
+        let body = body.collect().await.map(Collected::to_bytes);
+        let is_whole = body.is_ok();
+        let body = body.unwrap_or_default();
+        Self { status: parts.status, headers: parts.headers, body, is_whole }
+    }
+
     pub(crate) fn status(&self) -> u16 {
         self.status.as_u16()
     }

@@ -7,7 +7,7 @@
 //! Keys begin with the name of the run, and each answer names the run of the server that gives it: a client that hears
 //! another run's server fails at once, and is no loss of this one.
 
-use crate::call::{Call, Heard, HttpClient, client};
+use crate::call::{Call, Heard, Line};
 use crate::site::LATE;
 use axum::Router;
 use axum::extract::{Request, State};
@@ -194,7 +194,8 @@ fn check(
 async fn send_on(port: u16, run: String, stop: Arc<AtomicBool>, n: u64) -> (u64, Told) {
     let mut dice = Dice::new(n);
     let (mut told, mut sent) = (Told::new(), 0);
-    let (client, address) = (client(), format!("127.0.0.1:{port}"));
+    let address = format!("127.0.0.1:{port}");
+    let mut lines = [Line::to(&address), Line::to(&address)];
     for number in 0.. {
         if stop.load(Ordering::SeqCst) {
             break;
@@ -205,16 +206,13 @@ async fn send_on(port: u16, run: String, stop: Arc<AtomicBool>, n: u64) -> (u64,
         let mut left = if dice.percent(20) { 2 } else { 1 };
         while left > 0 {
             assert!(Instant::now() < end, "{key} is never done");
-            let twin = if dice.percent(20) {
-                let (call, client, address) = (call.clone(), client.clone(), address.clone());
-                Some(tokio::spawn(async move { ask(&call, &client, &address).await }))
+            let [first, twin] = &mut lines;
+            let answers = if dice.percent(20) {
+                let (first, twin) = tokio::join!(ask(&call, first), ask(&call, twin));
+                vec![first, twin]
             } else {
-                None
+                vec![ask(&call, first).await]
             };
-            let mut answers = vec![ask(&call, &client, &address).await];
-            if let Some(twin) = twin {
-                answers.push(twin.await.unwrap());
-            }
             sent += answers.len() as u64;
             let mut is_done = false;
             for heard in answers.into_iter().flatten() {
@@ -243,9 +241,9 @@ async fn send_on(port: u16, run: String, stop: Arc<AtomicBool>, n: u64) -> (u64,
 }
 
 /// What is heard; nothing, if the server is not there or dies meanwhile.
-async fn ask(call: &Call, client: &HttpClient, address: &str) -> Option<Heard> {
-    let heard = tokio::time::timeout(LATE, call.send(client, address)).await;
-    heard.expect("a server that lives answers").ok()
+async fn ask(call: &Call, line: &mut Line) -> Option<Heard> {
+    let heard = tokio::time::timeout(LATE, line.send(call)).await;
+    heard.expect("a server that lives answers")
 }
 
 #[derive(Debug, Clone)]
