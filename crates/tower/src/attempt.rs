@@ -32,20 +32,21 @@ impl KeyedAttempt {
         &self.id
     }
 
-    /// Returns a key for effects elsewhere that take one: 64 hexadecimal digits, the same for each attempt of this request, and
-    /// others for every other principal and key. Where a crash leaves an effect without its record, the next attempt asks for
-    /// the same effect with it, and gets the first.
+    /// Returns a key for effects elsewhere that take one: 64 hexadecimal digits, the same for each attempt of this
+    /// request, and others for every other principal and key. Where a crash leaves an effect without its record, the
+    /// next attempt asks for the same effect with it, and gets the first.
     pub fn effect_key(&self) -> String {
         Fingerprint::of_bytes(&self.id).to_string()
     }
 
-    /// Returns which attempt this is, from one. Above one, an earlier one has failed or its process has died, and its effect may have
-    /// happened.
+    /// Returns which attempt this is, from one. Above one, an earlier one has failed or its process has died, and its
+    /// effect may have happened.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Returns the fencing token: higher than that of every attempt of this key before. For resources that refuse an older one.
+    /// Returns the fencing token: higher than that of every attempt of this key before. For resources that refuse an
+    /// older one.
     pub fn token(&self) -> u64 {
         self.token
     }

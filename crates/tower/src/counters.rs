@@ -2,8 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// What a layer has done so far; see [`Handle::counters`](crate::Handle::counters). Each number is right by itself; together they
-/// are of nearly the same moment.
+/// What a layer has done so far; see [`Handle::counters`](crate::Handle::counters). Each number is right by itself;
+/// together they are of nearly the same moment.
 ///
 /// Every request of a covered method is counted once as `unprotected`, `invalid`, `first`, `replayed`, `conflicts`,
 /// `mismatches`, `refused`, `released`, `failed`, `lost`, `unavailable`, `unrecorded` or `gone`, or is not yet answered.

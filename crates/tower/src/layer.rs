@@ -48,7 +48,8 @@ pub struct Handle<S> {
 pub enum LayerError {
     /// The store cannot hold the ids of the longest keys.
     #[error(
-        "the ids of the longest keys have {needed} bytes, and the store takes {most}; allow shorter keys with Policy::key_bytes_max"
+        "the ids of the longest keys have {needed} bytes, and the store takes {most}; \
+         allow shorter keys with Policy::key_bytes_max"
     )]
     IdsTooLong {
         /// What the policy needs.
@@ -59,8 +60,8 @@ pub enum LayerError {
 }
 
 impl<S: DedupStore> IdempotencyLayer<S> {
-    /// Creates a layer that keeps its records in a ledger. [`ledger_options`](crate::ledger_options) are options that suit it.
-    /// Services that share a ledger share its keys.
+    /// Creates a layer that keeps its records in a ledger. [`ledger_options`](crate::ledger_options) are options that
+    /// suit it. Services that share a ledger share its keys.
     ///
     /// # Errors
     ///
@@ -91,8 +92,9 @@ impl<S: DedupStore> Handle<S> {
         self.state.counters.read(self.state.in_flight.count())
     }
 
-    /// Waits until no request is in flight any more, `grace` at most, and returns how many are then. For the end of a program: after the
-    /// server takes no more connections, and before its runtime ends. Handlers of clients that have gone are among them.
+    /// Waits until no request is in flight any more, `grace` at most, and returns how many are then. For the end of a
+    /// program: after the server takes no more connections, and before its runtime ends. Handlers of clients that have
+    /// gone are among them.
     ///
     /// What outlasts the grace ends with the runtime. Its key runs again, or is held, as the ledger's policy for the end
     /// of a lease says.

@@ -1,8 +1,9 @@
-//! The `Idempotency-Key` header for `tower` services, such as those of axum: a request that comes again is answered, not done
-//! again.
+//! The `Idempotency-Key` header for `tower` services, such as those of axum: a request that comes again is answered,
+//! not done again.
 //!
-//! A client that hears nothing cannot know whether its payment was made. It sends the request again with the same key; this layer
-//! finds the key in a `firstseen` ledger, embedded or shared by many machines, and replays the answer of the first, byte for byte.
+//! A client that hears nothing cannot know whether its payment was made. It sends the request again with the same key;
+//! this layer finds the key in a `firstseen` ledger, embedded or shared by many machines, and replays the answer of the
+//! first, byte for byte.
 //!
 //! ```
 //! use axum::http::{Request, StatusCode, header::AUTHORIZATION};
@@ -48,7 +49,7 @@
 //! | has a new key | by the handler, once its answer is recorded | |
 //! | was done before | with the stored status, headers and body, and `Idempotency-Replayed: true` | |
 //! | has a key that is at work | 409 with `Retry-After`, or it waits ([`WhileRunning`]) | `key-in-use` |
-//! | has a key of another request | 422, or [another status](Policy::mismatch_status); nothing of the first is told | `key-reused` |
+//! | has a key of another request | 422 ([configurable](Policy::mismatch_status)); nothing of the first is told | `key-reused` |
 //! | has no key, two, or a bad one | 400 | `key-missing`, `-repeated`, `-malformed`, `-too-long` |
 //! | does not say who sends it | 403 | `principal-unknown` |
 //! | has a body that is too large, too slow, or breaks off | 413, 408, 400 | `request-too-large`, `-too-slow`, `-broken` |
@@ -58,52 +59,56 @@
 //! | has failed as often as the ledger allows | 500 | `given-up` |
 //! | comes while the store is away | 503 with `Retry-After`; **the handler does not run** | `store-unavailable` |
 //! | has a record that cannot be read | 500; the handler does not run | `store-fault` |
-//! | makes the handler panic, run too long, or break off its answer | 500, 503, 500 | `handler-failed`, `-too-long`, `answer-broken` |
+//! | makes the handler panic or run too long | 500, 503 | `handler-failed`, `-too-long` |
+//! | has an answer that breaks off | 500 | `answer-broken` |
 //! | was done while the lease was lost to another attempt | the other's answer, or 409 with `Retry-After` | `taken-over` |
 //! | is still at work when its lease ends, because the store is away | 503; the handler is stopped | `lease-ended` |
 //! | was done, and the store cannot be told | 503 ([`Unrecorded`]) | `not-recorded` |
 //!
 //! # What is promised
 //!
-//! - **One at a time.** Of all requests with one key, one is at work, as long as its lease lasts. It is renewed while the handler
-//!   runs; a handler that has lost it is stopped.
-//! - **First recorded, then told.** A success is in the store, as durable as that is set to be, before anybody hears of it. From then on
-//!   every request with the key is told the same, until the `result_ttl` of the ledger ends.
+//! - **One at a time.** Of all requests with one key, one is at work, as long as its lease lasts. It is renewed while
+//!   the handler runs; a handler that has lost it is stopped.
+//! - **First recorded, then told.** A success is in the store, as durable as that is set to be, before anybody hears of
+//!   it. From then on every request with the key is told the same, until the `result_ttl` of the ledger ends.
 //! - **Nothing fails open.** What cannot be checked does not run, and what cannot be read is an error.
-//! - **A client that goes away changes nothing.** From the question to the store to the record of the answer, a request is led by a
-//!   task of its own: its handler runs to its end and is recorded. [`Handle::finished`] waits for such tasks.
+//! - **A client that goes away changes nothing.** From the question to the store to the record of the answer, a request
+//!   is led by a task of its own: its handler runs to its end and is recorded. [`Handle::finished`] waits for such
+//!   tasks.
 //! - **Keys of two principals never meet** ([`Principals`]), and a key has one request: method, path, query and body, and
 //!   [what else](Policy::fingerprint_headers) you say.
 //! - **Nothing is read or waited for without a bound**: [`Policy::request_bytes_max`], [`Policy::response_bytes_max`],
 //!   [`Policy::receive_max`], [`Policy::begin_max`], [`Policy::work_max`], [`Policy::record_max`].
 //!
-//! And what is not: **an effect and its record are two things.** If the process is killed between them, the effect has happened and
-//! nobody knows. With `OnLeaseEnd::Retry` the next request does it again; with `OnLeaseEnd::Hold` it hears 409 `outcome-unknown` until an
-//! operator has looked: [`record_id`] names the record, and `SharedLedger::settle` takes [`stored_response`] if the effect was found,
-//! `redrive` lets it run if not. An effect that takes a key itself, [`KeyedAttempt::effect_key`], closes the gap.
+//! And what is not: **an effect and its record are two things.** If the process is killed between them, the effect has
+//! happened and nobody knows. With `OnLeaseEnd::Retry` the next request does it again; with `OnLeaseEnd::Hold` it hears
+//! 409 `outcome-unknown` until an operator has looked: [`record_id`] names the record, and `SharedLedger::settle` takes
+//! [`stored_response`] if the effect was found, `redrive` lets it run if not. An effect that takes a key itself,
+//! [`KeyedAttempt::effect_key`], closes the gap.
 //!
 //! | killed | after that, a request with the same key |
 //! |---|---|
 //! | before the handler runs | runs |
-//! | while it runs, or before its answer is recorded | runs again (`Retry`), or is held (`Hold`); the effect may have happened |
+//! | while it runs, or before its answer is recorded | runs again (`Retry`) or is held (`Hold`): it may have happened |
 //! | after its answer is recorded, heard or not | is told the answer |
 //!
-//! With the embedded store and [`leases_end_with_process`](firstseen_shared::Embedded::leases_end_with_process) that is so as soon as it is
-//! open again; with a shared store, once the lease has ended.
+//! With the embedded store and [`leases_end_with_process`](firstseen_shared::Embedded::leases_end_with_process) that is
+//! so as soon as it is open again; with a shared store, once the lease has ended.
 //!
 //! # What becomes of a key
 //!
-//! [`Fate`] says it for each status: kept, released as if nothing had been sent, to be tried again, or held. A handler that refuses a
-//! request before it has done anything puts [`DoNotStore`] into its response. Panics and errors of the service have failed, and what
-//! has failed may be tried again; under `OnLeaseEnd::Hold` it is held.
+//! [`Fate`] says it for each status: kept, released as if nothing had been sent, to be tried again, or held. A handler
+//! that refuses a request before it has done anything puts [`DoNotStore`] into its response. Panics and errors of the
+//! service have failed, and what has failed may be tried again; under `OnLeaseEnd::Hold` it is held.
 //!
-//! Answers without a known length (streams, `text/event-stream`, upgrades, trailers) and answers above the limit are passed to the client as
-//! they come, and not stored; [`UnkeptAnswer`] says what a retry hears. An answer that is kept is read to its end first, so it is sent
-//! a little later than without the layer.
+//! Answers without a known length (streams, `text/event-stream`, upgrades, trailers) and answers above the limit are
+//! passed to the client as they come, and not stored; [`UnkeptAnswer`] says what a retry hears. An answer that is kept
+//! is read to its end first, so it is sent a little later than without the layer.
 //!
 //! # Where to put it
 //!
-//! - **Authentication outside of it**, so that nobody is told an answer of somebody else, and so that the principal is known.
+//! - **Authentication outside of it**, so that nobody is told an answer of somebody else, and so that the principal is
+//!   known.
 //! - **Compression outside of it**: a compressed answer is a stream, and what is stored would be of one client's encoding.
 //! - **Time limits outside of it** only answer the client; the handler goes on. [`Policy::work_max`] stops it.
 //! - **Inside a nested router** it sees the path without the prefix. Give each its own ledger, or put the layer outside.
@@ -111,9 +116,9 @@
 //!
 //! # The draft, and Stripe
 //!
-//! [`Policy::draft`] does what draft-ietf-httpapi-idempotency-key-header, revision 07, asks of a server. That draft expired in April 2026 and
-//! is not an RFC; no other is in force. [`Policy::stripe`] has the habits of version 1 of Stripe's API. Both are starting points:
-//! each setting can be changed.
+//! [`Policy::draft`] does what draft-ietf-httpapi-idempotency-key-header, revision 07, asks of a server. That draft
+//! expired in April 2026 and is not an RFC; no other is in force. [`Policy::stripe`] has the habits of version 1 of
+//! Stripe's API. Both are starting points: each setting can be changed.
 //!
 //! # Beside axum-idempotent
 //!
@@ -133,8 +138,8 @@
 //! | a request of 2 MiB | 413 (1 MiB are read) | passes: bodies do not count and are not read |
 //! | no key | 400, or passes unprotected | in its hashing mode, the same bytes are the same request |
 //!
-//! Its documentation says that it is best effort. It is the better choice where clients send no keys, where a session is there anyway, and
-//! where a second run does no harm.
+//! Its documentation says that it is best effort. It is the better choice where clients send no keys, where a session
+//! is there anyway, and where a second run does no harm.
 
 mod attempt;
 mod begin;

@@ -1,5 +1,5 @@
-//! The life of a request that has a key. It is led in a task of its own, from the question whether there is work to the record of
-//! what came of it: a client that goes away changes nothing. Read [`Keyed::live`] from top to bottom.
+//! The life of a request that has a key. It is led in a task of its own, from the question whether there is work to the
+//! record of what came of it: a client that goes away changes nothing. Read [`Keyed::live`] from top to bottom.
 //!
 //! What must hold at each step, whoever is killed after it:
 //!
@@ -95,8 +95,8 @@ impl<S: DedupStore> Keyed<S> {
         }
     }
 
-    /// Steps 3 and 4: tells the ledger, and then the client. If the first takes too long the client is told so, and the ledger
-    /// is told all the same.
+    /// Steps 3 and 4: tells the ledger, and then the client. If the first takes too long the client is told so, and the
+    /// ledger is told all the same.
     async fn record<R, E>(
         &self,
         attempt: &Attempt<S>,

@@ -13,8 +13,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What clients are promised, and what is refused. How long answers are kept, how long a handler may go without a sign of life, and how
-/// many attempts a key has are settings of the ledger.
+/// What clients are promised, and what is refused. How long answers are kept, how long a handler may go without a sign
+/// of life, and how many attempts a key has are settings of the ledger.
 ///
 /// Starts from [`draft`](Self::draft) or [`stripe`](Self::stripe):
 ///
@@ -105,13 +105,13 @@ pub enum LargeRequest {
     PassUnprotected,
 }
 
-/// What becomes of a key whose answer cannot be stored: larger than the limit, a stream, or with trailers. The client is sent
-/// the answer in any case.
+/// What becomes of a key whose answer cannot be stored: larger than the limit, a stream, or with trailers. The client
+/// is sent the answer in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum UnkeptAnswer {
-    /// It is recorded that the request was done. A retry does not run: it hears 409 with the code `answer-not-kept`, and the status
-    /// that the first was answered with.
+    /// It is recorded that the request was done. A retry does not run: it hears 409 with the code `answer-not-kept`,
+    /// and the status that the first was answered with.
     #[default]
     Record,
     /// Nothing is recorded: **a retry runs again**. For answers that change nothing.
@@ -123,8 +123,8 @@ pub enum UnkeptAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Unrecorded {
-    /// 503: nobody hears of a success that is not recorded. A retry is told the answer if the store has taken it meanwhile; if
-    /// not, the lease ends, and the ledger's policy says what follows.
+    /// 503: nobody hears of a success that is not recorded. A retry is told the answer if the store has taken it
+    /// meanwhile; if not, the lease ends, and the ledger's policy says what follows.
     #[default]
     Refuse,
     /// The handler's answer. **Sent once more after the lease, the request may run again.**
@@ -132,10 +132,10 @@ pub enum Unrecorded {
 }
 
 impl Policy {
-    /// What the IETF draft asks for (draft-ietf-httpapi-idempotency-key-header, revision 07, which expired in April 2026 and is not an
-    /// RFC): a quoted key is required; 400 without one, 409 while the first is at work, 422 for another request
-    /// under its key. Answers of 2xx, 3xx and 4xx are kept, and 5xx are not: [`Fate::draft`]. The draft leaves the rest to the
-    /// server; the other defaults stand at each setting.
+    /// What the IETF draft asks for (draft-ietf-httpapi-idempotency-key-header, revision 07, which expired in April
+    /// 2026 and is not an RFC): a quoted key is required; 400 without one, 409 while the first is at work, 422 for
+    /// another request under its key. Answers of 2xx, 3xx and 4xx are kept, and 5xx are not: [`Fate::draft`]. The draft
+    /// leaves the rest to the server; the other defaults stand at each setting.
     #[must_use]
     pub fn draft() -> Self {
         Self {
@@ -166,10 +166,10 @@ impl Policy {
         }
     }
 
-    /// The habits of version 1 of Stripe's API: keys are optional and bare, POST only; 400 for another request under a key; all
-    /// answers are kept, 500 among them, except those that refuse a request before its work began ([`Fate::stripe`]);
-    /// replays are marked `Idempotent-Replayed: true`. Stripe keeps answers for at least 24 hours: that is the ttl of the
-    /// ledger.
+    /// The habits of version 1 of Stripe's API: keys are optional and bare, POST only; 400 for another request under a
+    /// key; all answers are kept, 500 among them, except those that refuse a request before its work began
+    /// ([`Fate::stripe`]); replays are marked `Idempotent-Replayed: true`. Stripe keeps answers for at least 24 hours:
+    /// that is the ttl of the ledger.
     #[must_use]
     pub fn stripe() -> Self {
         Self {
@@ -227,8 +227,8 @@ impl Policy {
         self
     }
 
-    /// Sets what of a body must be as in the first request: all of its bytes. For clients that write the same JSON in another
-    /// order or with a new time stamp each time.
+    /// Sets what of a body must be as in the first request: all of its bytes. For clients that write the same JSON in
+    /// another order or with a new time stamp each time.
     #[must_use]
     pub fn fingerprint_body(
         mut self,
@@ -323,8 +323,8 @@ impl Policy {
         Self { held_retry_after, ..self }
     }
 
-    /// Sets how long a handler may run, until all of its answer is there: 15 minutes. Then it is dropped, the attempt has failed
-    /// (or is held, if the ledger says `OnLeaseEnd::Hold`), and the client hears 503.
+    /// Sets how long a handler may run, until all of its answer is there: 15 minutes. Then it is dropped, the attempt
+    /// has failed (or is held, if the ledger says `OnLeaseEnd::Hold`), and the client hears 503.
     #[must_use]
     pub fn work_max(self, work_max: Duration) -> Self {
         Self { work_max, ..self }

@@ -1,5 +1,5 @@
-//! What a client hears from the layer itself: problem details (RFC 9457) with a link to the documentation, as the draft shows
-//! them.
+//! What a client hears from the layer itself: problem details (RFC 9457) with a link to the documentation, as the draft
+//! shows them.
 
 use crate::body::Body;
 use crate::policy::Policy;
@@ -62,7 +62,8 @@ impl Refusal {
             Self::KeyRepeated => (S::BAD_REQUEST, "key-repeated", "More than one Idempotency-Key",
                 "A request has one key, in one header.", None),
             Self::KeyMalformed => (S::BAD_REQUEST, "key-malformed", "Idempotency-Key is malformed",
-                "The key must be a Structured Field String that is not empty, such as \"8e03978e-40d5-43e8-bc93-6894a57f9324\" with its quotes.", None),
+                "The key must be a Structured Field String that is not empty, such as \
+                 \"8e03978e-40d5-43e8-bc93-6894a57f9324\" with its quotes.", None),
             Self::KeyTooLong => (S::BAD_REQUEST, "key-too-long", "Idempotency-Key is too long",
                 "The key has more bytes than are accepted here; a UUID is long enough.", None),
             Self::NoPrincipal => (S::FORBIDDEN, "principal-unknown", "The sender is not known",
@@ -74,19 +75,27 @@ impl Refusal {
             Self::BodyBroken => (S::BAD_REQUEST, "request-broken", "The request broke off",
                 "The body did not come to its end. Nothing was done; send the request again.", None),
             Self::Running => (S::CONFLICT, "key-in-use", "A request is outstanding for this Idempotency-Key",
-                "The first request with this key is still being processed. Send it again later to be told its answer.", soon),
+                "The first request with this key is still being processed. Send it again later to be \
+                 told its answer.", soon),
             Self::Mismatch => (policy.mismatch_status, "key-reused", "Idempotency-Key is already used",
-                "This key was used for another request. A key must not be used again for a different request; take a new one.", None),
+                "This key was used for another request. A key must not be used again for a different \
+                 request; take a new one.", None),
             Self::NotDue(left) => (S::SERVICE_UNAVAILABLE, "retry-not-due", "It is too early to try this again",
                 "The last attempt has failed. Send the request again with the same key after the time given.", Some(left)),
             Self::Held => (S::CONFLICT, "outcome-unknown", "The outcome of this request is being looked up",
-                "Nobody knows whether an earlier attempt was carried out. An operator finds out; send the request again with the same key, not with a new one.", Some(policy.held_retry_after)),
+                "Nobody knows whether an earlier attempt was carried out. An operator finds out; send \
+                 the request again with the same key, not with a new one.", Some(policy.held_retry_after)),
             Self::Dead => (S::INTERNAL_SERVER_ERROR, "given-up", "This request has failed for good",
-                "It was tried as often as is allowed, or was given up by an operator. It is not tried again with this key.", None),
-            Self::AnswerNotKept(_, Unkept::TooLarge) => (S::CONFLICT, "answer-not-kept", "The request was done, and its answer was not kept",
-                "The request was carried out once and is not carried out again. Its answer was too large to store; look up what it made.", None),
-            Self::AnswerNotKept(_, Unkept::Streamed) => (S::CONFLICT, "answer-not-kept", "The request was done, and its answer was not kept",
-                "The request was carried out once and is not carried out again. Its answer was a stream; look up what it made.", None),
+                "It was tried as often as is allowed, or was given up by an operator. It is not tried \
+                 again with this key.", None),
+            Self::AnswerNotKept(_, Unkept::TooLarge) => (S::CONFLICT, "answer-not-kept",
+                "The request was done, and its answer was not kept",
+                "The request was carried out once and is not carried out again. Its answer was too \
+                 large to store; look up what it made.", None),
+            Self::AnswerNotKept(_, Unkept::Streamed) => (S::CONFLICT, "answer-not-kept",
+                "The request was done, and its answer was not kept",
+                "The request was carried out once and is not carried out again. Its answer was a \
+                 stream; look up what it made.", None),
             Self::Unavailable => (S::SERVICE_UNAVAILABLE, "store-unavailable", "The key cannot be checked",
                 "Nothing was done. Send the request again with the same key.", soon),
             Self::StoreFault => (S::INTERNAL_SERVER_ERROR, "store-fault", "The key cannot be checked",

@@ -36,8 +36,9 @@ impl Principals {
         Self(Arc::new(read))
     }
 
-    /// Takes a header for the principal, such as `authorization` or `x-api-key`. Only its BLAKE3 hash is kept. It must have been
-    /// checked before the request comes to the layer. Without it, or with more than one, the request is refused with 403.
+    /// Takes a header for the principal, such as `authorization` or `x-api-key`. Only its BLAKE3 hash is kept. It must
+    /// have been checked before the request comes to the layer. Without it, or with more than one, the request is
+    /// refused with 403.
     pub fn header(name: HeaderName) -> Self {
         Self::of(move |request| {
             let mut values = request.headers.get_all(&name).iter();
@@ -107,8 +108,8 @@ const PART_BYTES_MAX: usize = 64;
 /// `principal` is what [`Principals`] reads; `space` what [`KeySpace`] reads: nothing for `Principal`, `POST /payments` for
 /// `MethodAndPath`.
 ///
-/// The parts are netstrings, so that no two triples have the same id. A principal or a space above 64 bytes is replaced by its
-/// BLAKE3 hash.
+/// The parts are netstrings, so that no two triples have the same id. A principal or a space above 64 bytes is replaced
+/// by its BLAKE3 hash.
 ///
 /// ```
 /// let id = firstseen_tower::record_id(b"anna", b"", "8e03978e");

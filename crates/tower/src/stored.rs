@@ -1,5 +1,5 @@
-//! What is stored of a response, as bytes. They are in stores for as long as results are kept, and programs of another version
-//! read them: a change of the layout takes another version number.
+//! What is stored of a response, as bytes. They are in stores for as long as results are kept, and programs of another
+//! version read them: a change of the layout takes another version number.
 //!
 //! ```text
 //! u8                  version: 1
@@ -49,8 +49,8 @@ pub(crate) enum Unreadable {
     Damaged,
 }
 
-/// Returns the bytes by which a response is stored, for an operator who settles a held record with an answer: the next request with
-/// its key is told this.
+/// Returns the bytes by which a response is stored, for an operator who settles a held record with an answer: the next
+/// request with its key is told this.
 ///
 /// ```
 /// let response = http::Response::builder().status(201).body("receipt 4711")?;
