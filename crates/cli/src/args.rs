@@ -13,7 +13,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
+use clap::{Arg, ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::limits::ID_BYTES_MAX;
 use firstseen::{Durability, Ttl};
 
@@ -59,7 +59,7 @@ pub(crate) enum Command {
     Claim(ClaimArgs),
     Get(IdArgs),
     Forget(ForgetArgs),
-    Stats(StoreReportArgs),
+    Stats(StatsArgs),
     Verify(VerifyArgs),
     Repair(RepairArgs),
     Snapshot(SnapshotArgs),
@@ -265,6 +265,31 @@ pub(crate) struct DedupArgs {
     pub(crate) quiet: bool,
 }
 
+/// Which store, how the answer is printed, and what to do while another process has the store open: what nearly every
+/// command takes.
+#[derive(Debug, clap::Args)]
+#[command(mut_arg("wait", |arg| arg.display_order(LAST + 1)))]
+pub(crate) struct StoreArgs {
+    /// Folder of the store.
+    #[arg(long = "store", id = "store", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Print one JSON object.
+    #[arg(long, display_order = LAST)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
+
+/// Place in the help of what every command has: behind its own options.
+const LAST: usize = 900;
+
+/// What an option of [`StoreArgs`] means for one command, where that is more than the usual.
+fn says(help: &'static str) -> impl FnOnce(Arg) -> Arg {
+    move |arg| arg.help(help)
+}
+
 /// What to do while another process has the store open.
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct WaitArgs {
@@ -313,9 +338,8 @@ pub(crate) struct IdArgs {
     #[arg(value_name = "ID")]
     pub(crate) id: OsString,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Namespace of the id.
     #[arg(long, value_name = "NAME")]
@@ -324,13 +348,6 @@ pub(crate) struct IdArgs {
     /// The id is given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Claims ids and says of each whether it is the first time; exit code 1 if one of them is a duplicate.
@@ -339,14 +356,15 @@ pub(crate) struct IdArgs {
 /// they cannot be written (exit code 3), the ids are claimed all the same.
 #[derive(Debug, Parser)]
 #[command(after_help = "Put `--` in front of an id that begins with a hyphen.")]
+#[command(mut_arg("store", says("Folder of the store; it is created if it is not there")))]
+#[command(mut_arg("json", says("Print one JSON object for each id")))]
 pub(crate) struct ClaimArgs {
     /// The ids: the bytes of the arguments as they are.
     #[arg(value_name = "ID", required = true)]
     pub(crate) ids: Vec<OsString>,
 
-    /// Folder of the store; it is created if it is not there.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// How long the claims live, such as 90s, 12h, 1d12h, 7d, 1y, or forever [default: the namespace's own].
     #[arg(long, value_parser = parse_ttl)]
@@ -363,13 +381,6 @@ pub(crate) struct ClaimArgs {
     /// The ids are given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object for each id.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Forgets an id, or all ids of a namespace, so that they are seen for the first time again; exit code
@@ -386,9 +397,8 @@ pub(crate) struct ForgetArgs {
     #[arg(long, group = "which", conflicts_with = "hex", requires = "namespace")]
     pub(crate) all: bool,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Namespace of the id.
     #[arg(long, value_name = "NAME")]
@@ -397,42 +407,27 @@ pub(crate) struct ForgetArgs {
     /// The id is given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Shows what a store holds. Only reads.
 #[derive(Debug, Parser)]
-pub(crate) struct StoreReportArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
+pub(crate) struct StatsArgs {
     #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) store: StoreArgs,
 }
 
 /// Reads everything in a store and says whether it is sound; exit code 3 if it is not.
 #[derive(Debug, Parser)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
-    pub(crate) report: StoreReportArgs,
+    pub(crate) store: StoreArgs,
 }
 
 /// Saves what can be saved of a damaged store, and says what it saved and what is lost.
 #[derive(Debug, Parser)]
 pub(crate) struct RepairArgs {
     #[command(flatten)]
-    pub(crate) report: StoreReportArgs,
+    pub(crate) store: StoreArgs,
 }
 
 const NDJSON: &str = "\
@@ -461,14 +456,15 @@ pub(crate) struct ExportArgs {
 /// are, and those that have ended are left out.
 #[derive(Debug, Parser)]
 #[command(after_help = NDJSON)]
+#[command(mut_arg("store", says("Folder of the store; it is created if it is not there")))]
+#[command(mut_arg("json", says("The summary on standard error is one JSON object")))]
 pub(crate) struct ImportArgs {
     /// Files to read, one after the other; `-`, or none, is standard input.
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
 
-    /// Folder of the store; it is created if it is not there.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Each line is an id, and is claimed now; a carriage return at its end does not belong to it.
     #[arg(long)]
@@ -485,13 +481,6 @@ pub(crate) struct ImportArgs {
     /// Put all claims into this namespace, whatever the lines say.
     #[arg(long, value_name = "NAME")]
     pub(crate) namespace: Option<String>,
-
-    /// The summary on standard error is one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Measures claims per second, their latency and what an id costs, on this disk and with these ids.

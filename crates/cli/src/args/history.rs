@@ -1,11 +1,10 @@
 //! The command line of `firstseen history`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const HISTORY_JSON: &str = "\
 With --json, each event is an object on a line of its own:
@@ -33,14 +32,14 @@ What does not apply is null.";
 /// written to.
 #[derive(Debug, Parser)]
 #[command(after_long_help = HISTORY_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each event")))]
 pub(crate) struct HistoryArgs {
     /// The id: the bytes of the argument as they are, with `--` in front of one that begins with a hyphen.
     #[arg(value_name = "ID")]
     pub(crate) id: OsString,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Namespace of the id; that of a ledger or table has the same name.
     #[arg(long, value_name = "NAME")]
@@ -49,11 +48,4 @@ pub(crate) struct HistoryArgs {
     /// The id is given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object for each event.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }

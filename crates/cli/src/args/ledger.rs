@@ -8,7 +8,7 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::Ttl;
 use firstseen::ledger::{DeadCause, DeadFilter, State};
 
-use super::{WaitArgs, parse_duration};
+use super::{StoreArgs, parse_duration, says};
 
 const RECORD_JSON: &str = "\
 With --json, each record is an object on a line of its own:
@@ -76,10 +76,10 @@ pub(crate) enum LedgerCommand {
 /// What is wrong with such a one is on standard error, and the others are listed all the same. An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = RECORD_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each record")))]
 pub(crate) struct LedgerListArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Only the records of this ledger.
     #[arg(long, value_name = "NAME")]
@@ -92,13 +92,6 @@ pub(crate) struct LedgerListArgs {
     /// At most so many records.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-
-    /// Print one JSON object for each record.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Shows everything that a ledger knows of an id; exit code 1 if it has no record of it.
@@ -116,9 +109,8 @@ pub(crate) struct LedgerIdArgs {
     #[arg(value_name = "ID")]
     pub(crate) id: OsString,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Ledger of the id.
     #[arg(long, value_name = "NAME")]
@@ -127,13 +119,6 @@ pub(crate) struct LedgerIdArgs {
     /// The id is given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Says that an id was done after all, and with what result; exit code 1 if there is no such record, it is
@@ -232,10 +217,10 @@ pub(crate) enum DeadLetterCommand {
 /// What is wrong with such a one is on standard error, and the others are listed all the same. An id that is not printable UTF-8 is shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = RECORD_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each dead letter")))]
 pub(crate) struct DeadListArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Only the dead letters of this ledger.
     #[arg(long, value_name = "NAME")]
@@ -243,13 +228,6 @@ pub(crate) struct DeadListArgs {
 
     #[command(flatten)]
     pub(crate) filter: FilterArgs,
-
-    /// Print one JSON object for each dead letter.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Which dead letters are meant.
@@ -355,6 +333,10 @@ pub(crate) struct PurgeArgs {
 /// Some dead letters, or all that a filter means.
 #[derive(Debug, clap::Args)]
 #[command(group(ArgGroup::new("which").required(true)))]
+#[command(mut_arg(
+    "json",
+    says("Print one JSON object for each id, or with --all one with their number")
+))]
 pub(crate) struct SweepArgs {
     /// The ids: the bytes of the arguments as they are, with `--` in front of one that begins with a hyphen.
     #[arg(
@@ -369,9 +351,8 @@ pub(crate) struct SweepArgs {
     #[arg(long, group = "which", conflicts_with = "hex")]
     pub(crate) all: bool,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Ledger of the ids.
     #[arg(long, value_name = "NAME")]
@@ -383,13 +364,6 @@ pub(crate) struct SweepArgs {
     /// The ids are given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object for each id, or with --all one with their number.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Parses how long something is kept.

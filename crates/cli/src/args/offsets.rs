@@ -1,10 +1,8 @@
 //! The command line of `firstseen offsets`.
 
-use std::path::PathBuf;
-
 use clap::Parser;
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const OFFSETS_JSON: &str = "\
 With --json, each partition is an object on a line of its own:
@@ -21,10 +19,10 @@ With --json, each partition is an object on a line of its own:
 /// listed all the same.
 #[derive(Debug, Parser)]
 #[command(after_long_help = OFFSETS_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each partition")))]
 pub(crate) struct OffsetsArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Only the partitions of this source.
     #[arg(long, value_name = "NAME")]
@@ -33,11 +31,4 @@ pub(crate) struct OffsetsArgs {
     /// At most so many partitions.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-
-    /// Print one JSON object for each partition.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }

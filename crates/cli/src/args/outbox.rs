@@ -1,10 +1,8 @@
 //! The command line of `firstseen outbox`.
 
-use std::path::PathBuf;
-
 use clap::{ArgGroup, Parser, Subcommand};
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const MESSAGE_JSON: &str = "\
 With --json, each message is an object on a line of its own:
@@ -71,10 +69,10 @@ pub(crate) enum OutboxCommand {
 /// listed all the same. With --dead, the others of the topic are, too. Keys, given ids and payloads that are not printable UTF-8 are shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = MESSAGE_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each message")))]
 pub(crate) struct OutboxListArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Only the messages of this topic.
     #[arg(long, value_name = "NAME")]
@@ -91,13 +89,6 @@ pub(crate) struct OutboxListArgs {
     /// Print what the messages say, too.
     #[arg(long)]
     pub(crate) payload: bool,
-
-    /// Print one JSON object for each message.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Acknowledges messages: they are not delivered any more; exit code 1 if one of the ids does not wait, or with
@@ -107,6 +98,10 @@ pub(crate) struct OutboxListArgs {
 /// that was acknowledged before does not wait.
 #[derive(Debug, Parser)]
 #[command(after_long_help = ACK_JSON, group(ArgGroup::new("which").required(true)))]
+#[command(mut_arg(
+    "json",
+    says("Print one JSON object for each id, or with --through one with the number of messages")
+))]
 pub(crate) struct OutboxAckArgs {
     /// The ids of the messages, as `outbox list` prints them. Reads the topic up to the last of them.
     #[arg(value_name = "ID", group = "which")]
@@ -116,25 +111,21 @@ pub(crate) struct OutboxAckArgs {
     #[arg(long, value_name = "POSITION", group = "which")]
     pub(crate) through: Option<u64>,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Topic of the messages.
     #[arg(long, value_name = "NAME")]
     pub(crate) topic: String,
-
-    /// Print one JSON object for each id, or with --through one with the number of messages.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Which messages of a topic that could not be delivered.
 #[derive(Debug, Parser)]
 #[command(group(ArgGroup::new("which").required(true)))]
+#[command(mut_arg(
+    "json",
+    says("Print one JSON object for each id, or with --all one with the number of messages")
+))]
 pub(crate) struct OutboxDeadArgs {
     /// The ids of the messages, as `outbox list --dead` prints them.
     #[arg(value_name = "ID", group = "which")]
@@ -144,18 +135,10 @@ pub(crate) struct OutboxDeadArgs {
     #[arg(long, group = "which")]
     pub(crate) all: bool,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Topic of the messages.
     #[arg(long, value_name = "NAME")]
     pub(crate) topic: String,
-
-    /// Print one JSON object for each id, or with --all one with the number of messages.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }

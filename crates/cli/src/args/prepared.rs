@@ -1,11 +1,10 @@
 //! The command line of `firstseen prepared`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const PREPARED_JSON: &str = "\
 With --json, each transaction is an object on a line of its own:
@@ -43,21 +42,14 @@ pub(crate) enum PreparedCommand {
 /// is shown as 0x and hexadecimal digits.
 #[derive(Debug, Parser)]
 #[command(after_long_help = PREPARED_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each transaction")))]
 pub(crate) struct PreparedListArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// At most so many transactions, the oldest.
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
-
-    /// Print one JSON object for each transaction.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 #[derive(Debug, Parser)]
@@ -68,18 +60,10 @@ pub(crate) struct PreparedEndArgs {
     #[arg(value_name = "GID")]
     pub(crate) gid: OsString,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// The gid is given in hexadecimal digits, two for each byte.
     #[arg(long)]
     pub(crate) hex: bool,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }

@@ -1,10 +1,8 @@
 //! The command line of `firstseen replay`.
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const SCOPE_JSON: &str = "\
 With --json, each scope is an object on a line of its own:
@@ -45,10 +43,10 @@ pub(crate) enum ReplayCommand {
 /// Lists all replay scopes that there were, in the order of their beginning.
 #[derive(Debug, Parser)]
 #[command(after_long_help = SCOPE_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each scope")))]
 pub(crate) struct ReplayListArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// At most so many scopes, the oldest.
     #[arg(long, value_name = "N")]
@@ -57,13 +55,6 @@ pub(crate) struct ReplayListArgs {
     /// Count the ids inside open scopes, and how many of them are known outside. Reads the whole index.
     #[arg(long)]
     pub(crate) count: bool,
-
-    /// Print one JSON object for each scope.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 #[derive(Debug, Parser)]
@@ -73,14 +64,6 @@ pub(crate) struct ReplayEndArgs {
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
     #[command(flatten)]
-    pub(crate) wait: WaitArgs,
+    pub(crate) store: StoreArgs,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::WaitArgs;
+use super::StoreArgs;
 
 const SNAPSHOT_HELP: &str = "\
 With --json:
@@ -24,9 +24,8 @@ With --json:
 #[derive(Debug, Parser)]
 #[command(after_long_help = SNAPSHOT_HELP)]
 pub(crate) struct SnapshotArgs {
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// Folder of the snapshots; it is created if it is not there.
     #[arg(long, value_name = "FOLDER")]
@@ -35,13 +34,6 @@ pub(crate) struct SnapshotArgs {
     /// Keep so many snapshots, the new one included, and remove older ones [default: keep all].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keep_last: Option<u64>,
-
-    /// Print one JSON object.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 const RESTORE_HELP: &str = "\

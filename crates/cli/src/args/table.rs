@@ -1,11 +1,10 @@
 //! The command line of `firstseen table`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use super::WaitArgs;
+use super::{StoreArgs, says};
 
 const ENTRY_JSON: &str = "\
 With --json, each value is an object on a line of its own:
@@ -30,6 +29,7 @@ pub(crate) enum TableCommand {
 /// Prints the value of a key, its version and its end; exit code 1 if it has none.
 #[derive(Debug, Parser)]
 #[command(after_long_help = ENTRY_JSON)]
+#[command(mut_arg("json", says("Print one JSON object; nothing if there is no value")))]
 pub(crate) struct TableGetArgs {
     /// Name of the table.
     #[arg(value_name = "TABLE")]
@@ -39,9 +39,8 @@ pub(crate) struct TableGetArgs {
     #[arg(value_name = "KEY")]
     pub(crate) key: OsString,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// The key is given in hexadecimal digits, two for each byte.
     #[arg(long)]
@@ -50,13 +49,6 @@ pub(crate) struct TableGetArgs {
     /// Print the value in hexadecimal digits, also if it is text.
     #[arg(long)]
     pub(crate) hex_values: bool,
-
-    /// Print one JSON object; nothing if there is no value.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// Lists the keys and values of a table, in no meaningful order; exit code 3 if one of them cannot be read.
@@ -66,14 +58,14 @@ pub(crate) struct TableGetArgs {
 /// `table get` have all of it.
 #[derive(Debug, Parser)]
 #[command(after_long_help = ENTRY_JSON)]
+#[command(mut_arg("json", says("Print one JSON object for each key")))]
 pub(crate) struct TableScanArgs {
     /// Name of the table.
     #[arg(value_name = "TABLE")]
     pub(crate) table: String,
 
-    /// Folder of the store.
-    #[arg(long, value_name = "DIR")]
-    pub(crate) store: PathBuf,
+    #[command(flatten)]
+    pub(crate) store: StoreArgs,
 
     /// At most so many keys.
     #[arg(long, value_name = "N")]
@@ -82,11 +74,4 @@ pub(crate) struct TableScanArgs {
     /// Print values in hexadecimal digits, also if they are text.
     #[arg(long)]
     pub(crate) hex_values: bool,
-
-    /// Print one JSON object for each key.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }

@@ -20,8 +20,8 @@ pub(super) fn run(args: ClaimArgs) -> Result<Exit, Failure> {
     for id in args.ids {
         ids.push(super::checked_id(id, args.hex)?);
     }
-    let builder = super::builder(&args.store).durability(args.durability.into());
-    let store = super::waiting(args.wait, || builder.clone().open())?;
+    let builder = super::builder(&args.store.dir).durability(args.durability.into());
+    let store = super::waiting(args.store.wait, || builder.clone().open())?;
     let namespace = super::namespace(&store, args.namespace.as_deref())?;
     let answers = namespace.claim_batch_with(&ids, super::claim_options(args.ttl))?;
     drop(namespace);
@@ -31,7 +31,7 @@ pub(super) fn run(args: ClaimArgs) -> Result<Exit, Failure> {
             Claim::FirstSeen => None,
             Claim::Duplicate { first_seen } => Some(*first_seen),
         };
-        if args.json {
+        if args.store.json {
             output::print_json(&Answer {
                 claimed: since.is_none(),
                 first_seen: since.map(firstseen::Timestamp::as_millis),

@@ -60,9 +60,9 @@ fn visit_all(
 }
 
 fn list(args: &DeadListArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let ledgers = ledger::chosen(&store, args.ledger.as_deref())?;
-    let mut listing = Listing::new(&Entry::DEAD_TITLES, args.json)?;
+    let mut listing = Listing::new(&Entry::DEAD_TITLES, args.store.json)?;
     let filter = args.filter.unlimited();
     let mut left = args.filter.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;
@@ -86,7 +86,7 @@ fn list(args: &DeadListArgs) -> Result<Exit, Failure> {
 
 fn show(args: &DeadShowArgs) -> Result<Exit, Failure> {
     let is_stdout = args.payload_to.as_deref() == Some(Path::new("-"));
-    if is_stdout && args.id.json {
+    if is_stdout && args.id.store.json {
         return Err(Failure::call("--payload-to - prints the payload alone; leave out --json"));
     }
     let (store, ledger, id) = ledger::open_for_id(&args.id)?;
@@ -98,7 +98,7 @@ fn show(args: &DeadShowArgs) -> Result<Exit, Failure> {
         let message = "neither dead nor held";
         if is_stdout {
             output::complain(&format!("{} is {message}", shown_id(&id)));
-        } else if !args.id.json {
+        } else if !args.id.store.json {
             output::print(message)?;
         }
         return Ok(Exit::NotSeen);
@@ -116,7 +116,7 @@ fn show(args: &DeadShowArgs) -> Result<Exit, Failure> {
     }
     let (since, payload_bytes) = (Some(letter.since), payload.map(|payload| payload.len()));
     let entry = Entry { ledger: &args.id.ledger, record: &letter.record, since, payload_bytes };
-    ledger::print(&entry, args.id.json)?;
+    ledger::print(&entry, args.id.store.json)?;
     Ok(Exit::Done)
 }
 
@@ -202,18 +202,18 @@ fn sweep(args: SweepArgs, step: Step) -> Result<Exit, Failure> {
     for id in args.ids {
         ids.push(super::checked_id(id, args.hex)?);
     }
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let letters = ledger::known(&store, &args.ledger)?.dead_letters();
     if args.all {
         let swept = step.all(&letters, &args.filter)?;
         drop(letters);
         store.close()?;
-        return tell_all(step, swept, args.json);
+        return tell_all(step, swept, args.store.json);
     }
     let answers: Vec<_> = ids.iter().map(|id| (id, step.one(&letters, id))).collect();
     drop(letters);
     store.close()?;
-    tell_each(step, answers, args.json)
+    tell_each(step, answers, args.store.json)
 }
 
 fn tell_all(step: Step, swept: Swept, as_json: bool) -> Result<Exit, Failure> {

@@ -18,16 +18,16 @@ struct All {
 }
 
 pub(super) fn run(args: ForgetArgs) -> Result<Exit, Failure> {
-    let ForgetArgs { id, all: _, store, namespace, hex, json, wait } = args;
+    let ForgetArgs { id, all: _, store: on, namespace, hex } = args;
     match id {
-        Some(id) => one(IdArgs { id, store, namespace, hex, json, wait }),
+        Some(id) => one(IdArgs { id, store: on, namespace, hex }),
         None => {
-            let store = super::open_existing(&store, wait)?;
+            let store = super::open_existing(&on)?;
             let namespace = super::known_namespace(&store, namespace.as_deref())?;
             let forgotten = namespace.forget_all()?;
             drop(namespace);
             store.close()?;
-            if json {
+            if on.json {
                 output::print_json(&All { forgotten })?;
             } else {
                 output::print(format_args!("{} forgotten", grouped(forgotten)))?;
@@ -38,7 +38,7 @@ pub(super) fn run(args: ForgetArgs) -> Result<Exit, Failure> {
 }
 
 fn one(args: IdArgs) -> Result<Exit, Failure> {
-    let as_json = args.json;
+    let as_json = args.store.json;
     let (store, namespace, id) = super::open_for_id(args)?;
     let forgotten = namespace.forget(&id)?;
     drop(namespace);

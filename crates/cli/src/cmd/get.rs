@@ -34,9 +34,9 @@ impl Answer {
 }
 
 pub(super) fn run(args: IdArgs) -> Result<Exit, Failure> {
-    let as_json = args.json;
+    let as_json = args.store.json;
     let id = super::checked_id(args.id, args.hex)?;
-    let store = Opened::to_read(&args.store, args.wait)?;
+    let store = Opened::to_read(&args.store.dir, args.store.wait)?;
     if let Some(name) = &args.namespace {
         store.check_namespace(name)?;
     }

@@ -106,9 +106,10 @@ fn row_name(row: RowKind) -> &'static str {
 }
 
 pub(super) fn run(args: HistoryArgs) -> Result<Exit, Failure> {
-    let HistoryArgs { id, store: path, namespace, hex, json: as_json, wait } = args;
+    let HistoryArgs { id, store: on, namespace, hex } = args;
+    let as_json = on.json;
     let id = super::checked_id(id, hex)?;
-    let store = Opened::to_read_around_damage(&path, wait)?;
+    let store = Opened::to_read_around_damage(&on.dir, on.wait)?;
     let History { events, damage, .. } = match store {
         Opened::Whole(store) => {
             let namespace = super::known_namespace(&store, namespace.as_deref())?;

@@ -35,7 +35,7 @@ impl Tally {
 }
 
 pub(super) fn run(args: ImportArgs) -> Result<Exit, Failure> {
-    let as_json = args.json;
+    let as_json = args.store.json;
     let mut tally = Tally::default();
     let result = import(args, &mut tally);
     if as_json {
@@ -67,7 +67,7 @@ fn import(args: ImportArgs, tally: &mut Tally) -> Result<(), Failure> {
         source.check()?;
     }
     streams::check_stdin(&sources)?;
-    let store = super::waiting(args.wait, || super::builder(&args.store).open())?;
+    let store = super::waiting(args.store.wait, || super::builder(&args.store.dir).open())?;
     let unnamed = store.default_namespace();
     let of_line = Naming { forced: args.namespace.as_deref(), unnamed: unnamed.name() };
     for source in &sources {

@@ -53,15 +53,15 @@ fn open_for_id_with(
     options: LedgerOptions,
 ) -> Result<(Store, Ledger, Vec<u8>), Failure> {
     let id = super::checked_id(args.id.clone(), args.hex)?;
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let ledger = known_with(&store, &args.ledger, options)?;
     Ok((store, ledger, id))
 }
 
 fn list(args: &LedgerListArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let ledgers = chosen(&store, args.ledger.as_deref())?;
-    let mut listing = Listing::new(&Entry::TITLES, args.json)?;
+    let mut listing = Listing::new(&Entry::TITLES, args.store.json)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;
     for ledger in &ledgers {
@@ -116,13 +116,13 @@ fn show(args: LedgerIdArgs) -> Result<Exit, Failure> {
     drop(ledger);
     store.close()?;
     let Some(record) = record else {
-        if !args.json {
+        if !args.store.json {
             output::print("no record")?;
         }
         return Ok(Exit::NotSeen);
     };
     let payload_bytes = payload.map(|payload| payload.len());
-    print(&Entry { ledger: &args.ledger, record: &record, since, payload_bytes }, args.json)?;
+    print(&Entry { ledger: &args.ledger, record: &record, since, payload_bytes }, args.store.json)?;
     Ok(exit)
 }
 
@@ -184,7 +184,7 @@ fn operate(
     let is_done = after != before;
     let state = after.as_ref().map(|record| state_name(&record.state));
     let answer = answer(is_done);
-    if args.json {
+    if args.store.json {
         output::print_json(&Operated { id: Id::of(&id), answer, state })?;
     } else {
         let id = shown_id(&id);

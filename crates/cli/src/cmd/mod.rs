@@ -38,7 +38,7 @@ use firstseen::{
     Builder, ClaimOptions, Clock as _, ErrorKind, Namespace, ReadOnly, Store, SystemClock, Ttl,
 };
 
-use crate::args::{Command, IdArgs, WaitArgs};
+use crate::args::{Command, IdArgs, StoreArgs, WaitArgs};
 use crate::output::{Exit, Failure};
 use crate::streams;
 
@@ -53,9 +53,9 @@ pub(crate) fn run(command: Command) -> Result<Exit, Failure> {
         Command::Claim(args) => claim::run(args),
         Command::Get(args) => get::run(args),
         Command::Forget(args) => forget::run(args),
-        Command::Stats(args) => stats::run(&args),
-        Command::Verify(args) => verify::run(&args.report),
-        Command::Repair(args) => repair::run(&args.report),
+        Command::Stats(args) => stats::run(&args.store),
+        Command::Verify(args) => verify::run(&args.store),
+        Command::Repair(args) => repair::run(&args.store),
         Command::Snapshot(args) => snapshot::take(&args),
         Command::Restore(args) => snapshot::restore(&args),
         Command::Export(args) => export::run(&args),
@@ -80,8 +80,8 @@ fn builder(path: &Path) -> Builder {
 }
 
 /// Opens a store that must exist: a query of a misspelt folder must not create one.
-fn open_existing(path: &Path, wait: WaitArgs) -> Result<Store, Failure> {
-    Ok(waiting(wait, || builder(path).create(false).open())?)
+fn open_existing(args: &StoreArgs) -> Result<Store, Failure> {
+    Ok(waiting(args.wait, || builder(&args.dir).create(false).open())?)
 }
 
 /// Opens a store that must exist, for reading only.
@@ -252,7 +252,7 @@ fn checked_id(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
 /// Opens the store and the namespace for a command on one id.
 fn open_for_id(args: IdArgs) -> Result<(Store, Namespace, Vec<u8>), Failure> {
     let id = checked_id(args.id, args.hex)?;
-    let store = open_existing(&args.store, args.wait)?;
+    let store = open_existing(&args.store)?;
     let namespace = known_namespace(&store, args.namespace.as_deref())?;
     Ok((store, namespace, id))
 }

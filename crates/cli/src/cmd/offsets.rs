@@ -18,9 +18,9 @@ struct Object<'a> {
 }
 
 pub(super) fn run(args: &OffsetsArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let names = names::chosen(&store, args.source.as_deref(), Kind::Source)?;
-    let mut listing = Listing::new(&["SOURCE", "PARTITION", "NEXT", "EPOCH"], args.json)?;
+    let mut listing = Listing::new(&["SOURCE", "PARTITION", "NEXT", "EPOCH"], args.store.json)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;
     for source in &names {

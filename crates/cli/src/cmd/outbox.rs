@@ -175,7 +175,7 @@ fn cause_name(cause: DeadMessageCause) -> &'static str {
 }
 
 fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let names = names::chosen(&store, args.topic.as_deref(), Kind::Topic)?;
     let mut titles = TITLES.to_vec();
     if args.payload {
@@ -184,7 +184,7 @@ fn list(args: &OutboxListArgs) -> Result<Exit, Failure> {
     if args.dead {
         titles.extend(DEATH_TITLES);
     }
-    let mut listing = Listing::new(&titles, args.json)?;
+    let mut listing = Listing::new(&titles, args.store.json)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut exit = Exit::Done;
     for name in &names {
@@ -262,11 +262,11 @@ struct Through {
 
 fn acknowledge(args: &OutboxAckArgs) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     names::check(&store, &args.topic, Kind::Topic)?;
     let topic = store.outbox(&args.topic)?;
     let done = match args.through {
-        Some(position) => acknowledge_through(&topic, position, args.json),
+        Some(position) => acknowledge_through(&topic, position, args.store.json),
         None => acknowledge_each(&topic, &ids, args),
     };
     drop(topic);
@@ -343,7 +343,7 @@ fn acknowledge_each(
         if !acknowledged && exit == Exit::Done {
             exit = Exit::NotSeen;
         }
-        if args.json {
+        if args.store.json {
             output::print_json(&One { id: text, acknowledged })?;
         } else if acknowledged {
             output::print(format_args!("{text} acknowledged"))?;

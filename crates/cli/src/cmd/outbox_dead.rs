@@ -40,14 +40,14 @@ impl Step {
 
 pub(super) fn run(args: &OutboxDeadArgs, step: Step) -> Result<Exit, Failure> {
     let ids = args.ids.iter().map(|id| message_id(id)).collect::<Result<Vec<_>, _>>()?;
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     names::check(&store, &args.topic, Kind::Topic)?;
     let dead = store.outbox(&args.topic)?.dead_letters();
     if args.all {
         let changed = step.all(&dead)?;
         drop(dead);
         store.close()?;
-        if args.json {
+        if args.store.json {
             output::print_json(&serde_json::json!({ step.done(): changed }))?;
         } else {
             output::print(format_args!("{} {}", grouped(changed as u64), step.done()))?;
@@ -75,7 +75,7 @@ pub(super) fn run(args: &OutboxDeadArgs, step: Step) -> Result<Exit, Failure> {
 }
 
 fn tell(args: &OutboxDeadArgs, step: Step, id: &str, is_done: bool) -> Result<(), Failure> {
-    if args.json {
+    if args.store.json {
         output::print_json(&serde_json::json!({ "id": id, step.done(): is_done }))
     } else if is_done {
         output::print(format_args!("{id} {}", step.done()))

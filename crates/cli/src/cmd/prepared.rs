@@ -47,10 +47,10 @@ impl<'a> Gid<'a> {
 }
 
 fn list(args: &PreparedListArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let all = store.prepared()?;
     store.close()?;
-    let mut listing = Listing::new(&["SINCE", "CLAIMS", "ROWS", "GID"], args.json)?;
+    let mut listing = Listing::new(&["SINCE", "CLAIMS", "ROWS", "GID"], args.store.json)?;
     for PreparedTransaction { gid, since, age, claims, rows } in
         all.iter().take(args.limit.unwrap_or(usize::MAX))
     {
@@ -129,7 +129,7 @@ struct Ended<'a> {
 
 fn end(args: PreparedEndArgs, end: End) -> Result<Exit, Failure> {
     let gid = super::key_bytes(args.gid, args.hex, "the gid")?;
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let outcome = end.carry_out(&store, &gid);
     let outcome =
         outcome.map_err(|error| Failure::from(error).about(&shown(&gid, Digits::WhereNeeded)))?;
@@ -139,7 +139,7 @@ fn end(args: PreparedEndArgs, end: End) -> Result<Exit, Failure> {
         EndOutcome::Unknown => None,
     };
     let changed = outcome == EndOutcome::Done;
-    if args.json {
+    if args.store.json {
         output::print_json(&Ended { gid: Gid::of(&gid), state, changed })?;
     } else {
         let gid = shown(&gid, Digits::WhereNeeded);

@@ -2,11 +2,11 @@
 
 use firstseen::Store;
 
-use crate::args::StoreReportArgs;
+use crate::args::StoreArgs;
 use crate::output::{self, Exit, Failure};
 
-pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
-    let report = super::waiting(args.wait, || Store::repair(&args.store))?;
+pub(super) fn run(args: &StoreArgs) -> Result<Exit, Failure> {
+    let report = super::waiting(args.wait, || Store::repair(&args.dir))?;
     output::report(&report, args.json)?;
     Ok(Exit::Done)
 }

@@ -110,11 +110,11 @@ fn state_name(state: ReplayState) -> &'static str {
 }
 
 fn list(args: &ReplayListArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let mut scopes = store.replays()?;
     scopes.truncate(args.limit.unwrap_or(usize::MAX));
     let titles = if args.count { &TITLES[..] } else { &TITLES[..TITLES.len() - 1] };
-    let mut listing = Listing::new(titles, args.json)?;
+    let mut listing = Listing::new(titles, args.store.json)?;
     for scope in &scopes {
         let is_counted = args.count && scope.state == ReplayState::Open;
         let open = store.find_replay(&scope.name).filter(|_| is_counted);
@@ -135,13 +135,13 @@ struct Ended<'a> {
 }
 
 fn end(args: &ReplayEndArgs, wanted: ReplayState) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let name = &args.name;
     let (state, changed) = carry_out(&store, name, wanted)?;
     store.close()?;
     let before = if changed { "" } else { " before" };
     let was = if changed { "" } else { "was " };
-    if args.json {
+    if args.store.json {
         output::print_json(&Ended { name, state: state_name(state), changed })?;
     } else {
         let (name, state) = (printable(name), state_name(state));

@@ -7,14 +7,14 @@ use crate::args::snapshot::{RestoreArgs, SnapshotArgs};
 use crate::output::{self, Exit, Failure};
 
 pub(super) fn take(args: &SnapshotArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     let options = SnapshotOptions::new();
     let options = args.keep_last.map_or(options, |keep| options.keep_last(keep));
     let taken = store.snapshot_with(&FolderTarget::new(&args.to), options);
     let report =
         taken.map_err(|error| Failure::from(error).about(&args.to.display().to_string()))?;
     store.close()?;
-    output::report(&report, args.json)?;
+    output::report(&report, args.store.json)?;
     Ok(Exit::Done)
 }
 

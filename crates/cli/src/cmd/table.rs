@@ -107,27 +107,31 @@ fn cut(value: &[u8], digits: Digits) -> String {
 
 fn get(args: TableGetArgs) -> Result<Exit, Failure> {
     let key = super::key_bytes(args.key, args.hex, "the key")?;
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     names::check(&store, &args.table, Kind::Table)?;
     let entry = store.raw_table(&args.table)?.get(&key)?;
     store.close()?;
     let Some(entry) = entry else {
-        if !args.json {
+        if !args.store.json {
             output::print("no value")?;
         }
         return Ok(Exit::NotSeen);
     };
     let digits = digits(args.hex_values);
     let found = Found { table: &args.table, key: &key, entry: &entry, digits };
-    if args.json { output::print_json(&found.object()) } else { output::print(found.lines()) }?;
+    if args.store.json {
+        output::print_json(&found.object())
+    } else {
+        output::print(found.lines())
+    }?;
     Ok(Exit::Done)
 }
 
 fn scan(args: &TableScanArgs) -> Result<Exit, Failure> {
-    let store = super::open_existing(&args.store, args.wait)?;
+    let store = super::open_existing(&args.store)?;
     names::check(&store, &args.table, Kind::Table)?;
     let table = store.raw_table(&args.table)?;
-    let mut listing = Listing::new(&["VERSION", "ENDS", "KEY", "VALUE"], args.json)?;
+    let mut listing = Listing::new(&["VERSION", "ENDS", "KEY", "VALUE"], args.store.json)?;
     let (mut left, digits) = (args.limit.unwrap_or(usize::MAX), digits(args.hex_values));
     let (mut exit, mut added) = (Exit::Done, Ok(()));
     if left > 0 {

@@ -1,12 +1,12 @@
 //! `firstseen verify`: is everything in a store sound?
 
-use crate::args::StoreReportArgs;
+use crate::args::StoreArgs;
 use crate::output::{self, Exit, Failure};
 
 use super::Opened;
 
-pub(super) fn run(args: &StoreReportArgs) -> Result<Exit, Failure> {
-    let report = match Opened::to_read(&args.store, args.wait)? {
+pub(super) fn run(args: &StoreArgs) -> Result<Exit, Failure> {
+    let report = match Opened::to_read(&args.dir, args.wait)? {
         Opened::Whole(store) => {
             let report = store.verify()?;
             store.close()?;
