@@ -206,7 +206,11 @@ fn id_bytes(id: OsString, is_hex: bool) -> Result<Vec<u8>, Failure> {
 
 /// Returns the bytes of a key or gid from the command line. How long it may be, the engine says.
 fn key_bytes(key: OsString, is_hex: bool, what: &str) -> Result<Vec<u8>, Failure> {
-    let key = if is_hex { from_hex(&key, &format!("{what} {key:?}"))? } else { key.into_vec() };
+    let key = if is_hex {
+        from_hex(&key, &format!("{what} {:?}", key.to_string_lossy()))?
+    } else {
+        key.into_vec()
+    };
     if key.is_empty() {
         return Err(Failure::call(format!("{what} is empty")));
     }
