@@ -8,6 +8,7 @@
 //! [docs/SCALING.md]: crate::guide::scaling
 //! [docs/SCALE_OUT.md]: crate::guide::scale_out
 //! [docs/DESIGN.md]: crate::guide::design
+//! [docs/FORMATS.md]: crate::guide::formats
 #![doc = include_str!("../README.md")]
 
 // Bottom up: a module imports only from those before it (docs/DESIGN.md, "Arrows"; tests/tidy.rs).
@@ -108,8 +109,11 @@ pub mod guide {
     #[doc = include_str!("../docs/SCALE_OUT.md")]
     pub mod scale_out {}
     #[cfg(not(doctest))]
-    #[doc = "[BENCHMARKS.md]: crate::guide"]
-    #[doc = "[SCALING.md]: crate::guide::scaling"]
+    #[doc = "[FORMATS.md]: crate::guide::formats"]
     #[doc = include_str!("../docs/DESIGN.md")]
     pub mod design {}
+    #[cfg(not(doctest))]
+    #[doc = "[DESIGN.md]: crate::guide::design"]
+    #[doc = include_str!("../docs/FORMATS.md")]
+    pub mod formats {}
 }

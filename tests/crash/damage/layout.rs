@@ -1,5 +1,5 @@
-//! An independent reader of the log format of docs/DESIGN.md, section 3: which bytes of a segment hold which record and
-//! ids. Reusing the engine's reader would hide its bugs.
+//! An independent reader of the log format of docs/FORMATS.md, sections 2 and 3: which bytes of a segment hold which
+//! record and ids. Reusing the engine's reader would hide its bugs.
 
 use crate::ops::{IDS, KeyNo, ROWS, id_bytes};
 use std::path::{Path, PathBuf};

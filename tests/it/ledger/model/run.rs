@@ -506,7 +506,7 @@ fn rows(store: &Store, family: u8) -> Verdict<Vec<Row>> {
     Ok(rows)
 }
 
-/// The stages of a record, as docs/DESIGN.md describes their rows.
+/// The stages of a record, as docs/FORMATS.md, section 11, describes their rows.
 fn stage_rows(id: &[u8], known: &Known) -> Vec<(Vec<u8>, Vec<u8>)> {
     let rows = (0_u32..).zip(&known.stages).map(|(number, saved)| {
         let head = [1, u8::from(saved.is_done), saved.name.len() as u8];
