@@ -9,6 +9,7 @@
 //! [docs/SCALE_OUT.md]: crate::guide::scale_out
 //! [docs/DESIGN.md]: crate::guide::design
 //! [docs/FORMATS.md]: crate::guide::formats
+//! [docs/CRASH_POINTS.md]: crate::guide::crash_points
 #![doc = include_str!("../README.md")]
 
 // Bottom up: a module imports only from those before it (docs/DESIGN.md, "Arrows"; tests/tidy.rs).
@@ -110,10 +111,17 @@ pub mod guide {
     pub mod scale_out {}
     #[cfg(not(doctest))]
     #[doc = "[FORMATS.md]: crate::guide::formats"]
+    #[doc = "[CRASH_POINTS.md]: crate::guide::crash_points"]
     #[doc = include_str!("../docs/DESIGN.md")]
     pub mod design {}
     #[cfg(not(doctest))]
     #[doc = "[DESIGN.md]: crate::guide::design"]
+    #[doc = "[CRASH_POINTS.md]: crate::guide::crash_points"]
     #[doc = include_str!("../docs/FORMATS.md")]
     pub mod formats {}
+    #[cfg(not(doctest))]
+    #[doc = "[DESIGN.md]: crate::guide::design"]
+    #[doc = "[FORMATS.md]: crate::guide::formats"]
+    #[doc = include_str!("../docs/CRASH_POINTS.md")]
+    pub mod crash_points {}
 }

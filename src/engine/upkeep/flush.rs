@@ -1,6 +1,6 @@
 //! Background flushing: frozen memtables become runs.
 //!
-//! The order, chosen for what a crash after each step leaves (docs/DESIGN.md, "Crash points"): write blocks and
+//! The order, chosen for what a crash after each step leaves (docs/CRASH_POINTS.md, section 5): write blocks and
 //! filters, sync the log, sync the block store, write the manifest, then let the shards use the runs. Until the
 //! manifest is written, a crash has the records replayed from the log as if nothing had been done.
 
