@@ -343,9 +343,9 @@ impl Engine {
     }
 
     /// Returns the sequence below which no message is on its way to a topic any more: each is entered, or never will be.
-    pub(crate) fn horizon(&self, topic: NsId) -> Result<u64> {
+    pub(crate) fn stable_end(&self, topic: NsId) -> Result<u64> {
         self.core.health.check()?;
-        Ok(self.core.in_flight.horizon(topic, &self.core.sequence))
+        Ok(self.core.in_flight.stable_end(topic, &self.core.sequence))
     }
 
     /// Watches a topic: its bell rings after each such event, until the result is dropped.

@@ -70,7 +70,7 @@ impl Outbox {
     /// As [`acknowledge`](Self::acknowledge).
     pub fn acknowledge_through(&self, position: u64) -> Result<usize> {
         let view = self.view()?;
-        let end = view.horizon.min(position.saturating_add(1));
+        let end = view.stable_end.min(position.saturating_add(1));
         let mut after = None;
         // A chunk at a time: commits wait for the backlog meanwhile, and hold the locks of their shards.
         let chunks = std::iter::from_fn(|| {

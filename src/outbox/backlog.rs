@@ -1,6 +1,6 @@
 //! The messages that wait, in memory: where they are in their topics. Their payloads are in the log.
 //!
-//! Told by the engine of every message that is entered and removed. Nobody asks it for what is at the horizon of the topic
+//! Told by the engine of every message that is entered and removed. Nobody asks it for what is at the stable end of the topic
 //! or above: of that a part may be missing.
 
 use crate::engine::{Replay, RowChanged, RowState};
@@ -152,29 +152,29 @@ impl Backlog {
         (Size { count: state.entries.len(), bytes: state.bytes }, oldest)
     }
 
-    /// Returns the first that wait after a position and before the horizon, in order; at most so many.
+    /// Returns the first that wait after a position and before the stable end, in order; at most so many.
     pub(super) fn ids_below(
         &self,
         after: Option<u64>,
-        horizon: u64,
+        stable_end: u64,
         limit: usize,
     ) -> Vec<(u64, MessageId)> {
         let state = self.state.lock();
-        let found = between(&state.entries, after, horizon).take(limit);
+        let found = between(&state.entries, after, stable_end).take(limit);
         found.map(|(position, entry)| (position, entry.id)).collect()
     }
 
-    /// Returns what waits after this position and before the horizon, in order: the message in the store of this tag, if
+    /// Returns what waits after this position and before the stable end, in order: the message in the store of this tag, if
     /// there is a copy of it.
     pub(super) fn after(
         &self,
         after: Option<u64>,
-        horizon: u64,
+        stable_end: u64,
         limit: usize,
         store: u64,
     ) -> Vec<(u64, MessageId, Option<Message>)> {
         let state = self.state.lock();
-        let found = between(&state.entries, after, horizon).take(limit);
+        let found = between(&state.entries, after, stable_end).take(limit);
         found
             .map(|(position, entry)| (position, entry.id, entry.message(position, store)))
             .collect()
@@ -186,15 +186,15 @@ impl Backlog {
     }
 
     /// Returns whether something does.
-    pub(super) fn has_after(&self, after: Option<u64>, horizon: u64) -> bool {
-        between(&self.state.lock().entries, after, horizon).next().is_some()
+    pub(super) fn has_after(&self, after: Option<u64>, stable_end: u64) -> bool {
+        between(&self.state.lock().entries, after, stable_end).next().is_some()
     }
 
     /// Takes what a worker of a relay may deliver now.
-    pub(super) fn take(&self, horizon: u64, now: Timestamp, want: Want) -> Next {
+    pub(super) fn take(&self, stable_end: u64, now: Timestamp, want: Want) -> Next {
         let mut state = self.state.lock();
         let State { entries, schedule, .. } = &mut *state;
-        schedule.take(entries, horizon, now, want)
+        schedule.take(entries, stable_end, now, want)
     }
 
     /// Says what became of what was taken. Returns whether another worker may have something to do because of it.
@@ -214,15 +214,15 @@ impl Backlog {
     }
 }
 
-/// Returns what is after a position and before the horizon.
+/// Returns what is after a position and before the stable end.
 fn between(
     entries: &Entries,
     after: Option<u64>,
-    horizon: u64,
+    stable_end: u64,
 ) -> impl Iterator<Item = (u64, &Entry)> {
     let from = after.map_or(0, |after| after.saturating_add(1));
     // An empty range, not one that ends before it begins.
-    entries.range(from..horizon.max(from)).map(|(position, entry)| (*position, entry))
+    entries.range(from..stable_end.max(from)).map(|(position, entry)| (*position, entry))
 }
 
 #[cfg(all(test, not(any(feature = "shuttle", feature = "loom"))))]
@@ -282,14 +282,14 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_at_the_horizon_or_above() {
+    fn nothing_is_told_at_the_stable_end_or_above() {
         let backlog = Backlog::default();
         for position in [3, 5, 9] {
             backlog.state.lock().apply(Some((position, entry(position as u8))), None);
         }
-        let positions = |after, horizon| {
-            let found = backlog.after(after, horizon, 10, 0);
-            assert_eq!(backlog.has_after(after, horizon), !found.is_empty());
+        let positions = |after, stable_end| {
+            let found = backlog.after(after, stable_end, 10, 0);
+            assert_eq!(backlog.has_after(after, stable_end), !found.is_empty());
             found.into_iter().map(|(position, ..)| position).collect::<Vec<_>>()
         };
         assert_eq!(positions(None, 9), [3, 5]);
@@ -297,8 +297,8 @@ mod tests {
         assert_eq!(positions(Some(9), 5), [0; 0]);
         assert_eq!(positions(Some(u64::MAX), 5), [0; 0]);
         assert_eq!(backlog.after(None, 10, 1, 0).len(), 1);
-        let ids = |after, horizon, limit| {
-            let found = backlog.ids_below(after, horizon, limit);
+        let ids = |after, stable_end, limit| {
+            let found = backlog.ids_below(after, stable_end, limit);
             found.into_iter().map(|(position, _)| position).collect::<Vec<_>>()
         };
         assert_eq!((ids(None, 9, 10), ids(None, 10, 2)), (vec![3, 5], vec![3, 5]));

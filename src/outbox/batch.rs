@@ -81,7 +81,7 @@ pub(super) fn take(outbox: &Outbox, policies: &Policies) -> Result<Work> {
     loop {
         let view = outbox.view()?;
         let now = outbox.engine().moment().now;
-        let taken = match view.backlog.take(view.horizon, now, policies.want) {
+        let taken = match view.backlog.take(view.stable_end, now, policies.want) {
             Next::Deliver(taken) => taken,
             Next::Idle(until) => return Ok(Work::Idle(until)),
             Next::Again => continue,

@@ -272,7 +272,7 @@ impl DeadMessages {
     /// Does something with all that are dead now, the oldest first, of which so many ids at a time are in memory.
     fn all(&self, page: usize, one: impl Fn(MessageId) -> Result<bool>) -> Result<usize> {
         // What is redriven and dies again has a later position: this ends.
-        let end = self.outbox.view()?.horizon;
+        let end = self.outbox.view()?.stable_end;
         let (mut after, mut changed) = (None, 0);
         loop {
             let mut found = Oldest::new(after, page);

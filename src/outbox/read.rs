@@ -68,7 +68,7 @@ impl Outbox {
         loop {
             let count = CHUNK.min(limit - messages.len());
             let view = self.view()?;
-            let found = view.backlog.after(after, view.horizon, count, self.engine().tag());
+            let found = view.backlog.after(after, view.stable_end, count, self.engine().tag());
             let is_over = found.len() < count;
             for (position, id, copy) in found {
                 let (message, on) = match copy {

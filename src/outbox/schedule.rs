@@ -118,11 +118,11 @@ impl Filling {
 }
 
 impl Schedule {
-    /// Takes what may be delivered now, of what is below the horizon.
+    /// Takes what may be delivered now, of what is below the stable end.
     pub(super) fn take(
         &mut self,
         entries: &Entries,
-        horizon: u64,
+        stable_end: u64,
         now: Timestamp,
         want: Want,
     ) -> Next {
@@ -138,7 +138,7 @@ impl Schedule {
         let taken = Taken { batch: self.batches, messages: Vec::new() };
         let mut filling = Filling { taken, left: want };
         let is_whole = self.take_ready(entries, &mut filling);
-        let is_scanned = is_whole || self.scan(entries, horizon, &mut filling);
+        let is_scanned = is_whole || self.scan(entries, stable_end, &mut filling);
         if !filling.taken.messages.is_empty() {
             return Next::Deliver(filling.taken);
         }
@@ -192,12 +192,12 @@ impl Schedule {
     }
 
     /// Takes from what nobody has looked at. Returns whether there is no more of it.
-    fn scan(&mut self, entries: &Entries, horizon: u64, filling: &mut Filling) -> bool {
+    fn scan(&mut self, entries: &Entries, stable_end: u64, filling: &mut Filling) -> bool {
         let batch = filling.taken.batch;
-        if self.scanned >= horizon {
+        if self.scanned >= stable_end {
             return true;
         }
-        for (number, (&position, entry)) in entries.range(self.scanned..horizon).enumerate() {
+        for (number, (&position, entry)) in entries.range(self.scanned..stable_end).enumerate() {
             if number == SCANNED_MAX || !filling.takes(entry) {
                 return false;
             }
@@ -222,7 +222,7 @@ impl Schedule {
                 }
             }
         }
-        self.scanned = horizon;
+        self.scanned = stable_end;
         true
     }
 

@@ -25,7 +25,7 @@ pub(super) struct View {
     /// The key space of its messages.
     pub(super) ns: NsId,
     /// The position below which every message is there.
-    pub(super) horizon: u64,
+    pub(super) stable_end: u64,
     pub(super) backlog: Arc<Backlog>,
 }
 
@@ -155,12 +155,12 @@ impl Outbox {
         self.engine().settings().durability
     }
 
-    /// Returns what stands under its name now. What is below the horizon is in the backlog by then. An error if the replay
+    /// Returns what stands under its name now. What is below the stable end is in the backlog by then. An error if the replay
     /// scope of the topic was dropped.
     pub(super) fn view(&self) -> Result<View> {
         let ns = self.ns();
         Engine::row_key(Family::OUTBOX, ns.listed(), b"-")?;
-        let horizon = self.engine().horizon(ns)?;
-        Ok(View { ns, horizon, backlog: self.backlogs.of(ns) })
+        let stable_end = self.engine().stable_end(ns)?;
+        Ok(View { ns, stable_end, backlog: self.backlogs.of(ns) })
     }
 }

@@ -70,7 +70,7 @@ impl Outbox {
 
     fn has_after(&self, after: Option<u64>) -> Result<bool> {
         let view = self.view()?;
-        Ok(view.backlog.has_after(after, view.horizon))
+        Ok(view.backlog.has_after(after, view.stable_end))
     }
 
     fn wait_from(&self, after: Option<u64>, timeout: Duration) -> Result<bool> {

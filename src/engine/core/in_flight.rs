@@ -1,9 +1,9 @@
 //! Commits on their way whose rows are read in the order of their sequences: the messages of topics.
 //!
 //! A commit takes its sequences before it locks its shards, so a higher one may be entered first. Who reads a topic in
-//! order stops at its horizon: what is below it is entered, or never will be.
+//! order stops at its stable end: what is below it is entered, or never will be.
 //!
-//! Each topic has a horizon of its own. A commit that hangs holds back the readers of what it writes, and its end wakes
+//! Each topic has a stable end of its own. A commit that hangs holds back the readers of what it writes, and its end wakes
 //! nobody else.
 
 use crate::id::{Key, NsId};
@@ -63,7 +63,7 @@ impl InFlight {
     }
 
     /// Returns the sequence below which nothing is on its way to a topic any more.
-    pub(in crate::engine) fn horizon(&self, topic: NsId, next: &AtomicU64) -> u64 {
+    pub(in crate::engine) fn stable_end(&self, topic: NsId, next: &AtomicU64) -> u64 {
         let begun = self.begun.lock();
         let oldest = begun.get(&topic).and_then(|commits| commits.keys().next().copied());
         oldest.unwrap_or_else(|| next.load(Ordering::Acquire))
@@ -93,23 +93,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_horizon_is_the_begin_of_the_oldest_commit_on_its_way() {
+    fn the_stable_end_is_the_begin_of_the_oldest_commit_on_its_way() {
         let (all, next) = (InFlight::default(), AtomicU64::new(7));
         let (one, both, other) = ([NsId(1)], [NsId(1), NsId(2)], NsId(2));
-        assert_eq!(all.horizon(NsId(1), &next), 7);
+        assert_eq!(all.stable_end(NsId(1), &next), 7);
         let first = all.begin(&one, &next);
         next.store(9, Ordering::Release);
-        assert_eq!(all.horizon(other, &next), 9, "that commit is not to this topic");
+        assert_eq!(all.stable_end(other, &next), 9, "that commit is not to this topic");
         let (second, third) = (all.begin(&both, &next), all.begin(&one, &next));
         next.store(12, Ordering::Release);
-        assert_eq!((all.horizon(NsId(1), &next), all.horizon(other, &next)), (7, 9));
+        assert_eq!((all.stable_end(NsId(1), &next), all.stable_end(other, &next)), (7, 9));
         drop(first);
-        assert_eq!(all.horizon(NsId(1), &next), 9);
+        assert_eq!(all.stable_end(NsId(1), &next), 9);
         drop(second);
-        assert_eq!(all.horizon(NsId(1), &next), 9, "another one has begun there");
-        assert_eq!(all.horizon(other, &next), 12);
+        assert_eq!(all.stable_end(NsId(1), &next), 9, "another one has begun there");
+        assert_eq!(all.stable_end(other, &next), 12);
         drop(third);
-        assert_eq!(all.horizon(NsId(1), &next), 12);
+        assert_eq!(all.stable_end(NsId(1), &next), 12);
         assert!(all.begun.lock().is_empty(), "nothing is left behind");
         assert!(all.begin(&[], &next).is_none());
     }
