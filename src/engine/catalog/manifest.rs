@@ -8,7 +8,7 @@
 //!
 //! | tag | section |
 //! |---|---|
-//! | 1 | seed, shards, epoch |
+//! | 1 | seed, shards, edition |
 //! | 2 | runs: next number, flushed location of each shard, runs, obsolete runs |
 //! | 3 | log: durable location, full segments, next segment number |
 //! | 4 | namespaces |
@@ -64,7 +64,7 @@ pub(crate) struct ManifestBody {
     pub(crate) seed: Seed,
     pub(crate) shards: u16,
     /// Incremented by every write of the manifest; the block store carries a copy (I10).
-    pub(crate) epoch: u64,
+    pub(crate) edition: u64,
     /// Run numbers from here on were never used.
     pub(crate) next_run: u64,
     /// Per shard: every record up to this location is in a run.
@@ -89,7 +89,7 @@ impl ManifestBody {
         Self {
             seed,
             shards: shards as u16,
-            epoch: 0,
+            edition: 0,
             next_run: 1,
             flushed: vec![Lsn::new(1, 0); shards],
             runs: Vec::new(),
@@ -142,7 +142,7 @@ impl ManifestBody {
                 sections.get($tag).and_then(decode_section).ok_or_else(|| failed($tag))?
             };
         }
-        let (seed, shards, epoch) = section!(tag::STORE);
+        let (seed, shards, edition) = section!(tag::STORE);
         let (next_run, flushed, runs, obsolete) = section!(tag::RUNS);
         let (durable, full_segments, next_segment) = section!(tag::LOG);
         let (namespaces, time, sequence) =
@@ -154,7 +154,7 @@ impl ManifestBody {
         let body = Self {
             seed,
             shards,
-            epoch,
+            edition,
             next_run,
             flushed,
             runs,
@@ -225,7 +225,7 @@ impl ManifestBody {
             sections::put(&mut body, tag, &bytes?);
             Ok(())
         };
-        put(tag::STORE, encode_section(&(self.seed, self.shards, self.epoch)))?;
+        put(tag::STORE, encode_section(&(self.seed, self.shards, self.edition)))?;
         let runs = (self.next_run, &self.flushed, &self.runs, &self.obsolete);
         put(tag::RUNS, encode_section(&runs))?;
         let log = (self.durable, &self.full_segments, self.next_segment);
@@ -294,9 +294,9 @@ impl Manifest {
         Self { body, in_flight: Vec::new(), dir: dir.to_owned(), disk, version }
     }
 
-    /// Writes the body with the next epoch.
+    /// Writes the body with the next edition.
     pub(in crate::engine) fn write(&mut self) -> Result<()> {
-        self.body.epoch += 1;
+        self.body.edition += 1;
         let mut body = self.body.clone();
         body.obsolete.extend(&self.in_flight);
         // A manifest that contradicts itself could not be read again.

@@ -9,7 +9,7 @@ use crate::sync::Ordering;
 
 impl Core {
     /// Writes a new manifest. Syncs the log first: what is flushed, copied or named is on disk before a manifest builds
-    /// on it (I6). Syncs the block store too, which carries the epoch of that manifest, so that an older copy of it is
+    /// on it (I6). Syncs the block store too, which carries the edition of that manifest, so that an older copy of it is
     /// recognised (I10).
     pub(in crate::engine) fn publish_manifest(
         &self,
@@ -19,7 +19,7 @@ impl Core {
         // Their records are synced below, too: a repair without this manifest finds them only in the log.
         let namespaces = self.namespaces.metas();
         self.log.sync_to(self.log.end())?;
-        self.blocks.set_mark(manifest.body.epoch + 1)?;
+        self.blocks.set_mark(manifest.body.edition + 1)?;
         self.blocks.sync()?;
         let before = manifest.body.clone();
         edit(&mut manifest.body);
@@ -32,8 +32,8 @@ impl Core {
         if written.is_ok() {
             self.sequences_reserved.store(manifest.body.sequence, Ordering::Release);
         } else {
-            let epoch = manifest.body.epoch;
-            manifest.body = ManifestBody { epoch, ..before };
+            let edition = manifest.body.edition;
+            manifest.body = ManifestBody { edition, ..before };
             manifest.in_flight = in_flight;
         }
         written

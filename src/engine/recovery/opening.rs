@@ -134,11 +134,11 @@ impl Opening {
         let stored = usize::from(opening.body.shards);
         let wanted = opening.settings.shards.unwrap_or(stored);
         let marked = opening.blocks.mark().unwrap_or(None).unwrap_or(0);
-        let stale = marked < opening.body.epoch && !opening.body.runs.is_empty();
+        let stale = marked < opening.body.edition && !opening.body.runs.is_empty();
         if stale {
             tracing::warn!(
                 marked,
-                epoch = opening.body.epoch,
+                edition = opening.body.edition,
                 "the sled folder is not ours any more"
             );
         }

@@ -291,7 +291,7 @@ fn new_body(
     body.sequence =
         known.max(sequence).saturating_add(limits::SEQUENCES_AHEAD).min(limits::SEQUENCE_END);
     if let Some(old) = manifest {
-        body.epoch = old.epoch;
+        body.edition = old.edition;
         body.next_run = old.next_run;
         body.time = old.time;
         body.origin = old.origin;
