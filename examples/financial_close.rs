@@ -134,7 +134,7 @@ pub(crate) fn replay(outside: &Outside, input: &Path, batch: usize) -> Answer<St
     }
     let report = report(&books.days()?);
     outside.step("replayed");
-    scope.drop()?;
+    scope.discard()?;
     outside.step("the replay is dropped");
     books.store.close()?;
     Ok(report)

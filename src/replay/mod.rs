@@ -3,7 +3,7 @@
 //!
 //! A [`ReplayScope`] is names under a name. Inside it, every event is first seen again; outside, nothing changes. When the
 //! replay is done, [`promote`](ReplayScope::promote) puts what is inside in the place of what is outside, or
-//! [`drop`](ReplayScope::drop) throws it away. Both are one record of the log, whatever the scope holds.
+//! [`discard`](ReplayScope::discard) throws it away. Both are one record of the log, whatever the scope holds.
 //!
 //! ```
 //! use firstseen::Store;

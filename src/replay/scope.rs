@@ -317,7 +317,7 @@ impl ReplayScope {
     ///
     /// As [`promote`](Self::promote): [`FixCall`](crate::ErrorKind::FixCall) if the scope was promoted,
     /// [`Retry`](crate::ErrorKind::Retry) while a prepared transaction holds something inside.
-    pub fn drop(&self) -> Result<bool> {
+    pub fn discard(&self) -> Result<bool> {
         self.engine().end_scope(self.number, ScopeEnd::Dropped)
     }
 }

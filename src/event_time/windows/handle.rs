@@ -309,7 +309,7 @@ where
     }
 
     /// Returns how many results, by window and key, are not told or not acknowledged, or may still be corrected.
-    pub fn open(&self) -> usize {
+    pub fn pending(&self) -> usize {
         self.index().lock().rows.len()
     }
 

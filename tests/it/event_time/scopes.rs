@@ -56,19 +56,19 @@ fn i14_handles_of_event_time_and_windows_follow_a_promotion() {
     assert!(scope.promote().expect("promotes"));
 
     for (events, sums) in [(&events, &outside), (&events_inside, &inside)] {
-        assert_eq!((watermark(events), sums.open()), (8 * S, 1));
+        assert_eq!((watermark(events), sums.pending()), (8 * S, 1));
         assert!(claim(events, "x", 3 * S).is_duplicate());
     }
     assert!(add(&outside, "x", 3 * S, 5).is_duplicate());
     assert!(add(&outside, "z", 9 * S, 40).is_first_seen());
     assert!(add(&inside, "clock", 10 * S, 100).is_first_seen());
     assert_eq!(taken(&outside), [(0, 70)]);
-    assert_eq!((taken(&inside), outside.open()), (vec![], 1));
+    assert_eq!((taken(&inside), outside.pending()), (vec![], 1));
     assert_eq!(events.advance("a", at(20 * S)).expect("advances"), Some(at(20 * S)));
     assert!(claim(&events, "late", 19 * S).is_too_late());
     assert!(events.retire("a").expect("retires"));
     assert_eq!(taken(&sums(&events)), [(10, 100)], "they can be opened again");
-    assert_eq!(events_inside.windows::<u64>("more", ten()).expect("opens").open(), 0);
+    assert_eq!(events_inside.windows::<u64>("more", ten()).expect("opens").pending(), 0);
     assert!(store.stats().namespaces.iter().any(|ns| ns.name == "more"), "outside by now");
     assert_sound(&store);
     drop((events, events_inside, outside, inside, scope, store));
@@ -137,7 +137,7 @@ fn event_time_of_a_dropped_scope_is_refused() {
     let events = scope.event_time("clicks", minute()).expect("opens");
     let sums = sums(&events);
     assert!(add(&sums, "x", S, 1).is_first_seen());
-    assert!(scope.drop().expect("drops"));
+    assert!(scope.discard().expect("drops"));
     let refused = [
         events.claim_at("x", "a", at(S)).map(drop),
         events.advance("a", at(S)).map(drop),
@@ -149,6 +149,6 @@ fn event_time_of_a_dropped_scope_is_refused() {
     for (n, refused) in refused.into_iter().enumerate() {
         assert_eq!(refused.map_err(|error| error.kind()), Err(ErrorKind::FixCall), "{n}");
     }
-    assert_eq!((watermark(&events), sums.open()), (0, 0));
+    assert_eq!((watermark(&events), sums.pending()), (0, 0));
     assert_eq!(watermark(&opened(&store, minute())), 0, "nothing came outside");
 }

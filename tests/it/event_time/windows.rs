@@ -54,7 +54,7 @@ fn a_window_is_told_when_it_is_complete_until_it_is_acknowledged_and_its_row_goe
     add(&sums, "too late", 9 * S, 7);
     assert_eq!(told(&sums), [(0, 1, 1_011)]);
     acknowledge(&sums);
-    assert_eq!((told(&sums), sums.open()), (vec![], 1), "only the next one is open");
+    assert_eq!((told(&sums), sums.pending()), (vec![], 1), "only the next one is open");
     assert_eq!(sums.ignored(), 0);
 }
 
@@ -77,12 +77,12 @@ fn rule_69_late_events_correct_what_was_told_or_do_not_as_chosen() {
         assert_eq!(told(&sums), corrected);
         assert_eq!(sums.ignored(), u64::from(!is_corrected));
         acknowledge(&sums);
-        assert_eq!(sums.open(), 2, "it may still change");
+        assert_eq!(sums.pending(), 2, "it may still change");
         add(&sums, "clock-2", 15 * S, 0);
         acknowledge(&sums);
-        assert_eq!(sums.open(), 1);
+        assert_eq!(sums.pending(), 1);
         add(&sums, "too late", 9 * S, 7);
-        assert_eq!((told(&sums), sums.open()), (vec![], 1));
+        assert_eq!((told(&sums), sums.pending()), (vec![], 1));
     }
 }
 
@@ -239,6 +239,6 @@ fn rows_of_windows_that_are_over_take_no_space() {
     }
     let stats = store.stats();
     assert!(stats.log_segments <= most + 2, "{most} {stats}");
-    assert!(sums.open() < 10);
+    assert!(sums.pending() < 10);
     assert_sound(&store);
 }

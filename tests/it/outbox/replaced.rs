@@ -185,7 +185,7 @@ fn i12_a_topic_of_a_dropped_scope_is_refused_and_who_waits_for_it_hears_of_it() 
     let mut future = pin!(topic.wait_async());
     assert!(future.as_mut().poll(cx).is_pending());
     until_all_wait();
-    assert!(scope.drop().expect("drops"));
+    assert!(scope.discard().expect("drops"));
     let kinds = [ended(&waits), ended(&runs)];
     assert_eq!(kinds, [ErrorKind::FixCall; 2]);
     assert_eq!(woken.count(), 1);

@@ -75,7 +75,7 @@ impl Answers {
 
 fn end(store: &Store, promote: bool) -> firstseen::Result<bool> {
     let scope = store.replay("s")?;
-    if promote { scope.promote() } else { scope.drop() }
+    if promote { scope.promote() } else { scope.discard() }
 }
 
 fn after(promote: bool) -> Answers {

@@ -54,7 +54,7 @@ fn scopes_know_nothing_of_each_other_and_are_listed_in_their_order() {
     }
     let only = scopes[1].namespace("only").expect("opens");
     assert!(only.claim("b").expect("claims").is_first_seen());
-    assert!(scopes[0].drop().expect("drops"));
+    assert!(scopes[0].discard().expect("drops"));
     assert_eq!(store.replay("two").expect("is there").names(), ["n", "only"]);
     for _ in 0..2 {
         let all = store.replays().expect("lists");
@@ -156,7 +156,7 @@ fn a_promotion_puts_each_name_in_its_place_and_handles_follow() {
     assert_ne!(end(&inside[0]), firstseen::Timestamp::NEVER, "as outside");
     assert!(scope.promote().expect("promotes"));
     assert!(!scope.promote().expect("has promoted"), "once is enough");
-    assert_eq!(scope.drop().expect_err("too late").kind(), ErrorKind::FixCall);
+    assert_eq!(scope.discard().expect_err("too late").kind(), ErrorKind::FixCall);
     assert_eq!(scope.namespace("n").expect_err("too late").kind(), ErrorKind::FixCall);
     let check = |store: &firstseen::Store| {
         for ns in [store.default_namespace(), store.namespace("n").expect("opens")] {
@@ -206,7 +206,7 @@ fn of_scopes_that_are_promoted_in_turn_the_last_one_counts_also_after_reopening(
     assert_eq!(scopes[0].count().expect("counts").duplicates(), 1, "outside is what was promoted");
     assert!(scopes[0].promote().expect("promotes"));
     assert!(inside[1].contains("a").expect("reads"), "an old handle follows, too");
-    assert!(scopes[2].drop().expect("drops"));
+    assert!(scopes[2].discard().expect("drops"));
     assert_eq!(inside[2].claim("x").expect_err("is gone").kind(), ErrorKind::FixCall);
     let seen = |store: &firstseen::Store| {
         ["outside", "a", "b", "c"].map(|id| store.contains(id).expect("reads"))
@@ -229,8 +229,8 @@ fn calls_on_names_of_a_dropped_scope_are_refused() {
     let Reserve::FirstSeen(mut held) = ns.reserve("held").expect("reserves") else {
         panic!("is new")
     };
-    assert!(scope.drop().expect("drops"));
-    assert!(!scope.drop().expect("was dropped"));
+    assert!(scope.discard().expect("drops"));
+    assert!(!scope.discard().expect("was dropped"));
     assert_eq!(scope.promote().expect_err("too late").kind(), ErrorKind::FixCall);
     let refused = [
         ns.claim("a").map(drop),
@@ -430,7 +430,7 @@ fn state_and_offsets_are_inside_a_scope_and_come_along() {
     let other = store.replay("other").expect("begins");
     let (table, source) =
         (other.raw_table("points").expect("opens"), other.source("orders").expect("opens"));
-    other.drop().expect("drops");
+    other.discard().expect("drops");
     for refused in [
         table.get("a").map(drop),
         table.put("a", "").map(drop),
@@ -461,7 +461,7 @@ fn what_a_prepared_transaction_holds_is_neither_replaced_nor_dropped() {
             let store = world.open();
             let scope = store.replay("s").expect("is open");
             // Whatever would leave it behind is refused, and the other end is not.
-            let refused = if inside { scope.drop() } else { scope.promote() };
+            let refused = if inside { scope.discard() } else { scope.promote() };
             assert_eq!(refused.expect_err("it is held").kind(), ErrorKind::Retry);
             assert_eq!(scope.state(), ReplayState::Open);
             let n = store.namespace("n").expect("opens");
@@ -472,7 +472,7 @@ fn what_a_prepared_transaction_holds_is_neither_replaced_nor_dropped() {
             if inside {
                 scope.promote().expect("promotes");
             } else {
-                scope.drop().expect("drops");
+                scope.discard().expect("drops");
             }
             let prepared = &store.prepared().expect("lists")[0];
             let ended = if commit {

@@ -37,7 +37,7 @@ fn the_space_of_a_dropped_scope_comes_back() {
     settle(&store);
     let with = space(&store);
     assert!(with[0] > before[0] + 500_000 && with[1] > before[1] + 25_000, "{with:?}");
-    store.replay("s").expect("is open").drop().expect("drops");
+    store.replay("s").expect("is open").discard().expect("drops");
     settle(&store);
     let after = space(&store);
     // The active segment, and what compaction copied to it, are no more than one.
@@ -87,7 +87,7 @@ fn what_was_not_flushed_before_a_drop_is_left_out_of_runs() {
     let store = world.open();
     let inside = store.replay("s").expect("begins").default_namespace().expect("opens");
     let _ = inside.claim_batch(&ids(0..500)).expect("claims");
-    store.replay("s").expect("is open").drop().expect("drops");
+    store.replay("s").expect("is open").discard().expect("drops");
     store.freeze();
     settle(&store);
     // The mark of the scope is a row.
@@ -105,7 +105,7 @@ fn scopes_that_are_dropped_in_turn_all_give_their_space_back() {
     store.freeze();
     settle(&store);
     for name in ["a", "b", "c"] {
-        store.replay(name).expect("is open").drop().expect("drops");
+        store.replay(name).expect("is open").discard().expect("drops");
     }
     settle(&store);
     assert!(store.stats().ids_flushed < 100, "{:?}", store.stats());

@@ -171,7 +171,7 @@ fn carry_out(
     };
     match (scope.state(), wanted) {
         (ReplayState::Open, ReplayState::Promoted) => Ok((wanted, scope.promote()?)),
-        (ReplayState::Open, _) => Ok((wanted, scope.drop()?)),
+        (ReplayState::Open, _) => Ok((wanted, scope.discard()?)),
         (ended, _) => Ok((ended, false)),
     }
 }

@@ -17,7 +17,7 @@ fn filled() -> Shell {
         scope.raw_table("points").unwrap().put("anna", name).unwrap();
     }
     assert!(store.find_replay("promoted").unwrap().promote().unwrap());
-    assert!(store.find_replay("dropped").unwrap().drop().unwrap());
+    assert!(store.find_replay("dropped").unwrap().discard().unwrap());
     drop(orders);
     store.close().unwrap();
     shell
