@@ -9,7 +9,7 @@
 #                               docs/BENCHMARKS.md and docs/plots. Installs missing peers where it can. Resumes
 #                               after an interruption.
 #       --quick                 a million claims per run, about a quarter of an hour; the default
-#       --goals                 what the goals of docs/DESIGN.md need, at their sizes, up to a hundred million ids: half
+#       --goals                 what the goals in docs/BENCHMARKS.md need, at their sizes, up to a hundred million ids: half
 #                               an hour
 #       --full                  ten million claims per run, three rounds, up to a hundred million ids: half a day
 #       --claims N, --only CASE, --again, --dir FOLDER: see `compare suite --help`
