@@ -8,6 +8,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/documents.rs"]
+mod documents;
 #[path = "tidy/rooms.rs"]
 mod rooms;
 
