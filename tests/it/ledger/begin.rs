@@ -298,7 +298,8 @@ fn a_record_that_others_change_each_time_is_given_up_after_a_bounded_number_of_t
 #[test]
 fn what_others_make_of_a_record_while_it_is_begun_is_answered_as_it_is_then() {
     type Change = fn(&World, &Ledger);
-    let changes: [(Change, fn(&Begin) -> bool); 4] = [
+    type IsAnswer = fn(&Begin) -> bool;
+    let changes: [(Change, IsAnswer); 4] = [
         (
             |_, other| _ = other.forget("a").expect("forgets"),
             |begun| matches!(begun, Begin::Started(attempt) if attempt.number() == 1),
