@@ -3,7 +3,7 @@
 use crate::support::*;
 use firstseen::disk::sim::SimDisk;
 use firstseen::limits::{BATCH_BYTES_MAX, BATCH_IDS_MAX};
-use firstseen::{ClaimOptions, ErrorKind, MemoryBlocks, Reserve, days};
+use firstseen::{ClaimOptions, ErrorKind, MemoryBlocks, Reserve, days, hours};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -96,6 +96,29 @@ fn i7_a_batch_that_is_refused_leaves_what_was_forgotten_forgotten() {
     assert_eq!(store.claim_batch(&["a", "b"]).unwrap_err().kind(), ErrorKind::Retry);
     drop(held);
     assert!(!store.contains("a").unwrap());
+}
+
+/// Extensions are entered ahead of their record too, over claims in a run and in the memtable.
+#[test]
+fn i7_a_sliding_batch_that_is_refused_leaves_the_ends_as_they_were() {
+    let (disk, clock, blocks) = (SimDisk::new(), clock(), MemoryBlocks::default());
+    let builder = sim_with(&disk, &clock, &blocks).ttl(hours(1)).sliding(true);
+    let store = builder.wait_max(Duration::from_millis(50)).open().unwrap();
+    assert!(store.claim("a").unwrap().is_first_seen());
+    store.freeze();
+    settle(&store);
+    assert!(store.claim("b").unwrap().is_first_seen());
+    let ends = || ["a", "b"].map(|id| store.get(id).unwrap().unwrap().deadline);
+    let before = ends();
+    clock.advance(Duration::from_secs(60));
+    let Reserve::FirstSeen(held) = store.reserve("c").unwrap() else { panic!("not new") };
+    let refused = store.claim_batch(&["a", "b", "a", "c"]).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Retry);
+    assert_eq!(ends(), before);
+    drop(held);
+    let answers = store.claim_batch(&["a", "b", "a"]).unwrap();
+    assert!(answers.iter().all(|answer| answer.is_duplicate()));
+    assert!(ends().into_iter().zip(before).all(|(end, before)| end > before));
 }
 
 /// Segments are small on a small disk, so a batch may be larger than one.
