@@ -86,7 +86,7 @@ pub(super) enum Outcome<'a> {
     FirstSeen(Version),
 }
 
-/// The decision on every claim: single, in a batch, or confirmed.
+/// Whether an id may be claimed.
 #[inline]
 pub(super) fn outcome(known: Option<&Known>, at: Moment, ttl: Ttl) -> Outcome<'_> {
     match known {
@@ -98,9 +98,9 @@ pub(super) fn outcome(known: Option<&Known>, at: Moment, ttl: Ttl) -> Outcome<'_
     }
 }
 
-/// Decides one claim, for `decide`.
+/// The decision on every claim: single, in a batch, or confirmed.
 #[inline]
-fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
+pub(super) fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
     match outcome(known, at, spec.ttl) {
         Outcome::FirstSeen(version) => Decision::Append(Claim::FirstSeen, version, Some(spec.ttl)),
         Outcome::Duplicate(known) => {
@@ -115,7 +115,7 @@ fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<
 }
 
 /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
-pub(super) fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
+fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
     let renewed = Version::claim_at(at, spec.ttl);
     let version = Version { rank: known.version.rank, ..renewed };
     let later = renewed.deadline > known.version.deadline;

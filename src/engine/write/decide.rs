@@ -1,9 +1,11 @@
-//! The one way to decide an id: look it up under its shard's lock, decide, append one record, enter it.
+//! The one way to decide an id: look it up under its shard's lock, decide, append one record, enter it. `walk.rs` does
+//! so with many.
 //!
 //! The decision is a pure function of what is known and of the time. Anything that may release the lock in between (a
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
 use crate::engine::core::Core;
+use crate::engine::write::append::Append;
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time, room_for, wait_for_release};
 use crate::engine::write::durability::RestsOn;
 use crate::error::Result;
@@ -30,9 +32,6 @@ enum Looked {
 }
 
 /// Decides one id. Returns with the lock still held, so that the caller can count.
-///
-/// The record is in the log before the id is in the memtable and before anyone gets the answer: a refused write
-/// leaves nothing behind.
 #[inline]
 pub(super) fn decide<'a, T>(
     core: &'a Core,
@@ -63,14 +62,8 @@ pub(super) fn decide<'a, T>(
         if !room_for(core, cell, &mut shard, 1, key.id.len(), wait_budget)? {
             continue;
         }
-        let lsn = match ttl {
-            Some(ttl) => core.log.append_claim(level, at.now, ttl, key, version)?,
-            None => {
-                let one = std::iter::once((key, version));
-                core.log.append_versions(level, version.generation(), one)?
-            }
-        };
-        shard.put(key, hash, version, lsn, known);
+        let append = Append { log: &core.log, level, now: at.now };
+        let lsn = append.one(&mut shard, key, hash, version, ttl, known)?;
         return Ok((answer, Some(RestsOn::own(lsn)), shard));
     }
 }

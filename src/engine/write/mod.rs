@@ -6,6 +6,7 @@
 //! Functions over the core. A damaged block is healed through [`Healer`](crate::engine::core::Healer), and work for the
 //! background is left by raising a signal, so nothing here knows recovery or upkeep.
 
+mod append;
 mod backpressure;
 mod batch;
 mod claim;
@@ -19,7 +20,6 @@ mod held;
 mod import;
 mod intent;
 mod lock_set;
-
 mod lookup;
 mod plan;
 mod prepare;
@@ -27,6 +27,7 @@ mod reserve;
 mod rows;
 mod scan;
 mod scopes;
+mod walk;
 mod write_set;
 
 pub use claim::Claim;

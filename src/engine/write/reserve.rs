@@ -6,18 +6,16 @@
 use crate::engine::catalog::namespaces::NsInfo;
 use crate::engine::core::{Awaited, Core};
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::{ClaimSpec, Outcome, outcome};
+use crate::engine::write::claim::{ClaimSpec, decide_claim};
 use crate::engine::write::durability::RestsOn;
-use crate::engine::write::lock_set::{
-    GROUP, Member, Obstacle, digests, lock_all, members, remove_obstacle,
-};
+use crate::engine::write::lock_set::{GROUP, LockSet, Member, digests, members};
+use crate::engine::write::walk::{Decided, Found, Full, Holder, LookUp, Step, decide_all};
 use crate::error::{Error, Result};
-use crate::expiry::Version;
 use crate::id::{IdHash, Key, NsId};
-use crate::shard::{Known, Lookup, Shard};
+use crate::run::RunAccess;
+use crate::shard::{Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
-use crate::wal::Lsn;
 
 /// The answer for one id of a [`BatchReservation`](crate::BatchReservation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,6 +78,37 @@ impl Hold {
     }
 }
 
+/// The holder of the ids looks them up again: nobody else has claimed them since.
+impl LookUp for Hold {
+    #[inline]
+    fn prefetch(&self, locked: &LockSet<'_>, group: &[Member<'_>]) -> [usize; GROUP] {
+        locked.prefetch(group, Shard::prefetch_memtable);
+        [0; GROUP]
+    }
+
+    #[inline]
+    fn holder(&self, _: &Shard, _: &Member<'_>) -> Option<u64> {
+        None
+    }
+
+    #[inline]
+    fn look_up(
+        &self,
+        n: usize,
+        shard: &mut Shard,
+        member: &Member<'_>,
+        _first_run: usize,
+        access: RunAccess<'_>,
+    ) -> Lookup {
+        let Member { key, hash, shard: number } = *member;
+        if self.ids[n].is_unknown {
+            shard.lookup_again(key, hash, self.freezes[number], access)
+        } else {
+            shard.lookup(key, hash, access)
+        }
+    }
+}
+
 /// Reserves the ids of the batch that are neither claimed nor held.
 pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
     core: &Core,
@@ -90,72 +119,37 @@ pub(in crate::engine) fn reserve<I: AsRef<[u8]>>(
     core.health.check()?;
     let digests = digests(core, ids);
     let members = members(core, ns, ids, &digests)?;
-    let holder = core.next_holder.fetch_add(1, Ordering::Relaxed);
-    let (bytes, ids, freezes) = (Vec::new(), Vec::new(), Vec::new());
-    let mut hold = Hold { holder, bytes, ids, freezes };
-    let held = hold_all(core, &members, &mut hold, wait_budget);
-    let (answers, rests_on) = held.inspect_err(|_| {
-        // If a heal came before the failure, some ids are already held.
-        release(core, &hold);
+    let number = core.next_holder.fetch_add(1, Ordering::Relaxed);
+    let holder = Holder { number, since_ms: core.settings.clock.elapsed_ms() };
+    let decided = decide_all(core, &members, &Full, wait_budget, |found, at| {
+        decide_reservation(found, at.now, holder)
     })?;
-    for (member, answer) in members.iter().zip(&answers) {
+    for (member, answer) in members.iter().zip(&decided.answers) {
         if matches!(answer, Reserved::Duplicate { .. } | Reserved::SameBatch) {
             ns.count(member.shard, false, 1);
         }
     }
+    let freezes = decided.locked.freezes();
+    let Decided { locked, answers, rests_on, reserved, .. } = decided;
+    drop(locked);
+    let mut hold = Hold { holder: number, bytes: Vec::new(), ids: Vec::new(), freezes };
+    for held in &reserved {
+        hold.push(&held.member, held.is_unknown);
+    }
     Ok((hold, answers, rests_on.map(RestsOn::others)))
 }
 
-fn hold_all(
-    core: &Core,
-    members: &[Member<'_>],
-    hold: &mut Hold,
-    wait_budget: &mut WaitBudget,
-) -> Result<(Vec<Reserved>, Option<Lsn>)> {
-    let mut answers = Vec::with_capacity(members.len());
-    let mut rests_on: Option<Lsn> = None;
-    let since_ms = core.settings.clock.elapsed_ms();
-    'again: loop {
-        let mut locked = lock_all(core, members, wait_budget)?;
-        if hold.freezes.is_empty() {
-            hold.freezes = locked.freezes();
+/// Decides about one id. A reservation does not wait for another.
+#[inline]
+fn decide_reservation(found: Found, now: Timestamp, holder: Holder) -> Step<Reserved> {
+    match found {
+        Found::Held(by) if by == holder.number => Step::Answer(Reserved::SameBatch, None),
+        Found::Held(_) => Step::Answer(Reserved::InProgress, None),
+        Found::Known(Some(known)) if known.version.is_live(now) => {
+            let first_seen = known.version.first_seen();
+            Step::Answer(Reserved::Duplicate { first_seen }, known.lsn)
         }
-        let now = core.time.now();
-        // After a heal the loop resumes within a group, for which nothing was prefetched.
-        let mut runs = [0; GROUP];
-        for (n, member) in members.iter().enumerate().skip(answers.len()) {
-            if n % GROUP == 0 {
-                runs = locked.prefetch_all(&members[n..members.len().min(n + GROUP)]);
-            }
-            let first = runs[n % GROUP];
-            let shard = locked.shard(member.shard);
-            if let Some(holder) = shard.reserved.holder(member.key, member.hash) {
-                let is_ours = holder == hold.holder;
-                let (ours, others) = (Reserved::SameBatch, Reserved::InProgress);
-                answers.push(if is_ours { ours } else { others });
-                continue;
-            }
-            let access = core.run_access();
-            match shard.lookup_prefetched(member.key, member.hash, access, first) {
-                Lookup::Known(Known { version, lsn, .. }) if version.is_live(now) => {
-                    rests_on = rests_on.max(lsn);
-                    answers.push(Reserved::Duplicate { first_seen: version.first_seen() });
-                }
-                Lookup::Damaged(run, fault) => {
-                    drop(locked);
-                    let damage = Obstacle::Damaged(run, fault, member.hash);
-                    remove_obstacle(core, damage, wait_budget)?;
-                    continue 'again;
-                }
-                ended @ (Lookup::Known(_) | Lookup::Unknown) => {
-                    let (key, hash) = (member.key, member.hash);
-                    shard.reserved.insert(key, hash, hold.holder, since_ms, &core.hasher);
-                    hold.push(member, matches!(ended, Lookup::Unknown));
-                    answers.push(Reserved::FirstSeen);
-                }
-            }
-        }
-        return Ok((answers, rests_on));
+        Found::Known(_) => Step::Reserve(Reserved::FirstSeen, holder),
     }
 }
 
@@ -176,52 +170,23 @@ pub(in crate::engine) fn confirm(
             "a replay scope has taken the place of the namespace since the ids were reserved; reserve them again",
         ));
     }
-    let lsn = 'again: loop {
-        let mut locked = lock_all(core, &members, wait_budget)?;
-        let at = core.time.moment();
-        let mut decided: Vec<(Option<Known>, Version)> = Vec::with_capacity(members.len());
-        for (n, (member, held)) in members.iter().zip(&hold.ids).enumerate() {
-            if n % GROUP == 0 {
-                locked
-                    .prefetch(&members[n..members.len().min(n + GROUP)], Shard::prefetch_memtable);
-            }
-            let (key, hash, shard) = (member.key, member.hash, locked.shard(member.shard));
-            let lookup = if held.is_unknown {
-                shard.lookup_again(key, hash, hold.freezes[member.shard], core.run_access())
-            } else {
-                shard.lookup(key, hash, core.run_access())
-            };
-            let known = match lookup {
-                Lookup::Unknown => None,
-                Lookup::Known(known) => Some(known),
-                Lookup::Damaged(run, fault) => {
-                    drop(locked);
-                    let damage = Obstacle::Damaged(run, fault, member.hash);
-                    remove_obstacle(core, damage, wait_budget)?;
-                    continue 'again;
-                }
-            };
-            match outcome(known.as_ref(), at, spec.ttl) {
-                Outcome::FirstSeen(version) => decided.push((known, version)),
-                // Nobody claims an id that is held.
-                Outcome::Duplicate(_) => return Err(Error::bug("a reserved id has a live claim")),
-            }
-        }
-        let versions = members.iter().zip(&decided);
-        let versions = versions.map(|(member, (_, version))| (member.key, *version));
-        let level = spec.durability.append_level();
-        let (log, mut lsns) = (&core.log, Vec::new());
-        let lsn = log.append_claims(level, at.now, spec.ttl, versions, &mut lsns)?;
-        for ((member, (known, version)), lsn) in members.iter().zip(decided).zip(lsns) {
-            let shard = locked.shard(member.shard);
-            shard.put(member.key, member.hash, version, lsn, known);
-            shard.reserved.remove(member.key, member.hash, hold.holder);
-            ns.count(member.shard, true, 1);
-        }
-        break lsn;
-    };
+    let mut decided = decide_all(core, &members, hold, wait_budget, |found, at| {
+        found.or_wait(|known| decide_claim(known, at, spec))
+    })?;
+    if decided.answers.iter().any(|answer| answer.is_duplicate()) {
+        // Nobody claims an id that is held.
+        decided.undo();
+        return Err(Error::bug("a reserved id has a live claim"));
+    }
+    let rests_on = decided.append(core, spec.durability.append_level(), spec.ttl)?;
+    for member in &members {
+        let shard = decided.locked.shard(member.shard);
+        shard.reserved.remove(member.key, member.hash, hold.holder);
+        ns.count(member.shard, true, 1);
+    }
+    drop(decided);
     ring(core, &members);
-    Ok(Some(RestsOn::own(lsn)))
+    Ok(rests_on)
 }
 
 /// Releases the ids without a claim. Harmless after `confirm`.
