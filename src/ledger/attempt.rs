@@ -1,6 +1,6 @@
 //! An attempt: the right to work on an id, as long as nobody else has it.
 
-use crate::engine::Bells;
+use crate::engine::{Bells, Durability, RestsOn, WaitBudget};
 use crate::error::Error;
 use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::ending::Ending;
@@ -8,7 +8,8 @@ use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::{self, Move, Phase};
 use crate::ledger::options::check_lease;
-use crate::ledger::quiet::{HasBells, Quiet};
+use crate::ledger::progress::Stages;
+use crate::ledger::quiet::{HasBells, Quiet, QuietGuard};
 use crate::ledger::record::{Record, State};
 use crate::ledger::rows::{Found, StageWrite};
 use crate::ledger::value::encode;
@@ -31,7 +32,8 @@ pub struct Attempt {
     pub(super) work: Arc<Work>,
 }
 
-/// What an attempt and those who renew it share.
+/// What an attempt and those who renew it share. Nobody waits for the disk under its lock: a task that asks the attempt
+/// would block its thread meanwhile.
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) ledger: Ledger,
@@ -48,6 +50,8 @@ pub(super) struct Inside {
     /// To when the attempt has extended its lease beyond its length.
     extended_to: Option<Timestamp>,
     pub(super) stages: Stages,
+    /// What the durability rests on of what was read or written since the lock was taken.
+    rests_on: Option<RestsOn>,
     bells: Bells,
 }
 
@@ -62,29 +66,12 @@ enum End {
     Over,
 }
 
-/// How far an attempt has come in its stages.
-#[derive(Debug)]
-pub(super) struct Stages {
-    /// How many are saved, by this attempt or an earlier one.
-    pub(super) saved: u32,
-    /// The names of those that this attempt has reached, in order.
-    pub(super) reached: Vec<String>,
-    /// Whether the last of them is under way.
-    pub(super) is_open: bool,
-}
-
-impl Stages {
-    fn new(saved: u32) -> Self {
-        Self { saved, reached: Vec::new(), is_open: false }
-    }
-}
-
 impl Attempt {
     pub(super) fn new(ledger: Ledger, id: &[u8], found: Found) -> Self {
         let token = found.record.token;
         let (end, stages) = (End::Open, Stages::new(found.record.stages));
-        let (extended_to, bells) = (None, Bells::default());
-        let inside = Quiet::new(Inside { found, end, extended_to, stages, bells });
+        let (extended_to, rests_on, bells) = (None, None, Bells::default());
+        let inside = Quiet::new(Inside { found, end, extended_to, stages, rests_on, bells });
         Self { work: Arc::new(Work { ledger, id: id.to_vec(), token, inside }) }
     }
 
@@ -149,7 +136,8 @@ impl Attempt {
         result: impl AsRef<[u8]>,
         ttl: impl Into<Ttl>,
     ) -> Result<(), AttemptError> {
-        self.work.complete(result.as_ref(), false, ttl.into())
+        let (bytes, ttl) = (result.as_ref().to_vec(), ttl.into());
+        self.work.end(&Ending::Complete { bytes, is_encoded: false, ttl, failure: None })
     }
 
     /// Stores a result of any serde type, encoded with bincode; [`Record::value`] reads it.
@@ -160,12 +148,13 @@ impl Attempt {
     pub fn complete_value<T: Serialize>(&self, result: &T) -> Result<(), AttemptError> {
         let bytes =
             encode("the result", result).inspect_err(|_| self.work.inside.lock().doubt())?;
-        self.complete_encoded(&bytes)
+        self.work.end(&self.work.completion(bytes, true))
     }
 
-    pub(super) fn complete_encoded(&self, bytes: &[u8]) -> Result<(), AttemptError> {
-        let ttl = self.work.ledger.result_ttl();
-        self.work.complete(bytes, true, ttl)
+    /// Returns how an attempt ends that failed like this. After an error nobody knows whether the work was done, so
+    /// dropping the attempt must not say that it failed.
+    pub(super) fn ending_of(&self, failure: Failure) -> Result<Ending, AttemptError> {
+        self.work.ending_of(failure).inspect_err(|_| self.work.inside.lock().doubt())
     }
 
     /// Says that the attempt failed; what follows is in the [`Failure`]. A record whose attempts are used up is dead.
@@ -174,14 +163,7 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete).
     pub fn fail(&self, failure: Failure) -> Result<(), AttemptError> {
-        match self.work.ending_of(failure) {
-            Ok(ending) => self.work.end(&ending),
-            Err(error) => {
-                // The work may have been done, so dropping the attempt must not say that it failed.
-                self.work.inside.lock().doubt();
-                Err(error)
-            }
-        }
+        self.work.end(&self.ending_of(failure)?)
     }
 
     /// Extends the lease by its length, from now, unless it was extended further than that.
@@ -239,7 +221,12 @@ impl Drop for Attempt {
         } else {
             "the attempt was dropped before it said how it went"
         };
-        let dropped = self.work.end(&Ending::Drop { reason });
+        // Waits for no disk: a task may drop it. After a power cut its process has ended, which counts as much.
+        let dropped = self.work.end_only(
+            &mut self.work.inside.lock(),
+            &Ending::Drop { reason },
+            &mut WaitBudget::default(),
+        );
         match dropped {
             // Nothing is lost by silence: somebody else has it, or it is held or dead.
             Ok(())
@@ -271,11 +258,87 @@ impl Inside {
     pub(super) fn finish(&mut self) {
         self.end = End::Over;
     }
+
+    /// Notes that the lease was renewed, to an end that the attempt has chosen if it `is_chosen`.
+    pub(super) fn renewed(&mut self, is_chosen: bool) {
+        if let State::Running { until } = self.found.record.state
+            && is_chosen
+        {
+            self.extended_to = Some(until);
+        }
+    }
+
+    /// Notes that a stage was saved: the work goes on.
+    pub(super) fn saved(&mut self, number: u32) {
+        self.stages.saved = self.stages.saved.max(number + 1);
+        if self.end == End::InDoubt {
+            self.end = End::Open;
+        }
+    }
+
+    /// Notes what the durability rests on of what was read or written. The log only grows, so the last of it is enough.
+    pub(super) fn rest_on(&mut self, rests_on: Option<RestsOn>) {
+        self.rests_on = rests_on.or(self.rests_on);
+    }
+
+    /// Takes what the durability rests on of what was read and written since the lock was taken.
+    fn take_rests_on(&mut self) -> Option<RestsOn> {
+        self.rests_on.take()
+    }
 }
 
 impl Work {
-    fn complete(&self, bytes: &[u8], is_encoded: bool, ttl: Ttl) -> Result<(), AttemptError> {
-        self.end(&Ending::Complete { bytes: bytes.to_vec(), is_encoded, ttl, failure: None })
+    /// Does something under the lock of the attempt, and waits without it until the answer is as safe as the ledger asks.
+    pub(super) fn locked<T>(
+        &self,
+        act: impl FnOnce(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
+    ) -> Result<T, AttemptError> {
+        let (done, rests_on) = self.locked_only(act);
+        self.await_durable(rests_on)?;
+        done
+    }
+
+    /// Does something as [`locked`](Self::locked) does, as a future. `act` is called again where it would have to wait.
+    pub(super) async fn locked_async<T>(
+        &self,
+        mut act: impl FnMut(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
+    ) -> Result<T, AttemptError> {
+        let engine = self.ledger.inner.store.engine();
+        let attempt = |budget: &mut WaitBudget| Ok(unlocked(self.inside.lock(), budget, &mut act));
+        let (done, rests_on) = engine.in_time(attempt).await?;
+        self.durable(rests_on).await?;
+        done
+    }
+
+    /// Does something as [`locked`](Self::locked) does, and returns without waiting for it what the answer rests on.
+    pub(super) fn locked_only<T>(
+        &self,
+        act: impl FnOnce(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
+    ) -> (Result<T, AttemptError>, Option<RestsOn>) {
+        unlocked(self.inside.lock(), &mut WaitBudget::default(), act)
+    }
+
+    /// Waits until what an answer rests on is as safe as the ledger asks.
+    pub(super) fn await_durable(&self, rests_on: Option<RestsOn>) -> Result<(), AttemptError> {
+        let engine = self.ledger.inner.store.engine();
+        let waited = engine.await_durable(self.durability(), rests_on);
+        Ok(waited.inspect_err(|_| self.inside.lock().doubt())?)
+    }
+
+    /// Waits as [`await_durable`](Self::await_durable) does, as a future.
+    pub(super) async fn durable(&self, rests_on: Option<RestsOn>) -> Result<(), AttemptError> {
+        let waited = self.ledger.inner.store.durable(self.durability(), rests_on).await;
+        Ok(waited.inspect_err(|_| self.inside.lock().doubt())?)
+    }
+
+    fn durability(&self) -> Durability {
+        self.ledger.rows().durability
+    }
+
+    /// Returns how an attempt ends that has this result.
+    pub(super) fn completion(&self, bytes: impl Into<Vec<u8>>, is_encoded: bool) -> Ending {
+        let (bytes, ttl) = (bytes.into(), self.ledger.result_ttl());
+        Ending::Complete { bytes, is_encoded, ttl, failure: None }
     }
 
     pub(super) fn ending_of(&self, failure: Failure) -> Result<Ending, AttemptError> {
@@ -283,9 +346,22 @@ impl Work {
     }
 
     /// Says how the attempt ended.
-    fn end(&self, ending: &Ending) -> Result<(), AttemptError> {
+    pub(super) fn end(&self, ending: &Ending) -> Result<(), AttemptError> {
+        self.locked(|inside, budget| self.end_only(inside, ending, budget))
+    }
+
+    /// Says how the attempt ended, as a future.
+    pub(super) async fn end_async(&self, ending: &Ending) -> Result<(), AttemptError> {
+        self.locked_async(|inside, budget| self.end_only(inside, ending, budget)).await
+    }
+
+    fn end_only(
+        &self,
+        inside: &mut Inside,
+        ending: &Ending,
+        budget: &mut WaitBudget,
+    ) -> Result<(), AttemptError> {
         let policies = &self.ledger.inner.options;
-        let mut inside = self.inside.lock();
         if let Err(error) = ending.check(policies) {
             // Who completes says that the effect happened, whatever becomes of the result.
             inside.doubt();
@@ -294,7 +370,7 @@ impl Work {
         let asked = ending.step(&inside.found.record, policies);
         let step = |record: &Record| ending.step(record, policies);
         let change = |record, now| ending.change(record, now, policies);
-        let ended = match self.make(&mut inside, step, None, change) {
+        let ended = match self.make(inside, budget, step, None, change) {
             // The call before this one was made after all, and asked for the same.
             Err(AttemptError::Over { record })
                 if inside.end == End::Unknown(asked)
@@ -312,33 +388,37 @@ impl Work {
             Ok(()) | Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => End::Over,
             // Nothing was written.
             Err(AttemptError::LeaseEnded) => inside.end,
+            Err(_) if budget.has_given_up() => inside.end,
             Err(_) => End::Unknown(asked),
         };
         ended
     }
 
     fn renew(&self) -> Result<(), AttemptError> {
-        self.renew_as(&mut self.inside.lock(), Move::Renew)
+        self.locked(|inside, budget| self.renew_as(inside, budget, Move::Renew))
     }
 
     fn renew_for(&self, lease_ms: u64) -> Result<(), AttemptError> {
-        let mut inside = self.inside.lock();
-        let renew = |record, now| changes::renew_for(record, now, lease_ms);
-        self.make(&mut inside, |_| Some(Move::Renew), None, renew)?;
-        if let State::Running { until } = inside.found.record.state {
-            inside.extended_to = Some(until);
-        }
-        Ok(())
+        self.locked(|inside, budget| {
+            let renew = |record, now| changes::renew_for(record, now, lease_ms);
+            self.make(inside, budget, |_| Some(Move::Renew), None, renew)?;
+            inside.renewed(true);
+            Ok(())
+        })
     }
 
     /// Renews the lease, also one that has ended while nobody has taken over, as saving a stage does: the work goes on.
     /// Does not wait for a call of the attempt itself: others have to be renewed, too.
     pub(super) fn keep(&self) -> Kept {
-        let Some(mut inside) = self.inside.try_lock() else { return Kept::Busy };
+        let Some(inside) = self.inside.try_lock() else { return Kept::Busy };
         if inside.end == End::Over {
             return Kept::Over;
         }
-        match self.renew_as(&mut inside, Move::Save) {
+        let renew = |inside: &mut Inside, budget: &mut WaitBudget| {
+            self.renew_as(inside, budget, Move::Save)
+        };
+        let (renewed, rests_on) = unlocked(inside, &mut WaitBudget::default(), renew);
+        match renewed.and_then(|()| self.await_durable(rests_on)) {
             // Held, perhaps: it may still say how it ended.
             Ok(()) | Err(AttemptError::LeaseEnded) => Kept::Renewed,
             Err(AttemptError::Store(error)) => Kept::Failed(error),
@@ -348,22 +428,68 @@ impl Work {
 
     /// Gives the lease its length again, if the commit that began the attempt took longer than it.
     pub(super) fn keep_if_over(&self) -> Result<(), AttemptError> {
-        let mut inside = self.inside.lock();
+        self.locked(|inside, budget| self.renew_if_over(inside, budget))
+    }
+
+    /// Does what [`keep_if_over`](Self::keep_if_over) does, as a future.
+    pub(super) async fn keep_if_over_async(&self) -> Result<(), AttemptError> {
+        self.locked_async(|inside, budget| self.renew_if_over(inside, budget)).await
+    }
+
+    fn renew_if_over(
+        &self,
+        inside: &mut Inside,
+        budget: &mut WaitBudget,
+    ) -> Result<(), AttemptError> {
         match self.ledger.now().phase(Some(&inside.found.record)) {
             Phase::Running => Ok(()),
-            _ => self.renew_as(&mut inside, Move::Save),
+            _ => self.renew_as(inside, budget, Move::Save),
         }
     }
 
-    fn renew_as(&self, inside: &mut Inside, step: Move) -> Result<(), AttemptError> {
+    fn renew_as(
+        &self,
+        inside: &mut Inside,
+        budget: &mut WaitBudget,
+        step: Move,
+    ) -> Result<(), AttemptError> {
         let least = inside.extended_to;
-        self.make(inside, |_| Some(step), None, |record, now| changes::renew(record, now, least))
+        let renew = |record, now| changes::renew(record, now, least);
+        self.make(inside, budget, |_| Some(step), None, renew)
+    }
+
+    /// Returns what a renewal makes of the record: to its length, or to `lease_ms` from now.
+    pub(super) fn decide_renewal(
+        &self,
+        inside: &mut Inside,
+        now: Now,
+        lease_ms: Option<u64>,
+    ) -> Result<Change, AttemptError> {
+        let least = inside.extended_to;
+        let renew = |record, now| match lease_ms {
+            None => changes::renew(record, now, least),
+            Some(lease_ms) => changes::renew_for(record, now, lease_ms),
+        };
+        self.decide(inside, now, |_| Some(Move::Renew), renew)
+    }
+
+    /// Returns what saving a stage makes of the record.
+    pub(super) fn decide_save(
+        &self,
+        inside: &mut Inside,
+        now: Now,
+        saved: changes::Saved,
+    ) -> Result<Change, AttemptError> {
+        let least = inside.extended_to;
+        let save = |record, now| changes::save(record, now, least, saved);
+        self.decide(inside, now, |_| Some(Move::Save), save)
     }
 
     /// Saves a stage: one commit with the record, whose lease it extends.
     pub(super) fn save(
         &self,
         inside: &mut Inside,
+        budget: &mut WaitBudget,
         stage: StageWrite<'_>,
         bytes_before: u64,
     ) -> Result<(), AttemptError> {
@@ -371,16 +497,13 @@ impl Work {
         let saved = changes::Saved { number, bytes: value.len() as u64, bytes_before };
         let least = inside.extended_to;
         let save = |record, now| changes::save(record, now, least, saved);
-        match self.make(inside, |_| Some(Move::Save), Some(stage), save) {
+        match self.make(inside, budget, |_| Some(Move::Save), Some(stage), save) {
             Ok(()) => {
-                inside.stages.saved = inside.stages.saved.max(number + 1);
-                if inside.end == End::InDoubt {
-                    inside.end = End::Open;
-                }
+                inside.saved(number);
                 Ok(())
             }
             Err(error) => {
-                if let AttemptError::Store(_) = error {
+                if matches!(error, AttemptError::Store(_)) && !budget.has_given_up() {
                     inside.doubt();
                 }
                 Err(error)
@@ -402,17 +525,18 @@ impl Work {
     }
 
     fn check(&self) -> Result<(), AttemptError> {
-        let mut inside = self.inside.lock();
-        self.refresh(&mut inside)?;
-        match moves::after(self.ledger.now().phase(Some(&inside.found.record)), Move::Renew) {
-            Some(_) => Ok(()),
-            None => Err(AttemptError::LeaseEnded),
-        }
+        self.locked(|inside, _| {
+            self.refresh(inside)?;
+            match moves::after(self.ledger.now().phase(Some(&inside.found.record)), Move::Renew) {
+                Some(_) => Ok(()),
+                None => Err(AttemptError::LeaseEnded),
+            }
+        })
     }
 
     /// Reads the record again. An error if it is another's.
     pub(super) fn refresh(&self, inside: &mut Inside) -> Result<(), AttemptError> {
-        match self.ledger.rows().read(&self.id)? {
+        match self.look(inside)? {
             Some(found) if found.record.token == self.token => {
                 inside.found = found;
                 Ok(())
@@ -422,6 +546,13 @@ impl Work {
             }
             other => Err(AttemptError::Fenced { record: other.map(|found| found.record.into()) }),
         }
+    }
+
+    /// Reads the record, and does not wait until it is as safe as the ledger asks: the caller does, without the lock.
+    fn look(&self, inside: &mut Inside) -> crate::Result<Option<Found>> {
+        let (found, rests_on) = self.ledger.rows().look(&self.id)?;
+        inside.rest_on(rests_on);
+        Ok(found)
     }
 
     /// Returns whether the last thing in the history is how this attempt said it went.
@@ -435,6 +566,7 @@ impl Work {
     fn make(
         &self,
         inside: &mut Inside,
+        budget: &mut WaitBudget,
         step: impl Fn(&Record) -> Option<Move>,
         stage: Option<StageWrite<'_>>,
         change: impl Fn(Record, Now) -> Change,
@@ -444,9 +576,17 @@ impl Work {
             let now = self.ledger.now();
             let change = self.decide(inside, now, &step, &change)?;
             let Inside { found: before, bells, .. } = inside;
-            if let Some(found) =
-                rows.write(&self.id, Some(before), &change, stage, now.at.now, bells)?
-            {
+            let written = rows.write_only(
+                (&self.id, Some(before)),
+                &change,
+                stage,
+                now.at.now,
+                bells,
+                budget,
+            );
+            let (found, rests_on) = written?;
+            inside.rest_on(rests_on);
+            if let Some(found) = found {
                 inside.found = found;
                 return Ok(());
             }
@@ -479,8 +619,8 @@ impl Work {
     }
 
     /// Returns the error of an attempt that has said how it went, with the record as it is now.
-    fn over(&self, inside: &Inside) -> AttemptError {
-        match self.ledger.rows().read(&self.id) {
+    fn over(&self, inside: &mut Inside) -> AttemptError {
+        match self.look(inside) {
             Ok(Some(found)) => AttemptError::Over { record: found.record.into() },
             Ok(None) => AttemptError::Over { record: inside.found.record.clone().into() },
             Err(error) => error.into(),
@@ -501,6 +641,17 @@ impl Work {
         let third = Duration::from_millis(inside.found.record.lease_ms) / 3;
         (inside.end != End::Over).then_some(third)
     }
+}
+
+/// Does something under a lock, and returns what it rests on once that is released.
+fn unlocked<T>(
+    mut inside: QuietGuard<'_, Inside>,
+    budget: &mut WaitBudget,
+    act: impl FnOnce(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
+) -> (Result<T, AttemptError>, Option<RestsOn>) {
+    let done = act(&mut inside, budget);
+    let rests_on = inside.take_rests_on();
+    (done, rests_on)
 }
 
 /// What came of keeping an attempt alive.

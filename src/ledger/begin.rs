@@ -1,15 +1,15 @@
 //! `begin`: who may work on an id.
 
-use crate::engine::{Bells, Durability};
+use crate::engine::{Bells, RestsOn, WaitBudget};
 use crate::error::{Error, Result};
 use crate::ledger::attempt::Attempt;
-use crate::ledger::changes::{self, Begun, Change, Refusal};
+use crate::ledger::changes::{self, Begun, Change, Now, Refusal};
 use crate::ledger::error::AttemptError;
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::{self, Move};
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::Record;
-use crate::ledger::rows::{Rows, check_id};
+use crate::ledger::rows::{Found, check_id};
 use crate::limits;
 
 /// The answer to [`Ledger::begin`]. All except [`Started`](Begin::Started) carry the existing record.
@@ -59,6 +59,12 @@ impl Begin {
         }
     }
 
+    /// Returns the answer of a call that has found that no attempt may start, and has made this of the record.
+    pub(super) fn after(now: Now, record: Record) -> Self {
+        let refusal = Refusal::of(now.phase(Some(&record))).unwrap_or(Refusal::InProgress);
+        Self::refused(refusal, record)
+    }
+
     fn refused(refusal: Refusal, record: Record) -> Self {
         match refusal {
             Refusal::InProgress => Self::InProgress(record.into()),
@@ -92,68 +98,99 @@ impl Ledger {
     ///
     /// As [`begin`](Self::begin).
     pub fn begin_with(&self, id: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
-        self.begin_at(id.as_ref(), &options, self.rows().durability)
+        let engine = self.store().engine();
+        for _ in 0..limits::RACES_MAX {
+            let (begun, rests_on) =
+                self.begin_only(id.as_ref(), &options, &mut WaitBudget::default())?;
+            engine.await_durable(self.rows().durability, rests_on)?;
+            let Begin::Started(attempt) = begun else { return Ok(begun) };
+            let kept = attempt.work.keep_if_over();
+            if let Some(begun) = is_kept(attempt, kept)? {
+                return Ok(begun);
+            }
+        }
+        Err(Error::Timeout { what: "a record that others change again and again" })
     }
 
-    /// Starts an attempt, as a future: at [`Durability::Disk`] it waits for a sync without a thread; see
-    /// [`begin_with`](Self::begin_with) and [`Store::claim_async`](crate::Store::claim_async).
+    /// Starts an attempt, as a future: at [`Durability::Disk`](crate::Durability::Disk) it waits for a sync without a
+    /// thread; see [`begin_with`](Self::begin_with) and [`Store::claim_async`](crate::Store::claim_async).
     ///
-    /// Dropped while it waits, it has begun an attempt that nobody has: the attempt counts as dropped.
+    /// Dropped while it waits for the disk, it has begun an attempt that nobody has: the attempt counts as dropped.
     ///
     /// # Errors
     ///
     /// As [`begin`](Self::begin).
     pub async fn begin_async(&self, id: impl AsRef<[u8]>, options: BeginOptions) -> Result<Begin> {
-        let begun = self.begin_at(id.as_ref(), &options, Durability::Buffered)?;
-        let rests_on = self.store().engine().sync_point()?;
-        self.store().durable(self.rows().durability, Some(rests_on)).await?;
-        Ok(begun)
-    }
-
-    /// Starts an attempt whose record is this safe when this returns.
-    fn begin_at(&self, id: &[u8], options: &BeginOptions, durability: Durability) -> Result<Begin> {
-        check_id(id)?;
-        options.check()?;
-        let rows = Rows { durability, ..self.rows() };
+        let engine = self.store().engine();
         for _ in 0..limits::RACES_MAX {
-            let found = rows.read(id)?;
-            let now = self.now();
-            let record = found.as_ref().map(|found| &found.record);
-            let (change, step) = match changes::begin(id, record, now, &self.inner.options, options)
-            {
-                Begun::Start(change) => (change, Move::Begin),
-                Begun::Settle(step, change) => (change, step),
-                Begun::Refuse(refusal) => {
-                    let record = found.map(|found| found.record);
-                    return record.map_or_else(
-                        || Err(Error::bug("a record that does not exist was refused")),
-                        |record| Ok(Begin::refused(refusal, record)),
-                    );
-                }
-            };
-            let to = moves::after(now.phase(record), step);
-            debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
-            check_kept(&change)?;
-            let bells = &mut Bells::default();
-            let written = rows.write(id, found.as_ref(), &change, None, now.at.now, bells)?;
-            let Some(after) = written else { continue };
-            if step == Move::Begin {
-                let attempt = Attempt::new(self.clone(), id, after);
-                match attempt.work.keep_if_over() {
-                    Ok(()) => return Ok(Begin::Started(attempt)),
-                    // The commit took longer than the lease, and somebody was faster.
-                    Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => continue,
-                    Err(AttemptError::Store(error)) => return Err(error),
-                    Err(_) => {
-                        return Err(Error::Timeout { what: "a lease that outlasts its commit" });
-                    }
-                }
+            let begin = |budget: &mut WaitBudget| self.begin_only(id.as_ref(), &options, budget);
+            let (begun, rests_on) = engine.in_time(begin).await?;
+            self.store().durable(self.rows().durability, rests_on).await?;
+            let Begin::Started(attempt) = begun else { return Ok(begun) };
+            let kept = attempt.work.keep_if_over_async().await;
+            if let Some(begun) = is_kept(attempt, kept)? {
+                return Ok(begun);
             }
-            let phase = after.record.phase(now.at.now, now.first_token);
-            let refusal = Refusal::of(phase).unwrap_or(Refusal::InProgress);
-            return Ok(Begin::refused(refusal, after.record));
         }
         Err(Error::Timeout { what: "a record that others change again and again" })
+    }
+
+    /// Starts an attempt, and returns without waiting for it what the durability of the answer rests on.
+    fn begin_only(
+        &self,
+        id: &[u8],
+        options: &BeginOptions,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(Begin, Option<RestsOn>)> {
+        check_id(id)?;
+        options.check()?;
+        let rows = self.rows();
+        for _ in 0..limits::RACES_MAX {
+            let (found, rests_on) = rows.look(id)?;
+            if !wait_budget.is_future() {
+                // As every call that reads. A future waits once, at its end.
+                rows.engine.await_durable(rows.durability, rests_on)?;
+            }
+            let now = self.now();
+            let (step, change) = match self.decide_begin(id, found.as_ref(), now, options)? {
+                Decided::Make(step, change) => (step, change),
+                Decided::Refuse(begin) => return Ok((begin, rests_on)),
+            };
+            let (before, bells) = ((id, found.as_ref()), &mut Bells::default());
+            let written = rows.write_only(before, &change, None, now.at.now, bells, wait_budget)?;
+            let (Some(after), rests_on) = written else { continue };
+            let begun = match step {
+                Move::Begin => Begin::Started(Attempt::new(self.clone(), id, after)),
+                _ => Begin::after(now, after.record),
+            };
+            return Ok((begun, rests_on));
+        }
+        Err(Error::Timeout { what: "a record that others change again and again" })
+    }
+
+    /// Decides whether an attempt starts.
+    pub(super) fn decide_begin(
+        &self,
+        id: &[u8],
+        found: Option<&Found>,
+        now: Now,
+        options: &BeginOptions,
+    ) -> Result<Decided> {
+        let record = found.map(|found| &found.record);
+        let (change, step) = match changes::begin(id, record, now, &self.inner.options, options) {
+            Begun::Start(change) => (change, Move::Begin),
+            Begun::Settle(step, change) => (change, step),
+            Begun::Refuse(refusal) => {
+                return record.map_or_else(
+                    || Err(Error::bug("a record that does not exist was refused")),
+                    |record| Ok(Decided::Refuse(Begin::refused(refusal, record.clone()))),
+                );
+            }
+        };
+        let to = moves::after(now.phase(record), step);
+        debug_assert_eq!(Some(change.phase(now)), to, "the table says what a move leads to");
+        check_kept(&change)?;
+        Ok(Decided::Make(step, Box::new(change)))
     }
 
     /// Returns an attempt that was begun before, by its id and token: for work whose end is reported elsewhere, or by a
@@ -176,6 +213,42 @@ impl Ledger {
             }
             other => Err(AttemptError::Fenced { record: other.map(|found| found.record.into()) }),
         }
+    }
+}
+
+impl Attempt {
+    /// Gives the lease of an attempt that a transaction has begun its length again, if the commit took longer. If somebody
+    /// was faster, or the store fails, the commit was made all the same: the attempt hears of it at its next call.
+    pub(crate) fn keep_begun(&self) {
+        if let Err(error) = self.work.keep_if_over() {
+            tracing::debug!(%error, "an attempt begins without a lease");
+        }
+    }
+
+    /// Does what [`keep_begun`](Self::keep_begun) does, as a future.
+    pub(crate) async fn keep_begun_async(&self) {
+        if let Err(error) = self.work.keep_if_over_async().await {
+            tracing::debug!(%error, "an attempt begins without a lease");
+        }
+    }
+}
+
+/// What a call of `begin` is to do.
+pub(super) enum Decided {
+    /// Make this move. Unless it is [`Move::Begin`], no attempt starts.
+    Make(Move, Box<Change>),
+    /// Answer this.
+    Refuse(Begin),
+}
+
+/// Returns the answer once the lease of an attempt has been looked after; `None` if the commit took longer than it, and
+/// somebody was faster.
+fn is_kept(attempt: Attempt, kept: std::result::Result<(), AttemptError>) -> Result<Option<Begin>> {
+    match kept {
+        Ok(()) => Ok(Some(Begin::Started(attempt))),
+        Err(AttemptError::Fenced { .. } | AttemptError::Over { .. }) => Ok(None),
+        Err(AttemptError::Store(error)) => Err(error),
+        Err(_) => Err(Error::Timeout { what: "a lease that outlasts its commit" }),
     }
 }
 

@@ -54,6 +54,13 @@ pub enum AttemptError {
         /// The name.
         name: String,
     },
+    /// A transaction is to save a stage that is saved already, with what belongs to it. Ask
+    /// [`saved_stage`](crate::ledger::Attempt::saved_stage) before its work.
+    #[error("stage {name:?} is saved already: ask `saved_stage` before its work")]
+    StageSaved {
+        /// The name of the stage.
+        name: String,
+    },
     /// Another stage of the attempt is under way. Stages are done one after the other: their order tells them apart.
     #[error(
         "stage {name:?} begins while another is under way: stages are done one after the other"
@@ -89,6 +96,7 @@ impl AttemptError {
                 Self::StageOrder { number: *number, stored: stored.clone(), asked: asked.clone() }
             }
             Self::StageTwice { name } => Self::StageTwice { name: name.clone() },
+            Self::StageSaved { name } => Self::StageSaved { name: name.clone() },
             Self::StageOpen { name } => Self::StageOpen { name: name.clone() },
             Self::Value { what, why } => Self::Value { what, why: why.clone() },
             Self::Store(error) => Self::Store(error.twin()),

@@ -158,7 +158,7 @@ impl Ledger {
                 return Ok(Some(Changed { record: found.record, is_made: false }));
             };
             let bells = &mut Bells::default();
-            let written = rows.write(id, Some(&found), &change, None, now.at.now, bells)?;
+            let written = rows.write(id, Some(&found), &change, now.at.now, bells)?;
             if let Some(after) = written {
                 return Ok(Some(Changed { record: after.record, is_made: true }));
             }

@@ -36,6 +36,7 @@ mod kept;
 mod moves;
 mod operate;
 mod options;
+mod progress;
 mod quiet;
 mod record;
 mod rows;

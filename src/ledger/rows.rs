@@ -3,7 +3,8 @@
 
 use crate::codec::{Reader, Undecodable, put_varint, stored};
 use crate::engine::{
-    Bells, Committed, Durability, Engine, Expect, OwnedRow, RestsOn, RowChange, RowWrite,
+    Bells, Durability, Engine, Expect, OwnedRow, RestsOn, RowChange, RowWrite, SetCommitted,
+    WaitBudget, WriteSet,
 };
 use crate::error::{Error, Result};
 use crate::id::{Family, Key, NsId};
@@ -108,11 +109,15 @@ impl Rows<'_> {
         Ok(row.map(|row| row.value))
     }
 
-    /// Reads a saved stage.
-    pub(super) fn stage(&self, id: &[u8], number: u32) -> Result<Option<Vec<u8>>> {
+    /// Reads a saved stage, and without waiting for it what its durability rests on.
+    pub(super) fn look_stage(
+        &self,
+        id: &[u8],
+        number: u32,
+    ) -> Result<(Option<Vec<u8>>, Option<RestsOn>)> {
         let id = stage_id(id, number);
-        let row = self.engine.get_row(self.key(Family::STAGES, &id)?, self.durability)?;
-        Ok(row.map(|row| row.value))
+        let (row, rests_on) = self.engine.get_row_only(self.key(Family::STAGES, &id)?)?;
+        Ok((row.map(|row| row.value), rests_on))
     }
 
     /// Makes a change, if the record is still the one that it was decided from. Returns what is stored then, or `None`
@@ -122,19 +127,44 @@ impl Rows<'_> {
         id: &[u8],
         before: Option<&Found>,
         change: &Change,
-        stage: Option<StageWrite<'_>>,
         now: Timestamp,
         bells: &mut Bells,
     ) -> Result<Option<Found>> {
-        let rows = self.rows_of(id, before, change, stage, now)?;
-        let writes: Vec<RowWrite<'_>> = rows.iter().map(OwnedRow::as_write).collect();
-        let committed = self.engine.commit_rows(&writes, self.durability, bells)?;
-        let Committed::Done(sequences) = committed else { return Ok(None) };
-        let sequence = sequences.first().copied().flatten().unwrap_or_default();
-        Ok(Some(Found::after(id, change, now, sequence)))
+        let (found, rests_on) =
+            self.write_only((id, before), change, None, now, bells, &mut WaitBudget::default())?;
+        self.engine.await_durable(self.durability, rests_on)?;
+        Ok(found)
     }
 
-    /// Returns the rows that a change writes, that of the record first.
+    /// Makes a change, as [`write`](Self::write) does, and returns without waiting for it what its durability rests on.
+    pub(super) fn write_only(
+        &self,
+        (id, before): (&[u8], Option<&Found>),
+        change: &Change,
+        stage: Option<StageWrite<'_>>,
+        now: Timestamp,
+        bells: &mut Bells,
+        wait_budget: &mut WaitBudget,
+    ) -> Result<(Option<Found>, Option<RestsOn>)> {
+        let rows = self.rows_of(id, before, change, stage, now)?;
+        let writes: Vec<RowWrite<'_>> = rows.iter().map(OwnedRow::as_write).collect();
+        let set = WriteSet::of(&[], &writes);
+        let committed = self.engine.commit_only(set, self.durability, bells, wait_budget)?;
+        match committed {
+            (SetCommitted::Done(sequences), rests_on) => {
+                let sequence = sequences.first().copied().flatten().unwrap_or_default();
+                Ok((Some(Found::after(id, change, now, sequence)), rests_on))
+            }
+            (SetCommitted::Refused(refusals), _) if !refusals.in_doubt.is_empty() => {
+                Err(Error::InDoubt)
+            }
+            (SetCommitted::Refused(_), rests_on) => Ok((None, rests_on)),
+            (SetCommitted::Reserved(_), _) => Err(Error::bug("a row cannot be reserved")),
+        }
+    }
+
+    /// Returns the rows that a change writes, that of the record first. What they repeat is read without waiting for the
+    /// disk: it is in front of them in the log.
     pub(super) fn rows_of(
         &self,
         id: &[u8],
@@ -169,7 +199,8 @@ impl Rows<'_> {
         let had_payload = was.is_some_and(|record| record.has_payload);
         let kept = match &change.payload {
             None if had_payload && change.keeps != Keeps::Nothing && is_new_end => {
-                self.payload(id)?
+                let key = self.key(Family::PAYLOADS, id)?;
+                self.engine.get_row_only(key)?.0.map(|row| row.value)
             }
             given => given.clone(),
         };
@@ -182,7 +213,7 @@ impl Rows<'_> {
             if change.keeps != Keeps::All {
                 push(Family::STAGES, stage_id(id, number), None)?;
             } else if is_new_end {
-                push(Family::STAGES, stage_id(id, number), self.stage(id, number)?)?;
+                push(Family::STAGES, stage_id(id, number), self.look_stage(id, number)?.0)?;
             }
         }
         if let Some(StageWrite { number, value }) = stage {

@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::ledger::attempt::{Attempt, Kept, Work};
 use crate::ledger::begin::Begin;
+use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
 use crate::ledger::handle::Ledger;
 use crate::ledger::options::BeginOptions;
@@ -122,9 +123,8 @@ impl Ledger {
     /// Does the work of an id once, where the work is a future; see [`run`](Self::run). Dropping the future drops the
     /// attempt, as a panic does, unless the work has kept a clone of it elsewhere.
     ///
-    /// Only the work is awaited. The attempt is begun, and its result or failure stored, on the thread that polls: each
-    /// is a commit, which at [`Durability::Disk`](crate::Durability::Disk) blocks that thread for a sync, and so does
-    /// saving a stage. Renewals run on a thread of the store.
+    /// No thread waits for the disk: the commits that begin the attempt and store its result or failure are awaited, and so
+    /// are those of [`Attempt::stage_async`]. Renewals run on a thread of the store.
     ///
     /// # Errors
     ///
@@ -140,13 +140,13 @@ impl Ledger {
         F: Future<Output = Result<T, Failure>>,
     {
         let renewals = self.inner.store.engine().renewals()?;
-        let attempt = match self.begin_with(id, options)? {
+        let attempt = match self.begin_async(id, options).await? {
             Begin::Started(attempt) => Arc::new(attempt),
             other => return replay(other),
         };
         let _renewed = keep_renewing(&renewals, &attempt.work);
         let done = work(Arc::clone(&attempt)).await;
-        finish(&attempt, done)
+        finish_async(&attempt, done).await
     }
 }
 
@@ -186,42 +186,94 @@ fn finish<T: Serialize + DeserializeOwned>(
     attempt: &Attempt,
     done: Result<T, Failure>,
 ) -> Result<Ran<T>, RunError> {
-    let failure = match done {
-        Ok(value) => {
-            // A result that cannot be stored must not look like work that was not done.
-            let stored = encode("the result", &value).and_then(|bytes| {
-                // Not every type that can be encoded can be decoded.
-                decode::<T>("the result", &bytes)?;
-                attempt.complete_encoded(&bytes)
-            });
-            return match stored {
-                Ok(()) => Ok(Ran::First(value)),
-                Err(error @ (AttemptError::TooLarge { .. } | AttemptError::Value { .. })) => {
-                    attempt.fail(Failure::last(format!("the work was done, but {error}")))?;
-                    Err(error.into())
-                }
-                Err(error) => Err(error.into()),
-            };
-        }
-        Err(failure) => failure,
+    let (said, ending) = Said::of(attempt, done)?;
+    let ended = ending.and_then(|ending| attempt.work.end(&ending));
+    if let Some(ending) = said.instead(attempt, &ended)? {
+        attempt.work.end(&ending)?;
+    }
+    said.told(attempt, ended)
+}
+
+/// Stores how the work went, as a future.
+async fn finish_async<T: Serialize + DeserializeOwned>(
+    attempt: &Attempt,
+    done: Result<T, Failure>,
+) -> Result<Ran<T>, RunError> {
+    let (said, ending) = Said::of(attempt, done)?;
+    let ended = match ending {
+        Ok(ending) => attempt.work.end_async(&ending).await,
+        Err(error) => Err(error),
     };
-    if matches!(&failure.kind, FailureKind::Attempt(error) if error.ends_attempt()) {
-        return Err(attempt.fail(failure).err().map_or_else(
-            || Error::bug("an attempt failed by its own error").into(),
-            RunError::Attempt,
-        ));
+    if let Some(ending) = said.instead(attempt, &ended)? {
+        attempt.work.end_async(&ending).await?;
     }
-    let reason = failure.reason().to_owned();
-    let is_answer = matches!(failure.kind, FailureKind::Replay(_));
-    match attempt.fail(failure) {
-        Ok(()) if is_answer => {
-            return Ok(Ran::Failure { record: attempt.record().into(), is_replay: false });
+    said.told(attempt, ended)
+}
+
+/// What the work has said at its end.
+enum Said<T> {
+    Done(T),
+    Failed {
+        reason: String,
+        /// The failure is an answer that is replayed.
+        is_answer: bool,
+    },
+}
+
+impl<T: Serialize + DeserializeOwned> Said<T> {
+    /// Returns what the work has said, and how its attempt is to end with that.
+    fn of(
+        attempt: &Attempt,
+        done: Result<T, Failure>,
+    ) -> Result<(Self, Result<Ending, AttemptError>), RunError> {
+        match done {
+            Ok(value) => {
+                let ending = encode("the result", &value).and_then(|bytes| {
+                    // Not every type that can be encoded can be decoded.
+                    decode::<T>("the result", &bytes)?;
+                    Ok(attempt.work.completion(bytes, true))
+                });
+                Ok((Self::Done(value), ending))
+            }
+            Err(failure) => {
+                let reason = failure.reason().to_owned();
+                let is_answer = matches!(failure.kind, FailureKind::Replay(_));
+                let ending = attempt.ending_of(failure)?;
+                Ok((Self::Failed { reason, is_answer }, Ok(ending)))
+            }
         }
-        // The work has given its answer: it is not asked again because that cannot be stored.
-        Err(error @ AttemptError::TooLarge { .. }) => {
-            attempt.fail(Failure::last(format!("{reason}; but {error}")))?;
-        }
-        other => other?,
     }
-    Err(RunError::Failed { reason, record: attempt.record().into() })
+
+    /// Returns how the attempt is to end instead, if what was said cannot be stored: the work is not done again for that.
+    fn instead(
+        &self,
+        attempt: &Attempt,
+        ended: &Result<(), AttemptError>,
+    ) -> Result<Option<Ending>, AttemptError> {
+        let reason = match (self, ended) {
+            (
+                Self::Done(_),
+                Err(error @ (AttemptError::TooLarge { .. } | AttemptError::Value { .. })),
+            ) => format!("the work was done, but {error}"),
+            (Self::Failed { reason, .. }, Err(error @ AttemptError::TooLarge { .. })) => {
+                format!("{reason}; but {error}")
+            }
+            _ => return Ok(None),
+        };
+        attempt.ending_of(Failure::last(reason)).map(Some)
+    }
+
+    /// Returns what came of it, once the attempt has ended.
+    fn told(self, attempt: &Attempt, ended: Result<(), AttemptError>) -> Result<Ran<T>, RunError> {
+        match (self, ended) {
+            (Self::Done(value), Ok(())) => Ok(Ran::First(value)),
+            (Self::Failed { is_answer: true, .. }, Ok(())) => {
+                Ok(Ran::Failure { record: attempt.record().into(), is_replay: false })
+            }
+            (Self::Failed { reason, .. }, Ok(()) | Err(AttemptError::TooLarge { .. })) => {
+                Err(RunError::Failed { reason, record: attempt.record().into() })
+            }
+            (_, Err(error)) => Err(error.into()),
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! Stages: steps of the work whose results are kept, so that the next attempt does not do them again.
 
 use crate::codec::{Reader, Undecodable, put_bytes, stored};
-use crate::ledger::attempt::Attempt;
+use crate::engine::{RestsOn, WaitBudget};
+use crate::ledger::attempt::{Attempt, Inside, Work};
+use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::rows::{StageWrite, undecodable};
 use crate::ledger::value::{check_size, decode, encode};
@@ -22,11 +24,7 @@ struct Reached<'a> {
 
 impl Drop for Reached<'_> {
     fn drop(&mut self) {
-        let stages = &mut self.attempt.work.inside.lock().stages;
-        stages.is_open = false;
-        if !self.is_over {
-            stages.reached.pop();
-        }
+        self.attempt.work.inside.lock().stages.close(self.number, self.is_over);
     }
 }
 
@@ -102,7 +100,7 @@ impl Attempt {
     }
 
     /// Does a stage whose work is a future; see [`stage`](Self::stage). `work` is called only if the stage is not saved
-    /// yet. If the future is dropped, nothing is saved.
+    /// yet. The future waits for the disk without a thread. Dropped while the work goes on, it has saved nothing.
     ///
     /// # Errors
     ///
@@ -117,12 +115,12 @@ impl Attempt {
         E: Into<Failure>,
         F: Future<Output = Result<T, E>>,
     {
-        let mut reached = self.reach(name)?;
+        let mut reached = self.reach_async(name).await?;
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
         let value = work().await.map_err(Into::into)?;
-        reached.finish(value)
+        reached.finish_async(value).await
     }
 
     /// Does a stage in steps: the next attempt goes on from the position that was saved last.
@@ -155,54 +153,70 @@ impl Attempt {
         reached.finish(value)
     }
 
+    /// Returns the saved result of the stage that comes next, as [`stage`](Self::stage) would without doing it; `None` if
+    /// it is still to be done. For a stage whose result is saved by a transaction; see
+    /// [`Transaction::save_stage`](crate::transaction::Transaction::save_stage).
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage), and [`Value`](AttemptError::Value) if the result is of another type.
+    pub fn saved_stage<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, AttemptError> {
+        self.reach(name)?.done().transpose()
+    }
+
+    /// Returns the position that was saved last in the stage that comes next; `None` if there is none, or the stage is done.
+    /// For a position that is saved by a transaction; see
+    /// [`Transaction::save_cursor`](crate::transaction::Transaction::save_cursor).
+    ///
+    /// # Errors
+    ///
+    /// As [`saved_stage`](Self::saved_stage).
+    pub fn saved_cursor<P: DeserializeOwned>(&self, name: &str) -> Result<Option<P>, AttemptError> {
+        let reached = self.reach(name)?;
+        let saved = reached.saved.as_ref().filter(|saved| !saved.is_done);
+        saved.map(|saved| decode("the position of a cursor", &saved.value)).transpose()
+    }
+
     /// Notes that the attempt has come to a stage, and reads what is saved of it.
     fn reach<'a>(&'a self, name: &'a str) -> Result<Reached<'a>, AttemptError> {
-        if name.is_empty() || name.len() > limits::LEDGER_NAME_BYTES_MAX {
-            let why = format!("it has 1 to {} bytes", limits::LEDGER_NAME_BYTES_MAX);
-            return Err(AttemptError::Value { what: "the name of a stage", why });
-        }
-        let (number, saved) = {
-            let mut inside = self.work.inside.lock();
+        let (reached, rests_on) = self.reach_only(name);
+        self.work.await_durable(rests_on)?;
+        reached
+    }
+
+    /// Does what [`reach`](Self::reach) does, as a future.
+    async fn reach_async<'a>(&'a self, name: &'a str) -> Result<Reached<'a>, AttemptError> {
+        let (reached, rests_on) = self.reach_only(name);
+        self.work.durable(rests_on).await?;
+        reached
+    }
+
+    /// Comes to a stage, and returns without waiting for it what the durability of what it has read rests on.
+    fn reach_only<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> (Result<Reached<'a>, AttemptError>, Option<RestsOn>) {
+        let (reached, rests_on) = self.work.locked_only(|inside, _| {
+            check_name(name)?;
             // Before any work: its effect would come to nothing.
-            self.work.check_open(&mut inside)?;
-            let stages = &mut inside.stages;
-            if stages.reached.iter().any(|reached| reached == name) {
-                return Err(AttemptError::StageTwice { name: name.to_owned() });
+            self.work.check_open(inside)?;
+            let number = inside.stages.open(name)?;
+            match self.work.read_stage(inside, number, name) {
+                Ok(read) => Ok((number, read)),
+                Err(error) => {
+                    inside.stages.close(number, false);
+                    Err(error)
+                }
             }
-            if stages.is_open {
-                return Err(AttemptError::StageOpen { name: name.to_owned() });
-            }
-            if stages.reached.len() >= limits::LEDGER_STAGES_MAX as usize {
-                let why = format!("an id has at most {}", limits::LEDGER_STAGES_MAX);
-                return Err(AttemptError::Value { what: "one stage more", why });
-            }
-            stages.is_open = true;
-            stages.reached.push(name.to_owned());
-            (stages.reached.len() as u32 - 1, stages.saved)
-        };
-        let mut reached =
-            Reached { attempt: self, name, number, saved: None, bytes: 0, is_over: false };
-        if number >= saved {
-            return Ok(reached);
-        }
-        let (ledger, id) = (&self.work.ledger, self.work.id());
-        let row = ledger.rows().stage(id, number)?;
-        reached.bytes = row.as_ref().map_or(0, |row| row.len() as u64);
-        let saved = row.as_deref().map_or(Err(Undecodable::Damaged), Saved::decode);
-        if saved.as_ref().map_or(true, |saved| saved.name != name) {
-            // Somebody who took over may have completed the id, which drops its stages, or have saved others.
-            self.work.refresh(&mut self.work.inside.lock())?;
-        }
-        // A saved stage that is not there is an error (I11): doing it again would be worse.
-        let engine = ledger.inner.store.engine();
-        let saved =
-            saved.map_err(|why| undecodable(engine, &format!("stage {number}"), id, why))?;
-        if saved.name != name {
-            let (stored, asked) = (saved.name, name.to_owned());
-            return Err(AttemptError::StageOrder { number, stored, asked });
-        }
-        reached.saved = Some(saved);
-        Ok(reached)
+        });
+        let reached = reached.map(|(number, (saved, bytes))| {
+            let (attempt, is_over) = (self, false);
+            Reached { attempt, name, number, saved, bytes, is_over }
+        });
+        (reached, rests_on)
     }
 
     /// Saves a stage; `bytes` is the size of what is saved of it, before and after.
@@ -214,18 +228,146 @@ impl Attempt {
         bytes: &mut u64,
     ) -> Result<(), AttemptError> {
         let value = Saved::encode(name, is_done, value);
-        let mut inside = self.work.inside.lock();
-        let kept = inside.found.record.kept_bytes().saturating_sub(*bytes) + value.len() as u64;
-        if kept > limits::LEDGER_KEPT_BYTES_MAX {
-            return Err(AttemptError::TooLarge {
-                what: "the payload and the saved stages of an id",
-                bytes: kept as usize,
-                bytes_max: limits::LEDGER_KEPT_BYTES_MAX as usize,
-            });
-        }
-        self.work.save(&mut inside, StageWrite { number, value: &value }, *bytes)?;
+        self.work.locked(|inside, budget| {
+            self.work.save_stage(inside, budget, (number, &value), *bytes)
+        })?;
         *bytes = value.len() as u64;
         Ok(())
+    }
+}
+
+impl Work {
+    /// Reads what is saved of a stage, and its size. An error if it is another stage.
+    fn read_stage(
+        &self,
+        inside: &mut Inside,
+        number: u32,
+        name: &str,
+    ) -> Result<(Option<Saved>, u64), AttemptError> {
+        if number >= inside.stages.saved {
+            return Ok((None, 0));
+        }
+        let (row, rests_on) = self.ledger.rows().look_stage(self.id(), number)?;
+        inside.rest_on(rests_on);
+        let bytes = row.as_ref().map_or(0, |row| row.len() as u64);
+        let saved = row.as_deref().map_or(Err(Undecodable::Damaged), Saved::decode);
+        if saved.as_ref().map_or(true, |saved| saved.name != name) {
+            // Somebody who took over may have completed the id, which drops its stages, or have saved others.
+            self.refresh(inside)?;
+        }
+        // A saved stage that is not there is an error (I11): doing it again would be worse.
+        let engine = self.ledger.inner.store.engine();
+        let saved =
+            saved.map_err(|why| undecodable(engine, &format!("stage {number}"), self.id(), why))?;
+        if saved.name != name {
+            let (stored, asked) = (saved.name, name.to_owned());
+            return Err(AttemptError::StageOrder { number, stored, asked });
+        }
+        Ok((Some(saved), bytes))
+    }
+
+    fn save_stage(
+        &self,
+        inside: &mut Inside,
+        budget: &mut WaitBudget,
+        (number, value): (u32, &[u8]),
+        bytes_before: u64,
+    ) -> Result<(), AttemptError> {
+        check_kept(inside, value, bytes_before)?;
+        self.save(inside, budget, StageWrite { number, value }, bytes_before)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), AttemptError> {
+    if name.is_empty() || name.len() > limits::LEDGER_NAME_BYTES_MAX {
+        let why = format!("it has 1 to {} bytes", limits::LEDGER_NAME_BYTES_MAX);
+        return Err(AttemptError::Value { what: "the name of a stage", why });
+    }
+    Ok(())
+}
+
+/// Checks what is kept beside the record: whatever ends it changes all of that in one commit.
+fn check_kept(inside: &Inside, value: &[u8], bytes_before: u64) -> Result<(), AttemptError> {
+    let kept = inside.found.record.kept_bytes().saturating_sub(bytes_before) + value.len() as u64;
+    if kept > limits::LEDGER_KEPT_BYTES_MAX {
+        return Err(AttemptError::TooLarge {
+            what: "the payload and the saved stages of an id",
+            bytes: kept as usize,
+            bytes_max: limits::LEDGER_KEPT_BYTES_MAX as usize,
+        });
+    }
+    Ok(())
+}
+
+/// The result of a stage, or a position within one, that a transaction saves.
+#[derive(Debug)]
+pub(super) struct ToSave {
+    pub(super) name: String,
+    is_done: bool,
+    /// As it is stored.
+    pub(super) value: Vec<u8>,
+    /// What tells it from all else that is saved of any id of its ledger.
+    pub(super) event: Vec<u8>,
+}
+
+impl ToSave {
+    pub(super) fn result<T: Serialize + DeserializeOwned>(
+        id: &[u8],
+        name: &str,
+        result: &T,
+    ) -> Result<Self, AttemptError> {
+        let value = encode_to_save("the result of a stage", result)?;
+        let mut save = Self::of(id, name, true, &value)?;
+        // Whatever its result: a stage is done once.
+        put_bytes(&mut save.event, b"");
+        Ok(save)
+    }
+
+    pub(super) fn position<P: Serialize + DeserializeOwned>(
+        id: &[u8],
+        name: &str,
+        position: &P,
+    ) -> Result<Self, AttemptError> {
+        let value = encode_to_save("the position of a cursor", position)?;
+        let mut save = Self::of(id, name, false, &value)?;
+        put_bytes(&mut save.event, &[b"at", &value[..]].concat());
+        Ok(save)
+    }
+
+    fn of(id: &[u8], name: &str, is_done: bool, value: &[u8]) -> Result<Self, AttemptError> {
+        check_name(name)?;
+        let mut event = Vec::new();
+        put_bytes(&mut event, id);
+        put_bytes(&mut event, name.as_bytes());
+        let value = Saved::encode(name, is_done, value);
+        Ok(Self { name: name.to_owned(), is_done, value, event })
+    }
+
+    /// Returns what saving it makes of the record, and the number of the stage. The attempt has not moved yet.
+    pub(super) fn decide(
+        &self,
+        work: &Work,
+        inside: &mut Inside,
+        now: Now,
+    ) -> Result<(Change, u32), AttemptError> {
+        work.check_open(inside)?;
+        let number = inside.stages.next(&self.name)?;
+        let (saved, bytes_before) = work.read_stage(inside, number, &self.name)?;
+        if saved.is_some_and(|saved| saved.is_done) {
+            // What belongs to it was committed with it.
+            return Err(AttemptError::StageSaved { name: self.name.clone() });
+        }
+        check_kept(inside, &self.value, bytes_before)?;
+        let saved = changes::Saved { number, bytes: self.value.len() as u64, bytes_before };
+        Ok((work.decide_save(inside, now, saved)?, number))
+    }
+
+    /// Notes that it was saved.
+    pub(super) fn made(&self, inside: &mut Inside, number: u32) {
+        inside.saved(number);
+        if self.is_done {
+            inside.stages.pass(&self.name);
+        }
     }
 }
 
@@ -252,16 +394,44 @@ impl Reached<'_> {
 
     /// Saves the result of the stage.
     fn finish<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<T, Failure> {
-        // The stage was done: what cannot be stored must not make it be done again.
-        let name = self.name;
-        let lost = |error| Failure::last(format!("stage {name:?} was done, but {error}"));
-        let bytes = encode_to_save("the result of a stage", &value).map_err(lost)?;
-        match self.attempt.save((name, self.number), true, &bytes, &mut self.bytes) {
-            Err(error @ AttemptError::TooLarge { .. }) => return Err(lost(error)),
+        let bytes = self.encode(&value)?;
+        let saved = self.attempt.save((self.name, self.number), true, &bytes, &mut self.bytes);
+        self.end(saved)?;
+        Ok(value)
+    }
+
+    /// Saves the result of the stage, as a future.
+    async fn finish_async<T>(&mut self, value: T) -> Result<T, Failure>
+    where
+        T: Serialize + DeserializeOwned,
+    {
+        let bytes = Saved::encode(self.name, true, &self.encode(&value)?);
+        let (work, stage) = (&self.attempt.work, (self.number, &bytes[..]));
+        let save = |inside: &mut Inside, budget: &mut WaitBudget| {
+            work.save_stage(inside, budget, stage, self.bytes)
+        };
+        let saved = work.locked_async(save).await;
+        self.end(saved)?;
+        Ok(value)
+    }
+
+    fn encode<T: Serialize + DeserializeOwned>(&self, value: &T) -> Result<Vec<u8>, Failure> {
+        encode_to_save("the result of a stage", value).map_err(|error| self.lost(&error))
+    }
+
+    /// The stage was done: what cannot be stored must not make it be done again.
+    fn lost(&self, error: &AttemptError) -> Failure {
+        Failure::last(format!("stage {:?} was done, but {error}", self.name))
+    }
+
+    /// Ends the stage, once its result is saved.
+    fn end(&mut self, saved: Result<(), AttemptError>) -> Result<(), Failure> {
+        match saved {
+            Err(error @ AttemptError::TooLarge { .. }) => return Err(self.lost(&error)),
             saved => saved?,
         }
         self.is_over = true;
-        Ok(value)
+        Ok(())
     }
 }
 

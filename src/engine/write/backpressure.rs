@@ -44,6 +44,11 @@ impl WaitBudget {
         self.is_future
     }
 
+    /// Returns whether the last attempt gave up instead of waiting. It is made again, unless the future is dropped.
+    pub(crate) fn has_given_up(&self) -> bool {
+        self.obstruction.is_some()
+    }
+
     /// Takes the reason the last attempt gave up. The call is to be made again when that has changed, and at the
     /// deadline.
     pub(super) fn take_obstruction(&mut self) -> Option<(Obstruction, Instant)> {
