@@ -3,17 +3,23 @@
 use crate::engine::{Durability, Engine, OwnedRow};
 use crate::error::{Error, Result};
 use crate::ledger::attempt::{Attempt, Inside, Work};
+use crate::ledger::begin::{Begin, Decided};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::handle::Ledger;
-use crate::ledger::moves::Move;
+use crate::ledger::moves::{Move, Phase};
+use crate::ledger::options::{BeginOptions, check_lease};
 use crate::ledger::quiet::QuietGuard;
 use crate::ledger::record::Record;
-use crate::ledger::rows::{Found, check_id};
+use crate::ledger::rows::{Found, StageWrite, check_id};
+use crate::ledger::stage::ToSave;
 use crate::sync::Arc;
 use crate::time::Ttl;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A move of a ledger that is to be committed with others.
 #[derive(Debug)]
@@ -21,19 +27,51 @@ pub(crate) struct JoinedMove(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    /// An attempt ends.
-    End { work: Arc<Work>, ending: Ending },
+    Attempt {
+        work: Arc<Work>,
+        step: Step,
+    },
     /// An operator changes a record.
-    Operate { ledger: Ledger, id: Vec<u8>, operation: Operation },
+    Operate {
+        ledger: Ledger,
+        id: Vec<u8>,
+        operation: Operation,
+    },
+    /// An attempt starts.
+    Begin {
+        ledger: Ledger,
+        id: Vec<u8>,
+        options: Box<BeginOptions>,
+    },
+}
+
+/// What an attempt does.
+#[derive(Debug)]
+enum Step {
+    End(Ending),
+    /// It renews its lease, to its length or to another in milliseconds.
+    Renew(Option<u64>),
+    Save(ToSave),
 }
 
 /// What an operator does to a record.
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Settle { bytes: Vec<u8>, is_encoded: bool, ttl: Ttl, reason: String },
-    Redrive { fresh: bool },
-    Cancel { reason: String },
+    Settle {
+        bytes: Vec<u8>,
+        is_encoded: bool,
+        ttl: Ttl,
+        reason: String,
+    },
+    Redrive {
+        fresh: bool,
+    },
+    Cancel {
+        reason: String,
+    },
     Purge,
+    /// Also while an attempt works on it.
+    Forget,
 }
 
 /// Why a move was not made.
@@ -42,13 +80,13 @@ pub(crate) enum MoveRefused {
     Attempt(AttemptError),
     /// The record, as it is, does not allow it; `None` if there is none.
     Record(Option<Box<Record>>),
+    /// No attempt starts; this is the answer of a call of [`Ledger::begin`].
+    Begin(Begin),
 }
 
 impl Attempt {
     pub(crate) fn complete_joined(&self, bytes: Vec<u8>, is_encoded: bool) -> JoinedMove {
-        let ttl = self.work.ledger.result_ttl();
-        let ending = Ending::Complete { bytes, is_encoded, ttl, failure: None };
-        JoinedMove(Kind::End { work: Arc::clone(&self.work), ending })
+        self.joined(Step::End(self.work.completion(bytes, is_encoded)))
     }
 
     /// # Errors
@@ -58,17 +96,60 @@ impl Attempt {
         &self,
         failure: Failure,
     ) -> std::result::Result<JoinedMove, AttemptError> {
-        let ending =
-            self.work.ending_of(failure).inspect_err(|_| self.work.inside.lock().doubt())?;
-        Ok(JoinedMove(Kind::End { work: Arc::clone(&self.work), ending }))
+        Ok(self.joined(Step::End(self.ending_of(failure)?)))
     }
 
     pub(crate) fn release_joined(&self) -> JoinedMove {
-        JoinedMove(Kind::End { work: Arc::clone(&self.work), ending: Ending::Release })
+        self.joined(Step::End(Ending::Release))
+    }
+
+    pub(crate) fn renew_joined(&self) -> JoinedMove {
+        self.joined(Step::Renew(None))
+    }
+
+    /// # Errors
+    ///
+    /// As [`renew_for`](Self::renew_for), for a lease of nothing.
+    pub(crate) fn renew_for_joined(
+        &self,
+        lease: Duration,
+    ) -> std::result::Result<JoinedMove, AttemptError> {
+        Ok(self.joined(Step::Renew(Some(check_lease(lease)?))))
+    }
+
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage), for a name or a result that cannot be stored.
+    pub(crate) fn stage_joined<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        result: &T,
+    ) -> std::result::Result<JoinedMove, AttemptError> {
+        Ok(self.joined(Step::Save(ToSave::result(self.id(), name, result)?)))
+    }
+
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage), for a name or a position that cannot be stored.
+    pub(crate) fn cursor_joined<P: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+        position: &P,
+    ) -> std::result::Result<JoinedMove, AttemptError> {
+        Ok(self.joined(Step::Save(ToSave::position(self.id(), name, position)?)))
+    }
+
+    fn joined(&self, step: Step) -> JoinedMove {
+        JoinedMove(Kind::Attempt { work: Arc::clone(&self.work), step })
     }
 }
 
 impl Ledger {
+    pub(crate) fn begin_joined(&self, id: &[u8], options: BeginOptions) -> JoinedMove {
+        let options = Box::new(options);
+        JoinedMove(Kind::Begin { ledger: self.clone(), id: id.to_vec(), options })
+    }
+
     pub(crate) fn operate_joined(&self, id: &[u8], operation: Operation) -> JoinedMove {
         JoinedMove(Kind::Operate { ledger: self.clone(), id: id.to_vec(), operation })
     }
@@ -89,15 +170,37 @@ impl JoinedMove {
     /// Returns the id of its record.
     pub(crate) fn id(&self) -> &[u8] {
         match &self.0 {
-            Kind::End { work, .. } => work.id(),
-            Kind::Operate { id, .. } => id,
+            Kind::Attempt { work, .. } => work.id(),
+            Kind::Operate { id, .. } | Kind::Begin { id, .. } => id,
         }
+    }
+
+    /// Returns what the ids of messages follow from that are emitted with it; `None` if they follow from what was
+    /// collected before it.
+    pub(crate) fn event(&self) -> Option<(&'static str, &[u8])> {
+        match &self.0 {
+            // Of a stage: as much as tells it from the other stages of the id, and from its end.
+            Kind::Attempt { step: Step::Save(stage), .. } => Some(("stage", &stage.event[..])),
+            // Their messages belong to what has caused them.
+            Kind::Attempt { step: Step::Renew(_), .. } | Kind::Begin { .. } => None,
+            Kind::Attempt { work, .. } => Some(("attempt", work.id())),
+            Kind::Operate { id, .. } => Some(("attempt", id)),
+        }
+    }
+
+    /// Returns whether it may be prepared, and made at a time that somebody else chooses.
+    pub(crate) fn can_be_prepared(&self) -> bool {
+        matches!(&self.0, Kind::Operate { .. } | Kind::Attempt { step: Step::End(_), .. })
+    }
+
+    pub(crate) fn is_begin(&self) -> bool {
+        matches!(&self.0, Kind::Begin { .. })
     }
 
     /// Checks what does not depend on the record. After an error nobody knows whether the effect of an attempt has
     /// happened, so dropping the attempt writes nothing.
     pub(crate) fn check(&self) -> std::result::Result<(), AttemptError> {
-        let Kind::End { work, ending } = &self.0 else { return Ok(()) };
+        let Kind::Attempt { work, step: Step::End(ending) } = &self.0 else { return Ok(()) };
         let checked = ending.check(&work.ledger.inner.options);
         checked.inspect_err(|_| work.inside.lock().doubt())
     }
@@ -109,19 +212,21 @@ impl JoinedMove {
 
     fn ledger(&self) -> &Ledger {
         match &self.0 {
-            Kind::End { work, .. } => &work.ledger,
-            Kind::Operate { ledger, .. } => ledger,
+            Kind::Attempt { work, .. } => &work.ledger,
+            Kind::Operate { ledger, .. } | Kind::Begin { ledger, .. } => ledger,
         }
     }
 }
 
 impl Operation {
-    fn step(&self) -> Move {
+    /// Returns the move for a record in this phase.
+    fn step(&self, phase: Phase) -> Move {
         match self {
             Self::Settle { .. } => Move::Settle,
             Self::Redrive { .. } => Move::Redrive,
             Self::Cancel { .. } => Move::Cancel,
-            Self::Purge => Move::Purge,
+            Self::Forget if phase == Phase::Running => Move::Forget,
+            Self::Purge | Self::Forget => Move::Purge,
         }
     }
 
@@ -133,21 +238,56 @@ impl Operation {
             }
             Self::Redrive { fresh } => changes::redrive(record, now, *fresh),
             Self::Cancel { reason } => changes::cancel(record, now, &ledger.inner.options, reason),
-            Self::Purge => changes::purge(),
+            Self::Purge | Self::Forget => changes::purge(),
+        }
+    }
+}
+
+impl Step {
+    /// Returns what it makes of the record, and the number of the stage that it saves.
+    fn decide(
+        &self,
+        work: &Work,
+        inside: &mut Inside,
+        now: Now,
+    ) -> std::result::Result<(Change, Option<u32>), AttemptError> {
+        let policies = &work.ledger.inner.options;
+        match self {
+            Self::End(ending) => {
+                let step = |record: &Record| ending.step(record, policies);
+                let change = |record, now| ending.change(record, now, policies);
+                Ok((work.decide(inside, now, step, change)?, None))
+            }
+            Self::Renew(lease_ms) => Ok((work.decide_renewal(inside, now, *lease_ms)?, None)),
+            Self::Save(stage) => {
+                let (change, number) = stage.decide(work, inside, now)?;
+                Ok((change, Some(number)))
+            }
+        }
+    }
+
+    /// Returns the stage that it saves under this number.
+    fn stage(&self, number: Option<u32>) -> Option<StageWrite<'_>> {
+        match (self, number) {
+            (Self::Save(stage), Some(number)) => Some(StageWrite { number, value: &stage.value }),
+            _ => None,
         }
     }
 }
 
 /// A move with the lock of its attempt, if it is of one: nobody renews the lease meanwhile.
 enum Party<'a> {
-    End { work: &'a Work, ending: &'a Ending, inside: QuietGuard<'a, Inside> },
+    Attempt { work: &'a Work, step: &'a Step, inside: QuietGuard<'a, Inside> },
     Operate { ledger: &'a Ledger, id: &'a [u8], operation: &'a Operation },
+    Begin { ledger: &'a Ledger, id: &'a [u8], options: &'a BeginOptions },
 }
 
 /// A move as it is to be made, and the rows of it.
 struct Prepared {
     change: Change,
     now: Now,
+    /// The number of the stage that it saves, if it saves one.
+    stage: Option<u32>,
     rows: Vec<OwnedRow>,
 }
 
@@ -171,8 +311,8 @@ impl<'a> LockedMoves<'a> {
             return Err(Error::invalid("a transaction changes the same record of a ledger twice"));
         }
         let token = |n: &usize| match &moves[*n].0 {
-            Kind::End { work, .. } => work.token(),
-            Kind::Operate { .. } => 0,
+            Kind::Attempt { work, .. } => work.token(),
+            Kind::Operate { .. } | Kind::Begin { .. } => 0,
         };
         let mut order: Vec<usize> = (0..moves.len()).collect();
         order.sort_by_key(token);
@@ -206,13 +346,16 @@ impl<'a> LockedMoves<'a> {
         self.prepared.iter().flat_map(|ready| &ready.rows)
     }
 
-    /// Notes that the rows were written, with these sequences.
-    pub(crate) fn made(&mut self, sequences: &[Option<u64>]) {
-        let mut at = 0;
-        for ((_, party), ready) in self.parties.iter_mut().zip(&self.prepared) {
-            party.made(ready, sequences.get(at).copied().flatten().unwrap_or_default());
+    /// Notes that the rows were written, with these sequences. Returns the attempts that have started, in the order of
+    /// their moves.
+    pub(crate) fn made(&mut self, sequences: &[Option<u64>]) -> Vec<Attempt> {
+        let (mut at, mut started) = (0, BTreeMap::new());
+        for ((n, party), ready) in self.parties.iter_mut().zip(&self.prepared) {
+            let sequence = sequences.get(at).copied().flatten().unwrap_or_default();
+            started.extend(party.made(ready, sequence).map(|attempt| (*n, attempt)));
             at += ready.rows.len();
         }
+        started.into_values().collect()
     }
 
     /// Notes that nobody knows whether the rows were written.
@@ -239,9 +382,16 @@ impl JoinedMove {
 
     fn party(&self) -> Result<Party<'_>> {
         Ok(match &self.0 {
-            Kind::End { work, ending } => {
-                ending.check(&work.ledger.inner.options).map_err(into_error)?;
-                Party::End { work, ending, inside: work.inside.lock() }
+            Kind::Attempt { work, step } => {
+                if let Step::End(ending) = step {
+                    ending.check(&work.ledger.inner.options).map_err(into_error)?;
+                }
+                Party::Attempt { work, step, inside: work.inside.lock() }
+            }
+            Kind::Begin { ledger, id, options } => {
+                check_id(id)?;
+                options.check()?;
+                Party::Begin { ledger, id, options }
             }
             Kind::Operate { ledger, id, operation } => {
                 check_id(id)?;
@@ -265,51 +415,77 @@ impl Party<'_> {
     /// Decides what to write, or why nothing can be.
     fn prepare(&mut self) -> Result<std::result::Result<Prepared, MoveRefused>> {
         match self {
-            Self::End { work, ending, inside } => {
+            Self::Attempt { work, step, inside } => {
                 let (rows, now) = (work.ledger.rows(), work.ledger.now());
-                let policies = &work.ledger.inner.options;
-                let step = |record: &Record| ending.step(record, policies);
-                let decided = work
-                    .decide(inside, now, step, |record, now| ending.change(record, now, policies));
-                let change = match decided {
-                    Ok(change) => change,
+                let (change, number) = match step.decide(work, inside, now) {
+                    Ok(decided) => decided,
                     Err(AttemptError::Store(error)) => return Err(error),
                     Err(error) => return Ok(Err(MoveRefused::Attempt(error))),
                 };
-                let rows =
-                    rows.rows_of(work.id(), Some(&inside.found), &change, None, now.at.now)?;
-                Ok(Ok(Prepared { change, now, rows }))
+                let stage = step.stage(number);
+                let found = Some(&inside.found);
+                let rows = rows.rows_of(work.id(), found, &change, stage, now.at.now)?;
+                Ok(Ok(Prepared { change, now, stage: number, rows }))
+            }
+            Self::Begin { ledger, id, options } => {
+                let (rows, now, stage) = (ledger.rows(), ledger.now(), None);
+                let (found, _) = rows.look(id)?;
+                let change = match ledger.decide_begin(id, found.as_ref(), now, options)? {
+                    Decided::Make(Move::Begin, change) => *change,
+                    // Alone, it would note why no attempt starts. What is rejected writes nothing.
+                    Decided::Make(_, change) => {
+                        let after = Found::after(id, &change, now.at.now, 0);
+                        return Ok(Err(MoveRefused::Begin(Begin::after(now, after.record))));
+                    }
+                    Decided::Refuse(begin) => return Ok(Err(MoveRefused::Begin(begin))),
+                };
+                let rows = rows.rows_of(id, found.as_ref(), &change, None, now.at.now)?;
+                Ok(Ok(Prepared { change, now, stage, rows }))
             }
             Self::Operate { ledger, id, operation } => {
-                let (rows, now, step) = (ledger.rows(), ledger.now(), operation.step());
-                let Some(found) = rows.read(id)? else { return Ok(Err(MoveRefused::Record(None))) };
+                let (rows, now) = (ledger.rows(), ledger.now());
+                // The commit, or the rejection, is waited for after this was read.
+                let (found, _) = rows.look(id)?;
+                let Some(found) = found else { return Ok(Err(MoveRefused::Record(None))) };
+                let step = operation.step(now.phase(Some(&found.record)));
                 let change = |record| Some(operation.change(record, now, ledger));
                 let Some(change) = found.moved(step, now, change) else {
                     return Ok(Err(MoveRefused::Record(Some(found.record.into()))));
                 };
                 let rows = rows.rows_of(id, Some(&found), &change, None, now.at.now)?;
-                Ok(Ok(Prepared { change, now, rows }))
+                Ok(Ok(Prepared { change, now, stage: None, rows }))
             }
         }
     }
 
-    fn made(&mut self, ready: &Prepared, sequence: u64) {
-        if let Self::End { work, inside, .. } = self {
-            inside.found = Found::after(work.id(), &ready.change, ready.now.at.now, sequence);
-            inside.finish();
+    /// Notes that it was made. Returns the attempt that has started, if it was to start one.
+    fn made(&mut self, ready: &Prepared, sequence: u64) -> Option<Attempt> {
+        let after = |id: &[u8]| Found::after(id, &ready.change, ready.now.at.now, sequence);
+        match self {
+            Self::Attempt { work, step, inside } => {
+                inside.found = after(work.id());
+                match step {
+                    Step::End(_) => inside.finish(),
+                    Step::Renew(lease_ms) => inside.renewed(lease_ms.is_some()),
+                    Step::Save(stage) => stage.made(inside, ready.stage.unwrap_or_default()),
+                }
+                None
+            }
+            Self::Begin { ledger, id, .. } => Some(Attempt::new(ledger.clone(), id, after(id))),
+            Self::Operate { .. } => None,
         }
     }
 
     /// Notes that nobody knows whether the commit was made.
     fn doubt(&mut self) {
-        if let Self::End { inside, .. } = self {
+        if let Self::Attempt { inside, .. } = self {
             inside.doubt();
         }
     }
 
     /// Reads the record of an attempt again. Returns why it cannot end it any more.
     fn refresh(&mut self) -> Result<Option<MoveRefused>> {
-        let Self::End { work, inside, .. } = self else { return Ok(None) };
+        let Self::Attempt { work, inside, .. } = self else { return Ok(None) };
         match work.refresh(inside) {
             Ok(()) => Ok(None),
             Err(AttemptError::Store(error)) => Err(error),

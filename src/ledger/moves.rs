@@ -153,6 +153,26 @@ mod tests {
         }
     }
 
+    /// The document says of each move how it is made alone, in a transaction and as a future.
+    #[test]
+    fn every_move_is_in_the_table_of_calls() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/LEDGER.md");
+        let text = std::fs::read_to_string(path).expect("docs/LEDGER.md");
+        let table = text.lines().skip_while(|line| !line.starts_with("| move | alone |")).skip(2);
+        let rows: Vec<Vec<&str>> = table
+            .take_while(|line| line.starts_with("| "))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        assert!(rows.iter().all(|row| row.len() == 4 && row.iter().all(|cell| !cell.is_empty())));
+        let mut listed: Vec<&str> = rows.iter().flat_map(|row| row[0].split(", ")).collect();
+        let mut moves: Vec<String> =
+            MOVES.iter().map(|(_, step, _)| format!("{step:?}").to_lowercase()).collect();
+        listed.sort_unstable();
+        moves.sort_unstable();
+        moves.dedup();
+        assert_eq!(listed, moves);
+    }
+
     /// The document draws what the code allows.
     #[test]
     fn the_diagram_of_the_documentation_is_this_table() {

@@ -427,12 +427,12 @@ impl Transaction {
 
 /// Messages.
 impl Transaction {
-    /// Emits a message to a topic. Its id follows from the claim or the attempt that was collected before it, and from its
-    /// number among their messages.
+    /// Emits a message to a topic. Its id follows from the claim, the end of an attempt or the saved stage that was
+    /// collected before it, and from its number among the messages of that.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) if there is neither: use [`emit_as`](Self::emit_as).
+    /// [`FixCall`](crate::ErrorKind::FixCall) if there is none of them: use [`emit_as`](Self::emit_as).
     pub fn emit(&mut self, topic: &Outbox, payload: impl AsRef<[u8]>) -> Result<&mut Self> {
         self.emit_keyed(topic, b"", payload)
     }
@@ -471,7 +471,8 @@ impl Transaction {
                     }
                     Event::Move(n) => {
                         let joined = &self.moves[n].what;
-                        ("attempt", joined.ledger_name(), joined.id())
+                        let (kind, id) = joined.event().unwrap_or(("attempt", joined.id()));
+                        (kind, joined.ledger_name(), id)
                     }
                 };
                 let first = MessageId::derived(topic.name(), (kind, owner, id));
@@ -553,7 +554,9 @@ impl Transaction {
 /// Moves of ledgers; those that callers ask for are in `src/transaction/moves.rs`.
 impl Transaction {
     pub(super) fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
-        (self.event, self.first) = (Some((Event::Move(self.moves.len()), 0)), None);
+        if joined.event().is_some() {
+            (self.event, self.first) = (Some((Event::Move(self.moves.len()), 0)), None);
+        }
         self.moves.push(self.effect(joined));
         self
     }

@@ -9,7 +9,7 @@ use crate::engine::{
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::{Digest, Family, Key, NsId};
-use crate::ledger::{JoinedMove, LockedMoves, MoveRefused};
+use crate::ledger::{Attempt, JoinedMove, LockedMoves, MoveRefused};
 use crate::limits;
 use crate::offsets::{OffsetRefused, PlannedOffset};
 use crate::outbox::{Admission, Full};
@@ -47,6 +47,7 @@ impl Transaction {
     pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
         let (outcome, rests_on) = self.run_only(goal, &mut WaitBudget::default())?;
         self.store.engine().await_durable(self.durability_of(goal), rests_on)?;
+        outcome.attempts().iter().for_each(Attempt::keep_begun);
         Ok(outcome)
     }
 
@@ -58,6 +59,9 @@ impl Transaction {
     ) -> Result<(CommitOutcome, Option<RestsOn>)> {
         let engine = self.store.engine();
         self.check_handles()?;
+        if matches!(goal, Goal::Prepare(_)) {
+            self.check_preparable()?;
+        }
         let long_ids = engine.settings().long_ids;
         let digests: Vec<Option<Digest>> =
             self.claims.iter().map(|claim| long_ids.digest(&claim.id)).collect();
@@ -89,18 +93,18 @@ impl Transaction {
             drop(moves);
             drop(bells);
             let tried = tried?;
-            if let (Tried::Committed(_), Some(admission)) = (&tried, admission) {
+            if let (Tried::Committed(..), Some(admission)) = (&tried, admission) {
                 round.keep(admission);
             }
             match tried {
-                Tried::Committed(rests_on) => {
+                Tried::Committed(rests_on, attempts) => {
                     // A record stands behind all that was read.
                     let rests_on = rests_on.or(told);
                     let skipped = skipped.into_values().map(Skipped::Duplicate);
                     let skipped: Vec<_> = skipped
                         .chain(answers.made(matches!(goal, Goal::Commit)).map(Skipped::Event))
                         .collect();
-                    return Ok((CommitOutcome::without(skipped), rests_on));
+                    return Ok((CommitOutcome::of(attempts, skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
@@ -150,6 +154,22 @@ impl Transaction {
         Admission::of(&self.store, &self.topics, messages).err().unwrap_or_default()
     }
 
+    /// What waits for a coordinator cannot begin or go on: the work would, and its lease would end meanwhile.
+    fn check_preparable(&self) -> Result<()> {
+        match self.moves.iter().find(|joined| !joined.what.can_be_prepared()) {
+            None => Ok(()),
+            Some(joined) => Err(Error::invalid(format!(
+                "a prepared transaction that begins, renews or saves a stage of the id {} of a ledger: commit that by itself",
+                joined.what.id().escape_ascii()
+            ))),
+        }
+    }
+
+    /// Returns whether it begins attempts.
+    pub(super) fn begins(&self) -> bool {
+        self.moves.iter().any(|joined| joined.what.is_begin())
+    }
+
     fn check_handles(&self) -> Result<()> {
         let engine = self.store.engine();
         let is_ours = |other: &crate::Store| std::ptr::eq(other.engine(), engine);
@@ -172,7 +192,7 @@ impl Transaction {
 
 /// What came of one attempt to commit.
 enum Tried {
-    Committed(Option<RestsOn>),
+    Committed(Option<RestsOn>, Vec<Attempt>),
     Rejected(Vec<Rejection>, Option<RestsOn>),
     /// Something that a decision rests on has moved: all is to be decided anew.
     Moved,
@@ -326,8 +346,8 @@ impl<'a> Round<'a> {
         })?;
         match committed {
             SetCommitted::Done(sequences) => {
-                moves.made(&sequences[..rows.moves.len()]);
-                Ok(Tried::Committed(rests_on.or(self.answers.rests_on())))
+                let attempts = moves.made(&sequences[..rows.moves.len()]);
+                Ok(Tried::Committed(rests_on.or(self.answers.rests_on()), attempts))
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),
             SetCommitted::Refused(refusals) => {
@@ -474,6 +494,7 @@ impl<'a> Round<'a> {
             match why {
                 MoveRefused::Attempt(error) => Rejection::Attempt { id, error },
                 MoveRefused::Record(record) => Rejection::Record { id, record },
+                MoveRefused::Begin(answer) => Rejection::Begin { id, answer },
             }
         };
         refused.into_iter().map(rejection).collect()

@@ -1,7 +1,7 @@
 //! What comes of a transaction.
 
 use crate::event_time::EventClaim;
-use crate::ledger::{AttemptError, Record};
+use crate::ledger::{Attempt, AttemptError, Begin, Ledger, Record};
 use crate::offsets::Position;
 use crate::outbox::MessageId;
 use crate::table::Version;
@@ -16,19 +16,49 @@ pub enum CommitOutcome {
     /// All of it was done, but for these claims and what belonged to them:
     /// [`skip_duplicates`](crate::transaction::Transaction::skip_duplicates) asked for that.
     CommittedWithout(Vec<Skipped>),
+    /// All of it was done, and it has [begun](crate::transaction::Transaction::begin) these attempts. Take them with
+    /// [`attempt`](Self::attempt) or from here: one that is dropped has failed.
+    CommittedWith {
+        /// The attempts, in the order in which they were collected.
+        attempts: Vec<Attempt>,
+        /// The claims that were skipped, as in [`CommittedWithout`](Self::CommittedWithout).
+        skipped: Vec<Skipped>,
+    },
     /// Nothing was done, for all of these reasons.
     Rejected(Vec<Rejection>),
 }
 
 impl CommitOutcome {
-    /// Returns that all was done but for this.
-    pub(super) fn without(skipped: Vec<Skipped>) -> Self {
-        if skipped.is_empty() { Self::Committed } else { Self::CommittedWithout(skipped) }
+    /// Returns that all was done but for what was skipped, and that these attempts have started.
+    pub(super) fn of(attempts: Vec<Attempt>, skipped: Vec<Skipped>) -> Self {
+        match (attempts.is_empty(), skipped.is_empty()) {
+            (true, true) => Self::Committed,
+            (true, false) => Self::CommittedWithout(skipped),
+            _ => Self::CommittedWith { attempts, skipped },
+        }
     }
 
     /// Returns whether all of it was done, but for what was to be skipped.
     pub fn is_committed(&self) -> bool {
-        matches!(self, Self::Committed | Self::CommittedWithout(_))
+        !matches!(self, Self::Rejected(_))
+    }
+
+    /// Takes the attempt at an id that the transaction has begun; `None` if it has begun none, or that was taken.
+    #[must_use = "an attempt that is dropped has failed"]
+    pub fn attempt(&mut self, ledger: &Ledger, id: impl AsRef<[u8]>) -> Option<Attempt> {
+        let Self::CommittedWith { attempts, .. } = self else { return None };
+        let id = id.as_ref();
+        let is_it =
+            |attempt: &Attempt| attempt.id() == id && attempt.ledger().name() == ledger.name();
+        attempts.iter().position(is_it).map(|n| attempts.remove(n))
+    }
+
+    /// Returns the attempts that have started.
+    pub(super) fn attempts(&self) -> &[Attempt] {
+        match self {
+            Self::CommittedWith { attempts, .. } => attempts,
+            _ => &[],
+        }
     }
 }
 
@@ -129,12 +159,22 @@ pub enum Rejection {
         /// How many wait, those of commits on their way included.
         pending: usize,
     },
-    /// An attempt cannot end as it was to.
+    /// An attempt cannot end, be renewed or save a stage as it was to.
     Attempt {
         /// Its id.
         id: Vec<u8>,
-        /// Why, as [`Attempt::complete`](crate::ledger::Attempt::complete) would have said.
+        /// Why, as the call that stands alone, such as [`Attempt::complete`](crate::ledger::Attempt::complete), would have
+        /// said.
         error: AttemptError,
+    },
+    /// No attempt at an id may start.
+    Begin {
+        /// The id.
+        id: Vec<u8>,
+        /// What [`Ledger::begin`](crate::ledger::Ledger::begin) would have answered, with the record; never
+        /// [`Started`](Begin::Started). Where `begin` would have noted in the record that it is held or dead, that was not
+        /// written.
+        answer: Begin,
     },
     /// A record does not allow what an operator asked for.
     Record {

@@ -54,7 +54,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the work returns, and as [`Transaction::commit`].
+    /// What the work returns, and as [`Transaction::commit`]; [`FixCall`](crate::ErrorKind::FixCall) if it begins an id of
+    /// a ledger.
     pub fn transact<T, E: From<Error>>(
         &self,
         mut work: impl FnMut(&mut Transaction) -> Result<T, E>,
@@ -64,6 +65,12 @@ impl Store {
             runs += 1;
             let mut transaction = self.transaction();
             let value = work(&mut transaction)?;
+            if transaction.begins() {
+                return Err(Error::invalid(
+                    "`transact` does not hand out attempts: begin an id in a transaction that you commit yourself",
+                )
+                .into());
+            }
             let outcome = match transaction.commit() {
                 // A promoted replay scope has put other tables in the place of those that it was filled from.
                 Err(Error::Replaced) if runs < RUNS_MAX => continue,

@@ -36,6 +36,9 @@ impl Transaction {
             }
         };
         self.store.durable(self.durability_of(goal), rests_on).await?;
+        for attempt in outcome.attempts() {
+            attempt.keep_begun_async().await;
+        }
         Ok(outcome)
     }
 }

@@ -245,7 +245,7 @@ impl InKafka {
             transaction.advance_as(owner, next);
             match transaction.prepare(gid)? {
                 CommitOutcome::Committed => return Ok(Some(outputs)),
-                CommitOutcome::CommittedWithout(_) => {
+                CommitOutcome::CommittedWithout(_) | CommitOutcome::CommittedWith { .. } => {
                     self.end(gid, false)?;
                     let why = "skip_duplicates cannot be used here, since outputs would be written for what is skipped: \
                                ask claim_if_new";
