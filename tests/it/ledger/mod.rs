@@ -1,5 +1,6 @@
 //! The ledger: effects once. docs/LEDGER.md names the test of each behaviour.
 
+mod awaiting;
 mod begin;
 mod dead;
 mod examples;
@@ -10,6 +11,7 @@ mod retry;
 mod run;
 mod stages;
 mod sweeps;
+mod transactions;
 mod waiting;
 
 use crate::support::{clock, sim};
