@@ -125,7 +125,7 @@ impl Worker {
     async fn make_effect(&self, id: &str) -> io::Result<()> {
         tokio::time::sleep(WORK).await;
         let line = format!("{id} {}\n", std::process::id());
-        // One write per line, so that a kill leaves only whole lines.
+        // One write per line: a kill can cut off only one that crosses a page of the file.
         self.effects.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes())
     }
 }

@@ -35,7 +35,8 @@ impl Outside {
         self.folder.join(name)
     }
 
-    /// Something happens that the ledger cannot take back. One write for each line, so that a kill leaves whole ones.
+    /// Something happens that the ledger cannot take back. One write for each line: a kill can cut
+    /// off only one that crosses a page of the file.
     pub(crate) fn effect(&self, line: impl Display) -> io::Result<()> {
         self.append_to("effects")?.write_all(format!("{line}\n").as_bytes())
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 #[cfg(feature = "shared")]
 use firstseen::ledger::Fingerprint;
 use firstseen::ledger::{Attempt, Failure, Ledger};
-use firstseen::{ErrorKind, Store, limits};
+use firstseen::{ErrorKind, limits};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,20 +63,15 @@ pub(crate) fn may_pass(error: &firstseen::Error) -> bool {
 }
 
 impl Guard {
-    /// Returns the store of this process, if it is one.
-    fn store(&self) -> Option<&Store> {
-        match self {
-            Self::Ledger(ledger) => Some(ledger.store()),
-            Self::Reserving(reserving) => Some(reserving.store()),
-            #[cfg(feature = "shared")]
-            Self::Shared(_) => None,
-        }
-    }
-
     /// Has all that was stored on disk. Those that call it meanwhile share one sync. What a shared store has answered is as
     /// safe as that makes it.
     pub(crate) async fn sync(&self) -> Result<(), Error> {
-        let Some(store) = self.store() else { return Ok(()) };
+        let store = match self {
+            Self::Ledger(ledger) => ledger.store(),
+            Self::Reserving(reserving) => reserving.store(),
+            #[cfg(feature = "shared")]
+            Self::Shared(_) => return Ok(()),
+        };
         let mut pauses = AGAIN_MS.into_iter();
         loop {
             match store.sync_async().await {
