@@ -99,19 +99,17 @@ pub(crate) fn say(line: impl Display) -> Answer {
 pub(crate) struct Kills {
     steps: PathBuf,
     left: u64,
-    /// How many steps there are between two kills, on average.
-    apart: u64,
+    /// How many steps a run has that nobody disturbs, about.
+    undisturbed: u64,
     random: u64,
     pub(crate) killed: u64,
 }
 
 impl Kills {
-    /// `steps`: how many steps a run has that nobody disturbs, about.
-    pub(crate) fn new(folder: &Path, kills: u64, steps: u64, seed: u64) -> Self {
-        // Fewer than would fit: a program must not have ended before the last kill.
-        let apart = (steps * 4 / 5 / (kills + 1)).max(1);
+    /// `undisturbed`: how many steps a run has that nobody disturbs, about.
+    pub(crate) fn new(folder: &Path, kills: u64, undisturbed: u64, seed: u64) -> Self {
         let steps = folder.join("steps");
-        Self { steps, left: kills, apart, random: generate::mix(seed), killed: 0 }
+        Self { steps, left: kills, undisturbed, random: generate::mix(seed), killed: 0 }
     }
 
     pub(crate) fn are_left(&self) -> bool {
@@ -125,7 +123,7 @@ impl Kills {
         if self.random.is_multiple_of(8) {
             pause((self.random >> 8) % 40_000);
         } else {
-            let target = self.count() + (self.random >> 8) % (2 * self.apart);
+            let target = self.count() + (self.random >> 8) % (2 * self.apart());
             while self.count() <= target && program.try_wait()?.is_none() {
                 pause(100);
             }
@@ -141,6 +139,13 @@ impl Kills {
             return Err(format!("it ended by itself: {status}").into());
         }
         Ok(was_alive)
+    }
+
+    /// Returns how many steps there are to the next kill, on average. Fewer than would fit, as a program must not have ended
+    /// before the last kill, and counted anew each time: a machine that is busy kills late.
+    fn apart(&self) -> u64 {
+        let ahead = self.undisturbed.saturating_sub(self.count());
+        (ahead * 4 / 5 / (self.left + 1)).max(1)
     }
 
     fn count(&self) -> u64 {
