@@ -48,25 +48,19 @@ step "simulated disk, real processes and kernel, model, histories, pipelines"
 FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTSEEN_PIPELINE_KILLS=8 \
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
-# The adapters mostly wait for their servers, so both fit beside each other. All adapters take twenty minutes and all faults an
+# The adapters mostly wait for their servers, so other steps fit beside them. All adapters take twenty minutes and all faults an
 # hour: each day runs another third of the one and another sixtieth of the other.
-step "planted faults, and adapters with their real servers beside them"
 day=$(($(date +%s) / 86400))
 adapters=(--part "$((day % 3))/3") part=$((day % 60))/60
 [ "$full" = no ] || { adapters=() part=0/1; }
 scripts/servers.sh ${adapters[@]+"${adapters[@]}"} > "$scratch/servers" 2>&1 &
-beside=$!
+servers=$!
+
+step "planted faults, with the adapters beside them"
 rows_of scripts/planted.sh --part "$part"
 
-step "adapters, with their real servers"
-result=0
-wait "$beside" || result=$?
-beside=
-rows_of cat "$scratch/servers"
-[ "$result" = 0 ]
-
 # Each of the two uses one core.
-step "explored schedules, and miri beside them"
+step "explored schedules, with miri and the adapters beside them"
 scripts/miri.sh > "$scratch/miri" 2>&1 &
 beside=$!
 rows_of cargo test --locked --package firstseen --features shuttle --test schedules -- --show-output
@@ -77,6 +71,13 @@ result=0
 wait "$beside" || result=$?
 beside=
 rows_of cat "$scratch/miri"
+[ "$result" = 0 ]
+
+step "adapters, with their real servers"
+result=0
+wait "$servers" || result=$?
+servers=
+rows_of cat "$scratch/servers"
 [ "$result" = 0 ]
 
 step "thread sanitizer"

@@ -78,4 +78,31 @@ cargo clippy "${adapters[@]}" --all-targets -- -D warnings
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}" --features firstseen-consumer/shared,firstseen-consumer/testkit
 # Each broker has two such tests.
 export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-25}
-cargo test "${adapters[@]}" --no-fail-fast -- --show-output
+scratch=$(mktemp -d)
+trap 'jobs -pr | xargs -r kill; rm -rf "$scratch"' EXIT
+cargo test "${adapters[@]}" --no-run --message-format=json-render-diagnostics |
+    sed -n 's|.*"manifest_path":"\([^"]*\)/Cargo.toml".*"test":true}.*"executable":"\([^"]*\)".*|\1 \2|p' > "$scratch/tests"
+
+# Tests mostly wait for their servers, so several packages are tested at a time.
+run_test() { # number, folder of the package, program
+    local result=0
+    (cd "$2" && "$3" --show-output) > "$scratch/$1.out" 2>&1 || result=$?
+    echo "$result" > "$scratch/$1.result"
+}
+number=0
+while read -r folder program; do
+    while [ "$(jobs -pr | wc -l)" -ge 3 ]; do wait -n || true; done
+    number=$((number + 1))
+    echo "${folder##*/}: ${program##*/}" > "$scratch/$number.name"
+    run_test "$number" "$folder" "$program" &
+done < "$scratch/tests"
+[ "$number" != 0 ] || { echo "there is no test" >&2; exit 1; }
+wait
+failed=
+for ((n = 1; n <= number; n++)); do
+    echo "== $(cat "$scratch/$n.name")"
+    cat "$scratch/$n.out"
+    [ "$(cat "$scratch/$n.result")" = 0 ] || failed+=" $(cat "$scratch/$n.name")"
+done
+[ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }
+cargo test "${adapters[@]}" --doc

@@ -51,6 +51,7 @@ clean_up() {
     local result=$?
     [ -z "$heart" ] || kill "$heart" 2>/dev/null || true
     [ -z "${beside:-}" ] || kill "$beside" 2>/dev/null || true
+    [ -z "${servers:-}" ] || kill "$servers" 2>/dev/null || true
     [ $result = 0 ] || [ -z "$step_name" ] || printf '\n== FAILED in: %s (at %s)\n' "$step_name" "$(clock $SECONDS)" >&2
     rm -rf "$scratch"
 }
