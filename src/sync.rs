@@ -15,7 +15,7 @@ pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};
 pub(crate) use std::sync::Arc;
 pub(crate) use timer::{Scheduled, Started, Timer, instant_in};
-pub(crate) use wakers::{Place, Wakers, wake_each};
+pub(crate) use wakers::{WakerEntry, Wakers, wake_each};
 
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 pub(crate) use {

@@ -3,7 +3,7 @@
 use crate::engine::{Bells, Committed, Durability, Engine, NsInfo, OwnedRow, RowWrite};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim, EventStats, SourceState};
-use crate::event_time::inner::{Inner, Place, unreadable};
+use crate::event_time::inner::{Binding, Inner, unreadable};
 use crate::event_time::options::EventTimeOptions;
 use crate::event_time::plan::{
     EventPlan, check, check_ahead, lasting, plan, plan_heard, row_of_mark, watermark,
@@ -250,7 +250,7 @@ impl EventTime {
     }
 
     /// Returns where the name leads now. If that has changed, it is joined first.
-    pub(super) fn place(&self) -> Result<Place<Sources>> {
+    pub(super) fn place(&self) -> Result<Binding<Sources>> {
         let ns = self.inner.info.id();
         let joined = self.inner.joined.lock().clone();
         let is_opening = joined.is_none();
@@ -259,14 +259,14 @@ impl EventTime {
         }
         // A scope that was dropped leads nowhere.
         Engine::row_key(Family::WATERMARKS, ns, b"-")?;
-        let place = Place { ns, known: self.inner.all_sources.of(ns) };
+        let place = Binding { ns, known: self.inner.all_sources.of(ns) };
         self.store_lateness(&place, is_opening)?;
         *self.inner.joined.lock() = Some(place.clone());
         Ok(place)
     }
 
     /// Stores the allowed lateness, which may only become less, and only by an opening: by a shorter one, ids have ended.
-    fn store_lateness(&self, place: &Place<Sources>, is_opening: bool) -> Result<()> {
+    fn store_lateness(&self, place: &Binding<Sources>, is_opening: bool) -> Result<()> {
         let now = self.inner.now();
         let lateness_ms = self.inner.options.lateness_ms();
         for _ in 0..limits::RACES_MAX {

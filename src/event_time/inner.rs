@@ -19,18 +19,18 @@ pub(crate) struct Inner {
     pub(super) scope: Option<NsId>,
     pub(super) all_sources: Arc<AllSources>,
     /// What the handle has joined; `None` while it is being made.
-    pub(super) joined: Mutex<Option<Place<Sources>>>,
+    pub(super) joined: Mutex<Option<Binding<Sources>>>,
 }
 
 /// Where a name leads at this moment, and what is known of it, shared by all handles that lead there. The promotion of a
 /// replay scope changes it, so a call takes one and keeps to it.
 #[derive(Debug)]
-pub(super) struct Place<T> {
+pub(super) struct Binding<T> {
     pub(super) ns: NsId,
     pub(super) known: Arc<Mutex<T>>,
 }
 
-impl<T> Clone for Place<T> {
+impl<T> Clone for Binding<T> {
     fn clone(&self) -> Self {
         Self { ns: self.ns, known: Arc::clone(&self.known) }
     }

@@ -7,7 +7,7 @@
 use crate::engine::{Engine, Expect, OwnedRow, RestsOn, RowChange, watermark_key};
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim};
-use crate::event_time::inner::{Inner, Place, unreadable};
+use crate::event_time::inner::{Binding, Inner, unreadable};
 use crate::event_time::options::OnLate;
 use crate::event_time::sources::{Mark, Sources, Step};
 use crate::event_time::value::{Remembered, source_id};
@@ -55,7 +55,7 @@ pub(crate) struct EventPlan {
     heard: BTreeMap<String, u64>,
     rests_on: Option<RestsOn>,
     /// Where all of it counts.
-    place: Place<Sources>,
+    place: Binding<Sources>,
 }
 
 impl EventPlan {
@@ -144,7 +144,7 @@ pub(super) fn check_ahead(inner: &Inner, source: &str, time: Timestamp) -> Resul
 /// Answers events as if they came one after the other, and returns what must be written.
 pub(super) fn plan(
     inner: &Inner,
-    place: Place<Sources>,
+    place: Binding<Sources>,
     events: &[Event<'_>],
 ) -> Result<EventPlan> {
     let mut entries: BTreeMap<&[u8], Entry> = BTreeMap::new();
@@ -187,7 +187,7 @@ pub(super) fn plan(
 /// Returns the rows for what was heard from a source without an event.
 pub(super) fn plan_heard(
     inner: &Inner,
-    place: Place<Sources>,
+    place: Binding<Sources>,
     source: &str,
     time: Timestamp,
 ) -> EventPlan {

@@ -33,9 +33,9 @@ struct List<K> {
     next: u64,
 }
 
-/// The place of one future. Dropping it leaves nothing behind.
+/// The entry of one future. Dropping it leaves nothing behind.
 #[derive(Debug)]
-pub(crate) struct Place<'a, K: Ord + Copy> {
+pub(crate) struct WakerEntry<'a, K: Ord + Copy> {
     wakers: &'a Wakers<K>,
     key: (K, u64),
 }
@@ -48,11 +48,11 @@ impl<K> Default for Wakers<K> {
 }
 
 impl<K: Ord + Copy> Wakers<K> {
-    /// Returns a place, in which nothing waits yet.
-    pub(crate) fn place(&self, key: K) -> Place<'_, K> {
+    /// Returns an entry, at which nothing waits yet.
+    pub(crate) fn place(&self, key: K) -> WakerEntry<'_, K> {
         let mut list = self.list.lock();
         list.next += 1;
-        Place { wakers: self, key: (key, list.next) }
+        WakerEntry { wakers: self, key: (key, list.next) }
     }
 
     /// Wakes those who wait for this key.
@@ -97,7 +97,7 @@ impl<K: Ord + Copy> Wakers<K> {
     }
 }
 
-impl<K: Ord + Copy> Place<'_, K> {
+impl<K: Ord + Copy> WakerEntry<'_, K> {
     /// Enters a waker, for one wake-up. Returns whether nobody waited in any place before.
     pub(crate) fn enter(&self, waker: &Waker) -> bool {
         let waker = waker.clone();
@@ -113,7 +113,7 @@ impl<K: Ord + Copy> Place<'_, K> {
     }
 }
 
-impl<K: Ord + Copy> Drop for Place<'_, K> {
+impl<K: Ord + Copy> Drop for WakerEntry<'_, K> {
     fn drop(&mut self) {
         let waker = {
             let mut list = self.wakers.list.lock();

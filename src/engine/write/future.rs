@@ -13,7 +13,7 @@ use crate::engine::write::durability::RestsOn;
 use crate::engine::write::forget::forget_only;
 use crate::engine::write::reserve::{Hold, Reserved, confirm, reserve};
 use crate::error::Result;
-use crate::sync::{Place, Scheduled, instant_in};
+use crate::sync::{Scheduled, WakerEntry, instant_in};
 use crate::wal::Lsn;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -104,7 +104,7 @@ struct Waiting<'a> {
     core: &'a Core,
     budget: WaitBudget,
     /// What the last attempt gave up for, and the place in which it waits for that.
-    at: Option<(Obstruction, Place<'a, Awaited>)>,
+    at: Option<(Obstruction, WakerEntry<'a, Awaited>)>,
     alarm: Option<Alarm>,
 }
 

@@ -6,7 +6,7 @@ use crate::engine::{Durability, Engine, Expect, NsInfo, OwnedRow, RowChange, Row
 use crate::error::{Error, Result};
 use crate::event_time::answer::{Event, EventClaim};
 use crate::event_time::handle::EventTime;
-use crate::event_time::inner::{Inner, Place, unreadable};
+use crate::event_time::inner::{Binding, Inner, unreadable};
 use crate::event_time::options::OnLate;
 use crate::event_time::plan::lasting;
 use crate::event_time::windows::index::{AllIndexes, Index};
@@ -33,7 +33,7 @@ pub struct Windows<A> {
     options: WindowOptions,
     indexes: Arc<AllIndexes>,
     /// What the handle has joined; `None` while it is being made.
-    joined: Arc<Mutex<Option<Place<Index>>>>,
+    joined: Arc<Mutex<Option<Binding<Index>>>>,
     aggregate: PhantomData<fn() -> A>,
 }
 
@@ -314,7 +314,7 @@ where
     }
 
     /// Returns what is to be told, the earliest windows first.
-    fn due(&self, place: &Place<Index>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>> {
+    fn due(&self, place: &Binding<Index>, limit: usize) -> Result<Vec<(u64, Vec<u8>)>> {
         let watermark = self.watermark()?;
         let lateness = match self.options.emit {
             Emit::WhenComplete => self.events.inner.options.lateness_ms(),
@@ -349,7 +349,7 @@ where
     /// Returns rows of windows whose end and `lateness_ms` the watermark has passed.
     fn passed(
         &self,
-        place: &Place<Index>,
+        place: &Binding<Index>,
         watermark: u64,
         lateness_ms: u64,
         limit: usize,
@@ -371,14 +371,14 @@ where
     }
 
     /// Returns where the name leads now. If that has changed, it is joined first.
-    fn place(&self) -> Result<Place<Index>> {
+    fn place(&self) -> Result<Binding<Index>> {
         let ns = self.info.id();
         let joined = self.joined.lock().clone();
         if let Some(joined) = joined.filter(|joined| joined.ns == ns) {
             return Ok(joined);
         }
         self.store_settings(ns)?;
-        let place = Place { ns, known: self.indexes.of(ns) };
+        let place = Binding { ns, known: self.indexes.of(ns) };
         *self.joined.lock() = Some(place.clone());
         Ok(place)
     }
