@@ -123,7 +123,7 @@ impl Kills {
         if self.random.is_multiple_of(8) {
             pause((self.random >> 8) % 40_000);
         } else {
-            let target = self.count() + (self.random >> 8) % (2 * self.apart());
+            let target = self.count() + (self.random >> 8) % self.reach();
             while self.count() <= target && program.try_wait()?.is_none() {
                 pause(100);
             }
@@ -141,11 +141,11 @@ impl Kills {
         Ok(was_alive)
     }
 
-    /// Returns how many steps there are to the next kill, on average. Fewer than would fit, as a program must not have ended
-    /// before the last kill, and counted anew each time: a machine that is busy kills late.
-    fn apart(&self) -> u64 {
-        let ahead = self.undisturbed.saturating_sub(self.count());
-        (ahead * 4 / 5 / (self.left + 1)).max(1)
+    /// Returns within how many steps the next kill comes: so that the kills spread over what is ahead, counted anew each time,
+    /// as a machine that is busy kills late. Never close to the end, where the program might be over before.
+    fn reach(&self) -> u64 {
+        let ahead = self.undisturbed.saturating_sub(self.count()) * 4 / 5;
+        (2 * ahead / (self.left + 1)).clamp(1, ahead.max(1))
     }
 
     fn count(&self) -> u64 {
