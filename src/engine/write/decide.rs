@@ -5,7 +5,6 @@
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
 
 use crate::engine::core::Core;
-use crate::engine::write::append::Append;
 use crate::engine::write::backpressure::{WaitBudget, heal_in_time, room_for, wait_for_release};
 use crate::engine::write::durability::RestsOn;
 use crate::error::Result;
@@ -62,8 +61,15 @@ pub(super) fn decide<'a, T>(
         if !room_for(core, cell, &mut shard, 1, key.id.len(), wait_budget)? {
             continue;
         }
-        let append = Append { log: &core.log, level, now: at.now };
-        let lsn = append.one(&mut shard, key, hash, version, ttl, known)?;
+        // Entered after its record: nobody can find a claim that is not in the log (I1, I6, I7).
+        let lsn = match ttl {
+            Some(ttl) => core.log.append_claim(level, at.now, ttl, key, version)?,
+            None => {
+                let one = std::iter::once((key, version));
+                core.log.append_versions(level, version.generation(), one)?
+            }
+        };
+        shard.put(key, hash, version, lsn, known);
         return Ok((answer, Some(RestsOn::own(lsn)), shard));
     }
 }

@@ -6,7 +6,6 @@
 //! Functions over the core. A damaged block is healed through [`Healer`](crate::engine::core::Healer), and work for the
 //! background is left by raising a signal, so nothing here knows recovery or upkeep.
 
-mod append;
 mod backpressure;
 mod batch;
 mod claim;
@@ -21,6 +20,7 @@ mod import;
 mod intent;
 mod lock_set;
 mod lookup;
+mod pending;
 mod plan;
 mod prepare;
 mod reserve;

@@ -4,11 +4,11 @@
 //! in how they look it up.
 
 use crate::engine::core::Core;
-use crate::engine::write::append::{Append, Pending};
 use crate::engine::write::backpressure::WaitBudget;
 use crate::engine::write::decide::Decision;
 use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::{GROUP, LockSet, Member, Obstacle, lock_all, remove_obstacle};
+use crate::engine::write::pending::Pending;
 use crate::error::Result;
 use crate::expiry::Version;
 use crate::run::RunAccess;
@@ -204,8 +204,7 @@ impl<'a, T> Decided<'a, T> {
         if self.pending.is_empty() {
             return Ok(self.rests_on.map(RestsOn::others));
         }
-        let append = Append { log: &core.log, level, now: self.at.now };
-        let lsn = append.all(&mut self.pending, &mut self.locked, ttl)?;
+        let lsn = self.pending.append(&core.log, level, self.at.now, ttl, &mut self.locked)?;
         Ok(Some(RestsOn::own(lsn)))
     }
 
