@@ -262,7 +262,7 @@ impl Shard {
     /// Stores a version that counts and returns its offset in the memtable. `known` is the result of a
     /// [`lookup`](Self::lookup) just made.
     #[inline]
-    pub(crate) fn put(
+    pub(crate) fn enter(
         &mut self,
         key: Key<'_>,
         hash: IdHash,
@@ -293,7 +293,7 @@ impl Shard {
             Lookup::Damaged(_, fault) => return Err(fault),
         };
         if known.is_none_or(|known| known.version.join(version) != known.version) {
-            self.put(key, hash, version, lsn, known);
+            self.enter(key, hash, version, lsn, known);
         }
         Ok(())
     }

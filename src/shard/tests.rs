@@ -55,7 +55,7 @@ fn i1_i2_i3_an_id_is_found_wherever_it_is_and_only_once() {
         match (shard.lookup(key, hash, access), model.get(&number)) {
             (Lookup::Unknown, None) => {
                 let version = Version::claim(Timestamp::from_millis(step), Ttl::FOREVER);
-                shard.put(key, hash, version, Lsn(step), None);
+                shard.enter(key, hash, version, Lsn(step), None);
                 model.insert(number, step);
             }
             (Lookup::Known(known), Some(seen)) => {
@@ -83,7 +83,7 @@ fn i1_what_came_since_an_id_was_reserved_is_found() {
         let mut shard = Shard::new(hasher, 1 << 20, 1 << 16);
         let freezes = shard.freezes();
         assert!(matches!(shard.lookup_again(key, hash, freezes, access), Lookup::Unknown));
-        shard.put(key, hash, version, Lsn(1), None);
+        shard.enter(key, hash, version, Lsn(1), None);
         match moves {
             0 => {}
             1 => shard.freeze(Lsn(2)),

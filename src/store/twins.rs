@@ -3,10 +3,10 @@
 //! Each has the answers, errors and deadline of the call whose name it carries. [`Store::claim_async`] describes what
 //! they have in common.
 
-use crate::engine::{Durability, RestsOn, Threads};
+use crate::engine::{Claim, Durability, RestsOn, Threads};
 use crate::error::Result;
-use crate::store::namespace::{reserve_answer, spec};
-use crate::store::{BatchReservation, Claim, ClaimOptions, Namespace, Reserve, Store};
+use crate::store::calls::{reserve_answer, spec};
+use crate::store::{BatchReservation, ClaimOptions, Namespace, Reserve, Store};
 use crate::sync::Arc;
 
 impl Store {

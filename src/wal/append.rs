@@ -180,20 +180,20 @@ impl Log {
         encode(&mut tail.scratch, context);
         debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
         count(&mut tail.contents.tally, tail.scratch.len() as u64);
-        let put = tail.put(level);
-        put.map_err(|e| self.stop_on(e))?;
+        let written = tail.write_record(level);
+        written.map_err(|e| self.stop_on(e))?;
         Ok(tail.end())
     }
 }
 
 impl LogWriter {
-    /// Appends the record in `scratch`.
+    /// Writes the record in `scratch`: into the mapped segment, or else into a buffer.
     #[inline]
-    pub(super) fn put(&mut self, level: AppendLevel) -> Result<()> {
+    pub(super) fn write_record(&mut self, level: AppendLevel) -> Result<()> {
         let len = self.scratch.len() as u32;
         if self.mapped {
-            let put = self.active.file.write_all_at(&self.scratch, u64::from(self.offset));
-            put.map_err(|e| Error::io("write", &self.active.path, e))?;
+            let written = self.active.file.write_all_at(&self.scratch, u64::from(self.offset));
+            written.map_err(|e| Error::io("write", &self.active.path, e))?;
             self.offset += len;
             self.written = self.offset;
             if self.offset - self.mapped_from >= self.limit / MAPPED_PART {
@@ -206,6 +206,18 @@ impl LogWriter {
                 self.flush()?;
             }
         }
+        Ok(())
+    }
+
+    /// Writes buffered bytes to the file.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        if !self.buffer.is_empty() {
+            let at = u64::from(self.written);
+            let written = self.active.file.write_all_at(&self.buffer, at);
+            written.map_err(|e| Error::io("write", &self.active.path, e))?;
+            self.buffer.clear();
+        }
+        self.written = self.offset;
         Ok(())
     }
 

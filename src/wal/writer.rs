@@ -121,18 +121,6 @@ impl LogWriter {
     pub(super) fn context(&self) -> RecordContext {
         self.active.context(self.offset)
     }
-
-    /// Writes buffered bytes to the file.
-    pub(super) fn flush(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            let at = u64::from(self.written);
-            let written = self.active.file.write_all_at(&self.buffer, at);
-            written.map_err(|e| Error::io("write", &self.active.path, e))?;
-            self.buffer.clear();
-        }
-        self.written = self.offset;
-        Ok(())
-    }
 }
 
 impl Log {
@@ -242,7 +230,7 @@ impl Log {
         let tail = &mut **tail;
         let context = tail.active.context(tail.offset);
         record::end(&mut tail.scratch, context, next.header.number);
-        let ended = tail.put(AppendLevel::Process);
+        let ended = tail.write_record(AppendLevel::Process);
         ended.map_err(|e| self.stop_on(e))?;
         let full = std::mem::replace(&mut tail.active, next);
         tail.closed.push(SegmentMeta {

@@ -281,7 +281,7 @@ fn enter(
     });
     for ((member, version, known, write), at) in claims.zip(places.by_ref()) {
         let shard = locked.shard(member.shard);
-        shard.put(member.key, member.hash, version, at.end, known);
+        shard.enter(member.key, member.hash, version, at.end, known);
         write.ns.count(member.shard, true, 1);
     }
     for ((member, planned, version), at) in written().zip(places) {

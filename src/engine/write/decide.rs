@@ -69,7 +69,7 @@ pub(super) fn decide<'a, T>(
                 core.log.append_versions(level, version.generation(), one)?
             }
         };
-        shard.put(key, hash, version, lsn, known);
+        shard.enter(key, hash, version, lsn, known);
         return Ok((answer, Some(RestsOn::own(lsn)), shard));
     }
 }

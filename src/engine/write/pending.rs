@@ -43,7 +43,7 @@ impl<'a> Pending<'a> {
         version: Version,
         known: Option<Known>,
     ) {
-        let offset = shard.put(member.key, member.hash, version, PENDING, known);
+        let offset = shard.enter(member.key, member.hash, version, PENDING, known);
         self.entered.push(Entered { member, offset, version, known });
     }
 
