@@ -21,7 +21,7 @@
 //! - **Writers.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two threads (the trait
 //!   requires it, and the log gives every writer its own range), and `fill_ahead`, while no one else has the file.
 //!   Copies of different ranges share no byte.
-//! - **It lives long enough.** `real.rs` keeps the mapping behind a reader-writer lock: a copy holds the read side,
+//! - **It lives long enough.** `real/file.rs` keeps the mapping behind a reader-writer lock: a copy holds the read side,
 //!   `unmap` and a new `map` take the write side, so no copy runs while pages go away.
 //!
 //! # When the kernel could send SIGBUS, and why it does not

@@ -1,4 +1,4 @@
-//! The calls about ids: of a store, which are those of its default namespace, and of a namespace.
+//! The calls about ids. Those of a store act on its default namespace.
 //!
 //! Their awaitable twins are in `twins.rs`.
 
@@ -20,7 +20,7 @@ impl Store {
     /// # Blocking
     ///
     /// **While another caller has the id reserved, the call blocks its thread** until the reservation is confirmed or
-    /// dropped, or until [`wait_max`](Builder::wait_max) (30 s) ends it with [`Retry`](crate::ErrorKind::Retry). It
+    /// dropped, or until [`wait_max`](crate::Builder::wait_max) (30 s) ends it with [`Retry`](crate::ErrorKind::Retry). It
     /// also blocks while memory is full.
     ///
     /// In an async task this blocks a thread of the runtime, and a task that holds the id across an `.await` may need
@@ -29,7 +29,7 @@ impl Store {
     /// # Errors
     ///
     /// - [`FixCall`](crate::ErrorKind::FixCall) for an empty id, one over 1,024 bytes (unless
-    ///   [`Builder::hash_long_ids`]), or in a forked child.
+    ///   [`Builder::hash_long_ids`](crate::Builder::hash_long_ids)), or in a forked child.
     /// - [`StorageFull`](crate::ErrorKind::StorageFull) if the disk is full (nothing was claimed).
     /// - [`Environment`](crate::ErrorKind::Environment) if memory is full and flushing cannot write (nothing was
     ///   claimed).
@@ -156,7 +156,7 @@ impl Store {
         self.default_namespace().reserve_batch_with(ids, options)
     }
 
-    /// Lists the reserved ids with their age, the oldest first, [`HELD_LISTED_MAX`] at most; [`Stats::ids_reserved`]
+    /// Lists the reserved ids with their age, the oldest first, [`HELD_LISTED_MAX`] at most; [`Stats::ids_reserved`](crate::Stats::ids_reserved)
     /// counts them all. A reservation does not expire, so an old one means that a worker hangs or has forgotten it.
     ///
     /// [`HELD_LISTED_MAX`]: crate::limits::HELD_LISTED_MAX
@@ -230,37 +230,6 @@ impl Store {
     /// As [`Namespace::history`].
     pub fn history(&self, id: impl AsRef<[u8]>) -> Result<History> {
         self.default_namespace().history(id)
-    }
-}
-
-pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Result<ClaimSpec> {
-    if let Some(ttl) = options.ttl {
-        ttl.check()?;
-    }
-    Ok(ClaimSpec {
-        ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
-        sliding: options.sliding.unwrap_or_else(|| ns.sliding()),
-        durability: options.durability.unwrap_or(engine.settings().durability),
-        wait: options.wait,
-    })
-}
-
-#[inline]
-pub(super) fn claim_in(
-    engine: &Engine,
-    ns: &NsInfo,
-    id: &[u8],
-    options: ClaimOptions,
-) -> Result<Claim> {
-    engine.claim(ns, id, spec(engine, ns, options)?)
-}
-
-/// Returns the answer for the only id of a reservation.
-pub(super) fn reserve_answer(batch: BatchReservation) -> Reserve {
-    match batch.answers().first() {
-        Some(Reserved::Duplicate { first_seen }) => Reserve::Duplicate { first_seen: *first_seen },
-        Some(Reserved::InProgress) => Reserve::InProgress,
-        _ => Reserve::FirstSeen(Reservation::new(batch)),
     }
 }
 
@@ -440,5 +409,32 @@ impl Namespace {
     /// Lists the reserved ids of this namespace; see [`Store::held`].
     pub fn held(&self) -> Vec<Held> {
         self.engine().held(Some(self.info().id()))
+    }
+}
+
+#[inline]
+fn claim_in(engine: &Engine, ns: &NsInfo, id: &[u8], options: ClaimOptions) -> Result<Claim> {
+    engine.claim(ns, id, spec(engine, ns, options)?)
+}
+
+/// Applies the options of a call to the settings of its namespace and store.
+pub(super) fn spec(engine: &Engine, ns: &NsInfo, options: ClaimOptions) -> Result<ClaimSpec> {
+    if let Some(ttl) = options.ttl {
+        ttl.check()?;
+    }
+    Ok(ClaimSpec {
+        ttl: options.ttl.unwrap_or_else(|| ns.ttl()),
+        sliding: options.sliding.unwrap_or_else(|| ns.sliding()),
+        durability: options.durability.unwrap_or(engine.settings().durability),
+        wait: options.wait,
+    })
+}
+
+/// Returns the answer for the only id of a reservation.
+pub(super) fn reserve_answer(batch: BatchReservation) -> Reserve {
+    match batch.answers().first() {
+        Some(Reserved::Duplicate { first_seen }) => Reserve::Duplicate { first_seen: *first_seen },
+        Some(Reserved::InProgress) => Reserve::InProgress,
+        _ => Reserve::FirstSeen(Reservation::new(batch)),
     }
 }

@@ -1,4 +1,4 @@
-//! Appending records, one function for each kind of record.
+//! Appending: `append_*` choose and bound a record, `append` makes room and encodes it, `write_record` writes it.
 
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Tally, Version};
@@ -19,8 +19,8 @@ const VERSION_BYTES_MAX: usize = 32;
 /// Maximum bytes buffered by an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// Fraction (1/16) of a segment kept mapped behind the write position. Unmapping a mebibyte takes some ten
-/// microseconds.
+/// At most 1/16 of a segment stays in the page table of this process behind the write position. Released in pieces of that
+/// size, as each release takes some ten microseconds.
 const MAPPED_PART: u32 = 16;
 
 impl Log {
@@ -35,7 +35,7 @@ impl Log {
         version: Version,
     ) -> Result<Lsn> {
         let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
-        // A claim that must outlive an earlier one does not follow from its ttl alone.
+        // One that must outlive an earlier claim, or was made while the clock is in doubt, does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
         self.append(
             level,
@@ -69,6 +69,7 @@ impl Log {
         let claim = Version::claim(at, ttl);
         let ns = versions.clone().next().map_or(NsId(0), |(key, _)| key.ns);
         let plain = versions.clone().all(|(key, version)| version == claim && key.ns == ns);
+        // A record is dropped as a whole, so all of it counts as its longest-lived id.
         let longest = versions.clone().map(|(_, version)| version.generation());
         let longest = longest.max_by_key(|generation| generation.end());
         let ids = versions.clone().map(|(key, _)| key.id);
@@ -171,6 +172,7 @@ impl Log {
         let mut tail = self.tail.lock();
         self.config.health.check()?;
         let mut need = room(tail.active.header.base);
+        // Again in the new segment: with a later base the record may need full times.
         while tail.offset as usize + need > tail.limit as usize {
             self.roll(&mut tail, need)?;
             need = room(tail.active.header.base);

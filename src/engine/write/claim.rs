@@ -78,6 +78,22 @@ pub(super) fn claim_only(
     Ok((answer, rests_on))
 }
 
+/// The decision on every claim: single, in a batch, or confirmed.
+#[inline]
+pub(super) fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
+    match outcome(known, at, spec.ttl) {
+        Outcome::FirstSeen(version) => Decision::Append(Claim::FirstSeen, version, Some(spec.ttl)),
+        Outcome::Duplicate(known) => {
+            let answer = Claim::Duplicate { first_seen: known.version.first_seen() };
+            let extended = if spec.sliding { extended(known, at, spec) } else { None };
+            match extended {
+                Some(version) => Decision::Append(answer, version, None),
+                None => Decision::Answer(answer, known.lsn),
+            }
+        }
+    }
+}
+
 /// What a claim of an id comes to.
 pub(super) enum Outcome<'a> {
     /// This claim is live.
@@ -94,22 +110,6 @@ pub(super) fn outcome(known: Option<&Known>, at: Moment, ttl: Ttl) -> Outcome<'_
         _ => {
             let before = known.map(|known| &known.version);
             Outcome::FirstSeen(Version::claim_at(at, ttl).after(before))
-        }
-    }
-}
-
-/// The decision on every claim: single, in a batch, or confirmed.
-#[inline]
-pub(super) fn decide_claim(known: Option<&Known>, at: Moment, spec: ClaimSpec) -> Decision<Claim> {
-    match outcome(known, at, spec.ttl) {
-        Outcome::FirstSeen(version) => Decision::Append(Claim::FirstSeen, version, Some(spec.ttl)),
-        Outcome::Duplicate(known) => {
-            let answer = Claim::Duplicate { first_seen: known.version.first_seen() };
-            let extended = if spec.sliding { extended(known, at, spec) } else { None };
-            match extended {
-                Some(version) => Decision::Append(answer, version, None),
-                None => Decision::Answer(answer, known.lsn),
-            }
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The one way to decide an id: look it up under its shard's lock, decide, append one record, enter it. `walk.rs` does
-//! so with many.
+//! Decides one id: looks it up under its shard's lock, decides, appends one record, enters it. `walk.rs` decides many.
 //!
 //! The decision is a pure function of what is known and of the time. Anything that may release the lock in between (a
 //! reservation, a damaged block, a full memtable) leads back to the lookup, so no decision uses a stale one.
@@ -18,7 +17,7 @@ use crate::wal::{AppendLevel, Lsn};
 /// What to do about an id.
 #[derive(Debug)]
 pub(super) enum Decision<T> {
-    /// Return this and write nothing. It depends on the given record; `None` if that is on disk or there is none.
+    /// Answer without writing. The answer rests on the record at this location, if one may not be on disk yet.
     Answer(T, Option<Lsn>),
     /// Append this version and enter it. With a ttl it is a claim, written in short form if possible.
     Append(T, Version, Option<Ttl>),
@@ -30,7 +29,7 @@ enum Looked {
     Healed,
 }
 
-/// Decides one id. Returns with the lock still held, so that the caller can count.
+/// Decides one id. Returns with the lock still held, so that the caller can count the answer under it.
 #[inline]
 pub(super) fn decide<'a, T>(
     core: &'a Core,
@@ -38,7 +37,7 @@ pub(super) fn decide<'a, T>(
     hash: IdHash,
     level: AppendLevel,
     wait_budget: &mut WaitBudget,
-    decide: impl Fn(Option<&Known>, Moment) -> Decision<T>,
+    decision: impl Fn(Option<&Known>, Moment) -> Decision<T>,
 ) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
     let cell = core.cell(hash);
     let mut shard = cell.shard.lock();
@@ -51,17 +50,18 @@ pub(super) fn decide<'a, T>(
         let Looked::Here(known) = look(core, &mut shard, key, hash, wait_budget)? else {
             continue;
         };
-        let (answer, version, ttl) = match decide(known.as_ref(), at) {
+        let (answer, version, ttl) = match decision(known.as_ref(), at) {
             Decision::Answer(answer, lsn) => {
                 let rests_on = lsn.map(RestsOn::others);
                 return Ok((answer, rests_on, shard));
             }
             Decision::Append(answer, version, ttl) => (answer, version, ttl),
         };
+        // False: it waited and let the lock go, so look up again.
         if !room_for(core, cell, &mut shard, 1, key.id.len(), wait_budget)? {
             continue;
         }
-        // Entered after its record: nobody can find a claim that is not in the log (I1, I6, I7).
+        // Entered after its record: a refused append leaves nothing to undo (I7). A set undoes: `pending.rs`.
         let lsn = match ttl {
             Some(ttl) => core.log.append_claim(level, at.now, ttl, key, version)?,
             None => {
@@ -74,7 +74,7 @@ pub(super) fn decide<'a, T>(
     }
 }
 
-/// Returns the version of an id that counts, live or not. Reads only.
+/// Returns the version of an id that counts, live or not. Writes nothing, but may heal a damaged block.
 pub(super) fn known(core: &Core, key: Key<'_>) -> Result<Option<Known>> {
     let hash = core.hash(key);
     let mut wait_budget = WaitBudget::default();

@@ -11,7 +11,8 @@ use crate::shard::{Known, Shard};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::{AppendLevel, Log, Lsn};
 
-/// Placeholder location of a version whose record is not yet written.
+/// Placeholder location of a version whose record is not yet written. A copy of its id within the set rests on this;
+/// `Decided::append` replaces it by the location of the record.
 const PENDING: Lsn = Lsn(u64::MAX);
 
 /// Versions of a set that are entered and not yet in the log.
@@ -75,11 +76,13 @@ impl<'a> Pending<'a> {
 
     /// Takes out what was entered, and puts back what it had replaced in the memtable.
     pub(super) fn undo(&mut self, locked: &mut LockSet<'_>) {
+        // Backwards, so that an id which was entered twice gets its first version back.
         for Entered { member, offset, known, .. } in self.entered.drain(..).rev() {
             let memtable = &mut locked.shard(member.shard).memtable;
             match known {
                 Some(known) if known.in_memtable => {
-                    memtable.put_at(offset, known.version, known.lsn.unwrap_or_default());
+                    let lsn = known.lsn.expect("an entry in a memtable has a location");
+                    memtable.put_at(offset, known.version, lsn);
                 }
                 _ => memtable.remove(member.key, member.hash),
             }

@@ -47,7 +47,7 @@ impl Found {
 
 /// What to do about an id of a set.
 pub(super) enum Step<T> {
-    /// Return this and write nothing. It depends on the given record; `None` if that is on disk or there is none.
+    /// Answer without writing. The answer rests on the record at this location, if one may not be on disk yet.
     Answer(T, Option<Lsn>),
     /// Append this version, in one record with those of the others.
     Append(T, Version),
@@ -64,7 +64,7 @@ pub(super) struct Holder {
     pub(super) since_ms: u64,
 }
 
-/// How the ids of a set are looked up. [`Full`] is the common way.
+/// How the ids of a set are looked up. The defaults look everywhere; a confirmation knows more.
 pub(super) trait LookUp {
     /// Prefetches what the lookups of a group read. Returns, for each, the first run that may have it.
     #[inline]
@@ -72,7 +72,7 @@ pub(super) trait LookUp {
         locked.prefetch_all(group)
     }
 
-    /// Returns who holds the id, other than a caller who knows that it holds it itself.
+    /// Returns who holds the id; `None` for the caller's own.
     #[inline]
     fn holder(&self, shard: &Shard, member: &Member<'_>) -> Option<u64> {
         shard.reserved.holder(member.key, member.hash)
@@ -204,6 +204,7 @@ impl<'a, T> Decided<'a, T> {
         if self.pending.is_empty() {
             return Ok(self.rests_on.map(RestsOn::others));
         }
+        // Its own record is the last one, so all that the answers rest on is written and synced with it (I6).
         let lsn = self.pending.append(&core.log, level, self.at.now, ttl, &mut self.locked)?;
         Ok(Some(RestsOn::own(lsn)))
     }
