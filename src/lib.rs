@@ -8,6 +8,7 @@
 //! [docs/SCALING.md]: crate::guide::scaling
 //! [docs/SCALE_OUT.md]: crate::guide::scale_out
 //! [docs/DESIGN.md]: crate::guide::design
+//! [docs/INVARIANTS.md]: crate::guide::invariants
 //! [docs/FORMATS.md]: crate::guide::formats
 //! [docs/CRASH_POINTS.md]: crate::guide::crash_points
 #![doc = include_str!("../README.md")]
@@ -111,9 +112,14 @@ pub mod guide {
     pub mod scale_out {}
     #[cfg(not(doctest))]
     #[doc = "[FORMATS.md]: crate::guide::formats"]
+    #[doc = "[INVARIANTS.md]: crate::guide::invariants"]
     #[doc = "[CRASH_POINTS.md]: crate::guide::crash_points"]
     #[doc = include_str!("../docs/DESIGN.md")]
     pub mod design {}
+    #[cfg(not(doctest))]
+    #[doc = "[DESIGN.md]: crate::guide::design"]
+    #[doc = include_str!("../docs/INVARIANTS.md")]
+    pub mod invariants {}
     #[cfg(not(doctest))]
     #[doc = "[DESIGN.md]: crate::guide::design"]
     #[doc = "[CRASH_POINTS.md]: crate::guide::crash_points"]

@@ -305,11 +305,11 @@ fn own_tests(text: &str) -> Vec<String> {
     tests_in(text).into_iter().map(str::to_owned).collect()
 }
 
-/// The invariants that the design lists, each with its text.
-fn invariants(design: &str) -> BTreeMap<u32, String> {
+/// The invariants that docs/INVARIANTS.md lists, each with its text.
+fn invariants(listed: &str) -> BTreeMap<u32, String> {
     let mut found: BTreeMap<u32, String> = BTreeMap::new();
     let mut current = None;
-    for line in design.lines() {
+    for line in listed.lines() {
         let number = line.strip_prefix("- **I").and_then(|rest| words(rest).next());
         if let Some(number) = number.and_then(|n| n.parse().ok()) {
             current = Some(number);
@@ -325,12 +325,12 @@ fn invariants(design: &str) -> BTreeMap<u32, String> {
     found
 }
 
-fn complain_about_invariants(design: &str, tests: &BTreeSet<String>) -> Vec<String> {
-    let invariants = invariants(design);
+fn complain_about_invariants(listed: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let invariants = invariants(listed);
     let mut complaints = Vec::new();
     if !invariants.keys().copied().eq(1..=INVARIANTS) {
         complaints
-            .push(format!("the design lists {:?}, not I1 to I{INVARIANTS}", invariants.keys()));
+            .push(format!("the document lists {:?}, not I1 to I{INVARIANTS}", invariants.keys()));
     }
     for (number, text) in &invariants {
         let citing = |test: &String| test.split('_').any(|part| part == format!("i{number}"));
@@ -608,10 +608,17 @@ fn no_link_of_the_readme_leads_nowhere_on_the_front_page_of_rustdoc() {
 
 #[test]
 fn every_invariant_has_a_test_and_every_test_named_exists() {
-    let design = fs::read_to_string(root().join("docs/DESIGN.md")).expect("the design");
+    let read = |path: &str| fs::read_to_string(root().join(path)).expect("a document");
+    let (design, listed) = (read("docs/DESIGN.md"), read("docs/INVARIANTS.md"));
+    let titles = |document: &str| {
+        let titles = document.lines().filter_map(|line| line.strip_prefix("- **I"));
+        let titles = titles.filter_map(|title| title.split("**").next());
+        titles.map(|title| title.trim_end_matches('.').to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(titles(&listed), titles(&design), "both documents list the same invariants");
     let all: BTreeMap<_, _> = rust_files().into_iter().chain(files("tests", &["rs"])).collect();
     let tests = all.values().flat_map(|text| own_tests(text)).collect();
-    assert_none(&complain_about_invariants(&design, &tests));
+    assert_none(&complain_about_invariants(&listed, &tests));
 }
 
 #[test]

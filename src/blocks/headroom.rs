@@ -4,6 +4,9 @@
 //! next one spins forever, reads included, because a read may split a page. So writers reserve space first, and sled
 //! never sees a full disk (I12). The reservation lies past the end of the file and does not change its length.
 //! Snapshots that sled writes at open are separate files: an open without space for them fails with an error.
+//!
+//! A full disk still reaches sled where the file system cannot reserve, or takes back what it has given (copy on write),
+//! and if sled truncates its file between two of our writes, others take the space, and it grows the file again.
 
 use std::fs::File;
 use std::io;
