@@ -25,6 +25,7 @@ mod outside;
 pub mod postgres;
 mod probe;
 mod process;
+mod proxy;
 pub mod rabbitmq;
 pub mod redis;
 pub mod s3;
@@ -33,5 +34,6 @@ mod system;
 pub mod valkey;
 
 pub use outside::OutsideRecord;
+pub use proxy::Proxy;
 pub use server::Server;
 pub use system::free_port;

@@ -1,8 +1,8 @@
 //! Answers that are lost although the server has done what it was asked.
 
-use crate::proxy::Proxy;
-use crate::support::{HOUR, POLICY, START, World, claim, start};
+use crate::support::{HOUR, POLICY, START, World, claim, start, url_through};
 use firstseen_postgres::PostgresStore;
+use firstseen_servers::Proxy;
 use firstseen_shared::{
     Begin, Begun, Call, Claim, Dedup, DedupStore, Ending, ErrorKind, LedgerOptions, MoveError,
     SharedLedger, State,
@@ -10,8 +10,8 @@ use firstseen_shared::{
 
 /// A store behind a proxy, with a connection that is open, so that the next answer is that of the next call.
 async fn behind_proxy(world: &World) -> (Proxy, PostgresStore) {
-    let proxy = Proxy::start(world).await;
-    let store = PostgresStore::open(&proxy.url(), world.options().connections_max(1)).await;
+    let proxy = Proxy::before(world.server.address()).await;
+    let store = PostgresStore::open(&url_through(&proxy), world.options().connections_max(1)).await;
     let store = store.unwrap();
     assert!(!store.contains("n", b"nothing").await.unwrap());
     (proxy, store)
@@ -28,7 +28,7 @@ async fn a_claim_whose_answer_is_lost_is_still_the_callers_own() {
     let call = Call::new();
     proxy.lose(1);
     assert_unavailable(store.claim("n", b"a", HOUR, call).await);
-    assert_eq!(proxy.left(), 0);
+    assert_eq!(proxy.left_to_lose(), 0);
     // It was made: another caller hears so.
     assert!(claim(&world.store().await, "a").await.is_duplicate());
     assert_eq!(store.claim("n", b"a", HOUR, call).await.unwrap(), Claim::FirstSeen);
@@ -86,7 +86,7 @@ async fn who_repeats_calls_hears_what_the_lost_answer_said() {
     let claims = Dedup::new(store.clone(), "n", HOUR).unwrap();
     proxy.lose(1);
     assert_eq!(claims.claim("a").await.unwrap(), Claim::FirstSeen);
-    assert_eq!(proxy.left(), 0);
+    assert_eq!(proxy.left_to_lose(), 0);
 
     let ledger = SharedLedger::new(store.clone(), "n", LedgerOptions::new()).unwrap();
     assert!(!store.contains("n", b"nothing").await.unwrap());
@@ -95,7 +95,7 @@ async fn who_repeats_calls_hears_what_the_lost_answer_said() {
     assert_eq!(attempt.number(), 1);
     proxy.lose(1);
     attempt.complete(b"done").await.unwrap();
-    assert_eq!(proxy.left(), 0);
+    assert_eq!(proxy.left_to_lose(), 0);
     let record = ledger.get("a").await.unwrap().unwrap();
     assert!(matches!(record.state, State::Completed { .. }) && record.history.len() == 1);
 }

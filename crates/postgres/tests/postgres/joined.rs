@@ -1,9 +1,9 @@
 //! Claims and ends of attempts in a transaction of the caller: effect and claim are one commit.
 
-use crate::proxy::Proxy;
-use crate::support::{HOUR, World, claim, first, first_in, start, until};
+use crate::support::{HOUR, World, claim, first, first_in, start, until, url_through};
 use firstseen_postgres::PostgresStore;
 use firstseen_postgres::tokio_postgres::{IsolationLevel, Row};
+use firstseen_servers::Proxy;
 use firstseen_shared::{Claim, DedupStore, ErrorKind, MoveError, State, Ttl};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -155,9 +155,10 @@ async fn the_settings_of_the_callers_transaction_are_left_alone() {
 #[tokio::test]
 async fn after_a_lost_commit_the_claim_says_whether_the_effect_was_made() {
     let (world, direct) = with_effects().await;
-    let (sql, proxy) = (effect_sql(&world), Proxy::start(&world).await);
-    let store =
-        PostgresStore::open(&proxy.url(), world.options().connections_max(1)).await.unwrap();
+    let (sql, proxy) = (effect_sql(&world), Proxy::before(world.server.address()).await);
+    let store = PostgresStore::open(&url_through(&proxy), world.options().connections_max(1))
+        .await
+        .unwrap();
     for attempt in 1..=2 {
         let mut object = store.pool().get().await.unwrap();
         let transaction = object.transaction().await.unwrap();

@@ -16,7 +16,6 @@ mod failover;
 mod joined;
 mod kills;
 mod maintenance;
-mod proxy;
 mod races;
 mod schema;
 mod support;

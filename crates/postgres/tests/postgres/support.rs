@@ -2,7 +2,7 @@
 
 use firstseen_postgres::tokio_postgres::{self, Client, NoTls, Transaction};
 use firstseen_postgres::{PostgresOptions, PostgresStore};
-use firstseen_servers::{Server, postgres};
+use firstseen_servers::{Proxy, Server, postgres};
 use firstseen_shared::{Begun, Call, Claim, DedupStore, OnLeaseEnd, Policy, Start, Timestamp, Ttl};
 use std::fs;
 use std::path::Path;
@@ -151,6 +151,10 @@ impl World {
         );
         self.client().await.query_one(&sql, &[]).await.expect("answers").get(0)
     }
+}
+
+pub(crate) fn url_through(proxy: &Proxy) -> String {
+    format!("postgres://postgres@{}/postgres", proxy.address())
 }
 
 pub(crate) async fn connect(url: &str) -> Client {

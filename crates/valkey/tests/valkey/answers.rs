@@ -1,11 +1,10 @@
 //! Answers that are lost or late, scripts that are gone, and servers that are away.
 
-use crate::proxy::Proxy;
 use crate::support::{
     DONE, LATE, POLICY, START, TTL, both, both_durable, claim, kind, open, raw, started, store,
     token_of,
 };
-use firstseen_servers::{Server, redis};
+use firstseen_servers::{Proxy, Server, redis};
 use firstseen_shared::{
     Begun, Call, Claim, Dedup, DedupStore, Ending, ErrorKind, MoveError, Record, State,
 };
@@ -17,7 +16,10 @@ use tokio::time::{Instant, sleep, timeout};
 /// A store whose scripts the server has: what is lost is the answer of a call that was made.
 async fn through_proxy(server: &Server) -> (Proxy, ValkeyStore) {
     let proxy = Proxy::before(server.address()).await;
-    let store = ValkeyStore::connect(&proxy.url(), ValkeyOptions::new()).await.unwrap();
+    let store =
+        ValkeyStore::connect(&format!("redis://{}/", proxy.address()), ValkeyOptions::new())
+            .await
+            .unwrap();
     let _ = store.claim("warm", b"w", TTL, Call::new()).await.unwrap();
     let begun = store.begin("warm", b"w", &START, &POLICY, Call::new()).await.unwrap();
     store.end("warm", b"w", token_of(&begun), &DONE, &POLICY).await.unwrap();
@@ -29,10 +31,10 @@ async fn a_claim_whose_answer_was_lost_is_first_seen_when_it_is_repeated() {
     for server in both().await {
         let (proxy, store) = through_proxy(&server).await;
         let call = Call::new();
-        proxy.lose_next_answer();
+        proxy.lose(1);
         let ids: [&[u8]; 3] = [b"a", b"b", b"a"];
         assert_eq!(kind(store.claim_batch("n", &ids, TTL, call).await), ErrorKind::Unavailable);
-        assert!(proxy.has_lost());
+        assert_eq!(proxy.left_to_lose(), 0);
         // It was made all the same.
         assert!(claim(&store, "a").await.is_duplicate());
         let claims = store.claim_batch("n", &ids, TTL, call).await.unwrap();
@@ -47,10 +49,10 @@ async fn a_begin_whose_answer_was_lost_is_the_same_attempt_when_it_is_repeated()
     for server in both().await {
         let (proxy, store) = through_proxy(&server).await;
         let call = Call::new();
-        proxy.lose_next_answer();
+        proxy.lose(1);
         let begun = store.begin("n", b"a", &START, &POLICY, call).await;
         assert_eq!(kind(begun), ErrorKind::Unavailable);
-        assert!(proxy.has_lost());
+        assert_eq!(proxy.left_to_lose(), 0);
         let other = store.begin("n", b"a", &START, &POLICY, Call::new()).await.unwrap();
         assert!(matches!(other, Begun::InProgress(_)));
         let again = store.begin("n", b"a", &START, &POLICY, call).await.unwrap();
@@ -80,11 +82,11 @@ async fn an_end_whose_answer_was_lost_is_over_when_it_is_repeated() {
         {
             let id = [n as u8];
             let token = started(&store, &id).await;
-            proxy.lose_next_answer();
+            proxy.lose(1);
             let ended = store.end("n", &id, token, &ending, &POLICY).await;
             let Err(MoveError::Store(error)) = ended else { panic!("{ended:?}") };
             assert_eq!(error.kind(), ErrorKind::Unavailable);
-            assert!(proxy.has_lost());
+            assert_eq!(proxy.left_to_lose(), 0);
             let ended = store.end("n", &id, token, &ending, &POLICY).await;
             let Err(MoveError::Over(record)) = ended else { panic!("{ended:?}") };
             assert_eq!((record.token, record.history.len()), (token, 1));

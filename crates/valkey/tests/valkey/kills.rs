@@ -2,11 +2,10 @@
 //!
 //! `FIRSTSEEN_KILLS` sets how often a server is killed in each test (six times by default), `FIRSTSEEN_KILLS_SEED` when.
 
-use crate::proxy::Proxy;
 use crate::servers::follow_port;
 use crate::support::{LATE, TTL, claim, number, open, raw};
 use firstseen_consumer::testkit::Dice;
-use firstseen_servers::{Server, redis, valkey};
+use firstseen_servers::{Proxy, Server, redis, valkey};
 use firstseen_shared::{
     Begin, Call, Claim, Dedup, DedupStore, ErrorKind, LedgerOptions, SharedLedger, State,
 };

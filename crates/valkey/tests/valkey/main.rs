@@ -6,7 +6,6 @@
 mod answers;
 mod conformance;
 mod kills;
-mod proxy;
 mod rules;
 mod servers;
 mod support;

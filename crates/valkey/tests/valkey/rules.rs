@@ -1,10 +1,9 @@
 //! Rules 95 to 98 and 11, where the suite of all stores cannot look.
 
-use crate::proxy::Proxy;
 use crate::support::{
     DONE, LATE, POLICY, START, TTL, both, claim, kind, open, raw, started, store, token_of,
 };
-use firstseen_servers::{Server, redis};
+use firstseen_servers::{Proxy, Server, redis};
 use firstseen_shared::{
     Begin, Begun, Call, Claim, DedupStore, ErrorKind, LedgerOptions, MoveError, SharedLedger, Start,
 };
@@ -20,7 +19,10 @@ use tokio::time::{Instant, sleep, timeout};
 async fn rule_95_nothing_that_is_sent_depends_on_the_clock_of_the_client() {
     for server in both().await {
         let proxy = Proxy::before(server.address()).await;
-        let store = ValkeyStore::connect(&proxy.url(), ValkeyOptions::new()).await.unwrap();
+        let store =
+            ValkeyStore::connect(&format!("redis://{}/", proxy.address()), ValkeyOptions::new())
+                .await
+                .unwrap();
         let call = Call::new();
         let token = token_of(&store.begin("n", b"a", &START, &POLICY, call).await.unwrap());
         let mut sent = Vec::new();

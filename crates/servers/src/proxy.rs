@@ -1,6 +1,6 @@
-//! What is between a client and its server: it loses answers, stands still, and keeps what was sent.
+//! A proxy between a client and its server: it loses answers, stands still, and keeps what was sent.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -8,16 +8,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-pub(crate) struct Proxy {
+/// Passes bytes on between clients and a server. An answer that is lost takes its connection with it: when it comes, the
+/// server has done what it was asked.
+#[derive(Debug)]
+pub struct Proxy {
     port: u16,
     way: Arc<Way>,
     listening: JoinHandle<()>,
 }
 
+#[derive(Debug)]
 struct Way {
     target: String,
-    /// The next answer is lost, and the connection with it.
-    loses: AtomicBool,
+    /// So many answers are still to be lost.
+    to_lose: AtomicU64,
     /// Of so many answers one is lost; zero: none.
     loses_one_of: AtomicU64,
     answers: AtomicU64,
@@ -26,12 +30,13 @@ struct Way {
 }
 
 impl Proxy {
-    pub(crate) async fn before(target: String) -> Self {
+    /// Starts a proxy on a free port.
+    pub async fn before(target: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let way = Arc::new(Way {
             target,
-            loses: AtomicBool::new(false),
+            to_lose: AtomicU64::new(0),
             loses_one_of: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             stands: watch::Sender::new(false),
@@ -47,34 +52,38 @@ impl Proxy {
         Self { port, way, listening }
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+    /// Returns the address that clients connect to.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Returns its port on loopback.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Has the server do what is asked next, and loses its answer.
-    pub(crate) fn lose_next_answer(&self) {
-        self.way.loses.store(true, Ordering::SeqCst);
+    /// Loses the next answers, so many.
+    pub fn lose(&self, answers: u64) {
+        self.way.to_lose.store(answers, Ordering::SeqCst);
     }
 
-    pub(crate) fn has_lost(&self) -> bool {
-        !self.way.loses.load(Ordering::SeqCst)
+    /// Returns how many answers are still to be lost.
+    pub fn left_to_lose(&self) -> u64 {
+        self.way.to_lose.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn lose_one_of(&self, answers: u64) {
+    /// Loses one of so many answers; zero: none.
+    pub fn lose_one_of(&self, answers: u64) {
         self.way.loses_one_of.store(answers, Ordering::SeqCst);
     }
 
     /// Carries nothing any more, in either direction, until `false`.
-    pub(crate) fn stand_still(&self, stands: bool) {
+    pub fn stand_still(&self, stands: bool) {
         self.way.stands.send_replace(stands);
     }
 
     /// Returns what clients have sent since the last time.
-    pub(crate) fn take_sent(&self) -> Vec<u8> {
+    pub fn take_sent(&self) -> Vec<u8> {
         std::mem::take(&mut self.way.sent.lock().unwrap())
     }
 }
@@ -110,7 +119,10 @@ async fn forward(way: &Way, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, is_
             let one_of = way.loses_one_of.load(Ordering::SeqCst);
             let number = way.answers.fetch_add(1, Ordering::SeqCst) + 1;
             let is_turn = one_of != 0 && number.is_multiple_of(one_of);
-            if way.loses.swap(false, Ordering::SeqCst) || is_turn {
+            let one_less = |left: u64| left.checked_sub(1);
+            let is_due =
+                way.to_lose.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+            if is_due || is_turn {
                 return;
             }
         }
