@@ -483,11 +483,13 @@ impl Party<'_> {
         }
     }
 
-    /// Reads the record of an attempt again. Returns why it cannot end it any more.
+    /// Reads the record of an attempt again. Returns why its move cannot be made any more: somebody has taken over, or has
+    /// noted the end of its lease.
     fn refresh(&mut self) -> Result<Option<MoveRefused>> {
-        let Self::Attempt { work, inside, .. } = self else { return Ok(None) };
-        match work.refresh(inside) {
-            Ok(()) => Ok(None),
+        let Self::Attempt { work, step, inside } = self else { return Ok(None) };
+        let refreshed = work.refresh(inside);
+        match refreshed.and_then(|()| step.decide(work, inside, work.ledger.now())) {
+            Ok(_) => Ok(None),
             Err(AttemptError::Store(error)) => Err(error),
             Err(error) => Ok(Some(MoveRefused::Attempt(error))),
         }

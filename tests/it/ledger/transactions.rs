@@ -473,6 +473,34 @@ fn what_begin_would_hold_or_give_up_is_answered_and_not_written_by_a_rejected_tr
     }
 }
 
+/// What the attempt has seen allows the move: others have noted the end of its lease since.
+#[test]
+fn every_reason_is_told_also_of_an_attempt_whose_record_others_have_changed() {
+    type Other = fn(&mut Transaction, &Ledger);
+    let others: [Other; 2] = [
+        |transaction, ledger| _ = transaction.begin(ledger, "done", BeginOptions::new()),
+        |transaction, _| _ = transaction.claim("taken"),
+    ];
+    for other in others {
+        let world = World::new();
+        let policies = options().on_lease_end(OnLeaseEnd::Fail);
+        let ledger = world.store.ledger_with("l", policies).expect("opens");
+        started(&ledger, "done").complete(b"").expect("completes");
+        assert!(world.store.claim("taken").expect("claims").is_first_seen());
+        let attempt = started(&ledger, "a");
+        world.pass(LEASE);
+        assert!(matches!(begin(&ledger, "a"), Begin::Dead(_)));
+        let mut transaction = world.store.transaction();
+        other(&mut transaction, &ledger);
+        transaction.release(&attempt);
+        let Ok(CommitOutcome::Rejected(told)) = transaction.commit() else { panic!("is rejected") };
+        let is_told = |reason: &Rejection| {
+            matches!(reason, Rejection::Attempt { error: AttemptError::LeaseEnded, .. })
+        };
+        assert_eq!((told.len(), told.iter().any(is_told)), (2, true), "{told:?}");
+    }
+}
+
 #[test]
 fn an_attempt_that_is_dropped_with_the_outcome_of_its_commit_has_failed() {
     let world = World::new();
