@@ -117,12 +117,52 @@ pub(crate) enum Order {
     Cancel,
     Settle,
     Redrive,
+    /// Only in transactions: alone, `RedriveLetter` does it.
+    RedriveFresh,
     Purge,
-    RedriveLetter { fresh: bool },
+    Forget,
+    RedriveLetter {
+        fresh: bool,
+    },
     PurgeLetter,
 }
 
+/// A move of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Begin {
+        key: Key,
+        given: Given,
+    },
+    /// Of one of the attempts that this process has begun, over or not.
+    Speak {
+        attempt: u8,
+        word: Word,
+    },
+    Operate {
+        key: Key,
+        order: Order,
+    },
+}
+
+/// A transaction. All of it belongs to its claim, if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Joined {
+    pub(crate) claim: Option<u8>,
+    pub(crate) skips_duplicates: bool,
+    /// Of one record each: more are left out.
+    pub(crate) parts: Vec<Part>,
+    /// The row that it puts.
+    pub(crate) row: u8,
+    pub(crate) emits: bool,
+    /// Drops the attempts that have begun with the outcome.
+    pub(crate) drops: bool,
+}
+
+pub(crate) const CLAIMS: u8 = 8;
+pub(crate) const ROWS: u8 = 3;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Call {
     Begin {
         key: Key,
@@ -137,6 +177,7 @@ pub(crate) enum Call {
         key: Key,
         order: Order,
     },
+    Commit(Joined),
     /// All dead letters that have been dead so long.
     RedriveAll {
         ledger: u8,
@@ -253,14 +294,51 @@ impl<'a> Bytes<'a> {
             7 | 8 => Order::Purge,
             9..=11 => Order::RedriveLetter { fresh: false },
             12 | 13 => Order::RedriveLetter { fresh: true },
-            _ => Order::PurgeLetter,
+            14 => Order::PurgeLetter,
+            _ => Order::Forget,
+        }
+    }
+
+    fn part(&mut self) -> Part {
+        match self.below(16) {
+            0..=5 => Part::Begin { key: self.key(), given: self.given() },
+            6..=13 => {
+                let attempt = self.next();
+                let word = match self.word() {
+                    Word::CompleteFor { .. } => Word::Complete { bytes: 8 },
+                    // Nothing of a transaction.
+                    Word::Drop => Word::Fail,
+                    Word::Check => Word::Renew,
+                    word => word,
+                };
+                Part::Speak { attempt, word }
+            }
+            _ => {
+                use Order::{Cancel, Forget, Purge, Redrive, RedriveFresh, Settle};
+                let orders = [Cancel, Settle, Redrive, RedriveFresh, Purge, Forget];
+                Part::Operate { key: self.key(), order: self.pick(&orders) }
+            }
+        }
+    }
+
+    fn joined(&mut self) -> Joined {
+        let (bits, claim) = (self.next(), self.next());
+        let parts = 1 + self.below(3);
+        Joined {
+            claim: (bits & 1 == 0).then_some(claim % CLAIMS),
+            skips_duplicates: bits & 6 == 0,
+            parts: (0..parts).map(|_| self.part()).collect(),
+            row: (bits >> 3) % ROWS,
+            emits: bits & 0x40 == 0,
+            drops: bits >= 0xf0,
         }
     }
 
     fn call(&mut self) -> Call {
         match self.next() {
-            0..=79 => Call::Begin { key: self.key(), given: self.given() },
-            80..=179 => Call::Speak { attempt: self.next(), word: self.word() },
+            0..=69 => Call::Begin { key: self.key(), given: self.given() },
+            70..=79 | 160..=179 => Call::Commit(self.joined()),
+            80..=159 => Call::Speak { attempt: self.next(), word: self.word() },
             180..=199 => Call::Operate { key: self.key(), order: self.order() },
             200 | 201 => Call::RedriveAll {
                 ledger: self.below(LEDGERS),

@@ -4,7 +4,7 @@ use super::calls::{Given, Key, Order, Policies};
 use firstseen::Timestamp;
 use firstseen::ledger::{AttemptEnd, DeadCause, OnLeaseEnd};
 use firstseen::limits::LEDGER_HISTORY_MAX;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const NEVER: u64 = Timestamp::NEVER.as_millis();
 
@@ -183,6 +183,7 @@ pub(crate) enum Heard {
     Over,
     LeaseEnded,
     StageOrder,
+    StageSaved,
 }
 
 /// How an attempt says it went.
@@ -206,6 +207,15 @@ pub(crate) enum Reached {
     Refused(Heard),
 }
 
+/// What transactions write beside the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Effects {
+    pub(crate) claims: BTreeSet<u8>,
+    pub(crate) rows: BTreeMap<u8, u32>,
+    /// In the order of their commits.
+    pub(crate) messages: Vec<u32>,
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Oracle {
     pub(crate) now: u64,
@@ -213,11 +223,12 @@ pub(crate) struct Oracle {
     pub(crate) life: u32,
     pub(crate) token_max: u64,
     pub(crate) records: BTreeMap<Key, Known>,
+    pub(crate) effects: Effects,
 }
 
 impl Oracle {
     pub(crate) fn new(now: u64) -> Self {
-        Self { now, life: 1, token_max: 0, records: BTreeMap::new() }
+        Self { now, life: 1, token_max: 0, records: BTreeMap::new(), effects: Effects::default() }
     }
 
     pub(crate) fn pass(&mut self, ms: u64) {
@@ -443,6 +454,20 @@ impl Oracle {
         Heard::Yes
     }
 
+    /// A transaction of the attempt saves that: as `save`, but never a stage that is saved already.
+    pub(crate) fn save_joined(&mut self, tried: &mut Tried, saved: Saved) -> Heard {
+        match self.reach(tried, &saved.name) {
+            Reached::Refused(heard) => heard,
+            Reached::Done(_) => Heard::StageSaved,
+            Reached::Open(_) => {
+                let is_done = saved.is_done;
+                let heard = self.save(tried, saved);
+                tried.reached += usize::from(is_done && heard == Heard::Yes);
+                heard
+            }
+        }
+    }
+
     /// Returns whether the record was changed.
     pub(crate) fn operate(
         &mut self,
@@ -465,11 +490,11 @@ impl Oracle {
                 known.note(AttemptEnd::Settled, now);
                 known.done(result.to_vec(), false, after(now, policies.result_ttl));
             }
-            Order::Redrive if !is_running => {
+            Order::Redrive | Order::RedriveFresh if !is_running => {
                 if matches!(known.is, Is::Running { .. }) {
                     known.note(AttemptEnd::Cancelled, now);
                 }
-                known.redrive(false);
+                known.redrive(order == Order::RedriveFresh);
                 known.wait(now);
             }
             Order::RedriveLetter { fresh } if known.waits_for_operator() => {
@@ -477,6 +502,7 @@ impl Oracle {
                 known.wait(now);
             }
             Order::Purge if !is_running => drop(self.records.remove(&key)),
+            Order::Forget => drop(self.records.remove(&key)),
             Order::PurgeLetter if known.waits_for_operator() => drop(self.records.remove(&key)),
             _ => return false,
         }

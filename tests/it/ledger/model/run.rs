@@ -1,12 +1,17 @@
 //! Runs calls on a store and on the oracle, and compares every answer and every record.
 
+#[path = "joined.rs"]
+mod joined;
+
 use super::calls::{Call, Given, Key, LEDGERS, Order, Policies, Setup, Word, id_bytes, keys, ttl};
-use super::oracle::{Heard, How, Is, Known, Oracle, Reached, Saved, Told, Tried};
+use super::oracle::{Effects, Heard, How, Is, Known, Oracle, Reached, Saved, Told, Tried};
 use firstseen::disk::sim::SimDisk;
 use firstseen::ledger::{
     Attempt, AttemptError, Begin, BeginOptions, DeadFilter, Failure, Fingerprint, Ledger,
     PastAttempt, Record, State,
 };
+use firstseen::outbox::Outbox;
+use firstseen::table::RawTable;
 use firstseen::testing::{Table, validate};
 use firstseen::{Durability, ManualClock, MemoryBlocks, Store, Timestamp};
 use std::collections::BTreeMap;
@@ -38,6 +43,9 @@ fn fine<T>(what: impl Debug, answer: firstseen::Result<T>) -> Verdict<T> {
     answer.map_err(|error| format!("{what:?}: an error that nothing calls for: {error}"))
 }
 
+/// All records, and what stands beside them.
+type Past = (BTreeMap<Key, Known>, Effects);
+
 /// A store with two ledgers, and its oracle.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -48,8 +56,8 @@ pub(crate) struct World {
     open: Open,
     policies: [Policies; 2],
     oracle: Oracle,
-    /// What the records were after each call, from the last time on at which all of it was on disk.
-    past: Vec<BTreeMap<Key, Known>>,
+    /// What there was after each call, from the last time on at which all of it was on disk.
+    past: Vec<Past>,
     /// Numbers results and stages, so that none is like another.
     next_value: u32,
 }
@@ -60,6 +68,8 @@ struct Open {
     /// First, so that they are dropped while the store is open.
     attempts: Vec<(Tried, Attempt)>,
     ledgers: Vec<Ledger>,
+    table: RawTable,
+    topic: Outbox,
     store: Store,
 }
 
@@ -68,7 +78,7 @@ impl World {
         let (disk, blocks) = (SimDisk::new(), MemoryBlocks::default());
         let clock = ManualClock::at_millis(START_MS);
         let open = open(setup, &policies, &disk, &blocks, &clock)?;
-        let (oracle, past) = (Oracle::new(START_MS), vec![BTreeMap::new()]);
+        let (oracle, past) = (Oracle::new(START_MS), vec![Past::default()]);
         Ok(Self { setup, disk, blocks, clock, open, policies, oracle, past, next_value: 0 })
     }
 
@@ -90,6 +100,7 @@ impl World {
             self.note();
         }
         match *call {
+            Call::Commit(ref joined) => self.commit(joined)?,
             Call::Begin { key, given } => self.begin(key, &given)?,
             Call::Speak { attempt, word } => self.speak(attempt, word)?,
             Call::Operate { key, order } => self.operate(key, order)?,
@@ -146,8 +157,10 @@ impl World {
     }
 
     fn note(&mut self) {
-        if self.past.last() != Some(&self.oracle.records) {
-            self.past.push(self.oracle.records.clone());
+        let Oracle { records, effects, .. } = &self.oracle;
+        let is_same = |(last, beside): &Past| last == records && beside == effects;
+        if !self.past.last().is_some_and(is_same) {
+            self.past.push((records.clone(), effects.clone()));
         }
         if self.setup.durability == Durability::Disk {
             self.is_on_disk();
@@ -155,24 +168,14 @@ impl World {
     }
 
     fn is_on_disk(&mut self) {
-        self.past = vec![self.oracle.records.clone()];
+        self.past = vec![(self.oracle.records.clone(), self.oracle.effects.clone())];
     }
 
     fn begin(&mut self, key: Key, given: &Given) -> Verdict {
         let policies = self.policies(key);
         let wanted = self.oracle.begin(key, given, &policies);
-        let mut options =
-            BeginOptions::new().worker(format!("w{}", given.worker)).version(given.version);
-        if let Some(input) = given.fingerprint {
-            options = options.fingerprint(fingerprint(input));
-        }
-        if let Some(payload) = given.payload {
-            options = options.payload(payload_bytes(payload));
-        }
-        if let Some(lease) = given.lease {
-            options = options.lease(Duration::from_millis(lease));
-        }
-        let begun = fine("begin", self.ledger(key).begin_with(id_bytes(key), options))?;
+        let begun = self.ledger(key).begin_with(id_bytes(key), begin_options(given));
+        let begun = fine("begin", begun)?;
         let (told, record) = match begun {
             Begin::Started(attempt) => {
                 same("begin", &Told::Started, &wanted)?;
@@ -181,14 +184,7 @@ impl World {
                 self.open.attempts.push((tried, attempt));
                 return self.compare(key, Some(&record));
             }
-            Begin::InProgress(record) => (Told::InProgress, record),
-            Begin::Completed(record) => (Told::Completed, record),
-            Begin::RetryAt(record) => (Told::RetryAt, record),
-            Begin::Held(record) => (Told::Held, record),
-            Begin::Dead(record) => (Told::Dead, record),
-            Begin::Mismatch(record) => (Told::Mismatch, record),
-            Begin::Outdated(record) => (Told::Outdated, record),
-            other => return Err(format!("{other:?}")),
+            other => told(other)?,
         };
         same("begin", &told, &wanted)?;
         if told != Told::Mismatch {
@@ -344,9 +340,13 @@ impl World {
             Order::Settle => fine("settle", ledger.settle(id, result, "by hand"))?,
             Order::Redrive => fine("redrive", ledger.redrive(id))?,
             Order::Purge => return same("purged", &fine("purge", ledger.purge(id))?, &wanted),
+            Order::Forget => {
+                return same("forgotten", &fine("forget", ledger.forget(id))?, &wanted);
+            }
             Order::PurgeLetter => {
                 return same("purged", &fine("purge", letters.purge(id))?, &wanted);
             }
+            Order::RedriveFresh => return Err("is a move of transactions".to_owned()),
             Order::RedriveLetter { fresh } => {
                 let told = if fresh { letters.redrive_fresh(id) } else { letters.redrive(id) };
                 return same("redriven", &fine("redrive", told)?, &wanted);
@@ -391,8 +391,8 @@ impl World {
     /// After a power cut: the records are as they were at some point since all of it was on disk.
     fn find_past(&mut self) -> Verdict {
         let mut last = Err("there is no past".to_owned());
-        while let Some(records) = self.past.pop() {
-            self.oracle.records = records;
+        while let Some(past) = self.past.pop() {
+            (self.oracle.records, self.oracle.effects) = past;
             self.oracle.expire();
             last = self.check();
             if last.is_ok() {
@@ -407,8 +407,7 @@ impl World {
     }
 
     fn compare(&self, key: Key, record: Option<&Record>) -> Verdict {
-        let wanted = self.oracle.records.get(&key).map(wanted_view);
-        same(key, &record.map(told_view), &wanted)
+        compare(&self.oracle, key, record)
     }
 
     /// Every record is what the oracle says, and so is what stands beside it.
@@ -428,6 +427,7 @@ impl World {
         for ledger in 0..LEDGERS {
             self.check_letters(ledger)?;
         }
+        self.check_effects()?;
         same("stages", &rows(&self.open.store, STAGES)?, &self.oracle_rows(stage_rows))?;
         same("payloads", &rows(&self.open.store, PAYLOADS)?, &self.oracle_rows(payload_rows))?;
         same("the store is sound", &validate(&self.open.store), &Vec::new())
@@ -463,6 +463,40 @@ impl World {
     }
 }
 
+fn compare(oracle: &Oracle, key: Key, record: Option<&Record>) -> Verdict {
+    let wanted = oracle.records.get(&key).map(wanted_view);
+    same(key, &record.map(told_view), &wanted)
+}
+
+fn begin_options(given: &Given) -> BeginOptions {
+    let mut options =
+        BeginOptions::new().worker(format!("w{}", given.worker)).version(given.version);
+    if let Some(input) = given.fingerprint {
+        options = options.fingerprint(fingerprint(input));
+    }
+    if let Some(payload) = given.payload {
+        options = options.payload(payload_bytes(payload));
+    }
+    if let Some(lease) = given.lease {
+        options = options.lease(Duration::from_millis(lease));
+    }
+    options
+}
+
+/// Returns the answer of `begin` if no attempt has started.
+fn told(begin: Begin) -> Verdict<(Told, Box<Record>)> {
+    Ok(match begin {
+        Begin::InProgress(record) => (Told::InProgress, record),
+        Begin::Completed(record) => (Told::Completed, record),
+        Begin::RetryAt(record) => (Told::RetryAt, record),
+        Begin::Held(record) => (Told::Held, record),
+        Begin::Dead(record) => (Told::Dead, record),
+        Begin::Mismatch(record) => (Told::Mismatch, record),
+        Begin::Outdated(record) => (Told::Outdated, record),
+        other => return Err(format!("{other:?}")),
+    })
+}
+
 fn open(
     setup: Setup,
     policies: &[Policies; 2],
@@ -488,7 +522,9 @@ fn open(
     let ledgers =
         (0..).zip(policies).map(|(ledger, policies)| open_ledger(&store, ledger, policies));
     let ledgers = ledgers.collect::<Verdict<_>>()?;
-    Ok(Open { attempts: Vec::new(), ledgers, store })
+    let table = fine("table", store.raw_table("state"))?;
+    let topic = fine("topic", store.outbox("sent"))?;
+    Ok(Open { attempts: Vec::new(), ledgers, table, topic, store })
 }
 
 fn open_ledger(store: &Store, ledger: u8, policies: &Policies) -> Verdict<Ledger> {
@@ -548,6 +584,7 @@ fn heard(told: Result<(), AttemptError>) -> Verdict<(Heard, Option<Option<Record
         Err(AttemptError::Over { record }) => (Heard::Over, Some(Some(*record))),
         Err(AttemptError::LeaseEnded) => (Heard::LeaseEnded, None),
         Err(AttemptError::StageOrder { .. }) => (Heard::StageOrder, None),
+        Err(AttemptError::StageSaved { .. }) => (Heard::StageSaved, None),
         Err(other) => return Err(format!("an error that nothing calls for: {other}")),
     })
 }
@@ -570,7 +607,7 @@ fn compare_stage(told: Result<[u8; 4], Failure>, wanted: Result<Option<u32>, Hea
                 Heard::Over => "the attempt is over",
                 Heard::LeaseEnded => "the lease has ended",
                 Heard::StageOrder => "the list of stages has changed",
-                Heard::Yes => "",
+                Heard::Yes | Heard::StageSaved => "",
             };
             same(("a stage hears", &told), &told.contains(text), &true)
         }
