@@ -100,10 +100,10 @@ fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
 fn i8_i12_workers_hear_what_a_ledger_would_say_whose_calls_come_one_after_the_other() {
     let (first, many) = size();
     let tally = run_all(first, many, "workers_hear", workers::live, workers::Tally::add);
-    let workers::Tally { events, started, refused, over, beside } = tally;
+    let workers::Tally { events, started, refused, over, beside, joined } = tally;
     println!(
         "proof | histories of workers | {many} | histories | 2 to 8 threads at the same ids of a ledger, {events} \
-         events, {beside} of them beside another of the same id: {started} attempts started, {refused} calls refused because somebody had taken over or the lease \
+         events, {beside} of them beside another of the same id, {joined} moves in transactions with a row: {started} attempts started, {refused} calls refused because somebody had taken over or the lease \
          had ended, {over} told that it was over; from seed {first}"
     );
 }

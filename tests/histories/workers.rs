@@ -2,6 +2,7 @@
 //! late, and bring dead ones back, while their calls overlap. Attempts change hands, as between threads of a pool.
 
 pub(crate) mod check;
+mod joined;
 mod wrong;
 
 use crate::drive::Rng;
@@ -13,6 +14,7 @@ use firstseen::ledger::{
     Attempt, AttemptError, Backoff, Begin, Failure, Ledger, LedgerOptions, OnLeaseEnd, Record,
     State,
 };
+use firstseen::table::RawTable;
 use firstseen::{Clock, ManualClock, MemoryBlocks, Store, Timestamp};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex, RwLock};
@@ -34,6 +36,8 @@ pub(crate) struct Tally {
     pub(crate) over: u64,
     /// Calls during which another one of the same id was made.
     pub(crate) beside: u64,
+    /// Changes of a record that were committed together with a row.
+    pub(crate) joined: u64,
 }
 
 impl Tally {
@@ -43,6 +47,7 @@ impl Tally {
         self.refused += other.refused;
         self.over += other.over;
         self.beside += other.beside;
+        self.joined += other.joined;
     }
 
     fn note(&mut self, events: &[Event]) {
@@ -50,7 +55,12 @@ impl Tally {
         self.events += events.len() as u64;
         self.started += count(|what| matches!(what, What::Begin(Begun::Started, _)));
         self.refused += count(|what| {
-            matches!(what, What::Say { heard: Heard::Fenced(_) | Heard::LeaseEnded, .. })
+            matches!(
+                what,
+                What::Say { heard: Heard::Fenced(_) | Heard::LeaseEnded, .. }
+                    | What::Refused(..)
+                    | What::StageSaved { .. }
+            )
         });
         self.over += count(|what| matches!(what, What::Begin(Begun::Over, _)));
         let is_beside = |event: &&Event| {
@@ -58,6 +68,7 @@ impl Tally {
             others.into_iter().any(|o| o.called < event.answered && event.called < o.answered)
         };
         self.beside += events.iter().filter(is_beside).count() as u64;
+        self.joined += events.iter().filter(|event| event.row.is_some()).count() as u64;
     }
 }
 
@@ -91,6 +102,8 @@ impl Clock for YieldingClock {
 /// Shared by all threads of one opening.
 struct Shared {
     ledger: Ledger,
+    /// One row for each id.
+    table: RawTable,
     clock: ManualClock,
     stamps: AtomicU64,
     /// Numbers results and stages.
@@ -127,8 +140,12 @@ impl Worker<'_> {
     }
 
     fn note(&mut self, id: usize, span: Span, what: What) {
-        let Span { called, answered, clock } = span;
-        self.events.push((id, Event { what, called, answered, clock }));
+        self.note_with(id, &span, what, None);
+    }
+
+    fn note_with(&mut self, id: usize, span: &Span, what: What, row: Option<u64>) {
+        let Span { called, answered, clock } = *span;
+        self.events.push((id, Event { what, row, called, answered, clock }));
     }
 
     fn value(&self) -> u64 {
@@ -139,9 +156,11 @@ impl Worker<'_> {
         self.shared.ready.wait();
         for _ in 0..calls {
             let id = self.rng.below(self.shared.ids as u64) as usize;
-            match self.rng.below(32) {
+            match self.rng.below(40) {
                 0..8 => self.begin(id),
                 8..21 => self.speak(),
+                32..38 => self.transact(id),
+                38 | 39 => self.read_row(id),
                 21..25 => {
                     let ms = self.rng.pick(&[1, 1, 2, DELAY, LEASE / 2, LEASE]);
                     self.shared.pass(ms);
@@ -162,41 +181,43 @@ impl Worker<'_> {
             let _no_time_passes = self.shared.time.read().expect("no panic under this lock");
             self.call(|ledger| ledger.begin(name(id)))
         };
-        let (begun, record) = match begun.expect("begins") {
-            Begin::Started(attempt) => {
-                let shown = shown(&attempt.record());
-                self.shared.idle().push(Idle { id, attempt, reached: 0 });
-                return self.note(id, span, What::Begin(Begun::Started, shown));
+        match begun.expect("begins") {
+            Begin::Started(attempt) => self.started(id, &span, attempt, None),
+            other => {
+                let (begun, shown) = refused(&other);
+                self.note(id, span, What::Begin(begun, shown));
             }
-            Begin::InProgress(record) => (Begun::InProgress, record),
-            Begin::RetryAt(record) => (Begun::RetryAt, record),
-            Begin::Completed(record) | Begin::Held(record) | Begin::Dead(record) => {
-                (Begun::Over, record)
-            }
-            other => panic!("{other:?}"),
-        };
-        self.note(id, span, What::Begin(begun, shown(&record)));
+        }
     }
 
-    /// Takes an attempt that is idle, whoever has begun it, and says something.
+    fn started(&mut self, id: usize, span: &Span, attempt: Attempt, row: Option<u64>) {
+        let what = What::Begin(Begun::Started, shown(&attempt.record()));
+        self.shared.idle().push(Idle { id, attempt, reached: 0 });
+        self.note_with(id, span, what, row);
+    }
+
+    /// Takes an attempt that is idle, whoever has begun it.
+    fn take_idle(&mut self) -> Option<Idle> {
+        let mut idle = self.shared.idle();
+        let count = idle.len() as u64;
+        (count > 0).then(|| idle.swap_remove(self.rng.below(count) as usize))
+    }
+
     fn speak(&mut self) {
-        let idle = {
-            let mut idle = self.shared.idle();
-            let count = idle.len() as u64;
-            if count == 0 {
-                return;
-            }
-            idle.swap_remove(self.rng.below(count) as usize)
-        };
+        let Some(idle) = self.take_idle() else { return };
+        let word = self.word();
+        self.say(idle, word);
+    }
+
+    fn word(&mut self) -> Word {
         let value = self.value();
-        let word = match self.rng.below(16) {
+        match self.rng.below(16) {
             0 | 1 => Word::Complete { result: value },
             2..6 => Word::Fail,
             6 => Word::Release,
             7..11 => Word::Renew,
             _ => Word::Save { value },
-        };
-        self.say(idle, word);
+        }
     }
 
     fn say(&mut self, mut idle: Idle, word: Word) {
@@ -307,6 +328,7 @@ impl Worker<'_> {
                 }
             }
             self.get(id);
+            self.read_row(id);
         }
         Ok(self.events)
     }
@@ -325,6 +347,19 @@ impl Shared {
 
 fn name(id: usize) -> String {
     format!("job-{id}")
+}
+
+/// Returns the answer of `begin` if no attempt has started.
+fn refused(begin: &Begin) -> (Begun, Shown) {
+    let (begun, record) = match begin {
+        Begin::InProgress(record) => (Begun::InProgress, record),
+        Begin::RetryAt(record) => (Begun::RetryAt, record),
+        Begin::Completed(record) | Begin::Held(record) | Begin::Dead(record) => {
+            (Begun::Over, record)
+        }
+        other => panic!("{other:?}"),
+    };
+    (begun, shown(record))
 }
 
 fn shown(record: &Record) -> Shown {
@@ -386,6 +421,7 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
         let ledger = store.ledger_with("jobs", options.clone()).expect("opens");
         let shared = Shared {
             ledger,
+            table: store.raw_table("state").expect("opens"),
             clock: clock.clone(),
             stamps: AtomicU64::new(stamps),
             values: AtomicU64::new(values),
@@ -410,7 +446,7 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
             heard.extend((0..ids).map(|id| {
                 let (span, ()) = worker(0).call(|_| ());
                 let Span { called, answered, clock } = span;
-                (id, Event { what: What::Reopened, called, answered, clock })
+                (id, Event { what: What::Reopened, row: None, called, answered, clock })
             }));
         }
         heard.into_iter().for_each(|(id, event)| events[id].push(event));

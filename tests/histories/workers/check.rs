@@ -101,6 +101,16 @@ pub(crate) enum What {
     /// Whether there was a dead or held one.
     Redrive(bool),
     Purge(bool),
+    /// Whether there was a record.
+    Forget(bool),
+    /// A transaction that was to begin was rejected with this answer, and has noted nothing.
+    Refused(Begun, Shown),
+    /// A transaction that was to save a stage was rejected because it is saved.
+    StageSaved {
+        number: u32,
+    },
+    /// The row of the id was read.
+    Row(Option<u64>),
     /// The process has ended, and the store was opened again.
     Reopened,
 }
@@ -108,6 +118,8 @@ pub(crate) enum What {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Event {
     pub(crate) what: What,
+    /// What its transaction puts into the row of the id.
+    pub(crate) row: Option<u64>,
     /// Values of a shared counter, read before the call and after its return.
     pub(crate) called: u64,
     pub(crate) answered: u64,
@@ -125,6 +137,8 @@ struct State {
     token_max: u64,
     /// Its process is gone.
     is_orphan: bool,
+    /// The row of the id, which only transactions write that change the record.
+    row: Option<u64>,
     /// It waits until a time between these, which no answer has shown yet.
     between: Option<(u64, u64)>,
 }
@@ -202,12 +216,37 @@ impl Case<'_> {
             What::Purge(changed) => {
                 (state.waits_for_operator() == changed).then_some(())?;
                 if changed {
-                    state = State { token_max: state.token_max, ..State::default() };
+                    state.is_removed();
                 }
             }
+            What::Forget(changed) => {
+                (state.shown.is_some() == changed).then_some(())?;
+                state.is_removed();
+            }
+            What::Refused(begun, shown) => {
+                (begun != Begun::Started).then_some(())?;
+                self.begun(&mut state.clone(), begun, shown)?;
+            }
+            What::StageSaved { number } => {
+                ((number as usize) < state.values.len()).then_some(())?;
+            }
+            What::Row(row) => (state.row == row).then_some(())?,
             What::Reopened => state.is_orphan = true,
         }
+        if self.has_landed() {
+            state.row = self.event.row.or(state.row);
+        }
         Some(state)
+    }
+
+    /// Whether it has changed the record, with all that its transaction has written beside it.
+    fn has_landed(&self) -> bool {
+        matches!(
+            self.event.what,
+            What::Begin(Begun::Started, _)
+                | What::Say { heard: Heard::Yes(_), .. }
+                | What::Forget(true)
+        )
     }
 
     fn begun(&self, state: &mut State, begun: Begun, shown: Shown) -> Option<()> {
@@ -354,6 +393,10 @@ impl State {
     fn becomes(&mut self, shown: Shown) {
         self.shown = Some(shown);
         self.between = None;
+    }
+
+    fn is_removed(&mut self) {
+        *self = Self { token_max: self.token_max, row: self.row, ..Self::default() };
     }
 
     fn waits_for_operator(&self) -> bool {

@@ -11,6 +11,7 @@ const NOW: u64 = 1_000_000;
 fn in_turn(whats: &[(u64, What)]) -> Vec<Event> {
     let event = |(n, (ms, what)): (usize, &(u64, What))| Event {
         what: *what,
+        row: None,
         called: n as u64 * 2 + 1,
         answered: n as u64 * 2 + 2,
         clock: (NOW + ms, NOW + ms),
@@ -248,4 +249,67 @@ fn a_saved_stage_is_found_as_it_was_saved() {
     // Lost on the way.
     let lost = started(running(1 + LEASE, 2, 7, 1));
     refuses(&in_turn(&[(0, started(first)), (1, save), (1 + LEASE, lost)]));
+}
+
+/// The event at this place was made by a transaction that puts this into the row.
+fn with_row(mut events: Vec<Event>, at: usize, row: u64) -> Vec<Event> {
+    events[at].row = Some(row);
+    events
+}
+
+#[test]
+fn a_row_and_the_record_of_one_commit_appear_together() {
+    let first = running(0, 1, 5, 0);
+    let row = What::Row;
+    let with = |whats: &[(u64, What)], at| with_row(in_turn(whats), at, 7);
+    accepts(&with(&[(0, row(None)), (0, started(first)), (0, row(Some(7)))], 1));
+    // Before its record, not with it, and of nobody.
+    refuses(&with(&[(0, row(Some(7))), (0, What::Get(None)), (0, started(first))], 2));
+    refuses(&with(&[(0, started(first)), (0, What::Get(Some(first))), (0, row(None))], 0));
+    refuses(&in_turn(&[(0, started(first)), (0, row(Some(7)))]));
+    // It stays when the record is removed.
+    let forgotten = [(0, started(first)), (1, What::Forget(true)), (1, What::Get(None))];
+    accepts(&with(&[&forgotten[..], &[(1, row(Some(7)))]].concat(), 0));
+    refuses(&with(&[&forgotten[..], &[(1, row(None))]].concat(), 0));
+    refuses(&in_turn(&[(0, started(first)), (1, What::Forget(false))]));
+}
+
+#[test]
+fn nothing_of_a_refused_transaction_is_seen() {
+    let (first, second) = (running(0, 1, 5, 0), running(LEASE, 2, 7, 1));
+    let taken = [(0, started(first)), (LEASE, started(second))];
+    let late = (LEASE + 1, says(5, Word::Renew, Heard::Fenced(Some(second))));
+    let then = |what| [&taken[..], &[late, (LEASE + 1, what)]].concat();
+    accepts(&with_row(in_turn(&then(What::Row(None))), 2, 3));
+    refuses(&with_row(in_turn(&then(What::Row(Some(3)))), 2, 3));
+    // Rejected with what `begin` would have answered.
+    let busy = What::Refused(Begun::InProgress, first);
+    accepts(&with_row(in_turn(&[(0, started(first)), (1, busy), (1, What::Row(None))]), 1, 3));
+    refuses(&with_row(in_turn(&[(0, started(first)), (1, busy), (1, What::Row(Some(3)))]), 1, 3));
+    refuses(&in_turn(&[(0, started(first)), (LEASE, busy)]));
+    refuses(&in_turn(&[(0, What::Refused(Begun::Started, first))]));
+}
+
+#[test]
+fn what_a_refused_begin_says_of_a_record_is_not_noted() {
+    let first = running(0, 1, 5, 0);
+    let held = Shown { is: Is::Held, ended: 1, ..first };
+    let refused = What::Refused(Begun::Over, held);
+    let after = |shown| {
+        let whats = [(0, started(first)), (LEASE, refused), (LEASE, What::Get(Some(shown)))];
+        check(&in_turn(&whats), OnLeaseEnd::Hold)
+    };
+    assert!(after(first).is_ok());
+    assert!(after(held).is_err());
+}
+
+#[test]
+fn a_stage_is_refused_as_saved_only_if_it_is() {
+    let first = running(0, 1, 5, 0);
+    let saved = Shown { stages: 1, ..running(1, 1, 5, 0) };
+    let save = says(5, Word::Save { value: 3 }, Heard::Yes(saved));
+    let begun = [(0, started(first)), (1, save)];
+    let then = |number| [&begun[..], &[(1, What::StageSaved { number })]].concat();
+    accepts(&in_turn(&then(0)));
+    refuses(&in_turn(&then(1)));
 }
