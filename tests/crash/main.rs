@@ -9,6 +9,7 @@
 
 mod damage;
 mod faults;
+mod moves;
 #[path = "../model/ops.rs"]
 mod ops;
 #[path = "../model/oracle.rs"]
