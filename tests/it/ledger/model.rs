@@ -1,5 +1,5 @@
-//! Random calls against an oracle that knows the rules and nothing of rows, with kills, power cuts, background work and
-//! time. The fuzzer runs the same files (fuzz/fuzz_targets/ledger_model.rs).
+//! Random calls and transactions against an oracle that knows the rules and nothing of rows, with kills, power cuts,
+//! background work and time. The fuzzer runs the same files (fuzz/fuzz_targets/ledger_model.rs).
 
 mod calls;
 mod oracle;
