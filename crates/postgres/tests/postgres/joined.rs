@@ -100,10 +100,7 @@ async fn others_wait_for_the_transaction_and_hear_how_it_ended() {
 async fn a_transaction_that_stays_open_makes_others_unavailable_in_time() {
     let (world, _) = with_effects().await;
     let store = world.store_with(
-        world
-            .options()
-            .answer_max(Duration::from_secs(3))
-            .stall_max(Duration::from_millis(100)),
+        world.options().answer_max(Duration::from_secs(3)).stall_max(Duration::from_millis(100)),
     );
     let store = store.await;
     let mut client = world.client().await;
