@@ -15,25 +15,47 @@
 
 use firstseen::{Claim, Store, days};
 use std::io::Write as _;
+use std::path::Path;
 
 const DELIVERIES: &str = include_str!("sample/events.ndjson");
+pub(crate) const BATCH: usize = 100;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) type Answer<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Answer {
     let path = std::env::temp_dir().join("firstseen-example-claim");
-    let store = Store::builder(&path).ttl(days(7)).open()?;
     let mut out = std::io::stdout().lock();
-    let (mut worked, mut skipped) = (0, 0);
+    let mut shown = 0;
+    let effect = |event: &Event| {
+        shown += 1;
+        if shown <= 3 {
+            writeln!(out, "{} {}", event.id, event.kind)?;
+        }
+        Ok(())
+    };
+    let (worked, skipped) = run(&path, &deliveries(), effect, |_batch| Ok(()))?;
+    writeln!(out, "... worked on {worked} events, skipped {skipped} repeated deliveries")?;
+    writeln!(out, "the store is {}; remove the folder to start again", path.display())?;
+    Ok(())
+}
 
-    for batch in deliveries().chunks(100) {
+/// Returns how many events it has worked on, and how many deliveries it has skipped.
+pub(crate) fn run(
+    path: &Path,
+    deliveries: &[Event],
+    mut effect: impl FnMut(&Event) -> Answer,
+    mut acknowledge: impl FnMut(&[Event]) -> Answer,
+) -> Answer<(usize, usize)> {
+    let store = Store::builder(path).ttl(days(7)).open()?;
+    let (mut worked, mut skipped) = (0, 0);
+    for batch in deliveries.chunks(BATCH) {
         let ids: Vec<&str> = batch.iter().map(|event| event.id.as_str()).collect();
         // One log record for the whole batch, one result for each id.
         for (event, answer) in batch.iter().zip(store.claim_batch(&ids)?) {
             match answer {
                 Claim::FirstSeen => {
                     worked += 1;
-                    if worked <= 3 {
-                        writeln!(out, "{} {}", event.id, event.kind)?; // the effect
-                    }
+                    effect(event)?;
                 }
                 Claim::Duplicate { .. } => skipped += 1,
             }
@@ -41,19 +63,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Sync before acknowledging: the broker never redelivers acknowledged events, so if a power cut took their
         // claims, a repeat from elsewhere would be processed.
         store.sync()?;
-        acknowledge(batch);
+        acknowledge(batch)?;
     }
-
-    writeln!(out, "... worked on {worked} events, skipped {skipped} repeated deliveries")?;
-    writeln!(out, "the store is {}; remove the folder to start again", path.display())?;
     store.close()?;
-    Ok(())
+    Ok((worked, skipped))
 }
 
 /// An event, delivered at least once.
-struct Event {
-    id: String,
-    kind: String,
+pub(crate) struct Event {
+    pub(crate) id: String,
+    pub(crate) kind: String,
 }
 
 /// Stands in for a broker: the sample that ships with the repository.
@@ -65,5 +84,3 @@ fn deliveries() -> Vec<Event> {
     };
     DELIVERIES.lines().filter_map(event).collect()
 }
-
-fn acknowledge(_batch: &[Event]) {}

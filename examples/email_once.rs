@@ -35,23 +35,31 @@ fn main() -> Answer {
 }
 
 pub(crate) fn run(outside: &Outside) -> Answer {
+    run_on(outside, [TO.to_owned()])
+}
+
+pub(crate) fn run_on(outside: &Outside, recipients: impl IntoIterator<Item = String>) -> Answer {
     let store = Store::open(outside.file("seen.db"))?;
-    for (what, policy) in LEDGERS {
-        let ledger = store.ledger_with(what, LedgerOptions::new().on_lease_end(policy))?;
-        send_once(&ledger, outside)?;
-        decide(&ledger, outside)?;
+    let open = |(what, policy)| store.ledger_with(what, LedgerOptions::new().on_lease_end(policy));
+    let [invoices, reminders] = LEDGERS.map(open);
+    let ledgers = [invoices?, reminders?];
+    for to in recipients {
+        for ledger in &ledgers {
+            send_once(ledger, &to, outside)?;
+            decide(ledger, outside)?;
+        }
     }
     store.close()?;
     Ok(())
 }
 
-fn send_once(ledger: &Ledger, outside: &Outside) -> Answer {
+fn send_once(ledger: &Ledger, to: &str, outside: &Outside) -> Answer {
     let what = ledger.name();
     outside.step(&format!("{what}: before begin"));
-    match ledger.begin(TO)? {
+    match ledger.begin(to)? {
         Begin::Started(attempt) => {
             outside.step(&format!("{what}: begun, not sent"));
-            if let Err(error) = send(what, outside) {
+            if let Err(error) = send(what, to, outside) {
                 // If nobody has answered, it was not sent: that is known, and may be tried again. Of other errors
                 // nobody knows.
                 attempt.fail(match error.kind() {
@@ -73,26 +81,27 @@ fn send_once(ledger: &Ledger, outside: &Outside) -> Answer {
     Ok(())
 }
 
-fn send(what: &str, outside: &Outside) -> std::io::Result<()> {
-    outside.effect(format!("mail: {what} to {TO}"))
+fn send(what: &str, to: &str, outside: &Outside) -> std::io::Result<()> {
+    outside.effect(format!("mail: {what} to {to}"))
 }
 
 /// An operator goes through what is held. Whether a mail has arrived, only a human can find out.
 fn decide(ledger: &Ledger, outside: &Outside) -> Answer {
     let what = ledger.name();
     for letter in ledger.dead_letters().list(&DeadFilter::new().held())?.letters {
-        if has_arrived(what, outside) {
+        let to = String::from_utf8(letter.record.id)?;
+        if has_arrived(what, &to, outside) {
             // Done after all: it is never sent again.
-            ledger.settle(&letter.record.id, b"", "it had arrived; Ann was asked")?;
+            ledger.settle(&to, b"", "it had arrived; the recipient was asked")?;
         } else {
-            ledger.dead_letters().redrive(&letter.record.id)?;
-            send_once(ledger, outside)?;
+            ledger.dead_letters().redrive(&to)?;
+            send_once(ledger, &to, outside)?;
         }
     }
     Ok(())
 }
 
-/// Somebody calls Ann.
-fn has_arrived(what: &str, outside: &Outside) -> bool {
-    outside.effects().contains(&format!("mail: {what} to {TO}"))
+/// Somebody calls the recipient.
+fn has_arrived(what: &str, to: &str, outside: &Outside) -> bool {
+    outside.effects().contains(&format!("mail: {what} to {to}"))
 }

@@ -27,20 +27,26 @@ fn main() -> Answer {
     outside::killed_at_every_step("idempotency-key", run)
 }
 
-/// A server, and the clients that call it.
+pub(crate) const FIVE: &str = r#"{"cents":500}"#;
+pub(crate) const SIX: &str = r#"{"cents":600}"#;
+
 pub(crate) fn run(outside: &Outside) -> Answer {
+    run_on(outside, ["key-1", "key-2"].map(str::to_owned))
+}
+
+/// A server, and the clients that call it, each with a key of its own.
+pub(crate) fn run_on(outside: &Outside, keys: impl IntoIterator<Item = String>) -> Answer {
     let store = Store::open(outside.file("seen.db"))?;
     // Answers are replayed for a week; after that the key counts as new.
     let ledger = store.ledger_with("charges", LedgerOptions::new().result_ttl(days(7)))?;
     let server = Server { ledger, outside };
-    let (five, six) = (r#"{"cents":500}"#, r#"{"cents":600}"#);
-
-    // The client of key-1 is impatient: it repeats the request while the first is at work.
-    server.client("key-1", five, &|| server.client("key-1", five, &|| Ok(())))?;
-    // It repeats it once more, and then has a bug: another body under the same key.
-    server.client("key-1", five, &|| Ok(()))?;
-    server.client("key-1", six, &|| Ok(()))?;
-    server.client("key-2", six, &|| Ok(()))?;
+    for key in keys {
+        // This client is impatient: it repeats the request while the first is at work.
+        server.client(&key, FIVE, &|| server.client(&key, FIVE, &|| Ok(())))?;
+        // It repeats it once more, and then has a bug: another body under the same key.
+        server.client(&key, FIVE, &|| Ok(()))?;
+        server.client(&key, SIX, &|| Ok(()))?;
+    }
     Ok(())
 }
 

@@ -34,11 +34,18 @@ fn main() -> Answer {
 
 /// A start of the worker: what a supervisor does each time the process is gone.
 pub(crate) fn run(outside: &Outside) -> Answer {
+    run_on(outside, QUEUE.map(|(id, body)| (id.to_owned(), body.to_owned())))
+}
+
+pub(crate) fn run_on(
+    outside: &Outside,
+    queue: impl IntoIterator<Item = (String, String)>,
+) -> Answer {
     let store = Store::open(outside.file("seen.db"))?;
     let ledger = open(&store)?;
-    for (id, body) in QUEUE {
+    for (id, body) in queue {
         let options = BeginOptions::new().payload(body).worker("resizer");
-        handle(&ledger, id, options, outside)?;
+        handle(&ledger, &id, options, outside)?;
     }
     repair(&ledger, outside)?;
     // What was redriven comes from the ledger: the queue has long forgotten it.

@@ -14,20 +14,40 @@
 //! ```
 
 use firstseen::{ErrorKind, Reserve, Store, days};
-use std::collections::VecDeque;
-use std::io::Write as _;
+use std::io::Write;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+pub(crate) type Answer<T = ()> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Answer {
     let path = std::env::temp_dir().join("firstseen-example-reserve");
     let store = Store::builder(&path).ttl(days(7)).open()?;
     let mut out = std::io::stdout().lock();
+    let mut attempts = 0;
+    // The effect. A real one would pass `id` on as an idempotency key.
+    let charge = |id: &str| {
+        attempts += 1;
+        if id == "pay-2" && attempts == 2 { Err("the bank did not answer".into()) } else { Ok(()) }
+    };
 
     // Stands in for a broker. "pay-2" is delivered twice, and its first attempt will fail.
-    let mut queue: VecDeque<&str> = ["pay-1", "pay-2", "pay-1", "pay-2", "pay-3"].into();
-    let mut attempts = 0;
-    let mut done = Vec::new();
+    let queue = ["pay-1", "pay-2", "pay-1", "pay-2", "pay-3"];
+    let done = consume(&store, &queue, charge, &mut out)?;
+    acknowledge(&done);
+    writeln!(out, "acknowledged {} deliveries", done.len())?;
+    writeln!(out, "the store is {}; remove the folder to start again", path.display())?;
+    store.close()?;
+    Ok(())
+}
 
-    while let Some(id) = queue.pop_front() {
+/// Works on deliveries. Returns those to acknowledge; the broker delivers the others again.
+pub(crate) fn consume<'a>(
+    store: &Store,
+    queue: &[&'a str],
+    mut charge: impl FnMut(&str) -> Answer,
+    out: &mut impl Write,
+) -> Answer<Vec<&'a str>> {
+    let mut done = Vec::new();
+    for &id in queue {
         let mut held = match store.reserve(id) {
             Ok(Reserve::FirstSeen(held)) => held,
             Ok(Reserve::Duplicate { first_seen }) => {
@@ -41,8 +61,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Err(e) if e.kind() == ErrorKind::Retry => continue,
             Err(e) => return Err(e.into()),
         };
-        attempts += 1;
-        match charge(id, attempts) {
+        match charge(id) {
             Ok(()) => {
                 held.confirm()?;
                 writeln!(out, "{id}: charged")?;
@@ -55,19 +74,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
-
-    // One sync for everything confirmed, then one acknowledgement.
+    // One sync for everything confirmed, then the caller acknowledges all of it at once.
     store.sync()?;
-    acknowledge(&done);
-    writeln!(out, "acknowledged {} deliveries", done.len())?;
-    writeln!(out, "the store is {}; remove the folder to start again", path.display())?;
-    store.close()?;
-    Ok(())
-}
-
-/// The effect. A real one would pass `id` on as an idempotency key.
-fn charge(id: &str, attempt: u32) -> Result<(), &'static str> {
-    if id == "pay-2" && attempt == 2 { Err("the bank did not answer") } else { Ok(()) }
+    Ok(done)
 }
 
 fn acknowledge(_done: &[&str]) {}

@@ -141,6 +141,11 @@ impl Kills {
         Ok(was_alive)
     }
 
+    /// Asks for the last kill once more: the program had died by itself before it came.
+    pub(crate) fn again(&mut self) {
+        self.left += 1;
+    }
+
     /// Returns within how many steps the next kill comes: so that the kills spread over what is ahead, counted anew each time,
     /// as a machine that is busy kills late. Never close to the end, where the program might be over before.
     fn reach(&self) -> u64 {

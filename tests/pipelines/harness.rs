@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 pub(crate) mod generate;
 #[path = "../../examples/sample/outside.rs"]
 #[allow(clippy::duplicate_mod, reason = "each program has one, too")]
-mod outside;
+pub(crate) mod outside;
 #[path = "../../examples/sample/pipeline.rs"]
 #[allow(clippy::duplicate_mod, reason = "each program has one, too")]
 mod pipeline;
@@ -126,38 +126,58 @@ impl Program {
         &self,
         dir: &Path,
         deliveries: u64,
+        after_kill: impl FnMut(&Left),
+    ) -> (u64, Left) {
+        self.killed_at_random_and_dying(dir, deliveries, 0, after_kill)
+    }
+
+    /// The same of a program that also dies by itself, at most so often in a run.
+    pub(crate) fn killed_at_random_and_dying(
+        &self,
+        dir: &Path,
+        deliveries: u64,
+        deaths_max: u64,
         mut after_kill: impl FnMut(&Left),
     ) -> (u64, Left) {
         let calm = dir.join("calm");
         std::fs::create_dir(&calm).unwrap();
-        let calm = self.undisturbed(&calm, deliveries);
+        let calm = self.folder(&calm, deliveries);
+        self.to_its_end(&calm, deaths_max);
         let steps = std::fs::metadata(calm.file("steps")).unwrap().len();
         let left = self.folder(dir, deliveries);
         let (kills_asked, seed) = (kills(), env("FIRSTSEEN_CRASH_SEED", 1));
         let mut kills = pipeline::Kills::new(&left.folder, kills_asked, steps, seed);
+        let mut deaths = 0;
         while kills.are_left() {
             let child = self.child(&left, u64::MAX).spawn().unwrap();
-            let was_killed = kills.kill(child);
-            let was_killed = was_killed.unwrap_or_else(|why| panic!("{why}: {}", broken(&left)));
-            if !was_killed {
-                break;
+            match kills.kill(child) {
+                Ok(true) => after_kill(&left),
+                Ok(false) => break,
+                Err(_) if deaths < deaths_max && broken(&left).is_empty() => {
+                    deaths += 1;
+                    kills.again();
+                }
+                Err(why) => panic!("{why}: {}", broken(&left)),
             }
-            after_kill(&left);
         }
-        let ended = self.child(&left, u64::MAX).status().unwrap();
-        assert!(ended.success(), "{ended}: {}", broken(&left));
+        self.to_its_end(&left, deaths_max);
         // Otherwise it proves little.
         let killed = kills.killed;
         assert!(killed * 10 >= kills_asked * 9, "killed only {killed} times");
         (killed, left)
     }
 
-    /// Runs it without a kill.
-    pub(crate) fn undisturbed(&self, dir: &Path, deliveries: u64) -> Left {
-        let left = self.folder(dir, deliveries);
-        let ended = self.child(&left, u64::MAX).status().unwrap();
-        assert!(ended.success(), "{ended}: {}", broken(&left));
-        left
+    /// Runs it without a kill. It may die by itself so often.
+    fn to_its_end(&self, left: &Left, deaths_max: u64) {
+        let mut deaths = 0;
+        loop {
+            let ended = self.child(left, u64::MAX).status().unwrap();
+            if ended.success() {
+                return;
+            }
+            deaths += 1;
+            assert!(deaths <= deaths_max, "{ended}: {}", broken(left));
+        }
     }
 }
 

@@ -1,0 +1,60 @@
+//! `examples/email_once.rs`.
+
+use crate::harness::generate::Kind;
+use crate::harness::{Answer, Program, kills, proof};
+use crate::queue::{Queue, id};
+use firstseen::Store;
+use firstseen::ledger::{OnLeaseEnd, State};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+#[path = "../../examples/email_once.rs"]
+#[allow(dead_code, clippy::duplicate_mod, reason = "its main is for those who run it")]
+mod program;
+
+fn run(folder: &Path, input: &Path, step: u64) -> Answer {
+    let recipients = Queue::open(folder, input)?.map(|event| id(&event));
+    program::run_on(&program::outside::Outside::new(folder, step), recipients)
+}
+
+#[test]
+fn mails_killed_at_random_are_sent_at_most_once_or_at_least_once_as_the_policy_says() {
+    let program = Program {
+        test: "email_once::mails_killed_at_random_are_sent_at_most_once_or_at_least_once_as_the_policy_says",
+        kind: Kind::Orders,
+        run,
+        env: None,
+    };
+    program.in_child();
+    let dir = tempfile::tempdir().unwrap();
+    let deliveries = 40 * kills();
+    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let mut mails: BTreeMap<String, u64> = BTreeMap::new();
+    for line in left.effects() {
+        *mails.entry(line).or_default() += 1;
+    }
+    let store = Store::open(left.file("seen.db")).unwrap();
+    let (recipients, mut repeated) = (left.events(), 0);
+    for (what, policy) in program::LEDGERS {
+        let ledger = store.ledger(what).unwrap();
+        for to in &recipients {
+            let to = id(to);
+            let sent = mails.get(&format!("mail: {what} to {to}")).copied().unwrap_or(0);
+            assert!(sent >= 1, "{what} to {to} is lost: the operator sends what had not left");
+            if policy == OnLeaseEnd::Hold {
+                assert_eq!(sent, 1, "{what} to {to}");
+            }
+            repeated += sent - 1;
+            let state = ledger.get(&to).unwrap().unwrap().state;
+            assert!(matches!(state, State::Completed { .. }), "{what} to {to}: {state:?}");
+        }
+    }
+    assert!(repeated <= killed, "{repeated} reminders sent again by {killed} kills");
+    assert!(store.verify().unwrap().is_sound());
+    let held = mails.iter().filter(|(line, _)| line.ends_with("held for an operator"));
+    let held: u64 = held.map(|(_, times)| times).sum();
+    let details = format!(
+        "{deliveries} deliveries, no invoice sent twice, {held} held for an operator, {repeated} reminders sent again"
+    );
+    proof("email_once", killed, &details);
+}
