@@ -49,14 +49,14 @@ use crate::id::{Family, Key, NsId};
 use crate::snapshot::{SnapshotOptions, SnapshotReport, SnapshotTarget};
 #[cfg(feature = "testing")]
 use crate::sync::Timer;
-use crate::sync::{Arc, Started};
+use crate::sync::{Arc, Started, instant_in};
 use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upkeep::Upkeep;
 
 /// An open store.
@@ -326,6 +326,13 @@ impl Engine {
     /// Waits until the current holder gives up an id.
     pub(crate) fn await_release(&self, key: Key<'_>, wait_budget: &mut WaitBudget) -> Result<()> {
         write::await_release(&self.core, key, wait_budget)
+    }
+
+    /// Waits until no replay scope is about to end, for `wait_max` at most over all waits of a call (I12). Returns whether
+    /// none is.
+    pub(crate) fn await_scope_end(&self, until: &mut Option<Instant>) -> bool {
+        let until = *until.get_or_insert_with(|| instant_in(self.core.settings.wait_max));
+        self.core.namespaces.ending.wait(until)
     }
 
     /// Returns what speaks against a commit now, and without waiting for it what the durability of that rests on.

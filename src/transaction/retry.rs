@@ -32,6 +32,11 @@ impl Store {
     /// Runs work that fills a transaction, and commits it. If what the work has read has changed meanwhile, it is run
     /// again: it must have no effects but those of the transaction.
     ///
+    /// While a [replay scope](crate::replay::ReplayScope) is being promoted or dropped that holds or replaces what the
+    /// transaction names, this waits, without a lock, until that is over, and runs the work again on what is there then;
+    /// after [`wait_max`](crate::Builder::wait_max) it ends with [`Retry`](crate::ErrorKind::Retry). A commit by itself
+    /// does not wait for it: it ends with `Retry` at once.
+    ///
     /// ```
     /// use firstseen::{Error, Store};
     /// # let dir = tempfile::tempdir()?;
@@ -60,7 +65,7 @@ impl Store {
         &self,
         mut work: impl FnMut(&mut Transaction) -> Result<T, E>,
     ) -> Result<Transacted<T>, E> {
-        let mut runs = 0;
+        let (mut runs, mut promoted_until) = (0, None);
         loop {
             runs += 1;
             let mut transaction = self.transaction();
@@ -73,7 +78,12 @@ impl Store {
             }
             let outcome = match transaction.commit() {
                 // A promoted replay scope has put other tables in the place of those that it was filled from.
-                Err(Error::Replaced) if runs < RUNS_MAX => continue,
+                // Until it has done so, it refuses every run.
+                Err(Error::Replaced)
+                    if runs < RUNS_MAX && self.engine().await_scope_end(&mut promoted_until) =>
+                {
+                    continue;
+                }
                 outcome => outcome?,
             };
             match outcome {

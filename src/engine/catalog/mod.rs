@@ -1,5 +1,6 @@
 //! What is on disk: the folder layout, the manifest, namespaces, filter files, and how runs get there.
 
+pub(in crate::engine) mod ending;
 pub(in crate::engine) mod filters;
 pub(in crate::engine) mod layout;
 pub(in crate::engine) mod manifest;

@@ -1,6 +1,7 @@
 //! Namespaces: part of the key, not stores of their own. Ten thousand of them are cheap: a name, settings and counters
 //! each.
 
+use crate::engine::catalog::ending::Ending;
 use crate::engine::catalog::scopes::{
     Gone, Registered, ScopeEnd, ScopeEntry, ScopeMark, check_name, inside_name, scope_name,
 };
@@ -125,6 +126,8 @@ pub(crate) struct Registry {
     /// Held by whoever begins or ends a scope, or opens a name in one, also while that is written. Comes before the locks
     /// of shards.
     scope_change: Mutex<()>,
+    /// The end of a scope, while commits are refused for it.
+    pub(in crate::engine) ending: Ending,
     shards: usize,
 }
 
@@ -223,7 +226,7 @@ impl Registry {
         let default = Arc::new(NsInfo::new(NsId(0), name, ttl, sliding, shards));
         let (named, scope_change) = (RwLock::default(), Mutex::default());
         let (gone, refused) = (RwLock::default(), RwLock::default());
-        Self { default, named, gone, refused, scope_change, shards }
+        Self { default, named, gone, refused, scope_change, ending: Ending::default(), shards }
     }
 
     pub(crate) fn default_namespace(&self) -> Arc<NsInfo> {

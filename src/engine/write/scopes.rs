@@ -78,6 +78,8 @@ pub(in crate::engine) fn end_scope(core: &Core, scope: NsId, end: ScopeEnd) -> R
         None => {}
     }
     let mark = core.namespaces.mark_for(&core.log, &scope, end, core.time.now())?;
+    // Until handles lead to what takes the place of theirs: whoever was refused runs again then.
+    let _under_way = core.namespaces.ending.begin();
     let written = refuse_commits(core, &mark)
         .and_then(|()| put_mark(core, scope.number, &mark, Expect::Absent));
     if let Err(error) = written {

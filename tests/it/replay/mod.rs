@@ -2,6 +2,7 @@
 
 mod ends;
 mod history;
+mod promoting;
 mod scopes;
 mod sources;
 mod space;
