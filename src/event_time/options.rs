@@ -90,6 +90,13 @@ impl EventTimeOptions {
 
     /// Sets after how long a source that says nothing does not hold the watermark back any more, by the engine's time. It
     /// counts again with its next event. After an opening each source counts for this long.
+    ///
+    /// A rejected transaction with its events says that a source is there, and no more than that: it holds the watermark
+    /// back at what it had reached, so that its events are not too late once they are let in. One whose transactions are
+    /// rejected for ever holds it back for ever: have them
+    /// [skip duplicates](crate::transaction::Transaction::skip_duplicates), or
+    /// [retire](crate::event_time::EventTime::retire) the source. A source of which nothing has ever been committed does
+    /// not count, and neither do events that are only prepared.
     #[must_use]
     pub fn idle_after(self, after: Duration) -> Self {
         Self { idle_after: Some(after), ..self }

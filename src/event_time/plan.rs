@@ -80,6 +80,12 @@ impl EventPlan {
         self.rests_on
     }
 
+    /// Notes that the sources of the events are not idle, where nothing of what they say counts.
+    pub(crate) fn note_alive(&self, inner: &Inner) {
+        let now = inner.now();
+        self.place.known.lock().note_alive(self.heard.keys().map(String::as_str), now);
+    }
+
     /// Notes what was heard and answered, once the rows have been committed.
     pub(crate) fn note(self, inner: &Inner) {
         let now = inner.now();

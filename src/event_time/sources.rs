@@ -149,6 +149,16 @@ impl Sources {
         }
     }
 
+    /// Notes that sources speak, though nothing of what they say counts.
+    pub(super) fn note_alive<'a>(&mut self, names: impl Iterator<Item = &'a str>, now: Timestamp) {
+        for name in names {
+            // Of one that has said nothing that counts there is no event time to hold the watermark back with.
+            if let Some(source) = self.by_name.get_mut(name) {
+                source.heard = Some(source.heard.map_or(now, |before| before.max(now)));
+            }
+        }
+    }
+
     /// Returns the sequence of the row of a source, if it has one.
     pub(super) fn row_of(&self, name: &str) -> Option<u64> {
         Some(self.by_name.get(name)?.written?.1)

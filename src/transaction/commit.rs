@@ -107,6 +107,7 @@ impl Transaction {
                     return Ok((CommitOutcome::of(attempts, skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
+                    answers.rejected();
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
                 }
                 Tried::Moved => {}

@@ -77,4 +77,9 @@ impl Answers {
         }
         self.refused.into_values()
     }
+
+    /// Notes that the sources of its events are not idle: a rejected transaction proves that, and nothing else.
+    pub(super) fn rejected(&self) {
+        self.plans.iter().for_each(|(event_time, plan)| plan.note_alive(&event_time.inner));
+    }
 }

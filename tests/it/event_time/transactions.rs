@@ -66,6 +66,41 @@ fn i14_a_transaction_with_an_event_that_is_not_first_seen_changes_nothing() {
 }
 
 #[test]
+fn rule_72_a_source_whose_transactions_are_rejected_is_not_idle_and_moves_nothing() {
+    let place = Place::new();
+    let store = place.open();
+    let events = opened(&store, minute().idle_after(ms(30 * S)));
+    assert!(claim(&events, "x", 100 * S).is_first_seen());
+    events.advance("fast", at(100 * S)).expect("advances");
+    // A duplicate beside a new event, which has not been let in.
+    let reject = || {
+        let outcome = commit(&events, &[("x", 100 * S), ("new", 500 * S)], false);
+        assert!(matches!(outcome, CommitOutcome::Rejected(_)), "{outcome:?}");
+    };
+    place.clock.advance(ms(20 * S));
+    reject();
+    place.clock.advance(ms(20 * S));
+    let sources = || {
+        let sources = events.sources().into_iter();
+        sources.map(|source| (source.watermark, source.is_idle)).collect::<Vec<_>>()
+    };
+    assert_eq!(sources()[0], (at(100 * S), false), "it has spoken 20 s ago");
+    events.advance("fast", at(300 * S)).expect("advances");
+    assert_eq!(watermark(&events), 100 * S, "its events are not too late");
+    assert!(claim(&events, "next", 101 * S).is_first_seen());
+
+    place.clock.advance(ms(30 * S));
+    assert!(sources()[0].1, "it is idle once it says nothing");
+    events.advance("fast", at(400 * S)).expect("advances");
+    assert_eq!(watermark(&events), 400 * S);
+    // One of which nothing was ever committed has no event time that could hold anything back.
+    let mut transaction = store.transaction();
+    transaction.claim_at(&events, "next", "unheard", at(101 * S));
+    assert!(matches!(transaction.commit().expect("answers"), CommitOutcome::Rejected(_)));
+    assert_eq!(sources().len(), 2);
+}
+
+#[test]
 fn i14_events_that_are_skipped_count_for_the_watermark_and_leave_nothing_else() {
     let mut place = Place::new();
     let store = place.open();
