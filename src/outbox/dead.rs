@@ -167,7 +167,11 @@ impl<T> Oldest<T> {
 }
 
 impl Outbox {
-    /// Returns the dead letters of this topic.
+    /// Returns the dead letters of this topic: those that its relay could not deliver.
+    ///
+    /// There is one for each id of a message. If the same event is processed again, and its message dies again, the later
+    /// dead letter takes the place of the earlier one, with its payload, cause, reason and attempts. Nothing tells that
+    /// there was another: read or redrive dead letters before their events are processed again.
     pub fn dead_letters(&self) -> DeadMessages {
         DeadMessages { outbox: self.clone() }
     }

@@ -1,7 +1,7 @@
 //! What is said of a wrong name or number, and of what could not be done.
 
 use firstseen::Store;
-use firstseen::outbox::Outbox;
+use firstseen::outbox::{Delivery, Message, Outbox, RelayOptions};
 use firstseen::testing::Table;
 
 use super::Shell;
@@ -137,6 +137,31 @@ fn what_was_acknowledged_up_to_a_position_is_counted_before_what_could_not_be() 
         ended.complains(3, &[&ids[1], "prepared transaction"]);
         assert!(!ended.err.contains(&ids[0]) && !ended.err.contains(&ids[2]), "{ended:?}");
         assert_eq!(ended.out(), told);
+    }
+}
+
+#[test]
+fn what_was_redriven_is_counted_before_what_could_not_be() {
+    for (json, told) in [("", "1 redriven\n"), (" --json", "{\"redriven\":1}\n")] {
+        let shell = Shell::new();
+        let store = Store::open(shell.path("S")).unwrap();
+        let mails = store.outbox("mails").unwrap();
+        ["first", "second", "third"].iter().for_each(|text| emit(&store, &mails, text));
+        let refuse = |batch: &[Message]| {
+            (0..batch.len()).fold(Delivery::all(), |all, n| all.refuse(n, "no such user"))
+        };
+        assert_eq!(mails.relay(RelayOptions::new()).unwrap().drain(&refuse).unwrap().dead, 3);
+        // The same event again, prepared: it holds the id of its message.
+        assert!(store.forget("second").unwrap());
+        let mut transaction = store.transaction();
+        transaction.claim("second").emit(&mails, "second").unwrap();
+        assert!(transaction.prepare("again").unwrap().is_committed());
+        drop((transaction, mails));
+        store.close().unwrap();
+        let ended = shell.words(&format!("outbox redrive --all --topic mails{json}"));
+        ended.complains(3, &["the oldest that is still dead in mails", "prepared transaction"]);
+        assert_eq!(ended.out(), told);
+        assert_eq!(shell.objects("outbox list --dead --topic mails").len(), 2);
     }
 }
 
