@@ -2,7 +2,7 @@
 
 use crate::harness::generate::Kind;
 use crate::harness::outside::Outside;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use std::collections::HashSet;
@@ -36,8 +36,8 @@ fn events_claimed_first_and_killed_at_random_are_worked_on_at_most_once() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 400 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(400);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let (effects, events) = (left.effects(), left.events());
     let once: HashSet<&String> = effects.iter().collect();
     assert_eq!(once.len(), effects.len(), "an event was worked on twice");
@@ -48,6 +48,6 @@ fn events_claimed_first_and_killed_at_random_are_worked_on_at_most_once() {
     assert!(events.iter().all(|event| store.contains(id(event)).unwrap()), "all are claimed");
     assert!(store.verify().unwrap().is_sound());
     let details =
-        format!("{deliveries} deliveries, none worked on twice, {lost} claimed and not worked on");
+        format!("{count} deliveries, none worked on twice, {lost} claimed and not worked on");
     proof("claim", killed, &details);
 }

@@ -1,7 +1,7 @@
 //! `examples/financial_close.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -69,8 +69,8 @@ fn the_report_of_a_close_killed_at_random_is_byte_for_byte_that_of_an_undisturbe
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 150 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(150);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     check(&left);
     let calm = dir.path().join("calm/run").join(program::REPORT);
     let (calm, report) =
@@ -79,6 +79,6 @@ fn the_report_of_a_close_killed_at_random_is_byte_for_byte_that_of_an_undisturbe
     proof(
         "financial_close",
         killed,
-        &format!("{deliveries} deliveries, the same report to the byte, and from a replay"),
+        &format!("{count} deliveries, the same report to the byte, and from a replay"),
     );
 }

@@ -1,7 +1,7 @@
 //! `examples/email_once.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use firstseen::ledger::{OnLeaseEnd, State};
@@ -27,8 +27,8 @@ fn mails_killed_at_random_are_sent_at_most_once_or_at_least_once_as_the_policy_s
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 40 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(40);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let mut mails: BTreeMap<String, u64> = BTreeMap::new();
     for line in left.effects() {
         *mails.entry(line).or_default() += 1;
@@ -54,7 +54,7 @@ fn mails_killed_at_random_are_sent_at_most_once_or_at_least_once_as_the_policy_s
     let held = mails.iter().filter(|(line, _)| line.ends_with("held for an operator"));
     let held: u64 = held.map(|(_, times)| times).sum();
     let details = format!(
-        "{deliveries} deliveries, no invoice sent twice, {held} held for an operator, {repeated} reminders sent again"
+        "{count} deliveries, no invoice sent twice, {held} held for an operator, {repeated} reminders sent again"
     );
     proof("email_once", killed, &details);
 }

@@ -185,6 +185,12 @@ fn broken(left: &Left) -> String {
     std::fs::read_to_string(left.file("broken")).unwrap_or_default()
 }
 
+/// The input of a run, of so many deliveries for each kill. At least for four: one that is short may be over before a busy
+/// machine has killed it.
+pub(crate) fn deliveries(each: u64) -> u64 {
+    each * kills().max(4)
+}
+
 /// How often to kill at random.
 pub(crate) fn kills() -> u64 {
     env("FIRSTSEEN_PIPELINE_KILLS", 5)

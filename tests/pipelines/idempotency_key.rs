@@ -1,7 +1,7 @@
 //! `examples/idempotency_key.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use std::collections::BTreeMap;
@@ -61,8 +61,8 @@ fn requests_killed_at_random_have_one_answer_for_each_key() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 30 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(30);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let (effects, keys) = (left.effects(), left.events());
     let (noted, mut charges) = (noted(&effects), 0);
     for key in &keys {
@@ -79,7 +79,7 @@ fn requests_killed_at_random_have_one_answer_for_each_key() {
     assert!(repeated <= killed, "{repeated} charges repeated by {killed} kills");
     assert!(Store::open(left.file("seen.db")).unwrap().verify().unwrap().is_sound());
     let details = format!(
-        "{deliveries} deliveries, one answer for each key, {repeated} charges sent again with their key"
+        "{count} deliveries, one answer for each key, {repeated} charges sent again with their key"
     );
     proof("idempotency_key", killed, &details);
 }

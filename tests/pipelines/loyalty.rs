@@ -1,7 +1,7 @@
 //! `examples/loyalty.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use firstseen::Store;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -71,11 +71,11 @@ fn orders_of_loyalty_killed_at_random_count_once_and_award_once() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 150 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(150);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let repeated = check(&left);
     let details = format!(
-        "{deliveries} deliveries, each order counted and awarded once, {repeated} messages sent again with their ids"
+        "{count} deliveries, each order counted and awarded once, {repeated} messages sent again with their ids"
     );
     proof("loyalty", killed, &details);
 }

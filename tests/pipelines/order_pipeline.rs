@@ -1,7 +1,7 @@
 //! `examples/order_pipeline.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use firstseen::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -108,8 +108,8 @@ fn orders_killed_at_random_are_fulfilled_once_or_end_in_the_dead_letters() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 100 + 40 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = 100 + deliveries(40);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let repeated = check(&left);
     let [fulfilled, invalid, poison] = expected(&left).map(|orders| orders.len());
     let details = format!(

@@ -1,7 +1,7 @@
 //! `examples/page_views.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use std::collections::HashSet;
 use std::path::Path;
 
@@ -97,8 +97,8 @@ fn views_killed_at_random_miss_exactly_the_end_of_what_was_acknowledged() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let (deliveries, mut gaps) = (300 * kills(), Vec::new());
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |left| {
+    let (count, mut gaps) = (deliveries(300), Vec::new());
+    let (killed, left) = program.killed_at_random(dir.path(), count, |left| {
         let (stored, acknowledged) = lost(left);
         // What was committed and not acknowledged comes again, and is a duplicate.
         gaps.extend((stored < acknowledged).then_some((stored, acknowledged)));

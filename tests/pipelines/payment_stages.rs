@@ -1,7 +1,7 @@
 //! `examples/payment_stages.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ fn payments_killed_at_random_are_completed_and_a_saved_stage_is_never_made_again
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 60 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(60);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let (mut calls, mut made) = (BTreeMap::<String, Vec<String>>::new(), 0);
     for effect in left.effects() {
         let (payment, stage) = effect.split_once('/').unwrap();
@@ -50,7 +50,7 @@ fn payments_killed_at_random_are_completed_and_a_saved_stage_is_never_made_again
     assert!(repeated <= killed, "{repeated} calls repeated by {killed} kills");
     assert!(store.verify().unwrap().is_sound());
     let details = format!(
-        "{deliveries} deliveries, each payment completed, {repeated} calls repeated, none of a saved stage"
+        "{count} deliveries, each payment completed, {repeated} calls repeated, none of a saved stage"
     );
     proof("payment_stages", killed, &details);
 }

@@ -1,7 +1,7 @@
 //! `examples/poison_message.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use firstseen::ledger::DeadFilter;
@@ -37,9 +37,8 @@ fn messages_killed_at_random_are_handled_and_poison_is_put_aside_first() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 40 * kills();
-    let (killed, left) =
-        program.killed_at_random_and_dying(dir.path(), deliveries, deliveries, |_| {});
+    let count = deliveries(40);
+    let (killed, left) = program.killed_at_random_and_dying(dir.path(), count, count, |_| {});
     let effects = left.effects();
     let mut handled: BTreeMap<String, u64> = BTreeMap::new();
     for id in effects.iter().filter_map(|line| line.strip_prefix("handled ")) {
@@ -75,7 +74,7 @@ fn messages_killed_at_random_are_handled_and_poison_is_put_aside_first() {
     assert!(repeated <= killed, "{repeated} messages handled again by {killed} kills");
     assert!(store.verify().unwrap().is_sound());
     let details = format!(
-        "{deliveries} deliveries, {poison} poison messages put aside, {repeated} handled again around a kill"
+        "{count} deliveries, {poison} poison messages put aside, {repeated} handled again around a kill"
     );
     proof("poison_message", killed, &details);
 }

@@ -2,7 +2,7 @@
 
 use crate::harness::generate::{Kind, mix};
 use crate::harness::outside::Outside;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use crate::queue::{Queue, id};
 use firstseen::Store;
 use std::collections::BTreeMap;
@@ -52,8 +52,8 @@ fn events_reserved_and_killed_at_random_are_charged_and_a_kill_repeats_one_at_mo
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 200 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let count = deliveries(200);
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     let mut charges: BTreeMap<String, u64> = BTreeMap::new();
     for id in left.effects() {
         *charges.entry(id).or_default() += 1;
@@ -67,7 +67,6 @@ fn events_reserved_and_killed_at_random_are_charged_and_a_kill_repeats_one_at_mo
     let repeated: u64 = charges.values().map(|times| times - 1).sum();
     assert!(repeated <= killed, "{repeated} repeated by {killed} kills");
     assert!(store.verify().unwrap().is_sound());
-    let details =
-        format!("{deliveries} deliveries, none lost, {repeated} charged again around a kill");
+    let details = format!("{count} deliveries, none lost, {repeated} charged again around a kill");
     proof("reserve", killed, &details);
 }

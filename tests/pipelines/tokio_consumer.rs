@@ -1,7 +1,7 @@
 //! `examples/tokio_consumer.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Answer, Program, kills, proof};
+use crate::harness::{Answer, Program, deliveries, proof};
 use firstseen::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::symlink;
@@ -31,7 +31,7 @@ fn an_async_consumer_killed_at_random_loses_nothing_and_repeats_only_what_it_was
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let events = 500 * kills();
+    let events = deliveries(500);
     let (killed, left) = program.killed_at_random(dir.path(), events, |_| {});
     // For each event, the runs that made its effect.
     let effects = left.effects();

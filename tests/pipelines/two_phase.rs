@@ -1,7 +1,7 @@
 //! `examples/two_phase.rs`.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use firstseen::Store;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -94,8 +94,8 @@ fn money_of_two_banks_killed_at_random_is_neither_lost_nor_made() {
     };
     program.in_child();
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 50 * kills();
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, check_killed);
+    let count = deliveries(50);
+    let (killed, left) = program.killed_at_random(dir.path(), count, check_killed);
     check(&left);
-    proof("two_phase", killed, &format!("{deliveries} transfers, 0 cents lost or made"));
+    proof("two_phase", killed, &format!("{count} transfers, 0 cents lost or made"));
 }

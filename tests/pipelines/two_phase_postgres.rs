@@ -1,7 +1,7 @@
 //! `examples/two_phase_postgres.rs`, against a server of its own. Where Postgres is not installed, it says NOT RUN.
 
 use crate::harness::generate::Kind;
-use crate::harness::{Left, Program, kills, proof};
+use crate::harness::{Left, Program, deliveries, proof};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -157,9 +157,9 @@ fn money_of_a_store_and_postgres_killed_at_random_is_neither_lost_nor_made() {
         return println!("NOT RUN: two_phase_postgres, kill -9, needs Postgres");
     };
     let dir = tempfile::tempdir().unwrap();
-    let deliveries = 25 * kills();
+    let count = deliveries(25);
     let program = program(TEST, Some(&server));
-    let (killed, left) = program.killed_at_random(dir.path(), deliveries, |_| {});
+    let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     check(&left, server.port);
-    proof("two_phase_postgres", killed, &format!("{deliveries} transfers, 0 cents lost or made"));
+    proof("two_phase_postgres", killed, &format!("{count} transfers, 0 cents lost or made"));
 }
