@@ -11,14 +11,21 @@ pub(in crate::engine) struct Ending {
     over: Condvar,
 }
 
-/// An end that is under way. It is over when this is dropped, whatever has come of it.
-pub(in crate::engine) struct UnderWay<'a>(&'a Ending);
+/// An end that is under way. It is over when this is dropped, whatever has come of it, a panic included.
+pub(in crate::engine) struct UnderWay<'a, F: Fn()> {
+    ending: &'a Ending,
+    admit: F,
+}
 
 impl Ending {
-    /// Begins an end, before anybody is refused. The caller keeps others from beginning one.
-    pub(in crate::engine) fn begin(&self) -> UnderWay<'_> {
+    /// Begins an end, before anybody is refused. The caller keeps others from beginning one. `admit` ends the refusals.
+    pub(in crate::engine) fn begin<F: Fn()>(&self, admit: F) -> UnderWay<'_, F> {
         *self.is_under_way.lock() = true;
-        UnderWay(self)
+        UnderWay { ending: self, admit }
+    }
+
+    pub(in crate::engine) fn is_under_way(&self) -> bool {
+        *self.is_under_way.lock()
     }
 
     /// Waits until none is under way, for so long at most (I12). Returns whether none is.
@@ -33,9 +40,10 @@ impl Ending {
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl<F: Fn()> Drop for UnderWay<'_, F> {
     fn drop(&mut self) {
-        *self.0.is_under_way.lock() = false;
-        self.0.over.notify_all();
+        (self.admit)();
+        *self.ending.is_under_way.lock() = false;
+        self.ending.over.notify_all();
     }
 }

@@ -67,6 +67,18 @@ pub(in crate::engine) fn scope_namespace(
 /// ended so before.
 pub(in crate::engine) fn end_scope(core: &Core, scope: NsId, end: ScopeEnd) -> Result<bool> {
     core.health.check()?;
+    let is_new = end_locked(core, scope, end)?;
+    if is_new {
+        // Whoever waits for a record looks again, which may be code of the user: no lock is held (I9). The background takes
+        // the space back.
+        core.watches.tell_all();
+        core.signals.maintain.raise();
+    }
+    Ok(is_new)
+}
+
+/// Ends a scope while no other changes.
+fn end_locked(core: &Core, scope: NsId, end: ScopeEnd) -> Result<bool> {
     let _change = core.namespaces.lock_scopes();
     let scope = find(core, scope)?;
     match scope.end() {
@@ -79,19 +91,12 @@ pub(in crate::engine) fn end_scope(core: &Core, scope: NsId, end: ScopeEnd) -> R
     }
     let mark = core.namespaces.mark_for(&core.log, &scope, end, core.time.now())?;
     // Until handles lead to what takes the place of theirs: whoever was refused runs again then.
-    let _under_way = core.namespaces.ending.begin();
-    let written = refuse_commits(core, &mark)
-        .and_then(|()| put_mark(core, scope.number, &mark, Expect::Absent));
-    if let Err(error) = written {
-        core.namespaces.refuse_gone_only();
-        return Err(error);
-    }
+    let _under_way = core.namespaces.ending.begin(|| core.namespaces.refuse_gone_only());
+    refuse_commits(core, &mark)?;
+    put_mark(core, scope.number, &mark, Expect::Absent)?;
     core.namespaces.apply_mark(scope.number, mark);
     let gone = core.namespaces.gone();
     core.families.forget(&|ns| gone.has(ns));
-    // Whoever waits for a record looks again. The background takes the space back.
-    core.watches.tell_all();
-    core.signals.maintain.raise();
     Ok(true)
 }
 
