@@ -335,6 +335,11 @@ impl Engine {
         self.core.namespaces.ending.wait(until)
     }
 
+    /// Returns whether a replay scope is about to end.
+    pub(crate) fn is_scope_ending(&self) -> bool {
+        self.core.namespaces.ending.is_under_way()
+    }
+
     /// Returns what speaks against a commit now, and without waiting for it what the durability of that rests on.
     pub(crate) fn refusals(
         &self,

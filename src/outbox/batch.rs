@@ -150,10 +150,10 @@ impl Batch {
         Timestamp::from_millis(now.saturating_add(pause))
     }
 
-    /// Writes what became of the messages, and lets others have what is left of their lanes. After an error all of it
-    /// counts as never tried: what was delivered is delivered again.
+    /// Writes what became of the messages. Others have what is left of their lanes once the batch is dropped. After an
+    /// error all of it counts as never tried: what was delivered is delivered again.
     pub(super) fn settle(
-        mut self,
+        &mut self,
         delivery: &Delivery,
         policies: &Policies,
         durability: Durability,
@@ -177,7 +177,6 @@ impl Batch {
         }
         let (delivered, dead) = (outcome.delivered.len() as u64, outcome.dead.len() as u64);
         Ok(Counts { delivered, retried: outcome.retried, dead })
-        // Dropping it says to the others what became of it.
     }
 
     /// Decides what becomes of each message that was taken.

@@ -165,7 +165,8 @@ impl Relay {
     ///
     /// As [`Outbox::read`] and [`Outbox::acknowledge`]. Then all workers have stopped. What had been delivered and not been
     /// acknowledged is delivered again by the next relay, with the same ids. A message that is damaged is no such error: it
-    /// is put off, and so are those of its key.
+    /// is put off, and so are those of its key. Nor is a replay scope that is being promoted: it waits until that is over,
+    /// for [`wait_max`](crate::Builder::wait_max) at most, and goes on with the topic that has the name then.
     pub fn run(&self, sink: &impl Sink) -> Result<RelayReport> {
         thread::scope(|scope| {
             let mut others = Vec::new();
@@ -286,7 +287,7 @@ impl Relay {
         Duration::from_millis(until.as_millis().saturating_sub(now.as_millis()).max(1))
     }
 
-    fn deliver(&self, batch: Batch, sink: &(impl Sink + ?Sized)) -> Result<()> {
+    fn deliver(&self, mut batch: Batch, sink: &(impl Sink + ?Sized)) -> Result<()> {
         let Inner { outbox, policies, .. } = &*self.inner;
         // Nobody is told of what a power cut may take back.
         outbox.engine().await_durable(outbox.durability(), batch.rests_on)?;
@@ -295,8 +296,23 @@ impl Relay {
             tracing::error!(topic = outbox.name(), "the sink of a relay panicked");
             Delivery::panicked()
         });
-        self.note(batch.settle(&delivery, policies, policies.durability)?);
-        Ok(())
+        let mut until = None;
+        loop {
+            match batch.settle(&delivery, policies, policies.durability) {
+                Ok(counts) => self.note(counts),
+                // The batch is kept meanwhile, so that nobody delivers it again.
+                Err(Error::Replaced) if until.is_none() => {
+                    if outbox.engine().await_scope_end(&mut until) {
+                        continue;
+                    }
+                    return Err(Error::Replaced);
+                }
+                // The topic is another one now, and what was delivered belongs to what is left behind.
+                Err(Error::Replaced) => {}
+                Err(error) => return Err(error),
+            }
+            return Ok(());
+        }
     }
 
     /// Delivers until the relay is stopped. An error stops all its workers.
