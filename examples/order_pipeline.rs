@@ -9,7 +9,8 @@
 //! relayed. An order that is not valid, or fails three times, or kills its worker three times, is a dead letter with its
 //! reason and its input, once. No order waits for another one's failure, but those of the same user, which stay in order.
 //!
-//! What it does not promise: that a notification arrives once. It leaves at least once, with an id that is the same each
+//! What it does not promise: that a power cut takes nothing. Its stores are at `Process`, and one may lose what the other has
+//! acknowledged; open both at `Disk` where that matters. Nor that a notification arrives once. It leaves at least once, with an id that is the same each
 //! time. A mail server has no use for ids: see `email_once` for the choice that is left.
 //!
 //! A million orders, two in a hundred of them invalid and as many poison, killed a hundred times:
@@ -20,12 +21,12 @@
 //!
 //! Remove the folder to start again.
 
-use firstseen::Store;
 use firstseen::ledger::{Backoff, Begin, BeginOptions, DeadFilter, Failure, Ledger, LedgerOptions};
 use firstseen::offsets::Source;
 use firstseen::outbox::{Delivery, Message, Outbox, RelayOptions};
 use firstseen::table::Table;
 use firstseen::transaction::{CommitOutcome, Transacted};
+use firstseen::{Store, limits};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
@@ -53,6 +54,9 @@ pub(crate) const NOTIFIED: &str = "notified.ndjson";
 
 pub(crate) const ATTEMPTS_MAX: u32 = 3;
 
+/// No order is longer, so a batch of them fits into one commit.
+const LINE_BYTES_MAX: usize = 4 << 10;
+
 const PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug, Deserialize)]
@@ -63,11 +67,23 @@ struct Order {
 }
 
 impl Order {
-    /// What is wrong with it for good, whoever looks at it.
-    fn parse(line: &str) -> Result<Self, String> {
-        let order: Self = serde_json::from_str(line).map_err(|why| why.to_string())?;
-        if order.cents == 0 { Err("an order of nothing".to_owned()) } else { Ok(order) }
+    /// What is wrong with it for good, whoever looks at it. Whatever a store would refuse is: otherwise one line would end
+    /// the program each time it is read.
+    fn parse(line: &[u8]) -> Result<Self, String> {
+        if line.len() > LINE_BYTES_MAX {
+            return Err(format!("a line of {} bytes", line.len()));
+        }
+        let order: Self = serde_json::from_slice(line).map_err(|why| why.to_string())?;
+        match order {
+            Self { cents: 0, .. } => Err("an order of nothing".to_owned()),
+            Self { id, .. } if !is_id(&id) => Err(format!("an id of {} bytes", id.len())),
+            order => Ok(order),
+        }
     }
+}
+
+fn is_id(id: &str) -> bool {
+    (1..=limits::LEDGER_ID_BYTES_MAX).contains(&id.len())
 }
 
 fn main() -> Answer {
@@ -128,7 +144,7 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<u64> 
 }
 
 /// Reads lines with their offsets. Whether they are orders is for `take` to say.
-fn read(input: &mut Input, most: usize) -> Answer<Vec<(u64, String)>> {
+fn read(input: &mut Input, most: usize) -> Answer<Vec<(u64, Vec<u8>)>> {
     let mut lines = Vec::with_capacity(most);
     while lines.len() < most {
         let at = input.next;
@@ -162,7 +178,7 @@ impl Intake {
     }
 
     /// Validates and publishes: one commit for all that are valid, with the offset behind all of them.
-    fn take(&self, lines: &[(u64, String)], next: u64, outside: &Outside) -> Answer {
+    fn take(&self, lines: &[(u64, Vec<u8>)], next: u64, outside: &Outside) -> Answer {
         let mut valid = Vec::new();
         for (at, line) in lines {
             match Order::parse(line) {
@@ -189,15 +205,22 @@ impl Intake {
         }
     }
 
-    fn refuse(&self, at: u64, line: &str, why: String) -> Answer {
+    fn refuse(&self, at: u64, line: &[u8], why: String) -> Answer {
+        let line = &line[..line.len().min(LINE_BYTES_MAX)];
         // If it has no id, it is known by where it stands.
-        let id = serde_json::from_str::<serde_json::Value>(line).ok();
-        let id = id.as_ref().and_then(|order| order["id"].as_str()).map(str::to_owned);
-        let id = id.unwrap_or_else(|| format!("the line at byte {at}"));
-        match self.ledger.begin_with(id, BeginOptions::new().payload(line))? {
-            Begin::Started(attempt) => Ok(attempt.fail(Failure::last(why))?),
-            // Delivered again.
-            _ => Ok(()),
+        let id = serde_json::from_slice::<serde_json::Value>(line).ok();
+        let id = id.as_ref().and_then(|order| order["id"].as_str()).filter(|id| is_id(id));
+        let id = id.map_or_else(|| format!("the line at byte {at}"), str::to_owned);
+        loop {
+            match self.ledger.begin_with(&id, BeginOptions::new().payload(line))? {
+                Begin::Started(attempt) => return Ok(attempt.fail(Failure::last(why))?),
+                // Delivered again.
+                Begin::Dead(_) => return Ok(()),
+                // An attempt before this one ended without a word.
+                Begin::RetryAt(_) => std::thread::park_timeout(PAUSE),
+                // The offset stays before it.
+                other => return Err(format!("{id} is not refused: {other:?}").into()),
+            }
         }
     }
 

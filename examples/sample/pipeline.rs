@@ -168,7 +168,7 @@ pub(crate) struct Input {
     lines: Box<dyn BufRead>,
     /// The offset of the next line.
     pub(crate) next: u64,
-    line: String,
+    line: Vec<u8>,
 }
 
 impl Input {
@@ -182,14 +182,14 @@ impl Input {
             file.seek(SeekFrom::Start(from))?;
             Box::new(BufReader::with_capacity(1 << 20, file))
         };
-        Ok(Self { lines, next: from, line: String::new() })
+        Ok(Self { lines, next: from, line: Vec::new() })
     }
 
     /// Reads the next line. A line without its end is one that is still being written: it is not there yet.
-    pub(crate) fn line(&mut self) -> io::Result<Option<&str>> {
+    pub(crate) fn line(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
-        self.lines.read_line(&mut self.line)?;
-        let Some(line) = self.line.strip_suffix('\n') else { return Ok(None) };
+        self.lines.read_until(b'\n', &mut self.line)?;
+        let Some(line) = self.line.strip_suffix(b"\n") else { return Ok(None) };
         self.next += line.len() as u64 + 1;
         Ok(Some(line))
     }
@@ -202,7 +202,7 @@ impl Input {
         while events.len() < most {
             let at = self.next;
             let Some(line) = self.line()? else { break };
-            let event = serde_json::from_str(line);
+            let event = serde_json::from_slice(line);
             events.push(event.map_err(|why| format!("the line at byte {at}: {why}"))?);
         }
         Ok(events)

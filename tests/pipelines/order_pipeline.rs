@@ -118,3 +118,31 @@ fn orders_killed_at_random_are_fulfilled_once_or_end_in_the_dead_letters() {
     );
     proof("order_pipeline", killed, &details);
 }
+
+#[test]
+fn a_line_that_no_store_would_take_is_a_dead_letter_and_ends_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let order =
+        |id: &str, user: &str| format!(r#"{{"id":"{id}","user":"{user}","cents":1}}"#).into_bytes();
+    let lines = [
+        order("", "u"),
+        order(&"i".repeat(2_000), "u"),
+        order("of a long user", &"u".repeat(5_000)),
+        b"no order".to_vec(),
+        b"{\"id\":\"not utf-8\",\"user\":\"\xff\",\"cents\":1}".to_vec(),
+        vec![b'x'; 5 << 20],
+        Vec::new(),
+        order("good", "u"),
+    ];
+    let input = dir.path().join("input.ndjson");
+    std::fs::write(&input, [lines.join(&b'\n'), b"\n".to_vec()].concat()).unwrap();
+    for _ in 0..2 {
+        run(dir.path(), &input, u64::MAX).unwrap();
+    }
+    let [intake, fulfilment] =
+        program::STORES.map(|name| Store::open(dir.path().join(name)).unwrap());
+    let intake = program::Intake::of(intake).unwrap();
+    let fulfilment = program::Fulfilment::of(fulfilment).unwrap();
+    assert_eq!(program::dead_in(&intake.ledger).unwrap().len(), lines.len() - 1);
+    assert!(fulfilment.orders.get("good").unwrap().is_some());
+}
