@@ -134,7 +134,7 @@ fn open(outside: &Outside) -> Answer<StoreBank> {
 
 /// What a batch changes at bank b.
 #[derive(Debug, Default)]
-struct Changes<'a> {
+pub(crate) struct Changes<'a> {
     transfers: Vec<&'a str>,
     accounts: BTreeMap<&'a str, i64>,
 }
@@ -175,23 +175,28 @@ impl PostgresBank {
         }
     }
 
-    fn set_up(&self) -> Answer {
+    pub(crate) fn set_up(&self) -> Answer {
         self.ask(
             "SET client_min_messages = warning;
             CREATE SCHEMA IF NOT EXISTS firstseen_bank;
             CREATE TABLE IF NOT EXISTS firstseen_bank.accounts (account text PRIMARY KEY, cents bigint NOT NULL);
             CREATE TABLE IF NOT EXISTS firstseen_bank.transfers (id text PRIMARY KEY);
-            CREATE TABLE IF NOT EXISTS firstseen_bank.coordinator (one int PRIMARY KEY, epoch bigint NOT NULL);
+            CREATE TABLE IF NOT EXISTS firstseen_bank.committed (gid text PRIMARY KEY);
+            CREATE TABLE IF NOT EXISTS firstseen_bank.coordinator (one int PRIMARY KEY, epoch bigint NOT NULL, name text);
             INSERT INTO firstseen_bank.coordinator VALUES (1, 0) ON CONFLICT DO NOTHING;",
         )?;
         Ok(())
     }
 
-    fn prepare(&self, gid: &str, changes: &Changes<'_>, epoch: u64) -> Answer {
+    pub(crate) fn prepare(&self, gid: &str, changes: &Changes<'_>, epoch: u64) -> Answer {
         let begin = format!(
             "BEGIN;
             -- Fails if another coordinator has taken over, and holds off one that wants to.
-            SELECT 1 / (epoch = {epoch})::int FROM firstseen_bank.coordinator WHERE one = 1 FOR SHARE;\n"
+            SELECT 1 / (epoch = {epoch})::int FROM firstseen_bank.coordinator WHERE one = 1 FOR SHARE;
+            -- All before this one have ended for everybody.
+            DELETE FROM firstseen_bank.committed;
+            INSERT INTO firstseen_bank.committed VALUES ({});\n",
+            quoted(gid)
         );
         let mut changed = String::new();
         if !changes.transfers.is_empty() {
@@ -213,6 +218,12 @@ impl PostgresBank {
         let prepare = format!("PREPARE TRANSACTION {};\n", quoted(&name(gid)));
         self.ask(&[begin, changed, prepare].concat())?;
         Ok(())
+    }
+
+    /// Returns whether what was prepared under this name is committed: it says so itself.
+    fn is_committed(&self, gid: &str) -> Answer<bool> {
+        let sql = format!("SELECT 1 FROM firstseen_bank.committed WHERE gid = {};", quoted(gid));
+        Ok(!self.ask(&sql)?.trim().is_empty())
     }
 
     /// Ends what is prepared under this name, unless it has ended. A `psql` of a dead coordinator may be doing the same.
@@ -258,8 +269,25 @@ impl Participant for PostgresBank {
         Ok(ours.map(str::to_owned).collect())
     }
 
+    fn belong_to(&self, coordinator: &str) -> Answer {
+        // Changed only where nobody has it yet: what is prepared holds a share of this row.
+        let owner = self.ask(&format!(
+            "UPDATE firstseen_bank.coordinator SET name = {} WHERE one = 1 AND name IS NULL;
+            SELECT name FROM firstseen_bank.coordinator WHERE one = 1;",
+            quoted(coordinator)
+        ))?;
+        if owner.trim() == coordinator {
+            return Ok(());
+        }
+        Err("another coordinator, with a folder of its own, has this bank: use that folder, or another database".into())
+    }
+
     fn commit(&self, gid: &str) -> Answer {
-        self.end("COMMIT", gid)
+        self.end("COMMIT", gid)?;
+        if self.is_committed(gid)? {
+            return Ok(());
+        }
+        Err(format!("{gid} was decided, and somebody else has rolled it back in Postgres").into())
     }
 
     fn rollback(&self, gid: &str) -> Answer {

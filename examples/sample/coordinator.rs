@@ -9,6 +9,7 @@ use firstseen::offsets::{Owner, Source};
 use firstseen::table::RawTable;
 use firstseen::transaction::{CommitOutcome, EndOutcome};
 use firstseen::{Durability, Store};
+use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 
 /// How often an earlier coordinator is fenced off before giving up.
@@ -17,6 +18,12 @@ const FENCES_MAX: u32 = 100;
 /// Somebody who can prepare a transaction, and commit it or roll it back when told so, once or many times.
 pub(crate) trait Participant {
     fn name(&self) -> &'static str;
+
+    /// Belongs to the coordinator of this name from now on; an error if it belongs to another, whose decisions are not in
+    /// this one's store. A store that only one process can open needs nothing for that.
+    fn belong_to(&self, _coordinator: &str) -> Answer {
+        Ok(())
+    }
 
     /// Makes sure that nothing which an earlier coordinator has begun is prepared from now on. Returns false if something of
     /// it is still at work. A store in this process needs nothing for that: what had begun it is dead.
@@ -56,6 +63,8 @@ impl<'a> Coordinator<'a> {
         // The epoch grows with each start. Earlier coordinators can decide nothing from here on.
         let owner = source.own(0)?;
         let decisions = store.raw_table("decisions")?;
+        let name = name_of(&store)?;
+        participants.iter().try_for_each(|participant| participant.belong_to(&name))?;
         let this = Self { store, source, owner, decisions, participants, outside };
         outside.step("opened");
         this.recover()?;
@@ -83,14 +92,11 @@ impl<'a> Coordinator<'a> {
         }
         for participant in self.participants {
             let mut tries = 0..FENCES_MAX;
-            loop {
+            // What is prepared holds the fence off, so it is rolled back in between.
+            while !participant.fence(self.owner.epoch())? {
                 self.roll_back_all(participant)?;
-                if participant.fence(self.owner.epoch())? {
-                    break;
-                }
                 tries.next().ok_or("what an earlier coordinator has begun does not end")?;
             }
-            // What was prepared between the look and the fence.
             self.roll_back_all(participant)?;
         }
         Ok(())
@@ -148,6 +154,19 @@ impl<'a> Coordinator<'a> {
         drop((source, owner, decisions));
         Ok(store.close()?)
     }
+}
+
+/// A name that no other coordinator has.
+fn name_of(store: &Store) -> Answer<String> {
+    let names = store.raw_table("coordinator")?;
+    if let Some(known) = names.get("name")? {
+        return Ok(String::from_utf8(known.value)?);
+    }
+    // Each has keys of its own, from the system's source of randomness.
+    let [one, other] = [(); 2].map(|()| RandomState::new().hash_one(0));
+    let name = format!("{one:016x}{other:016x}");
+    names.put("name", name.as_bytes())?;
+    Ok(name)
 }
 
 /// A store as one of the participants.

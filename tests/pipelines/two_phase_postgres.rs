@@ -1,6 +1,6 @@
 //! `examples/two_phase_postgres.rs`, against a server of its own. Where Postgres is not installed, it says NOT RUN.
 
-use crate::harness::generate::Kind;
+use crate::harness::generate::{self, Kind};
 use crate::harness::{Left, Program, deliveries, proof};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,9 @@ use std::process::{Child, Command, Stdio};
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is for those who run it")]
 mod program;
 
-use program::PostgresBank;
+use program::coordinator::Participant;
+use program::outside::Outside;
+use program::{Changes, PostgresBank};
 
 const BATCH: usize = 5;
 const OPENING: i64 = 1_000_000;
@@ -162,4 +164,34 @@ fn money_of_a_store_and_postgres_killed_at_random_is_neither_lost_nor_made() {
     let (killed, left) = program.killed_at_random(dir.path(), count, |_| {});
     check(&left, server.port);
     proof("two_phase_postgres", killed, &format!("{count} transfers, 0 cents lost or made"));
+}
+
+#[test]
+fn nobody_but_its_coordinator_ends_what_postgres_has_prepared_without_being_found_out() {
+    let Some(server) = Server::start() else {
+        return println!("NOT RUN: two_phase_postgres beside another coordinator needs Postgres");
+    };
+    let [ours, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let bank = bank(server.port, "postgres");
+    let run = |folder: &Path| {
+        let (outside, input) = (Outside::new(folder, u64::MAX), folder.join("input.ndjson"));
+        generate::file(&input, Kind::Transfers, 10).unwrap();
+        program::run(&outside, &input, BATCH, &bank)
+    };
+    assert_eq!(run(ours.path()).unwrap(), 10);
+    let epoch =
+        || bank.ask("SELECT epoch FROM firstseen_bank.coordinator;").unwrap().trim().parse();
+    let epoch = || -> u64 { epoch().unwrap() };
+    bank.prepare("theirs", &Changes::default(), epoch()).unwrap();
+
+    let why = run(other.path()).unwrap_err().to_string();
+    assert!(why.contains("another coordinator"), "{why}");
+    assert_eq!(bank.in_doubt().unwrap(), ["theirs"], "it has touched nothing");
+    bank.commit("theirs").unwrap();
+    bank.commit("theirs").expect("may be repeated");
+
+    bank.prepare("ended by an operator", &Changes::default(), epoch()).unwrap();
+    bank.ask("ROLLBACK PREPARED 'firstseen ended by an operator';").unwrap();
+    let why = bank.commit("ended by an operator").unwrap_err().to_string();
+    assert!(why.contains("rolled it back"), "{why}");
 }
