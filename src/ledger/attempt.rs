@@ -58,8 +58,8 @@ pub(super) struct Inside {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
-    /// Nobody knows whether the work was done. Dropping the attempt then writes nothing, because the effect may have
-    /// happened; a later save or end clears it up.
+    /// The work may have been done, and the store may not know it; see [`Unanswered`]. Dropping the attempt then writes
+    /// nothing, because the effect may have happened; a later save or end clears it up.
     InDoubt,
     /// This move was to be stored, and nobody knows whether it was. Dropping the attempt writes nothing.
     Unknown(Option<Move>),
@@ -118,10 +118,11 @@ impl Attempt {
     ///
     /// - [`Fenced`](AttemptError::Fenced) if somebody else has the record now. Nothing was written.
     /// - [`Over`](AttemptError::Over) if the attempt has already said how it went.
-    /// - [`TooLarge`](AttemptError::TooLarge) for a result above the ledger's limit. Call again with a reference to it:
-    ///   dropping the attempt now writes nothing, since the effect has happened.
-    /// - [`Store`](AttemptError::Store) if the store failed. Call again: dropping the attempt now says nothing, since the
-    ///   effect has happened, and the end of its lease decides.
+    /// - [`TooLarge`](AttemptError::TooLarge) for a result above the ledger's limit. Call again with a reference to it.
+    /// - [`Store`](AttemptError::Store) if the store failed. Call again.
+    ///
+    /// Any error leaves the attempt in doubt: dropping it now writes nothing, since the effect has happened, and the end of
+    /// its lease decides.
     pub fn complete(&self, result: impl AsRef<[u8]>) -> Result<(), AttemptError> {
         self.complete_for(result, self.work.ledger.result_ttl())
     }
@@ -146,15 +147,23 @@ impl Attempt {
     ///
     /// As [`complete`](Self::complete), and [`Value`](AttemptError::Value) if it cannot be encoded.
     pub fn complete_value<T: Serialize>(&self, result: &T) -> Result<(), AttemptError> {
-        let bytes =
-            encode("the result", result).inspect_err(|_| self.work.inside.lock().doubt())?;
-        self.work.end(&self.work.completion(bytes, true))
+        self.work.end(&self.ending_with(result)?)
     }
 
-    /// Returns how an attempt ends that failed like this. After an error nobody knows whether the work was done, so
-    /// dropping the attempt must not say that it failed.
+    /// Returns how an attempt ends that has this result. After an error it is in doubt.
+    pub(super) fn ending_with<T: Serialize>(&self, result: &T) -> Result<Ending, AttemptError> {
+        let unanswered = Unanswered::of(&self.work);
+        let bytes = encode("the result", result)?;
+        unanswered.answered();
+        Ok(self.work.completion(bytes, true))
+    }
+
+    /// Returns how an attempt ends that failed like this. After an error it is in doubt.
     pub(super) fn ending_of(&self, failure: Failure) -> Result<Ending, AttemptError> {
-        self.work.ending_of(failure).inspect_err(|_| self.work.inside.lock().doubt())
+        let unanswered = Unanswered::of(&self.work);
+        let ending = self.work.ending_of(failure)?;
+        unanswered.answered();
+        Ok(ending)
     }
 
     /// Says that the attempt failed; what follows is in the [`Failure`]. A record whose attempts are used up is dead.
@@ -347,12 +356,18 @@ impl Work {
 
     /// Says how the attempt ended.
     pub(super) fn end(&self, ending: &Ending) -> Result<(), AttemptError> {
-        self.locked(|inside, budget| self.end_only(inside, ending, budget))
+        let unanswered = Unanswered::of(self);
+        self.locked(|inside, budget| self.end_only(inside, ending, budget))?;
+        unanswered.answered();
+        Ok(())
     }
 
     /// Says how the attempt ended, as a future.
     pub(super) async fn end_async(&self, ending: &Ending) -> Result<(), AttemptError> {
-        self.locked_async(|inside, budget| self.end_only(inside, ending, budget)).await
+        let unanswered = Unanswered::of(self);
+        self.locked_async(|inside, budget| self.end_only(inside, ending, budget)).await?;
+        unanswered.answered();
+        Ok(())
     }
 
     fn end_only(
@@ -362,11 +377,7 @@ impl Work {
         budget: &mut WaitBudget,
     ) -> Result<(), AttemptError> {
         let policies = &self.ledger.inner.options;
-        if let Err(error) = ending.check(policies) {
-            // Who completes says that the effect happened, whatever becomes of the result.
-            inside.doubt();
-            return Err(error);
-        }
+        ending.check(policies)?;
         let asked = ending.step(&inside.found.record, policies);
         let step = |record: &Record| ending.step(record, policies);
         let change = |record, now| ending.change(record, now, policies);
@@ -497,18 +508,9 @@ impl Work {
         let saved = changes::Saved { number, bytes: value.len() as u64, bytes_before };
         let least = inside.extended_to;
         let save = |record, now| changes::save(record, now, least, saved);
-        match self.make(inside, budget, |_| Some(Move::Save), Some(stage), save) {
-            Ok(()) => {
-                inside.saved(number);
-                Ok(())
-            }
-            Err(error) => {
-                if matches!(error, AttemptError::Store(_)) && !budget.has_given_up() {
-                    inside.doubt();
-                }
-                Err(error)
-            }
-        }
+        self.make(inside, budget, |_| Some(Move::Save), Some(stage), save)?;
+        inside.saved(number);
+        Ok(())
     }
 
     /// Returns an error if the attempt cannot save a stage any more. Reads the record, which costs
@@ -640,6 +642,32 @@ impl Work {
         let inside = self.inside.lock();
         let third = Duration::from_millis(inside.found.record.lease_ms) / 3;
         (inside.end != End::Over).then_some(third)
+    }
+}
+
+/// An attempt that says how its work went: that it ends, or that a stage is done. Unless the store answers, it is in doubt
+/// (docs/LEDGER.md, section 3): the effect may have happened, and neither an error nor a future that was dropped may
+/// become a failure that is tried again.
+#[derive(Debug)]
+#[must_use = "dropped, it leaves the attempt in doubt"]
+pub(crate) struct Unanswered<'a>(Option<&'a Work>);
+
+impl<'a> Unanswered<'a> {
+    pub(super) fn of(work: &'a Work) -> Self {
+        Self(Some(work))
+    }
+
+    /// Notes that the store has answered.
+    pub(crate) fn answered(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(work) = self.0 {
+            work.inside.lock().doubt();
+        }
     }
 }
 

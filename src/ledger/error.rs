@@ -16,8 +16,9 @@ pub enum AttemptError {
         /// The record as it is now; `None` if it is gone.
         record: Option<Box<Record>>,
     },
-    /// This attempt has already said how it went.
-    #[error("the attempt is over: {}", of(Some(&**record)))]
+    /// This attempt has already said how it went. If that was in a transaction that is prepared, its record is in progress
+    /// until that is committed.
+    #[error("the attempt is over: it has said how it went, and the record is {} now", record.state)]
     Over {
         /// The record as it is now.
         record: Box<Record>,

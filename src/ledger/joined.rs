@@ -2,7 +2,7 @@
 
 use crate::engine::{Durability, Engine, OwnedRow};
 use crate::error::{Error, Result};
-use crate::ledger::attempt::{Attempt, Inside, Work};
+use crate::ledger::attempt::{Attempt, Inside, Unanswered, Work};
 use crate::ledger::begin::{Begin, Decided};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
@@ -85,8 +85,18 @@ pub(crate) enum MoveRefused {
 }
 
 impl Attempt {
-    pub(crate) fn complete_joined(&self, bytes: Vec<u8>, is_encoded: bool) -> JoinedMove {
-        self.joined(Step::End(self.work.completion(bytes, is_encoded)))
+    pub(crate) fn complete_joined(&self, bytes: Vec<u8>) -> JoinedMove {
+        self.joined(Step::End(self.work.completion(bytes, false)))
+    }
+
+    /// # Errors
+    ///
+    /// As [`complete_value`](Self::complete_value), for a result that cannot be encoded.
+    pub(crate) fn complete_value_joined<T: Serialize>(
+        &self,
+        result: &T,
+    ) -> std::result::Result<JoinedMove, AttemptError> {
+        Ok(self.joined(Step::End(self.ending_with(result)?)))
     }
 
     /// # Errors
@@ -197,12 +207,23 @@ impl JoinedMove {
         matches!(&self.0, Kind::Begin { .. })
     }
 
-    /// Checks what does not depend on the record. After an error nobody knows whether the effect of an attempt has
-    /// happened, so dropping the attempt writes nothing.
+    /// Checks what does not depend on the record. After an error its attempt is in doubt.
     pub(crate) fn check(&self) -> std::result::Result<(), AttemptError> {
         let Kind::Attempt { work, step: Step::End(ending) } = &self.0 else { return Ok(()) };
-        let checked = ending.check(&work.ledger.inner.options);
-        checked.inspect_err(|_| work.inside.lock().doubt())
+        let unanswered = Unanswered::of(work);
+        ending.check(&work.ledger.inner.options)?;
+        unanswered.answered();
+        Ok(())
+    }
+
+    /// Returns the attempt that says with it how its work went, until the commit has an answer. A renewal says nothing.
+    pub(crate) fn unanswered(&self) -> Option<Unanswered<'_>> {
+        match &self.0 {
+            Kind::Attempt { work, step: Step::End(_) | Step::Save(_) } => {
+                Some(Unanswered::of(work))
+            }
+            _ => None,
+        }
     }
 
     /// Returns the name of its ledger.
@@ -358,9 +379,13 @@ impl<'a> LockedMoves<'a> {
         started.into_values().collect()
     }
 
-    /// Notes that nobody knows whether the rows were written.
-    pub(crate) fn doubt(&mut self) {
-        self.parties.iter_mut().for_each(|(_, party)| party.doubt());
+    /// Notes that they are prepared: their attempts have had their last word, and their records are as they were.
+    pub(crate) fn prepared(&mut self) {
+        for (_, party) in &mut self.parties {
+            if let Party::Attempt { inside, .. } = party {
+                inside.finish();
+            }
+        }
     }
 
     /// Reads the records of attempts again. Returns those that cannot end as they were to, and why.
@@ -473,13 +498,6 @@ impl Party<'_> {
             }
             Self::Begin { ledger, id, .. } => Some(Attempt::new(ledger.clone(), id, after(id))),
             Self::Operate { .. } => None,
-        }
-    }
-
-    /// Notes that nobody knows whether the commit was made.
-    fn doubt(&mut self) {
-        if let Self::Attempt { inside, .. } = self {
-            inside.doubt();
         }
     }
 

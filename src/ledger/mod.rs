@@ -48,6 +48,7 @@ mod value;
 mod wait;
 
 pub use attempt::Attempt;
+pub(crate) use attempt::Unanswered;
 pub use begin::Begin;
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, DeadPage};
 pub use error::{AttemptError, Failure, FailureError};

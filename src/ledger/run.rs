@@ -121,7 +121,8 @@ impl Ledger {
     }
 
     /// Does the work of an id once, where the work is a future; see [`run`](Self::run). Dropping the future drops the
-    /// attempt, as a panic does, unless the work has kept a clone of it elsewhere.
+    /// attempt, as a panic does, unless the work has kept a clone of it elsewhere. Once the work is done and its result is
+    /// being stored, that leaves the attempt in doubt: the end of its lease decides.
     ///
     /// No thread waits for the disk: the commits that begin the attempt and store its result or failure are awaited, and so
     /// are those of [`Attempt::stage_async`]. Renewals run on a thread of the store.

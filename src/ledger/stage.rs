@@ -2,7 +2,7 @@
 
 use crate::codec::{Reader, Undecodable, put_bytes, stored};
 use crate::engine::{RestsOn, WaitBudget};
-use crate::ledger::attempt::{Attempt, Inside, Work};
+use crate::ledger::attempt::{Attempt, Inside, Unanswered, Work};
 use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::rows::{StageWrite, undecodable};
@@ -394,9 +394,11 @@ impl Reached<'_> {
 
     /// Saves the result of the stage.
     fn finish<T: Serialize + DeserializeOwned>(&mut self, value: T) -> Result<T, Failure> {
+        let unanswered = Unanswered::of(&self.attempt.work);
         let bytes = self.encode(&value)?;
         let saved = self.attempt.save((self.name, self.number), true, &bytes, &mut self.bytes);
         self.end(saved)?;
+        unanswered.answered();
         Ok(value)
     }
 
@@ -405,6 +407,8 @@ impl Reached<'_> {
     where
         T: Serialize + DeserializeOwned,
     {
+        let attempt = self.attempt;
+        let unanswered = Unanswered::of(&attempt.work);
         let bytes = Saved::encode(self.name, true, &self.encode(&value)?);
         let (work, stage) = (&self.attempt.work, (self.number, &bytes[..]));
         let save = |inside: &mut Inside, budget: &mut WaitBudget| {
@@ -412,6 +416,7 @@ impl Reached<'_> {
         };
         let saved = work.locked_async(save).await;
         self.end(saved)?;
+        unanswered.answered();
         Ok(value)
     }
 
@@ -458,8 +463,10 @@ impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
     ///
     /// As [`Attempt::renew`], except that an ended lease is no error while nobody has taken over.
     pub fn advance(&mut self, position: P) -> Result<(), AttemptError> {
+        let unanswered = Unanswered::of(&self.attempt.work);
         let bytes = encode_to_save("the position of a cursor", &position)?;
         self.attempt.save((self.name, self.number), false, &bytes, &mut self.bytes)?;
+        unanswered.answered();
         self.position = Some(position);
         Ok(())
     }

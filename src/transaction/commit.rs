@@ -7,9 +7,9 @@ use crate::engine::{
     Bells, ClaimWrite, Durability, Engine, Expect, Intent, OwnedRow, Phase, Prepared,
     PreparedState, Refusals, RestsOn, RowChange, RowWrite, SetCommitted, WaitBudget, WriteSet,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::id::{Digest, Family, Key, NsId};
-use crate::ledger::{Attempt, JoinedMove, LockedMoves, MoveRefused};
+use crate::ledger::{Attempt, JoinedMove, LockedMoves, MoveRefused, Unanswered};
 use crate::limits;
 use crate::offsets::{OffsetRefused, PlannedOffset};
 use crate::outbox::{Admission, Full};
@@ -39,16 +39,24 @@ impl Transaction {
     /// As [`Store::claim`](crate::Store::claim), and [`FixCall`](crate::ErrorKind::FixCall) for one id, record or attempt
     /// named twice, for a handle of another store, or for more than a commit holds (65,536 claims and rows, 6 MiB). After
     /// [`Reopen`](crate::ErrorKind::Reopen) nobody knows whether the transaction was made; after any other error it was
-    /// not.
+    /// not. Attempts whose end or stage is in it are in doubt after any error, as after one of
+    /// [`Attempt::complete`](crate::ledger::Attempt::complete): dropping them writes nothing.
     pub fn commit(&self) -> Result<CommitOutcome> {
         self.run(Goal::Commit)
     }
 
     pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
+        let unanswered = self.unanswered();
         let (outcome, rests_on) = self.run_only(goal, &mut WaitBudget::default())?;
         self.store.engine().await_durable(self.durability_of(goal), rests_on)?;
+        outcome.answer(unanswered);
         outcome.attempts().iter().for_each(Attempt::keep_begun);
         Ok(outcome)
+    }
+
+    /// Returns the attempts that say in it how their work went.
+    pub(super) fn unanswered(&self) -> Vec<Unanswered<'_>> {
+        self.moves.iter().filter_map(|joined| joined.what.unanswered()).collect()
     }
 
     /// Commits all of it, and returns without waiting for it what its durability rests on.
@@ -338,16 +346,16 @@ impl<'a> Round<'a> {
             // Also what ledgers and offsets have read.
             return Ok(Tried::Rejected(all, Some(self.engine().sync_point()?)));
         }
-        let written = self.write(&rows, bells, wait_budget);
-        let (committed, rests_on) = written.inspect_err(|error| {
-            // Nothing was written of what the caller has to change, or has to wait for.
-            if !matches!(error.kind(), ErrorKind::FixCall | ErrorKind::Retry) {
-                moves.doubt();
-            }
-        })?;
+        let (committed, rests_on) = self.write(&rows, bells, wait_budget)?;
         match committed {
             SetCommitted::Done(sequences) => {
-                let attempts = moves.made(&sequences[..rows.moves.len()]);
+                let attempts = match self.goal {
+                    Goal::Commit => moves.made(&sequences[..rows.moves.len()]),
+                    Goal::Prepare(_) => {
+                        moves.prepared();
+                        Vec::new()
+                    }
+                };
                 Ok(Tried::Committed(rests_on.or(self.answers.rests_on()), attempts))
             }
             SetCommitted::Reserved(n) => Ok(Tried::Reserved(self.claims[n])),

@@ -8,6 +8,8 @@ impl Attempt {
     /// Stores the result, as a future; see [`complete`](Self::complete) and
     /// [`Transaction::commit_async`](crate::transaction::Transaction::commit_async).
     ///
+    /// Dropped before it is ready, it may have completed the attempt, or it leaves it in doubt, as an error does.
+    ///
     /// # Errors
     ///
     /// As [`complete`](Self::complete).
@@ -15,7 +17,7 @@ impl Attempt {
         &self,
         result: impl AsRef<[u8]>,
     ) -> std::result::Result<(), AttemptError> {
-        end(self, self.complete_joined(result.as_ref().to_vec(), false)).await
+        end(self, self.complete_joined(result.as_ref().to_vec())).await
     }
 
     /// Says that the attempt failed, as a future; see [`fail`](Self::fail) and

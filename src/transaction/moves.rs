@@ -9,7 +9,7 @@ use std::time::Duration;
 impl Transaction {
     /// Completes an attempt; see [`Attempt::complete`].
     pub fn complete(&mut self, attempt: &Attempt, result: impl AsRef<[u8]>) -> &mut Self {
-        self.push_move(attempt.complete_joined(result.as_ref().to_vec(), false))
+        self.push_move(attempt.complete_joined(result.as_ref().to_vec()))
     }
 
     /// Completes an attempt with a result of any serde type, as [`Ledger::run`] stores it; see
@@ -17,13 +17,13 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`Value`](AttemptError::Value) if it cannot be encoded.
+    /// [`Value`](AttemptError::Value) if it cannot be encoded. The attempt is in doubt then, as after an error of the commit.
     pub fn complete_value<T: Serialize>(
         &mut self,
         attempt: &Attempt,
         result: &T,
     ) -> std::result::Result<&mut Self, AttemptError> {
-        Ok(self.push_move(attempt.complete_joined(encode("the result", result)?, true)))
+        Ok(self.push_move(attempt.complete_value_joined(result)?))
     }
 
     /// Says that an attempt failed; see [`Attempt::fail`].

@@ -1,7 +1,7 @@
 //! What comes of a transaction.
 
 use crate::event_time::EventClaim;
-use crate::ledger::{Attempt, AttemptError, Begin, Ledger, Record};
+use crate::ledger::{Attempt, AttemptError, Begin, Ledger, Record, Unanswered};
 use crate::offsets::Position;
 use crate::outbox::MessageId;
 use crate::table::Version;
@@ -51,6 +51,15 @@ impl CommitOutcome {
         let is_it =
             |attempt: &Attempt| attempt.id() == id && attempt.ledger().name() == ledger.name();
         attempts.iter().position(is_it).map(|n| attempts.remove(n))
+    }
+
+    /// Answers attempts that have said in the transaction how their work went. That a row is held by a prepared
+    /// transaction is no answer: alone, their calls fail with that.
+    pub(super) fn answer(&self, unanswered: Vec<Unanswered<'_>>) {
+        let is_open = |why: &Rejection| matches!(why, Rejection::InDoubt { .. });
+        if !matches!(self, Self::Rejected(reasons) if reasons.iter().any(is_open)) {
+            unanswered.into_iter().for_each(Unanswered::answered);
+        }
     }
 
     /// Returns the attempts that have started.

@@ -9,7 +9,8 @@ use crate::transaction::outcome::{CommitOutcome, Rejection};
 
 impl Transaction {
     /// Commits all of it, as a future; see [`commit`](Self::commit). Dropped before it is ready, it has written nothing, or
-    /// it was waiting for the disk, and all of it is made.
+    /// it was waiting for the disk, and all of it is made. If it has written nothing, attempts whose end or stage is in it are
+    /// in doubt, as after an error.
     ///
     /// # Errors
     ///
@@ -29,6 +30,8 @@ impl Transaction {
 
     async fn run_async(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
         let (engine, mut room_until) = (self.store.engine(), None);
+        // Also if the future is dropped.
+        let unanswered = self.unanswered();
         let (outcome, rests_on) = loop {
             let (outcome, rests_on) = engine.in_time(|budget| self.run_only(goal, budget)).await?;
             if !is_full(&outcome) || !Full::room(&self.full(), &mut room_until).await? {
@@ -36,6 +39,7 @@ impl Transaction {
             }
         };
         self.store.durable(self.durability_of(goal), rests_on).await?;
+        outcome.answer(unanswered);
         for attempt in outcome.attempts() {
             attempt.keep_begun_async().await;
         }

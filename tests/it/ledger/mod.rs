@@ -3,6 +3,7 @@
 mod awaiting;
 mod begin;
 mod dead;
+mod doubt;
 mod examples;
 mod fencing;
 mod model;
