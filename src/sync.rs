@@ -7,12 +7,14 @@ mod heap;
 mod home;
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 mod pool;
+mod sleeper;
 mod timer;
 mod wakers;
 
 pub(crate) use crossbeam::utils::CachePadded;
 pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};
+pub(crate) use sleeper::Sleeper;
 pub(crate) use std::sync::Arc;
 pub(crate) use timer::{Scheduled, Started, Timer, instant_in};
 pub(crate) use wakers::{WakerEntry, Wakers, wake_each};

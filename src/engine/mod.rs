@@ -313,6 +313,16 @@ impl Engine {
         write::in_time(&self.core, None, attempt).await
     }
 
+    /// Attempts a call as [`in_time`](Self::in_time) does, and blocks the thread between the attempts: whatever an attempt
+    /// locks is free while the call waits (I9). `wait` is how long it may; `None` uses the store's `wait_max`.
+    pub(crate) fn in_attempts<T>(
+        &self,
+        wait: Option<Duration>,
+        attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
+    ) -> Result<T> {
+        write::in_attempts(&self.core, wait, attempt)
+    }
+
     /// Writes claims and rows as one record: all of them, or none. Does not wait for reservations.
     pub(crate) fn commit(
         &self,

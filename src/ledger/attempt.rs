@@ -32,8 +32,8 @@ pub struct Attempt {
     pub(super) work: Arc<Work>,
 }
 
-/// What an attempt and those who renew it share. Nobody waits for the disk under its lock: a task that asks the attempt
-/// would block its thread meanwhile.
+/// What an attempt and those who renew it share. Nobody waits for memory or the disk under its lock: a task that asks the
+/// attempt would block its thread meanwhile (I9).
 #[derive(Debug)]
 pub(super) struct Work {
     pub(super) ledger: Ledger,
@@ -68,11 +68,7 @@ enum End {
 
 impl Attempt {
     pub(super) fn new(ledger: Ledger, id: &[u8], found: Found) -> Self {
-        let token = found.record.token;
-        let (end, stages) = (End::Open, Stages::new(found.record.stages));
-        let (extended_to, rests_on, bells) = (None, None, Bells::default());
-        let inside = Quiet::new(Inside { found, end, extended_to, stages, rests_on, bells });
-        Self { work: Arc::new(Work { ledger, id: id.to_vec(), token, inside }) }
+        Self { work: Arc::new(Work::new(ledger, id, found)) }
     }
 
     /// Returns the ledger that it belongs to.
@@ -220,35 +216,6 @@ impl Attempt {
     }
 }
 
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if self.work.inside.lock().end != End::Open {
-            return;
-        }
-        let reason = if std::thread::panicking() {
-            "the worker panicked"
-        } else {
-            "the attempt was dropped before it said how it went"
-        };
-        // Waits for no disk: a task may drop it. After a power cut its process has ended, which counts as much.
-        let dropped = self.work.end_only(
-            &mut self.work.inside.lock(),
-            &Ending::Drop { reason },
-            &mut WaitBudget::default(),
-        );
-        match dropped {
-            // Nothing is lost by silence: somebody else has it, or it is held or dead.
-            Ok(())
-            | Err(
-                AttemptError::Fenced { .. } | AttemptError::Over { .. } | AttemptError::LeaseEnded,
-            ) => {}
-            Err(error) => {
-                tracing::warn!(%error, "a dropped attempt was not noted; its lease ends it");
-            }
-        }
-    }
-}
-
 impl HasBells for Inside {
     fn bells(&mut self) -> &mut Bells {
         &mut self.bells
@@ -297,17 +264,28 @@ impl Inside {
 }
 
 impl Work {
-    /// Does something under the lock of the attempt, and waits without it until the answer is as safe as the ledger asks.
+    pub(super) fn new(ledger: Ledger, id: &[u8], found: Found) -> Self {
+        let token = found.record.token;
+        let (end, stages) = (End::Open, Stages::new(found.record.stages));
+        let (extended_to, rests_on, bells) = (None, None, Bells::default());
+        let inside = Quiet::new(Inside { found, end, extended_to, stages, rests_on, bells });
+        Self { ledger, id: id.to_vec(), token, inside }
+    }
+
+    /// Does something under the lock of the attempt, and waits without it: for memory, after which `act` is called again,
+    /// and until the answer is as safe as the ledger asks.
     pub(super) fn locked<T>(
         &self,
-        act: impl FnOnce(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
+        mut act: impl FnMut(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
     ) -> Result<T, AttemptError> {
-        let (done, rests_on) = self.locked_only(act);
+        let engine = self.ledger.inner.store.engine();
+        let attempt = |budget: &mut WaitBudget| Ok(unlocked(self.inside.lock(), budget, &mut act));
+        let (done, rests_on) = engine.in_attempts(None, attempt)?;
         self.await_durable(rests_on)?;
         done
     }
 
-    /// Does something as [`locked`](Self::locked) does, as a future. `act` is called again where it would have to wait.
+    /// Does something as [`locked`](Self::locked) does, as a future.
     pub(super) async fn locked_async<T>(
         &self,
         mut act: impl FnMut(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
@@ -319,12 +297,12 @@ impl Work {
         done
     }
 
-    /// Does something as [`locked`](Self::locked) does, and returns without waiting for it what the answer rests on.
+    /// Reads something under the lock of the attempt, and returns without waiting for it what the answer rests on.
     pub(super) fn locked_only<T>(
         &self,
         act: impl FnOnce(&mut Inside, &mut WaitBudget) -> Result<T, AttemptError>,
     ) -> (Result<T, AttemptError>, Option<RestsOn>) {
-        unlocked(self.inside.lock(), &mut WaitBudget::default(), act)
+        unlocked(self.inside.lock(), &mut WaitBudget::of_one_attempt(), act)
     }
 
     /// Waits until what an answer rests on is as safe as the ledger asks.
@@ -368,6 +346,25 @@ impl Work {
         self.locked_async(|inside, budget| self.end_only(inside, ending, budget)).await?;
         unanswered.answered();
         Ok(())
+    }
+
+    /// Says how the attempt ended, unless it has said so, or tried to. If that takes a wait, the record is returned as it
+    /// last was, for a later try that is not this attempt's: that has nothing to say any more, also in a transaction.
+    pub(super) fn last_word(
+        &self,
+        ending: &Ending,
+        budget: &mut WaitBudget,
+    ) -> Result<Option<Found>, AttemptError> {
+        let mut inside = self.inside.lock();
+        if inside.end != End::Open {
+            return Ok(None);
+        }
+        let ended = self.end_only(&mut inside, ending, budget);
+        if budget.has_given_up() {
+            inside.finish();
+            return Ok(Some(inside.found.clone()));
+        }
+        ended.map(|()| None)
     }
 
     fn end_only(
@@ -419,19 +416,28 @@ impl Work {
     }
 
     /// Renews the lease, also one that has ended while nobody has taken over, as saving a stage does: the work goes on.
-    /// Does not wait for a call of the attempt itself: others have to be renewed, too.
+    /// Does not wait for a call of the attempt itself, and hardly for memory: others have to be renewed, too.
     pub(super) fn keep(&self) -> Kept {
-        let Some(inside) = self.inside.try_lock() else { return Kept::Busy };
-        if inside.end == End::Over {
-            return Kept::Over;
-        }
         let renew = |inside: &mut Inside, budget: &mut WaitBudget| {
             self.renew_as(inside, budget, Move::Save)
         };
-        let (renewed, rests_on) = unlocked(inside, &mut WaitBudget::default(), renew);
+        let attempt = |budget: &mut WaitBudget| {
+            Ok(match self.inside.try_lock() {
+                None => Err(Kept::Busy),
+                Some(inside) if inside.end == End::Over => Err(Kept::Over),
+                Some(inside) => Ok(unlocked(inside, budget, renew)),
+            })
+        };
+        let engine = self.ledger.inner.store.engine();
+        let (renewed, rests_on) = match engine.in_attempts(Some(KEEP_WAIT), attempt) {
+            Ok(Ok(done)) => done,
+            Ok(Err(kept)) => return kept,
+            Err(error) => return Kept::Failed(error),
+        };
         match renewed.and_then(|()| self.await_durable(rests_on)) {
             // Held, perhaps: it may still say how it ended.
             Ok(()) | Err(AttemptError::LeaseEnded) => Kept::Renewed,
+            Err(AttemptError::Store(Error::Timeout { .. })) => Kept::Full,
             Err(AttemptError::Store(error)) => Kept::Failed(error),
             Err(_) => Kept::Over,
         }
@@ -682,12 +688,17 @@ fn unlocked<T>(
     (done, rests_on)
 }
 
+/// How long one renewal waits for memory. Long enough to be there when there is some, as all who wait are woken then.
+const KEEP_WAIT: Duration = Duration::from_millis(10);
+
 /// What came of keeping an attempt alive.
 #[derive(Debug)]
 pub(super) enum Kept {
     Renewed,
     /// The attempt is in a call of its own.
     Busy,
+    /// There is no room for it at the moment.
+    Full,
     /// The store failed.
     Failed(Error),
     Over,

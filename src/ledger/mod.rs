@@ -27,6 +27,7 @@ mod attempt;
 mod begin;
 mod changes;
 mod dead;
+mod dropped;
 mod ending;
 mod error;
 mod fingerprint;

@@ -12,6 +12,7 @@ use crate::ledger::value::{decode, encode};
 use crate::sync::{Arc, Scheduled, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// What came of [`Ledger::run`].
 #[derive(Debug)]
@@ -154,6 +155,9 @@ impl Ledger {
 /// A lease that could not be renewed is tried again after this part of the usual pause.
 const AGAIN: u32 = 4;
 
+/// If there was no room for it, it is tried again after this part, so that others have their turn, or after this time.
+const AGAIN_IF_FULL: (u32, Duration) = (64, Duration::from_millis(50));
+
 /// Renews the lease of an attempt from now on, until it is over or the result is dropped.
 pub(super) fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<Scheduled> {
     let pause = work.renew_every()?;
@@ -161,6 +165,7 @@ pub(super) fn keep_renewing(renewals: &Started<'_>, work: &Arc<Work>) -> Option<
     Some(renewals.add(pause, move || match work.upgrade()?.keep() {
         Kept::Renewed => Some(pause),
         Kept::Busy => Some(pause / AGAIN),
+        Kept::Full => Some(AGAIN_IF_FULL.1.min(pause / AGAIN_IF_FULL.0)),
         Kept::Failed(error) => {
             tracing::warn!(%error, "a lease was not renewed");
             Some(pause / AGAIN)

@@ -4,6 +4,7 @@ use crate::engine::{self, Engine, Settings, Threads};
 use crate::error::{Error, Result};
 use crate::sync::{Arc, GiveBack, Mutex, in_step, keep_large_blocks_apart, may_open, thread};
 use std::path::Path;
+use std::sync::Weak;
 
 /// A dedup store: decides atomically and durably whether an event id is seen for the first time.
 ///
@@ -26,6 +27,17 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(super) owner: Arc<Owner>,
+}
+
+/// A handle that does not keep the store open.
+#[derive(Debug, Clone)]
+pub(crate) struct WeakStore(Weak<Owner>);
+
+impl WeakStore {
+    /// Returns a handle that does; `None` if the last one was dropped.
+    pub(crate) fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(|owner| Store { owner })
+    }
 }
 
 /// Stops the threads and the engine when the last handle is dropped.
@@ -104,5 +116,9 @@ impl Store {
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.owner.engine
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.owner))
     }
 }

@@ -121,18 +121,32 @@ impl Started<'_> {
         pause: Duration,
         task: impl FnMut() -> Option<Duration> + Send + 'static,
     ) -> Scheduled {
+        let number = self.enter(pause, Box::new(task));
+        Scheduled { plan: Arc::clone(&self.0.plan), number }
+    }
+
+    /// Calls `task` as [`add`](Self::add) does; nobody cancels it but the end of the timer.
+    pub(crate) fn add_uncancelled(
+        &self,
+        pause: Duration,
+        task: impl FnMut() -> Option<Duration> + Send + 'static,
+    ) {
+        self.enter(pause, Box::new(task));
+    }
+
+    fn enter(&self, pause: Duration, task: Task) -> u64 {
         let mut plan = self.0.plan.lock();
         plan.next += 1;
         let number = plan.next;
         plan.tasks.insert(number, None);
         // Only a closed plan gives it back, and this one has its owner.
-        let refused = plan.put(number, pause, Box::new(task));
+        let refused = plan.put(number, pause, task);
         if plan.due.first().is_some_and(|(_, first)| *first == number) {
             plan.ring();
         }
         drop(plan);
         drop(refused);
-        Scheduled { plan: Arc::clone(&self.0.plan), number }
+        number
     }
 }
 

@@ -47,7 +47,8 @@ impl Transaction {
 
     pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
         let unanswered = self.unanswered();
-        let (outcome, rests_on) = self.run_only(goal, &mut WaitBudget::default())?;
+        let engine = self.store.engine();
+        let (outcome, rests_on) = engine.in_attempts(None, |budget| self.run_only(goal, budget))?;
         self.store.engine().await_durable(self.durability_of(goal), rests_on)?;
         outcome.answer(unanswered);
         outcome.attempts().iter().for_each(Attempt::keep_begun);

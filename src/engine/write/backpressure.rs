@@ -18,7 +18,9 @@ pub(crate) struct WaitBudget {
     wait: Option<Duration>,
     /// Set by the first wait. Most calls never wait and never read the clock.
     until: Option<Instant>,
-    /// A future makes the call: it gives up where it would have to wait.
+    /// The call gives up where it would have to wait, and is made again: see `future.rs`.
+    gives_up: bool,
+    /// A future makes the call.
     is_future: bool,
     /// What the call gave up for, and until when it would have waited.
     obstruction: Option<(Obstruction, Instant)>,
@@ -35,11 +37,21 @@ impl WaitBudget {
     }
 
     /// As [`of`](Self::of), for a call that gives up instead of waiting. The deadline counts over all its attempts.
-    pub(super) fn of_future(wait: Option<Duration>) -> Self {
-        Self { wait, is_future: true, ..Self::default() }
+    pub(super) fn of_attempts(wait: Option<Duration>) -> Self {
+        Self { wait, gives_up: true, ..Self::default() }
     }
 
-    /// Returns whether the call gives up instead of waiting.
+    /// As [`of_attempts`](Self::of_attempts), for a call that a future makes.
+    pub(super) fn of_future(wait: Option<Duration>) -> Self {
+        Self { is_future: true, ..Self::of_attempts(wait) }
+    }
+
+    /// Returns the budget of a call that gives up instead of waiting, and is not made again.
+    pub(crate) fn of_one_attempt() -> Self {
+        Self::of_attempts(None)
+    }
+
+    /// Returns whether a future makes the call: it must not block its thread.
     pub(crate) fn is_future(&self) -> bool {
         self.is_future
     }
@@ -57,10 +69,10 @@ impl WaitBudget {
 
     /// Returns whether the call must give up now, and notes what for unless its time is over.
     fn gives_up(&mut self, cell: &ShardCell, what: Awaited, until: Instant) -> bool {
-        if self.is_future && instant_in(Duration::ZERO) < until {
+        if self.gives_up && instant_in(Duration::ZERO) < until {
             self.obstruction = Some(((cell.number, what), until));
         }
-        self.is_future
+        self.gives_up
     }
 
     fn until(&mut self, wait_max: Duration) -> Instant {
@@ -117,7 +129,7 @@ fn wait_for_flush(
     if let Some(error) = core.flush_failure.lasting() {
         return Err(in_store(core, error));
     }
-    if !wait_budget.has_begun() || !wait_budget.is_future {
+    if !wait_budget.has_begun() || !wait_budget.gives_up {
         core.counters.waits_for_flush.add(1);
     }
     let until = wait_budget.until(core.settings.wait_max);

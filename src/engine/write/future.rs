@@ -1,4 +1,5 @@
-//! Calls that wait as a future: for memory, for the end of a reservation, for the disk. No thread is blocked.
+//! Calls that wait as a future: for memory, for the end of a reservation, for the disk. No thread is blocked. And calls
+//! that block their thread, but wait outside of what they lock for each attempt (I9).
 //!
 //! Such a call is attempted as one that may not wait. If it gives up, its waker is entered where the change will be
 //! told, and it is attempted again before the future is left pending: a change in between is seen, a later one wakes it.
@@ -13,7 +14,7 @@ use crate::engine::write::durability::RestsOn;
 use crate::engine::write::forget::forget_only;
 use crate::engine::write::reserve::{Hold, Reserved, confirm, reserve};
 use crate::error::Result;
-use crate::sync::{Scheduled, WakerEntry, instant_in};
+use crate::sync::{Arc, Scheduled, Sleeper, WakerEntry, instant_in};
 use crate::wal::Lsn;
 use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
@@ -95,11 +96,38 @@ pub(in crate::engine) async fn in_time<T>(
     wait: Option<Duration>,
     mut attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
 ) -> Result<T> {
-    let mut waiting = Waiting { core, budget: WaitBudget::of_future(wait), at: None, alarm: None };
+    let mut waiting = Waiting::of(core, WaitBudget::of_future(wait));
     poll_fn(move |cx| waiting.poll(cx, &mut attempt)).await
 }
 
-/// The wait of one future. Dropping it leaves nothing behind.
+/// Attempts a call as [`in_time`] does, and blocks the thread between the attempts: whatever an attempt locks is free
+/// while the call waits.
+pub(in crate::engine) fn in_attempts<T>(
+    core: &Core,
+    wait: Option<Duration>,
+    mut attempt: impl FnMut(&mut WaitBudget) -> Result<T>,
+) -> Result<T> {
+    let mut waiting = Waiting::of(core, WaitBudget::of_attempts(wait));
+    let sleeper = Arc::new(Sleeper::default());
+    let waker = Waker::from(Arc::clone(&sleeper));
+    loop {
+        match waiting.attempt(&waker, &mut attempt) {
+            Attempted::Done(done) => return done,
+            // Lets the others go on, too, if it takes too long.
+            Attempted::Obstructed(Awaited::Compaction, until) => core.wait_for_compaction(until),
+            Attempted::Obstructed(_, until) => sleeper.wait_until(until),
+        }
+    }
+}
+
+/// What came of an attempt.
+enum Attempted<T> {
+    Done(Result<T>),
+    /// The waker is entered where the change of this will be told. To be attempted again then, and at this time.
+    Obstructed(Awaited, Instant),
+}
+
+/// The wait of one call. Dropping it leaves nothing behind.
 struct Waiting<'a> {
     core: &'a Core,
     budget: WaitBudget,
@@ -108,26 +136,41 @@ struct Waiting<'a> {
     alarm: Option<Alarm>,
 }
 
-impl Waiting<'_> {
+impl<'a> Waiting<'a> {
+    fn of(core: &'a Core, budget: WaitBudget) -> Self {
+        Self { core, budget, at: None, alarm: None }
+    }
+
     fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,
         attempt: &mut impl FnMut(&mut WaitBudget) -> Result<T>,
     ) -> Poll<Result<T>> {
+        match self.attempt(cx.waker(), attempt) {
+            Attempted::Done(done) => Poll::Ready(done),
+            Attempted::Obstructed(_, until) => match self.set_alarm(cx.waker(), until) {
+                Ok(()) => Poll::Pending,
+                Err(error) => Poll::Ready(Err(error)),
+            },
+        }
+    }
+
+    fn attempt<T>(
+        &mut self,
+        waker: &Waker,
+        attempt: &mut impl FnMut(&mut WaitBudget) -> Result<T>,
+    ) -> Attempted<T> {
         loop {
             // Before the attempt: whatever changes after it finds the waker.
             if let Some((_, place)) = &self.at {
-                place.enter(cx.waker());
+                place.enter(waker);
             }
             let done = attempt(&mut self.budget);
             let Some((obstruction, until)) = self.budget.take_obstruction() else {
-                return Poll::Ready(done);
+                return Attempted::Done(done);
             };
             if self.at.as_ref().is_some_and(|(before, _)| *before == obstruction) {
-                return match self.set_alarm(cx.waker(), until) {
-                    Ok(()) => Poll::Pending,
-                    Err(error) => Poll::Ready(Err(error)),
-                };
+                return Attempted::Obstructed(obstruction.1, until);
             }
             let (shard, what) = obstruction;
             self.at = Some((obstruction, self.core.shards[shard].futures.place(what)));

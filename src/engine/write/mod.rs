@@ -59,8 +59,8 @@ pub(in crate::engine) use commit::{
 pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{
-    claim_async, claim_batch_async, confirm_async, forget_async, in_time, reserve_async, synced,
-    unsynced,
+    claim_async, claim_batch_async, confirm_async, forget_async, in_attempts, in_time,
+    reserve_async, synced, unsynced,
 };
 pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;

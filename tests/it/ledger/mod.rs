@@ -6,6 +6,7 @@ mod dead;
 mod doubt;
 mod examples;
 mod fencing;
+mod full_memory;
 mod joined;
 mod model;
 mod recovery;
