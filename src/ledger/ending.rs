@@ -65,6 +65,20 @@ impl Ending {
         })
     }
 
+    /// Returns what the ids of messages follow from that are emitted with it: what becomes of the record, and a number that
+    /// tells this from the same at another time.
+    pub(super) fn event(&self, record: &Record, token: u64) -> (&'static str, u32) {
+        match self {
+            // Happens once, whichever attempt says it, until the record is redriven.
+            Self::Complete { .. } => ("completed", record.redrives),
+            Self::Retry { .. } => ("failed", record.ended_before(token)),
+            Self::Bury { .. } => ("buried", record.ended_before(token)),
+            Self::Hold { .. } => ("held", record.ended_before(token)),
+            Self::Release => ("released", record.ended_before(token)),
+            Self::Drop { .. } => ("dropped", record.ended_before(token)),
+        }
+    }
+
     /// Checks what does not depend on the record.
     pub(super) fn check(&self, policies: &LedgerOptions) -> Result<(), AttemptError> {
         if let Self::Complete { bytes, ttl, .. } = self {

@@ -1,5 +1,6 @@
 //! Moves of ledgers as part of a transaction.
 
+use crate::codec::{put_bytes, put_varint};
 use crate::engine::{Durability, Engine, OwnedRow};
 use crate::error::{Error, Result};
 use crate::ledger::attempt::{Attempt, Inside, Unanswered, Work};
@@ -36,6 +37,9 @@ enum Kind {
         ledger: Ledger,
         id: Vec<u8>,
         operation: Operation,
+        /// How often the record was redriven when the ids of messages were drawn from it. It is refused if that has changed:
+        /// they would be those of other messages.
+        redrives: Option<u32>,
     },
     /// An attempt starts.
     Begin {
@@ -161,7 +165,8 @@ impl Ledger {
     }
 
     pub(crate) fn operate_joined(&self, id: &[u8], operation: Operation) -> JoinedMove {
-        JoinedMove(Kind::Operate { ledger: self.clone(), id: id.to_vec(), operation })
+        let (ledger, id, redrives) = (self.clone(), id.to_vec(), None);
+        JoinedMove(Kind::Operate { ledger, id, operation, redrives })
     }
 
     pub(crate) fn settle_joined(
@@ -185,17 +190,49 @@ impl JoinedMove {
         }
     }
 
-    /// Returns what the ids of messages follow from that are emitted with it; `None` if they follow from what was
-    /// collected before it.
-    pub(crate) fn event(&self) -> Option<(&'static str, &[u8])> {
-        match &self.0 {
-            // Of a stage: as much as tells it from the other stages of the id, and from its end.
-            Kind::Attempt { step: Step::Save(stage), .. } => Some(("stage", &stage.event[..])),
-            // Their messages belong to what has caused them.
-            Kind::Attempt { step: Step::Renew(_), .. } | Kind::Begin { .. } => None,
-            Kind::Attempt { work, .. } => Some(("attempt", work.id())),
-            Kind::Operate { id, .. } => Some(("attempt", id)),
-        }
+    /// Returns whether the ids of messages that are emitted with it follow from it, and not from what was collected before
+    /// it.
+    pub(crate) fn is_event(&self) -> bool {
+        // The messages of these belong to what has caused them.
+        !matches!(&self.0, Kind::Attempt { step: Step::Renew(_), .. } | Kind::Begin { .. })
+    }
+
+    /// Returns what the ids of messages follow from that are emitted with it: what it makes of the record, and what tells
+    /// that from the same at another time. No clock and no token: whoever processes the same again, here or elsewhere, emits
+    /// messages of the same ids.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::get`], for what an operator does.
+    pub(crate) fn event(&mut self) -> Result<(&'static str, Vec<u8>)> {
+        let (kind, mut event, number) = match &mut self.0 {
+            // As much as tells it from the other stages of the id.
+            Kind::Attempt { work, step: Step::Save(stage) } => {
+                ("stage", stage.event.clone(), work.inside.lock().found.record.redrives)
+            }
+            Kind::Attempt { work, step } => {
+                let record = &work.inside.lock().found.record;
+                let (kind, number) = match step {
+                    Step::End(ending) => ending.event(record, work.token()),
+                    Step::Renew(_) | Step::Save(_) => ("renewed", 0),
+                };
+                (kind, event_of(work.id()), number)
+            }
+            Kind::Begin { id, .. } => ("begun", event_of(id), 0),
+            Kind::Operate { ledger, id, operation, redrives } => {
+                let number = match *redrives {
+                    Some(number) => number,
+                    None => {
+                        check_id(id)?;
+                        let (found, _) = ledger.rows().look(id)?;
+                        *redrives.insert(found.map_or(0, |found| found.record.redrives))
+                    }
+                };
+                (operation.event(), event_of(id), number)
+            }
+        };
+        put_varint(&mut event, number.into());
+        Ok((kind, event))
     }
 
     /// Returns whether it may be prepared, and made at a time that somebody else chooses.
@@ -239,7 +276,25 @@ impl JoinedMove {
     }
 }
 
+/// The start of what tells an event of this id from others.
+fn event_of(id: &[u8]) -> Vec<u8> {
+    let mut event = Vec::with_capacity(id.len() + 8);
+    put_bytes(&mut event, id);
+    event
+}
+
 impl Operation {
+    /// Returns what it makes of a record, which happens once between two redrives.
+    fn event(&self) -> &'static str {
+        match self {
+            // As the attempt itself may say it: one of them is made.
+            Self::Settle { .. } => "completed",
+            Self::Redrive { .. } => "redriven",
+            Self::Cancel { .. } => "cancelled",
+            Self::Purge | Self::Forget => "removed",
+        }
+    }
+
     /// Returns the move for a record in this phase.
     fn step(&self, phase: Phase) -> Move {
         match self {
@@ -299,7 +354,7 @@ impl Step {
 /// A move with the lock of its attempt, if it is of one: nobody renews the lease meanwhile.
 enum Party<'a> {
     Attempt { work: &'a Work, step: &'a Step, inside: QuietGuard<'a, Inside> },
-    Operate { ledger: &'a Ledger, id: &'a [u8], operation: &'a Operation },
+    Operate { ledger: &'a Ledger, id: &'a [u8], operation: &'a Operation, redrives: Option<u32> },
     Begin { ledger: &'a Ledger, id: &'a [u8], options: &'a BeginOptions },
 }
 
@@ -418,12 +473,12 @@ impl JoinedMove {
                 options.check()?;
                 Party::Begin { ledger, id, options }
             }
-            Kind::Operate { ledger, id, operation } => {
+            Kind::Operate { ledger, id, operation, redrives } => {
                 check_id(id)?;
                 if let Operation::Settle { bytes, .. } = operation {
                     ledger.check_result(bytes)?;
                 }
-                Party::Operate { ledger, id, operation }
+                Party::Operate { ledger, id, operation, redrives: *redrives }
             }
         })
     }
@@ -467,11 +522,14 @@ impl Party<'_> {
                 let rows = rows.rows_of(id, found.as_ref(), &change, None, now.at.now)?;
                 Ok(Ok(Prepared { change, now, stage, rows }))
             }
-            Self::Operate { ledger, id, operation } => {
+            Self::Operate { ledger, id, operation, redrives } => {
                 let (rows, now) = (ledger.rows(), ledger.now());
                 // The commit, or the rejection, is waited for after this was read.
                 let (found, _) = rows.look(id)?;
                 let Some(found) = found else { return Ok(Err(MoveRefused::Record(None))) };
+                if redrives.is_some_and(|redrives| redrives != found.record.redrives) {
+                    return Ok(Err(MoveRefused::Record(Some(found.record.into()))));
+                }
                 let step = operation.step(now.phase(Some(&found.record)));
                 let change = |record| Some(operation.change(record, now, ledger));
                 let Some(change) = found.moved(step, now, change) else {

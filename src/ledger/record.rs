@@ -205,6 +205,13 @@ impl Record {
         }
     }
 
+    /// Returns how many attempts have ended before the one with this token, since the record was begun for the first time.
+    /// Not the number of the attempt: that begins anew with a redrive, and an attempt that was handed back has none.
+    pub(super) fn ended_before(&self, token: u64) -> u32 {
+        let others = self.history.iter().filter(|past| past.token != token).count();
+        self.history_dropped.saturating_add(others as u32)
+    }
+
     /// Returns the record as somebody may see it whose input is another. What attempts said of their failures may be part
     /// of the answer, too.
     pub(super) fn without_result(mut self) -> Self {

@@ -15,8 +15,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::LazyLock;
 
-/// The id of a message: 16 bytes that follow from the claimed id or the attempt that the message belongs to, and its number
-/// among their messages. The same event processed again, by this store or another, emits messages of the same ids.
+/// The id of a message: 16 bytes that follow from the claimed id or what becomes of a record that the message belongs to, and
+/// its number among their messages. The same event processed again, by this store or another, emits messages of the same ids.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(pub(crate) [u8; 16]);
 

@@ -427,12 +427,19 @@ impl Transaction {
 
 /// Messages.
 impl Transaction {
-    /// Emits a message to a topic. Its id follows from the claim, the end of an attempt or the saved stage that was
-    /// collected before it, and from its number among the messages of that.
+    /// Emits a message to a topic. Its id follows from what was collected before it, and from its number among the messages
+    /// of that: a claim, the end of an attempt, a saved stage, or what an operator does to a record. Whoever processes the
+    /// same again, here or elsewhere, emits messages of the same ids.
+    ///
+    /// What becomes of an id of a ledger more than once has another id each time: each attempt that fails, is held or is
+    /// released. The completion has one id, whichever attempt or operator says it, and so has each stage; after a redrive
+    /// they have others. An id that was forgotten, purged or has ended begins anew, and so do the ids of its messages.
     ///
     /// # Errors
     ///
-    /// [`FixCall`](crate::ErrorKind::FixCall) if there is none of them: use [`emit_as`](Self::emit_as).
+    /// [`FixCall`](crate::ErrorKind::FixCall) if there is none of them: use [`emit_as`](Self::emit_as). As
+    /// [`Ledger::get`](crate::ledger::Ledger::get) after what an operator does, whose record is read; if that is redriven
+    /// by somebody else before the commit, the commit is rejected with it.
     pub fn emit(&mut self, topic: &Outbox, payload: impl AsRef<[u8]>) -> Result<&mut Self> {
         self.emit_keyed(topic, b"", payload)
     }
@@ -449,17 +456,16 @@ impl Transaction {
         key: impl AsRef<[u8]>,
         payload: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
-        let Some((event, count)) = &mut self.event else {
+        let Some((event, number)) = self.event else {
             return Err(Error::invalid(
                 "a message without an id: claim the event or end its attempt before emitting, or use `emit_as`",
             ));
         };
-        let (event, number) = (*event, *count);
-        *count += 1;
         let place = self.topic(topic);
         let first = match self.first {
             Some((of, first)) if of == place => first,
             _ => {
+                let of_move;
                 let (kind, owner, id) = match event {
                     Event::Claim(ClaimRef::Claim(n)) => {
                         let PlannedClaim { namespace, id, .. } = &self.claims[n];
@@ -470,9 +476,9 @@ impl Transaction {
                         ("event", event_time.name(), &id[..])
                     }
                     Event::Move(n) => {
-                        let joined = &self.moves[n].what;
-                        let (kind, id) = joined.event().unwrap_or(("attempt", joined.id()));
-                        (kind, joined.ledger_name(), id)
+                        let joined = &mut self.moves[n].what;
+                        of_move = joined.event()?;
+                        (of_move.0, joined.ledger_name(), &of_move.1[..])
                     }
                 };
                 let first = MessageId::derived(topic.name(), (kind, owner, id));
@@ -480,6 +486,7 @@ impl Transaction {
                 first
             }
         };
+        self.event = Some((event, number + 1));
         let id = first.later(number);
         self.push_message(topic, (id, b""), (key.as_ref(), payload.as_ref()))
     }
@@ -554,7 +561,7 @@ impl Transaction {
 /// Moves of ledgers; those that callers ask for are in `src/transaction/moves.rs`.
 impl Transaction {
     pub(super) fn push_move(&mut self, joined: JoinedMove) -> &mut Self {
-        if joined.event().is_some() {
+        if joined.is_event() {
             (self.event, self.first) = (Some((Event::Move(self.moves.len()), 0)), None);
         }
         self.moves.push(self.effect(joined));
