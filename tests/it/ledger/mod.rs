@@ -8,6 +8,7 @@ mod examples;
 mod fencing;
 mod full_memory;
 mod joined;
+mod locks;
 mod messages;
 mod model;
 mod recovery;
