@@ -159,8 +159,9 @@ fn is_dropped(ledger: &Ledger, id: &str) -> bool {
     }
 }
 
-fn dropped_at_once(attempt: Attempt) {
-    let dropped = apart(move || drop(attempt));
+/// On a thread of its own, which is left behind if it waits.
+fn dropped_at_once(attempts: Vec<Attempt>) {
+    let dropped = apart(move || drop(attempts));
     dropped.recv_timeout(PATIENCE).expect("a drop waits for nothing");
 }
 
@@ -174,7 +175,7 @@ fn i12_a_drop_for_which_there_is_no_memory_waits_for_nothing_and_is_noted_once_t
     transaction.complete(&attempts[0], "done");
     let renewals: Vec<_> =
         attempts.iter().map(|attempt| attempt.keep_renewed().expect("a thread")).collect();
-    attempts.into_iter().for_each(dropped_at_once);
+    dropped_at_once(attempts);
     assert!((0..5).all(|n| !is_dropped(&ledger, &format!("a-{n}"))), "there is no memory yet");
     settle(&world.store);
     // It has failed when it was dropped, although nobody could write it down.
@@ -196,7 +197,7 @@ fn a_drop_that_was_not_noted_is_nobodys_once_its_lease_has_ended_or_its_store_is
     let ledger = world.ledger();
     let attempt = started(&ledger, "a");
     fill(&world.store, "noise");
-    dropped_at_once(attempt);
+    dropped_at_once(vec![attempt]);
     world.pass(LEASE);
     // Until the thread has looked again.
     thread::sleep(Duration::from_millis(100));
@@ -206,7 +207,7 @@ fn a_drop_that_was_not_noted_is_nobodys_once_its_lease_has_ended_or_its_store_is
     let ends: Vec<_> = second.record().history.iter().map(|past| past.end).collect();
     assert_eq!(ends, [AttemptEnd::LeaseEnded]);
     fill(&world.store, "more");
-    dropped_at_once(second);
+    dropped_at_once(vec![second]);
     drop(ledger);
     // It keeps the store no longer open than others do.
     let world = world.reopen();
