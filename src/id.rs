@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use serde::{Deserialize, Serialize};
 use siphasher::sip128::SipHasher13;
+use std::fmt;
 
 /// What a key belongs to: claims, or one of the families of rows. Each has runs of its own, so a claim asks only
 /// filters of claims, and listing a family costs what the family holds.
@@ -140,6 +141,17 @@ pub(crate) enum LongIds {
     Refused,
     /// The BLAKE3 hash of the id is stored and compared instead.
     Hashed,
+}
+
+/// An id as it is shown in logs: escaped, and cut after its first bytes.
+pub(crate) struct ShortId<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Debug for ShortId<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = &self.0[..self.0.len().min(limits::SHOWN_ID_BYTES_MAX)];
+        let rest = if start.len() < self.0.len() { "..." } else { "" };
+        write!(f, "\"{}{rest}\"", start.escape_ascii())
+    }
 }
 
 impl LongIds {
@@ -277,8 +289,8 @@ pub(crate) fn bucket_of_order(order: u32, buckets: u32) -> u32 {
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seed(pub(crate) [u8; 16]);
 
-impl std::fmt::Debug for Seed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Seed(..)") // keep the secret out of logs
     }
 }

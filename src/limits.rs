@@ -168,3 +168,6 @@ pub(crate) const PREPARED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// How often a call decides anew when others first change what it rests on. Each time, one of the others has succeeded.
 pub(crate) const RACES_MAX: usize = 1_000;
+
+/// How many bytes of an id are shown in logs.
+pub(crate) const SHOWN_ID_BYTES_MAX: usize = 64;

@@ -27,13 +27,20 @@ use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// A source whose offsets a store keeps; see [`Store::source`]. A handle: cheap to clone, safe to share, and it keeps the
 /// store open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Source {
     store: Store,
     info: Arc<NsInfo>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("store", &self.store).field("name", &self.info.name).finish()
+    }
 }
 
 /// Where to go on in a partition.

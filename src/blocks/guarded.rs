@@ -2,11 +2,17 @@
 //! further, whatever the thread and whoever drops it last.
 
 use crate::blocks::{BlockId, BlockResult, BlockStore, guard};
+use std::fmt;
 
-#[derive(Debug)]
 pub(crate) struct Guarded {
     /// `None` only during drop.
     inner: Option<Box<dyn BlockStore>>,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").finish_non_exhaustive()
+    }
 }
 
 impl Guarded {

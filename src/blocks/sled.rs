@@ -9,6 +9,7 @@ use crate::blocks::folder::{FILE, SledFolder};
 use crate::blocks::{BlockFault, BlockId, BlockResult, BlockStore, Cause, guard, headroom};
 use crate::disk::Disk;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering, RwLock};
+use std::fmt;
 use std::fs::{self, File};
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
@@ -32,13 +33,19 @@ const PATIENCE_AFTER_FAULT: Duration = Duration::from_secs(1);
 const IS_LOCKED: &str = "could not acquire lock";
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-#[derive(Debug)]
 pub(crate) struct SledBlocks {
     folder: SledFolder,
     cache_bytes: u64,
     /// Calls hold a reference count instead of this lock: one that never returns (sled is known for that after an
     /// error) must not block the others or a reopen (I12).
     open: RwLock<Result<Arc<Open>, Shut>>,
+}
+
+impl fmt::Debug for SledBlocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // sled shows all that it has.
+        f.debug_struct("SledBlocks").finish_non_exhaustive()
+    }
 }
 
 /// Why sled is not open.

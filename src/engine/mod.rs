@@ -53,6 +53,7 @@ use crate::sync::{Arc, Started, instant_in};
 use crate::time::{Moment, Ttl};
 use crate::wal::Lsn;
 use catalog::namespaces::Registry;
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -60,10 +61,15 @@ use std::time::{Duration, Instant};
 use upkeep::Upkeep;
 
 /// An open store.
-#[derive(Debug)]
 pub(crate) struct Engine {
     core: Core,
     upkeep: Upkeep,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("dir", &self.core.dir).finish_non_exhaustive()
+    }
 }
 
 /// Opens a store, or creates a new one.

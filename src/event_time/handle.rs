@@ -15,6 +15,7 @@ use crate::limits;
 use crate::store::Store;
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
+use std::fmt;
 
 /// A namespace whose ids are remembered by the time of their events. A handle: cheap to clone, safe to share, and it keeps
 /// the store open.
@@ -22,10 +23,20 @@ use crate::time::Timestamp;
 /// It follows the promotion of a [replay scope](crate::replay::ReplayScope) that used its name, with sources, watermark and
 /// statistics of the promoted world. A world with another allowed lateness is not joined: every call is refused with
 /// [`FixCall`](crate::ErrorKind::FixCall) until the namespace is opened anew with that one.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct EventTime {
     pub(crate) inner: Arc<Inner>,
     pub(super) durability: Durability,
+}
+
+impl fmt::Debug for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventTime")
+            .field("store", &self.inner.store)
+            .field("name", &self.inner.info.name)
+            .field("options", &self.inner.options)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Store {

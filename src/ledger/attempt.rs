@@ -2,6 +2,7 @@
 
 use crate::engine::{Bells, Durability, RestsOn, WaitBudget};
 use crate::error::Error;
+use crate::id::ShortId;
 use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure};
@@ -17,6 +18,7 @@ use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use serde::Serialize;
+use std::fmt;
 use std::time::Duration;
 
 /// An attempt at an id: the answer [`Begin::Started`](crate::ledger::Begin::Started).
@@ -26,10 +28,20 @@ use std::time::Duration;
 /// early return, it has failed and is tried again.
 ///
 /// It may be held over an `.await`, and handed to another thread.
-#[derive(Debug)]
 #[must_use = "an attempt that is dropped has failed: keep it until the work is done, and say how it went"]
 pub struct Attempt {
     pub(super) work: Arc<Work>,
+}
+
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the record: it is under a lock.
+        f.debug_struct("Attempt")
+            .field("ledger", self.ledger())
+            .field("id", &ShortId(self.id()))
+            .field("token", &self.token())
+            .finish_non_exhaustive()
+    }
 }
 
 /// What an attempt and those who renew it share. Nobody waits for memory or the disk under its lock: a task that asks the

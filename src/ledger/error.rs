@@ -129,7 +129,6 @@ pub struct Failure {
     pub(super) reason: String,
 }
 
-#[derive(Debug)]
 pub(super) enum FailureKind {
     Retry(Option<Duration>),
     /// Nothing was said: the policy for the end of a lease decides.
@@ -139,6 +138,21 @@ pub(super) enum FailureKind {
     Replay(Vec<u8>),
     /// The attempt itself cannot go on.
     Attempt(AttemptError),
+}
+
+impl fmt::Debug for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(after) => f.debug_tuple("Retry").field(after).finish(),
+            Self::Unsaid => f.write_str("Unsaid"),
+            Self::Final => f.write_str("Final"),
+            Self::Hold => f.write_str("Hold"),
+            Self::Replay(result) => {
+                f.debug_struct("Replay").field("result_bytes", &result.len()).finish()
+            }
+            Self::Attempt(error) => f.debug_tuple("Attempt").field(error).finish(),
+        }
+    }
 }
 
 impl Failure {

@@ -12,14 +12,24 @@ use crate::limits;
 use crate::store::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
+use std::fmt;
 use std::ops::ControlFlow;
 
 /// A ledger of a store. A handle: cheap to clone, safe to share, and it keeps the store open.
 ///
 /// Ledgers of different names know nothing of each other, so one id may stand in several: one for each operation.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Ledger {
     pub(super) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("store", &self.inner.store)
+            .field("name", &self.inner.info.name)
+            .finish()
+    }
 }
 
 #[derive(Debug)]

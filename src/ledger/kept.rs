@@ -4,12 +4,18 @@ use crate::error::Result;
 use crate::ledger::attempt::Attempt;
 use crate::ledger::run::keep_renewing;
 use crate::sync::Scheduled;
+use std::fmt;
 
 /// Renews the lease of an attempt until this is dropped or the attempt is over; see [`Attempt::keep_renewed`].
-#[derive(Debug)]
 #[must_use = "the lease is renewed as long as this is kept"]
 pub struct Renewals {
     _scheduled: Option<Scheduled>,
+}
+
+impl fmt::Debug for Renewals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewals").finish_non_exhaustive()
+    }
 }
 
 impl Attempt {

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::ledger::fingerprint::Fingerprint;
 use crate::limits;
 use crate::time::Ttl;
+use std::fmt;
 use std::time::Duration;
 
 /// What happens when a lease ends and nobody has said how the attempt went.
@@ -227,13 +228,25 @@ pub(super) fn check_lease(lease: Duration) -> Result<u64> {
 }
 
 /// The settings of one `begin`.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct BeginOptions {
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) payload: Option<Vec<u8>>,
     pub(super) worker: String,
     pub(super) lease: Option<Duration>,
     pub(super) version: u32,
+}
+
+impl fmt::Debug for BeginOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeginOptions")
+            .field("fingerprint", &self.fingerprint)
+            .field("payload_bytes", &self.payload.as_ref().map(Vec::len))
+            .field("worker", &self.worker)
+            .field("lease", &self.lease)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
 }
 
 impl BeginOptions {

@@ -1,12 +1,14 @@
 //! The record of an id: its state, its attempts and its result, and how they are stored.
 
 use crate::codec::{Reader, Undecodable, put_bytes, put_varint, stored};
+use crate::id::ShortId;
 use crate::ledger::fingerprint::Fingerprint;
 use crate::ledger::moves::Phase;
 use crate::time::Timestamp;
+use std::fmt;
 
 /// What a ledger knows of an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Record {
     /// The id.
@@ -51,8 +53,24 @@ pub struct Record {
     pub(super) stage_bytes: u64,
 }
 
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what workers have said: a history may be long.
+        f.debug_struct("Record")
+            .field("id", &ShortId(&self.id))
+            .field("state", &self.state)
+            .field("attempts", &self.attempts)
+            .field("token", &self.token)
+            .field("version", &self.version)
+            .field("stages", &self.stages)
+            .field("redrives", &self.redrives)
+            .field("history", &self.history.len())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What has become of an id.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum State {
     /// An attempt works on it.
@@ -79,6 +97,22 @@ pub enum State {
         /// Why.
         cause: DeadCause,
     },
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running { until } => f.debug_struct("Running").field("until", until).finish(),
+            Self::Waiting { until } => f.debug_struct("Waiting").field("until", until).finish(),
+            Self::Held => f.write_str("Held"),
+            Self::Completed { result, is_failure } => f
+                .debug_struct("Completed")
+                .field("result_bytes", &result.as_ref().map(Vec::len))
+                .field("is_failure", is_failure)
+                .finish(),
+            Self::Dead { cause } => f.debug_struct("Dead").field("cause", cause).finish(),
+        }
+    }
 }
 
 /// Why a record is dead.

@@ -10,6 +10,7 @@ use crate::ledger::value::{check_size, decode, encode};
 use crate::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 
 /// A stage that an attempt has reached. Unless it is saved, it can be reached again.
 struct Reached<'a> {
@@ -441,7 +442,6 @@ impl Reached<'_> {
 }
 
 /// The position within a stage; see [`Attempt::stage_with_cursor`].
-#[derive(Debug)]
 pub struct Cursor<'a, P> {
     attempt: &'a Attempt,
     name: &'a str,
@@ -449,6 +449,15 @@ pub struct Cursor<'a, P> {
     position: Option<P>,
     /// The size of what is saved.
     bytes: u64,
+}
+
+impl<P> fmt::Debug for Cursor<'_, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cursor")
+            .field("attempt", &self.attempt)
+            .field("stage", &self.name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {

@@ -2,7 +2,7 @@
 
 use crate::engine::{RestsOn, Watch};
 use crate::error::Result;
-use crate::id::Family;
+use crate::id::{Family, ShortId};
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Phase;
 use crate::ledger::record::{Record, State};
@@ -168,6 +168,9 @@ impl Future for Wait {
 
 impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wait").field("watch", &self.watch).finish_non_exhaustive()
+        f.debug_struct("Wait")
+            .field("ledger", &self.ledger)
+            .field("id", &ShortId(&self.id))
+            .finish_non_exhaustive()
     }
 }

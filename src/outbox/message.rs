@@ -9,6 +9,7 @@
 
 use crate::codec::{Undecodable, put_bytes, put_varint, stored};
 use crate::error::{Error, Result};
+use crate::id::ShortId;
 use crate::limits;
 use crate::time::Timestamp;
 use std::fmt;
@@ -80,7 +81,7 @@ impl fmt::Debug for MessageId {
 }
 
 /// A message that waits in a topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
     /// Its id, the same however often it is delivered: receivers recognise a repetition by it.
@@ -97,6 +98,19 @@ pub struct Message {
     pub emitted: Timestamp,
     /// The tag of its store: another store may have a message of the same id at the same position.
     pub(super) store: u64,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("given_id", &ShortId(&self.given_id))
+            .field("key", &ShortId(&self.key))
+            .field("payload_bytes", &self.payload.len())
+            .field("position", &self.position)
+            .field("emitted", &self.emitted)
+            .finish_non_exhaustive()
+    }
 }
 
 const FORMAT: u8 = 1;

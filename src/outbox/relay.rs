@@ -10,15 +10,25 @@ use crate::outbox::sink::{Delivery, Sink};
 use crate::outbox::topic::Outbox;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, instant_in};
 use crate::time::Timestamp;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Weak;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// A relay of a topic; see [`Outbox::relay`]. A handle: clones share its workers' orders to stop and its counts.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Relay {
     pub(super) inner: Arc<Inner>,
+}
+
+impl fmt::Debug for Relay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Relay")
+            .field("outbox", &self.inner.outbox)
+            .field("workers", &self.inner.workers)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -349,11 +359,16 @@ impl Relay {
 }
 
 /// A relay that works in the background. Dropping it stops it, as [`stop`](Self::stop) does.
-#[derive(Debug)]
 #[must_use = "the relay is stopped when this is dropped"]
 pub struct RelayHandle {
     relay: Relay,
     workers: Mutex<Vec<JoinHandle<Result<()>>>>,
+}
+
+impl fmt::Debug for RelayHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RelayHandle").field("relay", &self.relay).finish()
+    }
 }
 
 impl RelayHandle {

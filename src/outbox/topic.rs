@@ -7,15 +7,26 @@ use crate::limits;
 use crate::outbox::backlog::{Backlog, Backlogs};
 use crate::store::{Namespace, Store};
 use crate::sync::Arc;
+use std::fmt;
 use std::time::Duration;
 
 /// A topic of the outbox; see [`Store::outbox`]. A handle: cheap to clone, safe to share, and it keeps the store open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Outbox {
     pub(super) store: Store,
     pub(super) info: Arc<NsInfo>,
     backlogs: Arc<Backlogs>,
     pub(super) options: OutboxOptions,
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("store", &self.store)
+            .field("name", &self.info.name)
+            .field("options", &self.options)
+            .finish()
+    }
 }
 
 /// What stands under the name of a topic at one moment. A promoted replay scope may put something else there at any time, so

@@ -7,18 +7,27 @@ use crate::engine::{TopicEvent, Watch};
 use crate::error::Result;
 use crate::outbox::topic::Outbox;
 use crate::sync::instant_in;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// A wait for a message, as a future; see [`Outbox::wait_async`]. Dropping it leaves nothing behind.
-#[derive(Debug)]
 #[must_use = "a future does nothing unless it is polled"]
 pub struct WaitForMessage {
     outbox: Outbox,
     after: Option<u64>,
     watch: Watch,
+}
+
+impl fmt::Debug for WaitForMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WaitForMessage")
+            .field("outbox", &self.outbox)
+            .field("after", &self.after)
+            .finish()
+    }
 }
 
 impl Outbox {

@@ -3,6 +3,7 @@
 use crate::engine::{self, Engine, Settings, Threads};
 use crate::error::{Error, Result};
 use crate::sync::{Arc, GiveBack, Mutex, in_step, keep_large_blocks_apart, may_open, thread};
+use std::fmt;
 use std::path::Path;
 use std::sync::Weak;
 
@@ -24,7 +25,7 @@ use std::sync::Weak;
 /// assert!(matches!(store.claim(b"evt-1")?, Claim::Duplicate { .. }));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Store {
     pub(super) owner: Arc<Owner>,
 }
@@ -37,6 +38,12 @@ impl WeakStore {
     /// Returns a handle that does; `None` if the last one was dropped.
     pub(crate) fn upgrade(&self) -> Option<Store> {
         self.0.upgrade().map(|owner| Store { owner })
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("dir", &self.engine().dir()).finish()
     }
 }
 

@@ -4,6 +4,7 @@ use crate::engine::{Engine, NsInfo, Settings};
 use crate::store::handle::Store;
 use crate::sync::Arc;
 use crate::time::Ttl;
+use std::fmt;
 
 /// Settings of a namespace; unset ones come from the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -38,10 +39,19 @@ impl NamespaceOptions {
 }
 
 /// A namespace of a store. A handle like [`Store`]: cheap to clone, safe to share, and it keeps the store open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Namespace {
     store: Store,
     info: Arc<NsInfo>,
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace")
+            .field("store", &self.store)
+            .field("name", &self.info.name)
+            .finish()
+    }
 }
 
 impl Namespace {

@@ -2,6 +2,7 @@
 
 use crate::engine::{ExportEntry, History, Inspector, Seen, StoreSummary, VerifyReport};
 use crate::error::Result;
+use std::fmt;
 use std::io;
 
 /// A store opened read-only, such as one on a read-only mount; see
@@ -9,9 +10,14 @@ use std::io;
 ///
 /// Writes nothing to its folder and starts no threads. Answers are exact and come from the log, so each call reads as
 /// much of it as it needs: [`get`](Self::get), [`export`](Self::export) and [`verify`](Self::verify) read all of it.
-#[derive(Debug)]
 pub struct ReadOnly {
     inspector: Inspector,
+}
+
+impl fmt::Debug for ReadOnly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ReadOnly").field(&self.inspector).finish()
+    }
 }
 
 impl ReadOnly {

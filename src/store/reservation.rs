@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::store::handle::Store;
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use std::fmt;
 
 /// The answer to [`Store::reserve`](crate::Store::reserve).
 #[derive(Debug)]
@@ -39,10 +40,19 @@ pub enum Reserve {
 /// assert!(store.contains(b"evt-1").expect("reads"));
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a reservation that is dropped is released"]
 pub struct Reservation {
     batch: BatchReservation,
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("store", &self.batch.store)
+            .field("namespace", &self.batch.ns.name)
+            .field("hold", &self.batch.hold)
+            .finish()
+    }
 }
 
 impl Reservation {
@@ -89,7 +99,6 @@ impl Reservation {
 /// held.confirm().expect("claims");
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "a reservation that is dropped is released"]
 pub struct BatchReservation {
     store: Store,
@@ -98,6 +107,17 @@ pub struct BatchReservation {
     state: State,
     answers: Vec<Reserved>,
     spec: ClaimSpec,
+}
+
+impl fmt::Debug for BatchReservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchReservation")
+            .field("store", &self.store)
+            .field("namespace", &self.ns.name)
+            .field("hold", &self.hold)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What has become of the held ids.

@@ -10,17 +10,28 @@ use crate::store::Store;
 use crate::sync::Arc;
 use crate::table::entry::{Entry, Version, expectation};
 use crate::time::Ttl;
+use std::fmt;
 use std::ops::ControlFlow;
 
 /// First byte of a stored value.
 const FORMAT: u8 = 1;
 
 /// A table of bytes; see [`Store::raw_table`]. A handle: cheap to clone, safe to share, and it keeps the store open.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct RawTable {
     store: Store,
     info: Arc<NsInfo>,
     ttl: Ttl,
+}
+
+impl fmt::Debug for RawTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RawTable")
+            .field("store", &self.store)
+            .field("name", &self.info.name)
+            .field("ttl", &self.ttl)
+            .finish()
+    }
 }
 
 impl Store {

@@ -8,6 +8,7 @@ use crate::table::raw::RawTable;
 use crate::time::Ttl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::ControlFlow;
 
@@ -15,10 +16,15 @@ use std::ops::ControlFlow;
 /// share, and it keeps the store open.
 ///
 /// bincode stores no field names: a type whose fields change needs a table of another name, or an enum of its versions.
-#[derive(Debug)]
 pub struct Table<V> {
     raw: RawTable,
     values: PhantomData<fn(V) -> V>,
+}
+
+impl<V> fmt::Debug for Table<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("raw", &self.raw).finish()
+    }
 }
 
 impl<V> Clone for Table<V> {

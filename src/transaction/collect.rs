@@ -14,6 +14,7 @@ use crate::transaction::events::PlannedEvent;
 use crate::transaction::outcome::{DuplicateId, Rejection};
 use hashbrown::HashTable;
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 /// Claims, state, offsets, messages and moves of ledgers that are committed together; see [`Store::transaction`].
@@ -23,7 +24,6 @@ use std::hash::{BuildHasher, RandomState};
 /// **What belongs to what.** Writes of tables, messages and moves of ledgers belong to the claim that was collected before
 /// them, if there is one. [`skip_duplicates`](Self::skip_duplicates) skips them with it, and the ids of messages follow from
 /// it. Offsets belong to no claim: a duplicate was read, too.
-#[derive(Debug)]
 #[must_use = "nothing is written until it is committed"]
 pub struct Transaction {
     pub(super) store: Store,
@@ -57,6 +57,21 @@ pub struct Transaction {
     event: Option<(Event, u32)>,
     /// The id of the first message to a topic that belongs to that event.
     first: Option<(usize, MessageId)>,
+}
+
+impl fmt::Debug for Transaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transaction")
+            .field("store", &self.store)
+            .field("claims", &self.claims.len())
+            .field("events", &self.events.len())
+            .field("moves", &self.moves.len())
+            .field("writes", &self.writes.len())
+            .field("offsets", &self.offsets.len())
+            .field("messages", &self.messages.len())
+            .field("acknowledged", &self.acknowledged.len())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]

@@ -31,6 +31,7 @@ mod replay;
 mod reserve;
 mod row_recovery;
 mod rows;
+mod shown;
 mod smoke;
 mod snapshot;
 mod support;

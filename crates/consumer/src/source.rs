@@ -1,6 +1,7 @@
 //! What a broker has to do for the loop: five short calls.
 
 use bytes::Bytes;
+use std::fmt;
 use std::future::Future;
 use std::time::Duration;
 
@@ -96,7 +97,7 @@ pub struct Delivery<T> {
 }
 
 /// A message as it was delivered. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Message {
     /// What tells it from all other messages, the same at every delivery; `None` if its producer has given it nothing. The
@@ -109,6 +110,17 @@ pub struct Message {
     /// How often it was delivered, this time included; `None` if the broker does not count. A broker that only marks
     /// redeliveries says at least two.
     pub deliveries: Option<u32>,
+}
+
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("payload_bytes", &self.payload.len())
+            .field("key", &self.key)
+            .field("deliveries", &self.deliveries)
+            .finish()
+    }
 }
 
 impl Message {
@@ -132,5 +144,16 @@ impl Message {
     #[must_use]
     pub fn deliveries(self, deliveries: u32) -> Self {
         Self { deliveries: Some(deliveries), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_a_message_holds_no_payload() {
+        let shown = format!("{:?}", Message::new("a", "4111"));
+        assert!(shown.contains("payload_bytes: 4") && !shown.contains("4111"), "{shown}");
     }
 }

@@ -12,6 +12,7 @@ use crate::time::{Timestamp, Ttl};
 use crate::wal::{Log, NamespaceRecord};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// Name of the namespace used by calls on the store itself.
 pub(crate) const DEFAULT_NAME: &str = "default";
@@ -24,7 +25,6 @@ struct NsCounts {
 }
 
 /// A namespace of an open store.
-#[derive(Debug)]
 pub(crate) struct NsInfo {
     /// What its claims and rows are under. The promotion of a replay scope changes it.
     number: AtomicU64,
@@ -36,6 +36,12 @@ pub(crate) struct NsInfo {
     ttl_ms: AtomicU64,
     sliding: AtomicBool,
     counts: Box<[CachePadded<NsCounts>]>,
+}
+
+impl fmt::Debug for NsInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NsInfo").field(&self.name).finish()
+    }
 }
 
 impl NsInfo {

@@ -54,6 +54,7 @@ use crate::sync::{
 };
 use crate::time::{TimeKeeper, Timestamp};
 use crate::wal::{IdsInLog, Log};
+use std::fmt;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -101,7 +102,6 @@ impl ShardCell {
 }
 
 /// An open store: what all rooms share.
-#[derive(Debug)]
 pub(in crate::engine) struct Core {
     pub(in crate::engine) dir: PathBuf,
     pub(in crate::engine) settings: Settings,
@@ -158,6 +158,12 @@ pub(in crate::engine) struct Core {
     pub(in crate::engine) renewals: Timer,
     /// Held while the store is open; released by `close`, so that another process may open it.
     pub(in crate::engine) lock: Mutex<Option<Box<dyn LockGuard>>>,
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 /// Wakeup signals of the background jobs.

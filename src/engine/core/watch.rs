@@ -6,6 +6,7 @@
 use crate::id::{Key, NsId};
 use crate::sync::{Arc, AtomicU64, Condvar, Mutex, Ordering, Scheduled, wake_each};
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Weak;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -196,13 +197,18 @@ impl Watches {
 }
 
 /// A registered interest in one row. Dropping it leaves nothing behind.
-#[derive(Debug)]
 pub(crate) struct Watch {
     all: Arc<Watches>,
     key: RowKey,
     bell: Arc<Bell>,
     /// Its place among the wakers, while a future waits.
     waker: Option<u64>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 impl Watch {

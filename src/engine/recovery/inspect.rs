@@ -27,13 +27,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// A store opened for reading only.
-#[derive(Debug)]
 pub(crate) struct Inspector {
     dir: PathBuf,
     settings: Settings,
     body: ManifestBody,
     /// Keeps others from opening the store for writing; `None` if there is no readable lock file.
     _lock: Option<Box<dyn LockGuard>>,
+}
+
+impl fmt::Debug for Inspector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspector").field("dir", &self.dir).finish_non_exhaustive()
+    }
 }
 
 /// A namespace as the store records it.

@@ -11,11 +11,12 @@ use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::{GROUP, LockSet, Member, digests, members};
 use crate::engine::write::walk::{Decided, Found, Full, Holder, LookUp, Step, decide_all};
 use crate::error::{Error, Result};
-use crate::id::{IdHash, Key, NsId};
+use crate::id::{IdHash, Key, NsId, ShortId};
 use crate::run::RunAccess;
 use crate::shard::{Lookup, Shard};
 use crate::sync::Ordering;
 use crate::time::Timestamp;
+use std::fmt;
 
 /// The answer for one id of a [`BatchReservation`](crate::BatchReservation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,13 +35,22 @@ pub enum Reserved {
 }
 
 /// The ids that one reservation holds.
-#[derive(Debug)]
 pub(crate) struct Hold {
     holder: u64,
     bytes: Vec<u8>,
     ids: Vec<HeldId>,
     /// How often the memtable of each shard had been frozen before any of the ids was looked up.
     freezes: Vec<u64>,
+}
+
+impl fmt::Debug for Hold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = (!self.ids.is_empty()).then(|| ShortId(self.first_id()));
+        f.debug_struct("Hold")
+            .field("ids", &self.ids.len())
+            .field("first", &first)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Copy)]

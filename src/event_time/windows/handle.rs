@@ -19,6 +19,7 @@ use crate::time::Ttl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 
 /// Windows over the events of a namespace, each with an aggregate per key. A handle: cheap to clone, safe to share.
@@ -26,7 +27,6 @@ use std::marker::PhantomData;
 /// It follows the promotion of a [replay scope](crate::replay::ReplayScope) that used its name, or that of its events, as
 /// [`EventTime`] does. If windows of another size or distance, or over other events, come under its name, its calls are
 /// refused with [`FixCall`](crate::ErrorKind::FixCall).
-#[derive(Debug)]
 pub struct Windows<A> {
     events: EventTime,
     info: Arc<NsInfo>,
@@ -35,6 +35,16 @@ pub struct Windows<A> {
     /// What the handle has joined; `None` while it is being made.
     joined: Arc<Mutex<Option<Binding<Index>>>>,
     aggregate: PhantomData<fn() -> A>,
+}
+
+impl<A> fmt::Debug for Windows<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Windows")
+            .field("events", &self.events)
+            .field("name", &self.info.name)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<A> Clone for Windows<A> {

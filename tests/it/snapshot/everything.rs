@@ -55,12 +55,19 @@ fn all_of(store: &Store) -> Vec<String> {
         })
         .expect("scans");
     let topic = store.outbox("out").expect("opens");
-    lines.extend(topic.read(1_000).expect("reads").iter().map(|message| format!("{message:?}")));
+    for message in topic.read(1_000).expect("reads") {
+        lines.push(format!("{message:?} {:?} {:?}", message.key, message.payload));
+    }
     let positions = store.source("in").expect("opens").positions().expect("reads");
     lines.push(format!("{positions:?}"));
     ledger(store)
         .list(|_, record| {
-            lines.push(format!("{record:?}"));
+            let record = record.expect("reads");
+            let times = (record.first_begun, record.started, record.ends);
+            let begun = (&record.worker, record.fingerprint, record.has_payload);
+            let payload = ledger(store).payload(&record.id).expect("reads");
+            lines.push(format!("{record:?} {times:?} {begun:?} {payload:?}"));
+            lines.push(format!("{:?} {:?}", record.result(), record.history));
             ControlFlow::Continue(())
         })
         .expect("lists");
