@@ -224,7 +224,17 @@ impl Attempt {
     ///
     /// As [`renew`](Self::renew).
     pub fn check(&self) -> Result<(), AttemptError> {
-        self.work.check()
+        self.work.locked(|inside, _| self.work.check(inside))
+    }
+
+    /// Returns an error if this attempt can no longer say how it went, as a future: at
+    /// [`Durability::Disk`](crate::Durability::Disk) what was read is on disk once it is ready, and no thread waits for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub async fn check_async(&self) -> Result<(), AttemptError> {
+        self.work.locked_async(|inside, _| self.work.check(inside)).await
     }
 }
 
@@ -544,14 +554,12 @@ impl Work {
         }
     }
 
-    fn check(&self) -> Result<(), AttemptError> {
-        self.locked(|inside, _| {
-            self.refresh(inside)?;
-            match moves::after(self.ledger.now().phase(Some(&inside.found.record)), Move::Renew) {
-                Some(_) => Ok(()),
-                None => Err(AttemptError::LeaseEnded),
-            }
-        })
+    fn check(&self, inside: &mut Inside) -> Result<(), AttemptError> {
+        self.refresh(inside)?;
+        match moves::after(self.ledger.now().phase(Some(&inside.found.record)), Move::Renew) {
+            Some(_) => Ok(()),
+            None => Err(AttemptError::LeaseEnded),
+        }
     }
 
     /// Reads the record again. An error if it is another's.

@@ -40,11 +40,21 @@ impl Stages {
         Ok(self.reached.len() as u32)
     }
 
+    /// Returns the number of the stage that a transaction is to save. One that is over is saved, by this attempt too.
+    pub(super) fn next_to_save(&self, name: &str) -> Result<u32, AttemptError> {
+        if !self.is_open && self.reached.iter().any(|reached| reached.name == name) {
+            return Err(AttemptError::StageSaved { name: name.to_owned() });
+        }
+        self.next(name)
+    }
+
     /// Comes to a stage, and returns its number. One that a transaction has saved can be come to once more.
     pub(super) fn open(&mut self, name: &str) -> Result<u32, AttemptError> {
         let is_it = |reached: &ReachedStage| reached.is_unread && reached.name == name;
-        let unread = self.reached.iter().position(is_it).filter(|_| !self.is_open);
-        let number = match unread {
+        let number = match self.reached.iter().position(is_it) {
+            Some(_) if self.is_open => {
+                return Err(AttemptError::StageOpen { name: name.to_owned() });
+            }
             Some(number) => number as u32,
             None => {
                 let number = self.next(name)?;

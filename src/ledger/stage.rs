@@ -143,20 +143,60 @@ impl Attempt {
         if let Some(done) = reached.done() {
             return Ok(done?);
         }
-        let number = reached.number;
-        let position = match &reached.saved {
-            Some(saved) => Some(decode("the position of a cursor", &saved.value)?),
-            None => None,
-        };
-        let mut cursor = Cursor { attempt: self, name, number, position, bytes: reached.bytes };
+        let mut cursor = reached.cursor()?;
         let value = work(&mut cursor).map_err(Into::into)?;
         reached.bytes = cursor.bytes;
         reached.finish(value)
     }
 
+    /// Does a stage in steps whose work is a future; see [`stage_with_cursor`](Self::stage_with_cursor) and
+    /// [`stage_async`](Self::stage_async). The work saves its positions with [`Cursor::advance_async`].
+    ///
+    /// ```
+    /// # use firstseen::{Store, ledger::{Begin, Cursor, Failure}};
+    /// # async fn send(_page: u32) -> Result<(), std::io::Error> { Ok(()) }
+    /// # async fn pages(attempt: &firstseen::ledger::Attempt) -> Result<u32, Failure> {
+    /// attempt.stage_with_cursor_async("pages", async |cursor: &mut Cursor<'_, u32>| {
+    ///     while cursor.position().is_none_or(|done| *done < 9) {
+    ///         let page = cursor.position().map_or(1, |done| done + 1);
+    ///         send(page).await?;
+    ///         cursor.advance_async(page).await?;
+    ///     }
+    ///     Ok::<_, Failure>(9)
+    /// })
+    /// .await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`stage`](Self::stage).
+    pub async fn stage_with_cursor_async<P, T, E>(
+        &self,
+        name: &str,
+        work: impl AsyncFnOnce(&mut Cursor<'_, P>) -> Result<T, E>,
+    ) -> Result<T, Failure>
+    where
+        P: Serialize + DeserializeOwned,
+        T: Serialize + DeserializeOwned,
+        E: Into<Failure>,
+    {
+        let mut reached = self.reach_async(name).await?;
+        if let Some(done) = reached.done() {
+            return Ok(done?);
+        }
+        let mut cursor = reached.cursor()?;
+        let value = work(&mut cursor).await.map_err(Into::into)?;
+        reached.bytes = cursor.bytes;
+        reached.finish_async(value).await
+    }
+
     /// Returns the saved result of the stage that comes next, as [`stage`](Self::stage) would without doing it; `None` if
     /// it is still to be done. For a stage whose result is saved by a transaction; see
     /// [`Transaction::save_stage`](crate::transaction::Transaction::save_stage).
+    ///
+    /// At [`Durability::Disk`](crate::Durability::Disk) it waits until what it has read is on disk: after a power cut
+    /// nobody may have acted on a result, or on an attempt, that is gone.
     ///
     /// # Errors
     ///
@@ -168,6 +208,19 @@ impl Attempt {
         self.reach(name)?.done().transpose()
     }
 
+    /// Returns the saved result of the stage that comes next, as a future: it waits for the disk without a thread; see
+    /// [`saved_stage`](Self::saved_stage).
+    ///
+    /// # Errors
+    ///
+    /// As [`saved_stage`](Self::saved_stage).
+    pub async fn saved_stage_async<T: Serialize + DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, AttemptError> {
+        self.reach_async(name).await?.done().transpose()
+    }
+
     /// Returns the position that was saved last in the stage that comes next; `None` if there is none, or the stage is done.
     /// For a position that is saved by a transaction; see
     /// [`Transaction::save_cursor`](crate::transaction::Transaction::save_cursor).
@@ -176,9 +229,20 @@ impl Attempt {
     ///
     /// As [`saved_stage`](Self::saved_stage).
     pub fn saved_cursor<P: DeserializeOwned>(&self, name: &str) -> Result<Option<P>, AttemptError> {
-        let reached = self.reach(name)?;
-        let saved = reached.saved.as_ref().filter(|saved| !saved.is_done);
-        saved.map(|saved| decode("the position of a cursor", &saved.value)).transpose()
+        self.reach(name)?.position()
+    }
+
+    /// Returns the position that was saved last in the stage that comes next, as a future; see
+    /// [`saved_cursor`](Self::saved_cursor) and [`saved_stage_async`](Self::saved_stage_async).
+    ///
+    /// # Errors
+    ///
+    /// As [`saved_stage`](Self::saved_stage).
+    pub async fn saved_cursor_async<P: DeserializeOwned>(
+        &self,
+        name: &str,
+    ) -> Result<Option<P>, AttemptError> {
+        self.reach_async(name).await?.position()
     }
 
     /// Notes that the attempt has come to a stage, and reads what is saved of it.
@@ -229,11 +293,24 @@ impl Attempt {
         bytes: &mut u64,
     ) -> Result<(), AttemptError> {
         let value = Saved::encode(name, is_done, value);
-        self.work.locked(|inside, budget| {
-            self.work.save_stage(inside, budget, (number, &value), *bytes)
-        })?;
-        *bytes = value.len() as u64;
-        Ok(())
+        let stage = (number, &value[..]);
+        self.work.locked(|inside, budget| self.work.save_stage(inside, budget, stage, bytes))
+    }
+
+    /// Saves a stage as [`save`](Self::save) does, as a future.
+    async fn save_async(
+        &self,
+        (name, number): (&str, u32),
+        is_done: bool,
+        value: &[u8],
+        bytes: &mut u64,
+    ) -> Result<(), AttemptError> {
+        let value = Saved::encode(name, is_done, value);
+        let stage = (number, &value[..]);
+        let save = |inside: &mut Inside, budget: &mut WaitBudget| {
+            self.work.save_stage(inside, budget, stage, bytes)
+        };
+        self.work.locked_async(save).await
     }
 }
 
@@ -267,15 +344,19 @@ impl Work {
         Ok((Some(saved), bytes))
     }
 
+    /// Saves a stage, and notes its size in `bytes` once it is saved: before the caller waits for the disk, which may fail
+    /// or be given up.
     fn save_stage(
         &self,
         inside: &mut Inside,
         budget: &mut WaitBudget,
         (number, value): (u32, &[u8]),
-        bytes_before: u64,
+        bytes: &mut u64,
     ) -> Result<(), AttemptError> {
-        check_kept(inside, value, bytes_before)?;
-        self.save(inside, budget, StageWrite { number, value }, bytes_before)
+        check_kept(inside, value, *bytes)?;
+        self.save(inside, budget, StageWrite { number, value }, *bytes)?;
+        *bytes = value.len() as u64;
+        Ok(())
     }
 }
 
@@ -352,7 +433,7 @@ impl ToSave {
         now: Now,
     ) -> Result<(Change, u32), AttemptError> {
         work.check_open(inside)?;
-        let number = inside.stages.next(&self.name)?;
+        let number = inside.stages.next_to_save(&self.name)?;
         let (saved, bytes_before) = work.read_stage(inside, number, &self.name)?;
         if saved.is_some_and(|saved| saved.is_done) {
             // What belongs to it was committed with it.
@@ -384,7 +465,18 @@ fn encode_to_save<T: Serialize + DeserializeOwned>(
     Ok(bytes)
 }
 
-impl Reached<'_> {
+impl<'a> Reached<'a> {
+    /// Returns the saved position, if the stage has one and is not done.
+    fn position<P: DeserializeOwned>(&self) -> Result<Option<P>, AttemptError> {
+        let saved = self.saved.as_ref().filter(|saved| !saved.is_done);
+        saved.map(|saved| decode("the position of a cursor", &saved.value)).transpose()
+    }
+
+    fn cursor<P: DeserializeOwned>(&self) -> Result<Cursor<'a, P>, AttemptError> {
+        let Self { attempt, name, number, bytes, .. } = *self;
+        Ok(Cursor { attempt, name, number, position: self.position()?, bytes })
+    }
+
     /// Returns the saved result, if the stage is done.
     fn done<T: DeserializeOwned>(&mut self) -> Option<Result<T, AttemptError>> {
         let saved = self.saved.as_ref().filter(|saved| saved.is_done)?;
@@ -408,14 +500,10 @@ impl Reached<'_> {
     where
         T: Serialize + DeserializeOwned,
     {
-        let attempt = self.attempt;
-        let unanswered = Unanswered::of(&attempt.work);
-        let bytes = Saved::encode(self.name, true, &self.encode(&value)?);
-        let (work, stage) = (&self.attempt.work, (self.number, &bytes[..]));
-        let save = |inside: &mut Inside, budget: &mut WaitBudget| {
-            work.save_stage(inside, budget, stage, self.bytes)
-        };
-        let saved = work.locked_async(save).await;
+        let unanswered = Unanswered::of(&self.attempt.work);
+        let bytes = self.encode(&value)?;
+        let stage = (self.name, self.number);
+        let saved = self.attempt.save_async(stage, true, &bytes, &mut self.bytes).await;
         self.end(saved)?;
         unanswered.answered();
         Ok(value)
@@ -476,6 +564,20 @@ impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
         let bytes = encode_to_save("the position of a cursor", &position)?;
         self.attempt.save((self.name, self.number), false, &bytes, &mut self.bytes)?;
         unanswered.answered();
+        self.position = Some(position);
+        Ok(())
+    }
+
+    /// Saves how far the stage has come, as a future; see [`advance`](Self::advance). Dropped while it waits for the disk,
+    /// it may have saved the position, which [`position`](Self::position) does not show yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`advance`](Self::advance).
+    pub async fn advance_async(&mut self, position: P) -> Result<(), AttemptError> {
+        let bytes = encode_to_save("the position of a cursor", &position)?;
+        let stage = (self.name, self.number);
+        self.attempt.save_async(stage, false, &bytes, &mut self.bytes).await?;
         self.position = Some(position);
         Ok(())
     }

@@ -4,7 +4,7 @@
 use super::*;
 use crate::support::Woken;
 use firstseen::Durability;
-use firstseen::ledger::{AttemptError, Failure, Ran, State};
+use firstseen::ledger::{AttemptError, Cursor, Failure, Ran, State};
 use firstseen::table::RawTable;
 use firstseen::transaction::{CommitOutcome, Transaction};
 use std::pin::{Pin, pin};
@@ -206,6 +206,55 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     polled
 }
 
+const OF_READS: [Case; 6] = [
+    ("check", 1, |scene| Box::pin(async { scene.attempt.check_async().await.expect("goes on") })),
+    ("check, refused", 1, |scene| {
+        scene.quick.cancel("a", "not wanted").expect("cancels");
+        Box::pin(async {
+            let error = scene.attempt.check_async().await.expect_err("is fenced");
+            assert!(matches!(error, AttemptError::Fenced { .. }), "{error:?}");
+        })
+    }),
+    ("saved stage", 1, |scene| {
+        Box::pin(async {
+            let attempt = is_begun(scene, "staged").await.started().expect("waits");
+            scene.write_noise();
+            let saved = attempt.saved_stage_async::<u32>("saved").await;
+            assert_eq!(saved.expect("reads"), Some(1));
+            attempt.release_async().await.expect("hands back");
+        })
+    }),
+    ("saved stage, of which nothing is saved", 1, |scene| {
+        Box::pin(async {
+            let saved = scene.attempt.saved_stage_async::<u32>("one").await;
+            assert_eq!(saved.expect("reads"), None);
+        })
+    }),
+    ("saved cursor", 2, |scene| {
+        Box::pin(async {
+            let outcome = commit(scene, |transaction| {
+                transaction.save_cursor(&scene.attempt, "pages", &4_u32).expect("is short");
+            });
+            assert!(outcome.await.is_committed());
+            scene.write_noise();
+            let saved = scene.attempt.saved_cursor_async::<u32>("pages").await;
+            assert_eq!(saved.expect("reads"), Some(4));
+        })
+    }),
+    ("stage with a cursor", 4, |scene| {
+        Box::pin(async {
+            let work = async |cursor: &mut Cursor<'_, u32>| {
+                for page in 1..3 {
+                    cursor.advance_async(page).await?;
+                }
+                Ok::<_, Failure>(cursor.position().copied())
+            };
+            let done = scene.attempt.stage_with_cursor_async("pages", work).await;
+            assert_eq!(done.expect("runs"), Some(2));
+        })
+    }),
+];
+
 const OF_ATTEMPTS: [Case; 7] = [
     ("complete", 1, |scene| {
         Box::pin(async { scene.attempt.complete_async("x").await.expect("completes") })
@@ -314,7 +363,8 @@ const OF_TRANSACTIONS: [Case; 7] = [
 
 #[test]
 fn i6_no_awaitable_call_of_a_ledger_blocks_its_thread_at_disk() {
-    for (name, syncs, call) in BEGINS.into_iter().chain(OF_ATTEMPTS).chain(OF_TRANSACTIONS) {
+    let of_attempts = OF_ATTEMPTS.into_iter().chain(OF_READS);
+    for (name, syncs, call) in BEGINS.into_iter().chain(of_attempts).chain(OF_TRANSACTIONS) {
         let scene = Scene::new();
         let future = call(&scene);
         let seen = scene.run(future);
@@ -350,4 +400,39 @@ fn i9_a_task_that_asks_an_attempt_does_not_wait_for_a_renewal_that_waits_for_the
         }
     });
     assert!(!scene.was_blocked.load(Ordering::Relaxed));
+}
+
+/// What is saved of a stage counts once towards what an id may keep, also where nobody waited until it was on disk.
+#[test]
+fn a_position_whose_save_was_dropped_is_not_counted_twice() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let builder = sim(&disk, &clock).segment_bytes(16 << 20).memtable_bytes(64 << 20);
+    let store = builder.durability(Durability::Disk).open().expect("opens");
+    let attempt = started(&store.ledger("payments").expect("opens"), "a");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let large = "x".repeat(3 << 20);
+    let work = async |cursor: &mut Cursor<'_, String>| {
+        drop(poll_once(&mut Box::pin(cursor.advance_async(large.clone()))).await);
+        cursor.advance_async(large.clone()).await?;
+        Ok::<_, Failure>(1_u32)
+    };
+    let done = runtime.block_on(attempt.stage_with_cursor_async("pages", work));
+    assert_eq!(done.expect("what is kept is below its limit"), 1);
+}
+
+/// A runtime of many threads moves it from one to another.
+#[test]
+fn a_stage_with_a_cursor_can_be_sent_to_another_thread() {
+    fn sent<T: Send>(value: T) -> T {
+        value
+    }
+    let world = World::new();
+    let attempt = started(&world.ledger(), "a");
+    let work = async |cursor: &mut Cursor<'_, u32>| {
+        cursor.advance_async(1).await?;
+        Ok::<_, Failure>(1_u32)
+    };
+    let stage = sent(async move { attempt.stage_with_cursor_async("pages", work).await });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    assert_eq!(runtime.block_on(stage).expect("runs"), 1);
 }

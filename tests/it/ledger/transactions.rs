@@ -179,7 +179,8 @@ fn a_stage_and_what_it_changed_are_one_commit_and_no_attempt_does_it_again() {
     assert_eq!(attempt.stage("ship", || Ok::<_, Failure>(3_u32)).expect("runs"), 3);
     let mut again = world.store.transaction();
     again.save_stage(&attempt, "charge", &18_u32).expect("is short");
-    assert!(matches!(refused(&world, again), AttemptError::StageTwice { .. }));
+    let error = refused(&world, again);
+    assert!(matches!(&error, AttemptError::StageSaved { name } if name == "charge"), "{error:?}");
     attempt.fail(Failure::retry("on purpose")).expect("fails");
     world.pass(Duration::from_secs(1));
 
@@ -215,6 +216,91 @@ fn stages_that_transactions_save_need_not_be_asked_for_before_the_next_one() {
     }
     attempt.stage("four", || Ok::<_, Failure>(4_u32)).expect("comes next");
     attempt.complete(b"").expect("completes, and drops all of them");
+}
+
+/// A commit whose answer was lost is made again: whoever reads of `StageSaved` knows what that means.
+#[test]
+fn a_stage_that_a_transaction_saves_again_is_told_to_be_saved_to_whichever_attempt() {
+    let world = World::new();
+    let ledger = world.ledger();
+    let attempt = started(&ledger, "a");
+    let save = |attempt: &Attempt| {
+        let mut transaction = world.store.transaction();
+        transaction.save_stage(attempt, "one", &1_u32).expect("is short");
+        transaction
+    };
+    let is_saved = |attempt: &Attempt| {
+        let error = refused(&world, save(attempt));
+        assert!(matches!(&error, AttemptError::StageSaved { name } if name == "one"), "{error:?}");
+        let mut transaction = world.store.transaction();
+        transaction.save_cursor(attempt, "one", &1_u32).expect("is short");
+        let error = refused(&world, transaction);
+        assert!(matches!(error, AttemptError::StageSaved { .. }), "{error:?}");
+    };
+    commit(&save(&attempt));
+    is_saved(&attempt);
+    assert_eq!(attempt.saved_stage::<u32>("one").expect("reads"), Some(1));
+    is_saved(&attempt);
+    attempt.stage("two", || Ok::<_, Failure>(2_u32)).expect("runs");
+    is_saved(&attempt);
+    attempt.fail(Failure::retry("on purpose")).expect("fails");
+    world.pass(Duration::from_secs(1));
+    is_saved(&started(&ledger, "a"));
+}
+
+#[test]
+fn a_saved_stage_that_could_not_be_read_keeps_its_place_and_those_after_it() {
+    let world = World::new();
+    let attempt = started(&world.ledger(), "a");
+    for name in ["one", "two"] {
+        let mut transaction = world.store.transaction();
+        transaction.save_stage(&attempt, name, &1_u8).expect("is short");
+        commit(&transaction);
+    }
+    let other = attempt.saved_stage::<String>("one").expect_err("is of another type");
+    assert!(matches!(other, AttemptError::Value { .. }), "{other:?}");
+    assert_eq!(attempt.stage("three", || Ok::<_, Failure>(3_u8)).expect("is the third"), 3);
+    assert_eq!(attempt.saved_stage::<u8>("one").expect("reads"), Some(1));
+    assert_eq!(attempt.saved_stage::<u8>("two").expect("reads"), Some(1));
+}
+
+#[test]
+fn a_stage_that_a_transaction_has_saved_is_not_asked_for_within_another() {
+    let world = World::new();
+    let attempt = started(&world.ledger(), "a");
+    let mut transaction = world.store.transaction();
+    transaction.save_stage(&attempt, "one", &1_u8).expect("is short");
+    commit(&transaction);
+    let two = attempt.stage("two", || {
+        let within = attempt.saved_stage::<u8>("one").expect_err("is refused");
+        assert!(matches!(within, AttemptError::StageOpen { .. }), "{within:?}");
+        let error = attempt.stage("three", never).expect_err("two is under way");
+        assert!(error.reason().contains("under way"), "{error:?}");
+        Ok::<_, Failure>(2_u8)
+    });
+    assert_eq!(two.expect("runs"), 2);
+    assert_eq!(attempt.saved_stage::<u8>("one").expect("reads"), Some(1));
+}
+
+/// An id of a ledger leaves room for the number of a stage: one that is too long could be begun and never ended.
+#[test]
+fn a_transaction_begins_no_id_that_is_too_long_for_a_ledger() {
+    let world = World::new();
+    let ledger = world.ledger();
+    for (len, is_short) in [(0, false), (1_020, true), (1_021, false), (1_024, false)] {
+        let id = vec![b'z'; len];
+        let mut transaction = world.store.transaction();
+        transaction.claim(format!("claim-{len}"));
+        transaction.begin(&ledger, &id, BeginOptions::new());
+        match transaction.commit() {
+            Ok(outcome) => assert!(is_short && outcome.is_committed(), "{len}: {outcome:?}"),
+            Err(error) => {
+                assert!(!is_short && error.kind() == ErrorKind::FixCall, "{len}: {error}");
+            }
+        }
+        let claimed = world.store.contains(format!("claim-{len}")).expect("reads");
+        assert_eq!(claimed, is_short, "{len}");
+    }
 }
 
 #[test]
