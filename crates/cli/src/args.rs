@@ -542,6 +542,11 @@ fn parse_duration(text: &str) -> Result<Ttl, String> {
     text.parse().map_err(|error: firstseen::Error| error.to_string())
 }
 
+/// Parses how many are listed at most.
+fn parse_limit(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| "a limit is a whole number, at least 1 to see anything".to_owned())
+}
+
 /// Parses a ttl. Rejects zero here, before a store is created for it.
 fn parse_ttl(text: &str) -> Result<Ttl, String> {
     let ttl = parse_duration(text)?;

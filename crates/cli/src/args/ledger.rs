@@ -8,13 +8,14 @@ use clap::{ArgGroup, Parser, Subcommand, ValueEnum};
 use firstseen::Ttl;
 use firstseen::ledger::{DeadCause, DeadFilter, State};
 
-use super::{StoreArgs, parse_duration, says};
+use super::{StoreArgs, parse_duration, parse_limit, says};
 
 const RECORD_JSON: &str = "\
 With --json, each record is an object on a line of its own:
   ledger        name of its ledger
   id            its id; \"id_hex\" in its place if it is not UTF-8
-  state         running, waiting, held, completed or dead
+  state         running, lease-ended, waiting, held, completed or dead; lease-ended if an attempt
+                was begun and never ended, and its lease is over or its process is gone
   until         running: when the lease ends; waiting: when the next attempt may start
   cause         dead: attempts, final, lease-ended or cancelled
   is_failure    completed: whether the result is a failure
@@ -90,7 +91,7 @@ pub(crate) struct LedgerListArgs {
     pub(crate) state: Option<StateName>,
 
     /// At most so many records.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 }
 
@@ -177,8 +178,10 @@ pub(crate) struct CancelArgs {
 /// The state of a record, without what belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum StateName {
-    /// An attempt works on it, or did when the program ended.
+    /// An attempt works on it: its lease outlives its process, and has not ended.
     Running,
+    /// An attempt was begun and never ended; its lease is over, or its process is gone.
+    LeaseEnded,
     /// It failed or was handed back, and waits for its next attempt.
     Waiting,
     /// An operator is to find out whether the effect happened.
@@ -191,9 +194,10 @@ pub(crate) enum StateName {
 
 impl StateName {
     /// Returns whether a record in `state` is meant.
-    pub(crate) fn is_of(self, state: &State) -> bool {
+    pub(crate) fn is_of(self, state: &State, is_in_progress: bool) -> bool {
         match self {
-            Self::Running => matches!(state, State::Running { .. }),
+            Self::Running => matches!(state, State::Running { .. }) && is_in_progress,
+            Self::LeaseEnded => matches!(state, State::Running { .. }) && !is_in_progress,
             Self::Waiting => matches!(state, State::Waiting { .. }),
             Self::Held => matches!(state, State::Held),
             Self::Completed => matches!(state, State::Completed { .. }),
@@ -246,7 +250,7 @@ pub(crate) struct FilterArgs {
     pub(crate) older_than: Option<Duration>,
 
     /// At most so many, the oldest.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 }
 

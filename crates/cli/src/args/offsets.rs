@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::{StoreArgs, says};
+use super::{StoreArgs, parse_limit, says};
 
 const OFFSETS_JSON: &str = "\
 With --json, each partition is an object on a line of its own:
@@ -29,6 +29,6 @@ pub(crate) struct OffsetsArgs {
     pub(crate) source: Option<String>,
 
     /// At most so many partitions.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 }

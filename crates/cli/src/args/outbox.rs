@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use super::{StoreArgs, says};
+use super::{StoreArgs, parse_limit, says};
 
 const MESSAGE_JSON: &str = "\
 With --json, each message is an object on a line of its own:
@@ -83,7 +83,7 @@ pub(crate) struct OutboxListArgs {
     pub(crate) dead: bool,
 
     /// At most so many messages.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 
     /// Print what the messages say, too.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use super::{StoreArgs, says};
+use super::{StoreArgs, parse_limit, says};
 
 const PREPARED_JSON: &str = "\
 With --json, each transaction is an object on a line of its own:
@@ -48,7 +48,7 @@ pub(crate) struct PreparedListArgs {
     pub(crate) store: StoreArgs,
 
     /// At most so many transactions, the oldest.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 }
 

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use super::{StoreArgs, says};
+use super::{StoreArgs, parse_limit, says};
 
 const SCOPE_JSON: &str = "\
 With --json, each scope is an object on a line of its own:
@@ -49,7 +49,7 @@ pub(crate) struct ReplayListArgs {
     pub(crate) store: StoreArgs,
 
     /// At most so many scopes, the oldest.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 
     /// Count the ids inside open scopes, and how many of them are known outside. Reads the whole index.

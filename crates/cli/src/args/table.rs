@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Parser, Subcommand};
 
-use super::{StoreArgs, says};
+use super::{StoreArgs, parse_limit, says};
 
 const ENTRY_JSON: &str = "\
 With --json, each value is an object on a line of its own:
@@ -68,7 +68,7 @@ pub(crate) struct TableScanArgs {
     pub(crate) store: StoreArgs,
 
     /// At most so many keys.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = parse_limit, allow_hyphen_values = true)]
     pub(crate) limit: Option<usize>,
 
     /// Print values in hexadecimal digits, also if they are text.

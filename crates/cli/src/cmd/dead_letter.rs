@@ -70,7 +70,8 @@ fn list(args: &DeadListArgs) -> Result<Exit, Failure> {
         let visited = visit_all(&ledger.dead_letters(), &filter, left, |letter| {
             let DeadLetter { since, record, .. } = &letter;
             let since = Some(*since);
-            let entry = Entry { ledger: ledger.name(), record, since, payload_bytes: None };
+            let (ledger, is_in_progress) = (ledger.name(), false);
+            let entry = Entry { ledger, record, is_in_progress, since, payload_bytes: None };
             listing.add(|| entry.dead_row(), || entry.object())
         })?;
         left -= visited.letters;
@@ -115,7 +116,8 @@ fn show(args: &DeadShowArgs) -> Result<Exit, Failure> {
         save(path, payload)?;
     }
     let (since, payload_bytes) = (Some(letter.since), payload.map(|payload| payload.len()));
-    let entry = Entry { ledger: &args.id.ledger, record: &letter.record, since, payload_bytes };
+    let (ledger, record, is_in_progress) = (&args.id.ledger[..], &letter.record, false);
+    let entry = Entry { ledger, record, is_in_progress, since, payload_bytes };
     ledger::print(&entry, args.id.store.json)?;
     Ok(Exit::Done)
 }

@@ -17,6 +17,8 @@ use crate::utc;
 pub(super) struct Entry<'a> {
     pub(super) ledger: &'a str,
     pub(super) record: &'a Record,
+    /// Whether an attempt works on it: its lease has not ended, and its process is not gone.
+    pub(super) is_in_progress: bool,
     /// Since when it is dead or held.
     pub(super) since: Option<Timestamp>,
     /// The length of its payload.
@@ -109,7 +111,7 @@ impl<'a> Entry<'a> {
     /// Returns what programs see.
     pub(super) fn object(&self) -> Object<'a> {
         let record = self.record;
-        let until = until(&record.state);
+        let until = self.until();
         let ends = Some(record.ends).filter(|ends| *ends != Timestamp::NEVER);
         let result = record.result().unwrap_or_default();
         let text = std::str::from_utf8(result);
@@ -120,7 +122,7 @@ impl<'a> Entry<'a> {
         Object {
             ledger: self.ledger,
             id: Id::of(&record.id),
-            state: state_name(&record.state),
+            state: state_name(&record.state, self.is_in_progress),
             until: until.map(Timestamp::as_millis),
             until_utc: until.map(utc::text),
             since: self.since.map(Timestamp::as_millis),
@@ -155,6 +157,7 @@ impl<'a> Entry<'a> {
     pub(super) fn row(&self) -> Vec<String> {
         let record = self.record;
         let detail = match &record.state {
+            State::Running { .. } if !self.is_in_progress => "no attempt works on it".to_owned(),
             State::Running { until } => format!("lease until {}", utc::text(*until)),
             State::Waiting { until } => format!("next attempt from {}", utc::text(*until)),
             State::Completed { is_failure: true, .. } => "with a failure".to_owned(),
@@ -163,7 +166,7 @@ impl<'a> Entry<'a> {
         };
         vec![
             printable(self.ledger),
-            state_name(&record.state).to_owned(),
+            state_name(&record.state, self.is_in_progress).to_owned(),
             record.attempts.to_string(),
             utc::text(record.first_begun),
             shown_id(&record.id).into_owned(),
@@ -187,6 +190,15 @@ impl<'a> Entry<'a> {
             shown_id(&record.id).into_owned(),
             printable(reason),
         ]
+    }
+
+    /// Returns when the lease ends or the next attempt may start.
+    fn until(&self) -> Option<Timestamp> {
+        match self.record.state {
+            State::Running { until } => Some(until).filter(|_| self.is_in_progress),
+            State::Waiting { until } => Some(until),
+            _ => None,
+        }
     }
 
     fn write_history(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -223,9 +235,16 @@ impl fmt::Display for Entry<'_> {
         let mut line = |name: &str, value: String| table.add(vec![name.to_owned(), value]);
         line("ledger", printable(self.ledger));
         line("id", shown_id(&record.id).into_owned());
-        line("state", record.state.to_string());
         match &record.state {
-            State::Running { until } => line("lease until", utc::text(*until)),
+            State::Running { .. } if !self.is_in_progress => {
+                line("state", "its lease has ended, and nobody has begun it again".to_owned());
+            }
+            state => line("state", state.to_string()),
+        }
+        match &record.state {
+            State::Running { until } if self.is_in_progress => {
+                line("lease until", utc::text(*until))
+            }
             State::Waiting { until } => line("next attempt", utc::text(*until)),
             _ => {}
         }
@@ -266,13 +285,6 @@ impl fmt::Display for Entry<'_> {
     }
 }
 
-fn until(state: &State) -> Option<Timestamp> {
-    match state {
-        State::Running { until } | State::Waiting { until } => Some(*until),
-        _ => None,
-    }
-}
-
 fn cause(state: &State) -> Option<DeadCause> {
     match state {
         State::Dead { cause } => Some(*cause),
@@ -283,9 +295,11 @@ fn cause(state: &State) -> Option<DeadCause> {
 /// Not known to this binary: a newer library has it.
 pub(super) const OTHER: &str = "other";
 
-pub(super) fn state_name(state: &State) -> &'static str {
+/// Returns the name of a state. What no attempt works on any more is not running, whatever its record says.
+pub(super) fn state_name(state: &State, is_in_progress: bool) -> &'static str {
     match state {
-        State::Running { .. } => "running",
+        State::Running { .. } if is_in_progress => "running",
+        State::Running { .. } => "lease-ended",
         State::Waiting { .. } => "waiting",
         State::Held => "held",
         State::Completed { .. } => "completed",

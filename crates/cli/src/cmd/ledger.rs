@@ -80,11 +80,13 @@ fn list(args: &LedgerListArgs) -> Result<Exit, Failure> {
                     return ControlFlow::Continue(());
                 }
             };
-            if args.state.is_some_and(|state| !state.is_of(&record.state)) {
+            let is_in_progress = ledger.is_in_progress(&record);
+            if args.state.is_some_and(|state| !state.is_of(&record.state, is_in_progress)) {
                 return ControlFlow::Continue(());
             }
+            let (name, record) = (ledger.name(), &record);
             let entry =
-                Entry { ledger: ledger.name(), record: &record, since: None, payload_bytes: None };
+                Entry { ledger: name, record, is_in_progress, since: None, payload_bytes: None };
             added = listing.add(|| entry.row(), || entry.object());
             left -= 1;
             if added.is_ok() && left > 0 {
@@ -113,6 +115,7 @@ fn show(args: LedgerIdArgs) -> Result<Exit, Failure> {
         }
     };
     let payload = ledger.payload(&id)?;
+    let is_in_progress = record.as_ref().is_some_and(|record| ledger.is_in_progress(record));
     drop(ledger);
     store.close()?;
     let Some(record) = record else {
@@ -122,7 +125,8 @@ fn show(args: LedgerIdArgs) -> Result<Exit, Failure> {
         return Ok(Exit::NotSeen);
     };
     let payload_bytes = payload.map(|payload| payload.len());
-    print(&Entry { ledger: &args.ledger, record: &record, since, payload_bytes }, args.store.json)?;
+    let (ledger, record) = (&args.ledger[..], &record);
+    print(&Entry { ledger, record, is_in_progress, since, payload_bytes }, args.store.json)?;
     Ok(exit)
 }
 
@@ -179,10 +183,11 @@ fn operate(
     // Nobody else has the store open, so what is different was changed here.
     let before = ledger.get(&id)?;
     let after = change(&ledger, &id)?;
+    let name = |record: &Record| state_name(&record.state, ledger.is_in_progress(record));
+    let state = after.as_ref().map(name);
     drop(ledger);
     store.close()?;
     let is_done = after != before;
-    let state = after.as_ref().map(|record| state_name(&record.state));
     let answer = answer(is_done);
     if args.store.json {
         output::print_json(&Operated { id: Id::of(&id), answer, state })?;

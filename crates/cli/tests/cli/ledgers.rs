@@ -34,6 +34,9 @@ fn fill(shell: &Shell) {
     begin(b"dead-2\xff").fail(Failure::last("card is gone")).unwrap();
     begin(b"waiting").fail(Failure::retry("no answer")).unwrap();
     let running = begin(b"running");
+    let outlives = options().lease(Duration::from_secs(3_600)).lease_outlives_process(true);
+    let outlives = store.ledger_with("payments", outlives).unwrap();
+    let elsewhere = outlives.begin("elsewhere").unwrap().started().unwrap();
     let cancelled = payments.begin("cancelled").unwrap().started().unwrap();
     payments.cancel("cancelled", "by hand").unwrap().unwrap();
     let strict = options().lease(Duration::from_millis(1)).on_lease_end(OnLeaseEnd::Hold);
@@ -46,7 +49,7 @@ fn fill(shell: &Shell) {
     assert!(store.namespace("plain").unwrap().claim("claimed").unwrap().is_first_seen());
     store.close().unwrap();
     // They cannot say anything any more.
-    drop((running, cancelled, held));
+    drop((running, elsewhere, cancelled, held));
 }
 
 fn filled() -> Shell {
@@ -76,11 +79,12 @@ const DEAD_2: &str = "646561642d32ff";
 fn records_are_listed_by_ledger_and_state() {
     let shell = filled();
     let all = shell.ids("ledger list");
-    assert_eq!(all.len(), 10, "{all:?}");
+    assert_eq!(all.len(), 11, "{all:?}");
     assert_eq!(shell.ids("ledger list --ledger mails"), ["mail-1"]);
     assert_eq!(shell.ids("ledger list --ledger plain"), [""; 0], "claims are no records");
     for (state, ids) in [
-        ("running", &["running"][..]),
+        ("running", &["elsewhere"][..]),
+        ("lease-ended", &["running"]),
         ("waiting", &["waiting"]),
         ("held", &["held"]),
         ("completed", &["binary", "done", "refused"]),
@@ -100,7 +104,7 @@ fn people_see_a_table_whose_columns_are_aligned() {
     let ended = shell.words("ledger list --ledger payments");
     assert_eq!(ended.code, 0, "{ended:?}");
     let lines: Vec<&str> = ended.out().lines().collect();
-    assert_eq!(lines.len(), 10);
+    assert_eq!(lines.len(), 11);
     let (state, id) = (lines[0].find("STATE").unwrap(), lines[0].find("ID").unwrap());
     let line = |id: &str| *lines.iter().find(|line| line.contains(id)).unwrap();
     assert!(lines[0].starts_with("LEDGER    STATE"), "{}", ended.out());
@@ -109,6 +113,7 @@ fn people_see_a_table_whose_columns_are_aligned() {
     assert!(line("refused").ends_with("with a failure"), "{}", ended.out());
     assert!(line("waiting").contains("next attempt from 20"), "{}", ended.out());
     assert!(line(DEAD_2)[id..].starts_with("0x6465"), "{}", ended.out());
+    assert!(line("elsewhere").contains("lease until 20"), "{}", ended.out());
     let ended = shell.words("dead-letter list --ledger payments");
     assert!(ended.out().contains("card\\tis bad"), "no control character: {ended:?}");
     assert!(ended.out().contains(" cancelled  1         cancelled         by hand\n"), "{ended:?}");
@@ -148,6 +153,45 @@ fn show_tells_all_of_a_record() {
     let ended = shell.words("ledger show dead-1 --ledger payments");
     for part in ["dead: failed for good", "w1", "card\\tis bad", "11 bytes", "REASON"] {
         assert!(ended.out().contains(part), "no {part:?} in {}", ended.out());
+    }
+}
+
+/// What shows as running is what `settle` refuses, and nothing else.
+#[test]
+fn what_no_attempt_works_on_any_more_is_not_shown_as_running() {
+    let shell = filled();
+    let shown = shell.object("ledger show running --ledger payments");
+    assert_eq!((&shown["state"], &shown["until"]), (&"lease-ended".into(), &Value::Null));
+    let ended = shell.words("ledger show running --ledger payments");
+    assert!(ended.out().contains("its lease has ended"), "{ended:?}");
+    assert!(!ended.out().contains("lease until"), "{ended:?}");
+    let ended = shell.words("ledger list --state lease-ended");
+    assert!(ended.out().contains("  lease-ended  "), "{ended:?}");
+    let shown = shell.object("ledger show elsewhere --ledger payments");
+    assert_eq!(shown["state"], "running");
+    assert!(shown["until"].as_u64() > shown["first_begun"].as_u64(), "{shown}");
+    let ended = shell.words("ledger show elsewhere --ledger payments");
+    assert!(
+        ended.out().contains("in progress") && ended.out().contains("lease until"),
+        "{ended:?}"
+    );
+    for (id, code) in [("running", 0), ("elsewhere", 1)] {
+        let line = format!("ledger settle {id} --ledger payments --result r --reason found");
+        let ended = shell.words(&line);
+        assert_eq!(ended.code, code, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_no_number_is_told_what_a_limit_is() {
+    let shell = filled();
+    for line in ["ledger list", "dead-letter list", "outbox list", "table scan t", "offsets"] {
+        for limit in ["-1", "x", "-x", "1.5"] {
+            let ended = shell.words(&format!("{line} --limit {limit}"));
+            assert_eq!(ended.code, 2, "{line} {limit}: {ended:?}");
+            let told = String::from_utf8_lossy(ended.err.as_bytes()).into_owned();
+            assert!(told.contains("a limit is a whole number, at least 1"), "{line}: {told}");
+        }
     }
 }
 
@@ -333,7 +377,7 @@ fn what_is_purged_counts_as_never_begun() {
     let ended = shell.words(&format!("dead-letter purge {DEAD_2} --hex --json --ledger payments"));
     assert_eq!(ended.out(), "{\"id_hex\":\"646561642d32ff\",\"purged\":true}\n");
     assert_eq!(shell.words("ledger show dead-1 --ledger payments").code, 1);
-    let alive = ["binary", "done", "mail-1", "refused", "running", "waiting"];
+    let alive = ["binary", "done", "elsewhere", "mail-1", "refused", "running", "waiting"];
     assert_eq!(shell.ids("ledger list"), alive);
     let store = Store::open(shell.path("S")).unwrap();
     let attempt = store.ledger("payments").unwrap().begin("dead-1").unwrap().started().unwrap();
@@ -442,7 +486,7 @@ fn damaged() -> Shell {
 fn a_list_goes_on_after_what_cannot_be_read_and_says_so_at_its_end() {
     let shell = damaged();
     for (line, count, complaints) in [
-        ("ledger list", 14, &["id-1"][..]),
+        ("ledger list", 15, &["id-1"][..]),
         ("ledger list --ledger default", 4, &["id-1"]),
         ("dead-letter list", 7, &["id-1", "id-3"]),
         ("dead-letter list --ledger default", 3, &["id-1", "id-3"]),
@@ -457,7 +501,7 @@ fn a_list_goes_on_after_what_cannot_be_read_and_says_so_at_its_end() {
             }
         }
     }
-    assert_eq!(shell.ids("ledger list --ledger payments").len(), 9, "another ledger is whole");
+    assert_eq!(shell.ids("ledger list --ledger payments").len(), 10, "another ledger is whole");
     let ended = shell.words("ledger show id-3 --ledger default --json");
     ended.complains(3, &["id-3"]);
     assert!(ended.out().contains("\"cause\":\"final\""), "the record could be read: {ended:?}");
