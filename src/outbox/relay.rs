@@ -367,7 +367,7 @@ pub struct RelayHandle {
 
 impl fmt::Debug for RelayHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RelayHandle").field("relay", &self.relay).finish()
+        f.debug_struct("RelayHandle").field("relay", &self.relay).finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,7 @@ impl fmt::Debug for Outbox {
             .field("store", &self.store)
             .field("name", &self.info.name)
             .field("options", &self.options)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -26,7 +26,7 @@ impl fmt::Debug for WaitForMessage {
         f.debug_struct("WaitForMessage")
             .field("outbox", &self.outbox)
             .field("after", &self.after)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

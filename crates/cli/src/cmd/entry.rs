@@ -243,7 +243,7 @@ impl fmt::Display for Entry<'_> {
         }
         match &record.state {
             State::Running { until } if self.is_in_progress => {
-                line("lease until", utc::text(*until))
+                line("lease until", utc::text(*until));
             }
             State::Waiting { until } => line("next attempt", utc::text(*until)),
             _ => {}
