@@ -575,9 +575,11 @@ impl<P: Serialize + DeserializeOwned> Cursor<'_, P> {
     ///
     /// As [`advance`](Self::advance).
     pub async fn advance_async(&mut self, position: P) -> Result<(), AttemptError> {
+        let unanswered = Unanswered::of(&self.attempt.work);
         let bytes = encode_to_save("the position of a cursor", &position)?;
         let stage = (self.name, self.number);
         self.attempt.save_async(stage, false, &bytes, &mut self.bytes).await?;
+        unanswered.answered();
         self.position = Some(position);
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What others may do while a scope is being promoted.
 
+#![allow(clippy::disallowed_methods, reason = "real time passes in these tests")]
+
 use super::*;
 use crate::support::AT;
 use firstseen::outbox::{AsyncSink, Delivery, Message, Outbox, Relay, RelayOptions, RelayReport};
