@@ -12,7 +12,7 @@
 # Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shared=(consumer shared conformance nats)
+shared=(consumer shared conformance nats nats-kv)
 parts=("kafka redis" "valkey postgres" "rabbitmq tower")
 packages=("${shared[@]}" servers kafka redis valkey postgres rabbitmq tower snapshot price)
 only_install=no
