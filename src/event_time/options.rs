@@ -96,7 +96,7 @@ impl EventTimeOptions {
     /// rejected for ever holds it back for ever: have them
     /// [skip duplicates](crate::transaction::Transaction::skip_duplicates), or
     /// [retire](crate::event_time::EventTime::retire) the source. A source of which nothing has ever been committed does
-    /// not count, and neither do events that are only prepared.
+    /// not count, and neither do events that are only prepared, or too late.
     #[must_use]
     pub fn idle_after(self, after: Duration) -> Self {
         Self { idle_after: Some(after), ..self }

@@ -14,7 +14,7 @@ use crate::event_time::value::{Remembered, source_id};
 use crate::id::{Family, NsId};
 use crate::limits;
 use crate::time::{Timestamp, Ttl};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// A row that never ends by itself, in place of the one with this sequence. `None` deletes it.
@@ -46,13 +46,21 @@ struct Answered {
     behind_ms: u64,
 }
 
+/// What a source has said.
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    greatest: u64,
+    /// Some of it was not too late.
+    is_in_time: bool,
+}
+
 /// Answers to events, and what must be written for them to be true.
 #[derive(Debug)]
 pub(crate) struct EventPlan {
     answered: Vec<Answered>,
     claims: Vec<OwnedRow>,
     marks: Vec<OwnedRow>,
-    heard: BTreeMap<String, u64>,
+    heard: BTreeMap<String, Heard>,
     rests_on: Option<RestsOn>,
     /// Where all of it counts.
     place: Binding<Sources>,
@@ -80,10 +88,12 @@ impl EventPlan {
         self.rests_on
     }
 
-    /// Notes that the sources of the events are not idle, where nothing of what they say counts.
+    /// Notes that the sources of the events are not idle, where nothing of what they say counts. Not of one all of whose
+    /// events are too late: they stay so, and it would hold the watermark back for nothing.
     pub(crate) fn note_alive(&self, inner: &Inner) {
         let now = inner.now();
-        self.place.known.lock().note_alive(self.heard.keys().map(String::as_str), now);
+        let in_time = self.heard.iter().filter(|(_, heard)| heard.is_in_time);
+        self.place.known.lock().note_alive(in_time.map(|(name, _)| name.as_str()), now);
     }
 
     /// Notes what was heard and answered, once the rows have been committed.
@@ -93,7 +103,7 @@ impl EventPlan {
         for Answered { answer, is_too_late, behind_ms } in &self.answered {
             sources.stats.count(answer, *is_too_late, *behind_ms);
         }
-        let heard = self.heard.iter().map(|(name, greatest)| (name.as_str(), *greatest));
+        let heard = self.heard.iter().map(|(name, heard)| (name.as_str(), heard.greatest));
         sources.hear(&heard.collect(), now);
     }
 }
@@ -186,7 +196,12 @@ pub(super) fn plan(
     let claims = entries.into_iter().filter_map(|(id, entry)| entry.write(inner, place.ns, id));
     let claims = claims.collect();
     let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
-    let heard = heard.into_iter().map(|(name, greatest)| (name.to_owned(), greatest)).collect();
+    let in_time = events.iter().zip(&answered).filter(|(_, answered)| !answered.is_too_late);
+    let in_time: BTreeSet<&str> = in_time.map(|(event, _)| event.source).collect();
+    let heard = heard.into_iter().map(|(name, greatest)| {
+        (name.to_owned(), Heard { greatest, is_in_time: in_time.contains(name) })
+    });
+    let heard = heard.collect();
     Ok(EventPlan { answered, claims, marks, heard, rests_on, place })
 }
 
@@ -201,7 +216,8 @@ pub(super) fn plan_heard(
     let now = inner.now();
     let marks = place.known.lock().marks(&heard, &inner.options, Step::Any, now);
     let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
-    let heard = BTreeMap::from([(source.to_owned(), time.as_millis())]);
+    let heard = Heard { greatest: time.as_millis(), is_in_time: true };
+    let heard = BTreeMap::from([(source.to_owned(), heard)]);
     let (answered, claims) = (Vec::new(), Vec::new());
     EventPlan { answered, claims, marks, heard, rests_on: None, place }
 }

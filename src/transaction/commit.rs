@@ -116,7 +116,9 @@ impl Transaction {
                     return Ok((CommitOutcome::of(attempts, skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
-                    answers.rejected();
+                    if matches!(goal, Goal::Commit) {
+                        answers.rejected();
+                    }
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
                 }
                 Tried::Moved => {}

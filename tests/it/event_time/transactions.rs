@@ -101,6 +101,30 @@ fn rule_72_a_source_whose_transactions_are_rejected_is_not_idle_and_moves_nothin
 }
 
 #[test]
+fn rule_72_what_is_too_late_or_only_prepared_keeps_no_source_from_being_idle() {
+    let place = Place::new();
+    let store = place.open();
+    let events = opened(&store, minute().idle_after(ms(30 * S)));
+    assert!(claim(&events, "x", 100 * S).is_first_seen());
+    events.advance("fast", at(100 * S)).expect("advances");
+    place.clock.advance(ms(40 * S));
+    events.advance("fast", at(300 * S)).expect("advances");
+    assert!(store.claim("duplicate").expect("claims").is_first_seen());
+    for at_watermark in [300 * S, 400 * S, 500 * S] {
+        assert_eq!(watermark(&events), at_watermark, "only the fast one counts");
+        let too_late = commit(&events, &[("late", 101 * S)], false);
+        assert!(matches!(too_late, CommitOutcome::Rejected(_)), "{too_late:?}");
+        let mut prepared = store.transaction();
+        prepared.claim_at(&events, "new", "a", at(at_watermark));
+        prepared.claim("duplicate");
+        let prepared = prepared.prepare("x").expect("answers");
+        assert!(matches!(prepared, CommitOutcome::Rejected(_)), "{prepared:?}");
+        events.advance("fast", at(at_watermark + 100 * S)).expect("advances");
+        assert!(events.sources()[0].is_idle);
+    }
+}
+
+#[test]
 fn i14_events_that_are_skipped_count_for_the_watermark_and_leave_nothing_else() {
     let mut place = Place::new();
     let store = place.open();
