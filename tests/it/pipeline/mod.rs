@@ -2,6 +2,8 @@
 
 mod model;
 mod oracle;
+mod tables;
+mod two_phase;
 mod world;
 
 use crate::support::{assert_sound, clock, sim};

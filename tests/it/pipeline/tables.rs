@@ -1,0 +1,74 @@
+//! State tables whose values end, and the offsets of several partitions.
+
+use super::*;
+
+#[test]
+fn i4_a_value_of_a_table_ends_with_the_ttl_of_its_last_put() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let mut store = open(&disk, &clock);
+    let mut disk = disk;
+    let minute = Duration::from_secs(60);
+    {
+        let points: Table<u64> = store.table("points").expect("opens");
+        let short = points.with_ttl(minute);
+        points.put("lasts", &1).expect("puts");
+        short.put("ends", &2).expect("puts");
+        short.put("is put again", &3).expect("puts");
+        points.put("is put again", &4).expect("puts");
+        let mut transaction = store.transaction();
+        transaction.claim("order-1").put(&short, "ends, too", &5).expect("puts");
+        assert!(transaction.commit().expect("commits").is_committed());
+    }
+    let found = |store: &Store| {
+        let points: Table<u64> = store.table("points").expect("opens");
+        let mut found = BTreeMap::new();
+        let visit = |key: &[u8], entry: Result<firstseen::table::Entry<u64>, Error>| {
+            found.insert(String::from_utf8_lossy(key).into_owned(), entry.expect("is whole").value);
+            ControlFlow::Continue(())
+        };
+        points.scan(visit).expect("scans");
+        for key in ["lasts", "ends", "is put again", "ends, too"] {
+            let got = points.get(key).expect("reads").map(|entry| entry.value);
+            assert_eq!(got, found.get(key).copied(), "{key}");
+        }
+        found.into_values().collect::<Vec<_>>()
+    };
+    clock.advance(minute - Duration::from_millis(1));
+    assert_eq!(found(&store), [2, 5, 4, 1]);
+    clock.advance(Duration::from_millis(1));
+    assert_eq!(found(&store), [4, 1]);
+    // What has ended is not there for those who expect something of it, nor after a crash.
+    let points: Table<u64> = store.table("points").expect("opens");
+    assert!(points.put_if("ends", None, &6).expect("answers").is_some());
+    drop(points);
+    drop(store);
+    disk = disk.kill();
+    store = open(&disk, &clock);
+    assert_eq!(found(&store), [6, 4, 1]);
+    assert_sound(&store);
+}
+
+#[test]
+fn the_offsets_of_all_partitions_are_told_in_one_call_and_survive() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = open(&disk, &clock);
+    let orders = store.source("orders").expect("opens");
+    let other = store.source("others").expect("opens");
+    let partitions = [0, 7, u32::MAX];
+    for (n, partition) in partitions.into_iter().enumerate() {
+        let mut transaction = store.transaction();
+        transaction.claim(format!("order-{n}")).advance(&orders, partition, 10 + n as u64);
+        transaction.advance(&other, partition, 99);
+        assert!(transaction.commit().expect("commits").is_committed());
+    }
+    let expected: BTreeMap<u32, u64> = partitions.into_iter().zip(10..).collect();
+    let told = |store: &Store| {
+        let positions = store.source("orders").expect("opens").positions().expect("reads");
+        let next =
+            |(partition, position): (u32, firstseen::offsets::Position)| (partition, position.next);
+        positions.into_iter().map(next).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(told(&store), expected);
+    drop((orders, other, store));
+    assert_eq!(told(&open(&disk.kill(), &clock)), expected);
+}
