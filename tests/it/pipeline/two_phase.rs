@@ -74,9 +74,12 @@ fn i1_the_end_of_a_preparation_is_there_as_a_whole_or_not_at_all_after_a_crash_a
             let store = open(&disk, &clock);
             assert!(prepare(&store).expect("prepares").is_committed());
             store.sync().expect("syncs");
-            let end = |store: &Store| match is_committed {
-                true => store.commit_prepared("t1"),
-                false => store.rollback_prepared("t1"),
+            let end = |store: &Store| {
+                if is_committed {
+                    store.commit_prepared("t1")
+                } else {
+                    store.rollback_prepared("t1")
+                }
             };
             let ops = disk.ops();
             disk.fail_at(ops + at, Fault::Crash, false);
