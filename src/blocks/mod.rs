@@ -42,6 +42,8 @@ enum Cause {
     Environment,
     /// Another thread still holds the lock of the store.
     Locked,
+    /// The store is being opened again: whoever comes meanwhile has done nothing wrong, and learns nothing.
+    Reopening,
     /// The store itself: its contents may be damaged, and it cannot be trusted until it is reopened.
     Store,
 }
@@ -71,6 +73,10 @@ impl BlockFault {
         Self { what, cause: Cause::Environment }
     }
 
+    fn reopening() -> Self {
+        Self { what: "it is being opened again".to_owned(), cause: Cause::Reopening }
+    }
+
     fn no_room() -> Self {
         Self { what: "no space left".to_owned(), cause: Cause::NoRoom }
     }
@@ -98,7 +104,12 @@ fn guard<T>(doing: &str, call: impl FnOnce() -> BlockResult<T>) -> BlockResult<T
 /// For the few places where a fault cannot be healed because the log cannot be read either.
 impl From<BlockFault> for crate::Error {
     fn from(fault: BlockFault) -> Self {
-        Self::Blocks { is_full: fault.is_no_room(), what: fault.to_string() }
+        match fault.cause {
+            Cause::Reopening => {
+                Self::Timeout { what: "the sled folder, which is being opened again" }
+            }
+            _ => Self::Blocks { is_full: fault.is_no_room(), what: fault.to_string() },
+        }
     }
 }
 

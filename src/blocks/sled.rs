@@ -223,8 +223,8 @@ impl SledBlocks {
     ///
     /// If a last write fails, sled panics in its destructor or never returns from it; the caller must not suffer.
     /// Whatever remains keeps its lock on a file that `reopen` then replaces.
-    fn drop_open(&self, patience: Duration) {
-        let shut = std::mem::replace(&mut *self.open.write(), Err(BlockFault::new("closed")));
+    fn drop_open(&self, patience: Duration, why: BlockFault) {
+        let shut = std::mem::replace(&mut *self.open.write(), Err(why));
         let Ok(open) = shut else { return };
         close(open, patience, patience);
     }
@@ -419,7 +419,7 @@ impl Drop for SledBlocks {
     /// A failed open drops this on a caller's thread, which must neither wait forever for sled to end nor see its
     /// panics (I12).
     fn drop(&mut self) {
-        self.drop_open(PATIENCE);
+        self.drop_open(PATIENCE, BlockFault::new("closed"));
     }
 }
 
@@ -483,7 +483,7 @@ impl BlockStore for SledBlocks {
                 return room;
             }
         }
-        self.drop_open(PATIENCE_AFTER_FAULT);
+        self.drop_open(PATIENCE_AFTER_FAULT, BlockFault::reopening());
         let opened = self.try_open_unlocked().or_else(|fault| {
             if fault.spares_contents() {
                 return Err(fault);
@@ -497,9 +497,8 @@ impl BlockStore for SledBlocks {
     }
 
     fn reset(&self) -> BlockResult<()> {
-        self.drop_open(PATIENCE);
-        self.wipe()?;
-        self.keep(self.try_open())
+        self.drop_open(PATIENCE, BlockFault::reopening());
+        self.keep(self.wipe().and_then(|()| self.try_open()))
     }
 
     fn bytes(&self) -> u64 {
@@ -507,7 +506,7 @@ impl BlockStore for SledBlocks {
     }
 
     fn close(&self) {
-        self.drop_open(PATIENCE);
+        self.drop_open(PATIENCE, BlockFault::new("closed"));
     }
 }
 

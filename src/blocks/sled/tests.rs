@@ -248,3 +248,29 @@ fn i10_a_shortage_of_the_process_does_not_cost_what_sled_holds() {
     assert_eq!(BlockFault::io("open", &Error::from_raw_os_error(28)).cause, Cause::NoRoom);
     assert_eq!(BlockFault::io("open", &Error::from_raw_os_error(5)).cause, Cause::Store);
 }
+
+/// A claim that waited for memory on a full disk heard "not open: closed", because a flush had come while sled was being
+/// opened again.
+#[test]
+fn i12_who_comes_while_sled_is_being_opened_again_hears_of_no_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let blocks = SledBlocks::open(&dir.path().join("sled"), 1 << 20).unwrap();
+    let inside = blocks.get_open("test").unwrap();
+    // It waits for the call that is inside.
+    let reopened = std::thread::scope(|scope| {
+        let reopened = scope.spawn(|| blocks.reopen());
+        let met = (0..20_000).find_map(|_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            blocks.put(ID, b"block").err()
+        });
+        let met = crate::Error::from(met.unwrap());
+        assert_eq!(met.kind(), crate::ErrorKind::Retry, "{met}");
+        release(inside);
+        reopened.join().unwrap()
+    });
+    reopened.unwrap();
+    blocks.put(ID, b"block").unwrap();
+    blocks.close();
+    let met = crate::Error::from(blocks.put(ID, b"block").unwrap_err());
+    assert_eq!(met.kind(), crate::ErrorKind::Environment, "{met}");
+}

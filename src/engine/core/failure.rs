@@ -16,6 +16,9 @@ impl LastFailure {
         let mut last = self.last.lock();
         match attempt {
             Ok(_) => *last = None,
+            // It came at a moment when nothing could be done, such as while the block store was being opened again: that is
+            // no cause, and must not hide the one before it.
+            Err(error) if error.kind() == ErrorKind::Retry => {}
             Err(error) => {
                 let before = last.as_ref().map_or(0, |(_, failed)| *failed);
                 *last = Some((error.twin(), before.saturating_add(1)));
@@ -39,5 +42,26 @@ impl LastFailure {
     fn told(&self, is_told: impl Fn(&Error, u32) -> bool) -> Option<Error> {
         let last = self.last.lock();
         last.as_ref().filter(|(error, failed)| is_told(error, *failed)).map(|(e, _)| e.twin())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_at_a_bad_moment_is_no_cause_and_hides_none() {
+        let failure = LastFailure::default();
+        let blocks = |is_full| Error::Blocks { what: "insert".to_owned(), is_full };
+        let reopening = || Err::<(), _>(Error::Timeout { what: "the sled folder" });
+        assert!(!failure.note(&reopening()));
+        assert!(failure.any().is_none());
+        failure.note(&Err::<(), _>(blocks(false)));
+        failure.note(&reopening());
+        assert!(failure.lasting().is_none(), "one failure may be gone at the next attempt");
+        failure.note(&Err::<(), _>(blocks(true)));
+        failure.note(&reopening());
+        let told = failure.lasting().expect("a full disk stays full");
+        assert_eq!(told.kind(), ErrorKind::StorageFull);
     }
 }
