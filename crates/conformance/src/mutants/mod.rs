@@ -27,7 +27,7 @@ fn without_a_fault_no_rule_is_broken() {
 }
 
 /// How often a fault is tried that shows only if two calls meet.
-const TRIES: usize = 10;
+const TRIES: usize = 100;
 
 /// Prints which rules notice each fault, with `--nocapture`.
 #[test]
