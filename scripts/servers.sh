@@ -12,9 +12,9 @@
 # Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shared=(consumer shared conformance nats nats-kv)
-parts=("kafka redis" "valkey postgres" "rabbitmq tower")
-packages=("${shared[@]}" servers kafka redis valkey postgres rabbitmq tower snapshot price)
+shared=(consumer shared conformance nats)
+parts=("kafka redis" "valkey postgres" "rabbitmq tower nats-kv")
+packages=("${shared[@]}" servers kafka redis valkey postgres rabbitmq tower nats-kv snapshot price)
 only_install=no
 case "$*" in
     "") ;;
