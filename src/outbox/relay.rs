@@ -284,7 +284,7 @@ impl Relay {
         batch::take(&self.inner.outbox, &self.inner.policies)
     }
 
-    pub(super) fn note(&self, counts: Counts) {
+    fn note(&self, counts: Counts) {
         let Inner { delivered, retried, dead, .. } = &*self.inner;
         delivered.fetch_add(counts.delivered, Ordering::Relaxed);
         retried.fetch_add(counts.retried, Ordering::Relaxed);
@@ -306,23 +306,26 @@ impl Relay {
             tracing::error!(topic = outbox.name(), "the sink of a relay panicked");
             Delivery::panicked()
         });
-        let mut until = None;
-        loop {
-            match batch.settle(&delivery, policies, policies.durability) {
-                Ok(counts) => self.note(counts),
-                // The batch is kept meanwhile, so that nobody delivers it again.
-                Err(Error::Replaced) if until.is_none() => {
-                    if outbox.engine().await_scope_end(&mut until) {
-                        continue;
-                    }
-                    return Err(Error::Replaced);
-                }
-                // The topic is another one now, and what was delivered belongs to what is left behind.
-                Err(Error::Replaced) => {}
-                Err(error) => return Err(error),
+        let mut settled = batch.settle(&delivery, policies, policies.durability);
+        if matches!(settled, Err(Error::Replaced)) {
+            // The batch is kept meanwhile, so that nobody delivers it again.
+            if !outbox.engine().await_scope_end(&mut None) {
+                return Err(Error::Replaced);
             }
-            return Ok(());
+            settled = batch.settle(&delivery, policies, policies.durability);
         }
+        self.note_settled(settled)
+    }
+
+    /// Notes what was settled once no replay scope is about to end. If the topic is another one now, what was delivered
+    /// belongs to what is left behind.
+    pub(super) fn note_settled(&self, settled: Result<Counts>) -> Result<()> {
+        match settled {
+            Ok(counts) => self.note(counts),
+            Err(Error::Replaced) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// Delivers until the relay is stopped. An error stops all its workers.

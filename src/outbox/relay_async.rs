@@ -71,22 +71,13 @@ impl Relay {
             Delivery::panicked()
         });
         let at_once = policies.durability.min(Durability::Process);
-        let mut has_waited = false;
-        loop {
-            match batch.settle(&delivery, policies, at_once) {
-                Ok(counts) => self.note(counts),
-                // The batch is kept meanwhile, so that nobody delivers it again.
-                Err(Error::Replaced) if !has_waited => {
-                    self.scope_end(watch).await?;
-                    has_waited = true;
-                    continue;
-                }
-                // The topic is another one now, and what was delivered belongs to what is left behind.
-                Err(Error::Replaced) => return Ok(()),
-                Err(error) => return Err(error),
-            }
-            break;
+        let mut settled = batch.settle(&delivery, policies, at_once);
+        if matches!(settled, Err(Error::Replaced)) {
+            // The batch is kept meanwhile, so that nobody delivers it again.
+            self.scope_end(watch).await?;
+            settled = batch.settle(&delivery, policies, at_once);
         }
+        self.note_settled(settled)?;
         let rests_on = outbox.engine().sync_point()?;
         outbox.store.durable(policies.durability, Some(rests_on)).await
     }
