@@ -4,12 +4,13 @@
 //! leases does so a little later. That is for nothing but speed: the end of the lease says the same.
 
 use crate::engine::WaitBudget;
-use crate::ledger::attempt::{Attempt, Work};
+use crate::ledger::attempt::Attempt;
 use crate::ledger::ending::Ending;
 use crate::ledger::error::AttemptError;
 use crate::ledger::handle::Ledger;
 use crate::ledger::moves::Phase;
 use crate::ledger::rows::Found;
+use crate::ledger::work::Work;
 use crate::sync::Arc;
 use std::time::Duration;
 

@@ -3,7 +3,7 @@
 use crate::codec::{put_bytes, put_varint};
 use crate::engine::{Durability, Engine, OwnedRow};
 use crate::error::{Error, Result};
-use crate::ledger::attempt::{Attempt, Inside, Unanswered, Work};
+use crate::ledger::attempt::Attempt;
 use crate::ledger::begin::{Begin, Decided};
 use crate::ledger::changes::{self, Change, Now, Outcome};
 use crate::ledger::ending::Ending;
@@ -15,6 +15,7 @@ use crate::ledger::quiet::QuietGuard;
 use crate::ledger::record::Record;
 use crate::ledger::rows::{Found, StageWrite, check_id};
 use crate::ledger::stage::ToSave;
+use crate::ledger::work::{Inside, Unanswered, Work};
 use crate::sync::Arc;
 use crate::time::Ttl;
 use serde::Serialize;

@@ -47,9 +47,9 @@ mod stage;
 mod sweep;
 mod value;
 mod wait;
+mod work;
 
 pub use attempt::Attempt;
-pub(crate) use attempt::Unanswered;
 pub use begin::Begin;
 pub use dead::{DeadFilter, DeadLetter, DeadLetters, DeadPage};
 pub use error::{AttemptError, Failure, FailureError};
@@ -64,3 +64,4 @@ pub use stage::Cursor;
 pub use sweep::{PurgeFilter, Swept};
 pub(crate) use value::encode;
 pub use wait::Wait;
+pub(crate) use work::Unanswered;

@@ -1,7 +1,7 @@
 //! The whole protocol in one call: begin, renew while the work goes on, and say how it went.
 
 use crate::error::Error;
-use crate::ledger::attempt::{Attempt, Kept, Work};
+use crate::ledger::attempt::Attempt;
 use crate::ledger::begin::Begin;
 use crate::ledger::ending::Ending;
 use crate::ledger::error::{AttemptError, Failure, FailureKind};
@@ -9,6 +9,7 @@ use crate::ledger::handle::Ledger;
 use crate::ledger::options::BeginOptions;
 use crate::ledger::record::{Record, State};
 use crate::ledger::value::{decode, encode};
+use crate::ledger::work::{Kept, Work};
 use crate::sync::{Arc, Scheduled, Started};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,11 +2,12 @@
 
 use crate::codec::{Reader, Undecodable, put_bytes, stored};
 use crate::engine::{RestsOn, WaitBudget};
-use crate::ledger::attempt::{Attempt, Inside, Unanswered, Work};
+use crate::ledger::attempt::Attempt;
 use crate::ledger::changes::{self, Change, Now};
 use crate::ledger::error::{AttemptError, Failure};
 use crate::ledger::rows::{StageWrite, undecodable};
 use crate::ledger::value::{check_size, decode, encode};
+use crate::ledger::work::{Inside, Unanswered, Work};
 use crate::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
