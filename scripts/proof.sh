@@ -2,7 +2,7 @@
 # The whole programme of docs/RELIABILITY.md, at the figures of its "every run". About 40 minutes on two cores, after
 # scripts/test.sh, whose builds it reuses.
 #
-#   scripts/proof.sh            a sixtieth of the planted faults, another each day; if cargo-mutants is
+#   scripts/proof.sh            a ninetieth of the planted faults, another each day; if cargo-mutants is
 #                               installed, a few mutants of the changed lines
 #   scripts/proof.sh --full     all planted faults, and every mutant of src/: most of a day
 #
@@ -49,9 +49,9 @@ FIRSTSEEN_FOLDER_ROUNDS=200 FIRSTSEEN_RACES=200 FIRSTSEEN_LEDGER_KILLS=40 FIRSTS
     rows_of cargo test "${tested[@]}" --test crash --test kernel --test model --test histories --test pipelines -- --show-output
 
 # The adapters mostly wait for their servers, so other steps fit beside them. All adapters take twenty minutes and all faults an
-# hour: each day runs another third of the one and another sixtieth of the other.
+# hour: each day runs another third of the one and another ninetieth of the other.
 day=$(($(date +%s) / 86400))
-adapters=(--part "$((day % 3))/3") part=$((day % 60))/60
+adapters=(--part "$((day % 3))/3") part=$((day % 90))/90
 [ "$full" = no ] || { adapters=() part=0/1; }
 scripts/servers.sh ${adapters[@]+"${adapters[@]}"} > "$scratch/servers" 2>&1 &
 servers=$!
@@ -80,17 +80,19 @@ servers=
 rows_of cat "$scratch/servers"
 [ "$result" = 0 ]
 
-step "thread sanitizer"
-rows_of scripts/sanitize.sh thread --seconds 30
-
-step "address sanitizer"
+# Each build has stretches that only one core can work at, so the two halves share both.
+step "address sanitizer and fuzzers, with the thread sanitizer and carrying planted faults beside them"
+{ scripts/sanitize.sh thread --seconds 30 && scripts/carry_planted_test.sh; } > "$scratch/thread" 2>&1 &
+beside=$!
 rows_of scripts/sanitize.sh address --seconds 30
-
-step "fuzzers"
 rows_of scripts/fuzz.sh --seconds 15 --jobs 2
 
-step "planted faults carried over edits"
-rows_of scripts/carry_planted_test.sh
+step "thread sanitizer, and planted faults carried over edits"
+result=0
+wait "$beside" || result=$?
+beside=
+rows_of cat "$scratch/thread"
+[ "$result" = 0 ]
 
 step "mutants"
 if [ "$full" = yes ]; then
@@ -106,7 +108,7 @@ fi
 
 ending "the whole programme passed"
 echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
-[ "$full" = yes ] || echo "Not run: fifty-nine sixtieths of the planted faults (scripts/planted.sh runs all)."
+[ "$full" = yes ] || echo "Not run: all but a ninetieth of the planted faults (scripts/planted.sh runs all)."
 [ "$full" = yes ] || echo "Not run: two thirds of the adapters, and snapshots in object stores (scripts/servers.sh runs all)."
 [ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
 echo "Not run: new seeds, round after round. That is scripts/crash.sh."

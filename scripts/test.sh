@@ -58,5 +58,5 @@ ending "all checks passed"
 cat <<'EOF'
 Not run: the long passes of the proofs above (these were about a tenth), all planted faults but a few, loom, miri,
 thread and address sanitizer, fuzzers, cargo-deny (licences, bans, sources). scripts/proof.sh runs them, planted faults by
-sixtieths, in about 40 minutes; scripts/proof.sh --full all of it.
+ninetieths, in about 40 minutes; scripts/proof.sh --full all of it.
 EOF

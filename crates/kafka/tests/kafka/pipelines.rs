@@ -302,25 +302,32 @@ async fn each_record_is_counted_once_while_partitions_move_between_pipelines() {
     let queue = Queue::create(&server.address(), 4, options()).await;
     let count = 600;
     for n in 0..count {
-        queue.write(Some(n % 4), &n.to_string(), "x").await;
+        queue.write(Some((n % 4) as i32), &n.to_string(), "x").await;
     }
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("s.db")).unwrap();
     let counts = store.table::<u64>("counts").unwrap();
     let (mut dice, mut members) = (Dice::new(5), Vec::new());
-    let end = Instant::now() + LATE * 2;
-    while counted(&counts).len() < count as usize {
-        assert!(Instant::now() < end, "{} of {count} are counted", counted(&counts).len());
-        let (mut count, wait) = (count_places(counts.clone()), dice.below(60));
+    while counted(&counts).len() < count {
+        let (mut count_them, wait) = (count_places(counts.clone()), dice.below(60));
         let pipeline = open(&queue, &store, pipeline_options());
         members.push(Running::start(pipeline, move |batch, transaction| {
-            count(batch, transaction)?;
+            count_them(batch, transaction)?;
             std::thread::park_timeout(Duration::from_millis(wait));
             Ok(())
         }));
         sleep(Duration::from_millis(500 + dice.below(2_000))).await;
         if members.len() > 2 || dice.percent(30) {
             members.remove(dice.below(members.len() as u64) as usize).stop().unwrap();
+        }
+        // On a busy machine members that come faster than the group can agree would keep all of them from working.
+        if !members.is_empty() {
+            let goal = count.min(counted(&counts).len() + 10);
+            let end = Instant::now() + LATE;
+            while counted(&counts).len() < goal {
+                assert!(Instant::now() < end, "{} of {count} are counted", counted(&counts).len());
+                sleep(Duration::from_millis(20)).await;
+            }
         }
     }
     for member in members {
