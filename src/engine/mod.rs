@@ -351,9 +351,10 @@ impl Engine {
         self.core.namespaces.ending.wait(until)
     }
 
-    /// Returns whether a replay scope is about to end.
-    pub(crate) fn is_scope_ending(&self) -> bool {
-        self.core.namespaces.ending.is_under_way()
+    /// Waits until no replay scope is about to end, as [`await_scope_end`](Self::await_scope_end) does, as a future.
+    pub(crate) async fn scope_end(&self, until: &mut Option<Instant>) -> Result<bool> {
+        let until = *until.get_or_insert_with(|| instant_in(self.core.settings.wait_max));
+        write::scope_end(&self.core, until).await
     }
 
     /// Returns what speaks against a commit now, and without waiting for it what the durability of that rests on.

@@ -5,16 +5,11 @@ use crate::error::{Error, Result};
 use crate::outbox::batch::{Batch, Work};
 use crate::outbox::relay::{Inner, Relay, RelayReport};
 use crate::outbox::sink::{AsyncSink, Delivery};
-use crate::sync::instant_in;
 use crate::time::Timestamp;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
-
-/// How often a future looks whether the end of a replay scope is over. Nobody is told of it.
-const ENDING_MS: u64 = 5;
 
 impl Relay {
     /// Delivers until [`stop`](Self::stop) is called, as a future for any runtime: one worker, whatever the options say.
@@ -46,7 +41,7 @@ impl Relay {
                 continue;
             }
             match self.next()? {
-                Work::Deliver(batch) => self.deliver_async(batch, sink, &mut watch).await?,
+                Work::Deliver(batch) => self.deliver_async(batch, sink).await?,
                 Work::Idle(until) => {
                     if let Some(until) = until {
                         self.set_alarm(&watch, until)?;
@@ -57,12 +52,7 @@ impl Relay {
         }
     }
 
-    async fn deliver_async(
-        &self,
-        mut batch: Batch,
-        sink: &impl AsyncSink,
-        watch: &mut Watch,
-    ) -> Result<()> {
+    async fn deliver_async(&self, mut batch: Batch, sink: &impl AsyncSink) -> Result<()> {
         let Inner { outbox, policies, .. } = &*self.inner;
         // Nobody is told of what a power cut may take back.
         outbox.store.durable(outbox.durability(), batch.rests_on).await?;
@@ -74,28 +64,14 @@ impl Relay {
         let mut settled = batch.settle(&delivery, policies, at_once);
         if matches!(settled, Err(Error::Replaced)) {
             // The batch is kept meanwhile, so that nobody delivers it again.
-            self.scope_end(watch).await?;
+            if !outbox.engine().scope_end(&mut None).await? {
+                return Err(Error::Replaced);
+            }
             settled = batch.settle(&delivery, policies, at_once);
         }
         self.note_settled(settled)?;
         let rests_on = outbox.engine().sync_point()?;
         outbox.store.durable(policies.durability, Some(rests_on)).await
-    }
-
-    /// Waits until no replay scope is about to end, for `wait_max` at most.
-    async fn scope_end(&self, watch: &mut Watch) -> Result<()> {
-        let engine = self.inner.outbox.engine();
-        let until = instant_in(engine.settings().wait_max);
-        while engine.is_scope_ending() {
-            if until <= instant_in(Duration::ZERO) {
-                return Err(Error::Replaced);
-            }
-            let heard = watch.bell().rings();
-            let now = engine.moment().now.as_millis();
-            self.set_alarm(watch, Timestamp::from_millis(now.saturating_add(ENDING_MS)))?;
-            poll_fn(|cx| watch.poll(heard, cx)).await;
-        }
-        Ok(())
     }
 
     /// Has the bell of a watch rung at this time.

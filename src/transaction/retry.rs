@@ -65,33 +65,115 @@ impl Store {
         &self,
         mut work: impl FnMut(&mut Transaction) -> Result<T, E>,
     ) -> Result<Transacted<T>, E> {
-        let (mut runs, mut promoted_until) = (0, None);
+        let (mut runs, mut ended_until) = (0, None);
         loop {
             runs += 1;
-            let mut transaction = self.transaction();
-            let value = work(&mut transaction)?;
-            if transaction.begins() {
-                return Err(Error::invalid(
-                    "`transact` does not hand out attempts: begin an id in a transaction that you commit yourself",
-                )
-                .into());
-            }
-            let outcome = match transaction.commit() {
-                // A promoted replay scope has put other tables in the place of those that it was filled from.
-                // Until it has done so, it refuses every run.
-                Err(Error::Replaced)
-                    if runs < RUNS_MAX && self.engine().await_scope_end(&mut promoted_until) =>
-                {
-                    continue;
+            let (transaction, value) = self.filled(&mut work)?;
+            match next(&transaction, value, transaction.commit(), runs)? {
+                Next::Done(done) => return Ok(done),
+                Next::Again => {}
+                Next::AfterScope => {
+                    if !self.engine().await_scope_end(&mut ended_until) {
+                        return Err(Error::Replaced.into());
+                    }
                 }
-                outcome => outcome?,
-            };
-            match outcome {
-                CommitOutcome::Rejected(reasons)
-                    if runs < RUNS_MAX && reasons.iter().all(|why| transaction.has_read(why)) => {}
-                CommitOutcome::Rejected(reasons) => return Ok(Transacted::Rejected(reasons)),
-                _ => return Ok(Transacted::Committed(value)),
             }
         }
     }
+
+    /// Runs work that fills a transaction, and commits it as [`transact`](Self::transact) does, as a future: its waits
+    /// block no thread, and it needs no particular runtime. The work itself runs on the thread that polls.
+    ///
+    /// Dropped before it is ready, it has written nothing, or it was waiting for the disk, and all of the transaction is
+    /// made; see [`Transaction::commit_async`].
+    ///
+    /// ```
+    /// # use firstseen::{Error, Store};
+    /// # let dir = tempfile::tempdir()?;
+    /// # let store = Store::open(dir.path().join("seen.db"))?;
+    /// # let points = store.table::<u64>("points")?;
+    /// # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    /// # runtime.block_on(async {
+    /// let sum = store
+    ///     .transact_async(|transaction| {
+    ///         let sum = transaction.get(&points, "anna")?.unwrap_or(0) + 10;
+    ///         transaction.put(&points, "anna", &sum)?;
+    ///         Ok::<_, Error>(sum)
+    ///     })
+    ///     .await?;
+    /// assert_eq!(sum.committed(), Some(10));
+    /// # Ok::<(), Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`transact`](Self::transact).
+    pub async fn transact_async<T, E: From<Error>>(
+        &self,
+        mut work: impl FnMut(&mut Transaction) -> Result<T, E>,
+    ) -> Result<Transacted<T>, E> {
+        let (mut runs, mut ended_until) = (0, None);
+        loop {
+            runs += 1;
+            let (transaction, value) = self.filled(&mut work)?;
+            let outcome = transaction.commit_async().await;
+            match next(&transaction, value, outcome, runs)? {
+                Next::Done(done) => return Ok(done),
+                Next::Again => {}
+                Next::AfterScope => {
+                    if !self.engine().scope_end(&mut ended_until).await? {
+                        return Err(Error::Replaced.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns a transaction with what the work puts into it, and what the work returns.
+    fn filled<T, E: From<Error>>(
+        &self,
+        work: &mut impl FnMut(&mut Transaction) -> Result<T, E>,
+    ) -> Result<(Transaction, T), E> {
+        let mut transaction = self.transaction();
+        let value = work(&mut transaction)?;
+        if transaction.begins() {
+            return Err(Error::invalid(
+                "`transact` does not hand out attempts: begin an id in a transaction that you commit yourself",
+            )
+            .into());
+        }
+        Ok((transaction, value))
+    }
+}
+
+/// What follows a run.
+enum Next<T> {
+    Done(Transacted<T>),
+    Again,
+    /// Again, once no replay scope is about to end.
+    AfterScope,
+}
+
+fn next<T>(
+    transaction: &Transaction,
+    value: T,
+    outcome: Result<CommitOutcome, Error>,
+    runs: usize,
+) -> Result<Next<T>, Error> {
+    Ok(match outcome {
+        // A promoted replay scope has put other tables in the place of those that it was filled from. Until it has done
+        // so, it refuses every run.
+        Err(Error::Replaced) if runs < RUNS_MAX => Next::AfterScope,
+        Err(error) => return Err(error),
+        Ok(CommitOutcome::Rejected(reasons)) => {
+            if runs < RUNS_MAX && reasons.iter().all(|why| transaction.has_read(why)) {
+                Next::Again
+            } else {
+                Next::Done(Transacted::Rejected(reasons))
+            }
+        }
+        Ok(_) => Next::Done(Transacted::Committed(value)),
+    })
 }

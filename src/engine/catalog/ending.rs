@@ -1,14 +1,15 @@
-//! Whether a replay scope is about to end, and the wait until it has.
+//! Whether a replay scope is about to end, and who waits until it has.
 
-use crate::sync::{Condvar, Mutex};
-use std::time::Instant;
+use crate::sync::{Arc, Mutex, Sleeper, WakerEntry, Wakers, instant_in};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
 /// Commits on what a scope leaves behind are refused from before its end is written until handles lead elsewhere. Those
 /// who were refused may wait until that is over.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Ending {
     is_under_way: Mutex<bool>,
-    over: Condvar,
+    waiting: Wakers<()>,
 }
 
 /// An end that is under way. It is over when this is dropped, whatever has come of it, a panic included.
@@ -17,6 +18,9 @@ pub(in crate::engine) struct UnderWay<'a, F: Fn()> {
     admit: F,
 }
 
+/// Wakes who waits when it is dropped.
+pub(in crate::engine) struct Wakes<'a>(&'a Ending);
+
 impl Ending {
     /// Begins an end, before anybody is refused. The caller keeps others from beginning one. `admit` ends the refusals.
     pub(in crate::engine) fn begin<F: Fn()>(&self, admit: F) -> UnderWay<'_, F> {
@@ -24,19 +28,35 @@ impl Ending {
         UnderWay { ending: self, admit }
     }
 
+    /// Wakes who waits once this is dropped, which must be after the end is over and with no lock held: a waker may be
+    /// code of the user (I9).
+    pub(in crate::engine) fn wakes(&self) -> Wakes<'_> {
+        Wakes(self)
+    }
+
     pub(in crate::engine) fn is_under_way(&self) -> bool {
         *self.is_under_way.lock()
     }
 
-    /// Waits until none is under way, for so long at most (I12). Returns whether none is.
+    /// Returns an entry for a waker: enter it, then look.
+    pub(in crate::engine) fn place(&self) -> WakerEntry<'_, ()> {
+        self.waiting.place(())
+    }
+
+    /// Waits until none is under way, for so long at most (I12). Returns whether none is. Blocks the thread.
     pub(in crate::engine) fn wait(&self, until: Instant) -> bool {
-        let mut is_under_way = self.is_under_way.lock();
-        while *is_under_way {
-            if self.over.wait_until(&mut is_under_way, until).timed_out() {
-                return !*is_under_way;
+        let sleeper = Arc::new(Sleeper::default());
+        let (place, waker) = (self.place(), Waker::from(Arc::clone(&sleeper)));
+        loop {
+            place.enter(&waker);
+            if !self.is_under_way() {
+                return true;
             }
+            if until <= instant_in(Duration::ZERO) {
+                return false;
+            }
+            sleeper.wait_until(until);
         }
-        true
     }
 }
 
@@ -44,6 +64,11 @@ impl<F: Fn()> Drop for UnderWay<'_, F> {
     fn drop(&mut self) {
         (self.admit)();
         *self.ending.is_under_way.lock() = false;
-        self.ending.over.notify_all();
+    }
+}
+
+impl Drop for Wakes<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.wake_all();
     }
 }

@@ -90,6 +90,27 @@ pub(in crate::engine) async fn synced(core: &Core, lsn: Lsn) -> Result<()> {
     core.log.synced(lsn, || core.signals.sync.raise()).await
 }
 
+/// Waits until no replay scope is about to end, and not past `until` (I12). Returns whether none is.
+pub(in crate::engine) async fn scope_end(core: &Core, until: Instant) -> Result<bool> {
+    let ending = &core.namespaces.ending;
+    let (place, mut alarm) = (ending.place(), None);
+    poll_fn(move |cx| {
+        // Before the look: an end that is over after it finds the waker.
+        place.enter(cx.waker());
+        if !ending.is_under_way() {
+            return Poll::Ready(Ok(true));
+        }
+        if until <= instant_in(Duration::ZERO) {
+            return Poll::Ready(Ok(false));
+        }
+        match Alarm::set(&mut alarm, core, cx.waker(), until) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    })
+    .await
+}
+
 /// Attempts a call until it need not wait, up to the deadline that it has as a blocking one.
 pub(in crate::engine) async fn in_time<T>(
     core: &Core,
@@ -148,10 +169,12 @@ impl<'a> Waiting<'a> {
     ) -> Poll<Result<T>> {
         match self.attempt(cx.waker(), attempt) {
             Attempted::Done(done) => Poll::Ready(done),
-            Attempted::Obstructed(_, until) => match self.set_alarm(cx.waker(), until) {
-                Ok(()) => Poll::Pending,
-                Err(error) => Poll::Ready(Err(error)),
-            },
+            Attempted::Obstructed(_, until) => {
+                match Alarm::set(&mut self.alarm, self.core, cx.waker(), until) {
+                    Ok(()) => Poll::Pending,
+                    Err(error) => Poll::Ready(Err(error)),
+                }
+            }
         }
     }
 
@@ -176,23 +199,6 @@ impl<'a> Waiting<'a> {
             self.at = Some((obstruction, self.core.shards[shard].futures.place(what)));
         }
     }
-
-    /// Schedules a wake-up at the deadline.
-    fn set_alarm(&mut self, waker: &Waker, until: Instant) -> Result<()> {
-        let is_set = |alarm: &Alarm| alarm.until == until && alarm.waker.will_wake(waker);
-        if self.alarm.as_ref().is_some_and(is_set) {
-            return Ok(());
-        }
-        let started = self.core.start(&self.core.alarms)?;
-        let (waker, wakes) = (waker.clone(), waker.clone());
-        let pause = until.saturating_duration_since(instant_in(Duration::ZERO));
-        let task = started.add(pause, move || {
-            wakes.wake_by_ref();
-            None
-        });
-        self.alarm = Some(Alarm { until, waker, _task: task });
-        Ok(())
-    }
 }
 
 /// A wake-up at a deadline, unless it is dropped before.
@@ -200,4 +206,23 @@ struct Alarm {
     until: Instant,
     waker: Waker,
     _task: Scheduled,
+}
+
+impl Alarm {
+    /// Schedules a wake-up at the deadline, unless `slot` has it already.
+    fn set(slot: &mut Option<Self>, core: &Core, waker: &Waker, until: Instant) -> Result<()> {
+        let is_set = |alarm: &Self| alarm.until == until && alarm.waker.will_wake(waker);
+        if slot.as_ref().is_some_and(is_set) {
+            return Ok(());
+        }
+        let started = core.start(&core.alarms)?;
+        let (waker, wakes) = (waker.clone(), waker.clone());
+        let pause = until.saturating_duration_since(instant_in(Duration::ZERO));
+        let task = started.add(pause, move || {
+            wakes.wake_by_ref();
+            None
+        });
+        *slot = Some(Self { until, waker, _task: task });
+        Ok(())
+    }
 }

@@ -60,7 +60,7 @@ pub(in crate::engine) use durability::{await_durable, sync, sync_point};
 pub(in crate::engine) use forget::{forget, forget_key};
 pub(in crate::engine) use future::{
     claim_async, claim_batch_async, confirm_async, forget_async, in_attempts, in_time,
-    reserve_async, synced, unsynced,
+    reserve_async, scope_end, synced, unsynced,
 };
 pub(in crate::engine) use held::held;
 pub(in crate::engine) use import::import;

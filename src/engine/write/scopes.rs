@@ -67,6 +67,7 @@ pub(in crate::engine) fn scope_namespace(
 /// ended so before.
 pub(in crate::engine) fn end_scope(core: &Core, scope: NsId, end: ScopeEnd) -> Result<bool> {
     core.health.check()?;
+    let _wakes = core.namespaces.ending.wakes();
     let is_new = end_locked(core, scope, end)?;
     if is_new {
         // Whoever waits for a record looks again, which may be code of the user: no lock is held (I9). The background takes

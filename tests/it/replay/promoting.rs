@@ -6,7 +6,7 @@ use super::*;
 use crate::support::AT;
 use firstseen::outbox::{AsyncSink, Delivery, Message, Outbox, Relay, RelayOptions, RelayReport};
 use firstseen::table::Table;
-use firstseen::transaction::Transacted;
+use firstseen::transaction::{Transacted, Transaction};
 use firstseen::{Error, ErrorKind, Result};
 use std::pin::pin;
 use std::sync::Arc;
@@ -46,12 +46,29 @@ struct Beside {
     last: u64,
 }
 
-fn transact_until(store: &Store, points: &Table<u64>, is_over: &AtomicBool) -> Beside {
+/// The way to transact: the blocking one, or the future on a runtime of its own.
+type Transact =
+    fn(&Store, &mut dyn FnMut(&mut Transaction) -> Result<u64>) -> Result<Transacted<u64>>;
+
+const WAYS: [Transact; 2] = [
+    |store, work| store.transact(work),
+    |store, work| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        runtime.block_on(store.transact_async(work))
+    },
+];
+
+fn transact_until(
+    way: Transact,
+    store: &Store,
+    points: &Table<u64>,
+    is_over: &AtomicBool,
+) -> Beside {
     let mut beside = Beside { calls: 0, runs: 0, refused: None, last: 0 };
     while !is_over.load(Ordering::Acquire) {
         beside.calls += 1;
         let calls = beside.calls;
-        let done = store.transact(|transaction| -> Result<u64> {
+        let done = way(store, &mut |transaction| {
             beside.runs += 1;
             transaction.put(points, "anna", &calls)?;
             Ok(calls)
@@ -66,7 +83,7 @@ fn transact_until(store: &Store, points: &Table<u64>, is_over: &AtomicBool) -> B
 }
 
 /// Promotes scopes while a thread transacts, until one of its transactions met a promotion.
-fn promoted_beside(store: &Store, has_met: impl Fn(&Beside) -> bool) -> Beside {
+fn promoted_beside(way: Transact, store: &Store, has_met: impl Fn(&Beside) -> bool) -> Beside {
     let points = store.table::<u64>("points").expect("opens");
     for round in 0..100 {
         let scope = store.replay(&format!("s{round}")).expect("begins");
@@ -76,7 +93,7 @@ fn promoted_beside(store: &Store, has_met: impl Fn(&Beside) -> bool) -> Beside {
         let beside = std::thread::scope(|threads| {
             let transacting = threads.spawn(|| {
                 begun.store(1, Ordering::Release);
-                transact_until(store, &points, &is_over)
+                transact_until(way, store, &points, &is_over)
             });
             while begun.load(Ordering::Acquire) == 0 {
                 std::thread::yield_now();
@@ -94,25 +111,29 @@ fn promoted_beside(store: &Store, has_met: impl Fn(&Beside) -> bool) -> Beside {
 
 #[test]
 fn transact_during_a_promotion_waits_for_its_end_and_is_made_in_what_was_promoted() {
-    let store = store(builder());
-    let met = promoted_beside(&store, |beside| {
-        assert!(beside.refused.is_none(), "{:?}", beside.refused);
-        beside.runs > beside.calls
-    });
-    assert!(met.runs <= met.calls + 3, "{} runs of {} calls: it waits", met.runs, met.calls);
-    let points = store.table::<u64>("points").expect("opens");
-    let last = points.get("anna").expect("reads").map(|entry| entry.value);
-    assert_eq!(last, Some(met.last), "what was run again is made in what was promoted");
+    for way in WAYS {
+        let store = store(builder());
+        let met = promoted_beside(way, &store, |beside| {
+            assert!(beside.refused.is_none(), "{:?}", beside.refused);
+            beside.runs > beside.calls
+        });
+        assert!(met.runs <= met.calls + 3, "{} runs of {} calls: it waits", met.runs, met.calls);
+        let points = store.table::<u64>("points").expect("opens");
+        let last = points.get("anna").expect("reads").map(|entry| entry.value);
+        assert_eq!(last, Some(met.last), "what was run again is made in what was promoted");
+    }
 }
 
 /// Nothing waits for ever (I12).
 #[test]
 fn i12_transact_during_a_promotion_gives_up_after_wait_max() {
-    let store = store(builder().wait_max(Duration::ZERO));
-    let met = promoted_beside(&store, |beside| beside.refused.is_some());
-    let error = met.refused.expect("it was refused");
-    assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
-    assert!(error.to_string().contains("replay scope"), "{error}");
+    for way in WAYS {
+        let store = store(builder().wait_max(Duration::ZERO));
+        let met = promoted_beside(way, &store, |beside| beside.refused.is_some());
+        let error = met.refused.expect("it was refused");
+        assert_eq!(error.kind(), ErrorKind::Retry, "{error}");
+        assert!(error.to_string().contains("replay scope"), "{error}");
+    }
 }
 
 /// Takes all messages, and counts them.
