@@ -302,7 +302,8 @@ async fn each_record_is_counted_once_while_partitions_move_between_pipelines() {
     let queue = Queue::create(&server.address(), 4, options()).await;
     let count = 600;
     for n in 0..count {
-        queue.write(Some((n % 4) as i32), &n.to_string(), "x").await;
+        let partition = i32::try_from(n % 4).unwrap();
+        queue.write(Some(partition), &n.to_string(), "x").await;
     }
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path().join("s.db")).unwrap();
