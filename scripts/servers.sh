@@ -74,8 +74,11 @@ adapters=(--locked)
 for package in "${packages[@]}"; do
     adapters+=(--package "firstseen-$package")
 done
+features=firstseen-consumer/shared,firstseen-consumer/testkit
+# A cluster of several nodes has tests of its own; all others pass with the feature, too.
+[[ " ${packages[*]} " != *" redis "* ]] || { adapters+=(--features firstseen-redis/cluster) features+=,firstseen-redis/cluster; }
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
-RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}" --features firstseen-consumer/shared,firstseen-consumer/testkit
+RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}" --features "$features"
 # Each broker has two such tests.
 export FIRSTSEEN_KILLS=${FIRSTSEEN_KILLS:-25}
 scratch=$(mktemp -d)

@@ -16,7 +16,7 @@ use tokio::sync::Mutex;
 pub(crate) enum Server {
     One(Client),
     #[cfg(feature = "cluster")]
-    Cluster(redis::cluster::ClusterClient),
+    Cluster(Box<redis::cluster::ClusterClient>),
 }
 
 /// A connection to it, shared by all who use it.
@@ -222,5 +222,5 @@ pub(crate) fn cluster(
         .connection_timeout(answer_max)
         .response_timeout(answer_max * 2 + Duration::from_secs(10));
     let client = client.build().map_err(RedisError::of("reading the urls"))?;
-    Ok(Server::Cluster(client))
+    Ok(Server::Cluster(Box::new(client)))
 }
