@@ -64,7 +64,8 @@ pub struct ReplaySummary {
 ///
 /// - **A call under way** counts as made before the promotion if it looked before the handles changed: it is answered by
 ///   what is replaced, and goes with it. No call is answered by half of each: a transaction over several namespaces that
-///   looked at some before and at some after is refused with [`Retry`](crate::ErrorKind::Retry).
+///   looked at some before and at some after is refused with [`Retry`](crate::ErrorKind::Retry), also if it was only told
+///   of duplicates before.
 /// - **An attempt of a ledger** that began before is told that its record is gone or somebody else's. It changes nothing
 ///   in the new world, and its work counts only if the replay has done it.
 /// - **A reservation** from before cannot be confirmed: [`FixCall`](crate::ErrorKind::FixCall). Reserve again.

@@ -8,7 +8,7 @@ use crate::ledger::JoinedMove;
 use crate::offsets::{Owner, PlannedOffset, Source};
 use crate::outbox::{Message, MessageId, Outbox, PlannedAcknowledgement, PlannedMessage};
 use crate::store::{Namespace, Store};
-use crate::table::{PlannedWrite, RawTable, Values, Version, expectation};
+use crate::table::{PlannedWrite, Values, Version, expectation};
 use crate::time::{Timestamp, Ttl};
 use crate::transaction::events::PlannedEvent;
 use crate::transaction::outcome::{DuplicateId, Rejection};
@@ -44,6 +44,8 @@ pub struct Transaction {
     ids_known: usize,
     /// The caller was told that an id is a duplicate.
     pub(super) was_told: bool,
+    /// The namespaces that have told whether an id is claimed. A promotion may replace them before the commit.
+    pub(super) asked: Vec<NsId>,
     pub(super) acknowledged: Vec<Effect<PlannedAcknowledgement>>,
     /// Which write is that of a key of a table.
     by_key: HashTable<usize>,
@@ -132,6 +134,7 @@ impl Store {
             ids: HashTable::new(),
             ids_known: 0,
             was_told: false,
+            asked: Vec::new(),
             acknowledged: Vec::new(),
             by_key: HashTable::new(),
             by_partition: HashMap::new(),
@@ -223,6 +226,9 @@ impl Transaction {
     pub fn claim_if_new_in(&mut self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<bool> {
         let id = id.as_ref();
         let ns = namespace.info().id();
+        if !self.asked.contains(&ns) {
+            self.asked.push(ns);
+        }
         let (claims, hasher) = (&self.claims, &self.hasher);
         let hash_of = |n: &usize| hasher.hash_one(claims[*n].place());
         for n in self.ids_known..claims.len() {
@@ -287,7 +293,7 @@ impl Transaction {
     /// As [`RawTable::get`](crate::table::RawTable::get).
     pub fn get<T: Values>(&mut self, table: &T, key: impl AsRef<[u8]>) -> Result<Option<T::Owned>> {
         let (raw, key) = (table.raw(), key.as_ref());
-        if let Some(n) = self.write_of(raw, key) {
+        if let Some(n) = self.write_of(raw.rows(), key) {
             match &self.writes[n].what.row.change {
                 RowChange::Put(value) | RowChange::PutUntil(value, _) => {
                     return table.decode(key, crate::table::without_format(value)).map(Some);
@@ -378,7 +384,8 @@ impl Transaction {
     ) -> Result<&mut Self> {
         let table = table.raw();
         let mut row = table.row(key, change)?;
-        if let Some(n) = self.write_of(table, key) {
+        // Where the row is, and not where the table is by now: a scope may be promoted meanwhile.
+        if let Some(n) = self.write_of(row.ns, key) {
             let claim = self.owner;
             let before = &mut self.writes[n];
             if self.skips_duplicates && before.claim != claim {
@@ -406,8 +413,8 @@ impl Transaction {
     }
 
     /// Returns the number of the write of a key of a table, if there is one.
-    fn write_of(&self, table: &RawTable, key: &[u8]) -> Option<usize> {
-        let place = (table.rows(), key);
+    fn write_of(&self, rows: NsId, key: &[u8]) -> Option<usize> {
+        let place = (rows, key);
         let is_it = |n: &usize| self.writes[*n].what.place() == place;
         self.by_key.find(self.hasher.hash_one(place), is_it).copied()
     }

@@ -85,8 +85,11 @@ impl Transaction {
         let mut told = if self.was_told { Some(engine.sync_point()?) } else { None };
         let mut room_until = None;
         for _ in 0..limits::RACES_MAX {
+            // Before they answer: then none of the answers is from before a promotion that this has missed.
+            let events = self.events.iter().map(|event| event.event_time.ns());
+            let asked: Vec<NsId> = self.asked.iter().copied().chain(events).collect();
             let answers = Answers::to(&self.events)?;
-            let round = Round::of(self, (&claims, &answers), &skipped, goal);
+            let round = Round::of(self, (&claims, &answers), &skipped, asked, goal);
             let (admission, full) = match round.admit() {
                 Ok(admission) => (Some(admission), Vec::new()),
                 Err(full) => (None, full),
@@ -221,6 +224,8 @@ struct Round<'a> {
     answers: &'a Answers,
     claims: Vec<usize>,
     claim_writes: Vec<ClaimWrite<'a>>,
+    /// The namespaces that have told of a duplicate, as they were then: it may be none in what has replaced them.
+    asked: Vec<NsId>,
     moves: Vec<usize>,
     writes: Vec<usize>,
     messages: Vec<usize>,
@@ -258,6 +263,7 @@ impl<'a> Round<'a> {
         transaction: &'a Transaction,
         (claims, answers): (&[ClaimWrite<'a>], &'a Answers),
         skipped: &BTreeMap<usize, DuplicateId>,
+        mut asked: Vec<NsId>,
         goal: Goal<'a>,
     ) -> Self {
         let is_in = |claim: Option<ClaimRef>| match claim {
@@ -273,12 +279,14 @@ impl<'a> Round<'a> {
         };
         let kept = (0..claims.len()).filter(|n| is_in(Some(ClaimRef::Claim(*n))));
         let kept: Vec<usize> = kept.collect();
+        asked.extend(skipped.keys().map(|n| claims[*n].key.ns.listed()));
         Self {
             transaction,
             goal,
             answers,
             claim_writes: kept.iter().map(|n| claims[*n]).collect(),
             claims: kept,
+            asked,
             moves: numbers(&transaction.moves, is_in),
             writes: numbers(&transaction.writes, is_in),
             messages: numbers(&transaction.messages, is_in),
@@ -386,7 +394,7 @@ impl<'a> Round<'a> {
     ) -> Result<(SetCommitted, Option<RestsOn>)> {
         let durability = self.transaction.durability_of(self.goal);
         let all: Vec<RowWrite<'_>> = self.rows(rows).map(OwnedRow::as_write).collect();
-        let set = WriteSet::of(&self.claim_writes, &all);
+        let set = WriteSet { asked: &self.asked, ..WriteSet::of(&self.claim_writes, &all) };
         let Goal::Prepare(gid) = self.goal else {
             return self.engine().commit_only(set, durability, bells, wait_budget);
         };

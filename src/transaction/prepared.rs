@@ -171,7 +171,8 @@ impl Store {
         });
         let claims: Vec<ClaimWrite<'_>> = claims.collect::<Result<_>>()?;
         let rows: Vec<RowWrite<'_>> = intent.rows.iter().map(OwnedRow::as_write).collect();
-        let set = WriteSet { claims: &claims, rows: &rows, phase: Phase::Finish { row, prepared } };
+        let phase = Phase::Finish { row, prepared };
+        let set = WriteSet { claims: &claims, rows: &rows, asked: &[], phase };
         let admission = Admission::without_bound(self, &intent.rows)?;
         match engine.commit(set, Durability::Disk, &mut Bells::default())? {
             SetCommitted::Done(_) => {

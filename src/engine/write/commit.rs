@@ -118,7 +118,7 @@ fn step(
     wait_budget: &mut WaitBudget,
     bells: &mut Bells,
 ) -> Result<Step> {
-    core.namespaces.check_not_gone(members.all.iter().map(|member| member.key))?;
+    check_not_gone(core, set, members)?;
     let planned = match plan(core, set, members, wait_budget)? {
         Plan::Answer(answer, rests_on) => return Ok(Step::Over(answer, rests_on)),
         Plan::Append(planned) => planned,
@@ -243,6 +243,12 @@ fn checked<'a>(core: &Core, set: &WriteSet<'a>) -> Result<Members<'a>> {
     Ok(members)
 }
 
+/// Returns an error if a promotion is replacing, or has replaced, what a commit names or was decided by.
+fn check_not_gone(core: &Core, set: &WriteSet<'_>, members: &Members<'_>) -> Result<()> {
+    let asked = set.asked.iter().map(|ns| Key { ns: *ns, id: b"-" });
+    core.namespaces.check_not_gone(members.all.iter().map(|member| member.key).chain(asked))
+}
+
 /// Appends the commit and enters its claims and rows, if none has moved since it was planned, the rows that it leaves as
 /// they are included.
 fn enter(
@@ -256,7 +262,7 @@ fn enter(
 ) -> Result<Entered> {
     let mut locked = lock_for(core, &members.all, |n| planned.is_written(n), wait_budget)?;
     // Again under the locks: whoever is about to promote a scope waits for those who have passed this.
-    core.namespaces.check_not_gone(members.all.iter().map(|member| member.key))?;
+    check_not_gone(core, set, members)?;
     let ids = match still_as_planned(core, set, members, planned, &mut locked) {
         Ok(ids) => ids,
         Err(entered) => return Ok(entered),

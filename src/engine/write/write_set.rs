@@ -119,6 +119,8 @@ pub(crate) struct ClaimWrite<'a> {
 pub(crate) struct WriteSet<'a> {
     pub(crate) claims: &'a [ClaimWrite<'a>],
     pub(crate) rows: &'a [RowWrite<'a>],
+    /// Namespaces that it was decided by: if a promotion has replaced one of them since, it is not made.
+    pub(crate) asked: &'a [NsId],
     pub(crate) phase: Phase<'a>,
 }
 
@@ -159,7 +161,7 @@ impl<'a> Phase<'a> {
 impl<'a> WriteSet<'a> {
     /// Returns claims and rows that are written at once.
     pub(crate) fn of(claims: &'a [ClaimWrite<'a>], rows: &'a [RowWrite<'a>]) -> Self {
-        Self { claims, rows, phase: Phase::Only }
+        Self { claims, rows, asked: &[], phase: Phase::Only }
     }
 
     /// Returns all rows, that of the phase last.

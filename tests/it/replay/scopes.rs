@@ -488,3 +488,27 @@ fn what_a_prepared_transaction_holds_is_neither_replaced_nor_dropped() {
         }
     }
 }
+
+/// A duplicate outside may be new inside: what a name has said before a promotion does not hold for what is there after it.
+#[test]
+fn i9_a_transaction_that_a_replaced_name_has_told_of_a_duplicate_is_refused() {
+    let store = World::new().open();
+    let (orders, input) =
+        (store.namespace("orders").expect("opens"), store.source("input").expect("opens"));
+    assert!(orders.claim("order").expect("claims").is_first_seen());
+    let scope = store.replay("again").expect("begins");
+    scope.namespace("orders").expect("opens");
+    let mut transaction = store.transaction();
+    assert!(!transaction.claim_if_new_in(&orders, "order").expect("reads"), "it is a duplicate");
+    assert!(scope.promote().expect("promotes"));
+    transaction.advance(&input, 0, 1);
+    assert_eq!(transaction.commit().expect_err("was replaced").kind(), ErrorKind::Retry);
+    assert_eq!(input.position(0).expect("reads"), None);
+    // `transact` runs the work again, on what is there now.
+    let done = store.transact(|transaction| {
+        assert!(transaction.claim_if_new_in(&orders, "order")?);
+        transaction.advance(&input, 0, 1);
+        Ok::<_, firstseen::Error>(())
+    });
+    assert!(done.expect("answers").committed().is_some());
+}
