@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 
 /// Number of scenarios that share the schedules.
-const SCENARIOS: u64 = 28;
+const SCENARIOS: u64 = 34;
 
 fn env(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
@@ -17,7 +17,6 @@ fn env(name: &str, default: u64) -> u64 {
 
 fn config(failures: PathBuf) -> Config {
     let mut config = Config::new();
-    // Half of what a real thread has, and enough for code that was not optimised.
     // Half of what a real thread has, and enough for code that was not optimised.
     config.stack_size = 1 << 20;
     config.max_steps = MaxSteps::FailAfter(200_000);
@@ -49,6 +48,13 @@ pub(crate) fn explore(name: &str, scenario: fn()) {
     println!(
         "proof | schedules (shuttle) | {done} | schedules | {name}, random and PCT, seed {seed}"
     );
+}
+
+/// Runs what depends on no schedule, because it starts no threads.
+pub(crate) fn once(work: impl Fn() + Send + Sync + 'static) {
+    let mut config = config(PathBuf::new());
+    config.failure_persistence = FailurePersistence::None;
+    Runner::new(RandomScheduler::new_from_seed(1, 1), config).run(work);
 }
 
 fn run(name: &str, scheduler: impl Scheduler + 'static, failures: &PathBuf, scenario: fn()) {

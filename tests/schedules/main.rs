@@ -21,6 +21,7 @@ mod futures;
 mod healing;
 mod merging;
 mod outbox;
+mod promoting;
 mod reservations;
 mod rows;
 mod scene;
