@@ -9,6 +9,8 @@ use crate::store::Store;
 use crate::sync::{Arc, Mutex};
 use crate::time::{Timestamp, Ttl};
 use std::collections::BTreeMap;
+#[cfg(feature = "testing")]
+use std::fmt::Debug;
 
 /// A table of rows, the mechanism below everything that keeps values: what a test sees of it.
 #[derive(Debug, Clone)]
@@ -52,6 +54,25 @@ pub fn validate(store: &Store) -> Vec<String> {
 #[cfg(feature = "testing")]
 pub fn waiting_futures(store: &Store) -> [usize; 3] {
     store.engine().waiting_futures()
+}
+
+/// Returns how many ids and rows of each shard are not flushed.
+#[cfg(feature = "testing")]
+pub fn unflushed(store: &Store) -> Vec<usize> {
+    store.engine().unflushed()
+}
+
+/// Returns the numbers of the shards that somebody has locked, the caller included.
+#[cfg(feature = "testing")]
+pub fn locked_shards(store: &Store) -> Vec<usize> {
+    store.engine().locked_shards()
+}
+
+/// Locks shards until the result is dropped. Give their numbers in ascending order, as whoever locks several does.
+#[cfg(feature = "testing")]
+#[must_use = "they are locked until this is dropped"]
+pub fn lock_shards<'a>(store: &'a Store, numbers: &[usize]) -> impl Debug + use<'a> {
+    store.engine().lock_shards(numbers)
 }
 
 /// Returns how many leases wait to be renewed.

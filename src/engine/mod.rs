@@ -604,6 +604,23 @@ impl Engine {
         [&self.core.alarms, &self.core.renewals].into_iter().for_each(Timer::deny_thread);
     }
 
+    /// Returns how many ids and rows of each shard are not flushed.
+    pub(crate) fn unflushed(&self) -> Vec<usize> {
+        self.core.shards.iter().map(|cell| cell.shard.lock().unflushed().0).collect()
+    }
+
+    /// Returns the numbers of the shards that somebody has locked.
+    pub(crate) fn locked_shards(&self) -> Vec<usize> {
+        let all = self.core.shards.iter();
+        all.filter(|cell| cell.shard.try_lock().is_none()).map(|cell| cell.number).collect()
+    }
+
+    /// Locks shards until the result is dropped.
+    pub(crate) fn lock_shards<'a>(&'a self, numbers: &[usize]) -> impl fmt::Debug + use<'a> {
+        let shards = &self.core.shards;
+        numbers.iter().map(|number| shards[*number].shard.lock()).collect::<Vec<_>>()
+    }
+
     /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.
     pub(crate) fn recount_files(&self) -> Result<Vec<String>> {
         recovery::recount_files(&self.core)

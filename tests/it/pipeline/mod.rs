@@ -1,5 +1,6 @@
 //! State, offsets and messages in one commit with claims.
 
+mod locks;
 mod model;
 mod oracle;
 mod tables;
