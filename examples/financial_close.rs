@@ -102,7 +102,7 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<(u64,
     outside.step("opened");
     let events = books.read(input, batch, outside)?;
     let report = report(&books.days()?);
-    // Whole or not at all, whenever it is killed.
+    // Whole or not at all, whenever it is killed or loses power.
     let new = outside.file("report.new");
     let mut file = File::create(&new)?;
     outside.step("the report is not written");
@@ -110,6 +110,8 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<(u64,
     file.sync_all()?;
     outside.step("the report has not its name");
     fs::rename(new, outside.file(REPORT))?;
+    // Its name, too, is on disk only once its folder is.
+    File::open(outside.file("."))?.sync_all()?;
     outside.step("the report is there");
     let syncs = books.store.stats().log_syncs;
     books.store.close()?;

@@ -18,6 +18,14 @@ fn run_with(folder: &Path, input: &Path, step: u64, resume: Resume) -> program::
     program::run(&outside, input, BATCH, (Log::Unmapped, resume)).map(drop)
 }
 
+/// In smaller batches once it was killed.
+fn run_smaller(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
+    let outside = program::outside::Outside::new(folder, step);
+    let batch = if outside.file("killed").exists() { 2 } else { BATCH };
+    // What the kill leaves is in the log, so that what comes again is known.
+    program::run(&outside, input, batch, (Log::Mapped, Resume::Acknowledged)).map(drop)
+}
+
 fn run(folder: &Path, input: &Path, step: u64) -> program::outside::Answer {
     run_with(folder, input, step, Resume::Acknowledged)
 }
@@ -85,6 +93,22 @@ fn views_killed_at_any_step_are_never_counted_twice_where_the_source_says_where_
         are_missing |= counts != truth;
     });
     assert!(are_missing, "a kill behind an acknowledgment costs views: that is the price");
+}
+
+/// What was committed and not acknowledged comes again. A smaller batch of it ends before the offset of the store, which must
+/// not go back.
+#[test]
+fn views_killed_at_any_step_are_all_counted_by_a_start_with_smaller_batches() {
+    let program = Program {
+        test: "page_views::views_killed_at_any_step_are_all_counted_by_a_start_with_smaller_batches",
+        kind: Kind::Views,
+        run: run_smaller,
+        env: None,
+    };
+    program.in_child();
+    program.at_every_step(14, |left| {
+        assert_eq!(counts(left), expected(left, &[]), "{:?}", left.killed);
+    });
 }
 
 #[test]
