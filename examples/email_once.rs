@@ -20,6 +20,7 @@ use firstseen::Store;
 use firstseen::ledger::{Begin, DeadFilter, Failure, Ledger, LedgerOptions, OnLeaseEnd};
 use outside::{Answer, Outside};
 use std::io::ErrorKind;
+use std::time::Duration;
 
 #[path = "sample/outside.rs"]
 pub(crate) mod outside;
@@ -29,6 +30,12 @@ pub(crate) const LEDGERS: [(&str, OnLeaseEnd); 2] =
     [("invoice", OnLeaseEnd::Hold), ("reminder", OnLeaseEnd::Retry)];
 
 pub(crate) const TO: &str = "ann@example.org";
+
+/// While this file is there, nobody answers where the mail server should be.
+pub(crate) const AWAY: &str = "the mail server is away";
+
+/// Between two looks at a mail that waits for its next attempt.
+const PAUSE: Duration = Duration::from_millis(100);
 
 fn main() -> Answer {
     outside::killed_at_every_step("email-once", run)
@@ -53,35 +60,47 @@ pub(crate) fn run_on(outside: &Outside, recipients: impl IntoIterator<Item = Str
     Ok(())
 }
 
+/// Returns once it is sent, or cannot be sent by a program alone.
 fn send_once(ledger: &Ledger, to: &str, outside: &Outside) -> Answer {
     let what = ledger.name();
     outside.step(&format!("{what}: before begin"));
-    match ledger.begin(to)? {
-        Begin::Started(attempt) => {
-            outside.step(&format!("{what}: begun, not sent"));
-            if let Err(error) = send(what, to, outside) {
-                // If nobody has answered, it was not sent: that is known, and may be tried again. Of other errors
-                // nobody knows.
-                attempt.fail(match error.kind() {
-                    ErrorKind::ConnectionRefused => Failure::retry(error),
-                    // It may have been sent before the connection broke.
-                    _ => Failure::hold(error),
-                })?;
+    loop {
+        match ledger.begin(to)? {
+            Begin::Started(attempt) => {
+                outside.step(&format!("{what}: begun, not sent"));
+                if let Err(error) = send(what, to, outside) {
+                    // If nobody has answered, it was not sent: that is known, and may be tried again. Of other errors
+                    // nobody knows.
+                    attempt.fail(match error.kind() {
+                        ErrorKind::ConnectionRefused => Failure::retry(error),
+                        // It may have been sent before the connection broke.
+                        _ => Failure::hold(error),
+                    })?;
+                    continue;
+                }
+                outside.step(&format!("{what}: sent, not completed"));
+                attempt.complete(b"")?;
+                outside.step(&format!("{what}: completed"));
                 return Ok(());
             }
-            outside.step(&format!("{what}: sent, not completed"));
-            attempt.complete(b"")?;
-            outside.step(&format!("{what}: completed"));
+            // Nobody else comes back to it. With more to send than one mail, go on with the others meanwhile.
+            Begin::RetryAt(_) => std::thread::park_timeout(PAUSE),
+            // Never send it here. It stays like this over any number of restarts, until somebody decides: whether it has
+            // arrived, or what is wrong with a mail server that has not answered at any attempt.
+            Begin::Held(record) | Begin::Dead(record) => {
+                return Ok(outside.effect(format!("{what}: {}", record.state))?);
+            }
+            // Sent, or in progress elsewhere, or settled by the operator.
+            _ => return Ok(()),
         }
-        // Never send it here. It stays like this over any number of restarts, until somebody decides.
-        Begin::Held(record) => outside.effect(format!("{what}: {}", record.state))?,
-        // Sent, or in progress elsewhere, or not its time, or settled by the operator.
-        _ => {}
     }
-    Ok(())
 }
 
 fn send(what: &str, to: &str, outside: &Outside) -> std::io::Result<()> {
+    if outside.file(AWAY).exists() {
+        outside.effect(format!("nobody takes the {what}"))?;
+        return Err(ErrorKind::ConnectionRefused.into());
+    }
     outside.effect(format!("mail: {what} to {to}"))
 }
 

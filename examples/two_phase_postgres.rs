@@ -152,6 +152,8 @@ impl PostgresBank {
     pub(crate) fn ask(&self, sql: &str) -> Answer<String> {
         let mut psql = Command::new(&self.psql);
         psql.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]);
+        // Errors with their code: the text of one is in the language of the server.
+        psql.args(["-v", "VERBOSITY=verbose"]);
         if !self.server.is_empty() {
             psql.args(["-d", &self.server]);
         }
@@ -256,7 +258,7 @@ impl Participant for PostgresBank {
         match moved {
             Ok(rows) if rows.trim() == "1" => Ok(true),
             Ok(_) => Err("another coordinator has taken over".into()),
-            Err(why) if why.to_string().contains("lock timeout") => Ok(false),
+            Err(why) if has_code(&why.to_string(), LOCK_NOT_AVAILABLE) => Ok(false),
             Err(why) => Err(why),
         }
     }
@@ -293,6 +295,14 @@ impl Participant for PostgresBank {
     fn rollback(&self, gid: &str) -> Answer {
         self.end("ROLLBACK", gid)
     }
+}
+
+/// The code of a lock that was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// Whether an error of `psql` has this code: `psql:<stdin>:2: ERROR:  55P03: ...`.
+fn has_code(error: &str, code: &str) -> bool {
+    error.split(':').any(|part| part.trim() == code)
 }
 
 const PREFIX: &str = "firstseen ";

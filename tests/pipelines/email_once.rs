@@ -7,6 +7,7 @@ use firstseen::Store;
 use firstseen::ledger::{OnLeaseEnd, State};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 #[path = "../../examples/email_once.rs"]
 #[allow(dead_code, clippy::duplicate_mod, reason = "its main is for those who run it")]
@@ -15,6 +16,30 @@ mod program;
 fn run(folder: &Path, input: &Path, step: u64) -> Answer {
     let recipients = Queue::open(folder, input)?.map(|event| id(&event));
     program::run_on(&program::outside::Outside::new(folder, step), recipients)
+}
+
+/// It is known not to have been sent: it is tried again, and not left for a start that may never come.
+#[test]
+fn a_mail_that_nobody_took_is_sent_once_the_server_is_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = program::outside::Outside::new(dir.path(), 0);
+    std::fs::write(outside.file(program::AWAY), b"").unwrap();
+    std::thread::scope(|threads| {
+        let runs = threads.spawn(|| program::run(&outside).map_err(|why| why.to_string()));
+        while outside.effects().is_empty() && !runs.is_finished() {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        std::fs::remove_file(outside.file(program::AWAY)).unwrap();
+        runs.join().unwrap().unwrap();
+    });
+    let effects = outside.effects();
+    assert_eq!(effects[0], "nobody takes the invoice");
+    let sent = program::LEDGERS.map(|(what, _)| format!("mail: {what} to {}", program::TO));
+    let mails: Vec<&String> = effects.iter().filter(|line| line.starts_with("mail: ")).collect();
+    assert_eq!(mails, sent.iter().collect::<Vec<_>>());
+    let store = Store::open(outside.file("seen.db")).unwrap();
+    let invoice = store.ledger("invoice").unwrap().get(program::TO).unwrap().unwrap();
+    assert!(invoice.attempts > 1 && matches!(invoice.state, State::Completed { .. }));
 }
 
 #[test]

@@ -166,6 +166,23 @@ fn money_of_a_store_and_postgres_killed_at_random_is_neither_lost_nor_made() {
     proof("two_phase_postgres", killed, &format!("{count} transfers, 0 cents lost or made"));
 }
 
+/// What is prepared holds the row of the fence. That it is not to be had in time is known by its code, not by the text of
+/// the error.
+#[test]
+fn a_fence_waits_for_what_is_under_way_in_postgres() {
+    let Some(server) = Server::start() else {
+        return println!("NOT RUN: a fence in Postgres needs Postgres");
+    };
+    let bank = bank(server.port, "postgres");
+    bank.set_up().unwrap();
+    bank.prepare("theirs", &Changes::default(), 0).unwrap();
+    assert!(!bank.fence(1).unwrap(), "something is under way");
+    bank.rollback("theirs").unwrap();
+    assert!(bank.fence(1).unwrap());
+    let why = bank.fence(0).unwrap_err().to_string();
+    assert!(why.contains("another coordinator"), "{why}");
+}
+
 #[test]
 fn nobody_but_its_coordinator_ends_what_postgres_has_prepared_without_being_found_out() {
     let Some(server) = Server::start() else {
