@@ -8,7 +8,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says that steps are to be counted, so that kills can be aimed at them.
@@ -97,26 +97,28 @@ pub(crate) fn say(line: impl Display) -> Answer {
 
 /// Kills at random moments: most between two steps of a program, one in eight while it starts.
 pub(crate) struct Kills {
-    steps: PathBuf,
+    folder: PathBuf,
     left: u64,
     /// How many steps a run has that nobody disturbs, about.
     undisturbed: u64,
     random: u64,
     pub(crate) killed: u64,
+    pub(crate) has_hung: bool,
 }
 
 impl Kills {
     /// `undisturbed`: how many steps a run has that nobody disturbs, about.
     pub(crate) fn new(folder: &Path, kills: u64, undisturbed: u64, seed: u64) -> Self {
-        let steps = folder.join("steps");
-        Self { steps, left: kills, undisturbed, random: generate::mix(seed), killed: 0 }
+        let (folder, random) = (folder.to_owned(), generate::mix(seed));
+        Self { folder, left: kills, undisturbed, random, killed: 0, has_hung: false }
     }
 
     pub(crate) fn are_left(&self) -> bool {
         self.left > 0
     }
 
-    /// Kills a program that was just started. Returns false if it ended by itself before.
+    /// Kills a program that was just started. Returns false if it ended by itself before. One that takes no step for long
+    /// hangs: that is an error.
     pub(crate) fn kill(&mut self, mut program: Child) -> Answer<bool> {
         self.left -= 1;
         self.random = generate::mix(self.random);
@@ -124,7 +126,9 @@ impl Kills {
             pause((self.random >> 8) % 40_000);
         } else {
             let target = self.count() + (self.random >> 8) % self.reach();
+            let mut watch = Watch::new(&self.folder, STEP_MAX);
             while self.count() <= target && program.try_wait()?.is_none() {
+                watch.check(&mut program).inspect_err(|_| self.has_hung = true)?;
                 pause(100);
             }
             // Anywhere within the step.
@@ -154,8 +158,61 @@ impl Kills {
     }
 
     fn count(&self) -> u64 {
-        self.steps.metadata().map_or(0, |steps| steps.len())
+        steps_in(&self.folder.join("steps"))
     }
+}
+
+/// How long a program may take from one step to the next. Then it hangs.
+pub(crate) const STEP_MAX: Duration = Duration::from_secs(120);
+
+/// Looks whether a program goes on.
+pub(crate) struct Watch {
+    steps: PathBuf,
+    seen: u64,
+    since: Instant,
+    most: Duration,
+}
+
+impl Watch {
+    /// `most`: how long it may take from one step to the next.
+    pub(crate) fn new(folder: &Path, most: Duration) -> Self {
+        Self { steps: folder.join("steps"), seen: 0, since: now(), most }
+    }
+
+    /// Kills the program, and says so, if it hangs.
+    fn check(&mut self, program: &mut Child) -> Answer {
+        let steps = steps_in(&self.steps);
+        if steps != self.seen {
+            (self.seen, self.since) = (steps, now());
+        }
+        if self.since.elapsed() <= self.most {
+            return Ok(());
+        }
+        program.kill()?;
+        program.wait()?;
+        Err(format!("it hangs: no step in {:?} after {steps} of them; it was killed", self.most)
+            .into())
+    }
+
+    /// Waits until the program ends by itself.
+    pub(crate) fn wait(mut self, mut program: Child) -> Answer<ExitStatus> {
+        loop {
+            if let Some(status) = program.try_wait()? {
+                return Ok(status);
+            }
+            self.check(&mut program)?;
+            pause(500);
+        }
+    }
+}
+
+fn steps_in(file: &Path) -> u64 {
+    file.metadata().map_or(0, |steps| steps.len())
+}
+
+#[allow(clippy::disallowed_methods, reason = "a run and its steps are timed by the real clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 #[allow(clippy::disallowed_methods, reason = "kills come at moments of real time")]
@@ -215,9 +272,8 @@ pub(crate) struct Price {
 }
 
 impl Price {
-    #[allow(clippy::disallowed_methods, reason = "a run is timed by the real clock")]
     pub(crate) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self { start: now() }
     }
 
     /// `events` are those of this run; `bytes` those on disk for all of the input, `events_ever`.

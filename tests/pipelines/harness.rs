@@ -3,7 +3,8 @@
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 #[path = "../../examples/sample/generate.rs"]
 #[allow(clippy::duplicate_mod, reason = "each program has one, too")]
@@ -105,7 +106,7 @@ impl Program {
             let dir = tempfile::tempdir().unwrap();
             let mut left = self.folder(dir.path(), deliveries);
             let mut starts = 1;
-            while !self.child(&left, step).status().unwrap().success() {
+            while !self.ended(&left, step, pipeline::STEP_MAX).success() {
                 starts += 1;
                 assert!(starts < 4, "step {step}: it does not end by itself: {}", broken(&left));
             }
@@ -153,7 +154,7 @@ impl Program {
             match kills.kill(child) {
                 Ok(true) => after_kill(&left),
                 Ok(false) => break,
-                Err(_) if deaths < deaths_max && broken(&left).is_empty() => {
+                Err(_) if deaths < deaths_max && !kills.has_hung && broken(&left).is_empty() => {
                     deaths += 1;
                     kills.again();
                 }
@@ -167,11 +168,18 @@ impl Program {
         (killed, left)
     }
 
+    /// Starts it, and waits until it ends or dies. One that takes longer for a step than this hangs.
+    fn ended(&self, left: &Left, step: u64, step_max: Duration) -> ExitStatus {
+        let child = self.child(left, step).spawn().unwrap();
+        let ended = pipeline::Watch::new(&left.folder, step_max).wait(child);
+        ended.unwrap_or_else(|why| panic!("{}, to be killed at step {step}: {why}", self.test))
+    }
+
     /// Runs it without a kill. It may die by itself so often.
     fn to_its_end(&self, left: &Left, deaths_max: u64) {
         let mut deaths = 0;
         loop {
-            let ended = self.child(left, u64::MAX).status().unwrap();
+            let ended = self.ended(left, u64::MAX, pipeline::STEP_MAX);
             if ended.success() {
                 return;
             }
@@ -206,4 +214,30 @@ fn env(name: &str, default: u64) -> u64 {
 /// Prints a row of the proof table; a script adds them up.
 pub(crate) fn proof(program: &str, kills: u64, details: &str) {
     println!("proof | {program}, kill -9 | {kills} | kills | {details}");
+}
+
+/// Otherwise a program that waits for ever would have the whole run wait for it.
+#[test]
+fn a_program_that_hangs_is_killed_and_named() {
+    let program = Program {
+        test: "harness::a_program_that_hangs_is_killed_and_named",
+        kind: generate::Kind::Views,
+        run: |folder, _, step| {
+            outside::Outside::new(folder, step).step("the last one");
+            loop {
+                std::thread::park();
+            }
+        },
+        env: None,
+    };
+    program.in_child();
+    let dir = tempfile::tempdir().unwrap();
+    let left = program.folder(dir.path(), 1);
+    let ended = || program.ended(&left, u64::MAX, Duration::from_secs(2));
+    let why = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ended)).unwrap_err();
+    let why = why.downcast_ref::<String>().unwrap();
+    assert!(
+        why.contains(program.test) && why.contains("it hangs") && why.contains("after 1"),
+        "{why}"
+    );
 }
