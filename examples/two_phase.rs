@@ -19,7 +19,6 @@
 use coordinator::{Coordinator, StoreBank};
 use firstseen::table::Table;
 use firstseen::transaction::{CommitOutcome, Transaction};
-use firstseen::{Durability, Store};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
@@ -112,7 +111,7 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize) -> Answer<u64> 
 
 fn open(outside: &Outside, name: &'static str) -> Answer<StoreBank> {
     let path = outside.file(&format!("{name}.db"));
-    Ok(StoreBank { store: Store::builder(path).durability(Durability::Disk).open()?, name })
+    Ok(StoreBank { store: coordinator::open_store(&path)?, name })
 }
 
 /// What a batch changes at one bank.

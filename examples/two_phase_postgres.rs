@@ -20,7 +20,6 @@
 
 use coordinator::{Coordinator, Participant, StoreBank};
 use firstseen::transaction::CommitOutcome;
-use firstseen::{Durability, Store};
 use outside::{Answer, Outside};
 use pipeline::{Args, Input, Price, bytes_in, lines_in, say};
 use serde::Deserialize;
@@ -128,8 +127,7 @@ pub(crate) fn run(outside: &Outside, input: &Path, batch: usize, b: &PostgresBan
 }
 
 fn open(outside: &Outside) -> Answer<StoreBank> {
-    let path = outside.file("a.db");
-    Ok(StoreBank { store: Store::builder(path).durability(Durability::Disk).open()?, name: "a" })
+    Ok(StoreBank { store: coordinator::open_store(&outside.file("a.db"))?, name: "a" })
 }
 
 /// What a batch changes at bank b.

@@ -41,9 +41,8 @@ clean_up() {
 trap clean_up EXIT
 
 # Postgres runs as a user of its own where this is root.
-as_postgres() {
-    if [ "$(id -u)" = 0 ]; then setpriv --reuid=postgres --regid=postgres --clear-groups "$@"; else "$@"; fi
-}
+as_postgres=()
+[ "$(id -u)" != 0 ] || as_postgres=(setpriv --reuid=postgres --regid=postgres --clear-groups)
 
 start_postgres() {
     local initdb bin port
@@ -54,8 +53,8 @@ start_postgres() {
     mkdir "$scratch/postgres"
     chmod 755 "$scratch"
     [ "$(id -u)" != 0 ] || chown postgres "$scratch/postgres"
-    as_postgres "$bin/initdb" -A trust -U postgres --no-sync -D "$scratch/postgres/data" >/dev/null
-    as_postgres "$bin/postgres" -D "$scratch/postgres/data" -h 127.0.0.1 -p "$port" -k "$scratch/postgres" \
+    ${as_postgres[@]+"${as_postgres[@]}"} "$bin/initdb" -A trust -U postgres --no-sync -D "$scratch/postgres/data" >/dev/null
+    ${as_postgres[@]+"${as_postgres[@]}"} "$bin/postgres" -D "$scratch/postgres/data" -h 127.0.0.1 -p "$port" -k "$scratch/postgres" \
         -c max_prepared_transactions=64 > "$scratch/postgres.log" 2>&1 &
     server=$!
     export FIRSTSEEN_POSTGRES="host=127.0.0.1 port=$port user=postgres dbname=postgres"

@@ -8,12 +8,32 @@ use super::outside::{Answer, Outside};
 use firstseen::offsets::{Owner, Source};
 use firstseen::table::RawTable;
 use firstseen::transaction::{CommitOutcome, EndOutcome};
-use firstseen::{Durability, Store};
+use firstseen::{Durability, ErrorKind, Store};
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
 
 /// How often an earlier coordinator is fenced off before giving up.
 const FENCES_MAX: u32 = 100;
+
+/// How often a store is opened that another process holds, every ten milliseconds.
+const OPENINGS_MAX: u32 = 1_000;
+
+/// Opens a store at `Disk`. If a run was killed while it was starting another program, such as `psql`, what is to become that
+/// program holds the lock of the store for a moment longer.
+pub(crate) fn open_store(path: &Path) -> firstseen::Result<Store> {
+    let open = || Store::builder(path).durability(Durability::Disk).open();
+    for _ in 0..OPENINGS_MAX {
+        match open() {
+            Err(error) if error.kind() == ErrorKind::Locked => {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            opened => return opened,
+        }
+    }
+    open()
+}
 
 /// Somebody who can prepare a transaction, and commit it or roll it back when told so, once or many times.
 pub(crate) trait Participant {
@@ -57,8 +77,7 @@ impl<'a> Coordinator<'a> {
         participants: [&'a dyn Participant; 2],
     ) -> Answer<Self> {
         // A decision must not be taken back by a power cut: somebody may have acted on it.
-        let store =
-            Store::builder(outside.file("coordinator.db")).durability(Durability::Disk).open()?;
+        let store = open_store(&outside.file("coordinator.db"))?;
         let source = store.source("transfers")?;
         // The epoch grows with each start. Earlier coordinators can decide nothing from here on.
         let owner = source.own(0)?;

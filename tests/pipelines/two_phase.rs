@@ -99,3 +99,16 @@ fn money_of_two_banks_killed_at_random_is_neither_lost_nor_made() {
     check(&left);
     proof("two_phase", killed, &format!("{count} transfers, 0 cents lost or made"));
 }
+
+#[test]
+fn a_store_that_a_killed_run_holds_for_a_moment_longer_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let held = Store::open(&path).unwrap();
+    let holder = std::thread::spawn(move || {
+        std::thread::park_timeout(std::time::Duration::from_millis(300));
+        drop(held);
+    });
+    program::coordinator::open_store(&path).unwrap();
+    holder.join().unwrap();
+}
