@@ -23,7 +23,7 @@ use std::hash::{BuildHasher, RandomState};
 ///
 /// **What belongs to what.** Writes of tables, messages and moves of ledgers belong to the claim that was collected before
 /// them, if there is one. [`skip_duplicates`](Self::skip_duplicates) skips them with it, and the ids of messages follow from
-/// it. Offsets belong to no claim: a duplicate was read, too.
+/// it. Offsets and acknowledged messages belong to no claim: a duplicate was read, too.
 #[must_use = "nothing is written until it is committed"]
 pub struct Transaction {
     pub(super) store: Store,
@@ -46,7 +46,7 @@ pub struct Transaction {
     pub(super) was_told: bool,
     /// The namespaces that have told whether an id is claimed. A promotion may replace them before the commit.
     pub(super) asked: Vec<NsId>,
-    pub(super) acknowledged: Vec<Effect<PlannedAcknowledgement>>,
+    pub(super) acknowledged: Vec<PlannedAcknowledgement>,
     /// Which write is that of a key of a table.
     by_key: HashTable<usize>,
     /// Which offset is that of a partition.
@@ -322,7 +322,8 @@ impl Transaction {
         self.write(table, key.as_ref(), RowChange::Put(value), None)
     }
 
-    /// Sets the value of a key if it has this version then; `None`: if it has no live value.
+    /// Sets the value of a key if it has this version then; `None`: if it has no live value. That is the version which is
+    /// stored, whatever this transaction has put or deleted. If it has read or expects another one, it is rejected.
     ///
     /// # Errors
     ///
@@ -397,10 +398,12 @@ impl Transaction {
             if row.change != RowChange::Keep {
                 (stored.change, stored.ttl) = (row.change, row.ttl);
             }
-            // What was expected first is what this transaction has seen.
-            if stored.expect == Expect::Anything {
-                stored.expect = expect.unwrap_or(Expect::Anything);
-            }
+            // What it has read and what it is told to expect must both be so.
+            stored.expect = match expect {
+                Some(expect) if stored.expect == Expect::Anything => expect,
+                Some(expect) if stored.expect != expect => Expect::CONTRADICTION,
+                _ => stored.expect,
+            };
             return Ok(self);
         }
         row.expect = expect.unwrap_or(Expect::Anything);
@@ -554,7 +557,7 @@ impl Transaction {
     /// [`FixCall`](crate::ErrorKind::FixCall) for a message of another store.
     pub fn acknowledge(&mut self, topic: &Outbox, message: &Message) -> Result<&mut Self> {
         let planned = PlannedAcknowledgement::of((self.topic(topic), topic), message)?;
-        self.acknowledged.push(self.effect(planned));
+        self.acknowledged.push(planned);
         Ok(self)
     }
 

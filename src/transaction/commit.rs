@@ -18,7 +18,7 @@ use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::{ClaimRef, Effect, PlannedClaim, Transaction};
 use crate::transaction::events::Answers;
 use crate::transaction::outcome::{CommitOutcome, DuplicateId, Rejection, Skipped};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 /// What is to become of a transaction.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +48,8 @@ impl Transaction {
     pub(super) fn run(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
         let unanswered = self.unanswered();
         let engine = self.store.engine();
-        let (outcome, rests_on) = engine.in_attempts(None, |budget| self.run_only(goal, budget))?;
+        let (outcome, rests_on) =
+            engine.in_attempts(None, |budget| self.run_only(goal, budget, &mut Vec::new()))?;
         self.store.engine().await_durable(self.durability_of(goal), rests_on)?;
         outcome.answer(unanswered);
         outcome.attempts().iter().for_each(Attempt::keep_begun);
@@ -60,11 +61,13 @@ impl Transaction {
         self.moves.iter().filter_map(|joined| joined.what.unanswered()).collect()
     }
 
-    /// Commits all of it, and returns without waiting for it what its durability rests on.
+    /// Commits all of it, and returns without waiting for it what its durability rests on. `full` gets the topics that have
+    /// no room.
     pub(super) fn run_only(
         &self,
         goal: Goal<'_>,
         wait_budget: &mut WaitBudget,
+        full: &mut Vec<Full>,
     ) -> Result<(CommitOutcome, Option<RestsOn>)> {
         let engine = self.store.engine();
         self.check_handles()?;
@@ -74,13 +77,8 @@ impl Transaction {
         let long_ids = engine.settings().long_ids;
         let digests: Vec<Option<Digest>> =
             self.claims.iter().map(|claim| long_ids.digest(&claim.id)).collect();
-        let claims = self.claims.iter().zip(&digests).map(|(claim, digest)| {
-            let PlannedClaim { namespace, id, ttl, .. } = claim;
-            let key = Key::of(namespace.info().id(), id, digest.as_ref())?;
-            Ok(ClaimWrite { ns: namespace.info(), key, ttl: *ttl })
-        });
-        let claims = claims.collect::<Result<Vec<_>>>()?;
-        let mut skipped = self.repeated(&claims);
+        let claims = self.claim_writes(&digests)?;
+        let mut duplicates = BTreeMap::new();
         // What the answers depend on that were given without a record of this transaction.
         let mut told = if self.was_told { Some(engine.sync_point()?) } else { None };
         let mut room_until = None;
@@ -89,15 +87,13 @@ impl Transaction {
             let events = self.events.iter().map(|event| event.event_time.ns());
             let asked: Vec<NsId> = self.asked.iter().copied().chain(events).collect();
             let answers = Answers::to(&self.events)?;
+            let skipped = self.skipped(&claims, &answers, &duplicates);
             let round = Round::of(self, (&claims, &answers), &skipped, asked, goal);
-            let (admission, full) = match round.admit() {
+            let (admission, without_room) = match round.admit() {
                 Ok(admission) => (Some(admission), Vec::new()),
                 Err(full) => (None, full),
             };
-            // Not under any lock. A future waits for room where it is polled.
-            if !wait_budget.is_future() && Full::wait_for_room(&full, &mut room_until)? {
-                continue;
-            }
+            *full = without_room;
             let mut moves = LockedMoves::lock(engine, &round.moves())?;
             let mut bells = Bells::default();
             let tried = round.attempt(&mut moves, &mut bells, wait_budget, full);
@@ -119,14 +115,23 @@ impl Transaction {
                     return Ok((CommitOutcome::of(attempts, skipped), rests_on));
                 }
                 Tried::Rejected(reasons, rests_on) => {
+                    // Only now: duplicates that are skipped need no room. Not under any lock, and a future waits where it is
+                    // polled.
+                    if !full.is_empty()
+                        && are_full(&reasons)
+                        && !wait_budget.is_future()
+                        && Full::wait_for_room(full, &mut room_until)?
+                    {
+                        continue;
+                    }
                     if matches!(goal, Goal::Commit) {
                         answers.rejected();
                     }
                     return Ok((CommitOutcome::Rejected(reasons), rests_on));
                 }
                 Tried::Moved => {}
-                Tried::Skip(duplicates) => {
-                    skipped.extend(duplicates);
+                Tried::Skip(found) => {
+                    duplicates.extend(found);
                     told = Some(engine.sync_point()?);
                 }
                 // Not under the locks of attempts: their leases have to be renewed meanwhile.
@@ -136,20 +141,47 @@ impl Transaction {
         Err(Error::Timeout { what: "records that others change again and again" })
     }
 
-    /// Returns the claims of ids that were claimed before in this transaction, if duplicates are to be skipped.
-    fn repeated(&self, claims: &[ClaimWrite<'_>]) -> BTreeMap<usize, DuplicateId> {
+    fn claim_writes<'a>(&'a self, digests: &'a [Option<Digest>]) -> Result<Vec<ClaimWrite<'a>>> {
+        let claims = self.claims.iter().zip(digests).map(|(claim, digest)| {
+            let PlannedClaim { namespace, id, ttl, .. } = claim;
+            let key = Key::of(namespace.info().id(), id, digest.as_ref())?;
+            Ok(ClaimWrite { ns: namespace.info(), key, ttl: *ttl })
+        });
+        claims.collect()
+    }
+
+    /// Returns the claims that are skipped as duplicates: those that were found, and those of an id that this transaction
+    /// claims before. What is left out with its claim is neither, and claims nothing.
+    fn skipped(
+        &self,
+        claims: &[ClaimWrite<'_>],
+        answers: &Answers,
+        found: &BTreeMap<usize, DuplicateId>,
+    ) -> BTreeMap<usize, DuplicateId> {
+        let mut skipped = found.clone();
         if !self.skips_duplicates {
-            return BTreeMap::new();
+            return skipped;
         }
-        let first_seen = self.store.engine().moment().now;
-        let mut seen = HashSet::new();
-        let repeated = claims.iter().enumerate().filter(|(_, claim)| !seen.insert(claim.key));
-        let duplicate = |(n, _): (usize, &ClaimWrite<'_>)| {
-            let PlannedClaim { namespace, id, .. } = &self.claims[n];
-            let (namespace, id) = (namespace.name().to_owned(), id.clone());
-            (n, DuplicateId { namespace, id, first_seen })
-        };
-        repeated.map(duplicate).collect()
+        let now = self.store.engine().moment().now;
+        let mut firsts = HashMap::new();
+        for (n, claim) in claims.iter().enumerate() {
+            let PlannedClaim { namespace, id, belongs_to, .. } = &self.claims[n];
+            let is_left_out = match belongs_to {
+                Some(ClaimRef::Claim(owner)) => skipped.contains_key(owner),
+                Some(ClaimRef::Event(owner)) => answers.refused.contains_key(owner),
+                None => false,
+            };
+            if is_left_out {
+                continue;
+            }
+            let first = *firsts.entry(claim.key).or_insert(n);
+            if first != n && !skipped.contains_key(&n) {
+                let first_seen = skipped.get(&first).map_or(now, |first| first.first_seen);
+                let (namespace, id) = (namespace.name().to_owned(), id.clone());
+                skipped.insert(n, DuplicateId { namespace, id, first_seen });
+            }
+        }
+        skipped
     }
 
     /// As safe as the strictest ledger asks. What is prepared must be there when it is to be committed.
@@ -161,12 +193,6 @@ impl Transaction {
         let events = self.events.iter().map(|event| event.event_time.durability());
         let moves = self.moves.iter().map(|joined| joined.what.durability());
         events.chain(moves).fold(asked, Durability::max)
-    }
-
-    /// Returns the topics that have no room for its messages.
-    pub(super) fn full(&self) -> Vec<Full> {
-        let messages = self.messages.iter().map(|message| &message.what);
-        Admission::of(&self.store, &self.topics, messages).err().unwrap_or_default()
     }
 
     /// What waits for a coordinator cannot begin or go on: the work would, and its lease would end meanwhile.
@@ -229,7 +255,6 @@ struct Round<'a> {
     moves: Vec<usize>,
     writes: Vec<usize>,
     messages: Vec<usize>,
-    acknowledged: Vec<usize>,
 }
 
 /// The rows of a commit, in order: those of moves, writes of tables, offsets, messages, acknowledged messages, events.
@@ -290,7 +315,6 @@ impl<'a> Round<'a> {
             moves: numbers(&transaction.moves, is_in),
             writes: numbers(&transaction.writes, is_in),
             messages: numbers(&transaction.messages, is_in),
-            acknowledged: numbers(&transaction.acknowledged, is_in),
         }
     }
 
@@ -321,11 +345,12 @@ impl<'a> Round<'a> {
         moves: &mut LockedMoves<'_>,
         bells: &mut Bells,
         wait_budget: &mut WaitBudget,
-        full: Vec<Full>,
+        full: &[Full],
     ) -> Result<Tried> {
         let mut rejected = self.move_rejections(moves.decide()?);
-        rejected.extend(full.into_iter().map(|Full { outbox, pending, .. }| {
-            Rejection::OutboxFull { topic: outbox.name().to_owned(), pending }
+        rejected.extend(full.iter().map(|Full { outbox, pending, .. }| Rejection::OutboxFull {
+            topic: outbox.name().to_owned(),
+            pending: *pending,
         }));
         if !self.transaction.skips_duplicates {
             rejected.extend(self.answers.refused.values().cloned().map(Rejection::Event));
@@ -415,8 +440,7 @@ impl<'a> Round<'a> {
     fn rows<'r>(&'r self, rows: &'r Rows) -> impl Iterator<Item = &'r OwnedRow> {
         let writes = self.writes.iter().map(|n| &self.transaction.writes[*n].what.row);
         let messages = self.messages.iter().map(|n| &self.transaction.messages[*n].what.row);
-        let acknowledged =
-            self.acknowledged.iter().map(|n| &self.transaction.acknowledged[*n].what.row);
+        let acknowledged = self.transaction.acknowledged.iter().map(|message| &message.row);
         let all = rows.moves.iter().chain(writes).chain(&rows.offsets);
         all.chain(messages).chain(acknowledged).chain(&rows.events)
     }
@@ -428,7 +452,7 @@ impl<'a> Round<'a> {
             self.writes.len(),
             rows.offsets.len(),
             self.messages.len(),
-            self.acknowledged.len(),
+            self.transaction.acknowledged.len(),
             rows.events.len(),
         ];
         let mut at = n;
@@ -439,7 +463,7 @@ impl<'a> Round<'a> {
                     1 => Part::Write(self.writes[at]),
                     2 => Part::Offset(at),
                     3 => Part::Message(self.messages[at]),
-                    4 => Part::Acknowledged(self.acknowledged[at]),
+                    4 => Part::Acknowledged(at),
                     _ => Part::Event(at),
                 };
             }
@@ -466,7 +490,7 @@ impl<'a> Round<'a> {
                     rejected.push(Rejection::DuplicateMessage { topic, id });
                 }
                 Part::Acknowledged(n) => {
-                    let message = &self.transaction.acknowledged[n].what;
+                    let message = &self.transaction.acknowledged[n];
                     let (topic, id) = (self.topic_name(message.topic), message.id);
                     rejected.push(Rejection::Acknowledged { topic, id });
                 }
@@ -492,7 +516,7 @@ impl<'a> Round<'a> {
             Part::Write(n) => self.transaction.writes[n].what.row.id.clone(),
             Part::Offset(n) => rows.offsets[n].id.clone(),
             Part::Message(n) => self.transaction.messages[n].what.id.0.to_vec(),
-            Part::Acknowledged(n) => self.transaction.acknowledged[n].what.id.0.to_vec(),
+            Part::Acknowledged(n) => self.transaction.acknowledged[n].id.0.to_vec(),
             Part::Event(n) => rows.events[n].id.clone(),
             Part::Phase => Vec::new(),
         }
@@ -519,6 +543,11 @@ impl<'a> Round<'a> {
         };
         refused.into_iter().map(rejection).collect()
     }
+}
+
+/// Returns whether a commit is only rejected because topics are full.
+pub(super) fn are_full(reasons: &[Rejection]) -> bool {
+    reasons.iter().all(|why| matches!(why, Rejection::OutboxFull { .. }))
 }
 
 fn numbers<T>(effects: &[Effect<T>], is_in: impl Fn(Option<ClaimRef>) -> bool) -> Vec<usize> {

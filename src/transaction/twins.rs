@@ -4,8 +4,8 @@
 use crate::error::Result;
 use crate::outbox::Full;
 use crate::transaction::collect::Transaction;
-use crate::transaction::commit::Goal;
-use crate::transaction::outcome::{CommitOutcome, Rejection};
+use crate::transaction::commit::{Goal, are_full};
+use crate::transaction::outcome::CommitOutcome;
 
 impl Transaction {
     /// Commits all of it, as a future; see [`commit`](Self::commit). Dropped before it is ready, it has written nothing, or
@@ -29,12 +29,13 @@ impl Transaction {
     }
 
     async fn run_async(&self, goal: Goal<'_>) -> Result<CommitOutcome> {
-        let (engine, mut room_until) = (self.store.engine(), None);
+        let (engine, mut room_until, mut full) = (self.store.engine(), None, Vec::new());
         // Also if the future is dropped.
         let unanswered = self.unanswered();
         let (outcome, rests_on) = loop {
-            let (outcome, rests_on) = engine.in_time(|budget| self.run_only(goal, budget)).await?;
-            if !is_full(&outcome) || !Full::room(&self.full(), &mut room_until).await? {
+            let (outcome, rests_on) =
+                engine.in_time(|budget| self.run_only(goal, budget, &mut full)).await?;
+            if !is_full(&outcome) || !Full::room(&full, &mut room_until).await? {
                 break (outcome, rests_on);
             }
         };
@@ -48,6 +49,5 @@ impl Transaction {
 }
 
 fn is_full(outcome: &CommitOutcome) -> bool {
-    let is_full = |why: &Rejection| matches!(why, Rejection::OutboxFull { .. });
-    matches!(outcome, CommitOutcome::Rejected(reasons) if reasons.iter().all(is_full))
+    matches!(outcome, CommitOutcome::Rejected(reasons) if are_full(reasons))
 }

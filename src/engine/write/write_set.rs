@@ -158,6 +158,11 @@ impl<'a> Phase<'a> {
     }
 }
 
+impl Expect {
+    /// What no row can meet: two expectations of one row that contradict each other.
+    pub(crate) const CONTRADICTION: Self = Self::Sequence(u64::MAX);
+}
+
 impl<'a> WriteSet<'a> {
     /// Returns claims and rows that are written at once.
     pub(crate) fn of(claims: &'a [ClaimWrite<'a>], rows: &'a [RowWrite<'a>]) -> Self {

@@ -3,6 +3,7 @@
 mod locks;
 mod model;
 mod oracle;
+mod skipping;
 mod tables;
 mod two_phase;
 mod world;

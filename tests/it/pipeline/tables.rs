@@ -72,3 +72,44 @@ fn the_offsets_of_all_partitions_are_told_in_one_call_and_survive() {
     drop((orders, other, store));
     assert_eq!(told(&open(&disk.kill(), &clock)), expected);
 }
+
+/// What a client has seen, such as the tag of an `If-Match`, beside what the transaction reads itself.
+#[test]
+fn i13_a_version_that_contradicts_what_the_transaction_has_read_rejects_it() {
+    let store = open(&SimDisk::new(), &clock());
+    let points: Table<u64> = store.table("points").expect("opens");
+    let seen = points.put("anna", &1).expect("puts");
+    let now = points.put("anna", &2).expect("puts");
+    let ways: [fn(&mut Transaction, &Table<u64>, firstseen::table::Version); 3] = [
+        |transaction, points, version| {
+            transaction.put_if(points, "anna", Some(version), &3).expect("a value");
+        },
+        |transaction, points, version| {
+            transaction.expect(points, "anna", Some(version)).expect("a key");
+            transaction.put(points, "anna", &3).expect("a value");
+        },
+        |transaction, points, version| {
+            transaction.delete_if(points, "anna", version).expect("a key");
+        },
+    ];
+    for way in ways {
+        for reads_first in [true, false] {
+            let mut transaction = store.transaction();
+            if reads_first {
+                assert_eq!(transaction.get(&points, "anna").expect("reads"), Some(2));
+            }
+            way(&mut transaction, &points, seen);
+            if !reads_first {
+                transaction.expect(&points, "anna", Some(now)).expect("a key");
+            }
+            let reasons = rejections(&transaction);
+            assert!(matches!(&reasons[..], [Rejection::Moved { .. }]), "{reasons:?}");
+            assert_eq!(points.get("anna").expect("reads").map(|entry| entry.value), Some(2));
+        }
+    }
+    // The same version twice is no contradiction.
+    let mut transaction = store.transaction();
+    assert_eq!(transaction.get(&points, "anna").expect("reads"), Some(2));
+    transaction.put_if(&points, "anna", Some(now), &3).expect("a value");
+    assert!(transaction.commit().expect("commits").is_committed());
+}
