@@ -5,10 +5,10 @@ use super::generate::{self, Kind};
 use super::outside::{Answer, Outside};
 use serde::de::DeserializeOwned;
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio, exit};
 use std::time::{Duration, Instant};
 
 /// Says that steps are to be counted, so that kills can be aimed at them.
@@ -27,7 +27,24 @@ pub(crate) struct Args {
 }
 
 impl Args {
+    /// Ends the program if it is asked for help, or cannot read what it is told.
     pub(crate) fn parse(program: &str, kind: Kind, batch: usize, flags: &[&str]) -> Answer<Self> {
+        let own: Vec<String> = flags.iter().map(|flag| format!("[{flag}]")).collect();
+        let usage = format!(
+            "usage: {program} [INPUT | --generate N] [--folder DIR] [--batch N] [--kills N] {}",
+            own.join(" ")
+        );
+        if std::env::args().any(|word| word == "--help" || word == "-h") {
+            say(usage)?;
+            exit(0);
+        }
+        Self::read(program, kind, batch, flags).or_else(|why| {
+            writeln!(io::stderr().lock(), "{why}\n{usage}")?;
+            exit(2)
+        })
+    }
+
+    fn read(program: &str, kind: Kind, batch: usize, flags: &[&str]) -> Answer<Self> {
         let folder = std::env::temp_dir().join(format!("firstseen-example-{program}"));
         let mut args = Self { folder, input: PathBuf::new(), batch, kills: 0, flags: Vec::new() };
         let (mut given, mut deliveries) = (None, 100_000);
@@ -35,17 +52,13 @@ impl Args {
         while let Some(word) = words.next() {
             let mut value = || words.next().ok_or(format!("{word} needs a value"));
             match &*word {
-                "--generate" => deliveries = value()?.parse()?,
+                "--generate" => deliveries = number(&word, &value()?)?,
                 "--folder" => args.folder = value()?.into(),
-                "--batch" => args.batch = value()?.parse::<usize>()?.max(1),
-                "--kills" => args.kills = value()?.parse()?,
+                "--batch" => args.batch = usize::try_from(number(&word, &value()?)?)?.max(1),
+                "--kills" => args.kills = number(&word, &value()?)?,
                 flag if flags.contains(&flag) => args.flags.push(word),
                 option if option.starts_with("--") => {
-                    let flags = flags.join(" ");
-                    return Err(format!(
-                        "unknown option {option}; there are --generate --folder --batch --kills {flags}"
-                    )
-                    .into());
+                    return Err(format!("unknown option {option}").into());
                 }
                 _ => given = Some(PathBuf::from(word)),
             }
@@ -59,6 +72,7 @@ impl Args {
                 path
             }
         };
+        keep_to_one_input(&args.folder, &args.input)?;
         Ok(args)
     }
 
@@ -87,6 +101,24 @@ impl Args {
         }
         say(format!("killed {} times", kills.killed))
     }
+}
+
+/// What is in a folder belongs to one input: with another, sums and offsets would be of both.
+pub(crate) fn keep_to_one_input(folder: &Path, input: &Path) -> Answer {
+    let (note, input) = (folder.join("input"), input.to_string_lossy());
+    let before = fs::read_to_string(&note).unwrap_or_default();
+    if before.is_empty() {
+        return Ok(fs::write(note, input.as_bytes())?);
+    }
+    if before == input {
+        return Ok(());
+    }
+    let folder = folder.display();
+    Err(format!("{folder} was filled from {before}: remove it, or give another --folder").into())
+}
+
+fn number(option: &str, text: &str) -> Answer<u64> {
+    text.parse().map_err(|_| format!("{option} needs a number, not {text:?}").into())
 }
 
 /// Prints a line.

@@ -71,7 +71,7 @@ impl OutboxOptions {
         Self::default()
     }
 
-    /// Sets how many messages may wait. A message that waits takes about 140 bytes of memory.
+    /// Sets how many messages may wait. A message that waits takes about 200 bytes of memory.
     ///
     /// Exact, whatever the number of threads that emit. Two kinds are not refused for it: messages of a prepared
     /// transaction when that is committed, because that is past refusing, and dead letters that are redriven.

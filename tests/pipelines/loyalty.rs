@@ -79,3 +79,14 @@ fn orders_of_loyalty_killed_at_random_count_once_and_award_once() {
     );
     proof("loyalty", killed, &details);
 }
+
+/// Else its sums would be of both, as if something had been lost.
+#[test]
+fn a_folder_that_was_filled_from_another_input_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let is_taken = |input| program::pipeline::keep_to_one_input(dir.path(), Path::new(input));
+    is_taken("a.ndjson").unwrap();
+    is_taken("a.ndjson").unwrap();
+    let why = is_taken("b.ndjson").unwrap_err().to_string();
+    assert!(why.contains("was filled from a.ndjson"), "{why}");
+}

@@ -105,6 +105,9 @@ impl From<firstseen::Error> for Failure {
         if error.kind() == ErrorKind::Locked {
             message.push_str("; --wait DURATION waits for it");
         }
+        if matches!(error, firstseen::Error::InDoubt) {
+            message.push_str("; `firstseen prepared list` shows them");
+        }
         match error.kind() {
             ErrorKind::FixCall => Self::call(message),
             // A store in use, a full disk, damage, a stopped store: the call was right.
