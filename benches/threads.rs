@@ -1,0 +1,163 @@
+//! Claims by the number of threads: single and in batches, with sealing beside and without, duplicates, and at `Disk`.
+//!
+//! `cargo bench --bench threads`; one mode in three rounds: `cargo bench --bench threads -- memtable 3`. Rounds are
+//! interleaved, and ratios are medians of those within a round, so what else the machine does weighs on all threads
+//! alike. `FIRSTSEEN_THREADS_CLAIMS` sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of
+//! threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store.
+
+#![allow(clippy::disallowed_macros, reason = "a benchmark prints")]
+
+use firstseen::{Builder, ClaimOptions, Durability, Store};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// Ids that the mode of duplicates draws from: few enough to stay in the caches.
+const KNOWN: u64 = 100_000;
+
+/// Name, ids to a call, durability, share of the claims, and what it is for.
+struct Mode {
+    name: &'static str,
+    batch: u64,
+    durability: Durability,
+    /// Of the claims of a run this part.
+    part: u64,
+    /// All stays in the memtable, so nothing is sealed beside.
+    unsealed: bool,
+    duplicates: bool,
+}
+
+const PLAIN: Mode = Mode {
+    name: "sealing",
+    batch: 1,
+    durability: Durability::Process,
+    part: 1,
+    unsealed: false,
+    duplicates: false,
+};
+
+const MODES: [Mode; 6] = [
+    PLAIN,
+    Mode { name: "memtable", unsealed: true, ..PLAIN },
+    Mode { name: "batches", batch: 1_000, ..PLAIN },
+    Mode { name: "batches-memtable", batch: 1_000, unsealed: true, ..PLAIN },
+    Mode { name: "duplicates", unsealed: true, duplicates: true, ..PLAIN },
+    Mode { name: "disk", durability: Durability::Disk, part: 50, ..PLAIN },
+];
+
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// An id of 16 bytes that does not look sequential.
+fn id(thread: u64, number: u64) -> [u8; 16] {
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&mix(number.wrapping_add(1)).to_le_bytes());
+    id[8..].copy_from_slice(&mix(!number ^ (thread << 40)).to_le_bytes());
+    id
+}
+
+/// The ids of a thread: one in five repeats an earlier one of that thread.
+fn mixed(thread: u64, number: u64) -> [u8; 16] {
+    let number = if number % 5 == 4 { mix(number) % number } else { number };
+    id(thread, number)
+}
+
+/// Processor time of this process in seconds.
+fn processor() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    // After the name in parentheses: user and system time are the 14th and 15th field, in hundredths of a second.
+    let (_, fields) = text.rsplit_once(')').expect("a name");
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    ticks.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
+}
+
+fn claim_all(store: &Store, mode: &Mode, thread: u64, each: u64) {
+    let options = || ClaimOptions::new().durability(mode.durability);
+    for number in (0..each).step_by(mode.batch as usize) {
+        if mode.duplicates {
+            let known = id(0, mix(number ^ (thread << 50)) % KNOWN);
+            assert!(store.claim(known).expect("claims").is_duplicate());
+        } else if mode.batch == 1 {
+            std::hint::black_box(store.claim_with(mixed(thread, number), options()))
+                .map(|_| ())
+                .expect("claims");
+        } else {
+            let end = each.min(number + mode.batch);
+            let ids: Vec<_> = (number..end).map(|n| mixed(thread, n)).collect();
+            store.claim_batch(&ids).map(|_| ()).expect("claims");
+        }
+    }
+}
+
+/// Returns claims a second in millions, and processor time for each in nanoseconds.
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut builder: Builder = Store::builder(dir.path().join("s.db"));
+    if let Some(shards) = std::env::var("FIRSTSEEN_SHARDS").ok().and_then(|n| n.parse().ok()) {
+        builder = builder.shards(shards);
+    }
+    if mode.unsealed {
+        builder = builder.memory_budget(6 << 30);
+    }
+    let store = builder.open().expect("opens");
+    if mode.duplicates {
+        let known: Vec<_> = (0..KNOWN).map(|n| id(0, n)).collect();
+        for part in known.chunks(1_000) {
+            store.claim_batch(part).map(|_| ()).expect("claims");
+        }
+    }
+    let each = claims / mode.part / threads;
+    let (began, before) = (Instant::now(), processor());
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let store = &store;
+            scope.spawn(move || claim_all(store, mode, thread, each));
+        }
+    });
+    let took = began.elapsed().as_secs_f64();
+    let used = processor() - before;
+    let all = (each * threads) as f64;
+    store.close().expect("closes");
+    (all / took / 1e6, used * 1e9 / all)
+}
+
+fn main() {
+    let is_bench = std::env::args().any(|arg| arg == "--bench");
+    let words: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
+    let named = |mode: &&Mode| words.is_empty() || words.iter().any(|word| word == mode.name);
+    let rounds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(5_usize);
+    // `cargo test --benches` runs this too: with little.
+    let rounds = if is_bench { rounds } else { 1 };
+    let set = |name| std::env::var(name).ok();
+    let wanted = set("FIRSTSEEN_THREADS_CLAIMS").and_then(|n| n.parse().ok());
+    let claims: u64 = wanted.unwrap_or(if is_bench { 2_000_000 } else { 64_000 });
+    let threads = set("FIRSTSEEN_THREADS").unwrap_or_else(|| "1,2,4,64".to_owned());
+    let threads: Vec<u64> = threads.split(',').map(|n| n.parse().expect("a number")).collect();
+    for mode in MODES.iter().filter(named) {
+        let mut seen: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
+        for _ in 0..rounds {
+            for threads in &threads {
+                seen.entry(*threads).or_default().push(measure(mode, *threads, claims));
+            }
+        }
+        print!("{:<17}", mode.name);
+        for threads in &threads {
+            let rate = median(seen[threads].iter().map(|both| both.0).collect());
+            let cost = median(seen[threads].iter().map(|both| both.1).collect());
+            print!(" {threads}: {rate:.3} M/s {cost:.0} ns;");
+        }
+        for (below, above) in threads.iter().zip(&threads[1..]) {
+            let pairs = seen[above].iter().zip(&seen[below]);
+            print!(" {above}:{below} {:.2}", median(pairs.map(|(a, b)| a.0 / b.0).collect()));
+        }
+        println!();
+    }
+}
