@@ -1,13 +1,7 @@
 //! Measures ways in which many threads could append claims to one log. See README.md beside it.
 
 mod designs;
-#[allow(
-    unsafe_code,
-    dead_code,
-    unreachable_pub,
-    clippy::pedantic,
-    reason = "the store's own, as it is"
-)]
+#[allow(dead_code, unreachable_pub, clippy::pedantic, reason = "the store's own, as it is")]
 #[path = "../../../src/disk/mapped.rs"]
 mod mapped;
 mod measure;
@@ -41,7 +35,7 @@ waits! {
 
 type Run = fn(&Files, Setup) -> f64;
 
-const DESIGNS: [(&str, &str, Run); 12] = [
+const DESIGNS: [(&str, &str, Run); 13] = [
     ("a", "one lock, as today", measure::<OneLock>),
     ("b", "one lock, encoded outside", measure::<EncodeOutside>),
     ("c1", "reserve and fill, by addition", measure::<Reserve<Added>>),
@@ -52,12 +46,13 @@ const DESIGNS: [(&str, &str, Run); 12] = [
     ("c6", "in order, handed on", measure::<Reserve<HandedOn>>),
     ("c7", "the same, lane locked", measure::<Reserve<HandedOnLocked>>),
     ("d", "eight logs", measure::<Lanes>),
-    ("e", "extents", measure::<Extents>),
+    ("e", "extents", measure::<Extents<false>>),
+    ("e2", "extents, lane locked", measure::<Extents<true>>),
     ("f", "flat combining", measure::<Combining>),
 ];
 
 /// Without those that take minutes.
-const USUAL: &str = "a,b,c1,c2,c3,c6,c7,d,e,f";
+const USUAL: &str = "a,b,c1,c2,c3,c6,c7,d,e,e2,f";
 
 const THREADS: [usize; 4] = [1, 2, 4, 64];
 
@@ -82,7 +77,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&dir)?;
     // As many as the log needs, and one that is not full for each of the eight logs.
     let files = Files::make(&dir, (records * 26 / u64::from(segments::LIMIT)) as usize + 17);
-    let measured = files.map_err(Into::into).and_then(|files| {
+    let measured = files.map(|files| {
         let load = processor_load();
         println!("load before: {load}; {mode:?}, {rounds} rounds of {records} records");
         rates(&files, Setup { mode, records, threads: 1, is_warm }, rounds, &only)
@@ -94,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 type Rates = BTreeMap<(usize, usize), Vec<f64>>;
 
-fn rates(files: &Files, setup: Setup, rounds: usize, only: &str) -> Result<Rates, Box<dyn Error>> {
+fn rates(files: &Files, setup: Setup, rounds: usize, only: &str) -> Rates {
     let mut rates = Rates::new();
     let chosen = |key: &str| only.split(',').any(|one| one == key);
     for round in 0..=rounds {
@@ -109,7 +104,7 @@ fn rates(files: &Files, setup: Setup, rounds: usize, only: &str) -> Result<Rates
             }
         }
     }
-    Ok(rates)
+    rates
 }
 
 fn print(rates: &Rates, rounds: usize) {

@@ -4,29 +4,34 @@ use super::{Design, Lane, generation, lsn};
 use crate::record::{self, Claim, DATA_START};
 use crate::segments::{RELEASE, SEGMENT, Segment};
 use crossbeam_utils::CachePadded;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const EXTENT: u32 = 16 << 10;
 
-pub struct Extents {
+/// `LOCKS`: each lane has a lock, under which whoever ends a segment or takes a cut finds it at rest.
+pub struct Extents<const LOCKS: bool> {
     /// Number of the next extent over all segments.
     next: CachePadded<AtomicU64>,
     /// How far each lane has written.
     written: Box<[CachePadded<AtomicU64>]>,
+    locks: Box<[CachePadded<Mutex<()>>]>,
     segments: Vec<Segment>,
     releases: bool,
 }
 
-impl Design for Extents {
+impl<const LOCKS: bool> Design for Extents<LOCKS> {
     const EXTENT: Option<u32> = Some(EXTENT);
 
     fn new(segments: Vec<Segment>, lanes: usize, releases: bool) -> Self {
         let written = (0..lanes).map(|_| CachePadded::new(AtomicU64::new(0))).collect();
-        Self { next: CachePadded::new(AtomicU64::new(0)), written, segments, releases }
+        let locks = (0..lanes).map(|_| CachePadded::default()).collect();
+        Self { next: CachePadded::new(AtomicU64::new(0)), written, locks, segments, releases }
     }
 
     #[inline]
     fn append(&self, lane: &mut Lane, claim: &Claim) -> u64 {
+        let _locked = LOCKS.then(|| self.locks[lane.number].lock());
         let mut at = lane.extent.0;
         if at + u64::from(record::CLAIM_BYTES) + 16 > lane.extent.1 {
             at = self.take(lane);
@@ -44,7 +49,7 @@ impl Design for Extents {
     }
 }
 
-impl Extents {
+impl<const LOCKS: bool> Extents<LOCKS> {
     #[cold]
     fn take(&self, lane: &mut Lane) -> u64 {
         let number = self.next.fetch_add(1, Ordering::AcqRel);
