@@ -3,7 +3,8 @@
 //! `cargo bench --bench threads`; one mode in three rounds: `cargo bench --bench threads -- memtable 3`. Rounds are
 //! interleaved, and ratios are medians of those within a round, so what else the machine does weighs on all threads
 //! alike. `FIRSTSEEN_THREADS_CLAIMS` sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of
-//! threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store.
+//! threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store. With
+//! `FIRSTSEEN_BOUND` each thread keeps to one processor.
 
 #![allow(clippy::disallowed_macros, reason = "a benchmark prints")]
 
@@ -96,6 +97,14 @@ fn claim_all(store: &Store, mode: &Mode, thread: u64, each: u64) {
     }
 }
 
+/// Binds this thread to a processor, in turn: the scheduler may put two that wake each other on one.
+fn bind(thread: u64) {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(thread as usize % processors);
+    rustix::thread::sched_setaffinity(None, &set).ok();
+}
+
 /// Returns claims a second in millions, and processor time for each in nanoseconds.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
@@ -114,12 +123,18 @@ fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
             store.claim_batch(part).map(|_| ()).expect("claims");
         }
     }
+    let is_bound = std::env::var_os("FIRSTSEEN_BOUND").is_some();
     let each = claims / mode.part / threads;
     let (began, before) = (Instant::now(), processor());
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let store = &store;
-            scope.spawn(move || claim_all(store, mode, thread, each));
+            scope.spawn(move || {
+                if is_bound {
+                    bind(thread);
+                }
+                claim_all(store, mode, thread, each);
+            });
         }
     });
     let took = began.elapsed().as_secs_f64();
