@@ -28,6 +28,7 @@ use crate::sync::Arc;
 use crate::time::Ttl;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::ControlFlow;
 
 /// A source whose offsets a store keeps; see [`Store::source`]. A handle: cheap to clone, safe to share, and it keeps the
 /// store open.
@@ -95,27 +96,29 @@ impl Source {
         Ok(self.read(partition)?.map(|(position, _)| position))
     }
 
-    /// Returns where to go on in every partition. Reads the offsets of all sources of the store.
+    /// Returns where to go on in every partition, as all of them were at one moment: of a transaction that advances
+    /// several, all are there, or none. Reads the offsets of all sources of the store.
     ///
     /// # Errors
     ///
     /// As [`position`](Self::position).
     pub fn positions(&self) -> Result<BTreeMap<u32, Position>> {
-        let mut positions = BTreeMap::new();
-        let engine = self.engine();
+        let (engine, mut positions) = (self.engine(), BTreeMap::new());
         let ns = Engine::row_key(Family::OFFSETS, self.info.id(), b"-")?.ns;
-        engine.list_rows(Family::OFFSETS, |key, row| {
-            if key.ns == ns {
-                let (partition, position) = decode(engine, key, &row?.value)?;
-                positions.insert(partition, position);
+        let mut read = Ok(());
+        engine.scan_rows(ns, self.durability(), |key, row| {
+            match row.and_then(|row| decode(engine, key, &row.value)) {
+                Ok((partition, position)) => {
+                    positions.insert(partition, position);
+                    ControlFlow::Continue(())
+                }
+                Err(error) => {
+                    read = Err(error);
+                    ControlFlow::Break(())
+                }
             }
-            Ok(())
         })?;
-        // What was told must not be taken back by a power cut.
-        if self.durability() == Durability::Disk {
-            engine.sync()?;
-        }
-        Ok(positions)
+        read.map(|()| positions)
     }
 
     /// Takes over a partition: the epoch grows by one, and commits of earlier owners are refused (I8). Returns where to go

@@ -17,6 +17,7 @@ use crate::time::{Timestamp, Ttl};
 use crate::transaction::collect::Transaction;
 use crate::transaction::commit::Goal;
 use crate::transaction::outcome::CommitOutcome;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// A transaction that is prepared, and neither committed nor rolled back.
@@ -63,25 +64,35 @@ impl Transaction {
 }
 
 impl Store {
-    /// Lists the transactions that are prepared, and neither committed nor rolled back, the oldest first.
+    /// Lists the transactions that are prepared, and neither committed nor rolled back, the oldest first: as they were at
+    /// one moment, and on disk, so that a coordinator can decide by it.
     ///
     /// # Errors
     ///
     /// As [`Store::get`].
     pub fn prepared(&self) -> Result<Vec<PreparedTransaction>> {
         let (engine, mut all) = (self.engine(), Vec::new());
-        let now = engine.moment().now;
-        engine.list_rows(Family::PREPARED, |key, row| {
-            let Prepared { state, since, intent } =
-                Prepared::decode(engine.dir(), key.id, &row?.value)?;
-            if state == PreparedState::InDoubt {
-                let (gid, claims, rows) = (key.id.to_vec(), intent.claims.len(), intent.rows.len());
-                let age = now.as_millis().saturating_sub(since.as_millis());
-                let age = Duration::from_millis(age);
-                all.push(PreparedTransaction { gid, since, age, claims, rows });
+        let (now, ns) = (engine.moment().now, NsId::default().rows(Family::PREPARED));
+        let mut read = Ok(());
+        engine.scan_rows(ns, Durability::Disk, |key, row| {
+            let decoded = row.and_then(|row| Prepared::decode(engine.dir(), key.id, &row.value));
+            match decoded {
+                Ok(Prepared { state: PreparedState::InDoubt, since, intent }) => {
+                    let (gid, claims, rows) =
+                        (key.id.to_vec(), intent.claims.len(), intent.rows.len());
+                    let age = now.as_millis().saturating_sub(since.as_millis());
+                    let age = Duration::from_millis(age);
+                    all.push(PreparedTransaction { gid, since, age, claims, rows });
+                    ControlFlow::Continue(())
+                }
+                Ok(_) => ControlFlow::Continue(()),
+                Err(error) => {
+                    read = Err(error);
+                    ControlFlow::Break(())
+                }
             }
-            Ok(())
         })?;
+        read?;
         all.sort_by(|a, b| (a.since, &a.gid).cmp(&(b.since, &b.gid)));
         Ok(all)
     }

@@ -1,6 +1,8 @@
 //! State tables whose values end, and the offsets of several partitions.
 
 use super::*;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[test]
 fn i4_a_value_of_a_table_ends_with_the_ttl_of_its_last_put() {
@@ -112,4 +114,48 @@ fn i13_a_version_that_contradicts_what_the_transaction_has_read_rejects_it() {
     assert_eq!(transaction.get(&points, "anna").expect("reads"), Some(2));
     transaction.put_if(&points, "anna", Some(now), &3).expect("a value");
     assert!(transaction.commit().expect("commits").is_committed());
+}
+
+/// GUARANTEES, Transactions: whoever reads sees all of it or nothing.
+#[test]
+fn i1_positions_show_a_transaction_that_advances_many_partitions_wholly_or_not_at_all() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).shards(16).open().expect("opens");
+    let orders = store.source("orders").expect("opens");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for next in 1..=1_000 {
+                let mut transaction = store.transaction();
+                for partition in 0..64 {
+                    transaction.advance(&orders, partition, next);
+                }
+                assert!(transaction.commit().expect("commits").is_committed());
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        let mut reads = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            let positions = orders.positions().expect("reads");
+            let next: BTreeSet<u64> = positions.values().map(|position| position.next).collect();
+            assert!(positions.is_empty() || positions.len() == 64, "{} of 64", positions.len());
+            assert!(next.len() <= 1, "read {reads}: {next:?}");
+            reads += 1;
+        }
+    });
+}
+
+#[test]
+fn i6_positions_told_at_disk_survive_a_power_cut() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).durability(Durability::Disk).open().expect("opens");
+    let orders = store.source("orders").expect("opens");
+    let mut transaction = store.transaction();
+    transaction.durability(Durability::Buffered).advance(&orders, 3, 18);
+    assert!(transaction.commit().expect("commits").is_committed());
+    let told = orders.positions().expect("reads");
+    assert_eq!(told.get(&3).map(|position| position.next), Some(18));
+    let store = open(&disk.lose_unsynced(), &clock);
+    let orders = store.source("orders").expect("opens");
+    assert_eq!(orders.positions().expect("reads"), told);
 }
