@@ -114,6 +114,16 @@ pub(super) fn outcome(known: Option<&Known>, at: Moment, ttl: Ttl) -> Outcome<'_
     }
 }
 
+/// Returns the version of a claim that was decided before, and whose id nobody could claim since. Whatever is known of the
+/// id had ended then, though it looks live again after an opening with a clock that was set back.
+pub(super) fn decided_before(known: Option<&Known>, at: Moment, ttl: Ttl) -> Version {
+    let ended = |version: Version| {
+        if version.is_live(at.now) { version.tombstone(at.now) } else { version }
+    };
+    let ended = known.map(|known| ended(known.version));
+    Version::claim_at(at, ttl).after(ended.as_ref())
+}
+
 /// Returns the version by which a duplicate extends a sliding claim; `None` if the deadline does not move.
 fn extended(known: &Known, at: Moment, spec: ClaimSpec) -> Option<Version> {
     let renewed = Version::claim_at(at, spec.ttl);

@@ -2,7 +2,7 @@
 
 use crate::engine::core::Core;
 use crate::engine::write::backpressure::WaitBudget;
-use crate::engine::write::claim::{Outcome, outcome};
+use crate::engine::write::claim::{Outcome, decided_before, outcome};
 use crate::engine::write::commit_lookup::{known_ids, known_rows};
 use crate::engine::write::durability::RestsOn;
 use crate::engine::write::lock_set::Member;
@@ -134,8 +134,11 @@ pub(super) fn plan<'a>(
     let told_ids = ids.iter().flatten().find_map(|known| known.lsn);
     let told = told_rows.or_else(|| told_ids.map(|_| RestsOn::others(core.log.end())));
     let decided = set.claims.iter().zip(&ids);
-    let decided: Vec<_> =
-        decided.map(|(write, known)| outcome(known.as_ref(), at, write.ttl)).collect();
+    let decide = |known, ttl| match set.phase {
+        Phase::Finish { .. } => Outcome::FirstSeen(decided_before(known, at, ttl)),
+        Phase::Only | Phase::Prepare(_) => outcome(known, at, ttl),
+    };
+    let decided: Vec<_> = decided.map(|(write, known)| decide(known.as_ref(), write.ttl)).collect();
     let in_doubt = in_doubt(core, members, set.phase.passes());
     let horizon = core.horizon_at(at.now);
     let refusals = refusals(core, set, &decided, &rows, in_doubt, horizon);
