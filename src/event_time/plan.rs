@@ -50,6 +50,8 @@ struct Answered {
 #[derive(Debug, Clone, Copy)]
 struct Heard {
     greatest: u64,
+    /// Which of the sources that had this name it was, if it was known.
+    began: Option<u64>,
     /// Some of it was not too late.
     is_in_time: bool,
 }
@@ -103,8 +105,9 @@ impl EventPlan {
         for Answered { answer, is_too_late, behind_ms } in &self.answered {
             sources.stats.count(answer, *is_too_late, *behind_ms);
         }
-        let heard = self.heard.iter().map(|(name, heard)| (name.as_str(), heard.greatest));
-        sources.hear(&heard.collect(), now);
+        for (name, Heard { greatest, began, .. }) in &self.heard {
+            sources.hear(name, *greatest, *began, now);
+        }
     }
 }
 
@@ -179,9 +182,11 @@ pub(super) fn plan(
     }
     // After the rows: whatever ended one of them and took it away has moved the watermark before.
     let now = inner.now();
-    let (watermark, marks) = {
+    let (watermark, marks, began) = {
         let sources = place.known.lock();
-        (sources.watermark(), sources.marks(&heard, &inner.options, Step::Whole, now))
+        let marks = sources.marks(&heard, &inner.options, Step::Whole, now);
+        let began: Vec<_> = heard.keys().map(|name| sources.began(name)).collect();
+        (sources.watermark(), marks, began)
     };
     let mut answered = Vec::with_capacity(events.len());
     for event in events {
@@ -198,8 +203,8 @@ pub(super) fn plan(
     let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
     let in_time = events.iter().zip(&answered).filter(|(_, answered)| !answered.is_too_late);
     let in_time: BTreeSet<&str> = in_time.map(|(event, _)| event.source).collect();
-    let heard = heard.into_iter().map(|(name, greatest)| {
-        (name.to_owned(), Heard { greatest, is_in_time: in_time.contains(name) })
+    let heard = heard.into_iter().zip(began).map(|((name, greatest), began)| {
+        (name.to_owned(), Heard { greatest, began, is_in_time: in_time.contains(name) })
     });
     let heard = heard.collect();
     Ok(EventPlan { answered, claims, marks, heard, rests_on, place })
@@ -214,9 +219,12 @@ pub(super) fn plan_heard(
 ) -> EventPlan {
     let heard = BTreeMap::from([(source, time.as_millis())]);
     let now = inner.now();
-    let marks = place.known.lock().marks(&heard, &inner.options, Step::Any, now);
+    let (marks, began) = {
+        let sources = place.known.lock();
+        (sources.marks(&heard, &inner.options, Step::Any, now), sources.began(source))
+    };
     let marks = marks.into_iter().map(|mark| row_of_mark(place.ns, mark)).collect();
-    let heard = Heard { greatest: time.as_millis(), is_in_time: true };
+    let heard = Heard { greatest: time.as_millis(), began, is_in_time: true };
     let heard = BTreeMap::from([(source.to_owned(), heard)]);
     let (answered, claims) = (Vec::new(), Vec::new());
     EventPlan { answered, claims, marks, heard, rests_on: None, place }

@@ -20,8 +20,16 @@ struct Source {
     greatest: u64,
     /// What its row says, and the sequence of that row.
     written: Option<(u64, u64)>,
+    /// The sequence of its first row since it was last retired: a source that speaks again begins anew.
+    began: u64,
     /// When it was last heard from, by the engine's time; `None`: before the store was opened.
     heard: Option<Timestamp>,
+}
+
+impl Source {
+    fn note_heard(&mut self, now: Timestamp) {
+        self.heard = Some(self.heard.map_or(now, |before| before.max(now)));
+    }
 }
 
 /// One namespace with event time.
@@ -140,12 +148,20 @@ impl Sources {
         Mark { source: None, value: stored.encode(), replaces }
     }
 
-    /// Notes what was heard from sources.
-    pub(super) fn hear(&mut self, heard: &BTreeMap<&str, u64>, now: Timestamp) {
-        for (name, greatest) in heard {
-            let source = self.by_name.entry((*name).to_owned()).or_default();
-            source.greatest = source.greatest.max(*greatest);
-            source.heard = Some(source.heard.map_or(now, |before| before.max(now)));
+    /// Returns what tells a source from one of its name that was retired before; `None` if there is none.
+    pub(super) fn began(&self, name: &str) -> Option<u64> {
+        Some(self.by_name.get(name)?.began)
+    }
+
+    /// Notes what was heard from a source that [began](Self::began) so, once that was committed. If it was not there, its
+    /// row says what was heard. A source that was retired meanwhile stays so, and one that has spoken again since is not
+    /// where it was before.
+    pub(super) fn hear(&mut self, name: &str, greatest: u64, began: Option<u64>, now: Timestamp) {
+        if let Some(source) = self.by_name.get_mut(name) {
+            if began == Some(source.began) {
+                source.greatest = source.greatest.max(greatest);
+            }
+            source.note_heard(now);
         }
     }
 
@@ -154,7 +170,7 @@ impl Sources {
         for name in names {
             // Of one that has said nothing that counts there is no event time to hold the watermark back with.
             if let Some(source) = self.by_name.get_mut(name) {
-                source.heard = Some(source.heard.map_or(now, |before| before.max(now)));
+                source.note_heard(now);
             }
         }
     }
@@ -199,7 +215,8 @@ impl Sources {
         };
         match value::decode_source(row.value) {
             Ok(greatest) => {
-                let source = self.by_name.entry(name.to_owned()).or_default();
+                let new = || Source { began: row.sequence, ..Source::default() };
+                let source = self.by_name.entry(name.to_owned()).or_insert_with(new);
                 source.greatest = source.greatest.max(greatest);
                 if source.written.is_none_or(|(_, known)| known < row.sequence) {
                     source.written = Some((greatest, row.sequence));
@@ -262,10 +279,15 @@ mod tests {
     #[test]
     fn rule_72_the_least_of_the_active_sources_counts() {
         let mut sources = Sources::default();
-        sources.hear(&heard(&[("a", 100), ("b", 50)]), at(0));
+        let (value, deadline) = (value::encode_source(0), Timestamp::NEVER);
+        for (name, sequence) in [("a", 1), ("b", 2)] {
+            sources.apply_source(name, Some(RowState { value: &value, sequence, deadline }));
+        }
+        sources.hear("a", 100, Some(1), at(0));
+        sources.hear("b", 50, Some(2), at(0));
         let allowed = |sources: &Sources, now| sources.allowed(&heard(&[]), &options(), at(now));
         assert_eq!(allowed(&sources, 9_999), Some(50));
-        sources.hear(&heard(&[("a", 200)]), at(5_000));
+        sources.hear("a", 200, Some(1), at(5_000));
         assert_eq!(allowed(&sources, 9_999), Some(50));
         assert_eq!(allowed(&sources, 10_000), Some(200), "b says nothing");
         assert_eq!(allowed(&sources, 15_000), None, "nobody says anything");

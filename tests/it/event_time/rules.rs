@@ -357,3 +357,37 @@ fn i14_opening_reads_the_watermarks_in_runs() {
     let committed = Table::of(&store, 9).commit(&[write], Durability::Process).expect("answers");
     assert_eq!(committed, Committed::Moved(vec![(0, None)]));
 }
+
+/// An event of a source commits, and the source is retired before that call has noted what it heard.
+#[test]
+fn rule_72_a_source_that_is_retired_while_its_event_commits_stays_retired() {
+    for is_new in [true, false] {
+        for speaks_again in [false, true] {
+            let place = Place::new();
+            let store = place.open();
+            // The second event of a source writes no row of it.
+            let options = minute().watermark_step(ms(10 * S));
+            let quick = opened(&store, options.clone()).with_durability(Durability::Buffered);
+            let slow = quick.with_durability(Durability::Disk);
+            if !is_new {
+                assert!(claim(&quick, "first", 3 * S).is_first_seen());
+            }
+            let meanwhile = quick.clone();
+            place.disk.after_next_sync(move || {
+                assert!(meanwhile.retire("a").expect("retires"), "it has a row");
+                if speaks_again {
+                    let _ = claim(&meanwhile, "again", S);
+                }
+            });
+            assert!(claim(&slow, "x", 5 * S).is_first_seen());
+            let known: Vec<u64> =
+                quick.sources().iter().map(|source| source.watermark.as_millis()).collect();
+            let told = format!("new {is_new}, speaks again {speaks_again}");
+            assert_eq!(known, if speaks_again { vec![S] } else { vec![] }, "{told}");
+            assert_eq!(quick.retire("a").expect("answers"), speaks_again, "{told}");
+            assert_eq!(quick.sources(), [], "{told}");
+            let _ = quick.claim_at("later", "b", at(90 * S)).expect("answers");
+            assert_eq!(watermark(&quick), 90 * S, "{told}: nobody holds it back");
+        }
+    }
+}
