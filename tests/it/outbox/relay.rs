@@ -4,7 +4,7 @@
 use super::*;
 use crate::support::{Woken, place};
 use firstseen::ledger::Backoff;
-use firstseen::outbox::{AsyncSink, Delivery, RelayOptions, RelayReport, Sink};
+use firstseen::outbox::{AsyncSink, Delivery, Relay, RelayOptions, RelayReport, Sink};
 use firstseen::{Durability, Error, ErrorKind};
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -481,4 +481,39 @@ fn a_relay_is_a_future_that_waits_without_polling_and_may_be_dropped_at_any_time
     relay.stop();
     assert!(matches!(works.as_mut().poll(cx), Poll::Ready(Ok(done)) if done.delivered == 3));
     assert_eq!(waiting(&topic), ["c"]);
+}
+
+/// Stops its relay once it has delivered.
+struct Last<'a>(&'a Relay);
+
+impl AsyncSink for Last<'_> {
+    async fn deliver(&self, _: &[Message]) -> Delivery {
+        self.0.stop();
+        Delivery::all()
+    }
+}
+
+#[test]
+fn i6_a_future_of_a_relay_at_disk_has_its_acknowledgements_on_disk_before_it_goes_on() {
+    let (disk, clock) = (SimDisk::new(), clock());
+    let store = sim(&disk, &clock).durability(Durability::Process).open().expect("opens");
+    let topic = store.outbox("t").expect("opens");
+    emit_each(&topic, &["a", "b"]);
+    store.sync().expect("syncs");
+    let relay = topic.relay(options().durability(Durability::Disk)).expect("is made");
+    let sink = Last(&relay);
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(Arc::clone(&woken));
+    let cx = &mut Context::from_waker(&waker);
+    let mut works = pin!(relay.run_async(&sink));
+    let done = loop {
+        let before = woken.count();
+        match works.as_mut().poll(cx) {
+            Poll::Ready(done) => break done.expect("works"),
+            Poll::Pending => woken.until(before + 1),
+        }
+    };
+    assert_eq!(done, report(2, 0, 0));
+    let store = sim(&disk.lose_unsynced(), &clock).open().expect("opens");
+    assert_eq!(waiting(&store.outbox("t").expect("opens")), [""; 0]);
 }
