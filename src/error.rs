@@ -48,8 +48,8 @@ pub enum Error {
         "a prepared transaction holds this id or row: commit it or roll it back (`Store::prepared` lists them), then call again"
     )]
     InDoubt,
-    /// A replay scope was promoted or dropped after the call, or the transaction that it commits, had looked at one of its
-    /// namespaces; see [`ErrorKind::Retry`]. Nothing was written. A transaction has to be put together again.
+    /// A replay scope was promoted or dropped after the call, the transaction that it commits, or whoever read the position
+    /// that it gives, had looked at one of its namespaces; see [`ErrorKind::Retry`]. Nothing was written. A transaction has to be put together again.
     #[error(
         "a replay scope was promoted or dropped meanwhile; nothing was written: begin again with what this is part of"
     )]

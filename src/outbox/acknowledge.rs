@@ -65,11 +65,19 @@ impl Outbox {
     /// Acknowledges every message up to a position that could be read when this was called; see
     /// [`acknowledge`](Self::acknowledge). What arrives meanwhile stays, and so does what was not readable.
     ///
+    /// A position from before the promotion of a [replay scope](crate::replay::ReplayScope) that used the topic says nothing
+    /// of what was promoted, so it is refused until messages of that have been read by this handle or a clone of it. A handle
+    /// that was opened since takes any position.
+    ///
     /// # Errors
     ///
-    /// As [`acknowledge`](Self::acknowledge).
+    /// As [`acknowledge`](Self::acknowledge), and [`Replaced`](Error::Replaced) if a promotion has put another topic in the
+    /// place of the one that was read: none is removed. Read on, and acknowledge what that tells.
     pub fn acknowledge_through(&self, position: u64) -> Result<usize> {
         let view = self.view()?;
+        if !self.has_read_in(view.ns) {
+            return Err(Error::Replaced);
+        }
         let end = view.stable_end.min(position.saturating_add(1));
         let mut after = None;
         // A chunk at a time: commits wait for the backlog meanwhile, and hold the locks of their shards.

@@ -55,6 +55,10 @@ impl Outbox {
     /// Reads the first messages that wait after a position; see [`read`](Self::read). What is read later is never before
     /// what was read: nothing is entered below the position of a message that could be read.
     ///
+    /// A position from before the promotion of a [replay scope](crate::replay::ReplayScope) that used the topic says nothing
+    /// of what was promoted: until messages of that have been read by this handle or a clone of it, this begins at the
+    /// beginning. A handle that was opened since takes any position.
+    ///
     /// # Errors
     ///
     /// As [`read`](Self::read).
@@ -63,11 +67,11 @@ impl Outbox {
     }
 
     fn read_from(&self, after: Option<u64>, limit: usize) -> Result<Vec<Message>> {
-        let (mut after, mut rests_on) = (after, None);
+        let mut view = self.view()?;
+        let (mut after, mut rests_on) = (self.place_in(&view, after), None);
         let mut messages = Vec::with_capacity(limit.min(CHUNK));
         loop {
             let count = CHUNK.min(limit - messages.len());
-            let view = self.view()?;
             let found = view.backlog.after(after, view.stable_end, count, self.engine().tag());
             let is_over = found.len() < count;
             for (position, id, copy) in found {
@@ -83,12 +87,25 @@ impl Outbox {
             if is_over || messages.len() == limit {
                 break;
             }
+            let next = self.view()?;
+            if next.ns != view.ns {
+                // What was read is gone.
+                messages.clear();
+                after = None;
+            }
+            view = next;
         }
         if !messages.is_empty() {
+            self.note_read_in(view.ns);
             rests_on = Some(self.engine().sync_point()?);
         }
         self.engine().await_durable(self.durability(), rests_on)?;
         Ok(messages)
+    }
+
+    /// Returns a position of the caller if it is one of this view: `None`, the beginning, if it is from before a promotion.
+    pub(super) fn place_in(&self, view: &View, after: Option<u64>) -> Option<u64> {
+        after.filter(|_| self.has_read_in(view.ns))
     }
 
     /// Returns the message at a position, from memory if there is a copy; see [`read_one`](Self::read_one).

@@ -6,7 +6,7 @@ use crate::id::{Family, NsId};
 use crate::limits;
 use crate::outbox::backlog::{Backlog, Backlogs};
 use crate::store::{Namespace, Store};
-use crate::sync::Arc;
+use crate::sync::{Arc, AtomicU64, Ordering};
 use std::fmt;
 use std::time::Duration;
 
@@ -17,6 +17,9 @@ pub struct Outbox {
     pub(super) info: Arc<NsInfo>,
     backlogs: Arc<Backlogs>,
     pub(super) options: OutboxOptions,
+    /// The key space of the messages that were read last, or that stood there when the handle was opened. Positions of
+    /// others come from the same sequence, and say nothing here.
+    read_in: Arc<AtomicU64>,
 }
 
 impl fmt::Debug for Outbox {
@@ -124,7 +127,8 @@ impl Outbox {
             return Err(Error::invalid("a topic in which no message may wait; allow at least one"));
         }
         let backlogs = backlogs(&store)?;
-        Ok(Self { store, info, backlogs, options })
+        let read_in = Arc::new(AtomicU64::new(info.id().rows(Family::OUTBOX).0.into()));
+        Ok(Self { store, info, backlogs, options, read_in })
     }
 
     /// Returns what waits in the topic, and its key space. A promoted replay scope may have put another in its place.
@@ -160,6 +164,16 @@ impl Outbox {
     /// Returns the key space of its messages.
     pub(super) fn ns(&self) -> NsId {
         self.info.id().rows(Family::OUTBOX)
+    }
+
+    /// Returns whether a position that the caller has is one of these messages, and not from before a promotion.
+    pub(super) fn has_read_in(&self, ns: NsId) -> bool {
+        self.read_in.load(Ordering::Acquire) == u64::from(ns.0)
+    }
+
+    /// Notes in which key space messages were read. Who has read none there has no position of it yet.
+    pub(super) fn note_read_in(&self, ns: NsId) {
+        self.read_in.store(ns.0.into(), Ordering::Release);
     }
 
     pub(super) fn durability(&self) -> Durability {

@@ -41,7 +41,8 @@ impl Outbox {
         self.wait_from(None, timeout)
     }
 
-    /// Waits until there is a message to read after a position; see [`wait`](Self::wait).
+    /// Waits until there is a message to read after a position; see [`wait`](Self::wait). After the promotion of a replay
+    /// scope: until [`read_after`](Self::read_after) has something to read.
     ///
     /// # Errors
     ///
@@ -56,7 +57,8 @@ impl Outbox {
         WaitForMessage { outbox: self.clone(), after: None, watch: self.watch() }
     }
 
-    /// Waits until there is a message to read after a position; see [`wait_async`](Self::wait_async).
+    /// Waits until there is a message to read after a position; see [`wait_async`](Self::wait_async) and
+    /// [`wait_after`](Self::wait_after).
     pub fn wait_after_async(&self, position: u64) -> WaitForMessage {
         WaitForMessage { outbox: self.clone(), after: Some(position), watch: self.watch() }
     }
@@ -79,7 +81,7 @@ impl Outbox {
 
     fn has_after(&self, after: Option<u64>) -> Result<bool> {
         let view = self.view()?;
-        Ok(view.backlog.has_after(after, view.stable_end))
+        Ok(view.backlog.has_after(self.place_in(&view, after), view.stable_end))
     }
 
     fn wait_from(&self, after: Option<u64>, timeout: Duration) -> Result<bool> {

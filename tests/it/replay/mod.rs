@@ -6,6 +6,7 @@ mod promoting;
 mod scopes;
 mod sources;
 mod space;
+mod worlds;
 
 use crate::support::{clock, sim};
 use firstseen::disk::sim::SimDisk;

@@ -1,0 +1,101 @@
+//! What was taken in one world, and is shown in the one that a promotion has put in its place: positions of a topic, results
+//! of windows, owners of a partition.
+
+use super::*;
+use crate::support::Woken;
+use firstseen::Error;
+use firstseen::outbox::{Message, Outbox, WaitForMessage};
+use firstseen::replay::ReplayScope;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+fn emit(topic: &Outbox, messages: &[&str]) {
+    for message in messages {
+        let mut transaction = topic.store().transaction();
+        let claims = topic.store().namespace("events").expect("opens");
+        transaction.claim_in(&claims, format!("{message} at {:?}", topic.pending()));
+        transaction.emit(topic, message).expect("a message");
+        assert!(transaction.commit().expect("commits").is_committed());
+    }
+}
+
+fn payloads(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| std::str::from_utf8(&message.payload).expect("text")).collect()
+}
+
+fn last(messages: &[Message]) -> u64 {
+    messages.last().expect("a message").position
+}
+
+/// A topic with one message, of which the position is above those of the two inside of a scope.
+fn topic_and_scope(store: &Store) -> (Outbox, ReplayScope, Outbox) {
+    let topic = store.outbox("mails").expect("opens");
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.outbox("mails").expect("opens");
+    emit(&inside, &["a", "b"]);
+    emit(&topic, &["old"]);
+    (topic, scope, inside)
+}
+
+#[test]
+fn a_position_from_before_a_promotion_acknowledges_nothing_that_nobody_has_read() {
+    let store = World::new().open();
+    let (topic, scope, inside) = topic_and_scope(&store);
+    let unread = store.outbox("mails").expect("opens");
+    let position = last(&topic.read(10).expect("reads"));
+    assert!(scope.promote().expect("promotes"));
+    for handle in [&topic, &topic.clone(), &unread] {
+        let refused = handle.acknowledge_through(position);
+        assert!(matches!(refused, Err(Error::Replaced)), "{refused:?}");
+    }
+    let read = topic.clone().read(1).expect("reads");
+    assert_eq!(payloads(&read), ["a"], "nothing was removed");
+    assert_eq!(topic.acknowledge_through(last(&read)).expect("it has read there"), 1);
+    assert!(unread.acknowledge_through(position).is_err(), "it has not");
+    assert_eq!(inside.acknowledge_through(u64::MAX).expect("leads to the same as before"), 1);
+    emit(&topic, &["c"]);
+    let opened_since = store.outbox("mails").expect("opens");
+    assert_eq!(opened_since.acknowledge_through(u64::MAX).expect("takes any position"), 1);
+}
+
+#[test]
+fn a_position_from_before_a_promotion_passes_over_no_message_and_waits_for_none_that_is_there() {
+    let store = World::new().open();
+    let (topic, scope, _) = topic_and_scope(&store);
+    let position = last(&topic.read(10).expect("reads"));
+    let woken = Arc::<Woken>::default();
+    let waker = Waker::from(Arc::clone(&woken));
+    let mut waits = pin!(topic.wait_after_async(position));
+    let polled = |waits: Pin<&mut WaitForMessage>| waits.poll(&mut Context::from_waker(&waker));
+    assert!(polled(waits.as_mut()).is_pending());
+    assert!(scope.promote().expect("promotes"));
+    assert_eq!(woken.count(), 1);
+    assert!(matches!(polled(waits.as_mut()), Poll::Ready(Ok(()))));
+    assert!(topic.wait_after(position, Duration::ZERO).expect("waits"));
+    let read = topic.read_after(position, 1).expect("reads");
+    assert_eq!(payloads(&read), ["a"]);
+    let position = last(&read);
+    let read = topic.read_after(position, 10).expect("reads");
+    assert_eq!(payloads(&read), ["b"], "a position of what stands there now counts");
+    let position = last(&read);
+    assert!(!topic.wait_after(position, Duration::ZERO).expect("waits"));
+    assert_eq!(topic.read_after(position, 10).expect("reads"), []);
+}
+
+/// Who reads nothing has heard of no position there: a message may still come below the one from before.
+#[test]
+fn reading_nothing_of_what_was_promoted_makes_no_position_from_before_good() {
+    let store = World::new().open();
+    let (topic, scope, inside) = topic_and_scope(&store);
+    let position = last(&topic.read(10).expect("reads"));
+    assert_eq!(inside.acknowledge_through(u64::MAX).expect("acknowledges"), 2);
+    assert!(scope.promote().expect("promotes"));
+    assert_eq!(topic.read_after(position, 10).expect("reads"), []);
+    assert_eq!(topic.read(10).expect("reads"), []);
+    emit(&topic, &["c"]);
+    assert!(matches!(topic.acknowledge_through(u64::MAX), Err(Error::Replaced)));
+    assert_eq!(payloads(&topic.read_after(u64::MAX, 10).expect("reads")), ["c"]);
+    assert_eq!(topic.acknowledge_through(u64::MAX).expect("acknowledges"), 1);
+}
