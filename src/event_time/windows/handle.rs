@@ -69,6 +69,8 @@ pub struct ClosedWindow<A> {
     pub revision: u32,
     /// What its events have been folded into.
     pub aggregate: A,
+    /// Where it was read: a promoted scope may have a result of the same name.
+    ns: NsId,
 }
 
 impl<A> ClosedWindow<A> {
@@ -267,6 +269,7 @@ where
                         key,
                         revision: entry.row.revision,
                         aggregate: self.decode(told)?,
+                        ns: place.ns,
                     });
                 }
                 entries.insert(id, entry);
@@ -282,6 +285,9 @@ where
     /// Notes that results have been dealt with: they do not come again. One that has been acknowledged, or replaced by a
     /// later revision, is left as it is, so this may be repeated.
     ///
+    /// So is a result of other windows, as from before the promotion of a [replay scope](crate::replay::ReplayScope) that
+    /// used these: it acknowledges nothing of what was promoted, which has its own result of the same window and key.
+    ///
     /// # Errors
     ///
     /// As [`fold`](Self::fold).
@@ -296,7 +302,7 @@ where
         for _ in 0..limits::RACES_MAX {
             let mut entries = BTreeMap::new();
             let ns = self.place()?.ns;
-            for result in results {
+            for result in results.iter().filter(|result| result.ns == ns) {
                 let id = id_of(result.window.start.as_millis(), &result.key);
                 let Some(mut entry) = self.read(ns, &id)? else { continue };
                 if entry.row.told.is_some() && entry.row.revision == result.revision {

@@ -3,9 +3,11 @@
 
 use super::*;
 use crate::support::Woken;
-use firstseen::Error;
+use firstseen::event_time::windows::{ClosedWindow, WindowOptions, Windows};
+use firstseen::event_time::{Event, EventTimeOptions};
 use firstseen::outbox::{Message, Outbox, WaitForMessage};
 use firstseen::replay::ReplayScope;
+use firstseen::{Error, Timestamp};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -98,4 +100,39 @@ fn reading_nothing_of_what_was_promoted_makes_no_position_from_before_good() {
     assert!(matches!(topic.acknowledge_through(u64::MAX), Err(Error::Replaced)));
     assert_eq!(payloads(&topic.read_after(u64::MAX, 10).expect("reads")), ["c"]);
     assert_eq!(topic.acknowledge_through(u64::MAX).expect("acknowledges"), 1);
+}
+
+fn add(windows: &Windows<u64>, id: &str, second: u64, n: u64) {
+    let time = Timestamp::from_millis(second * 1_000);
+    let event = Event { id: id.as_bytes(), source: "a", time };
+    assert!(windows.fold(event, "key", |sum| *sum += n).expect("folds").is_first_seen());
+}
+
+fn sums(closed: &[ClosedWindow<u64>]) -> Vec<u64> {
+    closed.iter().map(|closed| closed.aggregate).collect()
+}
+
+#[test]
+fn a_result_from_before_a_promotion_acknowledges_none_of_what_was_promoted() {
+    let store = World::new().open();
+    let options = EventTimeOptions::new(Duration::from_secs(60));
+    let window = WindowOptions::tumbling(Duration::from_secs(10));
+    let scope = store.replay("again").expect("begins");
+    let outside = store.event_time("clicks", options.clone()).expect("opens");
+    let inside = scope.event_time("clicks", options).expect("opens");
+    let [outside, inside] =
+        [outside, inside].map(|events| events.windows::<u64>("sums", window).expect("opens"));
+    for (windows, n) in [(&outside, 1), (&inside, 100)] {
+        add(windows, "x", 1, n);
+        add(windows, "clock", 90, 0);
+    }
+    let (before, replayed) = (outside.take_closed(10).expect("takes"), inside.take_closed(10));
+    let replayed = replayed.expect("takes");
+    assert_eq!((sums(&before), sums(&replayed)), (vec![1], vec![100]));
+    assert_eq!(before[0].revision, replayed[0].revision);
+    assert!(scope.promote().expect("promotes"));
+    outside.acknowledge(&before).expect("is no error");
+    assert_eq!(outside.take_closed(10).expect("takes"), replayed, "nobody has dealt with it");
+    outside.acknowledge(&replayed).expect("acknowledges what was read inside");
+    assert_eq!(outside.take_closed(10).expect("takes"), []);
 }
