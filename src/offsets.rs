@@ -56,13 +56,16 @@ pub struct Position {
 /// The ownership of a partition: commits of earlier owners are refused from now on.
 ///
 /// Nothing is locked: whoever owns the partition next makes this ownership void, as when a group of consumers is
-/// rebalanced.
+/// rebalanced. So does the promotion of a [replay scope](crate::replay::ReplayScope) that used the source: whoever owned the
+/// partition outside is fenced, and whoever owned it inside goes on.
 #[derive(Debug, Clone)]
 pub struct Owner {
     source: Source,
     partition: u32,
     epoch: u64,
     next: u64,
+    /// What the source was when it was taken over. What a promotion puts in its place has epochs of its own.
+    ns: NsId,
 }
 
 impl Store {
@@ -93,7 +96,8 @@ impl Source {
     ///
     /// As [`Store::get`], and [`Repair`](crate::ErrorKind::Repair) if the stored offset is damaged.
     pub fn position(&self, partition: u32) -> Result<Option<Position>> {
-        Ok(self.read(partition)?.map(|(position, _)| position))
+        let read = self.read((self.ns(), partition), self.durability())?;
+        Ok(read.map(|(position, _)| position))
     }
 
     /// Returns where to go on in every partition, as all of them were at one moment: of a transaction that advances
@@ -155,16 +159,18 @@ impl Source {
         epoch: impl Fn(u64) -> Option<u64>,
     ) -> Result<Option<Owner>> {
         for _ in 0..limits::RACES_MAX {
-            let before = self.read(partition)?;
+            let place = (self.ns(), partition);
+            let before = self.read(place, self.durability())?;
             let position = before.map(|(position, _)| position).unwrap_or_default();
             let Some(epoch) = epoch(position.epoch) else { return Ok(None) };
             let Position { next, .. } = position;
-            let row = self.row(partition, Position { next, epoch }, expectation(before))?;
+            let row = row(place, Position { next, epoch }, expectation(before))?;
             let mut bells = Bells::default();
             let row = [row.as_write()];
             match self.engine().commit_rows(&row, self.durability(), &mut bells)? {
                 Committed::Done(_) => {
-                    return Ok(Some(Owner { source: self.clone(), partition, epoch, next }));
+                    let (source, (ns, _)) = (self.clone(), place);
+                    return Ok(Some(Owner { source, partition, epoch, next, ns }));
                 }
                 Committed::Moved(_) => {}
             }
@@ -172,29 +178,17 @@ impl Source {
         Err(Error::Timeout { what: "an offset that others change again and again" })
     }
 
-    /// Reads a position, and the sequence of its row, as safe as the calls of the store are.
-    fn read(&self, partition: u32) -> Result<Option<(Position, u64)>> {
-        self.read_at(partition, self.durability())
-    }
-
-    /// Reads a position for a commit that rests on it, and makes it as safe as itself.
-    fn look(&self, partition: u32) -> Result<Option<(Position, u64)>> {
-        self.read_at(partition, Durability::Buffered)
-    }
-
-    fn read_at(&self, partition: u32, durability: Durability) -> Result<Option<(Position, u64)>> {
+    /// Reads a position, and the sequence of its row. A commit that rests on it makes it as safe as itself.
+    fn read(
+        &self,
+        (ns, partition): (NsId, u32),
+        durability: Durability,
+    ) -> Result<Option<(Position, u64)>> {
         let id = partition.to_be_bytes();
-        let key = Engine::row_key(Family::OFFSETS, self.info.id(), &id)?;
+        let key = Engine::row_key(Family::OFFSETS, ns, &id)?;
         let Some(row) = self.engine().get_row(key, durability)? else { return Ok(None) };
         let (_, position) = decode(self.engine(), key, &row.value)?;
         Ok(Some((position, row.sequence)))
-    }
-
-    fn row(&self, partition: u32, position: Position, expect: Expect) -> Result<OwnedRow> {
-        let id = partition.to_be_bytes();
-        let Key { ns, id } = Engine::row_key(Family::OFFSETS, self.info.id(), &id)?;
-        let (id, change) = (id.to_vec(), RowChange::Put(encode(position)));
-        Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: false })
     }
 
     pub(crate) fn ns(&self) -> NsId {
@@ -225,9 +219,13 @@ impl Owner {
         &self.source
     }
 
-    /// Returns the epoch, which is higher than that of every owner before.
+    /// Returns the epoch, which is higher than that of every owner before, and counts inside a replay scope on its own.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    pub(crate) fn ns(&self) -> NsId {
+        self.ns
     }
 
     /// Returns the next offset to read, as it was when the partition was taken over.
@@ -240,6 +238,13 @@ fn expectation(before: Option<(Position, u64)>) -> Expect {
     before.map_or(Expect::Absent, |(_, sequence)| Expect::Sequence(sequence))
 }
 
+fn row((ns, partition): (NsId, u32), position: Position, expect: Expect) -> Result<OwnedRow> {
+    let id = partition.to_be_bytes();
+    let Key { ns, id } = Engine::row_key(Family::OFFSETS, ns, &id)?;
+    let (id, change) = (id.to_vec(), RowChange::Put(encode(position)));
+    Ok(OwnedRow { ns, id, change, ttl: Ttl::FOREVER, expect, is_quiet: false })
+}
+
 /// An offset that is to be committed with others.
 #[derive(Debug, Clone)]
 pub(crate) struct PlannedOffset {
@@ -248,6 +253,8 @@ pub(crate) struct PlannedOffset {
     pub(crate) next: u64,
     /// The epoch in whose name it is committed; zero for none.
     pub(crate) epoch: u64,
+    /// What the source was when its owner took it over; `None` if it has none.
+    pub(crate) owned_in: Option<NsId>,
 }
 
 /// Why an offset cannot be committed.
@@ -263,16 +270,18 @@ impl PlannedOffset {
     /// Decides what to write: the row expects what the decision rests on. What is stored may not be as safe yet as the
     /// commit will be.
     pub(crate) fn decide(&self) -> Result<std::result::Result<OwnedRow, OffsetRefused>> {
-        let before = self.source.look(self.partition)?;
+        let place = (self.source.ns(), self.partition);
+        let before = self.source.read(place, Durability::Buffered)?;
         let stored = before.map(|(position, _)| position).unwrap_or_default();
-        if stored.epoch != self.epoch {
+        let is_of_another_world = self.owned_in.is_some_and(|ns| ns != place.0);
+        if is_of_another_world || stored.epoch != self.epoch {
             return Ok(Err(OffsetRefused::Fenced(stored)));
         }
         if self.next < stored.next {
             return Ok(Err(OffsetRefused::Back(stored)));
         }
         let position = Position { next: self.next, epoch: self.epoch };
-        self.source.row(self.partition, position, expectation(before)).map(Ok)
+        row(place, position, expectation(before)).map(Ok)
     }
 }
 

@@ -68,6 +68,12 @@ pub struct ReplaySummary {
 ///   of duplicates before.
 /// - **An attempt of a ledger** that began before is told that its record is gone or somebody else's. It changes nothing
 ///   in the new world, and its work counts only if the replay has done it.
+/// - **An owner of a partition** from before is fenced, also one of the same epoch; one that took it over inside goes on.
+///   **A consumer without an owner** must read its positions anew: it may stand ahead of what the replay has read, and
+///   what it commits would pass over the rest.
+/// - **A position of a topic** from before says nothing of what was promoted: [`Outbox::read_after`] begins at the beginning,
+///   and [`Outbox::acknowledge_through`] removes nothing.
+/// - **A result of windows** from before acknowledges none of what was promoted.
 /// - **A reservation** from before cannot be confirmed: [`FixCall`](crate::ErrorKind::FixCall). Reserve again.
 /// - **Other scopes** stay as they are. What is outside for them is the promoted world from now on, for
 ///   [`count`](Self::count) and for a promotion of their own, which replaces it.

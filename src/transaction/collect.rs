@@ -428,13 +428,16 @@ impl Transaction {
     /// Says that a partition was read up to here: `next` is the next offset to read. Of several in one transaction the
     /// last one counts. For a partition that nobody owns.
     pub fn advance(&mut self, source: &Source, partition: u32, next: u64) -> &mut Self {
-        self.advance_to(PlannedOffset { source: source.clone(), partition, next, epoch: 0 })
+        let source = source.clone();
+        self.advance_to(PlannedOffset { source, partition, next, epoch: 0, owned_in: None })
     }
 
-    /// Says that a partition was read up to here, as its owner: refused if somebody else has taken it over (I8).
+    /// Says that a partition was read up to here, as its owner: refused if somebody else has taken it over, or a promotion
+    /// has replaced the source since (I8).
     pub fn advance_as(&mut self, owner: &Owner, next: u64) -> &mut Self {
         let (source, partition, epoch) = (owner.source().clone(), owner.partition(), owner.epoch());
-        self.advance_to(PlannedOffset { source, partition, next, epoch })
+        let owned_in = Some(owner.ns());
+        self.advance_to(PlannedOffset { source, partition, next, epoch, owned_in })
     }
 
     fn advance_to(&mut self, offset: PlannedOffset) -> &mut Self {

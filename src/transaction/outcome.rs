@@ -138,7 +138,8 @@ pub enum Rejection {
         /// What is stored.
         stored: Position,
     },
-    /// Somebody else owns the partition, or it has an owner and the commit names none.
+    /// Somebody else owns the partition, it has an owner and the commit names none, or the owner is from before the
+    /// promotion of a replay scope that used the source.
     Fenced {
         /// The source.
         source: String,

@@ -5,8 +5,10 @@ use super::*;
 use crate::support::Woken;
 use firstseen::event_time::windows::{ClosedWindow, WindowOptions, Windows};
 use firstseen::event_time::{Event, EventTimeOptions};
+use firstseen::offsets::{Owner, Source};
 use firstseen::outbox::{Message, Outbox, WaitForMessage};
 use firstseen::replay::ReplayScope;
+use firstseen::transaction::{CommitOutcome, Rejection};
 use firstseen::{Error, Timestamp};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -135,4 +137,53 @@ fn a_result_from_before_a_promotion_acknowledges_none_of_what_was_promoted() {
     assert_eq!(outside.take_closed(10).expect("takes"), replayed, "nobody has dealt with it");
     outside.acknowledge(&replayed).expect("acknowledges what was read inside");
     assert_eq!(outside.take_closed(10).expect("takes"), []);
+}
+
+/// Returns why a commit as this owner was rejected; nothing if it was made.
+fn advance(store: &Store, owner: &Owner, next: u64) -> Vec<Rejection> {
+    let mut transaction = store.transaction();
+    transaction.advance_as(owner, next);
+    match transaction.commit().expect("answers") {
+        CommitOutcome::Rejected(reasons) => reasons,
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn i8_an_owner_from_before_a_promotion_is_fenced() {
+    let store = World::new().open();
+    let orders = store.source("orders").expect("opens");
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.source("orders").expect("opens");
+    // The same epochs outside and inside.
+    let own = |source: &Source| {
+        let as_seven = source.own_as(1, 7).expect("takes over").expect("is not later");
+        [source.own(0).expect("takes over"), as_seven]
+    };
+    let (before, replaying) = (own(&orders), own(&inside));
+    for owner in &before {
+        assert!(advance(&store, owner, 100).is_empty());
+    }
+    for owner in &replaying {
+        assert!(advance(&store, owner, 90).is_empty());
+    }
+    assert!(scope.promote().expect("promotes"));
+    for (before, replaying) in before.iter().zip(&replaying) {
+        assert_eq!(before.epoch(), replaying.epoch());
+        for next in [50, 101] {
+            let reasons = advance(&store, before, next);
+            assert!(
+                matches!(&reasons[..], [Rejection::Fenced { stored, .. }] if stored.next == 90),
+                "{reasons:?}"
+            );
+        }
+        assert!(advance(&store, replaying, 91).is_empty(), "it goes on where the replay was");
+        let again = orders.own(before.partition()).expect("takes over");
+        assert_eq!((again.next(), again.epoch()), (91, replaying.epoch() + 1));
+        assert!(advance(&store, &again, 92).is_empty());
+        assert!(
+            matches!(advance(&store, replaying, 93)[..], [Rejection::Fenced { .. }]),
+            "taken over"
+        );
+    }
 }
