@@ -2,7 +2,7 @@
 //! of windows, owners of a partition.
 
 use super::*;
-use crate::support::Woken;
+use crate::support::{AT, Woken};
 use firstseen::event_time::windows::{ClosedWindow, WindowOptions, Windows};
 use firstseen::event_time::{Event, EventTimeOptions};
 use firstseen::offsets::{Owner, Source};
@@ -12,6 +12,7 @@ use firstseen::transaction::{CommitOutcome, Rejection};
 use firstseen::{Error, Timestamp};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -102,6 +103,62 @@ fn reading_nothing_of_what_was_promoted_makes_no_position_from_before_good() {
     assert!(matches!(topic.acknowledge_through(u64::MAX), Err(Error::Replaced)));
     assert_eq!(payloads(&topic.read_after(u64::MAX, 10).expect("reads")), ["c"]);
     assert_eq!(topic.acknowledge_through(u64::MAX).expect("acknowledges"), 1);
+}
+
+/// How many messages there are outside and inside. So many outside are read in several steps.
+const OUTSIDE: usize = 10_000;
+const INSIDE: usize = 30;
+
+fn emit_many(topic: &Outbox, messages: usize, what: &str) {
+    let mut transaction = topic.store().transaction();
+    let claims = topic.store().namespace("events").expect("opens");
+    transaction.claim_in(&claims, what);
+    for _ in 0..messages {
+        transaction.emit(topic, what).expect("a message");
+    }
+    assert!(transaction.commit().expect("commits").is_committed());
+}
+
+/// Reads again and again, until something has been promoted. Returns what was read last, and what came after that.
+fn read_until_replaced(topic: &Outbox) -> [Vec<Message>; 2] {
+    loop {
+        let read = topic.read(OUTSIDE).expect("reads");
+        let position = read.last().map_or(0, |message| message.position);
+        let rest = topic.read_after(position, OUTSIDE).expect("reads");
+        if (read.len(), rest.len()) != (OUTSIDE, 0) {
+            return [read, rest];
+        }
+    }
+}
+
+#[test]
+fn who_reads_a_topic_during_a_promotion_passes_over_nothing_of_what_was_promoted() {
+    let store = Store::builder(AT).disk(SimDisk::new()).open().expect("opens");
+    let topic = store.outbox("mails").expect("opens");
+    for round in 0..5 {
+        let scope = store.replay(&format!("{round}")).expect("begins");
+        let [old, new] = ["old", "new"].map(|what| format!("{what} {round}"));
+        emit_many(&scope.outbox("mails").expect("opens"), INSIDE, &new);
+        emit_many(&topic, OUTSIDE, &old);
+        let (is_read, hears) = channel();
+        let both = std::thread::scope(|threads| {
+            let reads = threads.spawn(|| {
+                assert_eq!(topic.read(OUTSIDE).expect("reads").len(), OUTSIDE);
+                is_read.send(()).expect("listens");
+                read_until_replaced(&topic)
+            });
+            hears.recv().expect("it reads");
+            assert!(scope.promote().expect("promotes"));
+            reads.join().expect("ends")
+        });
+        let of = |what: &str| {
+            let is_it = |message: &&Message| message.payload == what.as_bytes();
+            both.iter().flatten().filter(is_it).count()
+        };
+        assert_eq!(of(&new), INSIDE, "{} of before in round {round}", of(&old));
+        assert_eq!(both.concat().len(), of(&old) + INSIDE);
+        assert_eq!(topic.acknowledge_through(u64::MAX).expect("has read there"), INSIDE);
+    }
 }
 
 fn add(windows: &Windows<u64>, id: &str, second: u64, n: u64) {
