@@ -253,6 +253,8 @@ pub(crate) struct PlannedOffset {
     pub(crate) next: u64,
     /// The epoch in whose name it is committed; zero for none.
     pub(crate) epoch: u64,
+    /// What the source was when this was planned. If a promotion replaces it before the commit, that is refused.
+    pub(crate) ns: NsId,
     /// What the source was when its owner took it over; `None` if it has none.
     pub(crate) owned_in: Option<NsId>,
 }
@@ -270,7 +272,7 @@ impl PlannedOffset {
     /// Decides what to write: the row expects what the decision rests on. What is stored may not be as safe yet as the
     /// commit will be.
     pub(crate) fn decide(&self) -> Result<std::result::Result<OwnedRow, OffsetRefused>> {
-        let place = (self.source.ns(), self.partition);
+        let place = (self.ns, self.partition);
         let before = self.source.read(place, Durability::Buffered)?;
         let stored = before.map(|(position, _)| position).unwrap_or_default();
         let is_of_another_world = self.owned_in.is_some_and(|ns| ns != place.0);

@@ -70,7 +70,7 @@ pub struct ReplaySummary {
 ///   in the new world, and its work counts only if the replay has done it.
 /// - **An owner of a partition** from before is fenced, also one of the same epoch; one that took it over inside goes on.
 ///   **A consumer without an owner** must read its positions anew: it may stand ahead of what the replay has read, and
-///   what it commits would pass over the rest.
+///   what it commits would pass over the rest. A transaction that it began before is refused.
 /// - **A position of a topic** from before says nothing of what was promoted: [`Outbox::read_after`] begins at the beginning,
 ///   and [`Outbox::acknowledge_through`] removes nothing.
 /// - **A result of windows** from before acknowledges none of what was promoted.

@@ -428,20 +428,20 @@ impl Transaction {
     /// Says that a partition was read up to here: `next` is the next offset to read. Of several in one transaction the
     /// last one counts. For a partition that nobody owns.
     pub fn advance(&mut self, source: &Source, partition: u32, next: u64) -> &mut Self {
-        let source = source.clone();
-        self.advance_to(PlannedOffset { source, partition, next, epoch: 0, owned_in: None })
+        let (source, ns) = (source.clone(), source.ns());
+        self.advance_to(PlannedOffset { source, partition, next, epoch: 0, ns, owned_in: None })
     }
 
     /// Says that a partition was read up to here, as its owner: refused if somebody else has taken it over, or a promotion
     /// has replaced the source since (I8).
     pub fn advance_as(&mut self, owner: &Owner, next: u64) -> &mut Self {
         let (source, partition, epoch) = (owner.source().clone(), owner.partition(), owner.epoch());
-        let owned_in = Some(owner.ns());
-        self.advance_to(PlannedOffset { source, partition, next, epoch, owned_in })
+        let (ns, owned_in) = (source.ns(), Some(owner.ns()));
+        self.advance_to(PlannedOffset { source, partition, next, epoch, ns, owned_in })
     }
 
     fn advance_to(&mut self, offset: PlannedOffset) -> &mut Self {
-        let place = (offset.source.ns(), offset.partition);
+        let place = (offset.ns, offset.partition);
         match self.by_partition.get(&place) {
             Some(n) => self.offsets[*n] = offset,
             None => {

@@ -244,3 +244,27 @@ fn i8_an_owner_from_before_a_promotion_is_fenced() {
         );
     }
 }
+
+/// Without an owner nothing else tells that it was read in what is replaced.
+#[test]
+fn an_offset_that_was_advanced_before_a_promotion_is_not_committed_after_it() {
+    let store = World::new().open();
+    let orders = store.source("orders").expect("opens");
+    let scope = store.replay("again").expect("begins");
+    let inside = scope.source("orders").expect("opens");
+    let mut transaction = store.transaction();
+    transaction.advance(&inside, 0, 90);
+    assert!(transaction.commit().expect("commits").is_committed());
+
+    let (mut before, mut across) = (store.transaction(), store.transaction());
+    before.advance(&orders, 0, 100);
+    across.advance(&orders, 0, 100);
+    assert!(scope.promote().expect("promotes"));
+    across.advance(&orders, 0, 101);
+    for transaction in [before, across] {
+        let refused =
+            transaction.commit().expect_err("it would pass over what the replay has not read");
+        assert!(matches!(refused, Error::Replaced), "{refused}");
+    }
+    assert_eq!(orders.position(0).expect("reads").map(|at| at.next), Some(90));
+}
