@@ -8,8 +8,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio, abort};
+use std::sync::{Mutex, PoisonError};
 
 pub(crate) type Answer<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Of memory, in bytes; some machines have larger ones.
+const PAGE: usize = 4_096;
 
 const FOLDER: &str = "FIRSTSEEN_EXAMPLE_FOLDER";
 const KILLED_AT: &str = "FIRSTSEEN_EXAMPLE_KILLED_AT";
@@ -35,15 +39,20 @@ impl Outside {
         self.folder.join(name)
     }
 
-    /// Something happens that the ledger cannot take back. One write for each line: a kill can cut
-    /// off only one that crosses a page of the file.
+    /// Something happens that the ledger cannot take back. A kill cuts a write between two pages at most, so that no line
+    /// may cross one: what would is put behind empty lines.
     pub(crate) fn effect(&self, line: impl Display) -> io::Result<()> {
-        self.append_to("effects")?.write_all(format!("{line}\n").as_bytes())
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut file, line) = (self.append_to("effects")?, format!("{line}\n"));
+        let left = PAGE - file.metadata()?.len() as usize % PAGE;
+        let empty = if line.len() > left { "\n".repeat(left) } else { String::new() };
+        file.write_all(format!("{empty}{line}").as_bytes())
     }
 
     pub(crate) fn effects(&self) -> Vec<String> {
         let text = fs::read_to_string(self.file("effects")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
     /// A moment at which somebody outside could see how far the program has come. If this is the one it is to be killed

@@ -48,7 +48,7 @@ impl Left {
 
     pub(crate) fn effects(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.file("effects")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
     /// The events of the input, each once, in the order in which they first came.

@@ -83,3 +83,19 @@ fn requests_killed_at_random_have_one_answer_for_each_key() {
     );
     proof("idempotency_key", killed, &details);
 }
+
+/// A kill between two pages of a line would leave a half of it in front of the next.
+#[test]
+fn no_line_of_the_record_outside_crosses_a_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = program::outside::Outside::new(dir.path(), 0);
+    let lines: Vec<String> =
+        (0..500).map(|n| format!("effect {n} {}", "x".repeat(n % 50))).collect();
+    lines.iter().for_each(|line| outside.effect(line).unwrap());
+    assert_eq!(outside.effects(), lines);
+    let text = std::fs::read(dir.path().join("effects")).unwrap();
+    assert!(text.len() > 10_000);
+    for page in text.chunks(4_096) {
+        assert_eq!(page.last(), Some(&b'\n'), "each page ends with a whole line");
+    }
+}

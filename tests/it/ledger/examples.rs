@@ -73,7 +73,8 @@ fn at_every_step(test: &str, run: Run, check: impl Fn(&Left<'_>)) -> Vec<String>
         }
         let killed = std::fs::read_to_string(dir.path().join("killed")).ok();
         let effects = std::fs::read_to_string(dir.path().join("effects")).expect("effects");
-        let effects: Vec<String> = effects.lines().map(str::to_owned).collect();
+        let effects = effects.lines().filter(|line| !line.is_empty());
+        let effects: Vec<String> = effects.map(str::to_owned).collect();
         let store = Store::open(dir.path().join("seen.db")).expect("opens");
         check(&Left { killed: killed.as_deref(), effects: &effects, store: &store });
         assert!(store.verify().expect("verifies").is_sound());
