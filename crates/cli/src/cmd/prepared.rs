@@ -3,6 +3,7 @@
 use firstseen::transaction::{EndOutcome, PreparedTransaction};
 use firstseen::{Store, Timestamp};
 use serde::Serialize;
+use std::time::Duration;
 
 use super::bytes::{Digits, shown, text_or_hex};
 use crate::args::prepared::{PreparedCommand, PreparedEndArgs, PreparedListArgs};
@@ -50,13 +51,13 @@ fn list(args: &PreparedListArgs) -> Result<Exit, Failure> {
     let store = super::open_existing(&args.store)?;
     let all = store.prepared()?;
     store.close()?;
-    let mut listing = Listing::new(&["SINCE", "CLAIMS", "ROWS", "GID"], args.store.json)?;
+    let mut listing = Listing::new(&["SINCE", "AGE", "CLAIMS", "ROWS", "GID"], args.store.json)?;
     for PreparedTransaction { gid, since, age, claims, rows } in
         all.iter().take(args.limit.unwrap_or(usize::MAX))
     {
         let row = || {
             let gid = shown(gid, Digits::WhereNeeded).into_owned();
-            vec![utc::text(*since), claims.to_string(), rows.to_string(), gid]
+            vec![utc::text(*since), age_text(*age), claims.to_string(), rows.to_string(), gid]
         };
         listing.add(row, || Object {
             gid: Gid::of(gid),
@@ -69,6 +70,18 @@ fn list(args: &PreparedListArgs) -> Result<Exit, Failure> {
     }
     listing.finish()?;
     Ok(Exit::Done)
+}
+
+/// Returns an age in its two largest units: `3d4h`, `5m12s`.
+fn age_text(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{}s", seconds % 60),
+        (0, _, _) => format!("{hours}h{}m", minutes % 60),
+        _ => format!("{days}d{}h", hours % 24),
+    }
 }
 
 /// How a transaction is to end.
@@ -155,4 +168,17 @@ fn end(args: PreparedEndArgs, end: End) -> Result<Exit, Failure> {
         EndOutcome::Done | EndOutcome::AlreadyDone => Exit::Done,
         EndOutcome::EndedOtherwise | EndOutcome::Unknown => Exit::NotSeen,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_its_two_largest_units() {
+        let ages = [(0, "0s"), (59, "59s"), (312, "5m12s"), (7_260, "2h1m"), (273_600, "3d4h")];
+        for (seconds, text) in ages {
+            assert_eq!(age_text(Duration::from_secs(seconds)), text);
+        }
+    }
 }

@@ -301,7 +301,7 @@ fn prepared_transactions_are_listed_the_oldest_first() {
     assert_eq!(shell.objects("prepared list --limit 1").len(), 1);
     let ended = shell.words("prepared list");
     assert_eq!(ended.out().lines().count(), 3, "{ended:?}");
-    assert!(ended.out().lines().next().unwrap().ends_with("  CLAIMS  ROWS  GID"), "{ended:?}");
+    assert!(ended.out().lines().next().unwrap().ends_with("  AGE  CLAIMS  ROWS  GID"), "{ended:?}");
     assert!(ended.out().contains("  1       2     transfer-1\n"), "{ended:?}");
     assert!(ended.out().contains(&format!("  0x{TRANSFER_2}\n")), "{ended:?}");
 }
