@@ -305,6 +305,8 @@ impl<'a> Round<'a> {
         let kept = (0..claims.len()).filter(|n| is_in(Some(ClaimRef::Claim(*n))));
         let kept: Vec<usize> = kept.collect();
         asked.extend(skipped.keys().map(|n| claims[*n].key.ns.listed()));
+        // Events and duplicates of one namespace come in a row.
+        asked.dedup();
         Self {
             transaction,
             goal,
