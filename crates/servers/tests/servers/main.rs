@@ -7,6 +7,8 @@ use firstseen_servers::{Server, kafka, nats, postgres, rabbitmq, redis, s3, valk
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -68,15 +70,61 @@ async fn connects(server: &Server) -> bool {
     TcpStream::connect(server.address()).await.is_ok()
 }
 
+/// Returns the ports that a server and its children listen on.
+fn ports_of(server: &Server) -> BTreeSet<u16> {
+    let sockets: BTreeSet<String> = all_of(server)
+        .iter()
+        .filter_map(|id| fs::read_dir(format!("/proc/{id}/fd")).ok())
+        .flat_map(|files| files.flatten().filter_map(|file| fs::read_link(file.path()).ok()))
+        .filter_map(|file| {
+            Some(file.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let listening = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (_, port) = fields[1].rsplit_once(':')?;
+        let is_ours = fields[3] == "0A" && sockets.contains(fields[9]);
+        is_ours.then(|| u16::from_str_radix(port, 16).unwrap())
+    };
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .map(|path| fs::read_to_string(path).unwrap_or_default());
+    tables.iter().flat_map(|table| table.lines().skip(1).filter_map(listening)).collect()
+}
+
+/// Returns its ports that it does not have from `free_port`. One that the system gave to it is another at each start; a server
+/// with a fixed one does not start whenever a connection or another server has it.
+fn unreserved_ports_of(server: &Server) -> BTreeSet<u16> {
+    let mut ports = ports_of(server);
+    assert!(ports.contains(&server.port()), "{server:?}: {ports:?}");
+    ports.retain(|port| {
+        let name = SocketAddr::from_abstract_name(format!("firstseen-servers-{port}")).unwrap();
+        UnixListener::bind_addr(&name).is_ok()
+    });
+    ports
+}
+
+#[tokio::test]
+async fn the_node_of_a_cluster_listens_on_reserved_ports() {
+    for server in
+        [redis::start_with(&redis::CLUSTER).await, valkey::start_with(&valkey::CLUSTER).await]
+    {
+        assert_eq!(ports_of(&server).len(), 2, "one for clients, one for other nodes");
+        assert_eq!(unreserved_ports_of(&server), BTreeSet::new());
+    }
+}
+
 /// Kills a server and starts it again, and leaves nothing of it behind.
 async fn try_out(mut server: Server) {
     assert!(connects(&server).await);
+    let ports = unreserved_ports_of(&server);
     let first = processes_of(&server);
     server.kill();
     assert!(!connects(&server).await, "{server:?} takes connections after it was killed");
     assert!(!first.iter().any(|id| runs(*id)), "kill returns when all are gone");
     server.restart().await;
     assert!(connects(&server).await, "{server:?} is back on its port");
+    let fixed = &ports & &unreserved_ports_of(&server);
+    assert!(fixed.is_empty(), "{server:?} listens again on {fixed:?}");
     let second = processes_of(&server);
     assert!(first.is_disjoint(&second), "these are other processes");
     let (dir, all) = (server.dir().to_owned(), all_of(&server));

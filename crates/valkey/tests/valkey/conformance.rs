@@ -3,7 +3,7 @@
 use crate::servers::to_cluster;
 use crate::support::open;
 use firstseen_conformance::{Fixture, conformance};
-use firstseen_servers::{Server, free_port, redis, valkey};
+use firstseen_servers::{Server, redis, valkey};
 use firstseen_valkey::{Clock, ValkeyOptions, ValkeyStore};
 use std::time::Duration;
 use tokio::sync::Mutex;
@@ -27,9 +27,7 @@ impl Shared {
     }
 
     async fn cluster() -> Self {
-        let port = free_port().to_string();
-        let cluster = ["--cluster-enabled", "yes", "--cluster-port", &port];
-        let server = valkey::start_with(&[&KEPT[..], &cluster].concat()).await;
+        let server = valkey::start_with(&[&KEPT[..], &valkey::CLUSTER].concat()).await;
         to_cluster(&server).await;
         Self::of(server)
     }

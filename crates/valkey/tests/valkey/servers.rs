@@ -3,7 +3,7 @@
 use crate::support::{
     DONE, LATE, POLICY, START, TTL, both, claim, kind, number, open, raw, started, store,
 };
-use firstseen_servers::{Server, free_port, redis, valkey};
+use firstseen_servers::{Server, redis, valkey};
 use firstseen_shared::{
     Begun, Call, Claim, DedupStore, Ending, ErrorKind, Policy, Start, Timestamp, Ttl,
 };
@@ -172,12 +172,8 @@ pub(crate) async fn follow_port(replica: &Server, port: u16) {
 
 /// Clusters of one server: it refuses a call whose keys are in more than one slot.
 pub(crate) async fn clusters() -> [Server; 2] {
-    let ports = [free_port(), free_port()].map(|port| port.to_string());
-    let arguments = |port| ["--cluster-enabled", "yes", "--cluster-port", port];
-    let servers = [
-        redis::start_with(&arguments(&ports[0])).await,
-        valkey::start_with(&arguments(&ports[1])).await,
-    ];
+    let servers =
+        [redis::start_with(&redis::CLUSTER).await, valkey::start_with(&valkey::CLUSTER).await];
     for server in &servers {
         to_cluster(server).await;
     }
