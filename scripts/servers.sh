@@ -88,8 +88,9 @@ cargo test "${adapters[@]}" --no-run --message-format=json-render-diagnostics |
 
 # Tests mostly wait for their servers, so several packages are tested at a time.
 run_test() { # number, folder of the package, program
-    local result=0
+    local result=0 begun=$SECONDS
     (cd "$2" && "$3" --show-output) > "$scratch/$1.out" 2>&1 || result=$?
+    echo " ($((SECONDS - begun)) s)" >> "$scratch/$1.name"
     echo "$result" > "$scratch/$1.result"
 }
 number=0
@@ -103,9 +104,9 @@ done < "$scratch/tests"
 wait
 failed=
 for ((n = 1; n <= number; n++)); do
-    echo "== $(cat "$scratch/$n.name")"
+    echo "== $(tr -d '\n' < "$scratch/$n.name")"
     cat "$scratch/$n.out"
-    [ "$(cat "$scratch/$n.result")" = 0 ] || failed+=" $(cat "$scratch/$n.name")"
+    [ "$(cat "$scratch/$n.result")" = 0 ] || failed+=" $(tr -d '\n' < "$scratch/$n.name")"
 done
 [ -z "$failed" ] || { echo "failed:$failed" >&2; exit 1; }
 cargo test "${adapters[@]}" --doc
