@@ -1,4 +1,4 @@
-//! Appending: `append_*` choose and bound a record, `append` makes room and encodes it, `write_record` writes it.
+//! Appending: `append_*` choose a record, `append` encodes it and makes room, `write_record` writes it.
 
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Tally, Version};
@@ -6,15 +6,13 @@ use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
-use crate::wal::record::{self, RecordContext};
+use crate::wal::record::{self, RecordFormat};
 use crate::wal::writer::{AppendLevel, Log, LogWriter};
 use crate::wal::{ItemAt, Lsn};
+use std::cell::Cell;
 
-/// Maximum size of a record without its ids and their per-id fields.
-const RECORD_HEAD_MAX: usize = 40;
-
-/// Maximum size of one id's fields in a record of versions, without the id itself.
-const VERSION_BYTES_MAX: usize = 32;
+/// Maximum bytes that a thread keeps for its records.
+const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 /// Maximum bytes buffered by an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
@@ -34,22 +32,16 @@ impl Log {
         key: Key<'_>,
         version: Version,
     ) -> Result<Lsn> {
-        let room = |_| key.id.len() + RECORD_HEAD_MAX + VERSION_BYTES_MAX;
         // One that must outlive an earlier claim, or was made while the clock is in doubt, does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
         self.append(
             level,
-            room,
             |t, n| t.add(version.generation(), n),
-            |out, context| {
-                if !plain || record::claim(out, context, at, ttl, key).is_none() {
-                    record::versions(
-                        out,
-                        context,
-                        std::iter::once((key, version)),
-                        &mut Vec::new(),
-                    );
+            |out, format| {
+                if !plain || record::claim(out, format, at, ttl, key).is_none() {
+                    record::versions(out, std::iter::once((key, version)), &mut Vec::new());
                 }
+                None
             },
         )
     }
@@ -73,23 +65,19 @@ impl Log {
         let longest = versions.clone().map(|(_, version)| version.generation());
         let longest = longest.max_by_key(|generation| generation.end());
         let ids = versions.clone().map(|(key, _)| key.id);
-        // Full times take more space, and only the target segment tells whether they are needed.
-        let room = |base: Timestamp| {
-            let each = if plain && at >= base { 2 } else { VERSION_BYTES_MAX };
-            RECORD_HEAD_MAX + ids.clone().map(|id| id.len() + each).sum::<usize>()
-        };
         let longest = longest.unwrap_or_else(|| claim.generation());
         let mut ends = Vec::new();
         let after = self.append(
             level,
-            room,
             |tally, n| tally.add(longest, n),
-            |out, context| {
+            |out, format| {
+                ends.clear();
                 ends.reserve(ids.size_hint().0);
                 let ids = ids.clone();
-                if !plain || record::claims(out, context, at, ttl, ns, ids, &mut ends).is_none() {
-                    record::versions(out, context, versions.clone(), &mut ends);
+                if !plain || record::claims(out, format, at, ttl, ns, ids, &mut ends).is_none() {
+                    record::versions(out, versions.clone(), &mut ends);
                 }
+                record::long_checksum(out)
             },
         )?;
         // The last id ends with the record.
@@ -105,15 +93,12 @@ impl Log {
         generation: GenId,
         versions: impl Iterator<Item = (Key<'a>, Version)> + Clone,
     ) -> Result<Lsn> {
-        let (ids, bytes) =
-            versions.clone().fold((0, 0), |(n, bytes), (key, _)| (n + 1, bytes + key.id.len()));
-        let room = Self::versions_room(ids, bytes);
         self.append(
             level,
-            |_| room,
             |tally, bytes| tally.add(generation, bytes),
-            |out, context| {
-                record::versions(out, context, versions.clone(), &mut Vec::new());
+            |out, _| {
+                record::versions(out, versions.clone(), &mut Vec::new());
+                record::long_checksum(out)
             },
         )
     }
@@ -125,9 +110,8 @@ impl Log {
         commit: &Commit,
         superseded: &[ItemAt],
     ) -> Result<Lsn> {
-        let room = commit.bytes().len() + RECORD_HEAD_MAX;
-        let encode = |out: &mut Vec<u8>, context| record::commit(out, context, commit);
-        let after = self.append(level, |_| room, |tally, n| commit.count(tally, n), encode)?;
+        let encode = |out: &mut Vec<u8>, _| record::commit(out, commit);
+        let after = self.append(level, |tally, n| commit.count(tally, n), encode)?;
         if !superseded.is_empty() || commit.tombstones() > 0 {
             let mut tail = self.tail.lock();
             tail.note_superseded(superseded);
@@ -138,63 +122,78 @@ impl Log {
         Ok(after)
     }
 
-    /// Returns the maximum size of a record of this many versions.
-    pub(crate) fn versions_room(ids: usize, bytes: usize) -> usize {
-        RECORD_HEAD_MAX + ids * VERSION_BYTES_MAX + bytes
-    }
-
     /// Appends a namespace. Such a record always matters, so it counts as one that never ends.
     pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
-        let room = new.name.len() + RECORD_HEAD_MAX;
         self.append(
             AppendLevel::Process,
-            |_| room,
             |tally, bytes| tally.add(GenId::FOREVER, bytes),
-            |out, context| {
-                record::namespace(out, context, new);
+            |out, format| {
+                record::namespace(out, format, new);
+                None
             },
         )
     }
 
-    /// Reserves space, then encodes and appends a record.
+    /// Encodes a record, makes room for it, and appends it.
     ///
     /// A full disk is found here, before anything is written (I7): either the segment has space for the record, or a
-    /// new one is created first. `room` bounds the record's size in a segment with the given base. `count` adds its
-    /// bytes to what the segment holds.
+    /// new one is created first. `encode` returns what [`record::long_checksum`] says, and is called again if the segment
+    /// turns out to be another one. `count` adds the record's bytes to what the segment holds.
     #[inline]
     fn append(
         &self,
         level: AppendLevel,
-        room: impl Fn(Timestamp) -> usize,
         count: impl FnOnce(&mut Tally, u64),
-        encode: impl FnOnce(&mut Vec<u8>, RecordContext),
+        mut encode: impl FnMut(&mut Vec<u8>, RecordFormat) -> Option<u32>,
     ) -> Result<Lsn> {
-        let mut tail = self.tail.lock();
-        self.config.health.check()?;
-        let mut need = room(tail.active.header.base);
-        // Again in the new segment: with a later base the record may need full times.
-        while tail.offset as usize + need > tail.limit as usize {
-            self.roll(&mut tail, need)?;
-            need = room(tail.active.header.base);
-        }
-        let tail = &mut *tail;
-        let context = tail.context();
-        encode(&mut tail.scratch, context);
-        debug_assert!(tail.scratch.len() <= need, "the estimate of room bounds the record");
-        count(&mut tail.contents.tally, tail.scratch.len() as u64);
-        let written = tail.write_record(level);
-        written.map_err(|e| self.stop_on(e))?;
-        Ok(tail.end())
+        with_scratch(|record| {
+            let (mut segment, format) = self.active_format.get();
+            let mut checksum = encode(record, format);
+            let mut tail = self.tail.lock();
+            self.config.health.check()?;
+            loop {
+                let header = &tail.active.header;
+                if header.number != segment {
+                    // Times are relative to a base, so it may be longer here.
+                    segment = header.number;
+                    checksum = encode(record, header.format());
+                }
+                if tail.offset as usize + record.len() <= tail.limit as usize {
+                    break;
+                }
+                self.roll(&mut tail, record.len())?;
+            }
+            let tail = &mut *tail;
+            record::seal(record, tail.context(), checksum);
+            count(&mut tail.contents.tally, record.len() as u64);
+            let written = tail.write_record(record, level);
+            written.map_err(|e| self.stop_on(e))?;
+            Ok(tail.end())
+        })
     }
 }
 
+/// Lends the thread's buffer for one record.
+fn with_scratch<R>(write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    thread_local! {
+        static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    // Taken and put back: a schedule explorer runs several threads as one. A thread that ends may have lost it already.
+    let mut scratch = SCRATCH.try_with(Cell::take).unwrap_or_default();
+    let answer = write(&mut scratch);
+    if scratch.capacity() <= SCRATCH_BYTES_MAX {
+        SCRATCH.try_with(|kept| kept.set(scratch)).ok();
+    }
+    answer
+}
+
 impl LogWriter {
-    /// Writes the record in `scratch`: into the mapped segment, or else into a buffer.
+    /// Writes a record: into the mapped segment, or else into a buffer.
     #[inline]
-    pub(super) fn write_record(&mut self, level: AppendLevel) -> Result<()> {
-        let len = self.scratch.len() as u32;
+    pub(super) fn write_record(&mut self, record: &[u8], level: AppendLevel) -> Result<()> {
+        let len = record.len() as u32;
         if self.mapped {
-            let written = self.active.file.write_all_at(&self.scratch, u64::from(self.offset));
+            let written = self.active.file.write_all_at(record, u64::from(self.offset));
             written.map_err(|e| Error::io("write", &self.active.path, e))?;
             self.offset += len;
             self.written = self.offset;
@@ -202,7 +201,7 @@ impl LogWriter {
                 self.release_pages();
             }
         } else {
-            self.buffer.extend_from_slice(&self.scratch);
+            self.buffer.extend_from_slice(record);
             self.offset += len;
             if level >= AppendLevel::Process || self.buffer.len() >= BUFFER_BYTES_MAX {
                 self.flush()?;

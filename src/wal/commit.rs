@@ -15,6 +15,7 @@ use crate::expiry::{GenId, Tally, Version};
 use crate::id::{Key, NsId};
 use crate::limits;
 use crate::wal::item::{Item, put_version, take_id, take_version};
+use crate::wal::joined_crc::LONG;
 use crate::wal::version;
 use crate::wal::{ItemAt, Lsn};
 
@@ -46,9 +47,6 @@ pub(crate) struct Commit {
     /// The checksum of a long payload.
     checksum: Option<u32>,
 }
-
-/// From this length on, two checksums are joined in less time than the payload takes.
-const LONG: usize = 16 << 10;
 
 impl Commit {
     /// Returns an empty commit with room for so many entries, with so many bytes of ids and values.

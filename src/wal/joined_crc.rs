@@ -4,6 +4,9 @@
 //! of the bits that follow. That power is a product of a few that are known: as in zlib's `crc32_combine` since 1.2.12,
 //! which takes less than a microsecond where squaring a matrix for each bit of the length takes some eighty.
 
+/// From this length on, two checksums are joined in less time than that of the bytes takes.
+pub(super) const LONG: usize = 16 << 10;
+
 /// The polynomial of CRC-32C, its lowest power in the highest bit.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 

@@ -32,7 +32,9 @@ pub(crate) use decode::{Found, RawRecord, decode, may_begin};
 pub(super) use encode::put_raw;
 #[cfg(test)]
 pub(crate) use encode::skip;
-pub(crate) use encode::{END_BYTES, claim, claims, commit, end, namespace, versions};
+pub(crate) use encode::{
+    END_BYTES, claim, claims, commit, end, long_checksum, namespace, seal, versions,
+};
 
 use crate::time::Timestamp;
 use crate::wal::version;
@@ -53,24 +55,37 @@ const FLAG_SLIDING: u8 = 1;
 
 const CRC_BYTES: usize = 4;
 
-/// Location of a record, which enters its checksum, and the base of its times.
+/// What all records of a segment share: a record can be encoded before its location is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct RecordContext {
+pub(crate) struct RecordFormat {
     /// The version of the segment: how its records are to be read.
     pub(crate) version: u16,
+    /// Base of the times.
+    pub(crate) base: Timestamp,
+}
+
+/// Location of a record, which enters its checksum, and its format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RecordContext {
+    pub(crate) format: RecordFormat,
     pub(crate) salt: u32,
     pub(crate) offset: u32,
-    pub(crate) base: Timestamp,
 }
 
 impl RecordContext {
     fn crc(self, bytes: &[u8]) -> u32 {
-        let start = self.salt ^ self.offset.wrapping_mul(0x9e37_79b1);
-        // The version that only tests write differs in this, so that a reader which overlooks it finds nothing.
-        let start = if self.version > version::VERSION { !start } else { start };
-        crc32c::crc32c_append(start, bytes)
+        crc32c::crc32c_append(self.crc_start(), bytes)
     }
 
+    /// What the checksum starts from: it stands for the location.
+    fn crc_start(self) -> u32 {
+        let start = self.salt ^ self.offset.wrapping_mul(0x9e37_79b1);
+        // The version that only tests write differs in this, so that a reader which overlooks it finds nothing.
+        if self.format.version > version::VERSION { !start } else { start }
+    }
+}
+
+impl RecordFormat {
     /// The flag of a namespace that slides. The version that only tests write has another one, so that a decoder of
     /// payloads which overlooks the version is found out.
     fn flag_sliding(self) -> u8 {
@@ -88,12 +103,9 @@ mod tests {
     use crate::wal::commit::Commit;
     use crate::wal::item::{Item, NamespaceRecord};
 
-    const CONTEXT: RecordContext = RecordContext {
-        version: version::VERSION,
-        salt: 77,
-        offset: 4096,
-        base: Timestamp::from_millis(1_000_000),
-    };
+    const FORMAT: RecordFormat =
+        RecordFormat { version: version::VERSION, base: Timestamp::from_millis(1_000_000) };
+    const CONTEXT: RecordContext = RecordContext { format: FORMAT, salt: 77, offset: 4096 };
 
     fn items(bytes: &[u8]) -> Vec<(u32, Vec<u8>, Version)> {
         let Found::Record(record) = decode(bytes, CONTEXT) else { panic!("no record") };
@@ -114,7 +126,12 @@ mod tests {
         let slides = |written: RecordContext, read: RecordContext| {
             let (ns, ttl, name) = (NsId(1), Ttl::FOREVER, &b"n"[..]);
             let mut bytes = Vec::new();
-            namespace(&mut bytes, written, &NamespaceRecord { ns, ttl, sliding: true, name });
+            namespace(
+                &mut bytes,
+                written.format,
+                &NamespaceRecord { ns, ttl, sliding: true, name },
+            );
+            seal(&mut bytes, written, None);
             let Found::Record(record) = decode(&bytes, written) else { panic!("no record") };
             let mut slides = None;
             let visited = record.in_context(read).items(|item, _| {
@@ -125,7 +142,8 @@ mod tests {
             assert_eq!(visited.is_some(), slides.is_some());
             slides
         };
-        let next = RecordContext { version: version::NEXT, ..CONTEXT };
+        let format = RecordFormat { version: version::NEXT, ..FORMAT };
+        let next = RecordContext { format, ..CONTEXT };
         assert_eq!((slides(CONTEXT, CONTEXT), slides(next, next)), (Some(true), Some(true)));
         assert_eq!((slides(CONTEXT, next), slides(next, CONTEXT)), (None, None));
     }
@@ -172,7 +190,7 @@ mod tests {
         };
         let commit = |ns, push: fn(&mut Commit, Key<'_>, Version)| {
             let mut commit = Commit::default();
-            push(&mut commit, Key { ns, id: b"k" }, Version::claim(CONTEXT.base, Ttl::FOREVER));
+            push(&mut commit, Key { ns, id: b"k" }, Version::claim(FORMAT.base, Ttl::FOREVER));
             [&[COMMIT], commit.bytes()].concat()
         };
         let row: fn(&mut Commit, Key<'_>, Version) = |commit, key, version| {
@@ -198,7 +216,8 @@ mod tests {
     #[test]
     fn a_mark_passes_over_bytes_that_nothing_is_known_of() {
         let mut out = Vec::new();
-        skip(&mut out, CONTEXT, 100);
+        skip(&mut out, 100);
+        seal(&mut out, CONTEXT, None);
         let mark = out.len();
         assert_eq!(decode(&out, CONTEXT), Found::Damage, "the bytes must be there");
         out.extend((0..100u8).map(|n| n.wrapping_mul(37)));
@@ -217,12 +236,13 @@ mod tests {
     fn no_item_of_a_record_is_visited_unless_all_make_sense() {
         let mut bad = Commit::default();
         let id = Key { ns: NsId(0), id: b"x" };
-        bad.push_version(id, Version::claim(CONTEXT.base, Ttl::FOREVER));
+        bad.push_version(id, Version::claim(FORMAT.base, Ttl::FOREVER));
         let rows = NsId(1).rows(crate::id::Family(1));
-        let row = Version { rank: 1, step: 2, ..Version::claim(CONTEXT.base, Ttl::FOREVER) };
+        let row = Version { rank: 1, step: 2, ..Version::claim(FORMAT.base, Ttl::FOREVER) };
         bad.push_row(Key { ns: rows, id: b"k" }, row, b"v");
         let mut out = Vec::new();
-        commit(&mut out, CONTEXT, &bad);
+        commit(&mut out, &bad);
+        seal(&mut out, CONTEXT, None);
         let Found::Record(record) = decode(&out, CONTEXT) else { panic!("no record") };
         let mut visits = 0;
         let visited = record.items(|_, _| {
@@ -237,11 +257,15 @@ mod tests {
         for len in [0, 100, 20 << 10] {
             let mut one = Commit::default();
             let key = Key { ns: NsId(0).rows(crate::id::Family(1)), id: b"k" };
-            one.push_row(key, Version::claim(CONTEXT.base, Ttl::FOREVER), &vec![7; len]);
+            one.push_row(key, Version::claim(FORMAT.base, Ttl::FOREVER), &vec![7; len]);
             let (mut plain, mut joined) = (Vec::new(), Vec::new());
-            commit(&mut plain, CONTEXT, &one);
+            assert_eq!(commit(&mut plain, &one), None);
+            seal(&mut plain, CONTEXT, None);
             one.seal();
-            commit(&mut joined, CONTEXT, &one);
+            let checksum = commit(&mut joined, &one);
+            assert_eq!(checksum.is_some(), len > 16 << 10, "{len}");
+            assert_eq!(checksum, long_checksum(&joined), "{len}");
+            seal(&mut joined, CONTEXT, checksum);
             assert_eq!(plain, joined, "{len}");
             assert!(matches!(decode(&joined, CONTEXT), Found::Record(_)));
         }
@@ -267,14 +291,16 @@ mod tests {
             for ttl in [Ttl::FOREVER, Ttl::from_millis(1), Ttl::from_millis(604_800_000)] {
                 let mut out = Vec::new();
                 let key = Key { ns: NsId(ns), id: b"evt-1" };
-                claim(&mut out, CONTEXT, at, ttl, key).expect("after the base");
+                claim(&mut out, FORMAT, at, ttl, key).expect("after the base");
+                seal(&mut out, CONTEXT, None);
                 let version = Version::claim(at, ttl);
                 assert_eq!(items(&out), [(ns, b"evt-1".to_vec(), version)]);
 
                 let ids = [&b"a"[..], b"bb", b"ccc"];
                 let mut ends = Vec::new();
-                claims(&mut out, CONTEXT, at, ttl, NsId(ns), ids.into_iter(), &mut ends)
+                claims(&mut out, FORMAT, at, ttl, NsId(ns), ids.into_iter(), &mut ends)
                     .expect("after the base");
+                seal(&mut out, CONTEXT, None);
                 let want: Vec<_> = ids.iter().map(|id| (ns, id.to_vec(), version)).collect();
                 assert_eq!(items(&out), want);
                 check_ends(&out, &ends);
@@ -289,7 +315,8 @@ mod tests {
         let mut out = Vec::new();
         let mut ends = Vec::new();
         let entries = all.iter().map(|v| (Key { ns: NsId(3), id: b"x" }, *v));
-        versions(&mut out, CONTEXT, entries, &mut ends);
+        versions(&mut out, entries, &mut ends);
+        seal(&mut out, CONTEXT, None);
         let want: Vec<_> = all.iter().map(|v| (3, b"x".to_vec(), *v)).collect();
         assert_eq!(items(&out), want);
         check_ends(&out, &ends);
@@ -300,7 +327,7 @@ mod tests {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: &[9; 16] };
         let at = Timestamp::from_millis(1_000_300);
-        claim(&mut out, CONTEXT, at, Ttl::FOREVER, key).expect("after the base");
+        claim(&mut out, FORMAT, at, Ttl::FOREVER, key).expect("after the base");
         assert_eq!(out.len(), 24);
     }
 
@@ -308,7 +335,8 @@ mod tests {
     fn i11_every_flipped_bit_every_cut_and_every_shift_is_noticed() {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: b"evt-123456" };
-        claim(&mut out, CONTEXT, CONTEXT.base, Ttl::FOREVER, key).expect("at the base");
+        claim(&mut out, FORMAT, FORMAT.base, Ttl::FOREVER, key).expect("at the base");
+        seal(&mut out, CONTEXT, None);
         for bit in 0..out.len() * 8 {
             let mut bad = out.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
@@ -328,6 +356,6 @@ mod tests {
         let mut out = Vec::new();
         let key = Key { ns: NsId(0), id: b"x" };
         let before = Timestamp::from_millis(999_999);
-        assert_eq!(claim(&mut out, CONTEXT, before, Ttl::FOREVER, key), None);
+        assert_eq!(claim(&mut out, FORMAT, before, Ttl::FOREVER, key), None);
     }
 }

@@ -12,6 +12,12 @@ use std::collections::BTreeMap;
 /// smallest segment.
 const RECORD_BYTES: usize = 4 << 10;
 
+/// Maximum size of a record of versions without its ids and their fields.
+const HEAD_MAX: usize = 40;
+
+/// Maximum size of one id's fields, without the id itself.
+const FIELDS_MAX: usize = 32;
+
 /// Collects copies by generation, because a record belongs to one.
 #[derive(Debug)]
 pub(crate) struct RecordRewriter<'a> {
@@ -50,7 +56,8 @@ impl<'a> RecordRewriter<'a> {
         group.entries.push((key.ns, group.bytes.len(), version));
         self.copied += 1;
         // The segments of tests are small: one more id must fit, however long.
-        let room = Log::versions_room(group.entries.len() + 1, group.bytes.len() + ID_BYTES_MAX);
+        let ids = group.bytes.len() + ID_BYTES_MAX;
+        let room = HEAD_MAX + (group.entries.len() + 1) * FIELDS_MAX + ids;
         if room <= self.log.record_room().min(RECORD_BYTES) {
             return Ok(());
         }

@@ -446,7 +446,10 @@ pub(super) mod tests {
     #[test]
     fn i12_a_mark_that_leads_back_is_damage_and_is_not_followed_for_ever() {
         for next in [0, 1] {
-            let opened = opening(|out, context| record::end(out, context, next));
+            let opened = opening(|out, context| {
+                record::end(out, next);
+                record::seal(out, context, None);
+            });
             let error = opened.expect_err("it leads back");
             assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
             assert!(error.to_string().contains("not a later one"), "{error}");

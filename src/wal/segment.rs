@@ -20,7 +20,7 @@ use crate::id::{IdHasher, Key, NsId, Seed};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::wal::Lsn;
-use crate::wal::record::{self, Found, RawRecord, RecordContext};
+use crate::wal::record::{self, Found, RawRecord, RecordContext, RecordFormat};
 use crate::wal::version::{NEWEST, OLDEST};
 use std::path::{Path, PathBuf};
 
@@ -132,8 +132,13 @@ impl Header {
         })
     }
 
+    /// Returns what all records of the segment share.
+    pub(super) fn format(&self) -> RecordFormat {
+        RecordFormat { version: self.version, base: self.base }
+    }
+
     fn context(&self, salt: u32, offset: u32) -> RecordContext {
-        RecordContext { version: self.version, salt, offset, base: self.base }
+        RecordContext { format: self.format(), salt, offset }
     }
 
     /// Seeds the checksum of every record, so that records of another store or segment fail it.

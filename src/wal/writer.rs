@@ -13,7 +13,7 @@ use crate::limits;
 use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, Signal, Wakers};
 use crate::time::Timestamp;
 use crate::wal::group_commit::GroupCommit;
-use crate::wal::record::{self, END_BYTES, RecordContext};
+use crate::wal::record::{self, END_BYTES, RecordContext, RecordFormat};
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
 use crate::wal::spare_segment::{Spare, SpareSync};
@@ -60,6 +60,7 @@ pub(crate) struct Log {
     pub(super) spare_sync: SpareSync,
     /// The futures that wait for the log to be on disk up to a location.
     pub(super) futures: Wakers<Lsn>,
+    pub(super) active_format: ActiveFormat,
     /// Whether appends reach the operating system at once. Mirrors the tail, for readers without its lock.
     is_mapped: AtomicBool,
     /// How many segments have been filled. For readers without the lock of the tail.
@@ -87,7 +88,39 @@ pub(super) struct LogWriter {
     /// Full segments with records not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
-    pub(super) scratch: Vec<u8>,
+}
+
+/// Number and format of the active segment, for who encodes a record before the lock of the tail. By then it may be another
+/// one: the number tells.
+#[derive(Debug)]
+pub(super) struct ActiveFormat {
+    /// The number, and in the low 16 bits the version.
+    segment: AtomicU64,
+    base: AtomicU64,
+}
+
+impl ActiveFormat {
+    fn of(header: &Header) -> Self {
+        let new = Self { segment: AtomicU64::new(0), base: AtomicU64::new(0) };
+        new.set(header);
+        new
+    }
+
+    /// Under the lock of the tail, with its active segment.
+    fn set(&self, header: &Header) {
+        self.base.store(header.base.as_millis(), Ordering::Relaxed);
+        let segment = u64::from(header.number) << 16 | u64::from(header.version);
+        self.segment.store(segment, Ordering::Release);
+    }
+
+    /// Returns a number, and the format of the segment with that number, unless that is not the active one any more.
+    #[inline]
+    pub(super) fn get(&self) -> (u32, RecordFormat) {
+        let segment = self.segment.load(Ordering::Acquire);
+        // A later base than that of the number is seen only once the lock gives the later number.
+        let base = Timestamp::from_millis(self.base.load(Ordering::Relaxed));
+        ((segment >> 16) as u32, RecordFormat { version: segment as u16, base })
+    }
 }
 
 /// A segment created for one large record is a multiple of this.
@@ -158,12 +191,13 @@ impl Log {
             next_number,
             unsynced: Vec::new(),
             closed,
-            scratch: Vec::with_capacity(256),
         };
         let (commit, spare_sync) = (GroupCommit::new(Lsn(0)), SpareSync::default());
         let is_mapped = AtomicBool::new(mapped);
         let (futures, rolls) = (Wakers::default(), AtomicU64::new(0));
-        Ok(Self { commit, spare_sync, futures, config, tail: Mutex::new(tail), is_mapped, rolls })
+        let active_format = ActiveFormat::of(&tail.active.header);
+        let tail = Mutex::new(tail);
+        Ok(Self { config, tail, commit, spare_sync, futures, active_format, is_mapped, rolls })
     }
 
     /// Sets the version of segments made from now on. Only once the manifest has the version that goes with it:
@@ -229,8 +263,10 @@ impl Log {
         }
         let tail = &mut **tail;
         let context = tail.active.context(tail.offset);
-        record::end(&mut tail.scratch, context, next.header.number);
-        let ended = tail.write_record(AppendLevel::Process);
+        let mut mark = Vec::with_capacity(END_BYTES);
+        record::end(&mut mark, next.header.number);
+        record::seal(&mut mark, context, None);
+        let ended = tail.write_record(&mark, AppendLevel::Process);
         ended.map_err(|e| self.stop_on(e))?;
         let full = std::mem::replace(&mut tail.active, next);
         tail.closed.push(SegmentMeta {
@@ -244,6 +280,7 @@ impl Log {
         tail.began = DATA_START;
         tail.written = DATA_START;
         tail.mapped_from = DATA_START;
+        self.active_format.set(&tail.active.header);
         self.rolls.fetch_add(1, Ordering::Release);
         self.config.work.raise();
         Ok(())
@@ -508,7 +545,7 @@ pub(super) mod tests {
         assert!(ids[0] % 500 == 10 && ids[1] >= 500, "{ids:?}");
         let version = |number: u32| {
             let path = Segment::path(&PathBuf::from("/log"), number);
-            Segment::open(&disk, &path).expect("is there").context(DATA_START).version
+            Segment::open(&disk, &path).expect("is there").context(DATA_START).format.version
         };
         let versions: Vec<u16> = third.segments().into_iter().map(version).collect();
         assert_eq!(versions, [VERSION, NEXT, NEXT]);

@@ -138,7 +138,7 @@ impl<'a> RawRecord<'a> {
             }
             COMMIT => {
                 while !r.is_empty() {
-                    let item = take_entry(&mut r, self.context.version)?;
+                    let item = take_entry(&mut r, self.context.format.version)?;
                     if let Err(e) = visit(item, r.rest().len()) {
                         return Some(Err(e));
                     }
@@ -173,7 +173,7 @@ impl<'a> RawRecord<'a> {
             NAMESPACE => {
                 let ns = NsId(r.varint_u32()?);
                 let ttl = r.varint()?.checked_sub(1).map_or(Ttl::FOREVER, Ttl::from_millis);
-                let (flags, known) = (r.u8()?, self.context.flag_sliding());
+                let (flags, known) = (r.u8()?, self.context.format.flag_sliding());
                 let sliding = flags & known != 0;
                 let name = r.rest();
                 if !ns.is_plain() || flags & !known != 0 {
@@ -203,15 +203,15 @@ impl<'a> RawRecord<'a> {
             _ if !is_known(self.kind) => Some(format!("a record of kind {:#04x}", self.kind)),
             NAMESPACE => {
                 let (_ns, _ttl, flags) = (r.varint_u32()?, r.varint()?, r.u8()?);
-                let is_newer = flags & !self.context.flag_sliding() != 0;
+                let is_newer = flags & !self.context.format.flag_sliding() != 0;
                 is_newer.then(|| format!("a namespace with flags {flags:#04x}"))
             }
             COMMIT => loop {
                 let tag = *r.rest().first()?;
-                if !is_entry(tag, self.context.version) {
+                if !is_entry(tag, self.context.format.version) {
                     return Some(format!("a commit with an entry of kind {tag}"));
                 }
-                take_entry(&mut r, self.context.version)?;
+                take_entry(&mut r, self.context.format.version)?;
             },
             _ => None,
         }
@@ -221,8 +221,9 @@ impl<'a> RawRecord<'a> {
         let ns = if self.kind & HAS_NS == 0 { NsId(0) } else { NsId(r.varint_u32()?) };
         let ttl =
             if self.kind & HAS_TTL == 0 { Ttl::FOREVER } else { Ttl::from_millis(r.varint()?) };
-        let first_seen =
-            Timestamp::from_millis(self.context.base.as_millis().saturating_add(r.varint()?));
+        let first_seen = Timestamp::from_millis(
+            self.context.format.base.as_millis().saturating_add(r.varint()?),
+        );
         (!ns.is_row()).then(|| (ns, Version::claim(first_seen, ttl)))
     }
 }

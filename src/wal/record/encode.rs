@@ -1,4 +1,4 @@
-//! Writes records. Each function fills an empty buffer.
+//! Writes records. Each function fills an empty buffer with all but the checksum, which [`seal`] sets where the record goes.
 
 use crate::codec::{put_varint, varint_len};
 use crate::expiry::Version;
@@ -6,11 +6,12 @@ use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::{NamespaceRecord, put_version};
-use crate::wal::joined_crc::joined;
+use crate::wal::joined_crc::{LONG, joined};
 #[cfg(test)]
 use crate::wal::record::SKIP;
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext, VERSIONS,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext, RecordFormat,
+    VERSIONS,
 };
 
 /// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
@@ -18,32 +19,31 @@ use crate::wal::record::{
 #[inline]
 pub(crate) fn claim(
     out: &mut Vec<u8>,
-    context: RecordContext,
+    format: RecordFormat,
     at: Timestamp,
     ttl: Ttl,
     key: Key<'_>,
 ) -> Option<()> {
-    let age = at.as_millis().checked_sub(context.base.as_millis())?;
+    let age = at.as_millis().checked_sub(format.base.as_millis())?;
     let kind = CLAIM | flags(key.ns, ttl);
     let head = 1 + head_len(key.ns, ttl, age);
     begin(out, kind, head + key.id.len());
     put_head(out, key.ns, ttl, age);
     out.extend_from_slice(key.id);
-    finish(out, context);
     Some(())
 }
 
 /// Encodes a batch of claims with one namespace, time and ttl as one record; pushes the end of each id to `ends`.
 pub(crate) fn claims<'a>(
     out: &mut Vec<u8>,
-    context: RecordContext,
+    format: RecordFormat,
     at: Timestamp,
     ttl: Ttl,
     ns: NsId,
     ids: impl Iterator<Item = &'a [u8]> + Clone,
     ends: &mut Vec<usize>,
 ) -> Option<()> {
-    let age = at.as_millis().checked_sub(context.base.as_millis())?;
+    let age = at.as_millis().checked_sub(format.base.as_millis())?;
     let kind = CLAIMS | flags(ns, ttl);
     let bytes: usize = ids.clone().map(|id| varint_len(id.len() as u64) + id.len()).sum();
     begin(out, kind, 1 + head_len(ns, ttl, age) + bytes);
@@ -53,7 +53,6 @@ pub(crate) fn claims<'a>(
         out.extend_from_slice(id);
         ends.push(out.len());
     }
-    finish(out, context);
     Some(())
 }
 
@@ -61,7 +60,6 @@ pub(crate) fn claims<'a>(
 /// id to `ends`.
 pub(crate) fn versions<'a>(
     out: &mut Vec<u8>,
-    context: RecordContext,
     versions: impl Iterator<Item = (Key<'a>, Version)>,
     ends: &mut Vec<usize>,
 ) {
@@ -76,49 +74,38 @@ pub(crate) fn versions<'a>(
     begin(out, VERSIONS, 1 + body.len());
     ends[first..].iter_mut().for_each(|end| *end += out.len());
     out.extend_from_slice(&body);
-    finish(out, context);
 }
 
-/// Encodes a commit.
-pub(crate) fn commit(out: &mut Vec<u8>, context: RecordContext, commit: &Commit) {
+/// Encodes a commit. Returns what [`long_checksum`] would, from the payload's own checksum.
+pub(crate) fn commit(out: &mut Vec<u8>, commit: &Commit) -> Option<u32> {
     begin(out, COMMIT, 1 + commit.bytes().len());
-    // The log's lock is held: a long payload has its checksum already, which only has to be joined to that of the head.
-    let head = context.crc(&out[CRC_BYTES..]);
+    let head = crc32c::crc32c(&out[CRC_BYTES..]);
     out.extend_from_slice(commit.bytes());
-    match commit.checksum() {
-        Some(payload) => {
-            let crc = joined(head, payload, commit.bytes().len() as u32);
-            out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
-        }
-        None => finish(out, context),
-    }
+    commit.checksum().map(|payload| joined(head, payload, commit.bytes().len() as u32))
 }
 
 /// Encodes a mark that the `bytes` after it are not to be read, whatever they hold.
 #[cfg(test)]
-pub(crate) fn skip(out: &mut Vec<u8>, context: RecordContext, bytes: u32) {
+pub(crate) fn skip(out: &mut Vec<u8>, bytes: u32) {
     begin(out, SKIP, 1 + varint_len(u64::from(bytes)));
     put_varint(out, u64::from(bytes));
-    finish(out, context);
 }
 
 /// Encodes a namespace.
-pub(crate) fn namespace(out: &mut Vec<u8>, context: RecordContext, record: &NamespaceRecord<'_>) {
+pub(crate) fn namespace(out: &mut Vec<u8>, format: RecordFormat, record: &NamespaceRecord<'_>) {
     let mut body = Vec::new();
     put_varint(&mut body, u64::from(record.ns.0));
     put_varint(&mut body, record.ttl.as_millis().map_or(0, |ms| ms + 1));
-    body.push(if record.sliding { context.flag_sliding() } else { 0 });
+    body.push(if record.sliding { format.flag_sliding() } else { 0 });
     body.extend_from_slice(record.name);
     begin(out, NAMESPACE, 1 + body.len());
     out.extend_from_slice(&body);
-    finish(out, context);
 }
 
 /// Encodes the end mark of a full segment, which names the next one.
-pub(crate) fn end(out: &mut Vec<u8>, context: RecordContext, next: u32) {
+pub(crate) fn end(out: &mut Vec<u8>, next: u32) {
     begin(out, END, 1 + varint_len(u64::from(next)));
     put_varint(out, u64::from(next));
-    finish(out, context);
 }
 
 /// Maximum size of [`end`]; every segment reserves it.
@@ -151,9 +138,21 @@ fn begin(out: &mut Vec<u8>, kind: u8, len: usize) {
     out.push(kind);
 }
 
-fn finish(out: &mut [u8], context: RecordContext) {
-    let crc = context.crc(&out[CRC_BYTES..]);
-    out[..CRC_BYTES].copy_from_slice(&crc.to_le_bytes());
+/// Returns the checksum of a long record without its location. The log's lock is held over [`seal`], which then only has to
+/// join the two.
+pub(crate) fn long_checksum(record: &[u8]) -> Option<u32> {
+    (record.len() >= LONG).then(|| crc32c::crc32c(&record[CRC_BYTES..]))
+}
+
+/// Sets the checksum of a record, for this location. `checksum`: what [`long_checksum`] returned, if it was asked.
+#[inline]
+pub(crate) fn seal(record: &mut [u8], context: RecordContext, checksum: Option<u32>) {
+    let (crc, rest) = record.split_at_mut(CRC_BYTES);
+    let whole = match checksum {
+        None => context.crc(rest),
+        Some(checksum) => joined(context.crc_start(), checksum, rest.len() as u32),
+    };
+    crc.copy_from_slice(&whole.to_le_bytes());
 }
 
 /// Appends a record with this body, whatever it holds, and a valid checksum.
@@ -162,6 +161,6 @@ pub(in crate::wal) fn put_raw(out: &mut Vec<u8>, context: RecordContext, body: &
     let mut framed = vec![0; CRC_BYTES];
     put_varint(&mut framed, body.len() as u64);
     framed.extend_from_slice(body);
-    finish(&mut framed, context);
+    seal(&mut framed, context, None);
     out.extend_from_slice(&framed);
 }
