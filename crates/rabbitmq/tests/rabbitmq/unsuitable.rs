@@ -54,12 +54,15 @@ async fn a_queue_with_a_delivery_limit_is_taken_if_it_is_named_and_is_the_same()
 async fn a_queue_of_dead_letters_of_which_the_server_would_drop_some_is_refused() {
     let server = server().await;
     let (channel, _connection) = connect(&server.address()).await;
-    channel.queue_declare("orders".into(), durable(), quorum()).await.unwrap();
-    channel.queue_declare("grave".into(), durable(), FieldTable::default()).await.unwrap();
-    let options = RabbitOptions::new().dead_letters("grave");
-    let opened = RabbitSource::open(&rabbitmq::url(server), "orders", options).await;
+    channel.queue_declare("refused".into(), durable(), quorum()).await.unwrap();
+    channel.queue_declare("refused.dead".into(), durable(), FieldTable::default()).await.unwrap();
+    let options = RabbitOptions::new().dead_letters("refused.dead");
+    let opened = RabbitSource::open(&rabbitmq::url(server), "refused", options).await;
     let error = opened.unwrap_err();
-    assert!(matches!(&error, RabbitError::Unsuitable { queue, .. } if queue == "grave"), "{error}");
+    assert!(
+        matches!(&error, RabbitError::Unsuitable { queue, .. } if queue == "refused.dead"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
