@@ -88,7 +88,7 @@ pub trait DiskFile: Debug + Send + Sync {
     fn sync_data(&self) -> io::Result<()>;
     /// Returns the length in bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Truncates or extends (with zeros) the file. Not allowed while it is mapped.
+    /// Truncates or extends (with zeros) the file. Not allowed while it is mapped, also by who has the mapping still.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Allocates disk space for bytes up to `len`; those never written read as zeros.
     fn allocate(&self, len: u64) -> io::Result<()>;
@@ -96,6 +96,8 @@ pub trait DiskFile: Debug + Send + Sync {
     ///
     /// Returns `false`, changing nothing, where a mapping could kill the process (see `mapped.rs`).
     fn map(&self, len: u64) -> io::Result<bool>;
+    /// Returns the mapping, if there is one.
+    fn mapped(&self) -> Option<Arc<dyn Mapped>>;
     /// Promises not to write this range again while the file is mapped.
     ///
     /// The mapping may drop its pages, so that a later sync need not take each of them from every CPU in turn; nothing
@@ -111,8 +113,15 @@ pub trait DiskFile: Debug + Send + Sync {
         let _ = (from, to);
         Ok(false)
     }
-    /// Ends the mapping. Writes go through system calls again.
+    /// Ends the mapping, once nobody else has it. Writes go through system calls again.
     fn unmap(&self);
+}
+
+/// The mapping of a file, which lasts until its last owner drops it: for one writer that writes often.
+pub trait Mapped: Debug + Send + Sync {
+    /// Copies `bytes`, of [`COPIED_MAX`] at most, to `offset`, as [`DiskFile::write_all_at`] does. `InvalidInput` if they do
+    /// not fit into the mapping.
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }
 
 /// Holds the one-process lock until dropped.

@@ -1,7 +1,8 @@
 //! Appending: `append_*` choose a record, `append` encodes it and makes room, `write_record` writes it.
 
+use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
-use crate::expiry::{GenId, Tally, Version};
+use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
@@ -10,16 +11,13 @@ use crate::wal::record::{self, RecordFormat};
 use crate::wal::writer::{AppendLevel, Log, LogWriter};
 use crate::wal::{ItemAt, Lsn};
 use std::cell::Cell;
+use std::ops::Range;
 
 /// Maximum bytes that a thread keeps for its records.
 const SCRATCH_BYTES_MAX: usize = 64 << 10;
 
 /// Maximum bytes buffered by an unmapped log.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
-
-/// At most 1/16 of a segment stays in the page table of this process behind the write position. Released in pieces of that
-/// size, as each release takes some ten microseconds.
-const MAPPED_PART: u32 = 16;
 
 impl Log {
     /// Appends a claim and returns the location after it: on disk once the log is synced up to there.
@@ -36,7 +34,7 @@ impl Log {
         let plain = version == Version::claim(at, ttl);
         self.append(
             level,
-            |t, n| t.add(version.generation(), n),
+            |tail, bytes| tail.count(version.generation(), bytes),
             |out, format| {
                 if !plain || record::claim(out, format, at, ttl, key).is_none() {
                     record::versions(out, std::iter::once((key, version)), &mut Vec::new());
@@ -69,7 +67,7 @@ impl Log {
         let mut ends = Vec::new();
         let after = self.append(
             level,
-            |tally, n| tally.add(longest, n),
+            |tail, bytes| tail.count(longest, bytes),
             |out, format| {
                 ends.clear();
                 ends.reserve(ids.size_hint().0);
@@ -95,7 +93,7 @@ impl Log {
     ) -> Result<Lsn> {
         self.append(
             level,
-            |tally, bytes| tally.add(generation, bytes),
+            |tail, bytes| tail.count(generation, bytes),
             |out, _| {
                 record::versions(out, versions.clone(), &mut Vec::new());
                 record::long_checksum(out)
@@ -111,7 +109,11 @@ impl Log {
         superseded: &[ItemAt],
     ) -> Result<Lsn> {
         let encode = |out: &mut Vec<u8>, _| record::commit(out, commit);
-        let after = self.append(level, |tally, n| commit.count(tally, n), encode)?;
+        let after = self.append(
+            level,
+            |tail, bytes| commit.count(&mut tail.rest.contents.tally, bytes),
+            encode,
+        )?;
         if !superseded.is_empty() || commit.tombstones() > 0 {
             let mut tail = self.tail.lock();
             tail.note_superseded(superseded);
@@ -126,7 +128,7 @@ impl Log {
     pub(crate) fn append_namespace(&self, new: &NamespaceRecord<'_>) -> Result<Lsn> {
         self.append(
             AppendLevel::Process,
-            |tally, bytes| tally.add(GenId::FOREVER, bytes),
+            |tail, bytes| tail.count(GenId::FOREVER, bytes),
             |out, format| {
                 record::namespace(out, format, new);
                 None
@@ -143,7 +145,7 @@ impl Log {
     fn append(
         &self,
         level: AppendLevel,
-        count: impl FnOnce(&mut Tally, u64),
+        count: impl FnOnce(&mut LogWriter, u64),
         mut encode: impl FnMut(&mut Vec<u8>, RecordFormat) -> Option<u32>,
     ) -> Result<Lsn> {
         with_scratch(|record| {
@@ -165,7 +167,7 @@ impl Log {
             }
             let tail = &mut *tail;
             record::seal(record, tail.context(), checksum);
-            count(&mut tail.contents.tally, record.len() as u64);
+            count(tail, record.len() as u64);
             let written = tail.write_record(record, level);
             written.map_err(|e| self.stop_on(e))?;
             Ok(tail.end())
@@ -191,19 +193,19 @@ impl LogWriter {
     /// Writes a record: into the mapped segment, or else into a buffer.
     #[inline]
     pub(super) fn write_record(&mut self, record: &[u8], level: AppendLevel) -> Result<()> {
-        let len = record.len() as u32;
-        if self.mapped {
-            let written = self.active.file.write_all_at(record, u64::from(self.offset));
+        let at = u64::from(self.offset);
+        if let Some(mapping) = &self.mapping {
+            let written = if record.len() <= COPIED_MAX {
+                mapping.write(record, at)
+            } else {
+                self.active.file.write_all_at(record, at)
+            };
             written.map_err(|e| Error::io("write", &self.active.path, e))?;
-            self.offset += len;
-            self.written = self.offset;
-            if self.offset - self.mapped_from >= self.limit / MAPPED_PART {
-                self.release_pages();
-            }
+            self.offset += record.len() as u32;
         } else {
-            self.buffer.extend_from_slice(record);
-            self.offset += len;
-            if level >= AppendLevel::Process || self.buffer.len() >= BUFFER_BYTES_MAX {
+            self.rest.buffer.extend_from_slice(record);
+            self.offset += record.len() as u32;
+            if level >= AppendLevel::Process || self.rest.buffer.len() >= BUFFER_BYTES_MAX {
                 self.flush()?;
             }
         }
@@ -212,20 +214,20 @@ impl LogWriter {
 
     /// Writes buffered bytes to the file.
     pub(super) fn flush(&mut self) -> Result<()> {
-        if !self.buffer.is_empty() {
-            let at = u64::from(self.written);
-            let written = self.active.file.write_all_at(&self.buffer, at);
+        let rest = &mut *self.rest;
+        if !rest.buffer.is_empty() {
+            let written = self.active.file.write_all_at(&rest.buffer, u64::from(rest.written));
             written.map_err(|e| Error::io("write", &self.active.path, e))?;
-            self.buffer.clear();
+            rest.buffer.clear();
         }
-        self.written = self.offset;
+        rest.written = self.offset;
         Ok(())
     }
 
-    /// Releases the mapped pages that were written.
-    #[cold]
-    fn release_pages(&mut self) {
-        self.active.file.release_pages(self.mapped_from.into(), self.offset.into());
-        self.mapped_from = self.offset;
+    /// Returns what was written to the active segment since the last call, for `DiskFile::release_pages`, which takes
+    /// time for each page and so is called without the lock.
+    pub(super) fn take_resident(&mut self) -> Range<u64> {
+        let from = std::mem::replace(&mut self.rest.resident_from, self.offset);
+        from.into()..self.offset.into()
     }
 }

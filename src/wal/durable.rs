@@ -35,15 +35,17 @@ impl Log {
     }
 
     fn lead(&self) -> Result<()> {
-        let (target, active, full) = {
+        let (target, active, full, resident) = {
             let mut tail = self.tail.lock();
             let flushed = tail.flush();
             flushed.map_err(|e| self.stop_on(e))?;
-            (tail.end(), Arc::clone(&tail.active), tail.unsynced.clone())
+            let resident = tail.take_resident();
+            (tail.end(), Arc::clone(&tail.active), tail.rest.unsynced.clone(), resident)
         };
         // Full segments are read through separate handles and never written again. Without a mapping their sync is
         // several times cheaper.
         full.iter().for_each(|segment| segment.file.unmap());
+        active.file.release_pages(resident.start, resident.end);
         for segment in full.iter().chain([&active]) {
             let synced = segment.file.sync_data();
             // The kernel may drop the pages it could not write, and a second sync would succeed falsely: a failure is
@@ -58,13 +60,23 @@ impl Log {
         self.commit.reached(target);
         active.note_durable(target);
         let synced = |number| full.iter().any(|segment| segment.header.number == number);
-        self.tail.lock().unsynced.retain(|segment| !synced(segment.header.number));
+        self.tail.lock().rest.unsynced.retain(|segment| !synced(segment.header.number));
         Ok(())
+    }
+
+    /// Releases the written pages of the active segment, so that no sync finds many of them. Called in the background.
+    pub(crate) fn release_written(&self) {
+        let (active, resident) = {
+            let mut tail = self.tail.lock();
+            (Arc::clone(&tail.active), tail.take_resident())
+        };
+        active.file.release_pages(resident.start, resident.end);
     }
 
     /// Syncs full segments, if any, so that a later sync has less to do. Called in the background.
     pub(crate) fn sync_full(&self) -> Result<()> {
-        let end = self.tail.lock().unsynced.last().map(|full| Lsn::new(full.header.number + 1, 0));
+        let end =
+            self.tail.lock().rest.unsynced.last().map(|full| Lsn::new(full.header.number + 1, 0));
         end.map_or(Ok(()), |end| self.sync_to(end))
     }
 

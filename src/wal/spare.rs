@@ -19,18 +19,18 @@ impl Log {
     /// Returns whether this process has appended to the log or rolled over to another segment.
     pub(crate) fn is_written_to(&self) -> bool {
         let tail = self.tail.lock();
-        tail.offset > tail.began || tail.spare.is_some()
+        tail.offset > tail.rest.began || tail.rest.spare.is_some()
     }
 
     /// Creates the next segment ahead of need, so that no claim waits for it. Called in the background.
     pub(crate) fn prepare_spare(&self, now: Timestamp) -> Result<()> {
         let number = {
             let mut tail = self.tail.lock();
-            if tail.spare.is_some() {
+            if tail.rest.spare.is_some() {
                 return Ok(());
             }
-            tail.next_number += 1;
-            tail.next_number - 1
+            tail.rest.next_number += 1;
+            tail.rest.next_number - 1
         };
         // Without the lock: creating a file takes milliseconds.
         let segment = Arc::new(create(&self.config, number, now, self.config.segment_bytes)?);
@@ -42,8 +42,8 @@ impl Log {
     pub(crate) fn fill_spare(&self) -> Result<()> {
         let spare = {
             let mut tail = self.tail.lock();
-            let is_soon = tail.offset - tail.began > tail.limit / FILL_PART;
-            match tail.spare.take_if(|spare| is_soon && !spare.is_filled) {
+            let is_soon = tail.offset - tail.rest.began > tail.limit / FILL_PART;
+            match tail.rest.spare.take_if(|spare| is_soon && !spare.is_filled) {
                 // Unreachable while being filled: a claim that cannot wait creates its own.
                 Some(spare) => spare.segment,
                 None => return Ok(()),
@@ -65,7 +65,7 @@ impl Log {
         let answer = synced.map_err(|error| {
             let error = Error::io("sync", &spare.path, error);
             let is_it = |unused: &mut Spare| unused.segment.header.number == number;
-            let unused = self.tail.lock().spare.take_if(is_it);
+            let unused = self.tail.lock().rest.spare.take_if(is_it);
             match unused {
                 Some(unused) => {
                     self.discard(&unused.segment).ok();
@@ -83,7 +83,7 @@ impl Log {
     fn keep_spare(&self, spare: Spare) -> Result<bool> {
         let mut tail = self.tail.lock();
         if spare.segment.header.number > tail.active.header.number {
-            tail.spare = Some(spare);
+            tail.rest.spare = Some(spare);
             return Ok(true);
         }
         // A claim that could not wait has created a later segment; locations must not go backwards.
@@ -227,7 +227,7 @@ mod tests {
         append(&log, 5).expect("the log goes on");
 
         let (log, disk) = log_in_use();
-        let spare = log.tail.lock().spare.as_ref().map(|spare| Arc::clone(&spare.segment));
+        let spare = log.tail.lock().rest.spare.as_ref().map(|spare| Arc::clone(&spare.segment));
         let spare = spare.expect("was made");
         while log.active() == 1 {
             append(&log, 100).expect("goes on in the spare");

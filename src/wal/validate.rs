@@ -15,9 +15,9 @@ impl Log {
         if !numbers.clone().is_sorted_by(|a, b| a < b) {
             complaints.push(format!("the segments do not rise: {:?}", numbers.collect::<Vec<_>>()));
         }
-        let spare = tail.spare.as_ref().map(|spare| spare.segment.header.number);
-        if tail.next_number <= spare.unwrap_or(active) || spare.is_some_and(|n| n <= active) {
-            let next = tail.next_number;
+        let spare = tail.rest.spare.as_ref().map(|spare| spare.segment.header.number);
+        if tail.rest.next_number <= spare.unwrap_or(active) || spare.is_some_and(|n| n <= active) {
+            let next = tail.rest.next_number;
             complaints.push(format!("active {active}, spare {spare:?}, but next {next}"));
         }
         if tail.offset < DATA_START {

@@ -4,13 +4,15 @@
 //! [`AppendLevel::Process`] a record of a few ids needs no system call. Where a mapping is not safe, bytes go through a
 //! buffer: written before `append` returns at `Process`, or within the flush interval at `Buffered`.
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Mapped};
 use crate::error::{Error, Result};
-use crate::expiry::Horizon;
+use crate::expiry::{GenId, Horizon};
 use crate::health::Health;
 use crate::id::Seed;
 use crate::limits;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, Signal, Wakers};
+use crate::sync::{
+    Arc, AtomicBool, AtomicU64, CachePadded, Mutex, MutexGuard, Ordering, Signal, Wakers,
+};
 use crate::time::Timestamp;
 use crate::wal::group_commit::GroupCommit;
 use crate::wal::record::{self, END_BYTES, RecordContext, RecordFormat};
@@ -55,7 +57,7 @@ impl LogConfig {
 #[derive(Debug)]
 pub(crate) struct Log {
     pub(super) config: LogConfig,
-    pub(super) tail: Mutex<LogWriter>,
+    pub(super) tail: CachePadded<Mutex<LogWriter>>,
     pub(super) commit: GroupCommit,
     pub(super) spare_sync: SpareSync,
     /// The futures that wait for the log to be on disk up to a location.
@@ -67,22 +69,35 @@ pub(crate) struct Log {
     rolls: AtomicU64,
 }
 
+/// What every append needs, which fills one cache line with the lock before it: threads that append in turn hand over that
+/// line and those that they write to. All else is behind `rest`.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct LogWriter {
-    pub(super) active: Arc<Segment>,
     pub(super) offset: u32,
+    pub(super) limit: u32,
+    /// The generation appended last, and its bytes that `contents` does not have yet.
+    recent: (GenId, u64),
+    pub(super) active: Arc<Segment>,
+    /// The mapping of the active segment.
+    pub(super) mapping: Option<Arc<dyn Mapped>>,
+    pub(super) rest: Box<LogRest>,
+}
+
+const _: () = assert!(std::mem::size_of::<LogWriter>() == 64);
+
+#[derive(Debug)]
+pub(super) struct LogRest {
     /// Offset at which this process began to write to the segment.
     pub(super) began: u32,
-    pub(super) limit: u32,
-    /// What the active segment holds.
+    /// What the active segment holds, without what is recent.
     pub(super) contents: Contents,
-    /// Bytes before this offset have been written to the file.
+    /// Bytes before this offset have been written to the file; not kept up to date if the segment is mapped.
     pub(super) written: u32,
     /// Bytes from `written` to `offset`; stays empty if the segment is mapped.
     pub(super) buffer: Vec<u8>,
-    pub(super) mapped: bool,
-    /// Written bytes from this offset on are still mapped.
-    pub(super) mapped_from: u32,
+    /// Written bytes from this offset on are still in the page table of this process.
+    pub(super) resident_from: u32,
     pub(super) spare: Option<Spare>,
     pub(super) next_number: u32,
     /// Full segments with records not known to be on disk.
@@ -132,15 +147,36 @@ impl LogWriter {
     }
 
     pub(super) fn closed(&self) -> &[SegmentMeta] {
-        &self.closed
+        &self.rest.closed
+    }
+
+    /// Adds bytes to what the active segment holds.
+    #[inline]
+    pub(super) fn count(&mut self, generation: GenId, bytes: u64) {
+        if self.recent.0 != generation {
+            self.settle();
+            self.recent.0 = generation;
+        }
+        self.recent.1 += bytes;
+    }
+
+    /// Adds what is recent to `contents`.
+    #[cold]
+    fn settle(&mut self) {
+        let (generation, bytes) = self.recent;
+        if bytes > 0 {
+            self.rest.contents.tally.add(generation, bytes);
+            self.recent.1 = 0;
+        }
     }
 
     pub(super) fn contents_of(&mut self, number: u32) -> Option<&mut Contents> {
         if number == self.active.header.number {
-            return Some(&mut self.contents);
+            return Some(&mut self.rest.contents);
         }
-        let i = self.closed.binary_search_by_key(&number, |meta| meta.number).ok()?;
-        Some(&mut self.closed[i].contents)
+        let closed = &mut self.rest.closed;
+        let i = closed.binary_search_by_key(&number, |meta| meta.number).ok()?;
+        Some(&mut closed[i].contents)
     }
 
     pub(super) fn note_superseded(&mut self, items: &[ItemAt]) {
@@ -176,27 +212,32 @@ impl Log {
         let segment_bytes = config.segment_bytes.max(offset + END_BYTES as u32);
         let bytes = u64::from(segment_bytes);
         active.file.allocate(bytes).map_err(|e| Error::io("allocate", &active.path, e))?;
-        let mapped = active.file.map(bytes).map_err(|e| Error::io("map", &active.path, e))?;
-        let tail = LogWriter {
-            active: Arc::new(active),
-            offset,
+        active.file.map(bytes).map_err(|e| Error::io("map", &active.path, e))?;
+        let rest = LogRest {
             began: offset,
-            limit: segment_bytes - END_BYTES as u32,
             contents,
             written: offset,
             buffer: Vec::new(),
-            mapped,
-            mapped_from: offset,
+            resident_from: offset,
             spare: None,
             next_number,
             unsynced: Vec::new(),
             closed,
         };
+        let mapping = active.file.mapped();
+        let is_mapped = AtomicBool::new(mapping.is_some());
+        let tail = LogWriter {
+            offset,
+            limit: segment_bytes - END_BYTES as u32,
+            recent: (GenId::FOREVER, 0),
+            active: Arc::new(active),
+            mapping,
+            rest: Box::new(rest),
+        };
         let (commit, spare_sync) = (GroupCommit::new(Lsn(0)), SpareSync::default());
-        let is_mapped = AtomicBool::new(mapped);
         let (futures, rolls) = (Wakers::default(), AtomicU64::new(0));
         let active_format = ActiveFormat::of(&tail.active.header);
-        let tail = Mutex::new(tail);
+        let tail = CachePadded::new(Mutex::new(tail));
         Ok(Self { config, tail, commit, spare_sync, futures, active_format, is_mapped, rolls })
     }
 
@@ -215,13 +256,13 @@ impl Log {
     pub(crate) fn has_segment(&self, number: u32) -> bool {
         let tail = self.tail.lock();
         number == tail.active.header.number
-            || tail.closed.binary_search_by_key(&number, |meta| meta.number).is_ok()
+            || tail.rest.closed.binary_search_by_key(&number, |meta| meta.number).is_ok()
     }
 
     /// Returns the number of the oldest segment.
     pub(crate) fn oldest(&self) -> u32 {
         let tail = self.tail.lock();
-        tail.closed.first().map_or(tail.active.header.number, |meta| meta.number)
+        tail.rest.closed.first().map_or(tail.active.header.number, |meta| meta.number)
     }
 
     /// Returns how many segments have been filled since the log was opened.
@@ -233,8 +274,8 @@ impl Log {
     /// Returns the bytes that compaction would free of the full segments from `first` on.
     pub(crate) fn reclaimable_since(&self, first: u32, now: Horizon<'_>) -> u64 {
         let tail = self.tail.lock();
-        let oldest = tail.closed.first().map(|meta| meta.number);
-        let closed = tail.closed.iter().filter(|meta| meta.number >= first);
+        let oldest = tail.rest.closed.first().map(|meta| meta.number);
+        let closed = tail.rest.closed.iter().filter(|meta| meta.number >= first);
         closed.map(|meta| meta.reclaimable(now, Some(meta.number) == oldest)).sum()
     }
 
@@ -253,11 +294,11 @@ impl Log {
     pub(super) fn roll(&self, tail: &mut MutexGuard<'_, LogWriter>, room: usize) -> Result<()> {
         let bytes = self.bytes_for(room)?;
         let is_larger = bytes > self.config.segment_bytes;
-        let next = match tail.spare.take_if(|_| !is_larger) {
+        let next = match tail.rest.spare.take_if(|_| !is_larger) {
             Some(spare) => spare.segment,
             None => self.create_next(tail, bytes)?,
         };
-        if let Some(passed) = tail.spare.take() {
+        if let Some(passed) = tail.rest.spare.take() {
             // Its number is now lower than the next segment's; locations must not go backwards.
             self.discard(&passed.segment).ok();
         }
@@ -268,18 +309,20 @@ impl Log {
         record::seal(&mut mark, context, None);
         let ended = tail.write_record(&mark, AppendLevel::Process);
         ended.map_err(|e| self.stop_on(e))?;
+        tail.settle();
+        tail.mapping = next.file.mapped();
         let full = std::mem::replace(&mut tail.active, next);
-        tail.closed.push(SegmentMeta {
-            number: full.header.number,
-            end: tail.offset,
-            contents: std::mem::take(&mut tail.contents),
-        });
-        tail.unsynced.push(full);
+        let end = std::mem::replace(&mut tail.offset, DATA_START);
         tail.limit = bytes - END_BYTES as u32;
-        tail.offset = DATA_START;
-        tail.began = DATA_START;
-        tail.written = DATA_START;
-        tail.mapped_from = DATA_START;
+        let rest = &mut *tail.rest;
+        let contents = std::mem::take(&mut rest.contents);
+        rest.closed.push(SegmentMeta { number: full.header.number, end, contents });
+        rest.unsynced.push(full);
+        rest.began = DATA_START;
+        rest.written = DATA_START;
+        rest.resident_from = DATA_START;
+        // Under the lock, so whoever sees a record of the new segment sees this.
+        self.is_mapped.store(tail.mapping.is_some(), Ordering::Release);
         self.active_format.set(&tail.active.header);
         self.rolls.fetch_add(1, Ordering::Release);
         self.config.work.raise();
@@ -305,8 +348,8 @@ impl Log {
     fn create_next(&self, tail: &mut LogWriter, bytes: u32) -> Result<Arc<Segment>> {
         // Every attempt uses up a number: leftovers of a failed one must not block the next, and gaps do not matter
         // because the end mark names the successor.
-        let number = tail.next_number;
-        tail.next_number += 1;
+        let number = tail.rest.next_number;
+        tail.rest.next_number += 1;
         // Reuse the previous segment's base time: an earlier base only makes ages longer, while a later one would turn
         // claims whose time was just read into long records.
         create(&self.config, number, tail.active.header.base, bytes).map(Arc::new)
@@ -345,7 +388,7 @@ impl Log {
 
     /// Returns the segments that take no more records, oldest first.
     pub(crate) fn closed(&self) -> Vec<SegmentMeta> {
-        self.tail.lock().closed.clone()
+        self.tail.lock().rest.closed.clone()
     }
 
     /// Returns the numbers of all segments at one moment, oldest first; the last one is active.
@@ -353,7 +396,7 @@ impl Log {
     /// Querying the full segments and then the active one could miss a segment that fills in between.
     pub(crate) fn segments(&self) -> Vec<u32> {
         let tail = self.tail.lock();
-        let closed = tail.closed.iter().map(|meta| meta.number);
+        let closed = tail.rest.closed.iter().map(|meta| meta.number);
         closed.chain([tail.active.header.number]).collect()
     }
 
@@ -364,7 +407,7 @@ impl Log {
 
     /// Drops segments from `closed`, before the manifest is written without them.
     pub(crate) fn forget(&self, gone: &[u32]) {
-        self.tail.lock().closed.retain(|meta| !gone.contains(&meta.number));
+        self.tail.lock().rest.closed.retain(|meta| !gone.contains(&meta.number));
     }
 
     /// Undoes `forget` when the manifest could not be written.
@@ -372,11 +415,11 @@ impl Log {
         let mut tail = self.tail.lock();
         for meta in closed {
             // Compare by number: the superseded count may have changed.
-            if tail.closed.iter().all(|known| known.number != meta.number) {
-                tail.closed.push(meta.clone());
+            if tail.rest.closed.iter().all(|known| known.number != meta.number) {
+                tail.rest.closed.push(meta.clone());
             }
         }
-        tail.closed.sort_by_key(|meta| meta.number);
+        tail.rest.closed.sort_by_key(|meta| meta.number);
     }
 
     /// Returns the path of a segment, for messages.
@@ -408,17 +451,17 @@ impl Log {
         // rest.
         self.config.health.close();
         tail.flush()?;
-        for full in std::mem::take(&mut tail.unsynced) {
+        for full in std::mem::take(&mut tail.rest.unsynced) {
             full.file.unmap();
             full.file.sync_data().map_err(|e| Error::io("sync", &full.path, e))?;
         }
+        tail.mapping = None;
         tail.active.file.unmap();
-        tail.mapped = false;
         self.is_mapped.store(false, Ordering::Release);
         let len = u64::from(tail.offset);
         let path = tail.active.path.clone();
         tail.active.file.set_len(len).map_err(|e| Error::io("truncate", &path, e))?;
-        if let Some(spare) = tail.spare.take() {
+        if let Some(spare) = tail.rest.spare.take() {
             self.discard(&spare.segment)?;
         }
         tail.active.file.sync_data().map_err(|e| Error::io("sync", &path, e))?;
@@ -431,9 +474,9 @@ impl Log {
     /// Returns the bytes of all segments on disk, and how many of them were written.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         let tail = self.tail.lock();
-        let closed: u64 = tail.closed.iter().map(SegmentMeta::bytes).sum();
+        let closed: u64 = tail.rest.closed.iter().map(SegmentMeta::bytes).sum();
         let active = u64::from(tail.limit) + END_BYTES as u64;
-        let spare = tail.spare.as_ref().map_or(0, |_| u64::from(self.config.segment_bytes));
+        let spare = tail.rest.spare.as_ref().map_or(0, |_| u64::from(self.config.segment_bytes));
         (closed + active + spare, closed + u64::from(tail.offset))
     }
 }
@@ -584,6 +627,28 @@ pub(super) mod tests {
         log.forget(&[1]);
         log.remember(&before);
         assert_eq!(log.closed(), before);
+    }
+
+    /// Address space or map entries may run out.
+    #[test]
+    fn i6_a_log_goes_on_where_its_next_segment_cannot_be_mapped_and_says_so() {
+        let (log, disk) = log_on_disk();
+        assert!(log.is_mapped());
+        let disk = disk.without_mapping();
+        while log.active() < 3 {
+            append(&log, 500).expect("fits");
+        }
+        assert!(!log.is_mapped(), "a duplicate must wait until its claim has left the process");
+        let (key, ttl) = (Key { ns: NsId(1), id: b"late" }, Ttl::from_millis(60_000));
+        let version = Version::claim(NOW, ttl);
+        let at = log.append_claim(AppendLevel::Buffered, NOW, ttl, key, version).expect("fits");
+        let written = |log: &Log| log.tail.lock().rest.written;
+        assert!(written(&log) < at.offset(), "it is in the buffer");
+        log.flush().expect("writes");
+        assert_eq!(written(&log), at.offset());
+        let active = log.active();
+        let ids = ids_in(&log, active);
+        assert_eq!(ids_in(&recovered(&disk.kill()), active), ids);
     }
 
     /// Checked for every unflushed duplicate while others append.

@@ -1,12 +1,12 @@
 //! An open file of the operating system.
 
 use crate::disk::mapped::Mapping;
-use crate::disk::{BootId, COPIED_MAX, DiskFile};
+use crate::disk::{BootId, COPIED_MAX, DiskFile, Mapped};
 use crate::sync::{Arc, RwLock};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Weak};
 
 /// Bytes per write where the file system cannot preallocate.
 const ZEROS_LEN: usize = 1 << 20;
@@ -24,7 +24,11 @@ pub(super) struct RealFiles {
 impl RealFiles {
     /// Returns the handle of an open file.
     pub(super) fn handle(self, file: File) -> Arc<dyn DiskFile> {
-        Arc::new(RealFile { file, mapping: RwLock::new(None), no_mapping: self.no_mapping })
+        Arc::new(RealFile {
+            file,
+            mapping: RwLock::new(Slot::default()),
+            no_mapping: self.no_mapping,
+        })
     }
 }
 
@@ -45,8 +49,16 @@ pub(super) fn boot_id() -> BootId {
 pub(super) struct RealFile {
     pub(super) file: File,
     /// Read side: a copy into the mapping is running. Write side: the mapping comes or goes.
-    pub(super) mapping: RwLock<Option<Mapping>>,
+    pub(super) mapping: RwLock<Slot>,
     pub(super) no_mapping: bool,
+}
+
+/// The mapping of a file.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    mapping: Option<Arc<Mapping>>,
+    /// The last one, which others may have after it has left the slot.
+    last: Weak<Mapping>,
 }
 
 impl DiskFile for RealFile {
@@ -56,7 +68,7 @@ impl DiskFile for RealFile {
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         if buf.len() <= COPIED_MAX
-            && let Some(mapping) = &*self.mapping.read()
+            && let Some(mapping) = &self.mapping.read().mapping
             && mapping.write(buf, offset)
         {
             return Ok(());
@@ -80,8 +92,8 @@ impl DiskFile for RealFile {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         // Held across the call: a `map` in between would see the old length.
-        let mapping = self.mapping.read();
-        if mapping.is_some() {
+        let slot = self.mapping.read();
+        if slot.last.strong_count() > 0 {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the length of a mapped file must not change",
@@ -103,19 +115,25 @@ impl DiskFile for RealFile {
         }
         let mut slot = self.mapping.write();
         let Some(mapping) = Mapping::of(&self.file, len)? else { return Ok(false) };
-        *slot = Some(mapping);
+        let mapping = Arc::new(mapping);
+        *slot = Slot { last: Arc::downgrade(&mapping), mapping: Some(mapping) };
         Ok(true)
     }
 
+    fn mapped(&self) -> Option<Arc<dyn Mapped>> {
+        let mapping = self.mapping.read().mapping.clone();
+        mapping.map(|mapping| mapping as Arc<dyn Mapped>)
+    }
+
     fn release_pages(&self, from: u64, to: u64) {
-        if let Some(mapping) = &*self.mapping.read() {
+        if let Some(mapping) = &self.mapping.read().mapping {
             mapping.release_pages(from, to);
         }
     }
 
     fn fill_ahead(&self, from: u64, to: u64) -> io::Result<bool> {
         // An unmappable file may be copy-on-write, where filling would take the space twice.
-        if self.mapping.read().is_none() {
+        if self.mapping.read().mapping.is_none() {
             return Ok(false);
         }
         let mut at = from;
@@ -128,7 +146,19 @@ impl DiskFile for RealFile {
     }
 
     fn unmap(&self) {
-        *self.mapping.write() = None;
+        let mapping = self.mapping.write().mapping.take();
+        drop(mapping);
+    }
+}
+
+impl Mapped for Mapping {
+    #[inline]
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if Self::write(self, bytes, offset) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use super::file::RealFile;
+use super::file::{RealFile, Slot};
 use super::*;
 use crate::disk::COPIED_MAX;
 use crate::sync::RwLock;
@@ -190,7 +190,7 @@ fn zeros_are_written_after_the_end_where_the_file_system_cannot_allocate() {
     let file = File::create_new(dir.path().join("f")).unwrap();
     drop(file);
     let file = private().open(dir.path().join("f")).unwrap();
-    let file = RealFile { file, mapping: RwLock::new(None), no_mapping: true };
+    let file = RealFile { file, mapping: RwLock::new(Slot::default()), no_mapping: true };
     file.write_all_at(b"head", 0).unwrap();
     file.write_zeros(2 * MIB + 17).unwrap();
     file.write_zeros(MIB).unwrap();
@@ -254,6 +254,28 @@ fn the_length_of_a_mapped_file_does_not_change() {
     let mut buf = [0; 2];
     let short = file.read_exact_at(&mut buf, 0).unwrap_err();
     assert_eq!(short.kind(), io::ErrorKind::UnexpectedEof);
+}
+
+/// A log copies into the mapping of its active segment without asking the file.
+#[test]
+fn a_mapping_that_somebody_has_outlives_unmap_and_keeps_the_length() {
+    let dir = tempdir().unwrap();
+    let file = RealDisk::default().create_new(&dir.path().join("f")).unwrap();
+    assert!(file.mapped().is_none());
+    file.allocate(MIB).unwrap();
+    if !file.map(MIB).unwrap() {
+        assert!(file.mapped().is_none());
+        return;
+    }
+    let mapping = file.mapped().unwrap();
+    file.unmap();
+    assert!(file.mapped().is_none());
+    mapping.write(b"late", MIB - 4).unwrap();
+    assert_eq!(read_back(&*file, MIB - 4, 4), b"late");
+    assert_eq!(mapping.write(b"late", MIB - 3).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(file.set_len(0).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    drop(mapping);
+    file.set_len(0).unwrap();
 }
 
 #[test]

@@ -2,21 +2,58 @@
 
 use super::pages::{PAGE, pieces};
 use super::state::{Fault, SimDisk, State, dead};
-use crate::disk::{COPIED_MAX, DiskFile, LockGuard};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::disk::{COPIED_MAX, DiskFile, LockGuard, Mapped};
+use crate::sync::{Arc, Mutex};
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub(super) struct SimFile {
     pub(super) disk: SimDisk,
     pub(super) node: u64,
     pub(super) path: PathBuf,
-    /// Length of the mapping, zero without one. Changed only under the disk's lock.
-    pub(super) mapped: AtomicU64,
-    /// Ranges that the mapping may have released.
-    pub(super) released: Mutex<Vec<Range<u64>>>,
+    pub(super) mapping: Mutex<Option<Arc<SimMapping>>>,
+}
+
+/// A mapping of a file. It ends with its last owner.
+#[derive(Debug)]
+pub(super) struct SimMapping {
+    disk: SimDisk,
+    node: u64,
+    path: PathBuf,
+    len: u64,
+    /// Ranges that it may have released.
+    released: Mutex<Vec<Range<u64>>>,
+}
+
+impl SimMapping {
+    fn has(&self, bytes: &[u8], offset: u64) -> bool {
+        let end = offset.checked_add(bytes.len() as u64);
+        bytes.len() <= COPIED_MAX && end.is_some_and(|end| end <= self.len)
+    }
+}
+
+impl Mapped for SimMapping {
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if !self.has(bytes, offset) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let end = offset + bytes.len() as u64;
+        let is_again = |gone: &Range<u64>| offset < gone.end && gone.start < end;
+        if self.released.lock().iter().any(is_again) {
+            return Err(io::Error::other("written again where nothing more was to be written"));
+        }
+        self.disk.put(self.node, &self.path, bytes, offset, true)
+    }
+}
+
+impl Drop for SimMapping {
+    fn drop(&mut self) {
+        if let Ok(file) = self.disk.state.lock().tree.file_mut(self.node) {
+            file.mapped -= 1;
+        }
+    }
 }
 
 impl DiskFile for SimFile {
@@ -31,37 +68,11 @@ impl DiskFile for SimFile {
     }
 
     fn write_all_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        let end = offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
-        let mut state = self.disk.state.lock();
-        let fault = state
-            .begin(true, || format!("write {} +{offset} {}", self.path.display(), buf.len()))?;
-        // A memory copy cannot be refused.
-        let in_memory = buf.len() <= COPIED_MAX && end <= self.mapped.load(Ordering::Relaxed);
-        if in_memory {
-            let released = self.released.lock();
-            let is_again = |gone: &Range<u64>| offset < gone.end && gone.start < end;
-            if released.iter().any(is_again) {
-                return Err(io::Error::other("written again where nothing more was to be written"));
-            }
+        let mapping = self.mapping.lock().clone();
+        match mapping.filter(|mapping| mapping.has(buf, offset)) {
+            Some(mapping) => mapping.write(buf, offset),
+            None => self.disk.put(self.node, &self.path, buf, offset, false),
         }
-        let (mut kept, mut answer) = match fault {
-            Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
-            Some(Fault::ShortWrite) if !in_memory => {
-                (buf.len() / 2, Err(io::Error::new(io::ErrorKind::WriteZero, "a short write")))
-            }
-            Some(Fault::Crash) => (0, Err(dead())),
-            Some(Fault::CrashInWrite) => (buf.len() / 2, Err(dead())),
-            _ => (buf.len(), Ok(())),
-        };
-        // Never fails within a mapping, which is fully allocated.
-        let fitting = state.fitting(self.node, offset, kept)?;
-        if fitting < kept {
-            (kept, answer) = (fitting, Err(io::ErrorKind::StorageFull.into()));
-        }
-        if kept > 0 {
-            state.tree.file_mut(self.node)?.write(&buf[..kept], offset);
-        }
-        answer
     }
 
     fn sync_data(&self) -> io::Result<()> {
@@ -136,15 +147,27 @@ impl DiskFile for SimFile {
         if !allowed || len == 0 || !file.is_allocated(len) {
             return Ok(false);
         }
-        if self.mapped.swap(len, Ordering::Relaxed) == 0 {
-            file.mapped += 1;
-        }
+        file.mapped += 1;
+        drop(state);
+        let (disk, path) = (self.disk.clone(), self.path.clone());
+        let mapping = SimMapping { disk, node: self.node, path, len, released: Mutex::default() };
+        let former = self.mapping.lock().replace(Arc::new(mapping));
+        drop(former);
         Ok(true)
     }
 
+    fn mapped(&self) -> Option<Arc<dyn Mapped>> {
+        let mapping = self.mapping.lock().clone();
+        mapping.map(|mapping| mapping as Arc<dyn Mapped>)
+    }
+
     fn release_pages(&self, from: u64, to: u64) {
-        if self.mapped.load(Ordering::Relaxed) > 0 {
-            self.released.lock().push(from..to);
+        if let Some(mapping) = &*self.mapping.lock() {
+            let mut released = mapping.released.lock();
+            match released.last_mut() {
+                Some(last) if last.end == from => last.end = to,
+                _ => released.push(from..to),
+            }
         }
     }
 
@@ -159,30 +182,56 @@ impl DiskFile for SimFile {
         if !state.tree.file(self.node)?.cache.is_zero(from, to) {
             return Err(io::Error::other("filled where something was written, or behind the end"));
         }
-        Ok(self.mapped.load(Ordering::Relaxed) > 0)
+        drop(state);
+        Ok(self.mapping.lock().is_some())
     }
 
     fn unmap(&self) {
-        let mut state = self.disk.state.lock();
-        self.unmap_in(&mut state);
+        // It locks the disk when it ends.
+        let mapping = self.mapping.lock().take();
+        drop(mapping);
     }
 }
 
-impl SimFile {
-    fn unmap_in(&self, state: &mut State) {
-        self.released.lock().clear();
-        if self.mapped.swap(0, Ordering::Relaxed) > 0
-            && let Ok(file) = state.tree.file_mut(self.node)
-        {
-            file.mapped -= 1;
+impl SimDisk {
+    /// Writes to a file. `in_memory`: by a copy, which cannot be refused.
+    fn put(
+        &self,
+        node: u64,
+        path: &Path,
+        buf: &[u8],
+        offset: u64,
+        in_memory: bool,
+    ) -> io::Result<()> {
+        offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
+        let mut state = self.state.lock();
+        let fault =
+            state.begin(true, || format!("write {} +{offset} {}", path.display(), buf.len()))?;
+        let (mut kept, mut answer) = match fault {
+            Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
+            Some(Fault::ShortWrite) if !in_memory => {
+                (buf.len() / 2, Err(io::Error::new(io::ErrorKind::WriteZero, "a short write")))
+            }
+            Some(Fault::Crash) => (0, Err(dead())),
+            Some(Fault::CrashInWrite) => (buf.len() / 2, Err(dead())),
+            _ => (buf.len(), Ok(())),
+        };
+        // Never fails within a mapping, which is fully allocated.
+        let fitting = state.fitting(node, offset, kept)?;
+        if fitting < kept {
+            (kept, answer) = (fitting, Err(io::ErrorKind::StorageFull.into()));
         }
+        if kept > 0 {
+            state.tree.file_mut(node)?.write(&buf[..kept], offset);
+        }
+        answer
     }
 }
 
 impl Drop for SimFile {
     fn drop(&mut self) {
+        self.unmap();
         let mut state = self.disk.state.lock();
-        self.unmap_in(&mut state);
         if let Ok(file) = state.tree.file_mut(self.node) {
             file.open -= 1;
         }

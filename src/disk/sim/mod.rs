@@ -48,7 +48,7 @@ use self::file::{SimFile, SimLock};
 use self::state::State;
 use self::tree::Way;
 use super::{BootId, Disk, DiskFile, LockGuard};
-use crate::sync::{Arc, AtomicU64, Mutex};
+use crate::sync::{Arc, Mutex};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -56,13 +56,7 @@ impl SimDisk {
     fn handle(&self, state: &mut State, node: u64, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         state.tree.file_mut(node)?.open += 1;
         let (disk, path) = (self.clone(), path.to_owned());
-        Ok(Arc::new(SimFile {
-            disk,
-            node,
-            path,
-            mapped: AtomicU64::new(0),
-            released: Mutex::default(),
-        }))
+        Ok(Arc::new(SimFile { disk, node, path, mapping: Mutex::default() }))
     }
 }
 

@@ -277,6 +277,26 @@ fn a_mapped_write_cannot_be_refused_but_can_be_lost() {
 }
 
 #[test]
+fn a_mapping_that_somebody_has_outlives_unmap_and_keeps_the_length() {
+    let (disk, file) = disk_with(b"aaaa");
+    file.allocate(8192).unwrap();
+    assert!(file.mapped().is_none());
+    assert!(file.map(8192).unwrap());
+    let mapping = file.mapped().unwrap();
+    file.release_pages(4, 8);
+    assert_eq!(kind(mapping.write(b"again", 0)), io::ErrorKind::Other, "it was let go of");
+    file.unmap();
+    mapping.write(b"B", 0).unwrap();
+    assert_eq!(kind(mapping.write(b"over the end", 8190)), io::ErrorKind::InvalidInput);
+    assert_eq!(kind(file.set_len(0)), io::ErrorKind::InvalidInput);
+    let other = disk.open(path("f")).unwrap();
+    assert_eq!(kind(other.set_len(0)), io::ErrorKind::InvalidInput);
+    drop(mapping);
+    file.set_len(2).unwrap();
+    assert_eq!(disk.read(path("f")).unwrap(), b"Ba");
+}
+
+#[test]
 fn a_write_that_is_too_long_to_be_copied_can_be_refused_in_a_mapping_too() {
     let (disk, file) = disk_with(b"aaaa");
     file.allocate(1 << 20).unwrap();
