@@ -547,7 +547,10 @@ pub(super) mod tests {
     pub(in crate::wal) fn ids_in(log: &Log, segment: u32) -> usize {
         let mut ids = 0;
         let count = |_, item: Item<'_>| {
-            ids += usize::from(matches!(item, Item::Version(..)));
+            if let Item::Version(_, version) = item {
+                assert_eq!(version.first_seen(), NOW, "of the time at which it was claimed");
+                ids += 1;
+            }
             Ok(())
         };
         log.scan(segment, count).expect("reads");
@@ -649,6 +652,23 @@ pub(super) mod tests {
         let active = log.active();
         let ids = ids_in(&log, active);
         assert_eq!(ids_in(&recovered(&disk.kill()), active), ids);
+    }
+
+    /// What was appended last is counted apart until the generation changes or the segment is full.
+    #[test]
+    fn i4_what_a_full_segment_holds_is_counted_to_its_last_record() {
+        let log = log();
+        let (key, mut n) = (Key { ns: NsId(1), id: &[7; 16] }, 0);
+        while log.active() == 1 {
+            let ttl = [Ttl::from_millis(60_000), Ttl::FOREVER][n / 3 % 2];
+            let version = Version::claim(NOW, ttl);
+            log.append_claim(AppendLevel::Process, NOW, ttl, key, version).expect("fits");
+            n += 1;
+        }
+        let full = &log.closed()[0];
+        let counted = full.contents.tally.live(NOW);
+        let mark = u64::from(full.end - DATA_START) - counted;
+        assert!((1..=END_BYTES as u64).contains(&mark), "{mark} bytes for the end mark");
     }
 
     /// Checked for every unflushed duplicate while others append.
