@@ -2,8 +2,7 @@
 # The adapters, with their real servers: lints and tests of the packages under crates/ that talk to a server. Each test starts
 # its server on a free port of loopback, in a temporary folder, and stops it by its process id.
 #
-#   scripts/servers.sh              all of them, with consumers and servers killed 50 times and more: 20 minutes and more
-#   scripts/servers.sh --part 1/3   what all adapters share, NATS, and a third of the others (0/3 to 2/3); no object stores
+#   scripts/servers.sh              all of them, with consumers and servers killed 50 times and more: some 15 minutes
 #   scripts/servers.sh --install    only what the tests need
 #   FIRSTSEEN_KILLS=500 scripts/servers.sh
 #
@@ -12,17 +11,14 @@
 # Services that Debian starts at installation are left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shared=(consumer shared conformance nats)
-parts=("kafka redis" "valkey postgres" "rabbitmq tower nats-kv")
-packages=("${shared[@]}" servers kafka redis valkey postgres rabbitmq tower nats-kv snapshot price)
+# Those whose tests take longest first, as several run at a time.
+packages=(
+    rabbitmq valkey postgres kafka redis snapshot servers consumer nats nats-kv conformance tower shared price
+)
 only_install=no
 case "$*" in
     "") ;;
     --install) only_install=yes ;;
-    --part\ [0-2]/3)
-        read -ra part <<< "${parts[${2%/3}]}"
-        packages=("${shared[@]}" "${part[@]}")
-        ;;
     *) echo "unknown options; see the top of $0" >&2; exit 2 ;;
 esac
 servers=$PWD/target/servers
@@ -67,16 +63,16 @@ install_from_crates() {
 
 install_from_debian
 install_from_pypi
-[[ " ${packages[*]} " != *" snapshot "* ]] || install_from_crates
+install_from_crates
 [ $only_install = no ] || exit 0
 
 adapters=(--locked)
 for package in "${packages[@]}"; do
     adapters+=(--package "firstseen-$package")
 done
-features=firstseen-consumer/shared,firstseen-consumer/testkit
 # A cluster of several nodes has tests of its own; all others pass with the feature, too.
-[[ " ${packages[*]} " != *" redis "* ]] || { adapters+=(--features firstseen-redis/cluster) features+=,firstseen-redis/cluster; }
+adapters+=(--features firstseen-redis/cluster)
+features=firstseen-consumer/shared,firstseen-consumer/testkit,firstseen-redis/cluster
 cargo clippy "${adapters[@]}" --all-targets -- -D warnings
 RUSTDOCFLAGS="${RUSTDOCFLAGS:-} -D warnings" cargo doc --no-deps "${adapters[@]}" --features "$features"
 # Each broker has two such tests.
@@ -93,13 +89,17 @@ run_test() { # number, folder of the package, program
     echo " ($((SECONDS - begun)) s)" >> "$scratch/$1.name"
     echo "$result" > "$scratch/$1.result"
 }
+for package in "${packages[@]}"; do
+    grep "/crates/$package " "$scratch/tests" || true
+done > "$scratch/ordered"
+diff <(sort "$scratch/tests") <(sort "$scratch/ordered") >&2 # none is left out
 number=0
 while read -r folder program; do
     while [ "$(jobs -pr | wc -l)" -ge 3 ]; do wait -n || true; done
     number=$((number + 1))
     echo "${folder##*/}: ${program##*/}" > "$scratch/$number.name"
     run_test "$number" "$folder" "$program" &
-done < "$scratch/tests"
+done < "$scratch/ordered"
 [ "$number" != 0 ] || { echo "there is no test" >&2; exit 1; }
 wait
 failed=
