@@ -18,16 +18,17 @@
 //!   of the language, and cannot fault.
 //! - **No one reads through the mapping.** Readers use `pread` on the same page cache, so there is no load that a store
 //!   could race with.
-//! - **Writers.** Only `DiskFile::write_all_at`, whose callers never write the same bytes from two threads (the trait
-//!   requires it, and the log gives every writer its own range), and `fill_ahead`, while no one else has the file.
-//!   Copies of different ranges share no byte.
-//! - **It lives long enough.** `real/file.rs` keeps the mapping behind a reader-writer lock: a copy holds the read side,
-//!   `unmap` and a new `map` take the write side, so no copy runs while pages go away.
+//! - **Writers.** Only `DiskFile::write_all_at` and `Mapped::write`, whose callers never write the same bytes from two
+//!   threads (the traits require it, and the log gives every writer its own range), and `fill_ahead`, while no one else
+//!   has the file. Copies of different ranges share no byte.
+//! - **It lives long enough.** Every copy is made by an owner: the log has an [`Arc`](std::sync::Arc) of its active
+//!   segment's mapping, `real/file.rs` has one behind a reader-writer lock, whose read side is held over a copy. Pages go
+//!   away with the last owner.
 //!
 //! # When the kernel could send SIGBUS, and why it does not
 //!
-//! - *The file is shorter than the mapping.* Checked under the lock before mapping. `set_len` refuses while mapped,
-//!   `allocate` only grows. Only the process that holds the store's `LOCK` opens its files; we cannot survive a manual
+//! - *The file is shorter than the mapping.* Checked under the lock before mapping. `set_len` refuses while the mapping has
+//!   an owner, `allocate` only grows. Only the process that holds the store's `LOCK` opens its files; we cannot survive a manual
 //!   truncation from outside.
 //! - *A page has no disk space when it is first written.* Only file systems that overwrite in place are mapped
 //!   (ext2/3/4, xfs, tmpfs), only if the blocks are there, and `fallocate` is called again for every byte, since a
@@ -39,6 +40,7 @@
 //!   segments it has just created or just read, so the first needs their pages to have been evicted in between.
 #![allow(unsafe_code)]
 
+use crate::disk::Mapped;
 use memmap2::MmapRaw;
 use std::fs::File;
 use std::io;
@@ -131,6 +133,17 @@ impl Mapping {
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     #[allow(clippy::unused_self, reason = "called as the other is")]
     fn prefetch(&self, _at: usize) {}
+}
+
+impl Mapped for Mapping {
+    #[inline]
+    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        if Self::write(self, bytes, offset) {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::InvalidInput.into())
+        }
+    }
 }
 
 /// Returns whether every byte up to `len` is allocated on a file system that overwrites in place.

@@ -119,7 +119,8 @@ pub trait DiskFile: Debug + Send + Sync {
 
 /// The mapping of a file, which lasts until its last owner drops it: for one writer that writes often.
 pub trait Mapped: Debug + Send + Sync {
-    /// Copies `bytes`, of [`COPIED_MAX`] at most, to `offset`, as [`DiskFile::write_all_at`] does. `InvalidInput` if they do
+    /// Copies `bytes`, of [`COPIED_MAX`] at most, to `offset`, as [`DiskFile::write_all_at`] does, and under its rule: no byte
+    /// is written by two threads. `InvalidInput` if they do
     /// not fit into the mapping.
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 }

@@ -151,17 +151,6 @@ impl DiskFile for RealFile {
     }
 }
 
-impl Mapped for Mapping {
-    #[inline]
-    fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if Self::write(self, bytes, offset) {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::InvalidInput.into())
-        }
-    }
-}
-
 impl RealFile {
     /// Allocates by writing zeros from the current end, so that nothing written is touched.
     pub(super) fn write_zeros(&self, len: u64) -> io::Result<()> {
