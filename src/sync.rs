@@ -3,6 +3,7 @@
 //! With the feature `shuttle` or `loom` those of a schedule explorer take their place, and the tests under
 //! tests/schedules and those named `loom_` try interleavings that a machine shows once a year.
 
+mod awake;
 mod heap;
 mod home;
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
@@ -11,6 +12,7 @@ mod sleeper;
 mod timer;
 mod wakers;
 
+pub(crate) use awake::lock_awake;
 pub(crate) use crossbeam::utils::CachePadded;
 pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};

@@ -4,6 +4,7 @@ use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
+use crate::sync::lock_awake;
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
@@ -151,7 +152,7 @@ impl Log {
         with_scratch(|record| {
             let (mut segment, format) = self.active_format.get();
             let mut checksum = encode(record, format);
-            let mut tail = self.tail.lock();
+            let mut tail = lock_awake(&self.tail);
             self.config.health.check()?;
             loop {
                 let header = &tail.active.header;

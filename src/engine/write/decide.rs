@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
 use crate::shard::{Known, Lookup, Shard};
-use crate::sync::MutexGuard;
+use crate::sync::{MutexGuard, lock_awake};
 use crate::time::{Moment, Ttl};
 use crate::wal::{AppendLevel, Lsn};
 
@@ -40,7 +40,7 @@ pub(super) fn decide<'a, T>(
     decision: impl Fn(Option<&Known>, Moment) -> Decision<T>,
 ) -> Result<(T, Option<RestsOn>, MutexGuard<'a, Shard>)> {
     let cell = core.cell(hash);
-    let mut shard = cell.shard.lock();
+    let mut shard = lock_awake(&cell.shard);
     loop {
         if !shard.reserved.is_empty() && shard.reserved.holder(key, hash).is_some() {
             wait_for_release(core, cell, &mut shard, key, hash, wait_budget)?;
@@ -78,7 +78,7 @@ pub(super) fn decide<'a, T>(
 pub(super) fn known(core: &Core, key: Key<'_>) -> Result<Option<Known>> {
     let hash = core.hash(key);
     let mut wait_budget = WaitBudget::default();
-    let mut shard = core.cell(hash).shard.lock();
+    let mut shard = lock_awake(&core.cell(hash).shard);
     loop {
         if let Looked::Here(known) = look(core, &mut shard, key, hash, &mut wait_budget)? {
             return Ok(known);

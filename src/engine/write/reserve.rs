@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::id::{IdHash, Key, NsId, ShortId};
 use crate::run::RunAccess;
 use crate::shard::{Lookup, Shard};
-use crate::sync::Ordering;
+use crate::sync::{Ordering, lock_awake};
 use crate::time::Timestamp;
 use std::fmt;
 
@@ -203,7 +203,7 @@ pub(in crate::engine) fn confirm(
 pub(in crate::engine) fn release(core: &Core, hold: &Hold) {
     let members = hold.members(core);
     for member in &members {
-        let mut shard = core.shards[member.shard].shard.lock();
+        let mut shard = lock_awake(&core.shards[member.shard].shard);
         shard.reserved.remove(member.key, member.hash, hold.holder);
     }
     ring(core, &members);

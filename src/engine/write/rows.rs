@@ -11,7 +11,7 @@ use crate::id::{Family, IdHash, Key, NsId};
 use crate::memtable::Memtable;
 use crate::run::{MergeCursor, Merged, Source};
 use crate::shard::{KnownRow, RowLookup};
-use crate::sync::Arc;
+use crate::sync::{Arc, lock_awake};
 use crate::time::Timestamp;
 use crate::wal::{ItemAt, decode_row};
 
@@ -44,7 +44,7 @@ pub(super) fn known_row(
     wait_budget: &mut WaitBudget,
 ) -> Result<Option<KnownRow>> {
     loop {
-        let found = core.look_row(&mut core.cell(hash).shard.lock(), key, hash);
+        let found = core.look_row(&mut lock_awake(&core.cell(hash).shard), key, hash);
         match found {
             RowLookup::Unknown => return Ok(None),
             RowLookup::Known(known) => return Ok(Some(known)),

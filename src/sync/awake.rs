@@ -1,0 +1,37 @@
+//! Takes a lock that is mostly held for less time than it takes to sleep and wake.
+
+use crate::sync::{Mutex, MutexGuard};
+
+/// Some five to fifteen microseconds, by what a pause takes: about as long as sleeping and waking, so that it never costs
+/// more than twice what the better of the two would (Karlin et al., "Empirical Studies of Competitive Spinning for a
+/// Shared-Memory Multiprocessor", 1991).
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+const ROUNDS: u32 = 100;
+
+/// Locks, and waits awake for some microseconds before it sleeps. For locks of single claims: a thread that sleeps for one
+/// has to be woken by the thread that holds it, which takes a hundred times as long as the claim.
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+#[inline]
+pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.try_lock().unwrap_or_else(|| wait_awake(mutex))
+}
+
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+#[cold]
+fn wait_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    /// Between looks, so that the holder keeps the line of the lock for a while.
+    const PAUSES: u32 = 4;
+    for _ in 0..ROUNDS {
+        (0..PAUSES).for_each(|_| std::hint::spin_loop());
+        if let Some(guard) = mutex.try_lock() {
+            return guard;
+        }
+    }
+    mutex.lock()
+}
+
+/// Locks: under a schedule explorer, waiting awake is only more steps.
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
+}
