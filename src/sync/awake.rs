@@ -35,3 +35,35 @@ fn wait_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
+
+#[cfg(all(test, target_os = "linux", not(any(miri, feature = "shuttle", feature = "loom"))))]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    /// Returns the processor time of this thread so far.
+    fn processor_time() -> Duration {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
+        let nanoseconds = text.split(' ').next().expect("a first field");
+        Duration::from_nanos(nanoseconds.parse().expect("a number"))
+    }
+
+    #[test]
+    fn i12_who_waits_for_a_lock_that_is_held_for_long_sleeps_and_gets_it() {
+        let mutex = Mutex::new(1);
+        let held = mutex.lock();
+        let used = std::thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let before = processor_time();
+                *lock_awake(&mutex) += 1;
+                processor_time().saturating_sub(before)
+            });
+            // Longer than anybody waits awake.
+            std::thread::park_timeout(Duration::from_millis(300));
+            drop(held);
+            waits.join().expect("no panic")
+        });
+        assert!(used < Duration::from_millis(100), "it was awake for {used:?}");
+        assert_eq!(*lock_awake(&mutex), 2);
+    }
+}
