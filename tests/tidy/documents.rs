@@ -113,6 +113,34 @@ fn complain_about_crash_points(text: &str, tests: &BTreeSet<String>) -> Vec<Stri
     complaints
 }
 
+const DEPENDS: &str = "//! A project of its own depends on";
+
+/// Complains about packages that an example uses and its head, for who copies it, does not name.
+fn complain_about_dependencies(path: &str, text: &str) -> Vec<String> {
+    let roots = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix("use ")?;
+        Some(rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or_default())
+    });
+    let inside =
+        ["tokio", "serde_json"].into_iter().filter(|name| text.contains(&format!("{name}::")));
+    let all: BTreeSet<&str> = roots.chain(inside).filter(|name| *name != "std").collect();
+    let missing = all.into_iter().filter(|name| {
+        let names = |line: &str| line.starts_with(&format!("//! {} = ", name.replace('_', "-")));
+        // Some packages have the underline in their name.
+        !text.lines().any(|line| names(line) || line.starts_with(&format!("//! {name} = ")))
+    });
+    missing.map(|name| format!("{path}: its head does not name {name}")).collect()
+}
+
+#[test]
+fn an_example_to_copy_names_what_it_depends_on() {
+    let mut all = files("crates", &["rs"]);
+    all.retain(|path, text| path.contains("/examples/") && text.contains(DEPENDS));
+    assert!(all.len() >= 8, "those of brokers, HTTP and shared stores: {:?}", all.keys());
+    let complaints = all.iter().flat_map(|(path, text)| complain_about_dependencies(path, text));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
 fn documents() -> BTreeMap<String, String> {
     let mut all = files("docs", &["md"]);
     for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "clippy.toml", "deny.toml"] {
@@ -174,6 +202,10 @@ fn each_rule_of_documents_can_fail() {
     assert_eq!(cites("docs/DESIGN.md", "a section of the manifest"), 0);
     assert_eq!(cites("src/id.rs", "// (docs/DESIGN.md, \"Idea\")"), 0);
     assert_eq!(cites("src/id.rs", "// (docs/DESIGN.md, \"Arrows\")"), 1);
+
+    let depends = |text| complain_about_dependencies("crates/a/examples/b.rs", text).len();
+    assert_eq!(depends("//! a-b = \"1\"\nuse a_b::C;\nuse std::fs;"), 0);
+    assert_eq!(depends("//! a-b = \"1\"\nuse a_b::C;\nuse a_c::D;\n tokio::spawn"), 2);
 
     let tests = BTreeSet::from(["i1_one".to_owned(), "others".to_owned()]);
     let text = |file: &str| (file == "src/a.rs").then(|| "fn f() {}".to_owned());

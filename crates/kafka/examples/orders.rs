@@ -6,22 +6,31 @@
 //! ```sh
 //! # any broker that speaks Kafka's protocol; a small one for trying things out:
 //! pip install noida-db && noida-db start --only kafka --kafka-port 9092
-//! cargo run --release --package firstseen-kafka --example orders
+//! cargo run --release --package firstseen-kafka --example orders-kafka
 //! ```
 //!
 //! The store is in the folder for temporary files; give another as first argument, and the brokers' addresses as second.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen = { path = "firstseen" } # where you have it
+//! firstseen-consumer = { path = "firstseen/crates/consumer" } # where you have it
+//! firstseen-kafka = { path = "firstseen/crates/kafka" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]
 
 use firstseen::ledger::LedgerOptions;
 use firstseen::{Store, days};
 use firstseen_consumer::{Consumer, ConsumerOptions, Failure, Job};
+use firstseen_kafka::rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use firstseen_kafka::rdkafka::client::DefaultClientContext;
+use firstseen_kafka::rdkafka::config::ClientConfig;
+use firstseen_kafka::rdkafka::message::{Header, OwnedHeaders};
+use firstseen_kafka::rdkafka::producer::{FutureProducer, FutureRecord};
 use firstseen_kafka::{KafkaIds, KafkaOptions, KafkaSource};
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{FutureProducer, FutureRecord};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -42,7 +51,10 @@ async fn main() -> Result<(), Error> {
     let ledger = store.ledger_with("orders", policies)?;
 
     // The source: a member of the group `payments`. The producer sets the id of an order as a header.
-    let options = KafkaOptions::new(KafkaIds::header("order")).dead_letters("orders-dead");
+    // With a name of its own the member is the same after a kill: nobody waits until the broker takes the last one for dead.
+    let options = KafkaOptions::new(KafkaIds::header("order"))
+        .dead_letters("orders-dead")
+        .set("group.instance.id", "payments-1");
     let source = KafkaSource::open(&brokers, "payments", ["orders"], options).await?;
 
     // The loop. `ordered`: the orders of one customer one after the other.
@@ -100,15 +112,17 @@ async fn write_orders(brokers: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until nothing has come for five seconds. A group takes a moment to form.
+/// Waits until nothing has come for five seconds, which begin once something has: a group takes a while to form, up to the
+/// session timeout of a member that was killed. At most a minute without anything.
 async fn quiet(handle: &firstseen_consumer::Handle) {
-    let mut before = u64::MAX;
+    let (mut before, mut empty) = (0, 0);
     loop {
+        tokio::time::sleep(Duration::from_secs(5)).await;
         let now = handle.counters();
-        if now.delivered == before && now.in_flight == 0 {
+        empty += u32::from(now.delivered == 0);
+        if now.in_flight == 0 && (now.delivered == before && now.delivered > 0 || empty >= 12) {
             return;
         }
         before = now.delivered;
-        tokio::time::sleep(Duration::from_secs(5)).await;
     }
 }

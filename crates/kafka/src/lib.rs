@@ -83,6 +83,7 @@ pub use options::{KafkaIds, KafkaOptions, Read};
 pub use output::{Output, Outputs};
 pub use pipeline::KafkaPipeline;
 pub use pipeline_error::{PipelineError, WorkError};
+pub use rdkafka;
 pub use record::{Place, Record};
 pub use settings::KafkaStart;
 pub use source::KafkaSource;

@@ -8,6 +8,14 @@
 //! What it promises: of the two processes one works on each order. Run again, it works on none, for a week. If a process is
 //! killed between its claim and its work, that order is not worked on: where that must not be, use a ledger (`SharedLedger`).
 //! What a server keeps when its power goes depends on how it is set up: see the table on the front page of the crate.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen-nats-kv = { path = "firstseen/crates/nats-kv" } # where you have it
+//! firstseen-shared = { path = "firstseen/crates/shared" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints what it has done")]
 

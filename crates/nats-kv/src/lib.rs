@@ -97,5 +97,6 @@ mod moves;
 mod options;
 mod store;
 
+pub use async_nats;
 pub use options::NatsKvOptions;
 pub use store::NatsKvStore;

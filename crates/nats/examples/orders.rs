@@ -5,17 +5,29 @@
 //!
 //! ```sh
 //! nats-server -js
-//! cargo run --release --package firstseen-nats --example orders
+//! cargo run --release --package firstseen-nats --example orders-nats
 //! ```
 //!
 //! The store is in the folder for temporary files; give another as first argument, and the server's address as second.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen = { path = "firstseen" } # where you have it
+//! firstseen-consumer = { path = "firstseen/crates/consumer" } # where you have it
+//! firstseen-nats = { path = "firstseen/crates/nats" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]
 
-use async_nats::jetstream::{self, message::PublishMessage, stream};
 use firstseen::ledger::LedgerOptions;
 use firstseen::{Store, days};
 use firstseen_consumer::{Consumer, ConsumerOptions, Failure, Job};
+use firstseen_nats::async_nats::{
+    self,
+    jetstream::{self, message::PublishMessage, stream},
+};
 use firstseen_nats::{NatsOptions, NatsSource};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -33,16 +45,20 @@ async fn main() -> Result<(), Error> {
     let context = jetstream::new(async_nats::connect(&url).await?);
     for (name, subject) in [("ORDERS", "orders.>"), ("ORDERS_DEAD", "orders-dead")] {
         let subjects = vec![subject.to_owned()];
-        let config = stream::Config { name: name.to_owned(), subjects, ..Default::default() };
+        // The server drops what it knows of a message for that long; what comes later is left to the ledger.
+        let duplicate_window = Duration::from_millis(100);
+        let name = name.to_owned();
+        let config = stream::Config { name, subjects, duplicate_window, ..Default::default() };
         context.get_or_create_stream(config).await?;
     }
-    // The producer: each order twice, as one does that did not hear the answer to the first.
-    for n in 0..100 {
-        for _ in 0..2 {
+    // The producer: all orders twice, as one does that was started again and does not know how far it was.
+    for _ in 0..2 {
+        for n in 0..100 {
             let subject = format!("orders.customer-{}", n % 7);
             let order = PublishMessage::build().message_id(format!("order-{n}"));
             context.send_publish(subject, order.payload("10 euros".into())).await?.await?;
         }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 
     // The ledger: what is done, with its receipt, for a week; five attempts, with growing pauses.

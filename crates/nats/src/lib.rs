@@ -36,5 +36,6 @@
 mod options;
 mod source;
 
+pub use async_nats;
 pub use options::{NatsIds, NatsKeys, NatsOptions, Read};
 pub use source::{NatsError, NatsSource, NatsToken};

@@ -4,7 +4,15 @@
 //! at once; kill it, kill the server. A payment is booked in the transaction of its claim, so it is there once, whatever happens.
 //!
 //! ```sh
-//! cargo run --release --package firstseen-postgres --example claims -- postgres://postgres@localhost/postgres
+//! cargo run --release --package firstseen-postgres --example claims-postgres -- postgres://postgres@localhost/postgres
+//! ```
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen-postgres = { path = "firstseen/crates/postgres" } # where you have it
+//! firstseen-shared = { path = "firstseen/crates/shared" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread"] }
 //! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]

@@ -9,6 +9,15 @@
 //! ```
 //!
 //! The store is in the folder for temporary files; give another as first argument, and the server's address as second.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen = { path = "firstseen" } # where you have it
+//! firstseen-consumer = { path = "firstseen/crates/consumer" } # where you have it
+//! firstseen-rabbitmq = { path = "firstseen/crates/rabbitmq" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]
 

@@ -9,13 +9,22 @@
 //! ```
 //!
 //! The store is in the folder for temporary files; give another as first argument, and the server's address as second.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen = { path = "firstseen" } # where you have it
+//! firstseen-consumer = { path = "firstseen/crates/consumer" } # where you have it
+//! firstseen-redis = { path = "firstseen/crates/redis" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]
 
 use firstseen::ledger::LedgerOptions;
 use firstseen::{Store, days};
 use firstseen_consumer::{Consumer, ConsumerOptions, Failure, Job};
-use firstseen_redis::{RedisKeys, RedisOptions, RedisSource};
+use firstseen_redis::{RedisKeys, RedisOptions, RedisSource, redis};
 use std::path::PathBuf;
 use std::time::Duration;
 

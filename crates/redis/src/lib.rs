@@ -128,4 +128,5 @@ pub use counters::{RedisCounters, RedisWatch};
 pub use entry::{EntryId, NoEntryId, RedisEntry, read_fields};
 pub use error::RedisError;
 pub use options::{Read, RedisIds, RedisKeys, RedisOptions, RedisPayload, RedisStart};
+pub use redis;
 pub use source::{RedisSource, RedisToken};

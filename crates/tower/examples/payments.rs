@@ -20,6 +20,17 @@
 //! ```
 //!
 //! The store is in the folder for temporary files; give another as first argument, and an address as second.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen = { path = "firstseen" } # where you have it
+//! firstseen-shared = { path = "firstseen/crates/shared" } # where you have it
+//! firstseen-tower = { path = "firstseen/crates/tower" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt-multi-thread", "signal", "time"] }
+//! axum = { version = "0.8", default-features = false, features = ["http1", "json", "tokio"] }
+//! serde_json = "1"
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints")]
 

@@ -2,12 +2,20 @@
 //!
 //! ```text
 //! valkey-server --appendonly yes --appendfsync always       # or redis-server
-//! cargo run --package firstseen-valkey --example claims     # [redis://localhost:6379/]
+//! cargo run --package firstseen-valkey --example claims-valkey     # [redis://localhost:6379/]
 //! ```
 //!
 //! What it promises: of the two processes one works on each order. Run again, it works on none, for a week. If a process is
 //! killed between its claim and its work, that order is not worked on: where that must not be, use a ledger (`SharedLedger`).
 //! What a server keeps when it dies depends on how it is set up: see the table on the front page of the crate.
+//!
+//! A project of its own depends on
+//!
+//! ```toml
+//! firstseen-shared = { path = "firstseen/crates/shared" } # where you have it
+//! firstseen-valkey = { path = "firstseen/crates/valkey" } # where you have it
+//! tokio = { version = "1", features = ["macros", "rt"] }
+//! ```
 
 #![allow(clippy::disallowed_macros, reason = "a program prints what it has done")]
 

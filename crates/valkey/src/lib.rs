@@ -126,4 +126,5 @@ mod store;
 pub use clock::Clock;
 pub use firstseen_shared::{Call, ErrorKind};
 pub use options::{Durability, ValkeyOptions};
+pub use redis;
 pub use store::ValkeyStore;
