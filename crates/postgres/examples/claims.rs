@@ -41,6 +41,9 @@ async fn main() -> Result<(), Error> {
     // Once a minute is enough; here, once. Any number of processes may do it.
     println!("{:?}", store.maintain().await?);
 
+    // Once for each namespace, so that no transaction with a claim keeps others waiting that claim other ids.
+    store.register("payments", Ttl::FOREVER).await?;
+
     // 1. The effect is in this database: claim and effect in one transaction. Each payment arrives twice.
     let (mut booked, mut duplicates) = (0, 0);
     for n in 0..100 {

@@ -50,6 +50,10 @@ impl PostgresStore {
     /// the same ids by several calls in different orders are a deadlock, of which Postgres undoes one: claim by one call, or
     /// in ascending order.
     ///
+    /// The first claims of a namespace, and those with a longer ttl than any before, change its row: until the transaction
+    /// has ended, others of the namespace that have to change it as well wait, too, whatever their ids.
+    /// [`register`](Self::register) does it beforehand.
+    ///
     /// It takes no [`Call`], since the commit has the answer: if that is lost, make the transaction again from its start. A
     /// duplicate then means that the first one was committed, with its effect.
     ///
@@ -78,6 +82,18 @@ impl PostgresStore {
             answers.extend(claims::answers(&rows, ids.len())?);
         }
         batch.claims(&answers)
+    }
+
+    /// Makes a namespace known, with the longest ttl that it will be claimed with, in a transaction of its own: at start, before
+    /// [`claim_in`](Self::claim_in), so that no transaction of yours keeps others of the namespace waiting. Again, it does
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`claim_batch`](firstseen_shared::DedupStore::claim_batch).
+    pub async fn register(&self, namespace: &str, ttl_max: Ttl) -> Result<()> {
+        // A claim of no id.
+        self.claim_batch_of(namespace, &[&[]], ttl_max, Call::new()).await.map(drop)
     }
 
     /// Completes an attempt in a transaction of the caller, so that effect and result are one commit; see

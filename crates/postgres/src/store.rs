@@ -154,6 +154,27 @@ impl PostgresStore {
     }
 }
 
+impl PostgresStore {
+    /// Claims distinct ids, in as many statements.
+    pub(crate) async fn claim_batch_of(
+        &self,
+        namespace: &str,
+        statements: &[&[&[u8]]],
+        ttl: Ttl,
+        call: Call,
+    ) -> Result<Vec<Answer>> {
+        let claiming = Claiming::new(namespace, ttl, call)?;
+        let own = self.own();
+        let mut answers = Vec::new();
+        for ids in statements {
+            let params = claiming.params(ids, &own);
+            let rows = self.connections.ask(claims::WHAT, &self.statements.claim, &params).await?;
+            answers.extend(claims::answers(&rows, ids.len())?);
+        }
+        Ok(answers)
+    }
+}
+
 /// Returns the one value of an answer.
 pub(crate) fn value<T: FromSqlOwned>(what: &'static str, rows: &[Row]) -> Result<T> {
     let [row] = rows else { return Err(damaged(what, "the server sent no row, or several")) };
@@ -168,15 +189,9 @@ impl DedupStore for PostgresStore {
         ttl: Ttl,
         call: Call,
     ) -> Result<Vec<Claim>> {
-        let claiming = Claiming::new(namespace, ttl, call)?;
         let batch = Batch::new(ids)?;
-        let mut answers: Vec<Answer> = Vec::with_capacity(batch.distinct.len());
-        let own = self.own();
-        for ids in batch.distinct.chunks(STATEMENT_IDS_MAX) {
-            let params = claiming.params(&ids, &own);
-            let rows = self.connections.ask(claims::WHAT, &self.statements.claim, &params).await?;
-            answers.extend(claims::answers(&rows, ids.len())?);
-        }
+        let statements: Vec<&[&[u8]]> = batch.distinct.chunks(STATEMENT_IDS_MAX).collect();
+        let answers = self.claim_batch_of(namespace, &statements, ttl, call).await?;
         batch.claims(&answers)
     }
 

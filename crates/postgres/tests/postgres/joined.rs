@@ -4,7 +4,7 @@ use crate::support::{HOUR, World, claim, first, first_in, start, until, url_thro
 use firstseen_postgres::PostgresStore;
 use firstseen_postgres::tokio_postgres::{IsolationLevel, Row};
 use firstseen_servers::Proxy;
-use firstseen_shared::{Claim, DedupStore, ErrorKind, MoveError, State, Ttl};
+use firstseen_shared::{Call, Claim, DedupStore, ErrorKind, MoveError, State, Ttl};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -95,6 +95,32 @@ async fn others_wait_for_the_transaction_and_hear_how_it_ended() {
     }
 }
 
+/// The first claims of a namespace change its row, so that claims of other ids waited for the transaction, too.
+#[tokio::test]
+async fn other_ids_of_a_registered_namespace_do_not_wait_for_the_transaction() {
+    let (world, store) = with_effects().await;
+    store.register("registered", Ttl::FOREVER).await.unwrap();
+    store.register("registered", Ttl::FOREVER).await.unwrap();
+    for (namespace, waits) in [("registered", false), ("new", true)] {
+        let mut client = world.client().await;
+        let transaction = client.transaction().await.unwrap();
+        let ttl = Ttl::FOREVER;
+        assert!(store.claim_in(&transaction, namespace, b"a", ttl).await.unwrap().is_first_seen());
+        let other = tokio::spawn({
+            let store = store.clone();
+            async move { store.claim(namespace, b"b", ttl, Call::new()).await }
+        });
+        if waits {
+            until("the other waits", async || world.waiting().await > 0).await;
+            transaction.rollback().await.unwrap();
+            assert!(other.await.unwrap().unwrap().is_first_seen());
+        } else {
+            assert!(other.await.unwrap().unwrap().is_first_seen(), "while the transaction is open");
+            transaction.rollback().await.unwrap();
+        }
+    }
+}
+
 /// A claim of one transaction that waits, and whose holder does not end: bounded, and nothing is claimed.
 #[tokio::test]
 async fn a_transaction_that_stays_open_makes_others_unavailable_in_time() {
@@ -106,7 +132,7 @@ async fn a_transaction_that_stays_open_makes_others_unavailable_in_time() {
     let mut client = world.client().await;
     let transaction = client.transaction().await.unwrap();
     first_in(&store, &transaction, "a").await;
-    let other = store.claim("n", b"a", HOUR, firstseen_shared::Call::new()).await;
+    let other = store.claim("n", b"a", HOUR, Call::new()).await;
     assert_eq!(other.unwrap_err().kind(), ErrorKind::Unavailable);
     // The server has stopped waiting, too.
     until("nobody waits", async || world.waiting().await == 0).await;
