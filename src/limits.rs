@@ -37,8 +37,12 @@ pub(crate) const SEGMENT_PART: u64 = 8;
 /// Most shards: eight bits of the hash choose one (see `id.rs`).
 pub(crate) const SHARDS_MAX: usize = 256;
 
-/// Default number of shards of a new store.
-pub(crate) const SHARDS_DEFAULT: usize = 8;
+/// Returns the number of shards of a new store on a machine with so many processors: so many more than threads that can run
+/// at once that a claim seldom finds its shard taken. More made no more claims, with 1 to 64 threads (`benches/threads.rs`),
+/// and each has memtables and runs of its own.
+pub(crate) fn shards_default(processors: usize) -> usize {
+    processors.saturating_mul(4).clamp(8, 64).next_power_of_two()
+}
 
 /// Default memory budget in bytes: unflushed ids, the block cache and buffers. Filters of flushed ids (two and a half
 /// bytes each) are extra.
@@ -86,7 +90,7 @@ const _: () =
     assert!(VALUE_BYTES_MAX + ID_BYTES_MAX + 128 <= RECORD_BYTES_MAX, "a row fits in a record");
 const _: () = assert!(ID_BYTES_MAX <= BATCH_BYTES_MAX, "one id fits in a batch");
 const _: () = assert!(ID_BYTES_MAX <= u16::MAX as usize, "id lengths are stored in 16 bits");
-const _: () = assert!(SHARDS_MAX.is_power_of_two() && SHARDS_DEFAULT.is_power_of_two());
+const _: () = assert!(SHARDS_MAX.is_power_of_two());
 
 /// How many sequences of rows a manifest reserves: so many that no store writes one for this alone.
 pub(crate) const SEQUENCES_AHEAD: u64 = 1 << 28;
@@ -171,3 +175,14 @@ pub(crate) const RACES_MAX: usize = 1_000;
 
 /// How many bytes of an id are shown in logs.
 pub(crate) const SHOWN_ID_BYTES_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_store_has_four_shards_for_each_processor_within_bounds() {
+        let shards = [1, 2, 3, 4, 12, 16, 17, 1_000, usize::MAX].map(shards_default);
+        assert_eq!(shards, [8, 8, 16, 16, 64, 64, 64, 64, 64]);
+    }
+}

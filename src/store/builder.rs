@@ -49,8 +49,9 @@ impl Builder {
         self.set(|s| s.durability = durability)
     }
 
-    /// Sets the number of shards, a power of two up to 256; 8 for a new store. An existing store with another number
-    /// is rebuilt from its log, which takes time.
+    /// Sets the number of shards, a power of two up to 256. By default, a new store has four for each processor, but 8 at
+    /// least and 64 at most. An existing store keeps its number; if another one is set, it is rebuilt from its log, which
+    /// takes time.
     pub fn shards(self, shards: usize) -> Self {
         self.set(|s| s.shards = Some(shards))
     }

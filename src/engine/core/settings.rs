@@ -10,6 +10,7 @@ use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Clock, SystemClock, Ttl};
 use crate::wal;
+use std::num::NonZero;
 use std::time::Duration;
 
 /// The versions of manifest and segments to write. What is of an older version is upgraded.
@@ -129,6 +130,12 @@ impl Settings {
             let fitting = 1_u32 << part.max(1).ilog2();
             self.segment_bytes = fitting.clamp(limits::SEGMENT_BYTES_MIN, limits::SEGMENT_BYTES);
         }
+    }
+
+    /// Returns the number of shards of a store that is created.
+    pub(crate) fn shards_of_new(&self) -> usize {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.shards.unwrap_or_else(|| limits::shards_default(processors))
     }
 
     /// Returns the bytes of one shard's memtable. A shard may have two, one filling and one being flushed; all together

@@ -9,7 +9,6 @@ use crate::engine::core::{Format, Settings};
 use crate::error::{Error, Result};
 use crate::filter::{Filter, FilterOwner};
 use crate::id::{IdHasher, Seed};
-use crate::limits;
 use crate::run::{LocatorFiles, RunMeta};
 use crate::shard::{RunHandle, Shard};
 use crate::sync::Arc;
@@ -90,7 +89,7 @@ impl Opening {
             None => getrandom::fill(&mut seed)
                 .map_err(|e| Error::io("get randomness for", dir, io::Error::other(e)))?,
         }
-        let shards = settings.shards.unwrap_or(limits::SHARDS_DEFAULT);
+        let shards = settings.shards_of_new();
         let mut body = ManifestBody::new(Seed(seed), shards);
         body.time = Some(keeper(&settings, None).mark());
         let mut opening = Self::new(dir, settings, body, false)?;

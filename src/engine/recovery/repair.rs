@@ -279,10 +279,8 @@ fn new_body(
     written: Rewritten,
     settings: &Settings,
 ) -> ManifestBody {
-    let shards = match (&manifest, settings.shards) {
-        (Some(body), _) => usize::from(body.shards),
-        (None, asked) => asked.unwrap_or(limits::SHARDS_DEFAULT),
-    };
+    let known = manifest.as_ref().map(|body| usize::from(body.shards));
+    let shards = known.unwrap_or_else(|| settings.shards_of_new());
     let Rewritten { namespaces, durable, sequence, .. } = written;
     let mut body = ManifestBody::new(seed, shards);
     body.durable = durable;
