@@ -35,6 +35,8 @@ mod shown;
 mod smoke;
 mod snapshot;
 mod support;
+#[allow(unreachable_pub, reason = "the tests of the adapters have it, too")]
+#[path = "../../crates/servers/src/told.rs"]
 mod told;
 mod transactions;
 mod transfer;

@@ -31,9 +31,11 @@ pub mod redis;
 pub mod s3;
 mod server;
 mod system;
+mod told;
 pub mod valkey;
 
 pub use outside::OutsideRecord;
 pub use proxy::Proxy;
 pub use server::Server;
 pub use system::free_port;
+pub use told::Told;

@@ -3,14 +3,13 @@
 use crate::support::{
     DONE, LATE, POLICY, START, TTL, both, claim, kind, number, open, raw, started, store,
 };
-use firstseen_servers::{Server, redis, valkey};
+use firstseen_servers::{Server, Told, redis, valkey};
 use firstseen_shared::{
     Begun, Call, Claim, DedupStore, Ending, ErrorKind, Policy, Start, Timestamp, Ttl,
 };
 use firstseen_valkey::{Clock, Durability, ValkeyOptions, ValkeyStore};
 use std::collections::BTreeSet;
-use std::fmt::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
@@ -202,46 +201,6 @@ async fn a_slot_that_a_cluster_does_not_serve_is_unavailable() {
         let store = open(&server, options).await.unwrap();
         let _: String = raw(&server, &["CLUSTER", "DELSLOTSRANGE", "0", "16383"]).await;
         assert_eq!(kind(store.claim("n", b"a", TTL, Call::new()).await), ErrorKind::Unavailable);
-    }
-}
-
-/// What an operator is told.
-#[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(tracing::Level, String)>>>);
-
-impl tracing::Subscriber for Told {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Text(String);
-        impl tracing::field::Visit for Text {
-            fn record_debug(&mut self, _: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                let _ = write!(self.0, "{value:?} ");
-            }
-        }
-        let mut text = Text(String::new());
-        event.record(&mut text);
-        self.0.lock().unwrap().push((*event.metadata().level(), text.0));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
-impl Told {
-    fn has(&self, level: tracing::Level, words: &str) -> bool {
-        self.0.lock().unwrap().iter().any(|(at, text)| *at == level && text.contains(words))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What an operator is told: the events of `tracing`.
+//! What an operator is told: the events of `tracing`. The tests of `firstseen` itself read this file, too.
 
 use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
@@ -7,11 +7,16 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
 /// Keeps all events that are sent while it is the subscriber.
-#[derive(Clone, Default)]
-pub(crate) struct Told(Arc<Mutex<Vec<(Level, String)>>>);
+#[derive(Debug, Clone, Default)]
+pub struct Told(Arc<Mutex<Vec<(Level, String)>>>);
 
 impl Told {
-    pub(crate) fn has(&self, level: Level, words: &str) -> bool {
+    /// Returns whether there was an event of this level with these words.
+    ///
+    /// # Panics
+    ///
+    /// A thread has panicked while it sent an event.
+    pub fn has(&self, level: Level, words: &str) -> bool {
         self.0.lock().unwrap().iter().any(|(at, text)| *at == level && text.contains(words))
     }
 }
