@@ -136,6 +136,41 @@ fn i15_a_restore_that_dies_at_any_step_is_no_store_and_may_be_repeated() {
     assert!(outcomes[0] > 10 && outcomes[1] > 1, "{outcomes:?}");
 }
 
+/// The names in a folder reach the disk in any order.
+#[test]
+fn i15_a_restore_may_be_repeated_whichever_names_a_crash_has_kept() {
+    let (clock, place) = (clock(), Place::default());
+    {
+        let disk = SimDisk::new();
+        let store = sim(&disk, &clock).open().expect("opens");
+        claim_all_first(&store, 0..10);
+        store.snapshot(&place).expect("a snapshot");
+    }
+    let (mut again, mut whole) = (0, 0);
+    for at in 0.. {
+        let disk = SimDisk::new().without_name_order();
+        disk.fail_at(at, Fault::Crash, false);
+        let is_over = restore(&disk, &place).is_ok();
+        for seed in 0..100 {
+            let after = disk.crash(seed);
+            match restore(&after, &place) {
+                Ok(_) => again += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::FixCall, "crash at {at}: {error}");
+                    whole += 1;
+                }
+            }
+            let store = sim(&after, &clock).create(false).open();
+            let store = store.unwrap_or_else(|error| panic!("crash at {at}, {seed}: {error}"));
+            assert_seen(&store, 0..10, true);
+        }
+        if is_over {
+            break;
+        }
+    }
+    assert!(again > 1_000 && whole >= 100, "{again} {whole}");
+}
+
 fn restore(disk: &SimDisk, place: &Place) -> Result<RestoreReport, firstseen::Error> {
     Store::builder(AT).disk(disk.clone()).restore(place, RestoreOptions::new())
 }

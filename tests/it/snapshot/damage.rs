@@ -92,12 +92,17 @@ fn i15_a_mix_of_two_stores_is_an_error() {
     let error = other.snapshot(&place).expect_err("it is not its place");
     assert_eq!(error.kind(), ErrorKind::FixCall, "{error}");
     assert!(error.to_string().contains("another store"), "{error}");
-    // The index of one under a higher number, in the place of the other.
-    let index = others.get("snapshots/00000000000000000001").expect("reads").expect("is there");
-    place.put_new("snapshots/00000000000000000002", &index).expect("puts");
-    assert_eq!(restore(&place).expect_err("not its number").kind(), ErrorKind::Repair);
-    place.delete("snapshots/00000000000000000002").expect("deletes");
-    place.change("snapshots/00000000000000000001", |own| *own = index);
+    // An index under a higher number: its own, whose parts are all there, and that of the other.
+    let first = "snapshots/00000000000000000001";
+    let [own, index] = [&place, &others].map(|of| of.get(first).expect("reads").expect("is there"));
+    for index in [&own, &index] {
+        place.put_new("snapshots/00000000000000000002", index).expect("puts");
+        let error = restore(&place).expect_err("not its number");
+        assert_eq!(error.kind(), ErrorKind::Repair, "{error}");
+        assert!(error.to_string().contains("the index of snapshot 1"), "{error}");
+        place.delete("snapshots/00000000000000000002").expect("deletes");
+    }
+    place.change(first, |own| *own = index);
     assert_eq!(restore(&place).expect_err("not its parts").kind(), ErrorKind::Repair);
 }
 

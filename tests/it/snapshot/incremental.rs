@@ -47,6 +47,30 @@ fn i15_only_segments_that_are_not_there_yet_are_sent() {
     assert_eq!(claims_of(&copy), claims_of(&store));
 }
 
+/// A later sync notes in the last segment how far it came.
+#[test]
+fn i15_what_a_sync_notes_after_the_moment_of_a_snapshot_is_not_in_it() {
+    let (_disk, clock, store) = new_store();
+    let (store, mut n) = (Arc::new(store), 0);
+    // A full segment is sent before the last one is read.
+    fill(&store, &mut n, 1);
+    let place = Arc::new(Place::default());
+    let (during, from, mut is_first) = (Arc::clone(&store), n, true);
+    place.before_put(move |_| {
+        if std::mem::take(&mut is_first) {
+            claim_all_first(&during, from..from + 10);
+            during.sync().expect("syncs");
+        }
+        Ok(())
+    });
+    store.snapshot(&*place).expect("a snapshot");
+    place.without_hook();
+    let copy = restored(&*place, &clock);
+    assert_seen(&copy, 0..n, true);
+    assert_seen(&copy, n..n + 10, false);
+    assert_sound(&copy);
+}
+
 #[test]
 fn i15_what_compaction_frees_meanwhile_stays_until_it_was_copied() {
     let (disk, clock, store) = new_store();
