@@ -1,5 +1,6 @@
 //! A client, and what it asks.
 
+use crate::site::LATE;
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
@@ -53,7 +55,8 @@ impl Call {
 
     pub(crate) async fn send(&self, client: &HttpClient, site: &str) -> Result<Heard, Error> {
         let request = self.request(&format!("http://{site}{}", self.path));
-        Ok(Heard::of(client.request(request).await?).await)
+        let heard = async { Ok(Heard::of(client.request(request).await?).await) };
+        timeout(LATE, heard).await.expect("an answer in time")
     }
 
     fn request(&self, uri: &str) -> Request<Full<Bytes>> {

@@ -33,9 +33,12 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new(policy: Policy) -> Self {
-        // Short, so that faults of the store are seen soon.
-        let options = ledger_options().patience(Duration::from_millis(300));
-        Self { policy, principals: Principals::everyone(), options }
+        Self { policy, principals: Principals::everyone(), options: ledger_options() }
+    }
+
+    /// For tests with faults of the store, which are seen soon.
+    pub(crate) fn impatient(policy: Policy) -> Self {
+        Self::new(policy).options(|options| options.patience(Duration::from_millis(300)))
     }
 
     pub(crate) fn options(self, change: impl FnOnce(LedgerOptions) -> LedgerOptions) -> Self {
@@ -81,8 +84,12 @@ impl Site {
 
     /// Starts a server that counts its handler's calls and answers each with 201 and its number.
     pub(crate) async fn counting(policy: Policy) -> (Self, Runs) {
+        Self::counting_with(Setup::new(policy)).await
+    }
+
+    pub(crate) async fn counting_with(setup: Setup) -> (Self, Runs) {
         let runs = Runs::default();
-        let site = Self::start(Setup::new(policy), {
+        let site = Self::start(setup, {
             let runs = runs.clone();
             move |request| {
                 let runs = runs.clone();

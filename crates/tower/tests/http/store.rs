@@ -33,7 +33,7 @@ async fn gated(setup: Setup) -> (Site, Gate) {
 
 #[tokio::test]
 async fn rule_9_while_the_store_is_away_no_handler_runs() {
-    let (site, runs) = Site::counting(Policy::draft()).await;
+    let (site, runs) = Site::counting_with(Setup::impatient(Policy::draft())).await;
     let call = Call::post("/pay").key("k");
     for (kind, status, code, after) in [
         (ErrorKind::Unavailable, 503, "store-unavailable", Some("1")),
@@ -52,8 +52,7 @@ async fn rule_9_while_the_store_is_away_no_handler_runs() {
 
 #[tokio::test]
 async fn a_store_that_is_slow_to_begin_begins_for_nobody() {
-    let setup = Setup::new(Policy::draft().begin_max(Duration::from_millis(50)))
-        .options(|options| options.patience(Duration::from_secs(10)));
+    let setup = Setup::new(Policy::draft().begin_max(Duration::from_millis(50)));
     let runs = Runs::default();
     let site = Site::start(setup, {
         let runs = runs.clone();
@@ -75,7 +74,7 @@ async fn a_store_that_is_slow_to_begin_begins_for_nobody() {
 
 #[tokio::test]
 async fn an_answer_waits_until_the_store_has_it() {
-    let (site, gate) = gated(Setup::new(Policy::draft())).await;
+    let (site, gate) = gated(Setup::impatient(Policy::draft())).await;
     let call = Call::post("/pay").key("k");
     site.store().set_end(AWAY);
     let first = send(&site, &call);
@@ -91,7 +90,7 @@ async fn an_answer_waits_until_the_store_has_it() {
 
 #[tokio::test]
 async fn a_success_that_cannot_be_recorded_in_time_is_not_told_and_recorded_later() {
-    let setup = || Setup::new(Policy::draft().record_max(Duration::from_millis(50)));
+    let setup = || Setup::impatient(Policy::draft().record_max(Duration::from_millis(50)));
     let call = Call::post("/pay").key("k");
     let (site, gate) = gated(setup()).await;
     site.store().set_end(AWAY);
@@ -106,7 +105,7 @@ async fn a_success_that_cannot_be_recorded_in_time_is_not_told_and_recorded_late
     assert_eq!((gate.came.count(), counters.unrecorded, counters.first), (1, 1, 0));
 
     // By policy it is told.
-    let passing = Setup::new(setup().policy.unrecorded(Unrecorded::Pass));
+    let passing = Setup::impatient(setup().policy.unrecorded(Unrecorded::Pass));
     let (site, gate) = gated(passing).await;
     site.store().set_end(AWAY);
     gate.open(1);
@@ -118,7 +117,7 @@ async fn a_success_that_cannot_be_recorded_in_time_is_not_told_and_recorded_late
 
 #[tokio::test]
 async fn a_lost_answer_of_the_store_to_the_record_is_asked_for_again() {
-    let (site, gate) = gated(Setup::new(Policy::draft())).await;
+    let (site, gate) = gated(Setup::impatient(Policy::draft())).await;
     let call = Call::post("/pay").key("k");
     // The store does it, and its answer does not come within the patience of one try.
     site.store().set_end(Fault::Late(Duration::from_secs(3_600)));
@@ -206,7 +205,7 @@ async fn rule_29_the_lease_is_renewed_while_a_handler_runs() {
 async fn rule_97_a_handler_whose_lease_is_lost_is_stopped_and_its_answer_not_stored() {
     for fault in [Fault::LeaseEnded, AWAY] {
         let lease = Duration::from_millis(300);
-        let setup = Setup::new(Policy::draft()).options(|options| options.lease(lease));
+        let setup = Setup::impatient(Policy::draft()).options(|options| options.lease(lease));
         let (site, gate) = gated(setup).await;
         let call = Call::post("/pay").key("k");
         site.store().set_renew(fault);
