@@ -8,6 +8,7 @@ use firstseen_consumer::{Consumer, ConsumerOptions, Failure, Handle, Job, Source
 use firstseen_kafka::{KafkaError, KafkaSource, KafkaToken};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -109,6 +110,44 @@ async fn a_partition_stays_while_it_is_worked_on_and_goes_when_nobody_does() {
     while old.assignment().len() == 1 {
         assert!(Instant::now() < end, "it is not handed on, though nobody works on it");
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_fails_is_no_acknowledgement() {
+    let mock = mock(1);
+    let queue = Queue::at(&mock.bootstrap_servers(), "range", options());
+    queue.write(None, "0", "0").await;
+    let source = queue.source().await;
+    let taken = take(&source, 1).await;
+    let refused = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 1_000];
+    mock.request_errors(RDKafkaApiKey::OffsetCommit, &refused);
+    let error = source.acknowledge(&taken[0].token).await.unwrap_err();
+    assert!(error.to_string().contains("committing"), "{error}");
+    assert_eq!(queue.committed(0).unwrap(), None);
+    mock.clear_request_errors(RDKafkaApiKey::OffsetCommit);
+    source.acknowledge(&taken[0].token).await.unwrap();
+    assert_eq!(queue.committed(0).unwrap(), Some(1));
+}
+
+/// As after a lost answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_committed_is_acknowledged_again_though_its_partition_has_gone() {
+    let mock = mock(2);
+    let queue = Queue::at(&mock.bootstrap_servers(), "range", options());
+    for n in 0..2 {
+        queue.write(Some(n), &n.to_string(), &n.to_string()).await;
+    }
+    let old = queue.source().await;
+    let taken = take(&old, 2).await;
+    for delivery in &taken {
+        old.acknowledge(&delivery.token).await.unwrap();
+    }
+    let new = queue.source().await;
+    until_assigned(&new, 1, "range").await;
+    until_assigned(&old, 1, "range").await;
+    for delivery in &taken {
+        old.acknowledge(&delivery.token).await.unwrap();
     }
 }
 

@@ -279,3 +279,16 @@ async fn the_handler_reads_the_body_and_extensions_of_the_request() {
     let call = Call::post("/pay?a=1").key("k").body("10 euros");
     site.send(&call).await.assert_first(200, "POST /pay?a=1 10 euros");
 }
+
+#[tokio::test]
+async fn the_handler_reads_the_trailers_of_the_request() {
+    let site = Site::start(Setup::new(Policy::draft()), |request: Request| async move {
+        let body = request.into_body().collect().await.unwrap();
+        let sum = body.trailers().and_then(|trailers| trailers.get("x-sum").cloned());
+        format!("the sum is {sum:?}").into_response()
+    })
+    .await;
+    let head = "POST /pay HTTP/1.1\r\nhost: x\r\nidempotency-key: \"k\"\r\ntransfer-encoding: chunked\r\n\r\n";
+    let mut stream = raw(&site, &format!("{head}3\r\nabc\r\n0\r\nx-sum: 17\r\n\r\n")).await;
+    heard(&mut stream, "the sum is Some(\"17\")").await;
+}
