@@ -166,7 +166,9 @@ async fn a_server_that_takes_no_writes_is_unavailable_and_not_asked_again_on_tha
 #[tokio::test]
 async fn a_call_that_is_dropped_leaves_its_connection_to_nobody() {
     let world = World::new().await;
-    let store = world.store_with(world.options().connections_max(1)).await;
+    // So long does the server wait for what the dropped call has asked.
+    let options = world.options().connections_max(1).answer_max(LATE);
+    let store = world.store_with(options).await;
     let mut client = world.client().await;
     let transaction = client.transaction().await.unwrap();
     first_in(&store, &transaction, "a").await;

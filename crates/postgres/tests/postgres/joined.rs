@@ -205,6 +205,8 @@ async fn after_a_lost_commit_the_claim_says_whether_the_effect_was_made() {
 async fn an_attempt_is_completed_with_its_effect_or_goes_on() {
     let (world, store) = with_effects().await;
     let sql = effect_sql(&world);
+    // So that the token before it is one that was given.
+    start(&store, "another").await;
     let token = start(&store, "a").await;
     let mut client = world.client().await;
     for commits in [false, true] {

@@ -133,7 +133,8 @@ async fn a_namespace_whose_ttls_grow_moves_on_and_loses_nothing() {
 #[tokio::test]
 async fn ended_records_are_deleted_and_no_others() {
     let (world, store) = at(NOW_MS).await;
-    for (id, ttl) in [("short", HOUR), ("long", Ttl::FOREVER)] {
+    let later = Ttl::from_millis(2 * 3_600_000);
+    for (id, ttl) in [("short", HOUR), ("later", later), ("long", Ttl::FOREVER)] {
         let token = start(&store, id).await;
         let ending = Ending::Completed { result: b"done", is_failure: false, ttl };
         store.end("n", id.as_bytes(), token, &ending, &POLICY).await.unwrap();
@@ -141,7 +142,7 @@ async fn ended_records_are_deleted_and_no_others() {
     start(&store, "running").await;
     store.set_clock(Some(NOW_MS + 60 * MINUTE_MS)).await.unwrap();
     assert_eq!(store.maintain().await.unwrap().records_deleted, 1);
-    assert_eq!(world.number("SELECT count(*) FROM firstseen.records").await, 2);
+    assert_eq!(world.number("SELECT count(*) FROM firstseen.records").await, 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,7 @@
 //! Many who ask at once, and those who are in each other's way.
 
-use crate::support::{HOUR, NOW_MS, POLICY, START, World, claim, first_in, start, until};
+use crate::support::{HOUR, NOW_MS, POLICY, START, World, claim, first, first_in, start, until};
+use firstseen_postgres::PostgresStore;
 use firstseen_shared::{Begun, Call, Claim, DedupStore, Ending, MoveError, Policy};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -88,8 +89,40 @@ async fn batches_with_the_same_ids_in_other_orders_neither_deadlock_nor_share_a_
     }
     let firsts = firsts.lock().unwrap().clone();
     assert!(firsts.len() == 2_000 && firsts.values().all(|count| *count == 1));
+    assert_no_deadlock(&world, store).await;
+}
+
+/// There was none at the server of this world. Ends the store.
+async fn assert_no_deadlock(world: &World, store: PostgresStore) {
+    // A session may keep what it has counted until it ends.
+    drop(store);
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'firstseen'";
+    until("all sessions end", async || world.number(sessions).await == 0).await;
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = 'postgres'";
     assert_eq!(world.number(deadlocks).await, 0);
+}
+
+/// Both are on their way when the id in their middle becomes free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_batches_in_opposite_orders_wait_for_each_other_in_one_order() {
+    let world = World::apart(&["deadlock_timeout=100ms"]).await;
+    let store = world.store().await;
+    first(&store, "known").await;
+    let mut client = world.client().await;
+    let transaction = client.transaction().await.unwrap();
+    first_in(&store, &transaction, "m").await;
+    let batches = [[&b"a"[..], b"m", b"z"], [b"z", b"m", b"a"]].map(|ids| {
+        let store = store.clone();
+        tokio::spawn(async move { store.claim_batch("n", &ids, HOUR, Call::new()).await.unwrap() })
+    });
+    until("both wait", async || world.waiting().await == 2).await;
+    transaction.rollback().await.unwrap();
+    let mut firsts = 0;
+    for batch in batches {
+        firsts += batch.await.unwrap().iter().filter(|claim| claim.is_first_seen()).count();
+    }
+    assert_eq!(firsts, 3);
+    assert_no_deadlock(&world, store).await;
 }
 
 /// A transaction that claims in another order, by two calls, waits for the batch that waits for it. The server undoes the batch of
@@ -101,6 +134,8 @@ async fn a_batch_that_waits_in_a_circle_is_undone_and_repeated() {
     let mut client = world.client().await;
     // The other one never looks for deadlocks, so the store's statement is the one that is undone.
     client.batch_execute("SET deadlock_timeout = '10min'").await.unwrap();
+    // Or the batch would wait for the name of its namespace, before it holds an id.
+    first(&store, "known").await;
     let transaction = client.transaction().await.unwrap();
     first_in(&store, &transaction, "b").await;
     let batch = tokio::spawn({
