@@ -2,10 +2,12 @@
 # Plants faults: each patch in tests/planted breaks the engine in one way and names the checks that notice. Every check
 # must first pass on the unchanged tree; then each patch is applied to a copy of it, and its checks must fail.
 #
-#   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY] [--part N/M]
+#   scripts/planted.sh [--jobs N] [--only NAME]... [--caught-by BINARY] [--adapters] [--part N/M]
 #
 # --only        only patches with NAME in their name
 # --caught-by   only patches that this test binary notices (it, promises, crash, ...)
+# --adapters    only patches of the adapters, whose tests start real servers (scripts/servers.sh --install); without it
+#               and without --only these are left out
 # --part        only every M-th patch, from the N-th on (counted from 0)
 #
 # A patch that does not apply, does not compile or has a bad header is an error, not a catch; so is a check that ends
@@ -16,12 +18,14 @@ cd "$(dirname "$0")/.."
 jobs=2
 only=()
 binary=
+adapters=no
 part=0/1
 while [ $# -gt 0 ]; do
   case $1 in
     --jobs) jobs=${2:?--jobs needs a number}; shift 2 ;;
     --only) only+=("${2:?--only needs a name}"); shift 2 ;;
     --caught-by) binary=${2:?--caught-by needs a test binary}; shift 2 ;;
+    --adapters) adapters=yes; shift ;;
     --part) part=${2:?--part needs N/M}; shift 2 ;;
     *) sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
@@ -36,25 +40,24 @@ mkdir -p "$work/state" "$work/logs"
 # Without optimisation of our own code: each fault costs a build, which takes a quarter of the time then, and one check.
 export CARGO_PROFILE_DEV_OPT_LEVEL=0
 export CARGO_PROFILE_DEV_DEBUG=0 CARGO_TERM_COLOR=never RUST_BACKTRACE=0
+export FIRSTSEEN_SERVERS_BIN=${FIRSTSEEN_SERVERS_BIN:-$root/target/servers/bin}
 
 fields() { sed -n "/^--- /q; s/^$2: *//p" "$1"; } # the values of a field in the header of a patch
 words() { tr ' ' '\n' <<< "$1"; }
 env_of() { words "$1" | grep -E '^[A-Z_]+=' || true; }
-target_of() { words "$1" | grep -vE '^[A-Z_]+=' | head -n -1 | tr '\n' ' '; } # --lib, or --test NAME, perhaps with features
+target_of() { words "$1" | grep -vE '^[A-Z_]+=' | head -n -1 | tr '\n' ' '; } # --lib or --test NAME, perhaps with package or features
 filter_of() { words "$1" | tail -n 1; }
 short() { local target; target=$(target_of "$1"); target=${target% }; target=${target##* }; echo "${target#--}::$(filter_of "$1")"; }
 
-# Updates a worker's copy of the tree. Writes only what differs, so that little is recompiled.
+# Updates a worker's copy of the tree. Writes only what differs, so that little is recompiled, and in few processes.
 copy_tree() {
-  local tree=$1 file
-  git ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
-    [ -f "$file" ] || continue
-    cmp -s "$file" "$tree/$file" || { mkdir -p "$tree/$(dirname "$file")"; cp "$file" "$tree/$file"; }
-  done
+  local tree=$1
+  mkdir -p "$tree"
+  git ls-files -z --cached --others --exclude-standard | { xargs -0 -r sha1sum 2>/dev/null || true; } | sort > "$tree.wanted"
+  (cd "$tree" && find . -type f -printf '%P\0' | xargs -0 -r sha1sum) | sort > "$tree.there"
   # The copy of an earlier run may have files that are gone from the tree.
-  find "$tree" -type f -printf '%P\0' | while IFS= read -r -d '' file; do
-    [ -f "$file" ] || rm "$tree/$file"
-  done
+  comm -13 <(cut -c43- "$tree.wanted" | sort) <(cut -c43- "$tree.there" | sort) | (cd "$tree" && xargs -d '\n' -r rm)
+  comm -23 "$tree.wanted" "$tree.there" | cut -c43- | xargs -d '\n' -r cp --parents -t "$tree"
 }
 
 # Reuses the dependencies compiled for the tests.
@@ -156,11 +159,16 @@ each() { # runs a function for every line of a list, on all workers
 patches=()
 number=0
 for patch in tests/planted/*.patch; do
-  wanted=${#only[@]}
+  wanted=${#only[@]} own=${patch##*/}
   for name in ${only[@]+"${only[@]}"}; do
-    if [[ $(basename "$patch" .patch) == *"$name"* ]]; then wanted=0; fi
+    if [[ ${own%.patch} == *"$name"* ]]; then wanted=0; fi
   done
   [ "$wanted" = 0 ] || continue
+  case $adapters,$(fields "$patch" "caught by") in
+    no,*--package*) [ ${#only[@]} -gt 0 ] || continue ;;
+    yes,*--package*) ;;
+    yes,*) continue ;;
+  esac
   [ -z "$binary" ] || fields "$patch" "caught by" | grep -q -- "--test $binary " || continue
   for field in what breaks "caught by"; do
     [ -n "$(fields "$patch" "$field")" ] || { echo "ERROR   $patch has no '$field:'"; exit 1; }

@@ -89,6 +89,11 @@ servers=
 rows_of cat "$scratch/servers"
 [ "$result" = 0 ]
 
+if [ "$full" = yes ]; then
+    step "planted faults of the adapters"
+    rows_of scripts/planted.sh --adapters
+fi
+
 # Each build has stretches that only one core can work at, so the two halves share both.
 step "address sanitizer and fuzzers, with the thread sanitizer and carrying planted faults beside them"
 { scripts/sanitize.sh thread --seconds 30 && scripts/carry_planted_test.sh; } > "$scratch/thread" 2>&1 &
@@ -117,6 +122,6 @@ fi
 
 ending "the whole programme passed"
 echo "Not run: known vulnerabilities of dependencies (cargo deny check advisories needs a database from outside)."
-[ "$full" = yes ] || echo "Not run: all but a ninetieth of the planted faults (scripts/planted.sh runs all)."
+[ "$full" = yes ] || echo "Not run: all but a ninetieth of the planted faults (scripts/planted.sh runs all), and those of the adapters (--adapters)."
 [ "$full" = yes ] || echo "Not run: all mutants but a few. Those of a change: scripts/mutants.sh; all: scripts/proof.sh --full, most of a day."
 echo "Not run: new seeds, round after round. That is scripts/crash.sh."

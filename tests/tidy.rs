@@ -288,9 +288,10 @@ fn tests_in(text: &str) -> Vec<&str> {
     let mut tests = Vec::new();
     let mut is_test = false;
     for line in text.lines().map(str::trim) {
-        if line.starts_with("#[test]") {
+        let function = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
-        } else if let Some(rest) = line.strip_prefix("fn ").filter(|_| is_test) {
+        } else if let Some(rest) = function.filter(|_| is_test) {
             tests.extend(words(rest).next());
             is_test = false;
         } else if !line.starts_with("#[") {
@@ -348,7 +349,10 @@ fn complain_about_invariants(listed: &str, tests: &BTreeSet<String>) -> Vec<Stri
     complaints
 }
 
-/// The header of a planted fault: what goes wrong, which invariants that breaks, and which tests catch it.
+/// The numbers of the rules that are in the names of tests end here.
+const RULES: u32 = 98;
+
+/// The header of a planted fault: what goes wrong, which invariants and rules that breaks, and which tests catch it.
 fn complain_about_planted(path: &str, text: &str, tests: &BTreeSet<String>) -> Vec<String> {
     let header: Vec<&str> = text.lines().take_while(|line| !line.starts_with("--- ")).collect();
     let field = |name: &str| -> Vec<&str> {
@@ -359,10 +363,14 @@ fn complain_about_planted(path: &str, text: &str, tests: &BTreeSet<String>) -> V
     if field("what").len() != 1 || !field("what").iter().all(|what| what.ends_with('.')) {
         complaints.push(format!("{path}: one sentence says what goes wrong"));
     }
-    let number = |part: &str| part.strip_prefix('I').and_then(|n| n.parse::<u32>().ok());
-    let known = |part: &str| number(part).is_some_and(|n| (1..=INVARIANTS).contains(&n));
+    let number = |part: &str, kind| part.strip_prefix(kind).and_then(|n| n.parse::<u32>().ok());
+    let known = |part: &str| {
+        number(part, 'I').is_some_and(|n| (1..=INVARIANTS).contains(&n))
+            || number(part, 'R').is_some_and(|n| (1..=RULES).contains(&n))
+    };
     if !matches!(field("breaks")[..], [list] if list.split(' ').all(known)) {
-        complaints.push(format!("{path}: breaks is a list of I1 to I{INVARIANTS}"));
+        complaints
+            .push(format!("{path}: breaks is a list of I1 to I{INVARIANTS} and R1 to R{RULES}"));
     }
     let checks = field("caught by");
     if checks.is_empty() {
@@ -634,6 +642,44 @@ fn planted_faults_say_what_they_break_and_which_test_notices() {
     );
 }
 
+/// Where a patch no longer finds the lines that it changes.
+fn complain_about_hunks(
+    path: &str,
+    patch: &str,
+    read: impl Fn(&str) -> Option<String>,
+) -> Vec<String> {
+    let (mut complaints, mut text, mut old) = (Vec::new(), None, String::new());
+    // A last line, so that the hunk before it ends, too.
+    for line in patch.lines().skip_while(|line| !line.starts_with("--- ")).chain(["@@"]) {
+        if line.starts_with("@@") || line.starts_with("--- a/") {
+            let old = std::mem::take(&mut old);
+            if !old.is_empty() && !text.as_deref().is_some_and(|text: &str| text.contains(&old)) {
+                complaints.push(format!("{path}: it does not apply any more"));
+            }
+            if let Some(file) = line.strip_prefix("--- a/") {
+                text = read(file);
+            }
+        } else if let Some(kept) = line.strip_prefix([' ', '-']) {
+            old.push_str(kept);
+            old.push('\n');
+        } else if line.is_empty() {
+            old.push('\n');
+        }
+    }
+    complaints
+}
+
+#[test]
+fn planted_faults_still_apply() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).ok();
+    assert_none(
+        &files("tests/planted", &["patch"])
+            .iter()
+            .flat_map(|(path, text)| complain_about_hunks(path, text, read))
+            .collect::<Vec<_>>(),
+    );
+}
+
 /// A check that has never failed proves nothing.
 #[test]
 fn each_rule_can_fail() {
@@ -719,12 +765,25 @@ fn each_rule_can_fail() {
     let good =
         "what: It lies.\nbreaks: I1 I12\ncaught by: A=1 --test it i1_one\n\n--- a/src/id.rs\n";
     assert_eq!(planted(good), 0);
+    assert_eq!(planted(&good.replace("I12", "R75")), 0);
     assert_eq!(planted(&good.replace("I12", "I16")), 1);
+    assert_eq!(planted(&good.replace("I12", "R99")), 1);
     assert_eq!(planted(&good.replace("i1_one", "i1_gone")), 1);
     assert_eq!(planted(&good.replace("what", "why")), 1);
     assert_eq!(planted("--- a/src/id.rs\nwhat: Too late.\n"), 3);
+    let hunks = |patch: &str| {
+        let read = |file: &str| (file == "a.rs").then(|| "one\n\ntwo\nthree\n".to_owned());
+        complain_about_hunks("x.patch", patch, read).len()
+    };
+    let good =
+        "what: x\n\n--- a/a.rs\n+++ b/a.rs\n@@ -1 +1 @@\n one\n \n-two\n+2\n@@ -4 +4 @@\n-three\n";
+    assert_eq!(hunks(good), 0);
+    assert_eq!(hunks(&good.replace(" one", " 1")), 1);
+    assert_eq!(hunks(&good.replace("-three", "-four")), 1);
+    assert_eq!(hunks(&good.replace("a/a.rs", "a/b.rs")), 2);
     assert_eq!(
         tests_in("#[test]\nfn a() {}\nfn b() {}\n#[test]\n#[cfg(x)]\nfn c() {}"),
         ["a", "c"]
     );
+    assert_eq!(tests_in("#[tokio::test(flavor = \"x\")]\nasync fn a() {}\nasync fn b() {}"), ["a"]);
 }
