@@ -12,6 +12,9 @@
     reason = "a benchmark prints and measures time"
 )]
 
+#[path = "../crates/cli/src/cmd/bench/processor.rs"]
+mod processor;
+
 use firstseen::event_time::windows::WindowOptions;
 use firstseen::event_time::{Event, EventTimeOptions};
 use firstseen::ledger::Failure;
@@ -118,15 +121,6 @@ const PATTERNS: [Pattern; 10] = [
     }),
 ];
 
-/// Processor time of this process in seconds, its ended threads included.
-fn processor() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    // After the name in parentheses: user and system time are the 14th and 15th field, in hundredths of a second.
-    let (_, fields) = text.rsplit_once(')').expect("a name");
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-}
-
 fn bytes_in(dir: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
@@ -157,14 +151,15 @@ fn cost((_, pattern): Pattern, durability: Durability, events: u64) -> Cost {
     let path = dir.path().join("s.db");
     let store = Store::builder(&path).durability(durability).open().expect("opens");
     let mut work = pattern(&store);
-    let (began, before) = (Instant::now(), processor());
+    let (began, before) = (Instant::now(), processor::time());
     for n in 0..events {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
         id[8..].copy_from_slice(&n.to_le_bytes());
         work(n, &id);
     }
-    let (seconds, processor) = (began.elapsed().as_secs_f64(), processor() - before);
+    let seconds = began.elapsed().as_secs_f64();
+    let processor = processor::time().saturating_sub(before).as_secs_f64();
     drop(work);
     store.close().expect("closes");
     Cost { seconds, processor, bytes: bytes_in(&path) }

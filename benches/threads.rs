@@ -2,14 +2,20 @@
 //!
 //! `cargo bench --bench threads`; one mode in three rounds: `cargo bench --bench threads -- memtable 3`. Rounds are
 //! interleaved, and ratios are medians of those within a round, so what else the machine does weighs on all threads
-//! alike. `FIRSTSEEN_THREADS_CLAIMS` sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of
+//! alike. On any disk: `firstseen bench --threads`; beside other stores: `scripts/bench.sh threads`. `FIRSTSEEN_THREADS_CLAIMS` sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of
 //! threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store. With
 //! `FIRSTSEEN_BOUND` each thread keeps to one processor.
 
 #![allow(clippy::disallowed_macros, reason = "a benchmark prints")]
 
+#[path = "../crates/cli/src/cmd/bench/processor.rs"]
+mod processor;
+#[path = "../crates/cli/src/cmd/bench/rounds.rs"]
+mod rounds;
+
 use firstseen::{Builder, ClaimOptions, Durability, Store};
-use std::collections::BTreeMap;
+use rounds::{interleaved, median, times};
+use std::convert::Infallible;
 use std::time::Instant;
 
 /// Ids that the mode of duplicates draws from: few enough to stay in the caches.
@@ -65,20 +71,6 @@ fn mixed(thread: u64, number: u64) -> [u8; 16] {
     id(thread, number)
 }
 
-/// Processor time of this process in seconds.
-fn processor() -> f64 {
-    let text = std::fs::read_to_string("/proc/self/stat").expect("Linux");
-    // After the name in parentheses: user and system time are the 14th and 15th field, in hundredths of a second.
-    let (_, fields) = text.rsplit_once(')').expect("a name");
-    let ticks = fields.split_whitespace().skip(11).take(2);
-    ticks.map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
-}
-
 fn claim_all(store: &Store, mode: &Mode, thread: u64, each: u64) {
     let options = || ClaimOptions::new().durability(mode.durability);
     for number in (0..each).step_by(mode.batch as usize) {
@@ -125,7 +117,7 @@ fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
     }
     let is_bound = std::env::var_os("FIRSTSEEN_BOUND").is_some();
     let each = claims / mode.part / threads;
-    let (began, before) = (Instant::now(), processor());
+    let (began, before) = (Instant::now(), processor::time());
     std::thread::scope(|scope| {
         for thread in 0..threads {
             let store = &store;
@@ -138,7 +130,7 @@ fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
         }
     });
     let took = began.elapsed().as_secs_f64();
-    let used = processor() - before;
+    let used = processor::time().saturating_sub(before).as_secs_f64();
     let all = (each * threads) as f64;
     store.close().expect("closes");
     (all / took / 1e6, used * 1e9 / all)
@@ -157,21 +149,19 @@ fn main() {
     let threads = set("FIRSTSEEN_THREADS").unwrap_or_else(|| "1,2,4,64".to_owned());
     let threads: Vec<u64> = threads.split(',').map(|n| n.parse().expect("a number")).collect();
     for mode in MODES.iter().filter(named) {
-        let mut seen: BTreeMap<u64, Vec<(f64, f64)>> = BTreeMap::new();
-        for _ in 0..rounds {
-            for threads in &threads {
-                seen.entry(*threads).or_default().push(measure(mode, *threads, claims));
-            }
-        }
+        let measured = interleaved(rounds, &threads, |threads| {
+            Ok::<_, Infallible>(measure(mode, *threads, claims))
+        });
+        let seen = measured.unwrap_or_else(|never| match never {});
         print!("{:<17}", mode.name);
-        for threads in &threads {
-            let rate = median(seen[threads].iter().map(|both| both.0).collect());
-            let cost = median(seen[threads].iter().map(|both| both.1).collect());
+        for (threads, runs) in threads.iter().zip(&seen) {
+            let rate = median(runs.iter().map(|both| both.0).collect());
+            let cost = median(runs.iter().map(|both| both.1).collect());
             print!(" {threads}: {rate:.3} M/s {cost:.0} ns;");
         }
-        for (below, above) in threads.iter().zip(&threads[1..]) {
-            let pairs = seen[above].iter().zip(&seen[below]);
-            print!(" {above}:{below} {:.2}", median(pairs.map(|(a, b)| a.0 / b.0).collect()));
+        for (threads, runs) in threads.windows(2).zip(seen.windows(2)) {
+            let ratio = times(&runs[1], &runs[0], |both| both.0);
+            print!(" {}:{} {ratio:.2}", threads[1], threads[0]);
         }
         println!();
     }

@@ -483,11 +483,28 @@ pub(crate) struct ImportArgs {
     pub(crate) namespace: Option<String>,
 }
 
+const BENCH_EXAMPLES: &str = "\
+Examples:
+  A minute on this disk, with the lines of a file as ids:
+      firstseen bench --dir /var/lib/app --ids ids.txt
+  Which number of threads claims most, and what a claim costs the processors:
+      firstseen bench --dir /var/lib/app --threads 1,2,4,8
+  The same, a million claims a run, for programs:
+      firstseen bench --dir /var/lib/app --threads 1,2,4,8 --claims 1000000 --json";
+
 /// Measures claims per second, their latency and what an id costs, on this disk and with these ids.
 ///
-/// Makes a store of its own below --dir and removes it at the end. The limit, a hash set and a file
-/// that is only appended to, is measured beside it.
+/// Makes stores of its own below --dir and removes them at the end. The limit, a hash set and a file
+/// that is only appended to, is measured beside them.
+///
+/// With --threads it measures, by the number of threads and with a new store for each run, single claims
+/// and batches of 1,000, each once as they survive the process and once on disk before the answer.
+/// Rounds are interleaved: each has all numbers of threads in turn, rates are medians, and so are ratios, which are of
+/// runs of the same round. Processor time is user and system time of all threads of the process, those
+/// in the background included, for each claim; it includes making the id and reading the clock. A run
+/// whose first-seen answers are not exactly as many as there are different ids is a failure.
 #[derive(Debug, Parser)]
+#[command(after_long_help = BENCH_EXAMPLES)]
 pub(crate) struct BenchArgs {
     /// Folder on the disk to measure.
     #[arg(long, value_name = "DIR", default_value = ".")]
@@ -509,6 +526,19 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
 
+    /// Measure claims by the number of threads that make them, such as 1,2,4,8.
+    #[arg(long, value_name = "LIST", value_parser = parse_threads)]
+    pub(crate) threads: Option<ThreadList>,
+
+    /// How often each number of threads is measured.
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "threads", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) rounds: u32,
+
+    /// Claims of a run, shared by its threads, in place of a time; of single claims on disk, which wait for a
+    /// sync, a fiftieth.
+    #[arg(long, value_name = "N", requires = "threads", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    pub(crate) claims: Option<u64>,
+
     /// Memory for unflushed ids and cached blocks, such as 64M or 1G. The process needs 60 to 80 MB and
     /// 2.5 bytes per id on top.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -523,6 +553,29 @@ pub(crate) struct BenchArgs {
 fn parse_id_bytes(text: &str) -> Result<usize, String> {
     let bytes = text.parse().ok().filter(|bytes| (8..=ID_BYTES_MAX).contains(bytes));
     bytes.ok_or_else(|| format!("a length from 8 to {ID_BYTES_MAX}"))
+}
+
+/// Numbers of threads, each once, in the order of the call.
+#[derive(Debug, Clone)]
+pub(crate) struct ThreadList(pub(crate) Vec<u64>);
+
+/// More would measure how the system switches between them.
+const THREADS_MAX: u64 = 1_024;
+
+/// Parses numbers of threads, separated by commas.
+fn parse_threads(text: &str) -> Result<ThreadList, String> {
+    let mut list = Vec::new();
+    for part in text.split(',') {
+        let count = part.trim().parse().ok().filter(|count| (1..=THREADS_MAX).contains(count));
+        let count: u64 = count.ok_or_else(|| {
+            format!("write numbers of threads from 1 to {THREADS_MAX}, such as 1,2,4,8")
+        })?;
+        if list.contains(&count) {
+            return Err(format!("{count} is there twice"));
+        }
+        list.push(count);
+    }
+    Ok(ThreadList(list))
 }
 
 /// Rejects a number alone.
@@ -586,12 +639,20 @@ fn parse_size(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, parse_size};
+    use super::{Args, parse_size, parse_threads};
     use clap::CommandFactory as _;
 
     #[test]
     fn the_command_line_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn numbers_of_threads_are_read_strictly() {
+        assert_eq!(parse_threads("1,2, 64").unwrap().0, [1, 2, 64]);
+        for bad in ["", "0", "1,", "1;2", "-1", "1,2,1", "1025", "two"] {
+            assert!(parse_threads(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Where the ids of a trial come from: random ones, or the lines of the user's file.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use firstseen::limits::ID_BYTES_MAX;
@@ -56,8 +57,27 @@ impl Ids {
             thread,
             threads,
             count: 0,
+            count_max: u64::MAX,
             new: 0,
             random: 0x5851_f42d_4c95_7f2d ^ thread,
+        }
+    }
+
+    /// Returns how many different ids there are among the first ones of each thread: `claims` says how many of each.
+    pub(super) fn different(&self, claims: &[u64]) -> u64 {
+        let threads = claims.len() as u64;
+        let draws = || (0..).zip(claims).map(|(n, count)| self.draw(n, threads).at_most(*count));
+        match self {
+            Self::Random { .. } => draws().map(|mut draw| draw.count_new()).sum(),
+            Self::Lines { text, .. } => {
+                let mut seen = HashSet::new();
+                for mut draw in draws() {
+                    while let Some((from, to)) = draw.next_line() {
+                        seen.insert(&text[from..to]);
+                    }
+                }
+                seen.len() as u64
+            }
         }
     }
 }
@@ -69,28 +89,26 @@ pub(super) struct Draw<'a> {
     thread: u64,
     threads: u64,
     count: u64,
+    count_max: u64,
     new: u64,
     random: u64,
 }
 
 impl Draw<'_> {
-    /// Returns the next id, or `None` at the end of a file. `buf` may be used to build it.
+    /// Ends after so many ids.
+    pub(super) fn at_most(self, count_max: u64) -> Self {
+        Self { count_max, ..self }
+    }
+
+    /// Returns the next id, or `None` at the end. `buf` may be used to build it.
     pub(super) fn next<'b>(&'b mut self, buf: &'b mut [u8; ID_BYTES_MAX]) -> Option<&'b [u8]> {
         match self.ids {
-            Ids::Lines { text, ends } => {
-                let at = self.count * self.threads + self.thread;
-                self.count += 1;
-                let (from, to) = *ends.get(usize::try_from(at).ok()?)?;
+            Ids::Lines { text, .. } => {
+                let (from, to) = self.next_line()?;
                 Some(&text[from..to])
             }
-            Ids::Random { bytes, duplicates_percent } => {
-                let repeat = self.new > 0 && self.random() % 100 < u64::from(*duplicates_percent);
-                let number = if repeat {
-                    self.random() % self.new
-                } else {
-                    self.new += 1;
-                    self.new - 1
-                };
+            Ids::Random { bytes, .. } => {
+                let number = self.next_number()?;
                 let mut word = mix(number * self.threads + self.thread + 1);
                 for part in buf[..*bytes].chunks_mut(8) {
                     part.copy_from_slice(&word.to_le_bytes()[..part.len()]);
@@ -99,6 +117,35 @@ impl Draw<'_> {
                 Some(&buf[..*bytes])
             }
         }
+    }
+
+    /// Returns where the next line begins and ends.
+    fn next_line(&mut self) -> Option<(usize, usize)> {
+        let Ids::Lines { ends, .. } = self.ids else { return None };
+        let at = self.count * self.threads + self.thread;
+        let line = ends.get(usize::try_from(at).ok()?).filter(|_| self.count < self.count_max)?;
+        self.count += 1;
+        Some(*line)
+    }
+
+    /// Returns which of this thread's random ids is next: a new one has the next higher number.
+    fn next_number(&mut self) -> Option<u64> {
+        let Ids::Random { duplicates_percent, .. } = self.ids else { return None };
+        if self.count == self.count_max {
+            return None;
+        }
+        self.count += 1;
+        if self.new > 0 && self.random() % 100 < u64::from(*duplicates_percent) {
+            return Some(self.random() % self.new);
+        }
+        self.new += 1;
+        Some(self.new - 1)
+    }
+
+    /// Draws all random ids and returns how many were new.
+    fn count_new(&mut self) -> u64 {
+        while self.next_number().is_some() {}
+        self.new
     }
 
     fn random(&mut self) -> u64 {
@@ -131,6 +178,8 @@ mod tests {
             }
         }
         assert!((23_500..24_500).contains(&seen.len()), "{} different of 30,000", seen.len());
+        assert_eq!(ids.different(&[10_000; 3]), seen.len() as u64);
+        assert_eq!(ids.different(&[0, 1, 0]), 1);
     }
 
     #[test]
@@ -151,5 +200,17 @@ mod tests {
         assert_eq!(all(0, 1, &mut buf), b"abc");
         assert_eq!(all(0, 2, &mut buf), b"ac");
         assert_eq!(all(1, 2, &mut buf), b"b");
+        assert_eq!(ids.draw(0, 1).at_most(0).next(&mut buf), None);
+    }
+
+    #[test]
+    fn a_line_that_two_threads_draw_is_one_id() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ids");
+        std::fs::write(&path, "a\na\nb\nc\nb").unwrap();
+        let ids = Ids::of_file(&path).unwrap();
+        assert_eq!(ids.different(&[5]), 3);
+        assert_eq!(ids.different(&[3, 2]), 3);
+        assert_eq!(ids.different(&[1, 1]), 1, "the first two lines");
     }
 }

@@ -1,12 +1,15 @@
 //! `firstseen bench`: claims per second and the cost of an id, on this disk and with these ids.
 //!
 //! Every trial uses its own namespace in one store, so the same ids are new to each while the store grows underneath.
-//! The store is removed at the end.
+//! Trials by the number of threads have a store each. Stores are removed at the end.
 
 mod ids;
+mod processor;
 mod report;
+mod rounds;
+mod threads;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use firstseen::limits::ID_BYTES_MAX;
@@ -45,6 +48,12 @@ struct Done {
     claims: u64,
     first_seen: u64,
     calls: Histogram<u64>,
+}
+
+impl Done {
+    fn claims_per_second(&self, took: Duration) -> f64 {
+        self.claims as f64 / took.as_secs_f64().max(1e-9)
+    }
 }
 
 fn trials() -> Vec<Trial> {
@@ -89,21 +98,29 @@ pub(super) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     if place.0.exists() {
         return Err(Failure::call(format!("{} is in the way", place.0.display())));
     }
-    let path = place.0.join("store");
-    let open = || {
-        let builder = Store::builder(&path);
-        args.memory.into_iter().fold(builder, Builder::memory_budget).open()
-    };
-    let store = open()?;
+    match &args.threads {
+        Some(list) => threads::run(args, &list.0, &ids, &place.0),
+        None => by_kind(args, &ids, &place.0),
+    }
+}
+
+fn open(args: &BenchArgs, path: &Path) -> firstseen::Result<Store> {
+    args.memory.into_iter().fold(Store::builder(path), Builder::memory_budget).open()
+}
+
+/// Measures each kind of call, on one growing store.
+fn by_kind(args: &BenchArgs, ids: &Ids, place: &Path) -> Result<Exit, Failure> {
+    let path = place.join("store");
+    let store = open(args, &path)?;
     let mut rows = Vec::new();
     for trial in trials() {
         let time = Duration::from_secs_f64(f64::from(args.seconds) * trial.part);
         output::say(&format!("firstseen: {} ({:.0} s) ...", trial.what, time.as_secs_f64()));
-        rows.push(measure(&store, &ids, &trial, time)?);
+        rows.push(measure(&store, ids, &trial, time)?);
     }
     let time = Duration::from_secs_f64(f64::from(args.seconds) * LIMIT_PART);
     output::say("firstseen: the limit ...");
-    let limit = limit(&ids, &place.0.join("limit"), time)?;
+    let limit = limit(ids, &place.join("limit"), time)?;
     let stats = store.stats();
     let memory_bytes =
         stats.memory_unflushed_bytes + stats.memory_block_bytes + stats.memory_filter_bytes;
@@ -111,7 +128,7 @@ pub(super) fn run(args: &BenchArgs) -> Result<Exit, Failure> {
     store.close()?;
     let close_seconds = began.elapsed().as_secs_f64();
     let began = now();
-    let store = open()?;
+    let store = open(args, &path)?;
     let open_seconds = began.elapsed().as_secs_f64();
     let after = store.stats();
     store.close()?;
@@ -134,36 +151,58 @@ fn measure(store: &Store, ids: &Ids, trial: &Trial, time: Duration) -> Result<Ro
     let namespace = store.namespace(&trial.what)?;
     let began = now();
     let until = began + time;
-    let done: Vec<firstseen::Result<Done>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..trial.threads)
-            .map(|thread| {
-                let namespace = &namespace;
-                scope.spawn(move || {
-                    let draw = ids.draw(thread, trial.threads);
-                    if trial.is_batch {
-                        in_batches(namespace, draw, trial.durability, until)
-                    } else {
-                        one_by_one(namespace, draw, trial.durability, until)
-                    }
-                })
-            })
-            .collect();
+    let done = on_threads(trial.threads, |thread| {
+        let draw = ids.draw(thread, trial.threads);
+        claim_all(&namespace, draw, trial.is_batch, trial.durability, until)
+    })?;
+    let took = began.elapsed();
+    let sum = sum(&done);
+    Ok(Row::new(&trial.what, &sum, sum.claims_per_second(took)))
+}
+
+/// Does the work with each number below `threads`, on a thread of its own.
+fn on_threads(
+    threads: u64,
+    work: impl Fn(u64) -> firstseen::Result<Done> + Sync,
+) -> firstseen::Result<Vec<Done>> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| match thread.join() {
             Ok(done) => done,
             Err(panic) => std::panic::resume_unwind(panic),
         };
-        threads.into_iter().map(join).collect()
-    });
-    let seconds = began.elapsed().as_secs_f64();
+        // Of all, also after one has failed: a scope panics if a thread that it joins has.
+        threads.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// Adds up what several threads, or several runs, have done.
+fn sum<'a>(all: impl IntoIterator<Item = &'a Done>) -> Done {
     let mut sum = Done { claims: 0, first_seen: 0, calls: histogram() };
-    for done in done {
-        let done = done?;
+    for done in all {
         sum.claims += done.claims;
         sum.first_seen += done.first_seen;
         // Both have the same bounds, so this cannot fail.
         let _ = sum.calls.add(&done.calls);
     }
-    Ok(Row::new(&trial.what, sum.claims, sum.first_seen, seconds, &sum.calls))
+    sum
+}
+
+/// Claims what is drawn, until its end or until a moment.
+fn claim_all(
+    namespace: &Namespace,
+    draw: ids::Draw<'_>,
+    is_batch: bool,
+    durability: Durability,
+    until: Instant,
+) -> firstseen::Result<Done> {
+    if is_batch {
+        in_batches(namespace, draw, durability, until)
+    } else {
+        one_by_one(namespace, draw, durability, until)
+    }
 }
 
 /// Creates a histogram from one nanosecond to 100 seconds, with three digits.
@@ -222,7 +261,7 @@ fn in_batches(
 }
 
 /// Measures the limit of what any store could do: just a hash set, and a file that is only appended to.
-fn limit(ids: &Ids, path: &std::path::Path, time: Duration) -> Result<Row, Failure> {
+fn limit(ids: &Ids, path: &Path, time: Duration) -> Result<Row, Failure> {
     use std::io::Write as _;
     let fault = |e: std::io::Error| Failure::data(format!("cannot write {}: {e}", path.display()));
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).map_err(fault)?);
@@ -243,7 +282,7 @@ fn limit(ids: &Ids, path: &std::path::Path, time: Duration) -> Result<Row, Failu
         done.calls.saturating_record((after - before).as_nanos() as u64);
         before = after;
     }
-    let seconds = began.elapsed().as_secs_f64();
+    let rate = done.claims_per_second(began.elapsed());
     std::fs::remove_file(path).map_err(fault)?;
-    Ok(Row::new("limit: a hash set and a file", done.claims, done.first_seen, seconds, &done.calls))
+    Ok(Row::new("limit: a hash set and a file", &done, rate))
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::output::grouped;
+
+use super::Done;
 
 /// One line of the table.
 #[derive(Debug, Serialize)]
@@ -22,29 +23,20 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(
-        what: &str,
-        claims: u64,
-        first_seen: u64,
-        seconds: f64,
-        calls: &Histogram<u64>,
-    ) -> Self {
+    #[expect(clippy::cast_sign_loss, reason = "a rate is not negative")]
+    pub(super) fn new(what: &str, done: &Done, claims_per_second: f64) -> Self {
+        let at = |quantile| done.calls.value_at_quantile(quantile);
         Self {
             what: what.to_owned(),
-            claims,
-            first_seen,
-            claims_per_second: per_second(claims, seconds),
-            p50_ns: calls.value_at_quantile(0.5),
-            p99_ns: calls.value_at_quantile(0.99),
-            p999_ns: calls.value_at_quantile(0.999),
-            worst_ns: calls.max(),
+            claims: done.claims,
+            first_seen: done.first_seen,
+            claims_per_second: claims_per_second as u64,
+            p50_ns: at(0.5),
+            p99_ns: at(0.99),
+            p999_ns: at(0.999),
+            worst_ns: done.calls.max(),
         }
     }
-}
-
-#[expect(clippy::cast_sign_loss, reason = "neither is negative")]
-fn per_second(count: u64, seconds: f64) -> u64 {
-    (count as f64 / seconds.max(1e-9)) as u64
 }
 
 /// Everything that was measured.
@@ -62,8 +54,7 @@ pub(super) struct Report {
 }
 
 /// Formats a duration as briefly as is readable.
-fn time(ns: u64) -> String {
-    let ns = ns as f64;
+pub(super) fn time(ns: f64) -> String {
     match ns {
         ..1e3 => format!("{ns:.0} ns"),
         ..1e6 => format!("{:.1} µs", ns / 1e3),
@@ -78,7 +69,8 @@ impl fmt::Display for Report {
         let [half, most, nearly, worst] = ["half in", "99 % in", "99.9 % in", "worst"];
         writeln!(f, "{:<34}{:>12}{half:>11}{most:>11}{nearly:>11}{worst:>11}", "", "claims/s")?;
         for row in self.rows.iter().chain([&self.limit]) {
-            let times = [row.p50_ns, row.p99_ns, row.p999_ns, row.worst_ns].map(time);
+            let times =
+                [row.p50_ns, row.p99_ns, row.p999_ns, row.worst_ns].map(|ns| time(ns as f64));
             let [p50, p99, p999, worst] = &times;
             let rate = grouped(row.claims_per_second);
             writeln!(f, "{:<34}{rate:>12}{p50:>11}{p99:>11}{p999:>11}{worst:>11}", row.what)?;
