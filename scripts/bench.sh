@@ -13,6 +13,10 @@
 #                               an hour
 #       --full                  ten million claims per run, three rounds, up to a hundred million ids: half a day
 #       --claims N, --only CASE, --again, --dir FOLDER: see `compare suite --help`
+#   scripts/bench.sh threads    claims by the number of threads, of the store and of every peer that threads can share, in
+#                               interleaved rounds; writes the section "Claims by threads" of docs/BENCHMARKS.md and its
+#                               plots. About half an hour.
+#       --threads 1,2,4,8,64, --claims N, --rounds N, --dir FOLDER, --report: see `compare threads --help`
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -36,13 +40,16 @@ install_peers() { # what cannot be installed is left out of the comparison
       echo "not installed, left out where possible: ${missing[*]}" >&2
     fi
   fi
+}
+
+install_line_tools() {
   for tool in huniq runiq; do
     has "benches/compare/target/bin/$tool" ||
       cargo install --locked --quiet --root benches/compare/target "$tool" || echo "left out: $tool" >&2
   done
 }
 
-compare() {
+build_compare() {
   install_peers
   local features=()
   if has '/usr/include/rocksdb/c.h' && has '/usr/lib/llvm-*/lib/libclang*.so*'; then
@@ -50,8 +57,13 @@ compare() {
     export ROCKSDB_LIB_DIR ROCKSDB_INCLUDE_DIR=/usr/include
     features=(--features rocksdb)
   fi
-  cargo build --locked --release
   cargo build --locked --release --manifest-path benches/compare/Cargo.toml "${features[@]}"
+}
+
+compare() {
+  build_compare
+  install_line_tools
+  cargo build --locked --release
   # Write the tables even if a run failed; it is missing there.
   local status=0
   benches/compare/target/release/compare suite "$@" || status=$?
@@ -63,6 +75,11 @@ if [ "${1:-}" = compare ]; then
   shift
   compare "$@"
   exit
+fi
+if [ "${1:-}" = threads ]; then
+  shift
+  build_compare
+  exec benches/compare/target/release/compare threads "$@"
 fi
 if [ "${1:-}" != --filter ]; then
   exec cargo bench --locked --bench claim "$@"

@@ -42,6 +42,44 @@ impl Memory {
     }
 }
 
+/// What the threads of some processes use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Threads {
+    pub count: u64,
+    /// User and system time in seconds, of ended threads and children, too.
+    pub processor_s: f64,
+}
+
+impl Threads {
+    /// Of this process.
+    pub fn own() -> Self {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        Self {
+            count: first_number(&status, "Threads:"),
+            processor_s: crate::processor::time().as_secs_f64(),
+        }
+    }
+
+    /// Of a process and its children, in hundredths of a second.
+    pub fn of_tree(process: u32) -> Self {
+        let text = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        // After the name in parentheses: user and system time, own and of children that were waited for, are the 14th to
+        // the 17th field, the number of threads is the 20th.
+        let fields: Vec<u64> = (text.rsplit_once(')').map_or("", |(_, fields)| fields))
+            .split_whitespace()
+            .map(|field| field.parse().unwrap_or(0))
+            .collect();
+        let ticks: u64 = fields.iter().skip(11).take(4).sum();
+        let count = fields.get(17).copied().unwrap_or(0);
+        let own = Self { count, processor_s: ticks as f64 / 100.0 };
+        children(process).into_iter().map(Self::of_tree).fold(own, Self::plus)
+    }
+
+    pub fn plus(self, other: Self) -> Self {
+        Self { count: self.count + other.count, processor_s: self.processor_s + other.processor_s }
+    }
+}
+
 fn children(process: u32) -> Vec<u32> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let text = text.unwrap_or_default();
@@ -50,9 +88,18 @@ fn children(process: u32) -> Vec<u32> {
 
 /// A line of `/proc` such as `VmRSS:   1234 kB`, in bytes.
 fn kib(text: &str, name: &str) -> u64 {
+    first_number(text, name) << 10
+}
+
+fn first_number(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
-    let number = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    number.unwrap_or(0) << 10
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// How many threads were running or waited for a processor, on average over the last minute.
+pub fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// Bytes that a folder occupies on disk: blocks, not lengths.
@@ -115,5 +162,45 @@ pub fn commit(repository: &Path) -> String {
     match git(&sources) {
         Some(_) => format!("{commit}-changed"),
         None => commit,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_that_of_all_threads_ended_ones_too() {
+        let before = (Threads::own(), Threads::of_tree(std::process::id()));
+        let busy = || {
+            let began = crate::processor::time();
+            while crate::processor::time() - began < std::time::Duration::from_millis(200) {}
+        };
+        std::thread::spawn(busy).join().unwrap();
+        let after = (Threads::own(), Threads::of_tree(std::process::id()));
+        assert!(after.0.processor_s - before.0.processor_s >= 0.2);
+        // In hundredths of a second, each of two figures rounded.
+        assert!(after.1.processor_s - before.1.processor_s >= 0.17, "{before:?}, {after:?}");
+        assert!(after.0.count >= 1 && after.1.count >= 1);
+    }
+
+    #[test]
+    fn processor_time_of_a_tree_has_its_children() {
+        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let before = Threads::of_tree(std::process::id());
+        let used = |now: Threads| now.processor_s - before.processor_s;
+        let mut after = before;
+        for _ in 0..1_000 {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            after = Threads::of_tree(std::process::id());
+            if used(after) >= 0.1 {
+                break;
+            }
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(used(after) >= 0.1, "{after:?}");
+        // Now it is one that was waited for.
+        assert!(Threads::of_tree(std::process::id()).processor_s >= after.processor_s);
     }
 }

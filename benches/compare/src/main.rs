@@ -9,12 +9,15 @@ mod outcome;
 mod paths;
 mod peers;
 mod plan;
+#[path = "../../../crates/cli/src/cmd/bench/processor.rs"]
+mod processor;
 mod report;
 mod results;
 mod run;
 mod server;
 mod store;
 mod suite;
+mod threads;
 mod transactions;
 mod workload;
 
@@ -36,6 +39,9 @@ enum Command {
     Suite(suite::SuiteArgs),
     /// Writes docs/BENCHMARKS.md and docs/plots from the results of the last suite.
     Report(report::ReportArgs),
+    /// Claims by the number of threads, beside every store that several threads can share: writes the section of
+    /// docs/BENCHMARKS.md and its plots.
+    Threads(threads::ThreadsArgs),
     /// Begin and complete of a ledger, beside the same protocol on other stores: prints a table.
     Ledger(ledger::LedgerArgs),
     /// Claim, state, offset and message in one transaction, beside the same on other stores: prints a table.
@@ -58,6 +64,7 @@ fn main() -> Result<()> {
         }
         Command::Suite(args) => suite::run(&args),
         Command::Report(args) => report::run(&args),
+        Command::Threads(args) => threads::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Transactions(args) => transactions::run(&args),
         Command::Phase { phase, args } => run::phase(&args, phase),

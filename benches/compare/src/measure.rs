@@ -4,6 +4,7 @@
 //! fast claim, so only every 16th fast claim is timed alone. Those in between are timed together, so that a pause among
 //! them still shows in the worst time.
 
+use crate::machine::Threads;
 use crate::store::{GROUP_CLAIMS, Session, Store};
 use crate::workload::{Sync, Workload};
 use anyhow::{Context, Result, anyhow};
@@ -23,6 +24,14 @@ pub struct Measured {
     pub calls: Histogram<u64>,
     pub worst_ns: u64,
     pub sampled_every: u64,
+    pub processor_s: f64,
+    /// Threads of the subject itself, after the last claim.
+    pub own_threads: u64,
+}
+
+/// Threads of this process and of the subject's servers.
+fn threads(store: &dyn Store) -> Threads {
+    store.processes().into_iter().map(Threads::of_tree).fold(Threads::own(), Threads::plus)
 }
 
 struct Done {
@@ -53,14 +62,15 @@ impl Done {
 pub fn run(store: &dyn Store, workload: &Workload) -> Result<Measured> {
     let is_fast = store.processes().is_empty() && workload.sync != Sync::Each;
     let sampled_every = if is_fast && workload.batch == 1 { SAMPLE } else { 1 };
-    // All sessions are open before the clock starts.
-    let ready = Barrier::new(workload.threads as usize);
-    let done: Vec<Result<Done>> = std::thread::scope(|scope| {
+    // All sessions are open before the clock starts. Twice for each: when they are, and when processor time has been read.
+    let ready = Barrier::new(workload.threads as usize + 1);
+    let (before, done) = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..workload.threads)
             .map(|thread| {
                 let ready = &ready;
                 scope.spawn(move || {
                     let session = store.session();
+                    ready.wait();
                     ready.wait();
                     let mut session = session?;
                     let mut done = if workload.batch == 1 {
@@ -81,8 +91,13 @@ pub fn run(store: &dyn Store, workload: &Workload) -> Result<Measured> {
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<Done>>| {
             thread.join().unwrap_or_else(|_| Err(anyhow!("a thread of the run panicked")))
         };
-        threads.into_iter().map(join).collect()
+        ready.wait();
+        let before = self::threads(store).processor_s;
+        ready.wait();
+        let done: Vec<Result<Done>> = threads.into_iter().map(join).collect();
+        (before, done)
     });
+    let after = threads(store);
     let mut done = done.into_iter();
     let mut sum = done.next().context("there is a thread")??;
     for done in done {
@@ -94,7 +109,16 @@ pub fn run(store: &dyn Store, workload: &Workload) -> Result<Measured> {
     }
     let seconds = (sum.span.1 - sum.span.0).as_secs_f64();
     let worst_ns = sum.worst.as_nanos() as u64;
-    Ok(Measured { first_seen: sum.first_seen, seconds, calls: sum.calls, worst_ns, sampled_every })
+    Ok(Measured {
+        first_seen: sum.first_seen,
+        seconds,
+        calls: sum.calls,
+        worst_ns,
+        sampled_every,
+        processor_s: after.processor_s - before,
+        // All but the one that is here.
+        own_threads: after.count - 1,
+    })
 }
 
 fn one_by_one(

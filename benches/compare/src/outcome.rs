@@ -15,6 +15,13 @@ pub struct Claims {
     pub p999_ns: u64,
     pub worst_ns: u64,
     pub sampled_every: u64,
+    /// User and system time of all threads, those in the background and of servers included, from the first claim to the
+    /// last answer. Results from before it was measured have 0.
+    #[serde(default)]
+    pub processor_s: f64,
+    /// Threads of the subject itself.
+    #[serde(default)]
+    pub own_threads: u64,
     /// Resident memory before the close, minus that of the process before it opened the store.
     pub memory_bytes: u64,
     /// The part in mapped files.
@@ -46,6 +53,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Processor time of each claim, in nanoseconds.
+    pub fn processor_ns(&self) -> f64 {
+        let claims = self.workload.claims_each() * self.workload.threads;
+        self.claims.processor_s * 1e9 / claims as f64
+    }
+
     pub fn memory_per_id(&self) -> f64 {
         self.claims.memory_bytes as f64 / self.claims.first_seen as f64
     }

@@ -19,6 +19,11 @@ pub fn results() -> PathBuf {
     target().join("results.jsonl")
 }
 
+/// Results of the last run of `compare threads`.
+pub fn results_by_threads() -> PathBuf {
+    target().join("threads.jsonl")
+}
+
 /// Our binary, as `cargo build --release` leaves it.
 pub fn binary() -> PathBuf {
     repository().join("target/release/firstseen")

@@ -61,9 +61,10 @@ pub fn claims_of(store: &str, workload: &Workload) -> u64 {
     workload.claims / share
 }
 
-pub fn cases(scale: Scale) -> Vec<Case> {
-    let base = Workload {
-        claims: scale.claims,
+/// One thread, single claims, no sync.
+fn base(claims: u64) -> Workload {
+    Workload {
+        claims,
         repeats: Repeats::Uniform,
         id_bytes: 16,
         duplicates: 20,
@@ -72,7 +73,54 @@ pub fn cases(scale: Scale) -> Vec<Case> {
         batch: 1,
         ttl_s: 0,
         seed: 1,
-    };
+    }
+}
+
+/// How threads claim: a name for cases, and one for people.
+pub const WAYS: [(&str, &str); 4] = [
+    ("single", "Single claims, no sync"),
+    ("batches", "Batches of 1,000, no sync"),
+    ("single-disk", "Single claims, each on disk before its answer"),
+    ("batches-disk", "Batches of 1,000, each on disk before its answer"),
+];
+
+/// Claims by the number of threads, in every way: one case for each way and number.
+pub fn by_threads(claims: u64, threads: &[u64]) -> Vec<Case> {
+    let mut all = Vec::new();
+    for (way, _) in WAYS {
+        for &threads in threads {
+            let base = Workload { threads, ..base(claims) };
+            // One thread waits for each sync, some share one, so those that share get more.
+            let synced = (claims * threads.min(8) / 200).max(threads);
+            let (workload, more): (_, &[&'static str]) = match way {
+                "single" => (base, &["hashset"]),
+                "batches" => (Workload { batch: 1_000, ..base }, &["hashset"]),
+                "single-disk" => {
+                    let workload = Workload { claims: synced, sync: Sync::Each, ..base };
+                    (workload, &["sled-fsync", "log-group"])
+                }
+                _ => {
+                    let claims = (claims / 2).max(threads);
+                    (Workload { claims, batch: 1_000, sync: Sync::Each, ..base }, &["sled-fsync"])
+                }
+            };
+            all.push(Case {
+                name: case_by_threads(way, threads),
+                workload,
+                stores: [&SHARED, more].concat(),
+                reopens: false,
+            });
+        }
+    }
+    all
+}
+
+pub fn case_by_threads(way: &str, threads: u64) -> String {
+    format!("{way}-{threads}")
+}
+
+pub fn cases(scale: Scale) -> Vec<Case> {
+    let base = base(scale.claims);
     let case = |name: &str, workload, stores: &[&[&'static str]]| Case {
         name: name.to_owned(),
         workload,
@@ -111,10 +159,6 @@ pub fn cases(scale: Scale) -> Vec<Case> {
     for duplicates in [0, 90] {
         let workload = with(&|w| w.duplicates = duplicates);
         all.push(case(&format!("dup-{duplicates}"), workload, &[&FASTEST, &["hashset-file"]]));
-    }
-    for threads in [2, 4, 64] {
-        let workload = with(&|w| w.threads = threads);
-        all.push(case(&format!("threads-{threads}"), workload, &[&SHARED, &["hashset"]]));
     }
     all.push(case("batch", with(&|w| w.batch = 1_000), &[&SHARED, &["hashset-file"]]));
     all.push(case("batch-32", with(&|w| w.batch = 32), &[&["redis"]]));
@@ -209,8 +253,9 @@ mod tests {
 
     #[test]
     fn the_plan_is_made_of_what_there_is() {
-        for scale in [Scale::QUICK, Scale::FULL, Scale::QUICK.with_claims(10_000)] {
-            let cases = cases(scale);
+        let scales = [Scale::QUICK, Scale::FULL, Scale::QUICK.with_claims(10_000)];
+        let by_threads = [400_000, 64].map(|claims| by_threads(claims, &[1, 2, 64]));
+        for cases in scales.map(cases).into_iter().chain(by_threads) {
             let names: BTreeSet<_> = cases.iter().map(|case| &case.name).collect();
             assert_eq!(names.len(), cases.len(), "case names are unique");
             for case in &cases {
@@ -220,6 +265,15 @@ mod tests {
                     assert!(subject.shared || case.workload.threads == 1, "{store}, {}", case.name);
                     assert!(claims_of(store, &case.workload) > 0);
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_measured_by_threads_says_how_threads_share_it() {
+        for case in by_threads(400_000, &[1, 8]) {
+            for store in case.stores.iter().copied().chain(["firstseen"]) {
+                assert!(peers::sharing(store).is_some(), "{store}");
             }
         }
     }

@@ -191,6 +191,8 @@ fn claim_phase(args: &RunArgs) -> Result<Claims> {
         p999_ns: measured.calls.value_at_quantile(0.999),
         worst_ns: measured.worst_ns,
         sampled_every: measured.sampled_every,
+        processor_s: measured.processor_s,
+        own_threads: measured.own_threads,
         memory_bytes: held.resident,
         memory_file_bytes: held.of_files,
         close_s,

@@ -39,7 +39,8 @@ pub struct SuiteArgs {
     pub dir: Option<PathBuf>,
 }
 
-struct Suite {
+/// Measures cases and keeps the results.
+pub struct Suite {
     results: Results,
     dir: PathBuf,
     again: bool,
@@ -67,7 +68,7 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
     };
     eprintln!("{}, commit {}", origin.machine, origin.commit);
     let results = Results::read(&paths::results(), origin)?;
-    let mut suite = Suite { results, dir, again: args.again, began: Instant::now(), failed: 0 };
+    let mut suite = Suite::new(results, dir, args.again);
     let is_wanted = |name: &str| args.only.as_ref().is_none_or(|part| name.contains(part));
     for round in 0..scale.rounds {
         let cases = plan::cases(scale);
@@ -84,19 +85,28 @@ pub fn run(args: &SuiteArgs) -> Result<()> {
             }
         }
     }
-    match suite.failed {
-        0 => Ok(()),
-        failed => bail!("{failed} runs failed; the same command tries them again"),
-    }
+    suite.end()
 }
 
 impl Suite {
+    pub fn new(results: Results, dir: PathBuf, again: bool) -> Self {
+        Self { results, dir, again, began: Instant::now(), failed: 0 }
+    }
+
+    pub fn end(self) -> Result<()> {
+        match self.failed {
+            0 => Ok(()),
+            failed => bail!("{failed} runs failed; the same command tries them again"),
+        }
+    }
+
     fn complain(&mut self, what: &str, error: &anyhow::Error) {
         self.failed += 1;
         eprintln!("FAILED {what}: {error:#}");
     }
 
-    fn case(&mut self, case: &Case, round: u32) {
+    /// Measures every subject of a case that is here, each right after firstseen.
+    pub fn case(&mut self, case: &Case, round: u32) {
         for store in &case.stores {
             if !self.again && self.results.has(&case.name, store, round) {
                 continue;

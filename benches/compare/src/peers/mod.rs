@@ -81,6 +81,70 @@ pub const SUBJECTS: [Subject; 20] = [
     subject("log-group", Kind::Limit, "bare log, shared syncs", NOTHING, true),
 ];
 
+/// How claiming threads share a subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sharing {
+    pub name: &'static str,
+    /// What each thread has.
+    pub access: &'static str,
+    /// Whether a claim is atomic, and by what.
+    pub claim: &'static str,
+    /// The same of a batch.
+    pub batch: &'static str,
+}
+
+const fn shared(
+    name: &'static str,
+    access: &'static str,
+    claim: &'static str,
+    batch: &'static str,
+) -> Sharing {
+    Sharing { name, access, claim, batch }
+}
+
+const EACH_ID: &str = "no: each id by itself";
+const ONE_TXN: &str = "yes: one transaction";
+
+/// Of every subject that more than one thread is measured with.
+const SHARING: [Sharing; 12] = [
+    shared("firstseen", "the same store", "yes", "yes: all or nothing"),
+    shared("sled", "the same tree", "yes: `compare_and_swap`", EACH_ID),
+    shared("sled-fsync", "the same tree", "yes: `compare_and_swap`", EACH_ID),
+    shared("redb", "a write transaction in turn", ONE_TXN, ONE_TXN),
+    shared(
+        "fjall",
+        "the same keyspace",
+        "by a lock of ours for the id",
+        "by locks of ours for its ids",
+    ),
+    shared("lmdb", "a write transaction in turn", ONE_TXN, ONE_TXN),
+    shared("sqlite", "one connection, in turn, by a lock of ours", "yes: one statement", ONE_TXN),
+    shared(
+        "rocksdb",
+        "the same database",
+        "by a lock of ours for the id",
+        "by locks of ours for its ids",
+    ),
+    shared("redis", "a connection", "yes: `SET NX`", EACH_ID),
+    shared(
+        "postgres",
+        "a connection, and a process of the server",
+        "yes: one statement",
+        "yes: one statement",
+    ),
+    shared("hashset", "the same set, in turn, by a lock", "by that lock", "by that lock"),
+    shared(
+        "log-group",
+        "the same file, in turn, by a lock",
+        "it does not answer",
+        "it does not answer",
+    ),
+];
+
+pub fn sharing(name: &str) -> Option<Sharing> {
+    SHARING.iter().find(|sharing| sharing.name == name).copied()
+}
+
 pub fn find(name: &str) -> Result<Subject> {
     if let Some(subject) = SUBJECTS.iter().find(|subject| subject.name == name) {
         return Ok(*subject);

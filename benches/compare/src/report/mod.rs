@@ -4,8 +4,10 @@ mod goals;
 mod losses;
 mod plots;
 mod rows;
+mod sections;
 mod tables;
 mod text;
+pub mod threads;
 
 use crate::paths;
 use crate::plan::Scale;
@@ -43,7 +45,8 @@ pub fn run(args: &ReportArgs) -> Result<()> {
     let out = args.out.clone().unwrap_or_else(paths::docs);
     plots::all(tables, &out.join("plots"))?;
     let goals = goals.as_ref().unwrap_or(tables);
-    std::fs::write(out.join("BENCHMARKS.md"), document(goals, tables, &out)?)?;
+    let before = std::fs::read_to_string(paths::docs().join("BENCHMARKS.md"))?;
+    std::fs::write(out.join("BENCHMARKS.md"), document(goals, tables, &out, &before)?)?;
     eprintln!("wrote {}", out.join("BENCHMARKS.md").display());
     Ok(())
 }
@@ -57,8 +60,19 @@ fn plan_of(results: &Results) -> &'static str {
     }
 }
 
-fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result<String> {
+/// Sections that other commands measure, each of which it names: they stay as they are.
+const MEASURED_APART: [&str; 4] =
+    ["Rows", "Ledger", "Plain claims against the commit before each part", "Transactions"];
+
+/// `before` is the document as it is now.
+fn document(
+    goals: &Results,
+    results: &Results,
+    out: &std::path::Path,
+    before: &str,
+) -> Result<String> {
     let mut text = String::new();
+    let apart = |title: &str| sections::whole(before, title).unwrap_or_default();
     let of = |results: &Results| {
         format!(
             "`scripts/bench.sh compare {}`, commit {}, {} claims a run unless it syncs or a table says otherwise",
@@ -116,8 +130,7 @@ fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result
     section(&mut text, "Length of the ids", side(&ids))?;
     let duplicates = [("dup-0", "none"), ("one", "20 %"), ("dup-90", "90 %")];
     section(&mut text, "How many are duplicates", side(&duplicates))?;
-    let threads = [("one", "1"), ("threads-2", "2"), ("threads-4", "4"), ("threads-64", "64")];
-    section(&mut text, "Threads", side(&threads))?;
+    text.push_str(&apart(threads::TITLE));
     let batches = [("one", "single"), ("batch-32", "batches of 32"), ("batch", "batches of 1,000")];
     section(&mut text, "Batches, no sync", side(&batches))?;
     let growing = if goals.origin == results.origin {
@@ -132,9 +145,9 @@ fn document(goals: &Results, results: &Results, out: &std::path::Path) -> Result
     write!(text, "\n{}{}{}", plot("claims"), plot("open-closed"), plot("open-killed"))?;
     section(&mut text, "With a ttl, while flushing and expiring", tables::case(goals, "ttl"))?;
     section(&mut text, "Lines of a file", tables::lines(results))?;
-    section(&mut text, "Rows", include_str!("rows.md").to_owned())?;
-    section(&mut text, "Ledger", include_str!("ledger.md").to_owned())?;
-    section(&mut text, "Transactions", include_str!("transactions.md").to_owned())?;
+    for title in MEASURED_APART {
+        text.push_str(&apart(title));
+    }
     section(&mut text, "How each store was set up", include_str!("setup.md").to_owned())?;
     Ok(text)
 }
@@ -191,4 +204,28 @@ fn write_losses(text: &mut String, results: &Results) -> Result<()> {
         writeln!(text, "- {loss}")?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::Origin;
+
+    #[test]
+    fn writing_the_document_again_keeps_what_other_commands_measured() {
+        let before = std::fs::read_to_string(paths::docs().join("BENCHMARKS.md")).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let origin = Origin { commit: "c".into(), machine: "m".into(), scale: 1 };
+        let none = Results::read(&dir.path().join("none"), origin).unwrap();
+        let after = document(&none, &none, dir.path(), &before).unwrap();
+        let titles = |text: &str| {
+            let heads = text.lines().filter_map(|line| line.strip_prefix("## ").map(str::to_owned));
+            heads.collect::<Vec<_>>()
+        };
+        assert_eq!(titles(&after), titles(&before));
+        for title in MEASURED_APART.into_iter().chain([threads::TITLE]) {
+            assert_eq!(sections::whole(&after, title), sections::whole(&before, title));
+        }
+        assert!(MEASURED_APART.iter().all(|title| sections::whole(&before, title).is_some()));
+    }
 }

@@ -38,6 +38,8 @@ struct Axes<'a> {
     title: &'a str,
     x: &'a str,
     y: &'a str,
+    /// Of the log axis of x.
+    x_base: f64,
     x_text: &'a dyn Fn(&f64) -> String,
     y_text: &'a dyn Fn(&f64) -> String,
 }
@@ -59,7 +61,7 @@ fn draw_lines(path: &Path, axes: &Axes<'_>, lines: &[Line]) -> Drawn {
     if points().count() == 0 {
         return Ok(());
     }
-    let x = range(points().map(|point| point.0)).log_scale();
+    let x = range(points().map(|point| point.0)).log_scale().base(axes.x_base);
     let y = range(points().map(|point| point.1)).log_scale();
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
@@ -124,6 +126,7 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
         title: "Claims a second by number of ids (one thread, no sync)",
         x: "ids in the store at the end",
         y: "claims a second",
+        x_base: 10.0,
         x_text: &ids,
         y_text: &ids,
     };
@@ -139,6 +142,35 @@ pub fn all(results: &Results, folder: &Path) -> Result<()> {
         row.outcome.memory_per_id()
     })?;
     bars(results, "Disk, bytes an id", &folder.join("disk.svg"), |row| row.outcome.disk_per_id())
+}
+
+/// Draws claims a second by the number of threads, a line for each subject.
+pub fn by_threads(
+    path: &Path,
+    title: &str,
+    lines: impl IntoIterator<Item = (Subject, Vec<(u64, f64)>)>,
+) -> Result<()> {
+    let lines: Vec<Line> = lines
+        .into_iter()
+        .map(|(subject, rates)| Line {
+            name: plain(subject),
+            is_ours: subject.kind == Kind::Ours,
+            points: rates.into_iter().map(|(threads, rate)| (threads as f64, rate)).collect(),
+        })
+        .collect();
+    let axes = Axes {
+        title,
+        x: "threads",
+        y: "claims a second",
+        x_base: 2.0,
+        // Between powers of two the axis has marks that are no number of threads.
+        x_text: &|x| {
+            let whole = x.round();
+            if (x - whole).abs() < 1e-6 { format!("{whole}") } else { String::new() }
+        },
+        y_text: &|y| count(*y),
+    };
+    draw(path, &axes, &lines)
 }
 
 /// Claim latency by percentile.
@@ -162,6 +194,7 @@ fn latency(results: &Results, path: &Path) -> Result<()> {
         title: "Time of a claim: the fastest half, 99 %, 99.9 %, the worst (one thread, no sync)",
         x: "",
         y: "",
+        x_base: 10.0,
         x_text: &part,
         y_text: &|y: &f64| time(*y),
     };
