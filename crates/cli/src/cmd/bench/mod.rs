@@ -286,3 +286,31 @@ fn limit(ids: &Ids, path: &Path, time: Duration) -> Result<Row, Failure> {
     std::fs::remove_file(path).map_err(fault)?;
     Ok(Row::new("limit: a hash set and a file", &done, rate))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::rounds::{interleaved, median, times};
+
+    #[test]
+    fn every_round_has_all_settings_in_turn_and_every_other_one_goes_backwards() {
+        let mut order = Vec::new();
+        let seen = interleaved(3, &['a', 'b'], |setting| {
+            order.push(*setting);
+            Ok::<_, ()>(format!("{setting}{}", order.len()))
+        });
+        assert_eq!(order, ['a', 'b', 'b', 'a', 'a', 'b']);
+        assert_eq!(seen.unwrap(), [["a1", "a4", "a5"], ["b2", "b3", "b6"]]);
+        let failed =
+            interleaved(2, &[1, 2], |setting| if *setting == 2 { Err("no") } else { Ok(()) });
+        assert_eq!(failed, Err("no"));
+    }
+
+    #[test]
+    fn a_ratio_is_of_runs_of_the_same_round() {
+        let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a}, not {b}");
+        // Ratios of 2, 3 and 1; that of the medians would be 4 to 4.
+        close(times(&[2.0, 30.0, 4.0], &[1.0, 10.0, 4.0], |rate| *rate), 2.0);
+        close(median(vec![9.0, 1.0, 3.0]), 3.0);
+        close(median(vec![4.0, 1.0, 3.0, 2.0]), 2.5);
+    }
+}
