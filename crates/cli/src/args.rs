@@ -494,15 +494,15 @@ Examples:
 
 /// Measures claims per second, their latency and what an id costs, on this disk and with these ids.
 ///
-/// Makes stores of its own below --dir and removes them at the end. The limit, a hash set and a file
-/// that is only appended to, is measured beside them.
+/// Makes stores of its own below --dir and removes them at the end. Without --threads, it also measures
+/// the limit: a hash set and a file that is only appended to.
 ///
-/// With --threads it measures, by the number of threads and with a new store for each run, single claims
-/// and batches of 1,000, each once as they survive the process and once on disk before the answer.
-/// Rounds are interleaved: each has all numbers of threads in turn, rates are medians, and so are ratios, which are of
-/// runs of the same round. Processor time is user and system time of all threads of the process, those
-/// in the background included, for each claim; it includes making the id and reading the clock. A run
-/// whose first-seen answers are not exactly as many as there are different ids is a failure.
+/// With --threads, it measures claims by the number of threads: single ones and batches of 1,000, without
+/// a sync and with one before each answer. Every run has a new store. Rounds are interleaved: each
+/// has all numbers of threads in turn, a ratio is of two runs of the same round, and the table has medians.
+/// Processor time is the user and system time of all threads of the process, background threads
+/// included, divided by the claims; making the ids and reading the clock are part of it. A run fails
+/// unless there are exactly as many first-seen answers as different ids.
 #[derive(Debug, Parser)]
 #[command(after_long_help = BENCH_EXAMPLES)]
 pub(crate) struct BenchArgs {
@@ -534,8 +534,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 3, requires = "threads", value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) rounds: u32,
 
-    /// Claims of a run, shared by its threads, in place of a time; of single claims on disk, which wait for a
-    /// sync, a fiftieth.
+    /// Claims of each run, divided among its threads, instead of a time. Runs in which each single claim waits
+    /// for a sync make a fiftieth of it.
     #[arg(long, value_name = "N", requires = "threads", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     pub(crate) claims: Option<u64>,
 
