@@ -1,7 +1,9 @@
 //! Claims by the number of threads, of firstseen and of every peer that threads can share. All of it is measured in one run,
-//! in rounds: each round has all ways to claim and all numbers of threads in turn, and every peer right after firstseen.
+//! in rounds: each round has all ways to claim, in those all peers, and for a peer all numbers of threads, each right after
+//! firstseen. So the numbers of threads of one store are measured within seconds.
 
 use crate::machine::{self, Origin};
+use crate::plan::Case;
 use crate::results::Results;
 use crate::suite::Suite;
 use crate::{paths, plan, report};
@@ -37,7 +39,7 @@ pub fn run(args: &ThreadsArgs) -> Result<()> {
 }
 
 fn measure(args: &ThreadsArgs, path: &std::path::Path) -> Result<Suite> {
-    ensure!(args.rounds > 0, "at least one round");
+    ensure!(args.rounds > 0 && !args.threads.is_empty(), "at least one round and one thread");
     ensure!(
         args.threads.is_sorted_by(|a, b| a < b),
         "numbers of threads, the least first, each once"
@@ -57,7 +59,13 @@ fn measure(args: &ThreadsArgs, path: &std::path::Path) -> Result<Suite> {
     eprintln!("{}, commit {}", origin.machine, origin.commit);
     let mut suite = Suite::new(Results::read(path, origin)?, dir, false);
     for round in 0..args.rounds {
-        cases.iter().for_each(|case| suite.case(case, round));
+        for way in cases.chunks(args.threads.len()) {
+            for store in &way[0].stores {
+                for case in way {
+                    suite.case(&Case { stores: vec![store], ..case.clone() }, round);
+                }
+            }
+        }
     }
     Ok(suite)
 }

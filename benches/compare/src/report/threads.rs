@@ -8,7 +8,7 @@ use crate::peers::{self, SUBJECTS, Subject};
 use crate::plan::{WAYS, case_by_threads};
 use crate::results::{Results, median};
 use anyhow::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -39,25 +39,25 @@ fn rounds(results: &Results) -> u32 {
     results.pairs.iter().map(|pair| pair.round + 1).max().unwrap_or(0)
 }
 
-/// Runs of a subject in a case, with their rounds: of firstseen, there is one before each peer.
+/// Runs of a subject in a case, each with its round and the peer that it was measured with: firstseen runs before each.
 fn runs<'a>(
     results: &'a Results,
     case: &'a str,
     store: &'a str,
-) -> impl Iterator<Item = (u32, &'a Outcome)> {
+) -> impl Iterator<Item = ((u32, &'a str), &'a Outcome)> {
     let both = results.of_case(case).flat_map(|pair| {
-        pair.ours.iter().chain([&pair.theirs]).map(|outcome| (pair.round, outcome))
+        let at = (pair.round, pair.theirs.store.as_str());
+        pair.ours.iter().chain([&pair.theirs]).map(move |outcome| (at, outcome))
     });
     both.filter(move |(_, outcome)| outcome.store == store)
 }
 
-/// The median over the rounds of how many times the rate in one case that in another is, within each.
+/// How many times the rate in one case that in another is: the median over runs that were made close to each other.
 fn times(results: &Results, [those, one]: [&str; 2], store: &str) -> Option<f64> {
-    let rate = |case: &str, round: u32| {
-        let own = runs(results, case, store).filter(|run| run.0 == round);
-        median(own.map(|run| run.1.claims.claims_per_s).collect())
-    };
-    let ratios = (0..rounds(results)).filter_map(|n| Some(rate(those, n)? / rate(one, n)?));
+    let base: BTreeMap<_, _> = runs(results, one, store).collect();
+    let ratios = runs(results, those, store).filter_map(|(at, outcome)| {
+        Some(outcome.claims.claims_per_s / base.get(&at)?.claims.claims_per_s)
+    });
     median(ratios.collect())
 }
 
@@ -107,8 +107,9 @@ fn section(results: &Results, plots: &Path) -> Result<String> {
 const METHOD: &str = "\
 Ids have 16 bytes, a fifth of the claims repeats an id of any thread, so threads race for ids, and a run fails unless the \
 number of first-seen answers is exactly right. Each run is a process of its own on a new folder. Rounds are interleaved: one has \
-every way to claim in turn, in it every number of threads, and for that every store, each right after a run of firstseen. A ratio is \
-of two such runs, or of runs of the same round; what is shown is the median of all. `Process` is firstseen's level without a \
+every way to claim in turn, in it every store, and of a store every number of threads, each right after a run of firstseen \
+with as many. A ratio to another store is of two such runs, one to another number of threads of two runs beside the same store in the \
+same round, so all are of runs within seconds; what is shown is the median. `Process` is firstseen's level without a \
 sync, `Disk` the one with it. Processor time is user and system time of all threads of the process for each claim, of the \
 store's own in the background and of a server with its processes, too, from the first claim to the last answer, with the making of \
 the ids. The system places the threads: none is bound to a processor.\n";
