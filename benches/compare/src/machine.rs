@@ -186,21 +186,26 @@ mod tests {
 
     #[test]
     fn processor_time_of_a_tree_has_its_children() {
-        let mut child = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
-        let before = Threads::of_tree(std::process::id());
-        let used = |now: Threads| now.processor_s - before.processor_s;
-        let mut after = before;
-        for _ in 0..1_000 {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-            after = Threads::of_tree(std::process::id());
-            if used(after) >= 0.1 {
+        use rustix::process::{Pid, Signal, kill_process};
+        use std::io::BufRead;
+        // A shell that waits, and a child of it that works.
+        let mut shell = Command::new("sh")
+            .args(["-c", "while :; do :; done & echo $!; wait"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let mut used = Threads::default();
+        for _ in 0..500 {
+            used = Threads::of_tree(shell.id());
+            if used.processor_s >= 0.1 {
                 break;
             }
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(used(after) >= 0.1, "{after:?}");
-        // Now it is one that was waited for.
-        assert!(Threads::of_tree(std::process::id()).processor_s >= after.processor_s);
+        kill_process(Pid::from_raw(line.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        shell.wait().unwrap();
+        assert!(used.processor_s >= 0.1 && used.count == 2, "{used:?}");
     }
 }
