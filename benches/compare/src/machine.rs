@@ -174,7 +174,9 @@ mod tests {
         let before = (Threads::own(), Threads::of_tree(std::process::id()));
         let busy = || {
             let began = crate::processor::time();
-            while crate::processor::time() - began < std::time::Duration::from_millis(200) {}
+            while crate::processor::time().saturating_sub(began)
+                < std::time::Duration::from_millis(200)
+            {}
         };
         std::thread::spawn(busy).join().unwrap();
         let after = (Threads::own(), Threads::of_tree(std::process::id()));

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct SuiteArgs {
     /// A million claims per run, about a quarter of an hour. The default.
     #[arg(long)]

@@ -45,16 +45,16 @@ impl Handle<'_> {
         txn.set_durability(if self.0.disk { Durability::Immediate } else { Durability::None })?;
         let new = {
             let mut table = txn.open_table(LEDGER)?;
-            let new = change(table.get(id)?.as_ref().map(|value| value.value()));
+            let new = change(table.get(id)?.as_ref().map(redb::AccessGuard::value));
             if let Some(new) = &new {
                 table.insert(id, new.as_slice())?;
             }
             new
         };
         if new.is_some() {
-            txn.commit()?
+            txn.commit()?;
         } else {
-            txn.abort()?
+            txn.abort()?;
         }
         Ok(new)
     }

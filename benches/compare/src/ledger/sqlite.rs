@@ -53,7 +53,7 @@ impl Session for Handle<'_> {
         let connection = self.0.lock();
         let mut begin = connection.prepare_cached(BEGIN)?;
         let token: Option<i64> = begin
-            .query_row(params![id, now, now + LEASE_MS as i64], |row| row.get(0))
+            .query_row(params![id, now, now + LEASE_MS.cast_signed()], |row| row.get(0))
             .optional()?;
         Ok(token.map(|token| token as u64))
     }
@@ -61,6 +61,6 @@ impl Session for Handle<'_> {
     fn complete(&mut self, id: &[u8], token: u64, result: &[u8]) -> Result<bool> {
         let connection = self.0.lock();
         let mut complete = connection.prepare_cached(COMPLETE)?;
-        Ok(complete.execute(params![id, token as i64, result])? == 1)
+        Ok(complete.execute(params![id, token.cast_signed(), result])? == 1)
     }
 }

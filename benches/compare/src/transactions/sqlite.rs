@@ -41,14 +41,14 @@ impl Pipeline for Sqlite {
             let mut emit = transaction.prepare_cached(EMIT)?;
             for event in events {
                 if claim.execute(params![event.id])? == 1 {
-                    let user = event.user as i64;
+                    let user = event.user.cast_signed();
                     let points: i64 = add.query_row(params![user], |row| row.get(0))?;
                     emit.execute(params![user, points.to_le_bytes()])?;
                 }
             }
             // One statement for all of a batch, as the last offset counts.
             if let Some(last) = events.last() {
-                let next = last.offset as i64 + 1;
+                let next = last.offset.cast_signed() + 1;
                 transaction.prepare_cached(ADVANCE)?.execute(params![next])?;
             }
         }
