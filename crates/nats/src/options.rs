@@ -88,9 +88,10 @@ impl NatsOptions {
     /// Sets the subject that dead letters are published to; a stream has to keep it. Without one, the server is told to
     /// terminate them: they stay where the stream's retention keeps them, and in the ledger.
     ///
-    /// A dead letter has the payload and headers of the message; `Firstseen-Reason`, `Firstseen-Subject` and
-    /// `Firstseen-Message-Id` are added, and its `Nats-Msg-Id` follows from its place in the stream, so that it is kept once
-    /// within the duplicate window of that stream.
+    /// A dead letter has the payload and headers of the message; `Firstseen-Reason`, `Firstseen-Subject`,
+    /// `Firstseen-Consumer` and `Firstseen-Message-Id` are added. Its `Nats-Msg-Id` follows from the consumer, the place of
+    /// the message in its stream, and when it was stored there: within the duplicate window of the stream that keeps dead
+    /// letters it is kept once, and never taken for that of another consumer or of a stream that had the name before.
     #[must_use]
     pub fn dead_letters(self, subject: impl Into<String>) -> Self {
         Self { dead_letters: Some(subject.into()), ..self }
@@ -105,8 +106,9 @@ pub enum NatsIds {
     /// after the server's own window (rule 86). A message without it has no id, and ends among the dead letters.
     #[default]
     MessageId,
-    /// The place in the stream, with the time at which that was created. For producers that set no id: redeliveries are
-    /// recognised, and a message that is published twice is two.
+    /// The place in the stream, with the time at which the message was stored there, to the nanosecond: a stream that is
+    /// deleted and made again counts from one again. For producers that set no id: redeliveries are recognised, and a
+    /// message that is published twice is two.
     Sequence,
     /// A function of the message. See also `firstseen_consumer::Ids::of`.
     Of(Arc<Read>),

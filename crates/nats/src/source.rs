@@ -1,9 +1,10 @@
 //! A durable pull consumer of a JetStream stream, as a [`Source`].
 
 use crate::options::{NatsIds, NatsKeys, NatsOptions};
+use async_nats::datetime::DateTime;
 use async_nats::jetstream::consumer::pull::{Config, Stream};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{Info, PublishMessage};
 use async_nats::jetstream::{self, AckKind, Context};
 use async_nats::{HeaderMap, Subject, header};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use firstseen_consumer::{Delivery, Message, Source, Want};
 use futures_util::{FutureExt, StreamExt};
 use std::error::Error as StdError;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -26,8 +27,8 @@ pub struct NatsSource {
     stream: String,
     durable: String,
     options: NatsOptions,
-    /// When the stream was created: part of ids by sequence.
-    created: i128,
+    /// When the stream was created, in nanoseconds, as this process knows: it may have been deleted and made again since.
+    created: AtomicI64,
     /// What the server's consumer says, which may have been there before.
     ack_wait: Duration,
     deliveries: Mutex<Option<Box<Stream>>>,
@@ -39,7 +40,9 @@ pub struct NatsSource {
 pub struct NatsToken {
     reply: Subject,
     subject: Subject,
-    sequence: u64,
+    place: String,
+    /// When the stream was created that it comes from, as far as was known then.
+    created: i64,
     headers: Option<HeaderMap>,
 }
 
@@ -104,13 +107,13 @@ impl NatsSource {
             durable: durable.into(),
             ack_wait: options.ack_wait,
             options,
-            created: 0,
+            created: AtomicI64::new(0),
             deliveries: Mutex::new(None),
             is_stopped: AtomicBool::new(false),
         };
         let (consumer, created) = source.consumer().await?;
         source.ack_wait = consumer.cached_info().config.ack_wait;
-        source.created = created;
+        source.created = AtomicI64::new(created);
         if let Some(subject) = &source.options.dead_letters {
             // Otherwise each dead letter would come again for ever.
             let kept = source.context.stream_by_subject(subject.clone()).await;
@@ -144,10 +147,10 @@ impl NatsSource {
     }
 
     /// Returns the consumer, created if it is not there, and when the stream was created.
-    async fn consumer(&self) -> Result<(PullConsumer, i128), NatsError> {
+    async fn consumer(&self) -> Result<(PullConsumer, i64), NatsError> {
         let stream = self.context.get_stream(&self.stream).await;
         let stream = stream.map_err(|e| NatsError::of("asking for the stream")(e.into()))?;
-        let created = stream.cached_info().created.unix_timestamp_nanos();
+        let created = nanoseconds(stream.cached_info().created);
         let config = Config {
             durable_name: Some(self.durable.clone()),
             ack_policy: AckPolicy::Explicit,
@@ -181,7 +184,10 @@ impl NatsSource {
     }
 
     async fn build(&self) -> Result<Box<Stream>, NatsError> {
-        let (consumer, _) = self.consumer().await?;
+        let (consumer, created) = self.consumer().await?;
+        if self.created.swap(created, Ordering::AcqRel) != created {
+            tracing::warn!(stream = %self.stream, "the stream was deleted and made again: what was delivered of the old one is answered no more");
+        }
         let stream = consumer
             .stream()
             .max_messages_per_batch(self.options.prefetch)
@@ -192,22 +198,31 @@ impl NatsSource {
         stream.map(Box::new).map_err(|e| NatsError::of("asking for messages")(e.into()))
     }
 
+    /// Returns whether an answer would find the stream that the delivery comes from. To the server an answer names a
+    /// sequence number and no more: in a stream that was made again, it would acknowledge another message.
+    fn is_of_this_stream(&self, token: &NatsToken) -> bool {
+        token.created == self.created.load(Ordering::Acquire)
+    }
+
     /// Sends an answer, and waits until the server has confirmed it.
     async fn confirm(&self, token: &NatsToken, answer: AckKind) -> Result<(), NatsError> {
+        if !self.is_of_this_stream(token) {
+            return Ok(());
+        }
         let confirmed = self.context.client().request(token.reply.clone(), answer.into()).await;
         confirmed.map(drop).map_err(|e| NatsError::of("answering a message")(e.into()))
     }
 
     fn delivery(&self, message: jetstream::Message) -> Result<Delivery<NatsToken>, NatsError> {
         let info = message.info().map_err(NatsError::of("reading a delivery"))?;
-        let (sequence, delivered) = (info.stream_sequence, info.delivered);
+        let (place, delivered) = (self.place(&info), info.delivered);
         let id = match &self.options.ids {
             NatsIds::MessageId => {
                 let headers = message.headers.as_ref();
                 let id = headers.and_then(|headers| headers.get(header::NATS_MESSAGE_ID));
                 id.map(|id| Bytes::copy_from_slice(id.as_str().as_bytes()))
             }
-            NatsIds::Sequence => Some(self.place(sequence).into()),
+            NatsIds::Sequence => Some(Bytes::copy_from_slice(place.as_bytes())),
             NatsIds::Of(id) => id(&message),
         };
         let key = match &self.options.keys {
@@ -223,12 +238,16 @@ impl NatsSource {
         );
         message.key = key;
         message.deliveries = Some(u32::try_from(delivered).unwrap_or(u32::MAX));
-        Ok(Delivery { message, token: NatsToken { reply, subject, sequence, headers } })
+        let created = self.created.load(Ordering::Acquire);
+        Ok(Delivery { message, token: NatsToken { reply, subject, place, created, headers } })
     }
 
-    /// Returns what tells a place in the stream from all others, also from those of a stream that had its name before.
-    fn place(&self, sequence: u64) -> String {
-        format!("{}.{}.{sequence}", self.stream, self.created)
+    /// Returns what tells a message from all others, also from those of a stream that had its name before, which counted
+    /// from one, too. When it was stored is said by each of its deliveries. When the stream was created is not: a stream that
+    /// is made again while no request for messages is open, and whose consumer another process makes again, delivers here
+    /// as if nothing had happened.
+    fn place(&self, info: &Info<'_>) -> String {
+        format!("{}.{}.{}", self.stream, info.stream_sequence, nanoseconds(info.published))
     }
 }
 
@@ -294,15 +313,17 @@ impl Source for NatsSource {
         if let Some(subject) = &self.options.dead_letters {
             let mut headers = token.headers.clone().unwrap_or_default();
             headers.insert("Firstseen-Subject", token.subject.as_str());
+            headers.insert("Firstseen-Consumer", self.durable.as_str());
             headers.insert("Firstseen-Reason", one_line(reason));
             if let Some(id) = message.id.as_deref().map(String::from_utf8_lossy) {
                 headers.insert("Firstseen-Message-Id", one_line(&id));
             }
-            // What the producer expected of its stream says nothing of this one.
+            // What the producer expected of its stream says nothing of this one. Its id is of this message and this consumer
+            // alone, so that a letter that the server calls a duplicate is this one, written before.
             let letter = PublishMessage::build()
                 .payload(message.payload.clone())
                 .headers(without_expectations(headers))
-                .message_id(format!("dead.{}", self.place(token.sequence)));
+                .message_id(format!("dead.{}.{}", self.durable, token.place));
             let sent = self.context.send_publish(subject.clone(), letter).await;
             let sent = sent.map_err(|e| NatsError::of("publishing a dead letter")(e.into()))?;
             sent.await.map_err(|e| NatsError::of("publishing a dead letter")(e.into()))?;
@@ -311,6 +332,9 @@ impl Source for NatsSource {
     }
 
     async fn working(&self, token: &NatsToken) -> Result<(), NatsError> {
+        if !self.is_of_this_stream(token) {
+            return Ok(());
+        }
         let client = self.context.client();
         let told = client.publish(token.reply.clone(), AckKind::Progress.into()).await;
         told.map_err(|e| NatsError::of("telling that work goes on")(e.into()))
@@ -338,6 +362,11 @@ impl Source for NatsSource {
         let client = self.context.client();
         client.flush().await.map_err(|e| NatsError::of("giving back")(e.into()))
     }
+}
+
+/// Since 1970. An `i64` lasts until 2262.
+fn nanoseconds(time: DateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos()).unwrap_or(i64::MAX)
 }
 
 /// A header has one line.

@@ -8,4 +8,5 @@
 mod checks;
 mod kills;
 mod queue;
+mod remade;
 mod rules;

@@ -14,9 +14,9 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
-type Ran = Result<Counters, firstseen_consumer::Error>;
+pub(crate) type Ran = Result<Counters, firstseen_consumer::Error>;
 
-fn start<S, F, Fut>(source: S, dir: &Path, work: F) -> (Handle, JoinHandle<Ran>)
+pub(crate) fn start<S, F, Fut>(source: S, dir: &Path, work: F) -> (Handle, JoinHandle<Ran>)
 where
     S: Source,
     F: Fn(Job) -> Fut + Send + Sync + 'static,
@@ -32,7 +32,7 @@ where
     (consumer.handle(), tokio::spawn(consumer.run()))
 }
 
-async fn until(handle: &Handle, what: &str, is_so: impl Fn(&Counters) -> bool) {
+pub(crate) async fn until(handle: &Handle, what: &str, is_so: impl Fn(&Counters) -> bool) {
     let end = Instant::now() + LATE;
     while !is_so(&handle.counters()) {
         assert!(Instant::now() < end, "{what}: {:?}", handle.counters());
@@ -102,7 +102,7 @@ async fn rule_85_an_acknowledgement_does_not_return_before_the_server_has_answer
 }
 
 /// Returns how many messages are not delivered, and how many are delivered and not acknowledged.
-async fn pending(queue: &Queue) -> (u64, usize) {
+pub(crate) async fn pending(queue: &Queue) -> (u64, usize) {
     use async_nats::jetstream::consumer::PullConsumer;
     let stream = queue.context.get_stream(&queue.name).await.unwrap();
     let consumer: PullConsumer = stream.get_consumer("worker").await.unwrap();
@@ -190,7 +190,9 @@ async fn a_dead_letter_says_where_it_comes_from_and_why() {
     assert_eq!(header("Firstseen-Subject"), Some(format!("{}.k", queue.name)));
     let reason = header("Firstseen-Reason").unwrap();
     assert!(reason.contains("no such account"), "{reason}");
-    assert!(header("Nats-Msg-Id").unwrap().starts_with("dead."));
+    assert_eq!(header("Firstseen-Consumer").as_deref(), Some("worker"));
+    let id = header("Nats-Msg-Id").unwrap();
+    assert!(id.starts_with(&format!("dead.worker.{}.1.", queue.name)), "{id}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
