@@ -2,7 +2,7 @@
 
 use firstseen_shared::Fingerprint;
 
-/// What a handler may know of the key that it works for: an extension of each request that has one.
+/// What a handler may know of the key that it works for: an extension of each request that is protected by one.
 ///
 /// ```
 /// use axum::Extension;
@@ -14,6 +14,25 @@ use firstseen_shared::Fingerprint;
 ///     # let _ = key;
 ///     format!("receipt of attempt {}", attempt.number())
 /// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::post(charge));
+/// ```
+///
+/// **A request that passes unprotected has none**: one without a key where keys are optional
+/// ([`Policy::stripe`](crate::Policy::stripe), [`Policy::key_required`](crate::Policy::key_required)), one of a method that
+/// is not covered ([`Policy::methods`](crate::Policy::methods)), or one that is too large for
+/// [`LargeRequest::PassUnprotected`](crate::LargeRequest::PassUnprotected). Axum answers 500 to those, unless the handler takes
+/// an `Option`:
+///
+/// ```
+/// # use axum::Extension;
+/// # use firstseen_tower::KeyedAttempt;
+/// async fn charge(attempt: Option<Extension<KeyedAttempt>>) -> String {
+///     match attempt {
+///         Some(Extension(attempt)) => format!("receipt of attempt {}", attempt.number()),
+///         None => "receipt, and nobody knows of which attempt".to_owned(),
+///     }
+/// }
+/// # let _: axum::Router = axum::Router::new().route("/", axum::routing::post(charge));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedAttempt {

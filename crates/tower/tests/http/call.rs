@@ -59,7 +59,7 @@ impl Call {
         timeout(LATE, heard).await.expect("an answer in time")
     }
 
-    fn request(&self, uri: &str) -> Request<Full<Bytes>> {
+    pub(crate) fn request(&self, uri: &str) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(self.body.clone()));
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = uri.parse().unwrap();

@@ -4,8 +4,14 @@ use crate::call::Call;
 use crate::faulty::Fault;
 use crate::site::Site;
 use axum::http::{HeaderName, Method};
-use firstseen_shared::ErrorKind;
-use firstseen_tower::Policy;
+use axum::routing::any;
+use axum::{Extension, Router};
+use firstseen_shared::{Embedded, ErrorKind, SharedLedger};
+use firstseen_tower::{
+    IdempotencyLayer, KeyedAttempt, LargeRequest, Policy, Principals, ledger_options,
+};
+use http_body_util::BodyExt;
+use tower::ServiceExt;
 
 #[tokio::test]
 async fn rule_77_a_key_that_is_missing_or_malformed_is_refused_with_400() {
@@ -58,6 +64,46 @@ async fn without_a_key_a_request_passes_where_none_is_required_and_runs_again() 
     let malformed = Call::post("/pay").header("idempotency-key", "a b");
     site.send(&malformed).await.assert_refused(400, "key-malformed", None);
     assert_eq!((runs.count(), site.counters().unprotected), (2, 2));
+}
+
+/// What a handler sees of its key, or that it has none.
+async fn seen(attempt: Option<Extension<KeyedAttempt>>) -> String {
+    attempt.map_or("none".to_owned(), |Extension(attempt)| format!("attempt {}", attempt.number()))
+}
+
+/// A handler that asks for it outright.
+async fn required(Extension(attempt): Extension<KeyedAttempt>) -> String {
+    format!("attempt {}", attempt.number())
+}
+
+#[tokio::test]
+async fn a_handler_is_told_of_its_key_and_one_that_is_passed_unprotected_has_none() {
+    let policy = Policy::stripe()
+        .methods([Method::POST])
+        .request_bytes_max(3)
+        .large_request(LargeRequest::PassUnprotected);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Embedded::new(firstseen::Store::open(dir.path().join("seen.db")).unwrap());
+    let ledger = SharedLedger::new(store, "http", ledger_options()).unwrap();
+    let layer = IdempotencyLayer::new(ledger, Principals::everyone(), policy).unwrap();
+    let router =
+        Router::new().route("/seen", any(seen)).route("/required", any(required)).layer(layer);
+    let keyed = |method, path: &str| Call::new(method, path).key("k");
+    for (call, heard) in [
+        (keyed(Method::POST, "/seen"), "attempt 1"),
+        (Call::post("/seen"), "none"),
+        (keyed(Method::PUT, "/seen"), "none"),
+        (keyed(Method::POST, "/seen").body("long"), "none"),
+        (Call::post("/required").key("another"), "attempt 1"),
+    ] {
+        let response = router.clone().oneshot(call.request(&call.path)).await.unwrap();
+        assert_eq!(response.status(), 200, "{} {:?}", call.path, call.headers);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert_eq!(body, heard, "{} {:?}", call.path, call.headers);
+    }
+    let without = Call::post("/required");
+    let response = router.oneshot(without.request(&without.path)).await.unwrap();
+    assert_eq!(response.status(), 500, "axum has no such extension for it");
 }
 
 #[tokio::test]
