@@ -2,12 +2,14 @@
 
 use crate::counters::count;
 use crate::keyed::Keyed;
+use crate::outcome::release;
 use crate::policy::WhileRunning;
 use crate::problem::Refusal;
 use crate::reply::Reply;
 use crate::state::State;
 use crate::stored::{self, Stored};
 use firstseen_shared::{Attempt, Begin, DedupStore, Error, ErrorKind, Record};
+use http::StatusCode;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, timeout};
@@ -56,9 +58,11 @@ impl<S: DedupStore> Keyed<S> {
                 },
                 Begin::Held(_) => return refuse(reply, &counters.refused, Refusal::Held),
                 Begin::Dead(_) => return refuse(reply, &counters.refused, Refusal::Dead),
-                Begin::Mismatch(_) => {
-                    return refuse(reply, &counters.mismatches, Refusal::Mismatch);
-                }
+                Begin::Mismatch(record) => match self.is_passing(&record).await {
+                    Ok(true) => NotYet::Released,
+                    Ok(false) => return refuse(reply, &counters.mismatches, Refusal::Mismatch),
+                    Err(refusal) => return refuse(reply, &counters.unavailable, refusal),
+                },
             };
             reply = self.wait(not_yet, asked, reply).await?;
         }
@@ -79,13 +83,33 @@ impl<S: DedupStore> Keyed<S> {
                 let refused = refuse(reply, &counters.unavailable, Refusal::Unavailable);
                 // What begins after all, begins for nobody.
                 if let Ok(Begin::Started(attempt)) = begin.await
-                    && let Err(error) = attempt.release().await
+                    && let Err(error) = release(&attempt, StatusCode::SERVICE_UNAVAILABLE).await
                 {
                     tracing::warn!(id = %self.name(), %error, "a key stays in use until its lease ends");
                 }
                 refused
             }
         }
+    }
+
+    /// Returns whether the record of another request is about to end, or has ended since. Its handler has said then that
+    /// nothing is to be kept, so that it is no reason to refuse this one. A record that does not match is shown without the
+    /// result by which this can be seen, and is read for it.
+    async fn is_passing(&self, seen: &Record) -> Result<bool, Refusal> {
+        if !matches!(seen.state, firstseen_shared::State::Completed { .. }) {
+            return Ok(false);
+        }
+        let read = timeout(self.policy().begin_max, self.state.ledger.get(&self.id)).await;
+        let Ok(read) = read else {
+            tracing::warn!(id = %self.name(), "a key was not checked in time");
+            return Err(Refusal::Unavailable);
+        };
+        let now = read.map_err(|error| {
+            tracing::warn!(id = %self.name(), %error, "a key could not be checked");
+            refusal_of(&error)
+        })?;
+        let Some(now) = now.filter(|now| now.token == seen.token) else { return Ok(true) };
+        Ok(matches!(now.result().map(stored::decode), Some(Ok(Stored::Released))))
     }
 
     /// Waits until it may be asked again. `None` if that takes too long, or the client has gone.

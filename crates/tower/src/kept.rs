@@ -13,7 +13,8 @@ pub enum Fate {
     /// The answer is stored, and every retry is told it.
     Keep,
     /// Nothing is stored, as if the request had not been sent: the next request with the key runs, and it may be
-    /// another one. For answers that say that nothing was done.
+    /// another one, unless an earlier attempt has failed, which may have done something. For answers that say that nothing
+    /// was done.
     Release,
     /// The attempt has failed: the next request with the key runs, if it is the same one. After as many attempts as the
     /// ledger allows the key is dead. For answers after which the work is to be done again.

@@ -58,17 +58,25 @@ impl Verdict {
     pub(crate) async fn tell<S: DedupStore>(&self, attempt: &Attempt<S>) -> Result<(), MoveError> {
         match self {
             Self::Keep { result, .. } => attempt.complete(result).await,
-            // A record that ends at once, with its fingerprint: the next request may be another one. Removing it would not
-            // do, since that also takes it from an attempt that has begun meanwhile.
-            Self::Release { status, .. } if attempt.number() == 1 => {
-                attempt.complete_for(stored::encode_released(*status), RELEASED_TTL).await
-            }
-            // An earlier attempt may have done something: its fingerprint and its count stay.
-            Self::Release { .. } => attempt.release().await,
+            Self::Release { status, .. } => release(attempt, *status).await,
             Self::Failed(cut) => attempt.fail(Failure::from(cut.clone())).await,
             Self::Held(status) => attempt.fail(Failure::hold(Cut::Status(*status))).await,
         }
     }
+}
+
+/// Ends an attempt that has done nothing, as if its request had not been sent.
+pub(crate) async fn release<S: DedupStore>(
+    attempt: &Attempt<S>,
+    status: StatusCode,
+) -> Result<(), MoveError> {
+    if attempt.number() == 1 {
+        // A record that ends at once, and its fingerprint with it: the next request may be another one, and waits until
+        // then. Removing it would not do, since that also takes it from an attempt that has begun meanwhile.
+        return attempt.complete_for(stored::encode_released(status), RELEASED_TTL).await;
+    }
+    // An earlier attempt may have done something: its fingerprint and its count stay.
+    attempt.release().await
 }
 
 impl<R, E> Outcome<R, E> {

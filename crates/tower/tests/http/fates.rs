@@ -1,6 +1,7 @@
 //! Rules 78 and 79: what becomes of a key, by what the handler answers.
 
 use crate::call::{Call, Heard};
+use crate::faulty::Fault;
 use crate::site::{LATE, Runs, Setup, Site};
 use axum::Extension;
 use axum::extract::Request;
@@ -115,6 +116,36 @@ async fn rule_78_after_a_failed_validation_or_a_conflict_nothing_is_stored() {
         replayed.assert_replayed(200, &format!("run {}", number + 2));
     }
     assert_eq!((runs.count(), site.counters().released), (4, 2));
+}
+
+#[tokio::test]
+async fn a_corrected_request_was_told_now_and_then_that_its_key_belongs_to_the_released_one() {
+    let (site, _) = obedient(Setup::new(Policy::draft())).await;
+    for n in 0..400 {
+        let key = format!("k{n}");
+        site.send(&answer(&key, "invalid").body("typo")).await;
+        let corrected = site.send(&answer(&key, "200").body("corrected")).await;
+        assert_eq!(corrected.status(), 200, "round {n}: {corrected:?}");
+    }
+    assert_eq!((site.counters().released, site.counters().mismatches), (400, 0));
+}
+
+#[tokio::test]
+async fn a_released_key_whose_record_the_store_ends_late_is_waited_for() {
+    let (site, _) = obedient(Setup::new(Policy::draft())).await;
+    site.store().set_end(Fault::Kept(Duration::from_millis(100)));
+    site.send(&answer("k", "invalid").body("typo")).await;
+    site.store().set_end(Fault::None);
+    site.send(&answer("k", "200").body("corrected")).await.assert_first(200, "run 2");
+
+    // Not for ever.
+    let policy = Policy::draft().begin_max(Duration::from_millis(50));
+    let (site, runs) = obedient(Setup::new(policy)).await;
+    site.store().set_end(Fault::Kept(LATE));
+    site.send(&answer("k", "invalid").body("typo")).await;
+    let corrected = answer("k", "200").body("corrected");
+    site.send(&corrected).await.assert_refused(409, "key-in-use", Some("1"));
+    assert_eq!(runs.count(), 1);
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub(crate) enum Fault {
     Late(Duration),
     /// Says that the lease has ended.
     LeaseEnded,
+    /// Keeps a result for as long, whatever it was told: a server whose clock stands still for a while.
+    Kept(Duration),
 }
 
 /// The embedded store, with faults.
@@ -25,14 +27,16 @@ pub(crate) struct Faulty {
     pub(crate) begin: Mutex<Fault>,
     pub(crate) renew: Mutex<Fault>,
     pub(crate) end: Mutex<Fault>,
+    /// Reading a record.
+    pub(crate) read: Mutex<Fault>,
     /// How often `begin` was called.
     pub(crate) begins: Mutex<u64>,
 }
 
 impl Faulty {
     pub(crate) fn new(store: Embedded) -> Self {
-        let [begin, renew, end] = [Fault::None; 3].map(Mutex::new);
-        Self { store, begin, renew, end, begins: Mutex::new(0) }
+        let [begin, renew, end, read] = [Fault::None; 4].map(Mutex::new);
+        Self { store, begin, renew, end, read, begins: Mutex::new(0) }
     }
 
     pub(crate) fn set_begin(&self, fault: Fault) {
@@ -43,6 +47,10 @@ impl Faulty {
         *self.renew.lock().unwrap() = fault;
     }
 
+    pub(crate) fn set_read(&self, fault: Fault) {
+        *self.read.lock().unwrap() = fault;
+    }
+
     pub(crate) fn set_end(&self, fault: Fault) {
         *self.end.lock().unwrap() = fault;
     }
@@ -51,7 +59,7 @@ impl Faulty {
 /// Fails, or says how late the answer comes.
 fn meet(fault: &Mutex<Fault>) -> Result<Duration, MoveError> {
     match *fault.lock().unwrap() {
-        Fault::None => Ok(Duration::ZERO),
+        Fault::None | Fault::Kept(_) => Ok(Duration::ZERO),
         Fault::Late(time) => Ok(time),
         Fault::Fails(kind) => Err(Error::new(kind, "the store", "a planted fault").into()),
         Fault::LeaseEnded => Err(MoveError::LeaseEnded),
@@ -99,7 +107,14 @@ impl DedupStore for Faulty {
         policy: &Policy,
     ) -> Result<(), MoveError> {
         let late = meet(&self.end)?;
-        let ended = self.store.end(namespace, id, token, ending, policy).await;
+        let kept = *self.end.lock().unwrap();
+        let ending = match (kept, *ending) {
+            (Fault::Kept(time), Ending::Completed { result, is_failure, .. }) => {
+                Ending::Completed { result, is_failure, ttl: Ttl::from(time) }
+            }
+            (_, ending) => ending,
+        };
+        let ended = self.store.end(namespace, id, token, &ending, policy).await;
         tokio::time::sleep(late).await;
         ended
     }
@@ -117,7 +132,10 @@ impl DedupStore for Faulty {
     }
 
     async fn record(&self, namespace: &str, id: &[u8]) -> Result<Option<Record>> {
-        self.store.record(namespace, id).await
+        match meet(&self.read) {
+            Err(MoveError::Store(error)) => Err(error),
+            _ => self.store.record(namespace, id).await,
+        }
     }
 
     async fn redrive(&self, namespace: &str, id: &[u8]) -> Result<bool> {

@@ -16,5 +16,6 @@ mod load;
 mod principals;
 mod replay;
 mod running;
+mod shared;
 mod site;
 mod store;

@@ -69,7 +69,23 @@ async fn a_store_that_is_slow_to_begin_begins_for_nobody() {
     // What has begun after all is handed back, and not kept until its lease ends.
     until("it is handed back", || site.counters().in_flight == 0).await;
     assert_eq!(runs.count(), 0);
+    // Not even which request it was.
+    let another = call.clone().body("another");
+    site.send(&another).await.assert_first(201, "run 1, 7 bytes");
+}
+
+#[tokio::test]
+async fn whether_a_key_belongs_to_another_request_is_not_said_while_the_store_is_away() {
+    let (site, runs) = Site::counting(Policy::draft()).await;
+    let call = Call::post("/pay").key("k");
     site.send(&call).await.assert_first(201, "run 1, 0 bytes");
+    let another = call.body("another");
+    // It has answered that the key has another request, and not whether that was released.
+    site.store().set_read(AWAY);
+    site.send(&another).await.assert_refused(503, "store-unavailable", Some("1"));
+    site.store().set_read(Fault::None);
+    site.send(&another).await.assert_refused(422, "key-reused", None);
+    assert_eq!(runs.count(), 1);
 }
 
 #[tokio::test]
