@@ -6,6 +6,7 @@ use crate::group::Group;
 use crate::scripts;
 use crate::setup::not_a_stream;
 use redis::{ErrorKind, ServerErrorKind};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How long it is remembered that an entry is a dead letter, in milliseconds: a day. It is asked for only when the entry
@@ -60,7 +61,7 @@ impl DeadLetters {
         message_id: Option<&[u8]>,
         reason: &str,
     ) -> Result<(), RedisError> {
-        let mark = format!("{}:{}:{}:{}", self.beside, group.stream, group.name, entry.id);
+        let mark = self.mark(group, entry);
         let id = entry.id.to_string();
         let letter = letter(group, entry, message_id, reason);
         let what = "adding a dead letter";
@@ -81,6 +82,19 @@ impl DeadLetters {
         let mut call = scripts::LAY.key(&self.stream);
         group.run(what, call.key(&mark).arg(MARK_MS).arg(&letter)).await?;
         group.acknowledge(entry.id).await
+    }
+
+    /// Returns the key that says that an entry is a dead letter of its group.
+    ///
+    /// It has the length of the stream's key, since that may have the sign that stands between it and the group; and what is
+    /// in the entry, since a stream that was deleted and made again has other entries of the same ids where producers choose
+    /// those.
+    fn mark(&self, group: &Group, entry: &RedisEntry) -> String {
+        let mut fields = DefaultHasher::new();
+        entry.fields.hash(&mut fields);
+        let (stream, fields) = (&*group.stream, fields.finish());
+        let place = format!("{}:{stream}:{}:{}", stream.len(), group.name, entry.id);
+        format!("{}:{place}:{fields:016x}", self.beside)
     }
 }
 

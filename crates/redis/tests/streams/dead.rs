@@ -3,7 +3,7 @@
 use crate::queue::{GROUP, Kind, LATE, Queue, Running, take, until};
 use firstseen_consumer::testkit::Fixture;
 use firstseen_consumer::{Failure, Source};
-use firstseen_redis::RedisOptions;
+use firstseen_redis::{RedisOptions, RedisSource};
 use firstseen_servers::Server;
 use firstseen_servers::redis::{CLUSTER, url};
 use std::sync::Arc;
@@ -12,6 +12,8 @@ on_both!(
     a_dead_letter_says_where_it_comes_from_and_why,
     a_dead_letter_that_cannot_be_added_is_not_acknowledged,
     many_that_bury_one_entry_add_it_once,
+    a_dead_letter_was_left_out_where_a_stream_made_again_had_the_same_entry_ids,
+    a_dead_letter_was_left_out_as_that_of_another_stream_and_group,
     in_a_cluster_with_both_streams_at_one_node_one_step_does_both,
     in_a_cluster_with_streams_at_two_nodes_a_dead_letter_is_added_once,
     without_a_stream_for_them_dead_letters_are_acknowledged,
@@ -90,6 +92,36 @@ async fn many_that_bury_one_entry_add_it_once(kind: Kind) {
     let mut dead = queue.dead().await;
     dead.sort();
     assert_eq!(dead, (0..10).map(|n| n.to_string()).collect::<Vec<_>>());
+}
+
+/// Producers choose the ids of entries here.
+async fn a_dead_letter_was_left_out_where_a_stream_made_again_had_the_same_entry_ids(kind: Kind) {
+    let queue = Queue::alone(kind, RedisOptions::new()).await;
+    for payload in ["old", "new"] {
+        let add = ["XADD", &queue.name, "1-1", "id", payload, "payload", payload];
+        queue.ask::<String>(&add).await;
+        let source = queue.source().await;
+        let taken = take(&source, 1, LATE).await;
+        source.dead_letter(&taken[0].message, &taken[0].token, "poison").await.unwrap();
+        queue.ask::<u32>(&["DEL", &queue.name]).await;
+        queue.create_stream().await;
+    }
+    assert_eq!(queue.dead().await, ["old", "new"]);
+}
+
+/// Written one after the other, the names are the same.
+async fn a_dead_letter_was_left_out_as_that_of_another_stream_and_group(kind: Kind) {
+    let server = kind.start().await;
+    let dead = Queue::at(url(&server), "all".to_owned(), RedisOptions::new());
+    for (stream, group) in [("orders", "eu:payments"), ("orders:eu", "payments")] {
+        let add = ["XADD", stream, "1-1", "id", "order-17", "payload", "order-17"];
+        dead.ask::<String>(&add).await;
+        let options = dead.options.clone();
+        let source = RedisSource::connect(dead.url(), stream, group, options).await.unwrap();
+        let taken = take(&source, 1, LATE).await;
+        source.dead_letter(&taken[0].message, &taken[0].token, "poison").await.unwrap();
+    }
+    assert_eq!(dead.dead_fields("firstseen-group").await, ["eu:payments", "payments"]);
 }
 
 /// A node that has all slots, so that it refuses calls over two slots as a node of a larger cluster does.
