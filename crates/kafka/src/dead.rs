@@ -20,13 +20,19 @@ const ROOM_MAX: Duration = Duration::from_secs(5);
 /// Writes dead letters to a topic.
 pub(crate) struct DeadLetters {
     topic: String,
+    /// The group that gives records up: others may write to the same topic.
+    group: String,
     config: ClientConfig,
     /// Built anew after an error that ends it: brokers may forget what an idempotent producer has written.
     producer: Mutex<FutureProducer<LogContext>>,
 }
 
 impl DeadLetters {
-    pub(crate) fn open(topic: &str, mut config: ClientConfig) -> Result<Self, KafkaError> {
+    pub(crate) fn open(
+        topic: &str,
+        group: &str,
+        mut config: ClientConfig,
+    ) -> Result<Self, KafkaError> {
         if config.get("message.timeout.ms").is_none() && config.get("delivery.timeout.ms").is_none()
         {
             config.set("message.timeout.ms", LETTER_MAX_MS);
@@ -34,7 +40,8 @@ impl DeadLetters {
         // What was read can be written: the brokers say what is too large.
         config.set("message.max.bytes", "1000000000");
         let producer = Mutex::new(create(&config)?);
-        Ok(Self { topic: topic.to_owned(), config, producer })
+        let (topic, group) = (topic.to_owned(), group.to_owned());
+        Ok(Self { topic, group, config, producer })
     }
 
     fn producer(&self) -> Result<FutureProducer<LogContext>, KafkaError> {
@@ -74,7 +81,8 @@ impl DeadLetters {
         reason: &str,
         payload: Option<&'a Bytes>,
     ) -> FutureRecord<'a, [u8], [u8]> {
-        let mut letter = FutureRecord::to(&self.topic).headers(headers(record, id, reason));
+        let mut letter =
+            FutureRecord::to(&self.topic).headers(headers(record, &self.group, id, reason));
         (letter.key, letter.payload) = (record.key.as_deref(), payload.map(|bytes| &bytes[..]));
         letter
     }
@@ -85,7 +93,7 @@ fn create(config: &ClientConfig) -> Result<FutureProducer<LogContext>, KafkaErro
 }
 
 /// Those of the record, but for those of an earlier death.
-fn headers(record: &Record, id: Option<&Bytes>, reason: &str) -> OwnedHeaders {
+fn headers(record: &Record, group: &str, id: Option<&Bytes>, reason: &str) -> OwnedHeaders {
     let mut headers = OwnedHeaders::new();
     for (key, value) in record.headers.iter().filter(|(name, _)| !name.starts_with("firstseen-")) {
         headers = headers.insert(Header { key, value: value.as_deref() });
@@ -94,6 +102,7 @@ fn headers(record: &Record, id: Option<&Bytes>, reason: &str) -> OwnedHeaders {
     let (partition, offset) = (place.partition.to_string(), place.offset.to_string());
     for (key, value) in [
         ("firstseen-reason", reason.as_bytes()),
+        ("firstseen-group", group.as_bytes()),
         ("firstseen-topic", place.topic.as_bytes()),
         ("firstseen-partition", partition.as_bytes()),
         ("firstseen-offset", offset.as_bytes()),

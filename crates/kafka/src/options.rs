@@ -46,10 +46,10 @@ impl KafkaOptions {
 
     /// Sets the topic that dead letters are written to; it has to exist. Without one they are kept by the ledger alone.
     ///
-    /// A dead letter has the key, payload and headers of the record; the headers `firstseen-reason`, `firstseen-topic`,
-    /// `firstseen-partition`, `firstseen-offset` and `firstseen-message-id` are added. If the brokers refuse it as too large,
-    /// it is written without its payload. The record is acknowledged once all replicas have the letter, so a crash in between
-    /// writes it again: topic, partition and offset tell which are one.
+    /// A dead letter has the key, payload and headers of the record; the headers `firstseen-reason`, `firstseen-group`,
+    /// `firstseen-topic`, `firstseen-partition`, `firstseen-offset` and `firstseen-message-id` are added. If the brokers refuse
+    /// it as too large, it is written without its payload. The record is acknowledged once all replicas have the letter, so a
+    /// crash in between writes it again: group, topic, partition and offset tell which are one.
     #[must_use]
     pub fn dead_letters(self, topic: impl Into<String>) -> Self {
         Self { dead_letters: Some(topic.into()), ..self }

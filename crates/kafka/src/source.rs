@@ -66,7 +66,7 @@ impl KafkaSource {
         let config = options.settings.consumer(brokers, group, options.start);
         let dead_letters = options.dead_letters.as_ref();
         let dead_letters = dead_letters
-            .map(|topic| DeadLetters::open(topic, options.settings.producer(brokers)))
+            .map(|topic| DeadLetters::open(topic, group, options.settings.producer(brokers)))
             .transpose()?;
         let joined = Joined::join(&config, &topics, &options)?;
         let source = Self {

@@ -118,6 +118,7 @@ async fn a_dead_letter_says_where_it_comes_from_and_why_and_comes_before_the_com
     assert_eq!(payloads(&letters), ["poison"]);
     let header = |name| header(&letters[0], name);
     assert_eq!(header("firstseen-reason").as_deref(), Some("no such\naccount"));
+    assert_eq!(header("firstseen-group"), Some(queue.group.clone()));
     assert_eq!(header("firstseen-topic"), Some(queue.topic.clone()));
     assert_eq!(header("firstseen-partition").as_deref(), Some("0"));
     assert_eq!(header("firstseen-offset").as_deref(), Some("1"));
