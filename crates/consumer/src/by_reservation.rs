@@ -16,37 +16,66 @@ const COUNTED_MAX: usize = 1 << 16;
 
 /// How often work is tried that a reservation guards. A ledger has policies of its own.
 ///
-/// Failures are counted in memory, and after a restart from what the broker counts, if it does. A message that kills its
-/// process is tried for ever if the broker does not count: use a ledger where that may happen.
+/// Failures are counted in memory, and anew after a restart. A message that kills its process leaves no failure; only the
+/// broker's count of its deliveries tells of it, and [`deliveries_max`](Self::deliveries_max) is a limit for that. Where
+/// the broker does not count, such a message is tried for ever: use a ledger where that may happen.
 #[derive(Debug, Clone, Copy)]
 pub struct Retries {
     attempts_max: u32,
+    deliveries_max: u32,
     base: Duration,
     max: Duration,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { attempts_max: 5, base: Duration::from_secs(1), max: Duration::from_secs(300) }
+        Self {
+            attempts_max: 5,
+            deliveries_max: 100,
+            base: Duration::from_secs(1),
+            max: Duration::from_secs(300),
+        }
     }
 }
 
 impl Retries {
-    /// Creates the defaults: five attempts; pauses of a second, doubled each time, at most five minutes.
+    /// Creates the defaults: five attempts, or 100 deliveries of which nothing was heard; pauses of a second, doubled each
+    /// time, at most five minutes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets after how many attempts a message is a dead letter; at least one.
+    /// Sets after how many failures in one process a message is a dead letter; at least one.
     #[must_use]
     pub fn attempts_max(self, attempts_max: u32) -> Self {
         Self { attempts_max: attempts_max.max(1), ..self }
+    }
+
+    /// Sets after how many deliveries to processes that are gone a message is a dead letter: 100; at least one.
+    ///
+    /// It is there for the message that kills its process, which leaves no other trace with reservations. But the broker
+    /// also counts the deliveries that were only taken ahead or given back at a stop, and those that failed before
+    /// a restart, so set it well above the restarts that a message may live through. A broker with a limit of its own, such as
+    /// the `x-delivery-limit` of RabbitMQ, drops messages there, whatever this says.
+    #[must_use]
+    pub fn deliveries_max(self, deliveries_max: u32) -> Self {
+        Self { deliveries_max: deliveries_max.max(1), ..self }
     }
 
     /// Sets the first pause, doubled after each failure, and the longest.
     #[must_use]
     pub fn pauses(self, base: Duration, max: Duration) -> Self {
         Self { base, max, ..self }
+    }
+
+    /// Returns why there is no further try, if so.
+    fn give_up(&self, tries: Tries) -> Option<String> {
+        let Tries { failures, unheard } = tries;
+        if failures >= self.attempts_max {
+            return Some(format!("given up: {failures} failed attempts"));
+        }
+        (unheard >= self.deliveries_max)
+            .then(|| format!("given up: {unheard} deliveries of which nothing was heard"))
     }
 
     fn pause(&self, failures: u32) -> Duration {
@@ -60,7 +89,17 @@ impl Retries {
 pub(crate) struct Reserving {
     namespace: Namespace,
     retries: Retries,
-    failures: Mutex<HashMap<Bytes, u32>>,
+    tries: Mutex<HashMap<Bytes, Tries>>,
+}
+
+/// What is known of the tries of an id that is not done.
+#[derive(Debug, Clone, Copy)]
+struct Tries {
+    /// Failures that this process heard.
+    failures: u32,
+    /// Deliveries before the first one here: failures, deaths of a process, or nothing at all. Later ones are this process's
+    /// own, and it knows what became of them.
+    unheard: u32,
 }
 
 /// A reserved id.
@@ -72,7 +111,7 @@ pub(crate) struct ByReservation {
 
 impl Reserving {
     pub(crate) fn new(namespace: Namespace, retries: Retries) -> Self {
-        Self { namespace, retries, failures: Mutex::default() }
+        Self { namespace, retries, tries: Mutex::default() }
     }
 
     pub(crate) fn store(&self) -> &Store {
@@ -89,15 +128,12 @@ impl Reserving {
             Reserve::Duplicate { .. } => Ok(Begun::Not(Outcome::Duplicate)),
             Reserve::InProgress => {
                 // From here on its failures are counted here: the broker counts this delivery, too.
-                self.count(id, 0, message);
+                self.tries(id, message);
                 Ok(Begun::Not(Outcome::Later(options.busy_delay, Why::Busy)))
             }
             Reserve::FirstSeen(held) => {
-                let failures = self.count(id, 0, message);
-                if failures >= self.retries.attempts_max {
-                    return Ok(Begun::Not(Outcome::Dead(format!(
-                        "given up: {failures} attempts, or deliveries of which nothing was heard"
-                    ))));
+                if let Some(why) = self.retries.give_up(self.tries(id, message)) {
+                    return Ok(Begun::Not(Outcome::Dead(why)));
                 }
                 let id = id.clone();
                 let reserving = Arc::clone(self);
@@ -106,24 +142,24 @@ impl Reserving {
         }
     }
 
-    /// Adds failures of an id. Returns how many there are.
-    fn count(&self, id: &Bytes, more: u32, message: &Message) -> u32 {
-        let before = message.deliveries.map_or(0, |deliveries| deliveries.saturating_sub(1));
-        self.add(id, more, before)
+    /// Returns what is known of the tries of an id.
+    fn tries(&self, id: &Bytes, message: &Message) -> Tries {
+        self.add(id, 0, message.deliveries.map_or(0, |deliveries| deliveries.saturating_sub(1)))
     }
 
-    fn add(&self, id: &Bytes, more: u32, before: u32) -> u32 {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= COUNTED_MAX && !failures.contains_key(id) {
-            failures.clear();
+    /// Adds failures of an id. `unheard` is kept if this is the first that is heard of it.
+    fn add(&self, id: &Bytes, more: u32, unheard: u32) -> Tries {
+        let mut all = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= COUNTED_MAX && !all.contains_key(id) {
+            all.clear();
         }
-        let count = failures.entry(id.clone()).or_insert(before);
-        *count = count.saturating_add(more);
-        *count
+        let tries = all.entry(id.clone()).or_insert(Tries { failures: 0, unheard });
+        tries.failures = tries.failures.saturating_add(more);
+        *tries
     }
 
     fn forget(&self, id: &Bytes) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.tries.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 }
 
@@ -146,7 +182,7 @@ impl ByReservation {
         let retries = self.reserving.retries;
         // There is no answer to be stored and nobody to hold it for: whatever is never tried again is a dead letter.
         let more = if failure.is_final() { retries.attempts_max } else { 1 };
-        let failures = self.reserving.add(&self.id, more, 0);
+        let failures = self.reserving.add(&self.id, more, 0).failures;
         // The count stays with a dead letter: its answer may be lost, and then it comes again.
         if failures >= retries.attempts_max {
             return Outcome::Dead(format!("given up after a failure: {}", failure.reason()));

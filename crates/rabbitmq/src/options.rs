@@ -78,7 +78,8 @@ impl RabbitOptions {
 
     /// Accepts a queue that has `x-delivery-limit`, with this value: none is accepted. The server drops a message, or gives
     /// it to its own dead-letter exchange, once it has come back that often. Retries, stops and lost connections count,
-    /// not only failures, so the limit has to be far above the ledger's attempts. With one, such as a billion, the server
+    /// not only failures, so the limit has to be far above the ledger's attempts, and with reservations above
+    /// [`Retries::deliveries_max`](firstseen_consumer::Retries::deliveries_max). With one, such as a billion, the server
     /// puts what is given back near the head of the queue, and without one at its end.
     #[must_use]
     pub fn delivery_limit(self, deliveries: u32) -> Self {

@@ -1,20 +1,30 @@
 //! The loop with reservations in the place of a ledger.
 
-use crate::support::{Effects, Running, World, message, options};
+use crate::support::{Effects, Running, World, options};
 use firstseen::Reserve;
-use firstseen_consumer::{Consumer, Failure, Job, Retries};
+use firstseen_consumer::{Consumer, Failure, Job, Retries, Source, Want};
 use std::time::Duration;
+
+fn retries() -> Retries {
+    Retries::new().attempts_max(3).pauses(Duration::from_millis(20), Duration::from_millis(50))
+}
 
 fn start<F, Fut>(world: &World, work: F) -> Running
 where
     F: Fn(Job) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), Failure>> + Send + 'static,
 {
-    let retries = Retries::new().attempts_max(3);
-    let retries = retries.pauses(Duration::from_millis(20), Duration::from_millis(50));
+    start_with(world, retries(), work)
+}
+
+fn start_with<F, Fut>(world: &World, retries: Retries, work: F) -> Running
+where
+    F: Fn(Job) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Failure>> + Send + 'static,
+{
     let namespace = world.store.namespace("orders").unwrap();
     let consumer = Consumer::with_reservations(world.broker.connect(), namespace, retries, work);
-    let consumer = consumer.options(options());
+    let consumer = consumer.options(options().workers(8));
     let handle = consumer.handle();
     Running::of(handle, consumer.run())
 }
@@ -72,17 +82,77 @@ async fn failures_of_reserved_work_are_counted_and_end_in_dead_letters() {
 #[tokio::test]
 async fn a_message_that_the_broker_has_delivered_too_often_is_not_tried_again_after_a_restart() {
     let world = World::with_patience(Duration::from_millis(200));
-    world.broker.send(message("kills its process").deliveries(1));
-    // Three processes take it and die.
-    for _ in 0..3 {
-        use firstseen_consumer::{Source, Want};
-        let want = Want { count: 1, bytes: 1, wait: Duration::from_secs(5) };
-        assert_eq!(world.broker.connect().next(want).await.unwrap().len(), 1);
-    }
-    let running = start(&world, |_| async { Ok(()) });
+    world.send("kills its process");
+    let die = async |times| {
+        for _ in 0..times {
+            let want = Want { count: 1, bytes: 1, wait: Duration::from_secs(5) };
+            assert_eq!(world.broker.connect().next(want).await.unwrap().len(), 1);
+        }
+    };
+    // Four processes take it and die: more than it may fail, and as often as the limit for this says.
+    die(4).await;
+    let running = start_with(&world, retries().deliveries_max(4), |_| async { Ok(()) });
     world.until_empty().await;
     let counters = running.stop().await;
     assert_eq!((counters.first, counters.dead), (0, 1));
+    assert!(world.broker.dead_letters()[0].1.contains("4 deliveries of which nothing was heard"));
+    // Once less.
+    world.send("lives in bad times");
+    die(3).await;
+    let running = start_with(&world, retries().deliveries_max(4), |_| async { Ok(()) });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.first, counters.dead), (1, 0));
+}
+
+#[tokio::test]
+async fn messages_taken_ahead_were_given_up_after_a_few_orderly_restarts() {
+    let world = World::new();
+    for n in 0..40 {
+        world.send(&n.to_string());
+    }
+    let effects = Effects::default();
+    let mut done = 0;
+    let mut restarts = 0;
+    while world.broker.left() > 0 {
+        let made = effects.clone();
+        let running = start(&world, move |job: Job| {
+            let made = made.clone();
+            async move {
+                tokio::time::sleep(Duration::from_millis(400)).await;
+                made.add(&job);
+                Ok(())
+            }
+        });
+        // All are taken, the workers have some of them, and the rest is given back.
+        running.until(|now| now.delivered + done >= 40).await;
+        let counters = running.stop().await;
+        assert_eq!((counters.dead, counters.retried), (0, 0));
+        done += counters.first;
+        restarts += 1;
+    }
+    assert!(restarts > 4, "{restarts} restarts are no more than the attempts that there are");
+    assert_eq!(effects.all().len(), 40);
+}
+
+#[tokio::test]
+async fn a_failure_is_counted_beside_the_deliveries_before_it_and_not_with_them() {
+    let world = World::with_patience(Duration::from_millis(200));
+    world.send("fails");
+    for _ in 0..2 {
+        let want = Want { count: 1, bytes: 1, wait: Duration::from_secs(5) };
+        assert_eq!(world.broker.connect().next(want).await.unwrap().len(), 1);
+    }
+    let effects = Effects::default();
+    let tries = effects.clone();
+    let running = start(&world, move |job| {
+        tries.add(&job);
+        async { Err(Failure::retry("no such account")) }
+    });
+    world.until_empty().await;
+    let counters = running.stop().await;
+    assert_eq!((counters.retried, counters.dead), (2, 1));
+    assert_eq!(effects.all().len(), 3);
 }
 
 #[tokio::test]
