@@ -6,10 +6,11 @@ use crate::outcome::{Error, Outcome, Why};
 use crate::source::Message;
 use bytes::Bytes;
 use firstseen::ledger::{
-    Attempt, AttemptError, Begin, BeginOptions, Failure, Fingerprint, Ledger, Record, Renewals,
-    State,
+    Attempt, AttemptEnd, AttemptError, Begin, BeginOptions, Failure, Fingerprint, Ledger, Record,
+    Renewals, State,
 };
 use firstseen::limits;
+use futures_util::FutureExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,6 +56,22 @@ pub(crate) async fn begin(
         Begin::Outdated(_) => later(options.held_delay, Why::Early),
         // These, and what a later version may add, are told by the state.
         begun => Ok(Begun::Not(outcome_of(ledger, begun.record(), options, Why::Early))),
+    }
+}
+
+/// Returns whether the last attempt of an id has ended with its process.
+pub(crate) fn is_suspect(ledger: &Ledger, id: &Bytes) -> bool {
+    // Over at once unless somebody works on it. What goes wrong here, `begin` meets, too.
+    let idle = ledger.wait_async(id).ok().and_then(FutureExt::now_or_never);
+    let Some(Ok(Some(record))) = idle else { return false };
+    match record.state {
+        State::Running { .. } => true,
+        // Handed back at a stop, it has not shown yet what it does.
+        State::Waiting { .. } => {
+            let mut ends = record.history.iter().rev().map(|past| past.end);
+            ends.find(|end| *end != AttemptEnd::Released) == Some(AttemptEnd::ProcessEnded)
+        }
+        _ => false,
     }
 }
 

@@ -6,7 +6,8 @@ use crate::outcome::{Error, Outcome, Why};
 use bytes::Bytes;
 use firstseen::ledger::{Failure, Fingerprint};
 use firstseen_shared::{
-    Attempt, Begin, DedupStore, ErrorKind, Lost, MoveError, Record, Renewals, SharedLedger, State,
+    Attempt, AttemptEnd, Begin, DedupStore, ErrorKind, Lost, MoveError, Record, Renewals,
+    SharedLedger, State,
 };
 use futures_util::future::BoxFuture;
 use std::fmt::Debug;
@@ -22,6 +23,9 @@ pub(crate) trait Guarding: Debug + Send + Sync {
         fingerprint: Option<Fingerprint>,
         options: &'a ConsumerOptions,
     ) -> BoxFuture<'a, Result<Begun, Error>>;
+
+    /// Returns whether the last attempt of an id has ended with its lease, as that of a process that died does.
+    fn is_suspect<'a>(&'a self, id: &'a Bytes) -> BoxFuture<'a, bool>;
 
     /// Waits until nobody works on an id any more, or the delay has passed.
     fn wait<'a>(&'a self, id: &'a Bytes, delay: Duration) -> BoxFuture<'a, ()>;
@@ -99,6 +103,22 @@ impl<S: DedupStore> Guarding for SharedLedger<S> {
                 | Begin::RetryAt(record)
                 | Begin::Held(record)
                 | Begin::Dead(record) => Ok(Begun::Not(outcome_of(&record, options, Why::Early))),
+            }
+        })
+    }
+
+    fn is_suspect<'a>(&'a self, id: &'a Bytes) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            // What goes wrong here, `begin` meets, too.
+            let Ok(Some(record)) = SharedLedger::get(self, id).await else { return false };
+            match record.state {
+                State::Running { .. } => record.time_left().is_zero(),
+                // Handed back at a stop, it has not shown yet what it does.
+                State::Waiting { .. } => {
+                    let mut ends = record.history.iter().rev().map(|past| past.end);
+                    ends.find(|end| *end != AttemptEnd::Released) == Some(AttemptEnd::LeaseEnded)
+                }
+                _ => false,
             }
         })
     }

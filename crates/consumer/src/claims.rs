@@ -94,6 +94,26 @@ impl Guard {
             .then(|| format!("its id has {} bytes; an id has 1 to {most}", id.len()))
     }
 
+    /// Returns whether the work of an id may have killed its process, so that it has to be done alone. Asked before the
+    /// attempt is counted: until it is alone, another may kill the process again.
+    #[cfg_attr(
+        not(feature = "shared"),
+        expect(clippy::unused_async, reason = "only a ledger on a shared store is waited for")
+    )]
+    pub(crate) async fn is_suspect(&self, id: &Bytes, message: &Message) -> bool {
+        // Delivered for the first time, it can have killed nobody.
+        if message.deliveries == Some(1) {
+            return false;
+        }
+        match self {
+            Self::Ledger(ledger) => by_ledger::is_suspect(ledger, id),
+            // Nothing is known of it.
+            Self::Reserving(_) => false,
+            #[cfg(feature = "shared")]
+            Self::Shared(ledger) => ledger.is_suspect(id).await,
+        }
+    }
+
     /// Asks whether the work of an id is to be done. Of all who ask at the same time, one hears that it is.
     pub(crate) async fn begin(
         &self,

@@ -28,6 +28,8 @@ pub struct Counters {
     pub handed_back: u64,
     /// Work whose result came after somebody else had taken the id over. Part of `put_off`.
     pub fenced: u64,
+    /// Attempts that ran alone, since the one before had ended with its process, or with the lease of a shared ledger.
+    pub alone: u64,
     /// Answers that the broker has not confirmed in time: the message comes again, and is a duplicate then.
     pub acks_lost: u64,
     /// Errors of the broker when asked for deliveries.
@@ -54,6 +56,7 @@ pub(crate) struct Live {
     pub(crate) without_id: AtomicU64,
     pub(crate) handed_back: AtomicU64,
     pub(crate) fenced: AtomicU64,
+    pub(crate) alone: AtomicU64,
     pub(crate) acks_lost: AtomicU64,
     pub(crate) source_errors: AtomicU64,
     pub(crate) in_flight: AtomicU64,
@@ -75,6 +78,7 @@ impl Live {
             without_id: self.without_id.load(Relaxed),
             handed_back: self.handed_back.load(Relaxed),
             fenced: self.fenced.load(Relaxed),
+            alone: self.alone.load(Relaxed),
             acks_lost: self.acks_lost.load(Relaxed),
             source_errors: self.source_errors.load(Relaxed),
             in_flight: self.in_flight.load(Relaxed),

@@ -54,7 +54,8 @@
 //!   because the machine stood still. Under `OnLeaseEnd::Hold` it is not even then: an operator is asked. Effects that take the id as
 //!   idempotency key, or compare the attempt's token, close the gap; the store cannot.
 //! - **A message that fails, panics, hangs or kills its process ends** among the dead letters after as many attempts as the ledger
-//!   allows, and the queue goes on. With reservations, one that kills its process ends only where the broker counts, after
+//!   allows, and the queue goes on. One whose last attempt ended with its process is tried alone, while the other workers
+//!   wait: if it kills the process again, no neighbour is charged for that. With reservations, one that kills its process ends only where the broker counts, after
 //!   [`Retries::deliveries_max`] deliveries.
 //! - **Nothing waits for ever**: handlers end after [`ConsumerOptions::work_max`], calls of the broker after
 //!   [`ConsumerOptions::answer_max`], a stop after [`ConsumerOptions::grace`].

@@ -95,15 +95,24 @@ impl<S: Source, H: Handler> Life<S, H> {
             return Ok(Outcome::Later(Duration::ZERO, Why::Stopping));
         }
         loop {
-            // ...and when a worker is free.
-            let Some(Ok(worker)) = self.unless_stopping(self.workers.acquire()).await else {
+            // ...and when a worker is free. What may have killed its process has all workers for itself: if it does so
+            // again, nobody else is charged. They are given in the order in which they were asked for, so it does come to that.
+            let is_alone = self.guard.is_suspect(id, &delivery.message).await;
+            let workers = if is_alone { self.options.workers } else { 1 };
+            let worker = self.workers.acquire_many(workers);
+            let Some(Ok(worker)) = self.unless_stopping(worker).await else {
                 return Ok(Outcome::Later(Duration::ZERO, Why::Stopping));
             };
             // 3. Is there work to do?
             let outcome = match self.guard.begin(id, &delivery.message, &self.options).await? {
                 Begun::Not(outcome) => outcome,
                 // 4 and 5.
-                Begun::Ours(claim) => self.work(id, delivery, claim).await?,
+                Begun::Ours(claim) => {
+                    if is_alone {
+                        count(&self.counters.alone);
+                    }
+                    self.work(id, delivery, claim).await?
+                }
             };
             drop(worker);
             match outcome {

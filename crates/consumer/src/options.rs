@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "settings, each apart from the others")]
 pub struct ConsumerOptions {
-    pub(crate) workers: usize,
+    pub(crate) workers: u32,
     pub(crate) in_flight_max: usize,
     pub(crate) bytes_max: usize,
     pub(crate) is_ordered: bool,
@@ -58,10 +58,10 @@ impl ConsumerOptions {
         Self::default()
     }
 
-    /// Sets how many handlers run at the same time: 32.
+    /// Sets how many handlers run at the same time: 32. A message whose last attempt ended with its process runs alone.
     #[must_use]
     pub fn workers(self, workers: usize) -> Self {
-        Self { workers: workers.max(1), ..self }
+        Self { workers: workers.clamp(1, u32::MAX as usize >> 3) as u32, ..self }
     }
 
     /// Sets how many deliveries may be in flight, from the broker to the acknowledgement: 256. No more are asked for

@@ -129,7 +129,7 @@ impl<S: Source, H: Handler> Consumer<S, H> {
             source,
             guard,
             handler,
-            workers: Semaphore::new(options.workers),
+            workers: Semaphore::new(options.workers as usize),
             options,
             counters: Arc::clone(&handle.counters),
             phases: handle.phases.clone(),

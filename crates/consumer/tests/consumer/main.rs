@@ -4,6 +4,7 @@
 
 mod checks;
 mod crashes;
+mod deaths;
 mod durable;
 mod life;
 mod limits;

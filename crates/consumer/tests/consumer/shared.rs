@@ -1,5 +1,6 @@
 //! The loop over a ledger on a shared store.
 
+use crate::deaths::Beside;
 use crate::support::{Effects, LATE, Running, World, message, options};
 use firstseen::ledger::OnLeaseEnd;
 use firstseen_conformance::{Fault, Faulty, Reference};
@@ -239,6 +240,32 @@ async fn work_whose_lease_is_lost_is_stopped_and_its_message_comes_again() {
     let counters = running.stop().await;
     assert_eq!((counters.first, counters.duplicates), (0, 1));
     assert_eq!(tries.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_may_have_killed_its_process_on_another_machine_runs_alone() {
+    let mut world = World::new();
+    world.broker = Beside::broker().await;
+    let ledger = ledger_with(line(), policies().attempts_max(9).lease(Duration::from_secs(1)));
+    for id in ["suspect 2", "suspect 22", "suspect 42"] {
+        let Begin::Started(attempt) = ledger.begin(id, None).await.unwrap() else { panic!() };
+        // Without a runtime it cannot say that it was dropped.
+        std::thread::spawn(move || drop(attempt)).join().unwrap();
+        ledger.wait(id, LATE).await.unwrap();
+    }
+    // One of them was begun and handed back at a stop.
+    let Begin::Started(attempt) = ledger.begin("suspect 22", None).await.unwrap() else { panic!() };
+    attempt.release().await.unwrap();
+    let beside = Arc::new(Beside::default());
+    let work = Arc::clone(&beside);
+    let running = start(&world, ledger, options().workers(8), move |job: Job| {
+        let work = Arc::clone(&work);
+        async move {
+            work.work(&job).await;
+            Ok(())
+        }
+    });
+    beside.check(&world.broker, running).await;
 }
 
 #[tokio::test]
