@@ -38,6 +38,11 @@ pub struct Counters {
     pub in_flight: u64,
     /// Bytes of their payloads.
     pub in_flight_bytes: u64,
+    /// Of those in flight, the ones that wait in order: for their retry, for an operator, or for one of their key.
+    pub waiting: u64,
+    /// How often the loop came to take nothing more for a second or longer although nobody worked: everything in flight waited, or
+    /// the broker gave nothing of what it has. A warning tells which. See [the crate's first page](crate#what-is-promised).
+    pub stalled: u64,
     /// Handlers that run.
     pub working: u64,
     /// Messages that wait at the broker, where that is known.
@@ -61,6 +66,8 @@ pub(crate) struct Live {
     pub(crate) source_errors: AtomicU64,
     pub(crate) in_flight: AtomicU64,
     pub(crate) in_flight_bytes: AtomicU64,
+    pub(crate) waiting: AtomicU64,
+    pub(crate) stalled: AtomicU64,
     pub(crate) working: AtomicU64,
     /// The lag and one; zero if it is not known.
     lag: AtomicU64,
@@ -83,9 +90,15 @@ impl Live {
             source_errors: self.source_errors.load(Relaxed),
             in_flight: self.in_flight.load(Relaxed),
             in_flight_bytes: self.in_flight_bytes.load(Relaxed),
+            waiting: self.waiting.load(Relaxed),
+            stalled: self.stalled.load(Relaxed),
             working: self.working.load(Relaxed),
-            lag: self.lag.load(Relaxed).checked_sub(1),
+            lag: self.lag(),
         }
+    }
+
+    pub(crate) fn lag(&self) -> Option<u64> {
+        self.lag.load(Relaxed).checked_sub(1)
     }
 
     pub(crate) fn set_lag(&self, lag: Option<u64>) {

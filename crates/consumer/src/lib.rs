@@ -55,8 +55,15 @@
 //!   idempotency key, or compare the attempt's token, close the gap; the store cannot.
 //! - **A message that fails, panics, hangs or kills its process ends** among the dead letters after as many attempts as the ledger
 //!   allows, and the queue goes on. One whose last attempt ended with its process is tried alone, while the other workers
-//!   wait: if it kills the process again, no neighbour is charged for that. With reservations, one that kills its process ends only where the broker counts, after
-//!   [`Retries::deliveries_max`] deliveries.
+//!   wait: if it kills the process again, no neighbour is charged for that. With reservations, one that kills its process ends
+//!   only where the broker counts, after [`Retries::deliveries_max`] deliveries.
+//! - **The queue goes on beside messages that wait** for a retry or an operator only as long as they leave room. Each keeps its
+//!   place among those that the broker gives out unanswered: 1,000 at JetStream (`ack_pending_max`), 256 at RabbitMQ
+//!   (`prefetch`), 10,000 of a partition of Kafka with all that is done behind it (`open_max`). [In
+//!   order](ConsumerOptions::ordered), it and those of its key that were taken behind it also keep theirs in
+//!   [`ConsumerOptions::in_flight_max`] and [`ConsumerOptions::bytes_max`]: one held message with enough behind it stops all
+//!   keys. [`Counters::stalled`] counts that, and a warning says so, at most once a minute. Where many may wait for long, raise
+//!   these limits, or have them end as dead letters, to be done again from there.
 //! - **Nothing waits for ever**: handlers end after [`ConsumerOptions::work_max`], calls of the broker after
 //!   [`ConsumerOptions::answer_max`], a stop after [`ConsumerOptions::grace`].
 //! - **No more is in flight** than [`ConsumerOptions::in_flight_max`] and [`ConsumerOptions::bytes_max`] say.
@@ -88,6 +95,7 @@ mod outcome;
 mod phase;
 mod run;
 mod source;
+mod stall;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 mod turns;

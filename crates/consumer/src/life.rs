@@ -91,7 +91,11 @@ impl<S: Source, H: Handler> Life<S, H> {
         turn: &mut Turn,
     ) -> Result<Outcome, Error> {
         // 2. Its turn: after those of its key, where that was asked for...
-        if !self.unless_stopping(turn.comes()).await.unwrap_or(false) {
+        let comes = async {
+            let _waiting = Gauge::one(&self.counters.waiting);
+            turn.comes().await
+        };
+        if !self.unless_stopping(comes).await.unwrap_or(false) {
             return Ok(Outcome::Later(Duration::ZERO, Why::Stopping));
         }
         loop {
@@ -122,6 +126,7 @@ impl<S: Source, H: Handler> Life<S, H> {
                         count(&self.counters.retried);
                     }
                     let again = async {
+                        let _waiting = Gauge::one(&self.counters.waiting);
                         match why {
                             Why::Busy => self.guard.wait(id, delay).await,
                             _ => tokio::time::sleep(delay).await,

@@ -65,7 +65,8 @@ impl ConsumerOptions {
     }
 
     /// Sets how many deliveries may be in flight, from the broker to the acknowledgement: 256. No more are asked for
-    /// before some are done.
+    /// before a quarter of the places is free. In [order](Self::ordered), those that wait for a retry or an operator keep
+    /// their places, and so do those of their keys that are behind them; otherwise they go back to the broker.
     #[must_use]
     pub fn in_flight_max(self, deliveries: usize) -> Self {
         Self { in_flight_max: deliveries.max(1), ..self }
@@ -79,6 +80,11 @@ impl ConsumerOptions {
 
     /// Sets that messages of one key are handled one after the other, in the order of delivery: no. One that fails is
     /// tried again where it is, and those of its key wait for it; messages without a key wait for nobody.
+    ///
+    /// All that wait so are in flight. When they leave less than a quarter of [`in_flight_max`](Self::in_flight_max) or
+    /// [`bytes_max`](Self::bytes_max) free, the other keys stand still, too, until some are done or dead: one message
+    /// that is held for an operator, or whose backoff is an hour, can do that with those behind it. They are not given back,
+    /// since no broker promises to deliver them again in order. [`Counters::stalled`](crate::Counters::stalled) tells of it.
     ///
     /// The order is that of the deliveries of one run. After a crash, a broker that delivers again by time may deliver
     /// an older message after a newer one; if that matters, have it deliver one message of a key at a time, or compare

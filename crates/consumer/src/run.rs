@@ -9,6 +9,7 @@ use crate::options::ConsumerOptions;
 use crate::outcome::{Error, said};
 use crate::phase::{Phase, Phases};
 use crate::source::{Delivery, Source, Want};
+use crate::stall::{STILL, Stall};
 use crate::turns::{Turn, Turns};
 use bytes::Bytes;
 use firstseen::Namespace;
@@ -161,7 +162,7 @@ struct Flights<S: Source, H> {
 impl<S: Source, H: Handler> Flights<S, H> {
     async fn take_until_stopped(&mut self) -> Result<(), Error> {
         let life = Arc::clone(&self.life);
-        let mut pause = SOURCE_PAUSE;
+        let (mut pause, mut stall) = (SOURCE_PAUSE, Stall::default());
         while !life.phases.is(Phase::Stop) {
             while let Some(landed) = self.tasks.try_join_next() {
                 self.account(landed)?;
@@ -169,7 +170,11 @@ impl<S: Source, H: Handler> Flights<S, H> {
             let Some(want) = self.room() else {
                 // Backpressure: nothing is asked for before something is done.
                 tokio::select! {
-                    Some(landed) = self.tasks.join_next() => self.account(landed)?,
+                    Some(landed) = self.tasks.join_next() => {
+                        stall.over();
+                        self.account(landed)?;
+                    }
+                    () = tokio::time::sleep(STILL) => stall.without_room(&life.counters),
                     () = life.phases.reached(Phase::Stop) => {}
                 }
                 continue;
@@ -188,6 +193,11 @@ impl<S: Source, H: Handler> Flights<S, H> {
             let why = match next {
                 Ok(Ok(deliveries)) => {
                     pause = SOURCE_PAUSE;
+                    if deliveries.is_empty() {
+                        stall.without_deliveries(&life.counters, life.options.lag_every);
+                    } else {
+                        stall.over();
+                    }
                     for delivery in deliveries {
                         self.start(delivery);
                     }

@@ -2,10 +2,12 @@
 
 use crate::support::{Effects, LATE, PATIENCE, World, message, options, policies, start};
 use firstseen::{Clock, Store, SystemClock, Timestamp};
-use firstseen_consumer::testkit::{Faults, Faulty, MemoryBroker};
-use firstseen_consumer::{Failure, Job, Message};
-use std::sync::Arc;
+use firstseen_consumer::testkit::{Faults, Faulty, MemoryBroker, MemorySource, MemoryToken};
+use firstseen_consumer::{Delivery, Failure, Job, Message, Source, Want};
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -155,6 +157,104 @@ async fn in_order_what_waits_for_its_retry_or_an_operator_does_not_ask_again_and
     let asked = clock.0.load(Ordering::Relaxed) - before;
     assert!(asked < 200, "the ledger was asked again and again: {asked} looks at the clock");
     running.stop_in_order().await;
+}
+
+#[tokio::test]
+async fn in_order_one_held_message_stopped_all_keys_without_a_word() {
+    let world = World::new();
+    for n in 0..8 {
+        world.broker.send(message(&n.to_string()).key("held"));
+    }
+    world.broker.send(message("other").key("other"));
+    let options = options().ordered(true).in_flight_max(8).held_delay(Duration::from_millis(20));
+    let running = world.start(options, |job: Job| async move {
+        if job.id() == b"0" { Err(Failure::hold("who knows")) } else { Ok(()) }
+    });
+    let now = running.until(|now| now.stalled == 1).await;
+    assert_eq!((now.in_flight, now.first, now.lag), (8, 0, Some(1)));
+    // Once, as long as it lasts.
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(running.handle.counters().stalled, 1);
+    world.ledger().settle("0", b"", "looked up").unwrap().unwrap();
+    world.until_empty().await;
+    let counters = running.stop_in_order().await;
+    assert_eq!((counters.first, counters.waiting, counters.stalled), (8, 0, 1));
+}
+
+#[tokio::test]
+async fn what_works_slowly_or_waits_for_a_worker_is_not_stalled() {
+    let world = World::new();
+    for n in 0..12 {
+        world.broker.send(message(&n.to_string()).key("k"));
+    }
+    let gate = Arc::new(Semaphore::new(0));
+    let running = world.start(options().ordered(true).in_flight_max(8), gated(&gate));
+    running.until(|now| now.in_flight == 8 && now.waiting == 7 && now.lag == Some(4)).await;
+    sleep(Duration::from_millis(2_500)).await;
+    assert_eq!(running.handle.counters().stalled, 0);
+    gate.add_permits(12);
+    world.until_empty().await;
+    assert_eq!(running.stop_in_order().await.stalled, 0);
+}
+
+/// A broker that gives no more than some messages before it has an answer to them; a delay is no answer.
+struct Windowed {
+    source: MemorySource,
+    out: Mutex<BTreeSet<u64>>,
+    most: usize,
+}
+
+impl Source for Windowed {
+    type Token = MemoryToken;
+    type Error = Infallible;
+
+    async fn next(&self, want: Want) -> Result<Vec<Delivery<MemoryToken>>, Infallible> {
+        if self.out.lock().unwrap().len() >= self.most {
+            sleep(want.wait).await;
+            return Ok(Vec::new());
+        }
+        let taken = self.source.next(Want { count: 1, ..want }).await?;
+        self.out.lock().unwrap().extend(taken.iter().map(|delivery| delivery.token.number()));
+        Ok(taken)
+    }
+
+    async fn acknowledge(&self, token: &MemoryToken) -> Result<(), Infallible> {
+        self.out.lock().unwrap().remove(&token.number());
+        self.source.acknowledge(token).await
+    }
+
+    async fn retry_in(&self, token: &MemoryToken, delay: Duration) -> Result<(), Infallible> {
+        self.source.retry_in(token, delay).await
+    }
+
+    async fn dead_letter(
+        &self,
+        message: &Message,
+        token: &MemoryToken,
+        reason: &str,
+    ) -> Result<(), Infallible> {
+        self.source.dead_letter(message, token, reason).await
+    }
+
+    async fn lag(&self) -> Result<Option<u64>, Infallible> {
+        self.source.lag().await
+    }
+}
+
+#[tokio::test]
+async fn messages_put_off_that_fill_the_window_of_the_broker_stopped_it_without_a_word() {
+    let world = World::new();
+    (0..5).for_each(|n| world.send(&n.to_string()));
+    let source = Windowed { source: world.broker.connect(), out: Mutex::default(), most: 4 };
+    let running = start(source, world.ledger(), options(), |job: Job| async move {
+        if job.id() == b"4" {
+            return Ok(());
+        }
+        Err(Failure::retry_after("the bank is down", LATE * 10))
+    });
+    let now = running.until(|now| now.stalled == 1).await;
+    assert_eq!((now.in_flight, now.retried, now.first, now.lag), (0, 4, 0, Some(1)));
+    running.stop().await;
 }
 
 #[tokio::test]
