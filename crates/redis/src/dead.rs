@@ -89,6 +89,8 @@ impl DeadLetters {
     /// It has the length of the stream's key, since that may have the sign that stands between it and the group; and what is
     /// in the entry, since a stream that was deleted and made again has other entries of the same ids where producers choose
     /// those.
+    ///
+    /// The hash may be another one after an upgrade of the compiler: an entry that is buried twice around that is added twice.
     fn mark(&self, group: &Group, entry: &RedisEntry) -> String {
         let mut fields = DefaultHasher::new();
         entry.fields.hash(&mut fields);
