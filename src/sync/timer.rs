@@ -279,11 +279,20 @@ mod tests {
             }
         };
         let started = timer.start().expect("starts");
+        // Nothing is called before all is added and cancelled, however long that takes.
+        let ((begun, has_begun), (open, opened)) = (channel(), channel::<()>());
+        let _gate = started.add(Duration::ZERO, move || {
+            begun.send(()).ok();
+            opened.recv().ok();
+            None
+        });
+        has_begun.recv_timeout(PATIENCE).expect("is called");
         let _late = started.add(Duration::from_secs(3_600), note("late"));
         let cancelled = started.add(Duration::from_millis(60), note("cancelled"));
         let _second = started.add(Duration::from_millis(80), note("second"));
         let _first = started.add(Duration::from_millis(1), note("first"));
         drop(cancelled);
+        open.send(()).expect("is waited for");
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("first"));
         assert_eq!(hears.recv_timeout(PATIENCE), Ok("second"));
         let plan = timer.plan.lock();
