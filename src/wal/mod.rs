@@ -3,6 +3,7 @@
 //! A sequence of segments, files of a fixed preallocated size. Every record is checksummed and is in the log before any
 //! caller is told "first seen". On-disk format: `segment.rs` and `record.rs`.
 
+mod active_format;
 mod append;
 mod commit;
 mod durable;

@@ -14,8 +14,9 @@ use crate::sync::{
     Arc, AtomicBool, AtomicU64, CachePadded, Mutex, MutexGuard, Ordering, Signal, Wakers,
 };
 use crate::time::Timestamp;
+use crate::wal::active_format::ActiveFormat;
 use crate::wal::group_commit::GroupCommit;
-use crate::wal::record::{self, END_BYTES, RecordContext, RecordFormat};
+use crate::wal::record::{self, END_BYTES, RecordContext};
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
 use crate::wal::spare_segment::{Spare, SpareSync};
@@ -103,39 +104,6 @@ pub(super) struct LogRest {
     /// Full segments with records not known to be on disk.
     pub(super) unsynced: Vec<Arc<Segment>>,
     closed: Vec<SegmentMeta>,
-}
-
-/// Number and format of the active segment, for who encodes a record before the lock of the tail. By then it may be another
-/// one: the number tells.
-#[derive(Debug)]
-pub(super) struct ActiveFormat {
-    /// The number, and in the low 16 bits the version.
-    segment: AtomicU64,
-    base: AtomicU64,
-}
-
-impl ActiveFormat {
-    fn of(header: &Header) -> Self {
-        let new = Self { segment: AtomicU64::new(0), base: AtomicU64::new(0) };
-        new.set(header);
-        new
-    }
-
-    /// Under the lock of the tail, with its active segment.
-    fn set(&self, header: &Header) {
-        self.base.store(header.base.as_millis(), Ordering::Relaxed);
-        let segment = u64::from(header.number) << 16 | u64::from(header.version);
-        self.segment.store(segment, Ordering::Release);
-    }
-
-    /// Returns a number, and the format of the segment with that number, unless that is not the active one any more.
-    #[inline]
-    pub(super) fn get(&self) -> (u32, RecordFormat) {
-        let segment = self.segment.load(Ordering::Acquire);
-        // A later base than that of the number is seen only once the lock gives the later number.
-        let base = Timestamp::from_millis(self.base.load(Ordering::Relaxed));
-        ((segment >> 16) as u32, RecordFormat { version: segment as u16, base })
-    }
 }
 
 /// A segment created for one large record is a multiple of this.
