@@ -2,7 +2,7 @@
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// Some five to fifteen microseconds, by what a pause takes: about as long as sleeping and waking, so that it never costs
+/// Some microseconds, by what a pause takes: about as long as sleeping and waking, so that it never costs
 /// more than twice what the better of the two would (Karlin et al., "Empirical Studies of Competitive Spinning for a
 /// Shared-Memory Multiprocessor", 1991).
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
