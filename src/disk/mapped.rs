@@ -7,8 +7,8 @@
 //! # Why this is sound
 //!
 //! - **No Rust reference ever points into the mapping.** [`Mapping`] returns neither slices nor pointers. Its only
-//!   access to bytes is a `copy_nonoverlapping` from the caller's slice to a raw pointer, after both ends have been
-//!   checked against the length of the mapping. Source and target cannot overlap, because no one can own a slice of the
+//!   accesses to bytes are a `copy_nonoverlapping` from the caller's slice to a raw pointer, and a volatile store of one
+//!   word, after both ends have been checked against the length of the mapping. Source and target cannot overlap, because no one can own a slice of the
 //!   mapping.
 //! - **Releasing** written pages (`release_pages`) changes no byte, because the mapping is shared and file-backed. They
 //!   are not faulted in again: the log only moves forward, and the first pieces, with its watermark, stay.
@@ -18,10 +18,10 @@
 //!   of the language, and cannot fault.
 //! - **No one reads through the mapping.** Readers use `pread` on the same page cache, so there is no load that a store
 //!   could race with.
-//! - **Writers.** Only `DiskFile::write_all_at` and `Mapped::write`, whose callers never write the same bytes from two
+//! - **Writers.** Only `DiskFile::write_all_at`, `Mapped::write` and `Mapped::store`, whose callers never write the same bytes from two
 //!   threads (the traits require it, and the log gives every writer its own range), and `fill_ahead`, while no one else
 //!   has the file. Copies of different ranges share no byte.
-//! - **It lives long enough.** Every copy is made by an owner: the log has an [`Arc`](std::sync::Arc) of its active
+//! - **It lives long enough.** Every copy is made by an owner: the log and its lanes have an [`Arc`](std::sync::Arc) of the active
 //!   segment's mapping, `real/file.rs` has one behind a reader-writer lock, whose read side is held over a copy. Pages go
 //!   away with the last owner.
 //!
@@ -44,6 +44,7 @@ use crate::disk::Mapped;
 use memmap2::MmapRaw;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 /// Bytes in a CPU cache line.
 const LINE: usize = 64;
@@ -144,6 +145,22 @@ impl Mapped for Mapping {
             Err(io::ErrorKind::InvalidInput.into())
         }
     }
+
+    #[inline]
+    #[allow(clippy::cast_ptr_alignment, reason = "the offset is a multiple of eight")]
+    fn store(&self, word: u64, offset: u64) -> io::Result<()> {
+        let start = usize::try_from(offset).ok().filter(|start| start.is_multiple_of(8));
+        let fits = |start: &usize| start.checked_add(8).is_some_and(|end| end <= self.raw.len());
+        let start = start.filter(fits).ok_or(io::ErrorKind::InvalidInput)?;
+        // A process is killed between two instructions, so only the order of these matters.
+        compiler_fence(Ordering::SeqCst);
+        // SAFETY: the eight bytes lie within the mapping (just checked), which `self` keeps alive and which begins at a
+        // page, so they are aligned. No reference to them exists and no other thread writes them (module docs). Volatile, so
+        // that it is one store.
+        unsafe { self.raw.as_mut_ptr().add(start).cast::<u64>().write_volatile(word.to_le()) };
+        compiler_fence(Ordering::SeqCst);
+        Ok(())
+    }
 }
 
 /// Returns whether every byte up to `len` is allocated on a file system that overwrites in place.
@@ -201,6 +218,18 @@ mod tests {
         assert!(!mapping.write(b"n", u64::MAX));
         assert_eq!([byte(&mapping, 0), byte(&mapping, 1)], *b"ab");
         assert_eq!([byte(&mapping, 8190), byte(&mapping, 8191)], *b"yz");
+    }
+
+    #[test]
+    fn a_word_is_stored_whole_and_only_where_it_fits_and_is_aligned() {
+        let mapping = anonymous(4096);
+        assert!(mapping.write(&[0xff; 24], 8));
+        assert!(mapping.store(0x0102_0304_0506_0708, 16).is_ok());
+        let bytes: Vec<u8> = (8..32).map(|at| byte(&mapping, at)).collect();
+        assert_eq!(bytes, [&[0xff; 8][..], &[8, 7, 6, 5, 4, 3, 2, 1], &[0xff; 8]].concat());
+        for refused in [12, 4090, 4096, u64::MAX - 7] {
+            assert!(mapping.store(0, refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -123,6 +123,9 @@ pub trait Mapped: Debug + Send + Sync {
     /// is written by two threads. `InvalidInput` if they do
     /// not fit into the mapping.
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Stores a word, little-endian, at a multiple of eight: all of it or nothing, whenever the process is killed, and neither
+    /// before what this thread wrote earlier nor after what it writes later.
+    fn store(&self, word: u64, offset: u64) -> io::Result<()>;
 }
 
 /// Holds the one-process lock until dropped.

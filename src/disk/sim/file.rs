@@ -16,6 +16,17 @@ pub(super) struct SimFile {
     pub(super) mapping: Mutex<Option<Arc<SimMapping>>>,
 }
 
+/// How bytes are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// By a system call.
+    Called,
+    /// By a copy into the mapping, which cannot be refused.
+    Copied,
+    /// By one store into the mapping.
+    Stored,
+}
+
 /// A mapping of a file. It ends with its last owner.
 #[derive(Debug)]
 pub(super) struct SimMapping {
@@ -44,7 +55,15 @@ impl Mapped for SimMapping {
         if self.released.lock().iter().any(is_again) {
             return Err(io::Error::other("written again where nothing more was to be written"));
         }
-        self.disk.put(self.node, &self.path, bytes, offset, true)
+        self.disk.put(self.node, &self.path, bytes, offset, Way::Copied)
+    }
+
+    fn store(&self, word: u64, offset: u64) -> io::Result<()> {
+        let bytes = word.to_le_bytes();
+        if !offset.is_multiple_of(8) || !self.has(&bytes, offset) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        self.disk.put(self.node, &self.path, &bytes, offset, Way::Stored)
     }
 }
 
@@ -71,7 +90,7 @@ impl DiskFile for SimFile {
         let mapping = self.mapping.lock().clone();
         match mapping.filter(|mapping| mapping.has(buf, offset)) {
             Some(mapping) => mapping.write(buf, offset),
-            None => self.disk.put(self.node, &self.path, buf, offset, false),
+            None => self.disk.put(self.node, &self.path, buf, offset, Way::Called),
         }
     }
 
@@ -194,25 +213,20 @@ impl DiskFile for SimFile {
 }
 
 impl SimDisk {
-    /// Writes to a file. `in_memory`: by a copy, which cannot be refused.
-    fn put(
-        &self,
-        node: u64,
-        path: &Path,
-        buf: &[u8],
-        offset: u64,
-        in_memory: bool,
-    ) -> io::Result<()> {
+    /// Writes to a file.
+    fn put(&self, node: u64, path: &Path, buf: &[u8], offset: u64, way: Way) -> io::Result<()> {
         offset.checked_add(buf.len() as u64).ok_or(io::ErrorKind::InvalidInput)?;
         let mut state = self.state.lock();
         let fault =
             state.begin(true, || format!("write {} +{offset} {}", path.display(), buf.len()))?;
         let (mut kept, mut answer) = match fault {
-            Some(Fault::Error(kind)) if !in_memory => (0, Err(kind.into())),
-            Some(Fault::ShortWrite) if !in_memory => {
+            Some(Fault::Error(kind)) if way == Way::Called => (0, Err(kind.into())),
+            Some(Fault::ShortWrite) if way == Way::Called => {
                 (buf.len() / 2, Err(io::Error::new(io::ErrorKind::WriteZero, "a short write")))
             }
             Some(Fault::Crash) => (0, Err(dead())),
+            // A word is stored by one instruction.
+            Some(Fault::CrashInWrite) if way == Way::Stored => (0, Err(dead())),
             Some(Fault::CrashInWrite) => (buf.len() / 2, Err(dead())),
             _ => (buf.len(), Ok(())),
         };
@@ -221,8 +235,11 @@ impl SimDisk {
         if fitting < kept {
             (kept, answer) = (fitting, Err(io::ErrorKind::StorageFull.into()));
         }
-        if kept > 0 {
-            state.tree.file_mut(node)?.write(&buf[..kept], offset);
+        let file = state.tree.file_mut(node)?;
+        match way {
+            _ if kept == 0 => {}
+            Way::Stored => file.store(buf, offset),
+            Way::Called | Way::Copied => file.write(&buf[..kept], offset),
         }
         answer
     }

@@ -24,6 +24,8 @@ pub(super) struct Inode {
 struct Unsynced {
     change: Change,
     fate: Fate,
+    /// Those of a sector stop at one moment, as they are memory that a disk writes whole.
+    is_word: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,6 +59,11 @@ impl Inode {
         self.change(Change::Bytes(offset, bytes.into()));
     }
 
+    pub(super) fn store(&mut self, word: &[u8], offset: u64) {
+        self.write(word, offset);
+        self.unsynced.last_mut().into_iter().for_each(|unsynced| unsynced.is_word = true);
+    }
+
     pub(super) fn set_len(&mut self, len: u64) {
         self.change(Change::SetLen(len));
     }
@@ -67,7 +74,7 @@ impl Inode {
 
     fn change(&mut self, change: Change) {
         change.apply(Arc::make_mut(&mut self.cache));
-        self.unsynced.push(Unsynced { change, fate: Fate::Pending });
+        self.unsynced.push(Unsynced { change, fate: Fate::Pending, is_word: false });
     }
 
     pub(super) fn sync(&mut self) {
@@ -145,13 +152,24 @@ impl Inode {
                 let cut = rng.below(count + 1);
                 self.keep(pages, |index| index < cut);
             }
-            3 => self.keep(pages, |_| rng.next() & 1 == 1),
+            3 => self.keep_any(pages, &mut rng),
             4 => {
                 let torn = rng.below(count);
                 self.keep_torn(pages, torn, &mut rng);
             }
             _ => self.keep_sectors(pages, &mut rng),
         }
+    }
+
+    /// Keeps each change or does not.
+    fn keep_any(&self, pages: &mut Pages, rng: &mut Rng) {
+        let (salt, moments) = (rng.next(), self.unsynced.len() as u64 + 1);
+        self.keep(pages, |index| match &self.unsynced[index] {
+            Unsynced { change: Change::Bytes(offset, _), is_word: true, .. } => {
+                (index as u64) < mix(salt ^ mix(offset / SECTOR)) % moments
+            }
+            _ => rng.next() & 1 == 1,
+        });
     }
 
     /// Keeps everything before `torn`, and of `torn` itself the sectors up to some boundary.
