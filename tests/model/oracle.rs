@@ -127,6 +127,11 @@ impl Oracle {
         writes.filter_map(|write| self.sequence(write)).max().unwrap_or(0)
     }
 
+    /// The manifest is lost: only rows that are left tell which sequences were given, and those of the highest may have ended.
+    pub(crate) fn forget_sequences(&mut self) {
+        (self.highest, self.lasted) = (0, 0);
+    }
+
     /// Adds a change that may have been made.
     pub(crate) fn enter(&mut self, change: Change) {
         for (key, fact) in &change {

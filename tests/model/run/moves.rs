@@ -243,6 +243,7 @@ impl World {
         {
             // The manifest held the time, and the list of the runs whose blocks are now unreachable.
             self.course.forgotten();
+            self.oracle.forget_sequences();
             self.harm(Harm::Dropped);
         }
         match self.builder().repair() {
