@@ -31,6 +31,8 @@ struct Mode {
     /// All stays in the memtable, so nothing is sealed beside.
     unsealed: bool,
     duplicates: bool,
+    /// Appends to the log and does nothing else.
+    log_only: bool,
 }
 
 const PLAIN: Mode = Mode {
@@ -40,9 +42,11 @@ const PLAIN: Mode = Mode {
     part: 1,
     unsealed: false,
     duplicates: false,
+    log_only: false,
 };
 
-const MODES: [Mode; 6] = [
+const MODES: [Mode; 7] = [
+    Mode { name: "append", log_only: true, unsealed: true, ..PLAIN },
     PLAIN,
     Mode { name: "memtable", unsealed: true, ..PLAIN },
     Mode { name: "batches", batch: 1_000, ..PLAIN },
@@ -71,7 +75,24 @@ fn mixed(thread: u64, number: u64) -> [u8; 16] {
     id(thread, number)
 }
 
+/// Appends as claims of one shard, so that threads meet in the log only.
+#[cfg(feature = "testing")]
+fn append_all(store: &Store, thread: u64, each: u64) {
+    for number in 0..each {
+        firstseen::testing::append_alone(store, thread as usize, &id(thread, number))
+            .expect("appends");
+    }
+}
+
+#[cfg(not(feature = "testing"))]
+fn append_all(_store: &Store, _thread: u64, _each: u64) {
+    unreachable!("the mode is left out");
+}
+
 fn claim_all(store: &Store, mode: &Mode, thread: u64, each: u64) {
+    if mode.log_only {
+        return append_all(store, thread, each);
+    }
     let options = || ClaimOptions::new().durability(mode.durability);
     for number in (0..each).step_by(mode.batch as usize) {
         if mode.duplicates {
@@ -139,7 +160,10 @@ fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
 fn main() {
     let is_bench = std::env::args().any(|arg| arg == "--bench");
     let words: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let named = |mode: &&Mode| words.is_empty() || words.iter().any(|word| word == mode.name);
+    let can = |mode: &Mode| cfg!(feature = "testing") || !mode.log_only;
+    let named = |mode: &&Mode| {
+        can(mode) && (words.is_empty() || words.iter().any(|word| word == mode.name))
+    };
     let rounds = words.iter().find_map(|word| word.parse().ok()).unwrap_or(5_usize);
     // `cargo test --benches` runs this too: with little.
     let rounds = if is_bench { rounds } else { 1 };

@@ -12,7 +12,7 @@ mod sleeper;
 mod timer;
 mod wakers;
 
-pub(crate) use awake::lock_awake;
+pub(crate) use awake::{lock_awake, lock_or_wait};
 pub(crate) use crossbeam::utils::CachePadded;
 pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};

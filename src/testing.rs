@@ -75,6 +75,12 @@ pub fn lock_shards<'a>(store: &'a Store, numbers: &[usize]) -> impl Debug + use<
     store.engine().lock_shards(numbers)
 }
 
+/// Appends a claim of this id to the log, as one of this shard, and does nothing else: for measuring the log alone.
+#[cfg(feature = "testing")]
+pub fn append_alone(store: &Store, shard: usize, id: &[u8]) -> Result<()> {
+    store.engine().append_alone(shard, id)
+}
+
 /// Returns how many leases wait to be renewed.
 #[cfg(feature = "testing")]
 pub fn waiting_renewals(store: &Store) -> usize {

@@ -30,6 +30,8 @@ pub(crate) use self::core::{
     Bell, Bells, Replay, RowChanged, RowState, Settings, TopicEvent, Watch, watermark_key,
 };
 pub(crate) use crate::id::LongIds;
+#[cfg(feature = "testing")]
+pub(crate) use crate::wal::UseLanes;
 #[cfg(feature = "fuzzing")]
 pub(crate) use catalog::manifest::{fuzz_decode as decode_manifest, fuzz_frame as frame_manifest};
 pub(crate) use catalog::namespaces::{NsInfo, Scope};
@@ -619,6 +621,15 @@ impl Engine {
     pub(crate) fn lock_shards<'a>(&'a self, numbers: &[usize]) -> impl fmt::Debug + use<'a> {
         let shards = &self.core.shards;
         numbers.iter().map(|number| shards[*number].shard.lock()).collect::<Vec<_>>()
+    }
+
+    /// Appends a claim to the log, and does nothing else.
+    pub(crate) fn append_alone(&self, shard: usize, id: &[u8]) -> Result<()> {
+        use crate::{expiry::Version, time::Ttl, wal::AppendLevel};
+        let (core, ttl, key) = (&self.core, Ttl::FOREVER, Key { ns: NsId(0), id });
+        let now = core.time.now();
+        let level = AppendLevel::Process;
+        core.log.append_claim(shard, level, now, ttl, key, Version::claim(now, ttl)).map(drop)
     }
 
     /// Reads small runs and the full segments of the log, and returns what holds something else than is believed.

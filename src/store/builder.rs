@@ -203,6 +203,13 @@ impl Builder {
         self.set(|s| s.format = crate::engine::Format::NEXT)
     }
 
+    /// Lets single claims go into lanes of the log, also where no thread waits for another.
+    pub fn lanes_always(self, always: bool) -> Self {
+        use crate::engine::UseLanes;
+        let when = if always { UseLanes::Always } else { UseLanes::WhereThreadsMeet };
+        self.set(|s| s.use_lanes = when)
+    }
+
     /// Sets the smallest number of ids for which a run gets a locator file.
     pub fn locator_ids_min(self, ids: u64) -> Self {
         self.set(|s| s.locator_ids_min = ids)

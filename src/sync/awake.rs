@@ -16,6 +16,16 @@ pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.try_lock().unwrap_or_else(|| wait_awake(mutex))
 }
 
+/// As [`lock_awake`]; also returns whether another thread had the lock.
+#[cfg(not(any(feature = "shuttle", feature = "loom")))]
+#[inline]
+pub(crate) fn lock_or_wait<T>(mutex: &Mutex<T>) -> (MutexGuard<'_, T>, bool) {
+    match mutex.try_lock() {
+        Some(guard) => (guard, false),
+        None => (wait_awake(mutex), true),
+    }
+}
+
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 #[cold]
 fn wait_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -34,6 +44,12 @@ fn wait_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(any(feature = "shuttle", feature = "loom"))]
 pub(crate) fn lock_awake<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
+}
+
+/// Locks: an explorer tries both, who had it and who had not.
+#[cfg(any(feature = "shuttle", feature = "loom"))]
+pub(crate) fn lock_or_wait<T>(mutex: &Mutex<T>) -> (MutexGuard<'_, T>, bool) {
+    (mutex.lock(), false)
 }
 
 #[cfg(all(test, target_os = "linux", not(any(miri, feature = "shuttle", feature = "loom"))))]

@@ -4,10 +4,11 @@ use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
-use crate::sync::lock_awake;
+use crate::sync::{MutexGuard, lock_awake, lock_or_wait};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
+use crate::wal::lanes;
 use crate::wal::record::{self, RecordFormat};
 use crate::wal::writer::{AppendLevel, Log, LogWriter};
 use crate::wal::{ItemAt, Lsn};
@@ -21,10 +22,12 @@ const SCRATCH_BYTES_MAX: usize = 64 << 10;
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
 impl Log {
-    /// Appends a claim and returns the location after it: on disk once the log is synced up to there.
+    /// Appends a claim and returns the location after it: on disk once the log is synced up to there. The caller holds the
+    /// lock of the shard.
     #[inline]
     pub(crate) fn append_claim(
         &self,
+        shard: usize,
         level: AppendLevel,
         at: Timestamp,
         ttl: Ttl,
@@ -33,16 +36,24 @@ impl Log {
     ) -> Result<Lsn> {
         // One that must outlive an earlier claim, or was made while the clock is in doubt, does not follow from its ttl alone.
         let plain = version == Version::claim(at, ttl);
-        self.append(
-            level,
-            |tail, bytes| tail.count(version.generation(), bytes),
-            |out, format| {
-                if !plain || record::claim(out, format, at, ttl, key).is_none() {
-                    record::versions(out, std::iter::once((key, version)), &mut Vec::new());
-                }
-                None
-            },
-        )
+        self.append_in_shard(shard, level, version.generation(), |out, format| {
+            if !plain || record::claim(out, format, at, ttl, key).is_none() {
+                record::versions(out, std::iter::once((key, version)), &mut Vec::new());
+            }
+        })
+    }
+
+    /// Appends a version of one id with full times. The caller holds the lock of the shard.
+    pub(crate) fn append_version(
+        &self,
+        shard: usize,
+        level: AppendLevel,
+        key: Key<'_>,
+        version: Version,
+    ) -> Result<Lsn> {
+        self.append_in_shard(shard, level, version.generation(), |out, _| {
+            record::versions(out, std::iter::once((key, version)), &mut Vec::new());
+        })
     }
 
     /// Appends a batch of claims of one time as one record, all or none, and pushes the location after each id to
@@ -154,25 +165,105 @@ impl Log {
             let mut checksum = encode(record, format);
             let mut tail = lock_awake(&self.tail);
             self.config.health.check()?;
-            loop {
+            self.make_room(&mut tail, |tail| {
                 let header = &tail.active.header;
                 if header.number != segment {
                     // Times are relative to a base, so it may be longer here.
                     segment = header.number;
                     checksum = encode(record, header.format());
                 }
-                if tail.offset as usize + record.len() <= tail.limit as usize {
-                    break;
-                }
-                self.roll(&mut tail, record.len())?;
-            }
+                record.len()
+            })?;
             let tail = &mut *tail;
+            self.close_lanes(tail)?;
             record::seal(record, tail.context(), checksum);
             count(tail, record.len() as u64);
             let written = tail.write_record(record, level);
             written.map_err(|e| self.stop_on(e))?;
             Ok(tail.end())
         })
+    }
+}
+
+impl Log {
+    /// Appends a record of one shard: where threads meet, in the lane of the shard.
+    #[inline]
+    fn append_in_shard(
+        &self,
+        shard: usize,
+        level: AppendLevel,
+        generation: GenId,
+        mut encode: impl FnMut(&mut Vec<u8>, RecordFormat),
+    ) -> Result<Lsn> {
+        with_scratch(|record| {
+            let (segment, format) = self.active_format.get();
+            encode(record, format);
+            if self.lanes.are_in_use() {
+                let mut lane = lock_awake(self.lanes.of(shard));
+                if lane.has_room(segment, record.len()) {
+                    self.config.health.check()?;
+                    return lane.write(record, generation).map_err(|e| self.stop_on(e));
+                }
+            }
+            self.append_at_end(shard, level, generation, record, segment, encode)
+        })
+    }
+
+    /// As `append_in_shard`, for a record encoded for this segment whose lane has no room: under the lock of the tail.
+    fn append_at_end(
+        &self,
+        shard: usize,
+        level: AppendLevel,
+        generation: GenId,
+        record: &mut Vec<u8>,
+        mut segment: u32,
+        mut encode: impl FnMut(&mut Vec<u8>, RecordFormat),
+    ) -> Result<Lsn> {
+        let (mut tail, is_contended) = lock_or_wait(&self.tail);
+        self.config.health.check()?;
+        let mut in_lane = false;
+        self.make_room(&mut tail, |tail| {
+            let header = &tail.active.header;
+            if header.number != segment {
+                segment = header.number;
+                encode(record, header.format());
+            }
+            let can = tail.mapping.is_some() && record.len() <= COPIED_MAX;
+            in_lane = can && self.lanes.take(is_contended);
+            if in_lane { lanes::room_for(record.len()) } else { record.len() }
+        })?;
+        if let Some(mapping) = tail.mapping.clone().filter(|_| in_lane) {
+            let mut lane = self.lanes.of(shard).lock();
+            if !lane.has_room(segment, record.len()) {
+                let LogWriter { offset, limit, active, .. } = &*tail;
+                let end =
+                    lane.set_aside(&self.lanes, active, mapping, *offset, *limit, record.len());
+                tail.offset = end.map_err(|e| self.stop_on(e))?;
+            }
+            drop(tail);
+            return lane.write(record, generation).map_err(|e| self.stop_on(e));
+        }
+        record::seal(record, tail.context(), None);
+        tail.count(generation, record.len() as u64);
+        let written = tail.write_record(record, level);
+        written.map_err(|e| self.stop_on(e))?;
+        Ok(tail.end())
+    }
+
+    /// Makes room for what `needed` says, which is asked again in each new segment.
+    #[inline]
+    fn make_room(
+        &self,
+        tail: &mut MutexGuard<'_, LogWriter>,
+        mut needed: impl FnMut(&LogWriter) -> usize,
+    ) -> Result<()> {
+        loop {
+            let needed = needed(tail);
+            if tail.offset as usize + needed <= tail.limit as usize {
+                return Ok(());
+            }
+            self.roll(tail, needed)?;
+        }
     }
 }
 

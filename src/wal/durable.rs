@@ -37,8 +37,7 @@ impl Log {
     fn lead(&self) -> Result<()> {
         let (target, active, full, resident) = {
             let mut tail = self.tail.lock();
-            let flushed = tail.flush();
-            flushed.map_err(|e| self.stop_on(e))?;
+            self.settle(&mut tail)?;
             let resident = tail.take_resident();
             (tail.end(), Arc::clone(&tail.active), tail.rest.unsynced.clone(), resident)
         };
@@ -65,12 +64,14 @@ impl Log {
     }
 
     /// Releases the written pages of the active segment, so that no sync finds many of them. Called in the background.
-    pub(crate) fn release_written(&self) {
+    pub(crate) fn release_written(&self) -> Result<()> {
         let (active, resident) = {
             let mut tail = self.tail.lock();
+            self.settle(&mut tail)?;
             (Arc::clone(&tail.active), tail.take_resident())
         };
         active.file.release_pages(resident.start, resident.end);
+        Ok(())
     }
 
     /// Syncs full segments, if any, so that a later sync has less to do. Called in the background.

@@ -33,8 +33,7 @@ impl Log {
     pub(crate) fn cut(&self) -> Result<Cut> {
         self.config.health.check()?;
         let mut tail = self.tail.lock();
-        let flushed = tail.flush();
-        flushed.map_err(|e| self.stop_on(e))?;
+        self.settle(&mut tail)?;
         Ok(Cut { closed: tail.closed().to_vec(), end: tail.end() })
     }
 

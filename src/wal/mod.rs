@@ -11,10 +11,12 @@ mod folder;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzz;
 mod group_commit;
+mod holes;
 mod ids;
 mod image;
 mod item;
 mod joined_crc;
+mod lanes;
 mod read_only;
 mod record;
 mod record_rewriter;
@@ -22,6 +24,7 @@ mod recover;
 mod retention;
 mod salvage;
 mod segment;
+mod slots;
 mod spare;
 mod spare_segment;
 mod sync_future;
@@ -37,6 +40,7 @@ pub(crate) use folder::{
 pub(crate) use ids::IdsInLog;
 pub(crate) use image::{Cut, check_image};
 pub(crate) use item::{Item, NamespaceRecord};
+pub(crate) use lanes::{LaneUse, UseLanes};
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;
 pub(crate) use recover::{ReadSegment, Recovered, ReplayPlan};

@@ -5,6 +5,7 @@
 use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::id::Seed;
+use crate::wal::holes;
 use crate::wal::item::Item;
 use crate::wal::recover::{ReplayPlan, Stop, ends_early, walk};
 use crate::wal::retention::Contents;
@@ -40,7 +41,7 @@ pub(crate) fn read_only(
         read.segments += 1;
         read.bytes += meta.bytes();
         if plan.rescan {
-            let (path, bytes, _) = load(disk, dir, seed, meta.number)?;
+            let Loaded { path, bytes, .. } = load(disk, dir, seed, meta.number)?;
             let (at, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
             if !matches!(stop, Stop::Continued(_)) {
                 let what = "a record does not match its checksum";
@@ -50,7 +51,7 @@ pub(crate) fn read_only(
     }
     let mut durable = plan.durable;
     for number in &fresh {
-        if let Ok((_, _, noted)) = load(disk, dir, seed, *number) {
+        if let Ok(Loaded { noted, .. }) = load(disk, dir, seed, *number) {
             durable = durable.max(noted);
         }
     }
@@ -60,13 +61,14 @@ pub(crate) fn read_only(
         _ => return Ok(read),
     };
     loop {
-        let (path, bytes, _) = match load(disk, dir, seed, number) {
+        let Loaded { path, mut bytes, head, .. } = match load(disk, dir, seed, number) {
             // The very first segment with a torn header: nothing was written after it.
             Err(Error::Corrupt { .. }) if durable == Lsn(0) && read.segments == 0 => {
                 return Ok(read);
             }
             other => other?,
         };
+        holes::close(&mut bytes, &head, durable);
         let (end, stop) = walk(&path, &bytes, &mut Contents::default(), &mut visit)?;
         read.segments += 1;
         read.bytes += u64::from(end);
@@ -81,13 +83,17 @@ pub(crate) fn read_only(
     }
 }
 
-/// Reads a segment and its watermark.
-fn load(
-    disk: &dyn Disk,
-    dir: &Path,
-    seed: Seed,
-    number: u32,
-) -> Result<(PathBuf, SegmentBytes, Lsn)> {
+/// A segment that was read.
+struct Loaded {
+    path: PathBuf,
+    /// What is before its records.
+    head: Vec<u8>,
+    bytes: SegmentBytes,
+    /// Its watermark.
+    noted: Lsn,
+}
+
+fn load(disk: &dyn Disk, dir: &Path, seed: Seed, number: u32) -> Result<Loaded> {
     let path = Segment::path(dir, number);
     let raw = disk.read(&path).map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => missing(dir, number),
@@ -105,7 +111,8 @@ fn load(
         return Err(Error::corrupt(&path, raw.len() as u64, what));
     }
     let noted = noted_in(&raw);
-    Ok((path, SegmentBytes::from_file(header, raw), noted))
+    let head = raw[..DATA_START as usize].to_vec();
+    Ok(Loaded { path, head, bytes: SegmentBytes::from_file(header, raw), noted })
 }
 
 fn missing(dir: &Path, number: u32) -> Error {

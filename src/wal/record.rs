@@ -17,9 +17,10 @@
 //! | 3 versions | (ns, first seen, deadline + 1 or 0 for never, class u8, step, length, id) to the end |
 //! | 4 namespace | ns, ttl ms + 1 or 0 for never, flags u8, name to the end |
 //! | 5 commit | typed entries to the end, see `commit.rs` |
+//! | 6 extent | lane, and number of bytes after the record that are this lane's, see `lanes.rs` |
 //! | 14 skip | number of bytes after the record that are not to be read |
 //! | 15 end | number of the next segment |
-//! | 6 to 13 | reserved |
+//! | 7 to 13 | reserved |
 //!
 //! All integers are varints unless noted. `age` is the claim's time minus the segment's base time: two or three bytes
 //! instead of six. A claim without ttl never ends.
@@ -33,7 +34,8 @@ pub(super) use encode::put_raw;
 #[cfg(test)]
 pub(crate) use encode::skip;
 pub(crate) use encode::{
-    END_BYTES, claim, claims, commit, end, long_checksum, namespace, seal, versions,
+    END_BYTES, EXTENT_BYTES_MAX, FILLER_BYTES_MIN, MARK_BYTES, claim, claims, commit, end, extent,
+    filler, long_checksum, mark, namespace, seal, versions,
 };
 
 use crate::time::Timestamp;
@@ -44,6 +46,7 @@ const CLAIMS: u8 = 2;
 const VERSIONS: u8 = 3;
 const NAMESPACE: u8 = 4;
 pub(super) const COMMIT: u8 = 5;
+const EXTENT: u8 = 6;
 const SKIP: u8 = 14;
 const END: u8 = 15;
 

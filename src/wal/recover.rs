@@ -5,10 +5,12 @@ use crate::expiry::GenId;
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::wal::folder::{noted_durable, segment_numbers};
+use crate::wal::holes;
 use crate::wal::item::Item;
 use crate::wal::record::Found;
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Segment, SegmentBytes};
+use crate::wal::slots::{self, Slots};
 use crate::wal::writer::{Log, LogConfig};
 use crate::wal::{At, Lsn};
 use std::path::{Path, PathBuf};
@@ -80,8 +82,7 @@ impl Log {
     pub(super) fn read_segment(&self, number: u32) -> Result<(SegmentBytes, Option<u32>)> {
         let (end, active) = {
             let mut tail = self.tail.lock();
-            let flushed = tail.flush();
-            flushed.map_err(|e| self.stop_on(e))?;
+            self.settle(&mut tail)?;
             let active = Arc::clone(&tail.active);
             if active.header.number == number {
                 (Some(tail.offset), active)
@@ -190,7 +191,9 @@ impl Recovery {
                 }
                 Err(e) => return Err(e),
             };
-            let bytes = segment.read(DATA_START, None)?;
+            let mut bytes = segment.read(DATA_START, None)?;
+            let written_to = bytes.end();
+            let is_cut = holes::close(&mut bytes, &segment.read_head()?, self.durable);
             let mut contents = Contents::default();
             let (end, stop) = walk(&segment.path, &bytes, &mut contents, visit)?;
             if Lsn::new(number, end) >= self.durable {
@@ -209,8 +212,8 @@ impl Recovery {
                     return Err(ends_early(&path, end, self.durable));
                 }
                 Stop::Ended | Stop::Damaged => {
-                    let torn = stop == Stop::Damaged || bytes.written_after(end);
-                    let cut_bytes = if torn { u64::from(bytes.end() - end) } else { 0 };
+                    let torn = is_cut || stop == Stop::Damaged || bytes.written_after(end);
+                    let cut_bytes = if torn { u64::from(written_to.max(end) - end) } else { 0 };
                     return Ok(Tail::At { segment, end, contents, cut_bytes });
                 }
             }
@@ -246,6 +249,7 @@ impl Recovery {
         for segment in replayed.iter().chain([&segment]) {
             segment.file.sync_data().map_err(|e| Error::io("sync", &segment.path, e))?;
         }
+        forget_lanes(&segment)?;
         let log = Log::start(config, Some((segment, end, contents)), closed, next_number, now)?;
         log.set_durable(log.end());
         Ok(Recovered { log, cut_bytes })
@@ -329,6 +333,16 @@ fn write_again(segment: &Segment, bytes: &SegmentBytes, end: u32, durable: Lsn) 
     written.map_err(|e| Error::io("write", &segment.path, e))
 }
 
+/// Erases what lanes noted, once what they left is closed and on disk: extents of this life may begin where some began
+/// that were cut, and notes of those must not stand for them.
+fn forget_lanes(segment: &Segment) -> Result<()> {
+    let head = segment.read_head()?;
+    let Some(erased) = Slots::of(&head).erased() else { return Ok(()) };
+    let written = segment.file.write_all_at(&erased, slots::BEGIN);
+    let synced = written.and_then(|()| segment.file.sync_data());
+    synced.map_err(|e| Error::io("write", &segment.path, e))
+}
+
 /// Returns the error for a log that ends before a location known to have been on disk.
 pub(super) fn ends_early(path: &Path, end: u32, durable: Lsn) -> Error {
     let (segment, byte) = (durable.segment(), durable.offset());
@@ -406,6 +420,7 @@ pub(super) mod tests {
     use crate::health::Health;
     use crate::id::Seed;
     use crate::sync::Signal;
+    use crate::wal::lanes::LaneUse;
     use crate::wal::record::{self, RecordContext};
     use crate::wal::version::VERSION;
 
@@ -426,6 +441,7 @@ pub(super) mod tests {
             work: Arc::new(Signal::default()),
             segment_bytes: 64 << 10,
             segment_version: VERSION,
+            lanes: LaneUse::default(),
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         drop(Log::recover(config.clone(), plan, NOW, |_, _| Ok(())).expect("a new log"));
@@ -468,7 +484,7 @@ pub(super) mod tests {
 
     /// Returns records that this release does not know: unknown kinds, flags and entries.
     pub(in crate::wal) fn of_a_newer_release() -> Vec<Vec<u8>> {
-        let mut bodies: Vec<Vec<u8>> = (6..14).map(|kind| vec![kind, 1, 2, 3]).collect();
+        let mut bodies: Vec<Vec<u8>> = (7..14).map(|kind| vec![kind, 1, 2, 3]).collect();
         bodies.push(vec![0x41, 0, b'x']);
         bodies.push(vec![0x1f, 2]);
         // A namespace: number, ttl, flags, name.

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
 use crate::wal::folder::{noted_durable, segment_numbers};
+use crate::wal::holes;
 use crate::wal::item::Item;
 use crate::wal::recover::ReplayPlan;
 use crate::wal::segment::{DATA_START, Header, Segment, SegmentBytes};
@@ -83,7 +84,8 @@ pub(crate) fn salvage(
             // As at open: the segment has lost everything it held.
             damages.push(ScanDamage { path: path.clone(), offset: raw.len() as u64, bytes: 0 });
         }
-        let bytes = SegmentBytes::from_file(header, raw);
+        let mut bytes = SegmentBytes::from_file(header, raw);
+        holes::close_all(&mut bytes, durable);
         let (next, read) = salvage_segment(&path, &bytes, durable, &mut visit, &mut damages)?;
         read_bytes += read;
         let first = plan.map_or(0, |plan| plan.first);

@@ -262,6 +262,14 @@ impl Segment {
         note_of(&mark)
     }
 
+    /// Reads what is before the records.
+    pub(super) fn read_head(&self) -> Result<Vec<u8>> {
+        let mut head = vec![0; DATA_START as usize];
+        let read = self.file.read_exact_at(&mut head, 0);
+        read.map_err(|e| Error::io("read", &self.path, e))?;
+        Ok(head)
+    }
+
     /// Reads all records from offset `start` up to `end`, or to the end of the file.
     pub(crate) fn read(&self, start: u32, end: Option<u32>) -> Result<SegmentBytes> {
         let failed = |e| Error::io("read", &self.path, e);
@@ -308,6 +316,22 @@ impl SegmentBytes {
     pub(super) fn put_record(&self, file: &mut Vec<u8>, body: &[u8]) {
         let context = self.header.context(self.salt, file.len() as u32);
         record::put_raw(file, context, body);
+    }
+
+    /// Puts an encoded record at this file offset, with its checksum.
+    pub(super) fn put(&mut self, offset: u32, record: &mut [u8]) {
+        record::seal(record, self.header.context(self.salt, offset), None);
+        let at = (offset - self.start) as usize;
+        let end = at + record.len();
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes[at..end].copy_from_slice(record);
+    }
+
+    /// Forgets what is behind this file offset.
+    pub(super) fn truncate(&mut self, end: u32) {
+        self.bytes.truncate((end - self.start) as usize);
     }
 
     /// Decodes what is at this file offset.

@@ -1,7 +1,7 @@
 //! The end of the log, where records are appended.
 //!
-//! One lock, held for a memory copy of some thirty bytes: the active segment is preallocated and mapped, so at
-//! [`AppendLevel::Process`] a record of a few ids needs no system call. Where a mapping is not safe, bytes go through a
+//! One lock, held for a memory copy of some thirty bytes (where threads meet at it, single claims take another way: `lanes.rs`): the
+//! active segment is preallocated and mapped, so at [`AppendLevel::Process`] a record of a few ids needs no system call. Where a mapping is not safe, bytes go through a
 //! buffer: written before `append` returns at `Process`, or within the flush interval at `Buffered`.
 
 use crate::disk::{Disk, Mapped};
@@ -16,7 +16,8 @@ use crate::sync::{
 use crate::time::Timestamp;
 use crate::wal::active_format::ActiveFormat;
 use crate::wal::group_commit::GroupCommit;
-use crate::wal::record::{self, END_BYTES, RecordContext};
+use crate::wal::lanes::{LaneUse, Lanes};
+use crate::wal::record::{self, END_BYTES, MARK_BYTES, RecordContext};
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
 use crate::wal::spare_segment::{Spare, SpareSync};
@@ -44,6 +45,7 @@ pub(crate) struct LogConfig {
     pub(crate) segment_bytes: u32,
     /// The version of new segments.
     pub(crate) segment_version: u16,
+    pub(crate) lanes: LaneUse,
 }
 
 impl LogConfig {
@@ -59,6 +61,7 @@ impl LogConfig {
 pub(crate) struct Log {
     pub(super) config: LogConfig,
     pub(super) tail: CachePadded<Mutex<LogWriter>>,
+    pub(super) lanes: Lanes,
     pub(super) commit: GroupCommit,
     pub(super) spare_sync: SpareSync,
     /// The futures that wait for the log to be on disk up to a location.
@@ -206,7 +209,18 @@ impl Log {
         let (futures, rolls) = (Wakers::default(), AtomicU64::new(0));
         let active_format = ActiveFormat::of(&tail.active.header);
         let tail = CachePadded::new(Mutex::new(tail));
-        Ok(Self { config, tail, commit, spare_sync, futures, active_format, is_mapped, rolls })
+        let lanes = Lanes::new(config.lanes, config.segment_bytes);
+        Ok(Self {
+            config,
+            tail,
+            lanes,
+            commit,
+            spare_sync,
+            futures,
+            active_format,
+            is_mapped,
+            rolls,
+        })
     }
 
     /// Sets the version of segments made from now on. Only once the manifest has the version that goes with it:
@@ -271,6 +285,7 @@ impl Log {
             self.discard(&passed.segment).ok();
         }
         let tail = &mut **tail;
+        self.close_lanes(tail)?;
         let context = tail.active.context(tail.offset);
         let mut mark = Vec::with_capacity(END_BYTES);
         record::end(&mut mark, next.header.number);
@@ -333,17 +348,42 @@ impl Log {
         Error::Stopped { why }
     }
 
-    /// Returns the location after the last record.
+    /// Returns the end of the log: what was appended is before it, and what will be appended behind it.
     pub(crate) fn end(&self) -> Lsn {
-        self.tail.lock().end()
+        let mut tail = self.tail.lock();
+        // If that fails, nothing will be appended.
+        self.settle(&mut tail).ok();
+        tail.end()
+    }
+
+    /// Closes the lanes, before a record is written beside them.
+    pub(super) fn close_lanes(&self, tail: &mut LogWriter) -> Result<()> {
+        if self.lanes.are_in_use() {
+            let written = self.lanes.close().map_err(|e| self.stop_on(e))?;
+            tail.rest.contents.tally.add_all(&written);
+        }
+        Ok(())
+    }
+
+    /// Makes all that was appended stand before the end of the log, and leave this process.
+    pub(super) fn settle(&self, tail: &mut LogWriter) -> Result<()> {
+        if self.lanes.are_in_use() {
+            self.close_lanes(tail)?;
+            let mut mark = Vec::with_capacity(MARK_BYTES);
+            record::mark(&mut mark);
+            record::seal(&mut mark, tail.context(), None);
+            let marked = tail.write_record(&mark, AppendLevel::Process);
+            marked.map_err(|e| self.stop_on(e))?;
+        }
+        let flushed = tail.flush();
+        flushed.map_err(|e| self.stop_on(e))
     }
 
     /// Writes buffered bytes to the operating system, after which everything appended survives a process crash.
     pub(crate) fn flush(&self) -> Result<()> {
         self.config.health.check()?;
         let mut tail = self.tail.lock();
-        let flushed = tail.flush();
-        flushed.map_err(|e| self.stop_on(e))
+        tail.flush().map_err(|e| self.stop_on(e))
     }
 
     /// Returns whether appended bytes leave this process with their append.
@@ -418,7 +458,7 @@ impl Log {
         // Under the append lock, so no records are added from here on. Those added since the sync are synced with the
         // rest.
         self.config.health.close();
-        tail.flush()?;
+        self.settle(&mut tail)?;
         for full in std::mem::take(&mut tail.rest.unsynced) {
             full.file.unmap();
             full.file.sync_data().map_err(|e| Error::io("sync", &full.path, e))?;
@@ -500,6 +540,7 @@ pub(super) mod tests {
             work: Arc::default(),
             segment_bytes: 32 << 10,
             segment_version,
+            lanes: LaneUse::default(),
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log
@@ -612,7 +653,7 @@ pub(super) mod tests {
         assert!(!log.is_mapped(), "a duplicate must wait until its claim has left the process");
         let (key, ttl) = (Key { ns: NsId(1), id: b"late" }, Ttl::from_millis(60_000));
         let version = Version::claim(NOW, ttl);
-        let at = log.append_claim(AppendLevel::Buffered, NOW, ttl, key, version).expect("fits");
+        let at = log.append_claim(0, AppendLevel::Buffered, NOW, ttl, key, version).expect("fits");
         let written = |log: &Log| log.tail.lock().rest.written;
         assert!(written(&log) < at.offset(), "it is in the buffer");
         log.flush().expect("writes");
@@ -630,7 +671,7 @@ pub(super) mod tests {
         while log.active() == 1 {
             let ttl = [Ttl::from_millis(60_000), Ttl::FOREVER][n / 3 % 2];
             let version = Version::claim(NOW, ttl);
-            log.append_claim(AppendLevel::Process, NOW, ttl, key, version).expect("fits");
+            log.append_claim(0, AppendLevel::Process, NOW, ttl, key, version).expect("fits");
             n += 1;
         }
         let full = &log.closed()[0];

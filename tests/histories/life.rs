@@ -64,6 +64,8 @@ struct Setup {
     ids: Vec<Id>,
     /// Few, so that many write the same one; enough for the bound on events of one id.
     rows: Vec<Id>,
+    /// Single claims go into lanes of the log, whether threads meet there or not.
+    lanes: bool,
 }
 
 impl Setup {
@@ -84,6 +86,7 @@ impl Setup {
             ttls: rng.pick(&ttls).to_vec(),
             ids: (0..ids as Id).collect(),
             rows: (ROWS..ROWS + 2 + (threads * calls / 250) as Id).collect(),
+            lanes: rng.pick(&[false, true]),
         }
     }
 
@@ -95,6 +98,7 @@ impl Setup {
         let builder = Store::builder(path)
             .shards(self.shards)
             .segment_bytes(self.segment_bytes)
+            .lanes_always(self.lanes)
             .memtable_bytes(self.memtable_bytes)
             .locator_ids_min(self.locator_ids_min)
             .memory_budget(4 << 20)

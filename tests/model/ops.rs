@@ -171,6 +171,8 @@ pub(crate) struct Setup {
     pub(crate) memtable_bytes: usize,
     /// All runs have locator files, or none does.
     pub(crate) has_locators: bool,
+    /// Single claims go into lanes of the log, as those of threads that meet do.
+    pub(crate) lanes: bool,
 }
 
 /// The ttl and deadline of a claim that never expires.
@@ -370,13 +372,16 @@ impl<'a> Bytes<'a> {
         };
         // One byte for both, so that stored corpora and seeds keep their meaning.
         let both = self.below(4);
+        let (shards, segment) = (usize::from(self.below(4)), usize::from(self.below(4)));
+        let memtable = usize::from(self.below(8));
         let setup = Setup {
             level,
             mapping: both.is_multiple_of(2),
             has_locators: both / 2 == 0,
-            shards: [1, 1, 2, 8][usize::from(self.below(4))],
-            segment_bytes: [6_000, 6_500, 8_192, 65_536][usize::from(self.below(4))],
-            memtable_bytes: [600, 1_500, 8_000, 8_000][usize::from(self.below(4))],
+            shards: [1, 1, 2, 8][shards],
+            segment_bytes: [6_000, 6_500, 8_192, 65_536][segment],
+            memtable_bytes: [600, 1_500, 8_000, 8_000][memtable % 4],
+            lanes: memtable >= 4,
         };
         let mut ops = Vec::new();
         while ops.len() < max && !self.rest.is_empty() {

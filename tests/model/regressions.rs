@@ -10,6 +10,7 @@ const SETUP: Setup = Setup {
     segment_bytes: 65_536,
     memtable_bytes: 8_000,
     has_locators: true,
+    lanes: false,
 };
 
 fn check(setup: Setup, ops: &[Op]) {

@@ -213,6 +213,7 @@ impl World {
             .seed([7; 16])
             .shards(self.shards)
             .segment_bytes(setup.segment_bytes)
+            .lanes_always(setup.lanes)
             .memtable_bytes(setup.memtable_bytes)
             .locator_ids_min(if setup.has_locators { 0 } else { u64::MAX })
             .memory_budget(4 << 20)

@@ -9,7 +9,7 @@ use crate::id::LongIds;
 use crate::limits;
 use crate::sync::Arc;
 use crate::time::{Clock, SystemClock, Ttl};
-use crate::wal;
+use crate::wal::{self, UseLanes};
 use std::num::NonZero;
 use std::time::Duration;
 
@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) memtable_bytes: Option<usize>,
     /// For tests: runs with fewer ids get no locator file.
     pub(crate) locator_ids_min: u64,
+    /// For tests: single claims go into lanes, also where no thread waits for another.
+    pub(crate) use_lanes: UseLanes,
     /// For tests: another format than that of this release.
     pub(crate) format: Format,
     /// For tests on a simulated disk: blocks that outlive the store.
@@ -82,6 +84,7 @@ impl Default for Settings {
             background: true,
             memtable_bytes: None,
             locator_ids_min: limits::LOCATOR_IDS_MIN,
+            use_lanes: UseLanes::default(),
             format: Format::CURRENT,
             block_memory: None,
         }

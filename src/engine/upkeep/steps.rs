@@ -48,7 +48,7 @@ impl Upkeep {
         self.folder_check.check_folder(core)?;
         // First do what `Buffered` promises (I6): on a full disk, preparing a spare fails again and again.
         core.log.flush()?;
-        core.log.release_written();
+        core.log.release_written()?;
         // A store that nobody writes to needs no spare segment: it costs a descriptor and 16 MiB.
         if !core.log.is_written_to() {
             return core.log.sync_full();

@@ -63,11 +63,8 @@ pub(super) fn decide<'a, T>(
         }
         // Entered after its record: a refused append leaves nothing to undo (I7). A set undoes: `pending.rs`.
         let lsn = match ttl {
-            Some(ttl) => core.log.append_claim(level, at.now, ttl, key, version)?,
-            None => {
-                let one = std::iter::once((key, version));
-                core.log.append_versions(level, version.generation(), one)?
-            }
+            Some(ttl) => core.log.append_claim(cell.number, level, at.now, ttl, key, version)?,
+            None => core.log.append_version(cell.number, level, key, version)?,
         };
         shard.enter(key, hash, version, lsn, known);
         return Ok((answer, Some(RestsOn::own(lsn)), shard));

@@ -9,8 +9,8 @@ use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::{is_entry, take_entry, take_entry_again};
 use crate::wal::item::{Item, NamespaceRecord, take_id, take_version};
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE, RecordContext,
-    SKIP, VERSIONS,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, EXTENT, HAS_NS, HAS_TTL, KIND_MASK, NAMESPACE,
+    RecordContext, SKIP, VERSIONS,
 };
 use std::convert::Infallible;
 use std::path::Path;
@@ -61,7 +61,7 @@ pub(crate) fn may_begin(bytes: &[u8]) -> bool {
 fn is_known(kind: u8) -> bool {
     match kind & KIND_MASK {
         CLAIM | CLAIMS => kind & !(KIND_MASK | HAS_NS | HAS_TTL) == 0,
-        VERSIONS | NAMESPACE | COMMIT | SKIP | END => kind & !KIND_MASK == 0,
+        VERSIONS | NAMESPACE | COMMIT | EXTENT | SKIP | END => kind & !KIND_MASK == 0,
         _ => false,
     }
 }
@@ -94,6 +94,20 @@ impl<'a> RawRecord<'a> {
     /// Returns the number of the next segment if this is an end mark.
     pub(crate) fn end_mark(&self) -> Option<u32> {
         (self.kind == END).then(|| Reader::new(self.payload).varint_u32()).flatten()
+    }
+
+    /// Returns the lane and the bytes after the record that are its own, if this is the head of an extent.
+    pub(crate) fn extent(&self) -> Option<(u32, u32)> {
+        let mut r = Reader::new(self.payload);
+        let is_extent = self.kind == EXTENT;
+        let (lane, bytes) =
+            is_extent.then(|| Some((r.varint_u32()?, r.varint_u32()?))).flatten()?;
+        r.is_empty().then_some((lane, bytes))
+    }
+
+    /// Returns whether it only says that bytes are not to be read.
+    pub(crate) fn is_skip(&self) -> bool {
+        self.kind == SKIP
     }
 
     fn skipped(&self) -> Option<usize> {
@@ -181,6 +195,7 @@ impl<'a> RawRecord<'a> {
                 }
                 Some(visit(Item::Namespace(NamespaceRecord { ns, ttl, sliding, name }), 0))
             }
+            EXTENT => self.extent().map(|_| Ok(())),
             SKIP | END => Some(Ok(())),
             _ => None,
         }

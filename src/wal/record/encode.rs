@@ -7,11 +7,9 @@ use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::{NamespaceRecord, put_version};
 use crate::wal::joined_crc::{LONG, joined};
-#[cfg(test)]
-use crate::wal::record::SKIP;
 use crate::wal::record::{
-    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, HAS_NS, HAS_TTL, NAMESPACE, RecordContext, RecordFormat,
-    VERSIONS,
+    CLAIM, CLAIMS, COMMIT, CRC_BYTES, END, EXTENT, HAS_NS, HAS_TTL, NAMESPACE, RecordContext,
+    RecordFormat, SKIP, VERSIONS,
 };
 
 /// Encodes one claim. `None` if it predates the segment's base (its time was read before the segment began): the caller
@@ -85,11 +83,43 @@ pub(crate) fn commit(out: &mut Vec<u8>, commit: &Commit) -> Option<u32> {
 }
 
 /// Encodes a mark that the `bytes` after it are not to be read, whatever they hold.
-#[cfg(test)]
 pub(crate) fn skip(out: &mut Vec<u8>, bytes: u32) {
     begin(out, SKIP, 1 + varint_len(u64::from(bytes)));
     put_varint(out, u64::from(bytes));
 }
+
+/// Encodes a mark without a meaning of its own: whatever stands before it in the log was written before it.
+pub(crate) fn mark(out: &mut Vec<u8>) {
+    skip(out, 0);
+}
+
+/// Size of [`mark`].
+pub(crate) const MARK_BYTES: usize = CRC_BYTES + 3;
+
+/// Encodes the head of an extent: the `bytes` after it belong to this lane.
+pub(crate) fn extent(out: &mut Vec<u8>, lane: u32, bytes: u32) {
+    begin(out, EXTENT, 1 + varint_len(u64::from(lane)) + varint_len(u64::from(bytes)));
+    put_varint(out, u64::from(lane));
+    put_varint(out, u64::from(bytes));
+}
+
+/// Maximum size of [`extent`].
+pub(crate) const EXTENT_BYTES_MAX: usize = CRC_BYTES + 2 + 2 * 5;
+
+/// Encodes a mark that takes exactly `bytes` with those that it says to skip, at least [`FILLER_BYTES_MIN`].
+pub(crate) fn filler(out: &mut Vec<u8>, bytes: u32) {
+    let least = CRC_BYTES + 2;
+    // One byte more for a larger number can leave a number that needs one less: then a byte that means nothing follows.
+    let skipped = |digits: usize| bytes as usize - least - digits;
+    let digits = (1..=5).find(|n| varint_len(skipped(*n) as u64) <= *n).unwrap_or(5);
+    let skipped = skipped(digits);
+    begin(out, SKIP, 1 + digits);
+    put_varint(out, skipped as u64);
+    out.resize(least + digits, 0);
+}
+
+/// Minimum size of [`filler`].
+pub(crate) const FILLER_BYTES_MIN: u32 = CRC_BYTES as u32 + 3;
 
 /// Encodes a namespace.
 pub(crate) fn namespace(out: &mut Vec<u8>, format: RecordFormat, record: &NamespaceRecord<'_>) {

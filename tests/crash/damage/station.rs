@@ -35,6 +35,7 @@ const SETUP: Setup = Setup {
     segment_bytes: 12_288,
     memtable_bytes: 1_500,
     has_locators: true,
+    lanes: false,
 };
 
 /// One to three writes of rows, as one commit.
