@@ -38,7 +38,9 @@ impl Broker for Queue {
     async fn open(address: &str) -> Self {
         let options = NatsOptions::new().ack_wait(Duration::from_secs(1));
         let options = options.heartbeat(Duration::from_millis(500));
-        Queue::open(address, "orders", Duration::from_secs(120), options).await
+        let window = Duration::from_secs(120);
+        // So that what a killed server has not answered is soon sent again.
+        Queue::open(address, "orders", window, Duration::from_secs(1), options).await
     }
 
     async fn left(&self) -> Option<u64> {

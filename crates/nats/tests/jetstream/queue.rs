@@ -3,17 +3,18 @@
 use async_nats::jetstream::stream::{Config, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context, message::PublishMessage};
 use firstseen_consumer::testkit::Fixture;
-use firstseen_nats::{NatsOptions, NatsSource};
+use firstseen_consumer::{Delivery, Source, Want};
+use firstseen_nats::{NatsOptions, NatsSource, NatsToken};
 use futures_util::StreamExt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(30);
+pub(crate) const LATE: Duration = Duration::from_secs(60);
 
-/// Connects, also if the server is away for a while.
-pub(crate) async fn connect(address: &str) -> Context {
+/// Connects, also if the server is away for a while. What it has not answered after `answer_max` is an error.
+pub(crate) async fn connect(address: &str, answer_max: Duration) -> Context {
     let end = Instant::now() + LATE;
     let client = loop {
         match async_nats::connect(address).await {
@@ -23,8 +24,7 @@ pub(crate) async fn connect(address: &str) -> Context {
         sleep(Duration::from_millis(10)).await;
     };
     let mut context = jetstream::new(client);
-    // So that what a killed server has not answered is soon sent again.
-    context.set_timeout(Duration::from_secs(1));
+    context.set_timeout(answer_max);
     context
 }
 
@@ -66,8 +66,26 @@ pub(crate) async fn publish(context: &Context, subject: &str, id: &str, payload:
     }
 }
 
+/// Takes the next message. After an error it asks again, as the loop does: where this process did not run for a while,
+/// heartbeats are missing, and the stream of deliveries is built anew.
+pub(crate) async fn take(source: &NatsSource) -> Delivery<NatsToken> {
+    let end = Instant::now() + LATE;
+    let want = Want { count: 1, bytes: 1 << 20, wait: Duration::from_millis(200) };
+    loop {
+        let mut taken = source.next(want).await;
+        if let Ok(Some(taken)) = taken.as_mut().map(Vec::pop) {
+            return taken;
+        }
+        assert!(Instant::now() < end, "no message: {taken:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Returns the payloads of all messages of a stream.
 pub(crate) async fn payloads(context: &Context, stream: &str) -> Vec<String> {
+    // Whoever asks for them does not ask again.
+    let mut context = context.clone();
+    context.set_timeout(LATE);
     let mut stream = context.get_stream(stream).await.unwrap();
     let count = stream.info().await.unwrap().state.messages;
     let config = jetstream::consumer::pull::OrderedConfig::default();
@@ -82,6 +100,7 @@ pub(crate) async fn payloads(context: &Context, stream: &str) -> Vec<String> {
 /// A stream of its own at a server that many share.
 pub(crate) struct Queue {
     address: String,
+    answer_max: Duration,
     pub(crate) context: Context,
     pub(crate) name: String,
     pub(crate) options: NatsOptions,
@@ -92,20 +111,23 @@ impl Queue {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("q{}", NEXT.fetch_add(1, Ordering::Relaxed));
         // The shortest that the server takes: what is published twice is left to us.
-        Self::open(address, &name, Duration::from_millis(100), options).await
+        let window = Duration::from_millis(100);
+        Self::open(address, &name, window, LATE, options).await
     }
 
-    /// Opens a queue of this name, and creates it if it is not there.
+    /// Opens a queue of this name, and creates it if it is not there. `answer_max`: how long the server has for an answer.
     pub(crate) async fn open(
         address: &str,
         name: &str,
         duplicate_window: Duration,
+        answer_max: Duration,
         options: NatsOptions,
     ) -> Self {
-        let context = connect(address).await;
+        let context = connect(address, answer_max).await;
         create_streams(&context, name, duplicate_window).await;
         let options = options.dead_letters(format!("dead-{name}"));
-        Self { address: address.to_owned(), context, name: name.to_owned(), options }
+        let (address, name) = (address.to_owned(), name.to_owned());
+        Self { address, answer_max, context, name, options }
     }
 }
 
@@ -114,7 +136,7 @@ impl Fixture for Queue {
 
     async fn source(&self) -> NatsSource {
         // A connection of its own, as another process has.
-        let context = connect(&self.address).await;
+        let context = connect(&self.address, self.answer_max).await;
         let end = Instant::now() + LATE;
         loop {
             let options = self.options.clone();

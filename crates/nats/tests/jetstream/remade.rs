@@ -1,35 +1,18 @@
 //! A stream that is deleted and made again under a running consumer counts from one again; and two consumers of one stream.
 
-use crate::queue::{LATE, Queue, connect, create_streams};
+use crate::queue::{LATE, Queue, connect, create_streams, take};
 use crate::rules::{pending, start, until};
 use async_nats::HeaderValue;
 use firstseen_consumer::testkit::Fixture;
-use firstseen_consumer::{Delivery, Failure, Source, Want};
-use firstseen_nats::{NatsIds, NatsOptions, NatsSource, NatsToken};
+use firstseen_consumer::{Failure, Source};
+use firstseen_nats::{NatsIds, NatsOptions, NatsSource};
 use firstseen_servers::nats;
 use std::time::Duration;
-use tokio::time::{Instant, sleep};
-
-const ONE: Want = Want { count: 1, bytes: 1 << 20, wait: Duration::from_millis(200) };
 
 /// Deletes the stream, and its consumers with it, and makes it again.
 async fn make_again(queue: &Queue) {
     queue.context.delete_stream(&queue.name).await.unwrap();
     create_streams(&queue.context, &queue.name, Duration::from_millis(100)).await;
-}
-
-/// Takes the next message; a stream of deliveries that is broken is built anew.
-async fn take(source: &NatsSource) -> Delivery<NatsToken> {
-    let end = Instant::now() + LATE;
-    loop {
-        if let Ok(mut taken) = source.next(ONE).await
-            && let Some(taken) = taken.pop()
-        {
-            return taken;
-        }
-        assert!(Instant::now() < end, "no message");
-        sleep(Duration::from_millis(20)).await;
-    }
 }
 
 fn options() -> NatsOptions {
@@ -60,8 +43,9 @@ async fn messages_of_a_stream_made_again_were_taken_for_those_of_the_old_one() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ids_by_sequence_were_those_of_the_old_stream_where_nothing_told_of_the_new_one() {
     let server = nats::start().await;
-    let queue =
-        Queue::create(&server.address(), options().ids(NatsIds::Sequence).prefetch(1)).await;
+    // No heartbeat is missed, after which the source would build its stream of deliveries anew, and hear of the new one.
+    let options = NatsOptions::new().heartbeat(LATE).ids(NatsIds::Sequence).prefetch(1);
+    let queue = Queue::create(&server.address(), options).await;
     let source = queue.source().await;
     queue.publish("old", "k", "x").await;
     let old = take(&source).await;
@@ -69,7 +53,7 @@ async fn ids_by_sequence_were_those_of_the_old_stream_where_nothing_told_of_the_
     make_again(&queue).await;
     let other = queue.source().await;
     queue.publish("new", "k", "x").await;
-    let new = source.next(Want { wait: LATE, ..ONE }).await.unwrap().pop().unwrap();
+    let new = take(&source).await;
     assert_ne!(new.message.id, old.message.id);
     // And whoever takes it knows it by the same id.
     source.retry_in(&new.token, Duration::ZERO).await.unwrap();
@@ -121,7 +105,7 @@ async fn a_dead_letter_was_dropped_as_that_of_another_consumer_of_the_stream() {
     let queue = Queue::create(&server.address(), options()).await;
     queue.publish("order-1", "k", "poison").await;
     for consumer in ["payments", "shipping"] {
-        let context = connect(&server.address()).await;
+        let context = connect(&server.address(), LATE).await;
         let opened = NatsSource::open(context, &queue.name, consumer, queue.options.clone()).await;
         let source = opened.unwrap();
         let taken = take(&source).await;

@@ -1,10 +1,10 @@
 //! Rules 85 and 86 of brokers, and what is this adapter's own.
 
-use crate::queue::{LATE, Queue, connect, payloads, publish};
+use crate::queue::{LATE, Queue, connect, payloads, publish, take};
 use firstseen::Store;
 use firstseen::ledger::{Backoff, LedgerOptions};
 use firstseen_consumer::testkit::{Faults, Faulty, Fixture};
-use firstseen_consumer::{Consumer, ConsumerOptions, Counters, Failure, Handle, Job, Source, Want};
+use firstseen_consumer::{Consumer, ConsumerOptions, Counters, Failure, Handle, Job, Source};
 use firstseen_nats::{NatsError, NatsIds, NatsOptions, NatsSource};
 use firstseen_servers::nats;
 use std::path::Path;
@@ -50,10 +50,11 @@ async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once() {
 
     // Delivered, and never answered: the process dies.
     let dead = queue.source().await;
-    let want = Want { count: 1, bytes: 1 << 20, wait: LATE };
-    let taken = dead.next(want).await.unwrap();
-    assert_eq!(taken[0].message.deliveries, Some(1));
+    // The server begins to wait once it has delivered.
     let began = Instant::now();
+    let taken = take(&dead).await;
+    // On a machine with other work it may have come to this one again.
+    let before = taken.message.deliveries.unwrap();
     drop((taken, dead));
 
     let dir = tempfile::tempdir().unwrap();
@@ -70,15 +71,15 @@ async fn rule_85_after_ack_wait_it_is_delivered_twice_and_done_once() {
     });
     until(&handle, "it is done, and comes again", |now| now.first == 1 && now.duplicates > 0).await;
     assert!(began.elapsed() >= ack_wait, "the server has not waited");
-    assert_eq!(deliveries.load(Ordering::Relaxed), 2, "the server counts deliveries");
+    assert!(deliveries.load(Ordering::Relaxed) > before, "the server counts deliveries");
     handle.stop();
     task.await.unwrap().unwrap();
 
     // Without the fault the duplicate is acknowledged: the server has confirmed it when the call returns.
     let source = queue.source().await;
-    let taken = source.next(want).await.unwrap();
-    assert!(taken[0].message.deliveries >= Some(3));
-    source.acknowledge(&taken[0].token).await.unwrap();
+    let taken = take(&source).await;
+    assert!(taken.message.deliveries >= Some(3));
+    source.acknowledge(&taken.token).await.unwrap();
     assert_eq!(pending(&queue).await, (0, 0), "the double ack returned before the server knew");
     assert_eq!(counted.load(Ordering::Relaxed), 1);
 }
@@ -90,9 +91,10 @@ async fn rule_85_an_acknowledgement_does_not_return_before_the_server_has_answer
     let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     queue.publish("order-17", "k", "order-17").await;
     let source = queue.source().await;
-    let taken = source.next(Want { count: 1, bytes: 1 << 20, wait: LATE }).await.unwrap();
+    let taken = take(&source).await;
+    assert_eq!(taken.message.deliveries, Some(1));
     server.freeze();
-    let acknowledged = source.acknowledge(&taken[0].token);
+    let acknowledged = source.acknowledge(&taken.token);
     tokio::pin!(acknowledged);
     let early = timeout(Duration::from_secs(1), &mut acknowledged).await;
     server.thaw();
@@ -117,18 +119,22 @@ async fn rule_86_a_message_id_outside_the_servers_window_is_new_to_the_server_an
     let server = nats::start().await;
     let queue = Queue::create(&server.address(), NatsOptions::new()).await;
     let subject = format!("{}.k", queue.name);
-    assert!(!publish(&queue.context, &subject, "order-17", "order-17").await);
-    assert!(publish(&queue.context, &subject, "order-17", "order-17").await, "inside its window");
+    // The producer sends it once more, inside the window and outside: then, to the server it is another message. On a
+    // machine with other work it may be outside several times.
+    let (mut stored, mut known) = (0, 0);
     let end = Instant::now() + LATE;
-    loop {
-        sleep(Duration::from_millis(300)).await;
-        // The producer sends it once more: to the server it is another message.
-        if !publish(&queue.context, &subject, "order-17", "order-17").await {
-            break;
+    while stored < 2 || known == 0 {
+        if publish(&queue.context, &subject, "order-17", "order-17").await {
+            known += 1;
+        } else {
+            stored += 1;
         }
-        assert!(Instant::now() < end, "the window never ends");
+        assert!(Instant::now() < end, "{stored} were stored, and {known} known");
+        if known > 0 {
+            sleep(Duration::from_millis(300)).await;
+        }
     }
-    assert_eq!(payloads(&queue.context, &queue.name).await.len(), 2, "the server has two");
+    assert_eq!(payloads(&queue.context, &queue.name).await.len(), stored, "the server has both");
     let dir = tempfile::tempdir().unwrap();
     let counted = Arc::new(AtomicU32::new(0));
     let effects = Arc::clone(&counted);
@@ -136,7 +142,9 @@ async fn rule_86_a_message_id_outside_the_servers_window_is_new_to_the_server_an
         effects.fetch_add(1, Ordering::Relaxed);
         async { Ok(()) }
     });
-    until(&handle, "both are answered", |now| now.first == 1 && now.duplicates == 1).await;
+    let duplicates = stored as u64 - 1;
+    let are_answered = |now: &Counters| (now.first, now.duplicates) == (1, duplicates);
+    until(&handle, "all are answered", are_answered).await;
     handle.stop();
     task.await.unwrap().unwrap();
     assert_eq!(counted.load(Ordering::Relaxed), 1, "only we catch it");
@@ -163,9 +171,10 @@ async fn a_message_without_an_id_is_a_dead_letter_and_with_ids_by_sequence_it_is
 
     send("numbered").await;
     let options = queue.options.clone().ids(NatsIds::Sequence);
-    let source = NatsSource::open(connect(&server.address()).await, &queue.name, "worker", options)
-        .await
-        .unwrap();
+    let source =
+        NatsSource::open(connect(&server.address(), LATE).await, &queue.name, "worker", options)
+            .await
+            .unwrap();
     let (handle, task) = start(source, dir.path(), |_| async { Ok(()) });
     until(&handle, "it is done", |now| now.first == 1).await;
     handle.stop();
