@@ -10,6 +10,7 @@ use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -29,18 +30,19 @@ pub trait Fixture: Send + Sync + 'static {
 }
 
 /// Checks a source. `fixture` makes an empty queue whose broker waits for an answer for a short time: half a second
-/// suits most. All of it takes about a minute.
+/// suits most. All of it takes about a minute, and longer on a machine with other work: a check that did not answer in
+/// time is begun again.
 ///
 /// # Panics
 ///
 /// The source does not do what a [`Source`] has to; the message says what.
 pub async fn check_source<F: Fixture, Fut: Future<Output = F>>(fixture: impl Fn() -> Fut) {
-    what_is_acknowledged_does_not_come_again(&fixture().await).await;
-    what_is_put_off_comes_after_its_delay_and_is_counted(&fixture().await).await;
+    in_time(&fixture, what_is_acknowledged_does_not_come_again).await;
+    in_time(&fixture, what_is_put_off_comes_after_its_delay_and_is_counted).await;
     what_is_not_answered_comes_again_and_is_counted(&fixture().await).await;
-    what_is_worked_on_does_not_come_again(&fixture().await).await;
-    a_dead_letter_is_kept_and_does_not_come_again(&fixture().await).await;
-    no_more_comes_than_is_wanted(&fixture().await).await;
+    in_time(&fixture, what_is_worked_on_does_not_come_again).await;
+    in_time(&fixture, a_dead_letter_is_kept_and_does_not_come_again).await;
+    in_time(&fixture, no_more_comes_than_is_wanted).await;
     rule_91_a_poison_message_ends_among_the_dead_letters_and_the_queue_goes_on(&fixture().await)
         .await;
     rule_92_a_lost_acknowledgement_makes_a_duplicate_that_is_acknowledged(&fixture().await).await;
@@ -50,16 +52,54 @@ pub async fn check_source<F: Fixture, Fut: Future<Output = F>>(fixture: impl Fn(
 }
 
 /// How much longer than it should take anything may take here, on a machine with other work.
-const LATE: Duration = Duration::from_secs(20);
+const LATE: Duration = Duration::from_secs(60);
 
-/// Takes deliveries until there are as many, or the time is up.
+/// How often a check is begun that is not in time.
+const TRIES: usize = 20;
+
+/// This process, or the broker, did not run for so long that what is checked may come again, though nothing is wrong.
+#[derive(Debug)]
+struct Late(String);
+
+/// Does a check at a new queue, until it is in time.
+async fn in_time<F: Fixture, Fut: Future<Output = F>>(
+    fixture: &impl Fn() -> Fut,
+    check: impl AsyncFn(&F) -> Result<(), Late>,
+) {
+    let mut all = Vec::new();
+    while all.len() < TRIES {
+        match check(&fixture().await).await {
+            Ok(()) => return,
+            Err(Late(what)) => all.push(what),
+        }
+    }
+    panic!("not once in {TRIES} times, on a machine that may be too slow: {all:?}");
+}
+
+/// What is delivered after `began` does not come again before it is answered.
+fn is_answered_in_time<S: Source>(source: &S, began: Instant) -> Result<(), Late> {
+    let took = began.elapsed();
+    if source.patience().is_some_and(|patience| took >= patience) {
+        return Err(Late(format!("answered after {took:?}")));
+    }
+    Ok(())
+}
+
+/// Takes deliveries until there are as many, or the time is up. After an error it asks again, as the loop does.
 async fn take<S: Source>(source: &S, count: usize, time: Duration) -> Vec<Delivery<S::Token>> {
     let end = Instant::now() + time;
-    let mut taken = Vec::new();
+    let (mut taken, mut errors) = (Vec::new(), 0);
     while taken.len() < count && Instant::now() < end {
         let wait = (end - Instant::now()).min(Duration::from_millis(200));
         let want = Want { count: count - taken.len(), bytes: 1 << 20, wait };
-        taken.extend(source.next(want).await.expect("deliveries"));
+        match source.next(want).await {
+            Ok(more) => taken.extend(more),
+            Err(error) => {
+                errors += 1;
+                assert!(errors < TRIES, "no deliveries: {error}");
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
     taken
 }
@@ -74,18 +114,22 @@ fn patience<S: Source>(source: &S) -> Duration {
     source.patience().unwrap_or(Duration::from_secs(1))
 }
 
-async fn what_is_acknowledged_does_not_come_again<F: Fixture>(queue: &F) {
+async fn what_is_acknowledged_does_not_come_again<F: Fixture>(queue: &F) -> Result<(), Late> {
     let source = queue.source().await;
+    let began = Instant::now();
     for name in ["a", "b", "c"] {
         queue.publish(name, "k", name).await;
     }
     let taken = take(&source, 3, LATE).await;
+    for delivery in &taken {
+        source.acknowledge(&delivery.token).await.expect("acknowledges");
+    }
+    is_answered_in_time(&source, began)?;
     assert_eq!(texts(&taken), ["a", "b", "c"], "deliveries come in the order of the queue");
     for delivery in &taken {
         let id = delivery.message.id.as_deref();
         assert_eq!(id, Some(&delivery.message.payload[..]), "the broker's id is what was given");
         assert!(delivery.message.deliveries.is_none_or(|n| n == 1), "counted as the first");
-        source.acknowledge(&delivery.token).await.expect("acknowledges");
     }
     let again = take(&source, 1, patience(&source) * 3).await;
     assert_eq!(texts(&again), [""; 0], "what was acknowledged came again");
@@ -93,25 +137,31 @@ async fn what_is_acknowledged_does_not_come_again<F: Fixture>(queue: &F) {
     let other = queue.source().await;
     let again = take(&other, 1, patience(&other)).await;
     assert_eq!(texts(&again), [""; 0], "what was acknowledged came again to another consumer");
+    Ok(())
 }
 
-async fn what_is_put_off_comes_after_its_delay_and_is_counted<F: Fixture>(queue: &F) {
+async fn what_is_put_off_comes_after_its_delay_and_is_counted<F: Fixture>(
+    queue: &F,
+) -> Result<(), Late> {
     let source = queue.source().await;
     queue.publish("a", "k", "a").await;
     let taken = take(&source, 1, LATE).await;
     let delay = patience(&source) * 3;
-    source.retry_in(&taken[0].token, delay).await.expect("puts off");
     let began = Instant::now();
-    let early = take(&source, 1, delay * 3 / 4).await;
-    assert_eq!(texts(&early), [""; 0], "it came before its delay had passed");
+    source.retry_in(&taken[0].token, delay).await.expect("puts off");
     let again = take(&source, 1, delay + LATE).await;
     assert_eq!(texts(&again), ["a"], "it never came again");
-    assert!(began.elapsed() >= delay * 3 / 4, "it came before its delay had passed");
+    let after = began.elapsed();
+    if after < delay * 3 / 4 {
+        // A broker that is to be told again and again that it waits was not told in time, or there is no delay.
+        return Err(Late(format!("it came after {after:?}, and its delay is {delay:?}")));
+    }
     assert!(again[0].message.deliveries.is_none_or(|n| n >= 2), "a redelivery is not counted");
     source.retry_in(&again[0].token, Duration::ZERO).await.expect("gives back");
     let again = take(&source, 1, LATE).await;
     assert_eq!(texts(&again), ["a"], "what was given back without a delay never came again");
     source.acknowledge(&again[0].token).await.expect("acknowledges");
+    Ok(())
 }
 
 async fn what_is_not_answered_comes_again_and_is_counted<F: Fixture>(queue: &F) {
@@ -128,34 +178,41 @@ async fn what_is_not_answered_comes_again_and_is_counted<F: Fixture>(queue: &F) 
     other.acknowledge(&again[0].token).await.expect("acknowledges");
 }
 
-async fn what_is_worked_on_does_not_come_again<F: Fixture>(queue: &F) {
+async fn what_is_worked_on_does_not_come_again<F: Fixture>(queue: &F) -> Result<(), Late> {
     let source = queue.source().await;
-    let Some(patience) = source.patience() else { return };
+    let Some(patience) = source.patience() else { return Ok(()) };
     queue.publish("a", "k", "a").await;
     let taken = take(&source, 1, LATE).await;
-    for _ in 0..9 {
-        let again = take(&source, 1, patience / 3).await;
-        assert_eq!(texts(&again), [""; 0], "it came again, although somebody was on it");
+    for n in 0..9 {
+        if !take(&source, 1, patience / 3).await.is_empty() {
+            // The broker was not told in time, or telling it is of no use.
+            return Err(Late(format!("it came again, although it was told {n} times")));
+        }
         source.working(&taken[0].token).await.expect("tells");
     }
     source.acknowledge(&taken[0].token).await.expect("acknowledges");
+    Ok(())
 }
 
-async fn a_dead_letter_is_kept_and_does_not_come_again<F: Fixture>(queue: &F) {
+async fn a_dead_letter_is_kept_and_does_not_come_again<F: Fixture>(queue: &F) -> Result<(), Late> {
     let source = queue.source().await;
+    let began = Instant::now();
     queue.publish("a", "k", "a").await;
     let taken = take(&source, 1, LATE).await;
     for _ in 0..2 {
         // The second time as if the answer to the first had been lost. That it fails is no harm.
         let _ = source.dead_letter(&taken[0].message, &taken[0].token, "poison").await;
     }
+    is_answered_in_time(&source, began)?;
     assert_eq!(queue.dead().await, ["a"], "it is among the dead letters, once");
     let again = take(&source, 1, patience(&source) * 3).await;
     assert_eq!(texts(&again), [""; 0], "a dead letter came again");
+    Ok(())
 }
 
-async fn no_more_comes_than_is_wanted<F: Fixture>(queue: &F) {
+async fn no_more_comes_than_is_wanted<F: Fixture>(queue: &F) -> Result<(), Late> {
     let source = queue.source().await;
+    let began = Instant::now();
     for n in 0..5 {
         queue.publish(&format!("{n}"), "k", "x").await;
     }
@@ -163,14 +220,18 @@ async fn no_more_comes_than_is_wanted<F: Fixture>(queue: &F) {
     let end = Instant::now() + LATE;
     while seen < 5 && Instant::now() < end {
         let want = Want { count: 2, bytes: 1 << 20, wait: Duration::from_millis(200) };
-        let taken = source.next(want).await.expect("deliveries");
+        // After an error the loop asks again.
+        let Ok(taken) = source.next(want).await else { continue };
         assert!(taken.len() <= 2, "{} deliveries came, and 2 were wanted", taken.len());
         seen += taken.len();
         for delivery in &taken {
             source.acknowledge(&delivery.token).await.expect("acknowledges");
         }
     }
-    assert_eq!(seen, 5, "the rest comes with the next calls");
+    assert!(seen >= 5, "the rest comes with the next calls");
+    is_answered_in_time(&source, began)?;
+    assert_eq!(seen, 5, "none comes twice");
+    Ok(())
 }
 
 /// Effects, outside of store and broker: payloads in the order in which they were handled.
@@ -228,7 +289,7 @@ impl Running {
 
     /// Waits until the counters say so.
     async fn until(&self, what: &str, is_so: impl Fn(&Counters) -> bool) {
-        let end = Instant::now() + LATE * 2;
+        let end = Instant::now() + LATE;
         while !is_so(&self.handle.counters()) {
             assert!(Instant::now() < end, "{what}: {:?}", self.handle.counters());
             assert!(!self.task.is_finished(), "the loop has ended by itself");
@@ -271,15 +332,17 @@ async fn rule_91_a_poison_message_ends_among_the_dead_letters_and_the_queue_goes
         }
     };
     let running = Running::start(queue.source().await, dir.path(), ConsumerOptions::new(), work);
-    running.until("ten are done and two are dead", |now| now.first == 10 && now.dead == 2).await;
+    running.until("ten are done and two are dead", |now| now.first == 10 && now.dead >= 2).await;
     effects.assert_once((0..10).map(|n| n.to_string()));
     let counts = tries.counts();
     assert_eq!((counts["poison"], counts["panic"]), (3, 3), "each is tried as often as allowed");
     let end = Instant::now() + LATE;
-    while queue.dead().await.len() < 2 && Instant::now() < end {
-        sleep(Duration::from_millis(20)).await;
-    }
+    // Asked once more, a broker may not have back yet what it has shown.
     let mut dead = queue.dead().await;
+    while dead.len() < 2 && Instant::now() < end {
+        sleep(Duration::from_millis(20)).await;
+        dead = queue.dead().await;
+    }
     dead.sort();
     assert_eq!(dead, ["panic", "poison"]);
     let counters = running.stop().await;
@@ -289,10 +352,15 @@ async fn rule_91_a_poison_message_ends_among_the_dead_letters_and_the_queue_goes
 
 /// Nothing is left in the queue.
 async fn assert_empty<F: Fixture>(queue: &F) {
+    assert_eq!(left_in(queue).await, [""; 0], "something was left in the queue");
+}
+
+/// Returns the first that is left in the queue.
+async fn left_in<F: Fixture>(queue: &F) -> Vec<String> {
     let source = queue.source().await;
     let left = take(&source, 1, patience(&source) * 2).await;
-    assert_eq!(texts(&left), [""; 0], "something was left in the queue");
     source.stop().await.expect("stops");
+    texts(&left)
 }
 
 async fn rule_92_a_lost_acknowledgement_makes_a_duplicate_that_is_acknowledged<F: Fixture>(
@@ -320,14 +388,21 @@ async fn rule_92_a_lost_acknowledgement_makes_a_duplicate_that_is_acknowledged<F
     sleep(patience(&queue.source().await) * 3).await;
     running.stop().await;
     effects.assert_once((0..20).map(|n| n.to_string()));
-    let running =
-        Running::start(queue.source().await, dir.path(), ConsumerOptions::new(), |_| async {
-            Err(Failure::last("done again"))
-        });
-    sleep(patience(&queue.source().await) * 3).await;
-    let counters = running.stop().await;
-    assert_eq!((counters.first, counters.dead), (0, 0), "only duplicates were left");
-    assert_empty(queue).await;
+    // All that is left is a duplicate, and is acknowledged as soon as it comes.
+    let end = Instant::now() + LATE;
+    loop {
+        let again = |_| async { Err(Failure::last("done again")) };
+        let running =
+            Running::start(queue.source().await, dir.path(), ConsumerOptions::new(), again);
+        sleep(patience(&queue.source().await) * 3).await;
+        let counters = running.stop().await;
+        assert_eq!((counters.first, counters.dead), (0, 0), "only duplicates were left");
+        let left = left_in(queue).await;
+        if left.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < end, "duplicates stay in the queue: {left:?}");
+    }
 }
 
 async fn a_stop_is_graceful_and_nothing_is_lost<F: Fixture>(queue: &F) {
@@ -336,10 +411,14 @@ async fn a_stop_is_graceful_and_nothing_is_lost<F: Fixture>(queue: &F) {
         queue.publish(&format!("{n}"), "k", &format!("{n}")).await;
     }
     let effects = Effects::default();
+    // All but the first few wait for the stop, so that most have not begun when it comes.
+    let may_go_on = Arc::new(Semaphore::new(8));
     let work = |made: Effects| {
+        let may_go_on = Arc::clone(&may_go_on);
         move |job: Job| {
-            let made = made.clone();
+            let (made, may_go_on) = (made.clone(), Arc::clone(&may_go_on));
             async move {
+                may_go_on.acquire().await.expect("is never closed").forget();
                 sleep(Duration::from_millis(100)).await;
                 made.add(&job);
                 Ok(())
@@ -349,7 +428,13 @@ async fn a_stop_is_graceful_and_nothing_is_lost<F: Fixture>(queue: &F) {
     let options = ConsumerOptions::new().workers(8);
     let running =
         Running::start(queue.source().await, dir.path(), options.clone(), work(effects.clone()));
-    running.until("some are done", |now| now.first >= 8 && now.working > 0).await;
+    running
+        .until("some are done, some have begun, and all have come", |now| {
+            now.first == 8 && now.working > 0 && now.in_flight >= 52
+        })
+        .await;
+    running.handle.stop();
+    may_go_on.add_permits(100);
     let counters = running.stop().await;
     let made = effects.all().len() as u64;
     assert_eq!(counters.first, made, "what had begun was finished, and is known");
@@ -410,8 +495,10 @@ async fn each_effect_is_made_once_under_faults<F: Fixture>(queue: &F) {
         }
     }
     let effects = Effects::default();
-    let mut done = 0;
-    for round in 0..100 {
+    let (mut done, mut round) = (0, 0);
+    let end = Instant::now() + LATE * 5;
+    while done < count && Instant::now() < end {
+        round += 1;
         let made = effects.clone();
         let work = move |job: Job| {
             let made = made.clone();
@@ -428,9 +515,6 @@ async fn each_effect_is_made_once_under_faults<F: Fixture>(queue: &F) {
         let running = Running::start(source, dir.path(), ConsumerOptions::new(), work);
         sleep(Duration::from_millis(700)).await;
         done += running.stop().await.first;
-        if done == count {
-            break;
-        }
     }
     effects.assert_once((0..count).map(|n| n.to_string()));
 }
