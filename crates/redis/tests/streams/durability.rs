@@ -43,18 +43,24 @@ async fn killed_with_files(kind: Kind, files: &[&str]) {
     server.restart().await;
     drop((taken, source));
     let other = queue.source().await;
-    let taken = take(&other, 19, LATE).await;
-    assert!(began.elapsed() >= delay);
-    let mut left = texts(&taken);
-    left.sort();
     let expected: Vec<String> = (21..40).map(|n| format!("{n:02}")).collect();
+    let (mut taken, mut left) = (Vec::new(), Vec::new());
+    while left.len() < expected.len() {
+        let more = take(&other, 1, LATE).await;
+        assert_eq!(more.len(), 1, "not all of it comes: {left:?}");
+        // On a machine with other work some may come again.
+        left.extend(texts(&more));
+        left.sort();
+        left.dedup();
+        taken.extend(more);
+    }
+    assert!(began.elapsed() >= delay);
     assert_eq!(left, expected, "what was not acknowledged, and no other");
     assert_eq!(queue.dead().await, ["20"]);
     for delivery in &taken {
         other.acknowledge(&delivery.token).await.unwrap();
     }
-    let more = take(&other, 1, Duration::from_millis(1_000)).await;
-    assert_eq!(texts(&more), [""; 0]);
+    assert_eq!((queue.pending().await, other.lag().await.unwrap()), (0, Some(0)));
 }
 
 async fn a_killed_server_without_files_forgets_all_and_the_loop_goes_on(kind: Kind) {
@@ -103,7 +109,11 @@ async fn a_frozen_server_is_an_error_in_time_and_is_connected_again(kind: Kind) 
     assert!(matches!(refused, RedisError::NoAnswer { .. }), "{refused}");
     assert!(began.elapsed() < LATE);
     server.thaw();
-    source.acknowledge(&taken[0].token).await.unwrap();
+    let end = Instant::now() + LATE;
+    while let Err(error) = source.acknowledge(&taken[0].token).await {
+        // It has little time for an answer.
+        assert!(Instant::now() < end, "{error}");
+    }
     queue.add("order-18").await;
     assert_eq!(texts(&take(&source, 1, LATE).await), ["order-18"]);
 }

@@ -1,6 +1,8 @@
 //! Rules 90 and 92, and what is this adapter's own: whose an entry is, and what it is known by.
 
-use crate::queue::{GROUP, Kind, LATE, Queue, Running, take, texts, until, want};
+use crate::queue::{
+    GROUP, Kind, LATE, Queue, Running, give_to_a_call_that_is_given_up, take, texts, want,
+};
 use firstseen_consumer::testkit::{Faults, Faulty, Fixture};
 use firstseen_consumer::{Failure, Job, Source};
 use firstseen_redis::{RedisError, RedisIds, RedisOptions, RedisPayload, RedisSource, read_fields};
@@ -27,7 +29,10 @@ on_both!(
 
 /// The first process has made one of two effects and its record, and dies before it acknowledges either.
 async fn rule_90_a_dead_consumers_entries_are_claimed_by_another_and_the_claim_decides(kind: Kind) {
-    let min_idle = Duration::from_millis(600);
+    in_time(async |min_idle| rule_90(kind, min_idle).await).await;
+}
+
+async fn rule_90(kind: Kind, min_idle: Duration) -> Result<(), &'static str> {
     let queue = Queue::alone(kind, RedisOptions::new().min_idle(min_idle)).await;
     let done = queue.add("done").await;
     let dir = tempfile::tempdir().unwrap();
@@ -48,9 +53,12 @@ async fn rule_90_a_dead_consumers_entries_are_claimed_by_another_and_the_claim_d
     running.stop().await;
     let dead = queue.source().await;
     let begun = queue.add("begun").await;
-    let taken = take(&dead, 1, LATE).await;
-    assert_eq!(texts(&taken), ["begun"]);
     let began = Instant::now();
+    let taken = take(&dead, 1, LATE).await;
+    if texts(&taken) == ["done"] {
+        return Err("the first entry was idle for long enough to be claimed");
+    }
+    assert_eq!(texts(&taken), ["begun"]);
     drop((taken, dead));
     let owner =
         async |id: &str| queue.pending_of(id).await.map(|(consumer, _, count)| (consumer, count));
@@ -59,12 +67,30 @@ async fn rule_90_a_dead_consumers_entries_are_claimed_by_another_and_the_claim_d
     let source = queue.source().await;
     let watch = source.watch();
     let running = Running::start(source, dir.path(), work(Arc::clone(&effects)));
-    running.until("both are answered", |now| (now.first, now.duplicates) == (1, 1)).await;
+    running
+        .until("both are answered", |now| {
+            now.first == 1 && now.duplicates > 0 && now.in_flight == 0
+        })
+        .await;
     assert!(began.elapsed() >= min_idle, "it was claimed from one that may be alive");
     running.stop().await;
     assert_eq!(effects.load(Ordering::Relaxed), 2, "each effect is made once");
     assert_eq!(queue.pending().await, 0);
-    assert_eq!(watch.counters().claimed, 2);
+    assert!(watch.counters().claimed >= 2);
+    Ok(())
+}
+
+/// Does a test with a min-idle time, and with a longer one where it says that it was not in time: on a machine with other
+/// work an entry may be idle for long though somebody is on it.
+async fn in_time(test: impl AsyncFn(Duration) -> Result<(), &'static str>) {
+    let mut all = Vec::new();
+    for min_idle in [600, 3_000, 15_000].map(Duration::from_millis) {
+        match test(min_idle).await {
+            Ok(()) => return,
+            Err(why) => all.push(why),
+        }
+    }
+    panic!("{all:?}");
 }
 
 async fn rule_92_a_duplicate_is_acknowledged_and_confirmed(kind: Kind) {
@@ -113,20 +139,27 @@ async fn what_a_named_consumer_had_comes_at_once_when_it_starts_again(kind: Kind
 }
 
 async fn what_is_worked_on_stays_and_no_delivery_is_counted(kind: Kind) {
-    let min_idle = Duration::from_millis(600);
+    in_time(async |min_idle| worked_on(kind, min_idle).await).await;
+}
+
+async fn worked_on(kind: Kind, min_idle: Duration) -> Result<(), &'static str> {
     let queue = Queue::alone(kind, RedisOptions::new().min_idle(min_idle)).await;
     let id = queue.add("order-17").await;
     let (source, other) = (queue.source().await, queue.source().await);
     let taken = take(&source, 1, LATE).await;
     for _ in 0..9 {
-        let claimed = take(&other, 1, min_idle / 3).await;
-        assert_eq!(texts(&claimed), [""; 0], "it was claimed, although somebody was on it");
+        if !take(&other, 1, min_idle / 3).await.is_empty() {
+            return Err("it was claimed, although somebody was on it");
+        }
         source.working(&taken[0].token).await.unwrap();
     }
     let (consumer, idle, count) = queue.pending_of(&id).await.unwrap();
     assert_eq!(consumer, source.consumer());
-    assert!(idle < min_idle, "{idle:?}");
     assert_eq!(count, 1, "a word is no delivery");
+    if idle >= min_idle {
+        return Err("it was idle for too long, although somebody was on it");
+    }
+    Ok(())
 }
 
 async fn what_another_has_claimed_is_not_taken_back_by_a_late_word(kind: Kind) {
@@ -150,59 +183,59 @@ async fn what_another_has_claimed_is_not_taken_back_by_a_late_word(kind: Kind) {
     other.acknowledge(&of_other[0].token).await.unwrap();
 }
 
-/// As the loop does when it stops, or when a call takes too long.
-async fn give_up(source: &RedisSource, queue: &Queue) {
-    let next = source.next(want(9, LATE));
-    let given_up = tokio::time::timeout(Duration::from_millis(100), next).await;
-    assert!(given_up.is_err(), "nothing was there");
-    until("the call waits at the server", async || {
-        let clients: String = queue.ask(&["CLIENT", "LIST"]).await;
-        clients.contains("cmd=xreadgroup")
-    })
-    .await;
+async fn a_call_that_is_given_up_loses_nothing(kind: Kind) {
+    for _ in 0..10 {
+        let queue = Queue::alone(kind, RedisOptions::new().min_idle(LATE * 10)).await;
+        let source = queue.source().await;
+        if give_to_a_call_that_is_given_up(&source, &queue).await.is_some() {
+            assert_eq!(texts(&take(&source, 1, LATE).await), ["order-17"]);
+            return;
+        }
+    }
+    panic!("{HAD_ENDED}");
 }
 
-async fn a_call_that_is_given_up_loses_nothing(kind: Kind) {
-    let queue = Queue::alone(kind, RedisOptions::new().min_idle(LATE * 10)).await;
-    let source = queue.source().await;
-    give_up(&source, &queue).await;
-    let id = queue.add("order-17").await;
-    until("the server has given it to the call", async || queue.pending_of(&id).await.is_some())
-        .await;
-    assert_eq!(texts(&take(&source, 1, LATE).await), ["order-17"]);
-}
+const HAD_ENDED: &str = "the call had ended before there was an entry, each time";
 
 async fn a_stop_gives_back_what_a_given_up_call_had_taken(kind: Kind) {
-    let queue = Queue::alone(kind, RedisOptions::new().min_idle(LATE * 10)).await;
-    let source = queue.source().await;
-    give_up(&source, &queue).await;
-    let began = Instant::now();
-    let id = queue.add("order-17").await;
-    until("the server has given it to the call", async || queue.pending_of(&id).await.is_some())
-        .await;
-    source.stop().await.unwrap();
-    let taken = source.next(want(1, Duration::from_millis(100))).await.unwrap();
-    assert_eq!(texts(&taken), [""; 0], "something came after the stop");
-    let other = queue.source().await;
-    assert_eq!(texts(&take(&other, 1, LATE).await), ["order-17"]);
-    assert!(began.elapsed() < LATE, "it came by time");
+    for _ in 0..10 {
+        let queue = Queue::alone(kind, RedisOptions::new().min_idle(LATE * 10)).await;
+        let source = queue.source().await;
+        if give_to_a_call_that_is_given_up(&source, &queue).await.is_none() {
+            continue;
+        }
+        source.stop().await.unwrap();
+        let taken = source.next(want(1, Duration::from_millis(100))).await.unwrap();
+        assert_eq!(texts(&taken), [""; 0], "something came after the stop");
+        let other = queue.source().await;
+        // By time it would not come before.
+        assert_eq!(texts(&take(&other, 1, LATE).await), ["order-17"]);
+        return;
+    }
+    panic!("{HAD_ENDED}");
 }
 
 async fn what_lay_here_for_long_and_was_claimed_by_another_is_not_handed_out(kind: Kind) {
-    let min_idle = Duration::from_millis(300);
+    in_time(async |min_idle| claimed_by_another(kind, min_idle).await).await;
+}
+
+async fn claimed_by_another(kind: Kind, min_idle: Duration) -> Result<(), &'static str> {
     let queue = Queue::alone(kind, RedisOptions::new().min_idle(min_idle)).await;
     let slow = queue.source().await;
-    give_up(&slow, &queue).await;
-    queue.add("order-17").await;
+    if give_to_a_call_that_is_given_up(&slow, &queue).await.is_none() {
+        return Err(HAD_ENDED);
+    }
     // The slow one has it, and asks for nothing.
     let other = queue.source().await;
     let taken = take(&other, 1, LATE).await;
     assert_eq!(texts(&taken), ["order-17"]);
     for _ in 0..5 {
-        let again = slow.next(want(1, min_idle / 4)).await.unwrap();
-        assert_eq!(texts(&again), [""; 0], "two have it");
+        if !slow.next(want(1, min_idle / 4)).await.unwrap().is_empty() {
+            return Err("two have it");
+        }
         other.working(&taken[0].token).await.unwrap();
     }
+    Ok(())
 }
 
 async fn an_entry_without_an_id_or_payload_is_a_dead_letter(kind: Kind) {
