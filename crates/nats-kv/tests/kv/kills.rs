@@ -39,7 +39,8 @@ impl Dice {
 
 async fn store(server: &Server) -> NatsKvStore {
     let options = NatsKvOptions::new().answer_max(Duration::from_millis(500));
-    NatsKvStore::connect(&nats::url(server), options).await.unwrap()
+    let (url, options) = (&nats::url(server), &options);
+    answered(|| NatsKvStore::connect(url, options.clone())).await
 }
 
 /// Repeats a call until it is answered.

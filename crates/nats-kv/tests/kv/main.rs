@@ -32,6 +32,8 @@ impl Fixture for Shared {
 
     async fn store(&self) -> NatsKvStore {
         let options = NatsKvOptions::new().shifted_by(Arc::clone(&self.shift_ms));
+        // On a machine with other work nobody asks again.
+        let options = options.answer_max(Duration::from_secs(60));
         NatsKvStore::connect(&nats::url(&*self.server.lock().await), options).await.unwrap()
     }
 
@@ -40,7 +42,7 @@ impl Fixture for Shared {
     }
 
     fn slack(&self) -> Duration {
-        Duration::from_secs(5)
+        Duration::from_secs(10)
     }
 
     async fn restart(&self) -> bool {

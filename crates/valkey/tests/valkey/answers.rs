@@ -1,8 +1,8 @@
 //! Answers that are lost or late, scripts that are gone, and servers that are away.
 
 use crate::support::{
-    DONE, LATE, POLICY, START, TTL, both, both_durable, claim, kind, open, raw, started, store,
-    token_of,
+    DONE, POLICY, START, TTL, answered, assert_unavailable_within, both, both_durable, claim, kind,
+    open, raw, started, store, token_of,
 };
 use firstseen_servers::{Proxy, Server, redis};
 use firstseen_shared::{
@@ -11,7 +11,7 @@ use firstseen_shared::{
 use firstseen_valkey::{ValkeyOptions, ValkeyStore};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 
 /// A store whose scripts the server has: what is lost is the answer of a call that was made.
 async fn through_proxy(server: &Server) -> (Proxy, ValkeyStore) {
@@ -200,21 +200,20 @@ async fn a_server_that_was_restarted_between_two_calls_is_connected_to_again() {
 async fn a_server_that_is_away_is_unavailable_within_the_bound() {
     for mut server in both_durable().await {
         let bound = Duration::from_millis(700);
-        let store = open(&server, ValkeyOptions::new().answer_max(bound)).await.unwrap();
-        let _ = claim(&store, "a").await;
+        let options = ValkeyOptions::new().answer_max(bound);
+        let store = answered(|| open(&server, options.clone())).await;
+        let claim = || store.claim("n", b"a", TTL, Call::new());
+        let _ = answered(claim).await;
         server.kill();
         for _ in 0..3 {
-            let began = Instant::now();
-            let answer = store.claim("n", b"a", TTL, Call::new()).await;
-            assert_eq!(kind(answer), ErrorKind::Unavailable);
-            assert!(began.elapsed() < bound + Duration::from_secs(1), "{:?}", began.elapsed());
+            assert_unavailable_within(bound, claim).await;
         }
         assert_eq!(
             kind(open(&server, ValkeyOptions::new().answer_max(bound)).await),
             ErrorKind::Unavailable
         );
         server.restart().await;
-        assert!(claim(&store, "a").await.is_duplicate());
+        assert!(answered(claim).await.is_duplicate());
     }
 }
 
@@ -223,32 +222,23 @@ async fn a_server_that_is_away_is_unavailable_within_the_bound() {
 async fn a_frozen_server_is_unavailable_within_the_bound_and_answers_rightly_after_it() {
     for server in both().await {
         let bound = Duration::from_millis(300);
-        let store = open(&server, ValkeyOptions::new().answer_max(bound)).await.unwrap();
-        let _ = claim(&store, "old").await;
+        let options = ValkeyOptions::new().answer_max(bound);
+        let store = answered(|| open(&server, options.clone())).await;
+        let claim = |id: &'static [u8], call| store.claim("n", id, TTL, call);
+        let old = Call::new();
+        let _ = answered(|| claim(b"old", old)).await;
         let call = Call::new();
+        let begin = || store.begin("n", b"a", &START, &POLICY, call);
         server.freeze();
-        let began = Instant::now();
-        assert_eq!(kind(store.claim("n", b"a", TTL, call).await), ErrorKind::Unavailable);
-        let begun = store.begin("n", b"a", &START, &POLICY, call).await;
-        assert_eq!(kind(begun), ErrorKind::Unavailable);
-        assert_eq!(kind(store.contains("n", b"old").await), ErrorKind::Unavailable);
-        assert!(began.elapsed() < bound * 3 + Duration::from_secs(1), "{:?}", began.elapsed());
+        assert_unavailable_within(bound, || claim(b"a", call)).await;
+        assert_unavailable_within(bound, begin).await;
+        assert_unavailable_within(bound, || store.contains("n", b"old")).await;
         server.thaw();
         // What was sent first is done first, or not at all: both ways the call is first.
-        let repeated = async {
-            loop {
-                match store.claim("n", b"a", TTL, call).await {
-                    Err(error) if error.kind() == ErrorKind::Unavailable => {
-                        sleep(Duration::from_millis(10)).await;
-                    }
-                    answer => return answer.unwrap(),
-                }
-            }
-        };
-        assert_eq!(timeout(LATE, repeated).await.unwrap(), Claim::FirstSeen);
-        assert!(claim(&store, "a").await.is_duplicate());
-        assert!(claim(&store, "old").await.is_duplicate());
-        let begun = store.begin("n", b"a", &START, &POLICY, call).await.unwrap();
+        assert_eq!(answered(|| claim(b"a", call)).await, Claim::FirstSeen);
+        assert!(answered(|| claim(b"a", Call::new())).await.is_duplicate());
+        assert!(answered(|| claim(b"old", Call::new())).await.is_duplicate());
+        let begun = answered(begin).await;
         assert!(matches!(begun, Begun::Started { attempt: 1, .. }), "{begun:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! The rules that every store keeps (rule 93), on each server, and on a cluster, which refuses a call with keys in two slots.
 
 use crate::servers::to_cluster;
-use crate::support::open;
+use crate::support::{LATE, open};
 use firstseen_conformance::{Fixture, conformance};
 use firstseen_servers::{Server, redis, valkey};
 use firstseen_valkey::{Clock, ValkeyOptions, ValkeyStore};
@@ -41,7 +41,7 @@ impl Fixture for Shared {
     type Store = ValkeyStore;
 
     async fn store(&self) -> ValkeyStore {
-        let options = ValkeyOptions::new().clock(self.clock.clone());
+        let options = ValkeyOptions::new().clock(self.clock.clone()).answer_max(LATE);
         open(&*self.server.lock().await, options).await.unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! What a server must be, what it is asked, and what it keeps.
 
 use crate::support::{
-    DONE, LATE, POLICY, START, TTL, both, claim, kind, number, open, raw, started, store,
+    DONE, LATE, POLICY, START, TTL, answered, both, claim, kind, number, open, raw, started, store,
 };
 use firstseen_servers::{Server, Told, redis, valkey};
 use firstseen_shared::{
@@ -88,8 +88,8 @@ async fn a_replica_is_unavailable_and_a_master_that_becomes_one_grants_nothing()
         (valkey::start().await, valkey::start().await),
     ] {
         let options = || ValkeyOptions::new().answer_max(Duration::from_millis(500));
-        let store = open(&other, options()).await.unwrap();
-        let _ = claim(&store, "a").await;
+        let store = answered(|| open(&other, options())).await;
+        let _ = answered(|| store.claim("n", b"a", TTL, Call::new())).await;
         let _: String = raw(&other, &["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
         assert_eq!(kind(store.claim("n", b"b", TTL, Call::new()).await), ErrorKind::Unavailable);
         let begun = store.begin("n", b"b", &START, &POLICY, Call::new()).await;
@@ -97,7 +97,9 @@ async fn a_replica_is_unavailable_and_a_master_that_becomes_one_grants_nothing()
         assert_eq!(kind(open(&other, options()).await), ErrorKind::Unavailable);
         let _: String = raw(&other, &["REPLICAOF", "NO", "ONE"]).await;
         // Its data are those of the master, which has none.
-        assert_eq!(claim(&store, "b").await, Claim::FirstSeen);
+        let call = Call::new();
+        let claimed = answered(|| store.claim("n", b"b", TTL, call)).await;
+        assert_eq!(claimed, Claim::FirstSeen);
     }
 }
 
@@ -129,19 +131,12 @@ async fn an_answer_that_too_few_replicas_confirm_is_unavailable_and_right_when_r
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert!(error.to_string().contains("0 of 1 replicas"), "{error}");
         follow(&replica, &master).await;
-        let confirmed = async {
-            loop {
-                match store.claim("n", b"a", TTL, call).await {
-                    Err(error) if error.kind() == ErrorKind::Unavailable => {}
-                    answer => return answer.unwrap(),
-                }
-            }
-        };
-        assert_eq!(timeout(LATE, confirmed).await.unwrap(), Claim::FirstSeen);
+        let confirmed = answered(|| store.claim("n", b"a", TTL, call)).await;
+        assert_eq!(confirmed, Claim::FirstSeen);
         // Also what others have written is confirmed before somebody hears of it.
         let keys: Vec<String> = raw(&replica, &["KEYS", "fs:{n:*}:c:a"]).await;
         assert_eq!(keys.len(), 1);
-        let lone = store.claim("n", b"a", TTL, Call::new()).await.unwrap();
+        let lone = answered(|| store.claim("n", b"a", TTL, Call::new())).await;
         assert!(lone.is_duplicate());
         replica.freeze();
         let answer = store.claim("n", b"a", TTL, Call::new()).await;
@@ -198,7 +193,7 @@ pub(crate) async fn to_cluster(server: &Server) {
 async fn a_slot_that_a_cluster_does_not_serve_is_unavailable() {
     for server in clusters().await {
         let options = ValkeyOptions::new().answer_max(Duration::from_millis(500));
-        let store = open(&server, options).await.unwrap();
+        let store = answered(|| open(&server, options.clone())).await;
         let _: String = raw(&server, &["CLUSTER", "DELSLOTSRANGE", "0", "16383"]).await;
         assert_eq!(kind(store.claim("n", b"a", TTL, Call::new()).await), ErrorKind::Unavailable);
     }

@@ -1,11 +1,14 @@
 //! Servers and stores for the tests.
 
+use ::redis::AsyncConnectionConfig;
 use firstseen_servers::{Server, redis, valkey};
 use firstseen_shared::{
     Begun, Call, Claim, DedupStore, Ending, Error, ErrorKind, OnLeaseEnd, Policy, Start, Ttl,
 };
 use firstseen_valkey::{ValkeyOptions, ValkeyStore};
+use std::fmt::Debug;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 pub(crate) const TTL: Ttl = Ttl::from_millis(600_000);
 pub(crate) const POLICY: Policy =
@@ -28,8 +31,44 @@ pub(crate) async fn both_durable() -> [Server; 2] {
     [redis::start_durable().await, valkey::start_durable().await]
 }
 
+/// A store that waits as long as anything may take here.
 pub(crate) async fn store(server: &Server) -> ValkeyStore {
-    open(server, ValkeyOptions::new()).await.unwrap()
+    open(server, ValkeyOptions::new().answer_max(LATE)).await.unwrap()
+}
+
+/// Repeats a call until it is answered, where the store has little time for that: on a machine with other work it may not
+/// be enough.
+pub(crate) async fn answered<T, Fut: Future<Output = Result<T, Error>>>(
+    call: impl Fn() -> Fut,
+) -> T {
+    let end = Instant::now() + LATE;
+    loop {
+        match call().await {
+            Err(error) if error.kind() == ErrorKind::Unavailable && Instant::now() < end => {
+                sleep(Duration::from_millis(10)).await;
+            }
+            answer => return answer.unwrap(),
+        }
+    }
+}
+
+/// The call is unavailable, and says so within a second after the bound. On a machine with other work it does not each
+/// time.
+pub(crate) async fn assert_unavailable_within<T: Debug, Fut: Future<Output = Result<T, Error>>>(
+    bound: Duration,
+    call: impl Fn() -> Fut,
+) {
+    let mut all = Vec::new();
+    while all.len() < 10 {
+        let began = Instant::now();
+        assert_eq!(kind(call().await), ErrorKind::Unavailable);
+        let took = began.elapsed();
+        if took < bound + Duration::from_secs(1) {
+            return;
+        }
+        all.push(took);
+    }
+    panic!("not within {bound:?}: {all:?}");
 }
 
 pub(crate) async fn open(server: &Server, options: ValkeyOptions) -> Result<ValkeyStore, Error> {
@@ -38,8 +77,16 @@ pub(crate) async fn open(server: &Server, options: ValkeyOptions) -> Result<Valk
 
 /// Asks a server as any other client does.
 pub(crate) async fn raw<T: ::redis::FromRedisValue>(server: &Server, words: &[&str]) -> T {
-    let client = ::redis::Client::open(redis::url(server)).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    ask(&redis::url(server), words).await
+}
+
+pub(crate) async fn ask<T: ::redis::FromRedisValue>(url: &str, words: &[&str]) -> T {
+    let client = ::redis::Client::open(url).unwrap();
+    // Without limits of time, as it does not ask again.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    let mut connection = connection.unwrap();
     let mut command = ::redis::Cmd::new();
     command.arg(words);
     command.query_async(&mut connection).await.unwrap()
@@ -62,7 +109,7 @@ pub(crate) fn token_of(begun: &Begun) -> u64 {
     }
 }
 
-pub(crate) fn kind<T: std::fmt::Debug>(answer: Result<T, Error>) -> ErrorKind {
+pub(crate) fn kind<T: Debug>(answer: Result<T, Error>) -> ErrorKind {
     answer.unwrap_err().kind()
 }
 
