@@ -1,6 +1,8 @@
 //! Servers that are away, frozen, full or not the primary: an error of the right kind, in time, and never a first sight.
 
-use crate::support::{HOUR, LATE, POLICY, START, World, claim, first, first_in, start, until};
+use crate::support::{
+    HOUR, LATE, POLICY, START, World, claim, first_in, first_when_answered, start, until,
+};
 use firstseen_postgres::deadpool_postgres::Object;
 use firstseen_postgres::tokio_postgres::{self, NoTls};
 use firstseen_postgres::{PostgresOptions, PostgresStore};
@@ -13,7 +15,7 @@ use tokio::time::{Instant, timeout};
 const SOON: Duration = Duration::from_millis(700);
 
 /// What a bound may be missed by on a machine with other work.
-const SLACK: Duration = Duration::from_secs(5);
+const SLACK: Duration = Duration::from_secs(20);
 
 fn impatient(world: &World) -> PostgresOptions {
     world.options().answer_max(SOON).stall_max(Duration::from_millis(100))
@@ -28,7 +30,7 @@ async fn kind_of_claim(store: &PostgresStore) -> (ErrorKind, String) {
 async fn a_server_that_is_killed_is_unavailable_and_back_after_its_restart() {
     let mut world = World::apart(&[]).await;
     let store = world.store_with(impatient(&world)).await;
-    first(&store, "a").await;
+    first_when_answered(&store, "a").await;
     world.kill().await;
     for _ in 0..3 {
         let (kind, text) = kind_of_claim(&store).await;
@@ -53,7 +55,7 @@ async fn a_server_that_is_killed_is_unavailable_and_back_after_its_restart() {
 async fn a_frozen_server_is_unavailable_within_the_bound() {
     let world = World::apart(&[]).await;
     let store = world.store_with(impatient(&world)).await;
-    first(&store, "a").await;
+    first_when_answered(&store, "a").await;
     world.server.freeze();
     // The first on a connection that is open, the next on a new one.
     for _ in 0..2 {
@@ -90,7 +92,7 @@ async fn a_pool_without_a_free_connection_is_unavailable_and_says_so() {
     assert_eq!(kind, ErrorKind::Unavailable);
     assert!(text.contains("in use"), "{text}");
     drop(held);
-    first(&store, "a").await;
+    first_when_answered(&store, "a").await;
 }
 
 #[tokio::test]
@@ -147,7 +149,7 @@ async fn a_statement_timeout_of_the_server_is_unavailable() {
     assert_eq!(kind, ErrorKind::Unavailable);
     assert!(text.contains("57014"), "{text}");
     transaction.rollback().await.unwrap();
-    first(&store, "a").await;
+    first_when_answered(&store, "a").await;
 }
 
 #[tokio::test]

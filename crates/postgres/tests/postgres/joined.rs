@@ -1,6 +1,8 @@
 //! Claims and ends of attempts in a transaction of the caller: effect and claim are one commit.
 
-use crate::support::{HOUR, World, claim, first, first_in, start, until, url_through};
+use crate::support::{
+    HOUR, World, claim, first, first_in, first_when_answered, start, until, url_through,
+};
 use firstseen_postgres::PostgresStore;
 use firstseen_postgres::tokio_postgres::{IsolationLevel, Row};
 use firstseen_servers::Proxy;
@@ -137,7 +139,7 @@ async fn a_transaction_that_stays_open_makes_others_unavailable_in_time() {
     // The server has stopped waiting, too.
     until("nobody waits", async || world.waiting().await == 0).await;
     transaction.rollback().await.unwrap();
-    first(&store, "a").await;
+    first_when_answered(&store, "a").await;
 }
 
 #[tokio::test]
