@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(60);
+pub(crate) const LATE: Duration = Duration::from_secs(180);
 
 /// The server that all tests share that do it no harm. It ends with the process.
 pub(crate) async fn server() -> &'static Server {
@@ -33,6 +33,8 @@ pub(crate) struct Queue {
     pub(crate) name: String,
     pub(crate) options: RabbitOptions,
     publisher: Mutex<Option<(Channel, Connection)>>,
+    /// After which time a message is sent once more that the server has not confirmed.
+    confirm_max: Duration,
 }
 
 pub(crate) fn url(address: &str) -> String {
@@ -79,6 +81,19 @@ pub(crate) fn durable() -> QueueDeclareOptions {
     QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() }
 }
 
+/// Waits until the queue holds this many messages, delivered ones included.
+pub(crate) async fn until_left(queue: &Queue, count: u64) {
+    let end = Instant::now() + LATE;
+    loop {
+        let left = rabbitmq::messages(&queue.address, &queue.name).await;
+        if left == Some(count) {
+            return;
+        }
+        assert!(Instant::now() < end, "{left:?} messages are left, not {count}");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// How many messages of a queue wait to be delivered.
 pub(crate) async fn ready(channel: &Channel, queue: &str) -> u32 {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
@@ -90,10 +105,12 @@ impl Queue {
     pub(crate) async fn create(address: &str, options: RabbitOptions) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("q{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        Self::open(address, &name, options).await
+        // None is sent twice because the machine has other work.
+        Self { confirm_max: LATE, ..Self::open(address, &name, options).await }
     }
 
-    /// Opens a queue of this name, and creates it if it is not there.
+    /// Opens a queue of this name, and creates it if it is not there. For a server that may be killed: what it has not
+    /// confirmed is soon sent again.
     pub(crate) async fn open(address: &str, name: &str, options: RabbitOptions) -> Self {
         let end = Instant::now() + LATE;
         loop {
@@ -117,7 +134,8 @@ impl Queue {
                 Ok(Ok(())) => {
                     let publisher = Mutex::new(Some((channel, connection)));
                     let (address, name) = (address.to_owned(), name.to_owned());
-                    return Self { address, name, options, publisher };
+                    let confirm_max = Duration::from_secs(2);
+                    return Self { address, name, options, publisher, confirm_max };
                 }
                 error => assert!(Instant::now() < end, "no queue: {error:?}"),
             }
@@ -127,7 +145,8 @@ impl Queue {
 
     /// The same queue, for other sources.
     pub(crate) async fn with(&self, options: RabbitOptions) -> Self {
-        Self::open(&self.address, &self.name, options).await
+        let confirm_max = self.confirm_max;
+        Self { confirm_max, ..Self::open(&self.address, &self.name, options).await }
     }
 
     pub(crate) fn dead_letters(&self) -> String {
@@ -152,7 +171,7 @@ impl Queue {
                     .await?
                     .await
             };
-            if let Ok(Ok(confirmed)) = timeout(Duration::from_secs(2), sent).await
+            if let Ok(Ok(confirmed)) = timeout(self.confirm_max, sent).await
                 && confirmed.is_ack()
             {
                 return;
