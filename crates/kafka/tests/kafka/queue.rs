@@ -18,8 +18,8 @@ use tokio::time::{Instant, sleep};
 /// How long anything may take on a machine with other work.
 pub(crate) const LATE: Duration = Duration::from_secs(60);
 
-/// How long one call of a client waits.
-const CALL: Duration = Duration::from_secs(2);
+/// How long one call of a client waits: nobody asks again what the server did not answer in time.
+const CALL: Duration = Duration::from_secs(30);
 
 /// Brokers for a test: a server of its own, or those that `FIRSTSEEN_KAFKA` names.
 pub(crate) struct Brokers {
@@ -76,7 +76,7 @@ impl Queue {
     /// Opens a topic that is there.
     pub(crate) fn at(brokers: &str, name: &str, options: KafkaOptions) -> Self {
         let options = options
-            .set("session.timeout.ms", "6000")
+            .set("session.timeout.ms", "30000")
             .set("heartbeat.interval.ms", "200")
             .set("topic.metadata.refresh.interval.ms", "1000")
             .set("reconnect.backoff.max.ms", "300")
@@ -151,7 +151,7 @@ impl Fixture for Queue {
 pub(crate) fn config(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", brokers).set("reconnect.backoff.max.ms", "300");
-    config.set("message.timeout.ms", "3000");
+    config.set("message.timeout.ms", "30000");
     config.set("linger.ms", "0").set("enable.auto.commit", "false");
     config
 }
@@ -245,7 +245,7 @@ fn try_read_partition(
     client.assign(&list)?;
     let mut all = Vec::new();
     loop {
-        match client.poll(CALL * 5) {
+        match client.poll(CALL) {
             Some(Ok(message)) => all.push(message.detach()),
             Some(Err(KafkaError::PartitionEOF(_))) => return Ok(all),
             Some(Err(error)) => return Err(error),

@@ -83,20 +83,26 @@ async fn a_record_that_is_put_off_holds_up_its_partition_at_the_bound_until_it_i
     }
     let source = queue.source().await;
     let first = take(&source, 1).await;
-    source.retry_in(&first[0].token, Duration::from_secs(3)).await.unwrap();
+    let (delay, began) = (Duration::from_secs(3), Instant::now());
+    source.retry_in(&first[0].token, delay).await.unwrap();
     let next = take(&source, 3).await;
     for delivery in &next {
         source.acknowledge(&delivery.token).await.unwrap();
     }
     assert_eq!(texts(&next), ["a1", "a2", "a3"], "others of its partition go on");
-    assert_eq!(texts(&within(&source, Duration::from_secs(1)).await), [""; 0], "over the bound");
+    let mut again = within(&source, Duration::from_secs(1)).await;
+    // On a machine with other work the delay may be over by then.
+    let is_early = began.elapsed() < delay;
+    assert!(again.is_empty() || (!is_early && texts(&again) == ["a0"]), "over the bound");
     // Another partition goes on.
     queue.write(Some(1), "b0", "b0").await;
-    assert_eq!(texts(&take(&source, 1).await), ["b0"]);
+    again.extend(take(&source, 2 - again.len()).await);
+    assert!(began.elapsed() >= delay, "it came before its delay had passed");
+    let is_first = texts(&again) == ["b0", "a0"];
+    assert!(is_first || (!is_early && texts(&again) == ["a0", "b0"]), "{:?}", texts(&again));
     assert_eq!(queue.committed(0).unwrap(), None);
-    let again = take(&source, 1).await;
-    assert_eq!(texts(&again), ["a0"], "after its delay");
-    source.acknowledge(&again[0].token).await.unwrap();
+    let a0 = again.iter().find(|delivery| delivery.message.payload == "a0").unwrap();
+    source.acknowledge(&a0.token).await.unwrap();
     assert_eq!(queue.committed(0).unwrap(), Some(4));
     assert_eq!(texts(&take(&source, 4).await), ["a4", "a5", "a6", "a7"], "it is read on");
 }
@@ -144,7 +150,10 @@ async fn a_dead_letter_that_cannot_be_written_is_not_acknowledged() {
     assert!(error.to_string().contains("writing a dead letter"), "{error}");
     assert_eq!(queue.committed(0).unwrap(), None);
     // The loop tells it again when the record has come again. Whether the first letter has arrived, nobody knows.
-    source.dead_letter(message, token, "poison").await.unwrap();
+    let end = Instant::now() + LATE;
+    while let Err(error) = source.dead_letter(message, token, "poison").await {
+        assert!(Instant::now() < end, "{error}");
+    }
     assert_eq!(queue.committed(0).unwrap(), Some(1));
     assert!(queue.dead().await.contains(&"poison".to_owned()));
 }

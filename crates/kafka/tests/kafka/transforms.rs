@@ -128,7 +128,7 @@ async fn commit_as_member(queue: &Queue, offset: i64) {
     let commit = move || {
         let mut config = config(&brokers);
         config.set("group.id", &group).set("group.instance.id", "worker");
-        config.set("session.timeout.ms", "6000").set("heartbeat.interval.ms", "200");
+        config.set("session.timeout.ms", "30000").set("heartbeat.interval.ms", "200");
         let client: BaseConsumer = config.create().unwrap();
         client.subscribe(&[&topic]).unwrap();
         let end = Instant::now() + LATE;
@@ -138,7 +138,10 @@ async fn commit_as_member(queue: &Queue, offset: i64) {
         }
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&topic, 0, Offset::Offset(offset)).unwrap();
-        client.commit(&list, CommitMode::Sync).unwrap();
+        while let Err(error) = client.commit(&list, CommitMode::Sync) {
+            assert!(Instant::now() < end, "{error}");
+            let _ = client.poll(Duration::from_millis(100));
+        }
     };
     tokio::task::spawn_blocking(commit).await.unwrap();
 }
