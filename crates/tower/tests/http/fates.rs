@@ -141,10 +141,10 @@ async fn a_released_key_whose_record_the_store_ends_late_is_waited_for() {
     // Not for ever.
     let policy = Policy::draft().begin_max(Duration::from_millis(50));
     let (site, runs) = obedient(Setup::new(policy)).await;
-    site.store().set_end(Fault::Kept(LATE));
-    site.send(&answer("k", "invalid").body("typo")).await;
+    site.store().set_end(Fault::Kept(LATE * 10));
+    site.send_until_begun(&answer("k", "invalid").body("typo")).await;
     let corrected = answer("k", "200").body("corrected");
-    site.send(&corrected).await.assert_refused(409, "key-in-use", Some("1"));
+    site.send_until_begun(&corrected).await.assert_refused(409, "key-in-use", Some("1"));
     assert_eq!(runs.count(), 1);
 }
 

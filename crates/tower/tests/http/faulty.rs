@@ -15,6 +15,8 @@ pub(crate) enum Fault {
     Fails(ErrorKind),
     /// Does its work, and answers after this.
     Late(Duration),
+    /// Does its work, and answers when it is told another fault.
+    Waits,
     /// Says that the lease has ended.
     LeaseEnded,
     /// Keeps a result for as long, whatever it was told: a server whose clock stands still for a while.
@@ -59,7 +61,7 @@ impl Faulty {
 /// Fails, or says how late the answer comes.
 fn meet(fault: &Mutex<Fault>) -> Result<Duration, MoveError> {
     match *fault.lock().unwrap() {
-        Fault::None | Fault::Kept(_) => Ok(Duration::ZERO),
+        Fault::None | Fault::Kept(_) | Fault::Waits => Ok(Duration::ZERO),
         Fault::Late(time) => Ok(time),
         Fault::Fails(kind) => Err(Error::new(kind, "the store", "a planted fault").into()),
         Fault::LeaseEnded => Err(MoveError::LeaseEnded),
@@ -80,6 +82,9 @@ impl DedupStore for Faulty {
             Ok(late) => {
                 let begun = self.store.begin(namespace, id, start, policy, call).await;
                 tokio::time::sleep(late).await;
+                while *self.begin.lock().unwrap() == Fault::Waits {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 begun
             }
             Err(MoveError::Store(error)) => Err(error),

