@@ -122,34 +122,59 @@ async fn what_somebody_else_works_on_is_waited_for_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lease_is_renewed_while_the_handler_runs_also_one_that_blocks_its_thread() {
-    let world = World::new();
-    let ledger = world.ledger_with(policies().lease(Duration::from_millis(300)));
+    // On a machine with other work a short lease may end before it can be renewed; then with a longer one.
+    for lease in [300, 1_500, 6_000].map(Duration::from_millis) {
+        if outlasts_its_lease(lease).await {
+            return;
+        }
+    }
+    panic!("no lease is renewed");
+}
+
+/// Whether handlers that work for four leases keep them.
+async fn outlasts_its_lease(lease: Duration) -> bool {
+    let world = World::with_patience(lease * 10 + PATIENCE);
+    let ledger = world.ledger_with(policies().lease(lease));
     world.send("awaits");
     world.send("blocks");
     #[expect(clippy::disallowed_methods, reason = "a handler that blocks its thread")]
-    let work = |job: Job| async move {
+    let work = move |job: Job| async move {
         if job.id() == b"blocks" {
-            std::thread::sleep(Duration::from_millis(1_200));
+            std::thread::sleep(lease * 4);
         }
-        sleep(Duration::from_millis(1_200)).await;
+        sleep(lease * 4).await;
         Ok(())
     };
     let running = start(world.broker.connect(), ledger.clone(), options(), work);
-    running.until(|now| now.working == 2).await;
+    running.until(|now| now.working == 2 || now.first > 0).await;
     for _ in 0..10 {
-        sleep(Duration::from_millis(100)).await;
+        sleep(lease / 3).await;
         for id in ["awaits", "blocks"] {
-            assert!(matches!(ledger.begin(id).unwrap(), Begin::InProgress(_)), "{id}");
+            if !matches!(ledger.begin(id).unwrap(), Begin::InProgress(_)) {
+                return false;
+            }
         }
     }
-    world.until_empty().await;
+    running.until(|now| now.first + now.fenced + now.retried >= 2).await;
     let counters = running.stop().await;
-    assert_eq!((counters.first, counters.fenced, counters.retried), (2, 0, 0));
+    (counters.first, counters.fenced, counters.retried) == (2, 0, 0)
 }
 
 #[tokio::test]
 async fn what_is_waited_for_longer_than_the_brokers_patience_is_not_delivered_again() {
-    let patience = Duration::from_secs(1);
+    let mut all = Vec::new();
+    // On a machine with other work the broker may not hear in time that somebody is on it; then with more patience.
+    for patience in [1, 4, 15].map(Duration::from_secs) {
+        match deliveries_of_four(patience).await {
+            4 => return,
+            delivered => all.push((patience, delivered)),
+        }
+    }
+    panic!("four messages were delivered more often: {all:?}");
+}
+
+/// Returns how often a broker of this patience has delivered four messages.
+async fn deliveries_of_four(patience: Duration) -> u64 {
     let world = World::with_patience(patience);
     for n in 0..4 {
         world.send(&n.to_string());
@@ -161,7 +186,7 @@ async fn what_is_waited_for_longer_than_the_brokers_patience_is_not_delivered_ag
     });
     world.until_empty().await;
     running.stop().await;
-    assert_eq!(world.broker.delivered(), 4);
+    world.broker.delivered()
 }
 
 #[tokio::test]

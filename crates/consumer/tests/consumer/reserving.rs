@@ -3,6 +3,8 @@
 use crate::support::{Effects, Running, World, options};
 use firstseen::Reserve;
 use firstseen_consumer::{Consumer, Failure, Job, Retries, Source, Want};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 fn retries() -> Retries {
@@ -115,17 +117,22 @@ async fn messages_taken_ahead_were_given_up_after_a_few_orderly_restarts() {
     let mut done = 0;
     let mut restarts = 0;
     while world.broker.left() > 0 {
-        let made = effects.clone();
+        let (made, is_stopped) = (effects.clone(), Arc::new(AtomicBool::new(false)));
+        let may_end = Arc::clone(&is_stopped);
         let running = start(&world, move |job: Job| {
-            let made = made.clone();
+            let (made, may_end) = (made.clone(), Arc::clone(&may_end));
             async move {
-                tokio::time::sleep(Duration::from_millis(400)).await;
+                while !may_end.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 made.add(&job);
                 Ok(())
             }
         });
         // All are taken, the workers have some of them, and the rest is given back.
         running.until(|now| now.delivered + done >= 40).await;
+        running.handle.stop();
+        is_stopped.store(true, Ordering::Relaxed);
         let counters = running.stop().await;
         assert_eq!((counters.dead, counters.retried), (0, 0));
         done += counters.first;

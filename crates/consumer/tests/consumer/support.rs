@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(20);
+pub(crate) const LATE: Duration = Duration::from_secs(60);
 
 /// How long the broker waits for an answer: so long that a busy machine makes no delivery come again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) struct World {
     pub(crate) broker: MemoryBroker,
