@@ -23,7 +23,7 @@ pub(crate) fn pipeline_options() -> PipelineOptions {
     PipelineOptions::new()
         .batch_max(7)
         .display_every(Duration::from_millis(100))
-        .set("session.timeout.ms", "30000")
+        .set("session.timeout.ms", "10000")
         .set("heartbeat.interval.ms", "200")
         .set("reconnect.backoff.max.ms", "300")
         .set("fetch.wait.max.ms", "100")

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(60);
+pub(crate) const LATE: Duration = Duration::from_secs(120);
 
 /// How long one call of a client waits: nobody asks again what the server did not answer in time.
 const CALL: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ impl Queue {
     /// Opens a topic that is there.
     pub(crate) fn at(brokers: &str, name: &str, options: KafkaOptions) -> Self {
         let options = options
-            .set("session.timeout.ms", "30000")
+            .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "200")
             .set("topic.metadata.refresh.interval.ms", "1000")
             .set("reconnect.backoff.max.ms", "300")

@@ -128,7 +128,7 @@ async fn commit_as_member(queue: &Queue, offset: i64) {
     let commit = move || {
         let mut config = config(&brokers);
         config.set("group.id", &group).set("group.instance.id", "worker");
-        config.set("session.timeout.ms", "30000").set("heartbeat.interval.ms", "200");
+        config.set("session.timeout.ms", "10000").set("heartbeat.interval.ms", "200");
         let client: BaseConsumer = config.create().unwrap();
         client.subscribe(&[&topic]).unwrap();
         let end = Instant::now() + LATE;
