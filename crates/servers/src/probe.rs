@@ -21,6 +21,6 @@ impl Probe {
             stream.read_exact(&mut answer).await?;
             Ok::<_, io::Error>(answer == self.answer)
         };
-        matches!(tokio::time::timeout(Duration::from_secs(2), asked).await, Ok(Ok(true)))
+        matches!(tokio::time::timeout(Duration::from_secs(10), asked).await, Ok(Ok(true)))
     }
 }

@@ -141,7 +141,14 @@ async fn a_session_that_an_operator_ends_is_unavailable_and_the_next_call_has_an
 async fn a_statement_timeout_of_the_server_is_unavailable() {
     let world = World::new().await;
     let url = format!("{}?options=-c%20statement_timeout%3D300", world.url());
-    let store = PostgresStore::open(&url, world.options()).await.unwrap();
+    let mut opened = None;
+    // Opening the store may take more, too.
+    until("the store opens", async || {
+        opened = PostgresStore::open(&url, world.options()).await.ok();
+        opened.is_some()
+    })
+    .await;
+    let store = opened.unwrap();
     let mut client = world.client().await;
     let transaction = client.transaction().await.unwrap();
     first_in(&store, &transaction, "a").await;

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(60);
+pub(crate) const LATE: Duration = Duration::from_secs(120);
 
 /// A time for clocks that stand still.
 pub(crate) const NOW_MS: i64 = 1_800_000_000_000;

@@ -19,7 +19,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything may take on a machine with other work.
-pub(crate) const LATE: Duration = Duration::from_secs(180);
+pub(crate) const LATE: Duration = Duration::from_secs(300);
 
 /// The server that all tests share that do it no harm. It ends with the process.
 pub(crate) async fn server() -> &'static Server {
@@ -45,7 +45,7 @@ pub(crate) fn url(address: &str) -> String {
 pub(crate) async fn connect(address: &str) -> (Channel, Connection) {
     let end = Instant::now() + LATE;
     loop {
-        let opened = timeout(Duration::from_secs(5), try_connect(address)).await;
+        let opened = timeout(Duration::from_secs(30), try_connect(address)).await;
         match opened {
             Ok(Ok(opened)) => return opened,
             error => assert!(Instant::now() < end, "the server is not back: {error:?}"),
@@ -130,7 +130,7 @@ impl Queue {
                 let options = QueueBindOptions::default();
                 channel.queue_bind(name.into(), name.into(), "#".into(), options, none()).await
             };
-            match timeout(Duration::from_secs(10), bound).await {
+            match timeout(Duration::from_secs(60), bound).await {
                 Ok(Ok(())) => {
                     let publisher = Mutex::new(Some((channel, connection)));
                     let (address, name) = (address.to_owned(), name.to_owned());
