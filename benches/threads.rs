@@ -1,9 +1,10 @@
-//! Claims by the number of threads: single and in batches, with sealing beside and without, duplicates, and at `Disk`.
+//! Claims by the number of threads: single and in batches, with sealing beside and without, duplicates, and at `Disk`; and
+//! with the feature `testing` appending alone.
 //!
 //! `cargo bench --bench threads`; one mode in three rounds: `cargo bench --bench threads -- memtable 3`. Rounds are
 //! interleaved, and ratios are medians of those within a round, so what else the machine does weighs on all threads
-//! alike. On any disk: `firstseen bench --threads`; beside other stores: `scripts/bench.sh threads`. `FIRSTSEEN_THREADS_CLAIMS` sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of
-//! threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store. With
+//! alike. On any disk: `firstseen bench --threads`; beside other stores: `scripts/bench.sh threads`. `FIRSTSEEN_THREADS_CLAIMS`
+//! sets the claims of a run (default 2,000,000), `FIRSTSEEN_THREADS` the numbers of threads (default 1,2,4,64), `FIRSTSEEN_SHARDS` those of the store. With
 //! `FIRSTSEEN_BOUND` each thread keeps to one processor.
 
 #![allow(clippy::disallowed_macros, reason = "a benchmark prints")]
