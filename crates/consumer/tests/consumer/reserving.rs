@@ -132,6 +132,8 @@ async fn messages_taken_ahead_were_given_up_after_a_few_orderly_restarts() {
         // All are taken, the workers have some of them, and the rest is given back.
         running.until(|now| now.delivered + done >= 40).await;
         running.handle.stop();
+        // The loop, on this thread, hears of it first: else it would begin more in the place of those that end.
+        tokio::time::sleep(Duration::from_millis(50)).await;
         is_stopped.store(true, Ordering::Relaxed);
         let counters = running.stop().await;
         assert_eq!((counters.dead, counters.retried), (0, 0));
