@@ -32,7 +32,9 @@ impl Job {
     /// Runs one step; returns when the next is due, `None` for never again.
     fn step(&self, engine: &Engine) -> Option<Duration> {
         let reopened = engine.core.healer.reopened();
-        match catch_unwind(AssertUnwindSafe(|| (self.step)(engine))) {
+        let counters = &engine.core.counters;
+        let step = || counters.background_time.of(|| (self.step)(engine));
+        match catch_unwind(AssertUnwindSafe(step)) {
             Ok(Ok(())) => Some(self.pause),
             Ok(Err(error)) => {
                 upkeep::note_trouble(&engine.core, &error, reopened);
@@ -103,7 +105,7 @@ impl Threads {
             name: c"firstseen-log",
             signal: |e| &e.core.signals.log,
             pause: interval,
-            step: |e| e.upkeep.log_step(&e.core),
+            step: |e| e.core.counters.log_time.of(|| e.upkeep.log_step(&e.core)),
         };
         [flush, keep, log].into_iter().try_for_each(|job| {
             let started = Running::start(job, &self.engine);

@@ -163,6 +163,11 @@ impl LocatorFileWriter {
         }
     }
 
+    /// Returns how many bytes of locators there are so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
     fn note_start(&mut self) {
         match u32::try_from(self.written + self.buffer.len() as u64) {
             Ok(start) => self.starts.push(start),

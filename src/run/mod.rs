@@ -20,7 +20,7 @@ pub(crate) use block_cache::{BlockCache, Step};
 pub(crate) use entry::Merged;
 #[cfg(feature = "fuzzing")]
 pub(crate) use locator::fuzz_locator;
-pub(crate) use locator_file::{LocatorFile, LocatorFiles};
+pub(crate) use locator_file::{LocatorFile, LocatorFileWriter, LocatorFiles};
 pub(crate) use lookup::{InLog, RunAccess, RunIds, find_in_run, find_row_in_run};
 pub(crate) use merge::{MergeCursor, MergeScratch, Source};
 pub(crate) use meta::{RunMeta, RunSize};

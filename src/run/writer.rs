@@ -21,6 +21,7 @@ pub(crate) struct RunWriter<'a> {
     bucket: u32,
     kept: KeptBlocks,
     keep_bytes: usize,
+    block_bytes: u64,
 }
 
 /// The first blocks of a freshly written run, for the cache: the next duplicates would read them.
@@ -32,6 +33,8 @@ pub(crate) struct WrittenRun {
     pub(crate) meta: RunMeta,
     pub(crate) kept: KeptBlocks,
     pub(crate) locator_file: Option<LocatorFileWriter>,
+    /// Bytes of all blocks.
+    pub(crate) block_bytes: u64,
 }
 
 impl<'a> RunWriter<'a> {
@@ -59,8 +62,19 @@ impl<'a> RunWriter<'a> {
         };
         let (writer, locators, kept) =
             (BlockWriter::default(), LocatorWriter::default(), Vec::new());
-        let (locator_file, bucket) = (None, 0);
-        Self { blocks, seed, meta, writer, locators, locator_file, bucket, kept, keep_bytes }
+        let (locator_file, bucket, block_bytes) = (None, 0, 0);
+        Self {
+            blocks,
+            seed,
+            meta,
+            writer,
+            locators,
+            locator_file,
+            bucket,
+            kept,
+            keep_bytes,
+            block_bytes,
+        }
     }
 
     /// Writes locators as well.
@@ -99,6 +113,7 @@ impl<'a> RunWriter<'a> {
             }
             self.writer.clear();
             self.blocks.put(id, &block)?;
+            self.block_bytes += block.len() as u64;
             if block.len() <= self.keep_bytes {
                 self.keep_bytes -= block.len();
                 self.kept.push((id, block.into()));
@@ -110,6 +125,7 @@ impl<'a> RunWriter<'a> {
 
     pub(crate) fn finish(mut self) -> Result<WrittenRun, BlockFault> {
         self.finish_buckets(self.meta.buckets)?;
-        Ok(WrittenRun { meta: self.meta, kept: self.kept, locator_file: self.locator_file })
+        let Self { meta, kept, locator_file, block_bytes, .. } = self;
+        Ok(WrittenRun { meta, kept, locator_file, block_bytes })
     }
 }

@@ -33,6 +33,17 @@ pub(crate) struct RunHandle {
 pub(crate) struct BuiltRun {
     pub(crate) run: RunHandle,
     pub(crate) kept: KeptBlocks,
+    /// Bytes of its blocks.
+    pub(crate) block_bytes: u64,
+    /// Bytes of its locators.
+    pub(crate) locator_bytes: u64,
+}
+
+impl BuiltRun {
+    /// Returns how many bytes were written for it.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.block_bytes + self.locator_bytes + self.run.filter.bytes() as u64
+    }
 }
 
 /// What is known of an id, live or not.

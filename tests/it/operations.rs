@@ -9,6 +9,36 @@ fn page() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
+/// Without merges each entry is written once, and a merge of four runs writes theirs once more.
+#[test]
+fn stats_count_what_flushes_and_merges_write() {
+    let store = sim(&SimDisk::new(), &clock()).shards(1).open().unwrap();
+    let mut written = 0;
+    for run in 1..=4 {
+        claim_all_first(&store, run * 500..(run + 1) * 500);
+        store.freeze();
+        store.run_background().unwrap();
+        let stats = store.stats();
+        assert_eq!((stats.runs_flushed, stats.entries_flushed), (run, run * 500));
+        assert!(stats.manifests_written >= run, "{stats:?}");
+        if run == 3 {
+            assert_eq!((stats.entries_merged, stats.runs_merged, stats.bytes_merged), (0, 0, 0));
+            assert_eq!(stats.blocks_removed, 0);
+            written = stats.blocks_written;
+            // An id of 16 bytes has a few bytes beside it in its block, and two and a half in a filter.
+            let bytes = stats.block_bytes_written;
+            assert!((1_500 * 16..1_500 * 24).contains(&bytes), "{bytes}");
+            assert!((bytes + 3_000..bytes + 9_000).contains(&stats.bytes_flushed), "{stats:?}");
+        }
+    }
+    let stats = store.stats();
+    assert_eq!((stats.merges, stats.runs_merged, stats.entries_merged), (1, 4, 2_000));
+    assert!(stats.blocks_written >= written + 2_000 / 200, "those of the merged run, too");
+    assert!(stats.bytes_merged > 2_000 * 16, "{}", stats.bytes_merged);
+    assert!(stats.blocks_removed >= written, "those of the four runs");
+    assert_eq!(stats.runs, 1);
+}
+
 #[test]
 fn each_field_of_stats_and_each_kind_of_error_is_explained() {
     let page = page();

@@ -9,7 +9,10 @@ use crate::expiry::{GenId, Horizon};
 use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{Family, IdHasher, Seed};
 use crate::memtable::{Memtable, MemtableEntry};
-use crate::run::{LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source, WrittenRun};
+use crate::run::{
+    LocatorFileWriter, LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source,
+    WrittenRun,
+};
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use crate::wal::Log;
@@ -84,7 +87,8 @@ impl RunBuilder<'_> {
             filter.insert(entry.hash);
             writer.push(entry)
         })?;
-        let WrittenRun { meta, kept, locator_file } = writer.finish()?;
+        let WrittenRun { meta, kept, locator_file, block_bytes } = writer.finish()?;
+        let locator_bytes = locator_file.as_ref().map_or(0, LocatorFileWriter::bytes);
         let locators = locator_file.and_then(|file| match file.finish() {
             Ok(file) => Some(Arc::new(file)),
             Err(error) => {
@@ -101,7 +105,7 @@ impl RunBuilder<'_> {
             tracing::warn!(%error, run = id, "a filter was not saved");
         }
         let run = RunHandle { meta: Arc::new(meta), filter, locators };
-        Ok(BuiltRun { run, kept })
+        Ok(BuiltRun { run, kept, block_bytes, locator_bytes })
     }
 
     /// Flushes a memtable into one run per family and generation. `begin` assigns a run its number.

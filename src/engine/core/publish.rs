@@ -15,6 +15,10 @@ impl Core {
         &self,
         edit: impl FnOnce(&mut ManifestBody),
     ) -> Result<()> {
+        self.counters.publish_time.of(|| self.write_manifest(edit))
+    }
+
+    fn write_manifest(&self, edit: impl FnOnce(&mut ManifestBody)) -> Result<()> {
         let mut manifest = self.manifest.lock();
         // Their records are synced below, too: a repair without this manifest finds them only in the log.
         let namespaces = self.namespaces.metas();
@@ -30,6 +34,7 @@ impl Core {
         self.fill_in(&mut manifest.body, namespaces);
         let written = manifest.write();
         if written.is_ok() {
+            self.counters.manifests_written.add(1);
             self.sequences_reserved.store(manifest.body.sequence, Ordering::Release);
         } else {
             let edition = manifest.body.edition;

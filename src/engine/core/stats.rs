@@ -1,6 +1,7 @@
 //! What a store reports about itself.
 
 use crate::engine::core::Core;
+use crate::engine::core::counters::Counters;
 use serde::Serialize;
 use std::fmt;
 
@@ -65,6 +66,34 @@ pub struct Stats {
     pub runs_flushed: u64,
     /// Merges of runs.
     pub merges: u64,
+    /// Runs that were merged; one that is written again without what is spent is one, too.
+    pub runs_merged: u64,
+    /// Entries that flushes wrote into runs.
+    pub entries_flushed: u64,
+    /// Bytes that flushes wrote: blocks, filters and locator files.
+    pub bytes_flushed: u64,
+    /// Entries that merges wrote again.
+    pub entries_merged: u64,
+    /// Bytes that merges wrote.
+    pub bytes_merged: u64,
+    /// Blocks given to sled. It writes each several times.
+    pub blocks_written: u64,
+    /// Bytes of those blocks.
+    pub block_bytes_written: u64,
+    /// Blocks of runs whose removal from sled was asked for.
+    pub blocks_removed: u64,
+    /// Manifests written. Log and sled are synced for each.
+    pub manifests_written: u64,
+    /// Processor time of all work in the background, in nanoseconds, without sled's own threads. The next four are parts of it.
+    pub background_processor_ns: u64,
+    /// Processor time of making runs from memtables, in nanoseconds.
+    pub flush_processor_ns: u64,
+    /// Processor time of making runs from runs, in nanoseconds.
+    pub merge_processor_ns: u64,
+    /// Processor time of publishing, in nanoseconds: syncing log and sled, writing the manifest. Callers seldom do it, too.
+    pub publish_processor_ns: u64,
+    /// Processor time of the job of the log, in nanoseconds: preparing segments, filling them with zeros, syncing.
+    pub log_processor_ns: u64,
     /// Entries dropped with their generation.
     pub ids_expired: u64,
     /// Runs dropped with their generation.
@@ -168,7 +197,29 @@ impl Core {
             rebuilds: c.rebuilds.get(),
             clock_jumps: self.time.jumps(),
             clock_held_ms: self.time.held_ms(),
+            ..work_of(c)
         }
+    }
+}
+
+/// Returns what work in the background has cost, and nothing else.
+fn work_of(c: &Counters) -> Stats {
+    Stats {
+        runs_merged: c.runs_merged.get(),
+        entries_flushed: c.entries_flushed.get(),
+        bytes_flushed: c.bytes_flushed.get(),
+        entries_merged: c.entries_merged.get(),
+        bytes_merged: c.bytes_merged.get(),
+        blocks_written: c.blocks_written.get(),
+        block_bytes_written: c.block_bytes_written.get(),
+        blocks_removed: c.blocks_removed.get(),
+        manifests_written: c.manifests_written.get(),
+        background_processor_ns: c.background_time.ns(),
+        flush_processor_ns: c.flush_time.ns(),
+        merge_processor_ns: c.merge_time.ns(),
+        publish_processor_ns: c.publish_time.ns(),
+        log_processor_ns: c.log_time.ns(),
+        ..Stats::default()
     }
 }
 

@@ -46,14 +46,9 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
                 begun.push(id);
                 id
             };
-            let runs = builder(core, &gone).flush_memtable(
-                *shard,
-                &frozen.set,
-                now,
-                &mut scratch,
-                begin,
-            )?;
-            built.push((*shard, runs));
+            let builder = builder(core, &gone);
+            let build = || builder.flush_memtable(*shard, &frozen.set, now, &mut scratch, begin);
+            built.push((*shard, core.counters.flush_time.of(build)?));
         }
         core.publish_manifest(|body| {
             for ((shard, runs), (_, frozen)) in built.iter().zip(&frozen) {
@@ -67,6 +62,11 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
     result?;
     for ((shard, runs), (_, frozen)) in built.into_iter().zip(frozen) {
         core.counters.runs_flushed.add(runs.len() as u64);
+        for built in &runs {
+            core.counters.entries_flushed.add(built.run.meta.ids);
+            core.counters.bytes_flushed.add(built.bytes());
+            note_blocks(core, built);
+        }
         let cell = &core.shards[shard];
         let (runs, kept): (Vec<_>, Vec<_>) =
             runs.into_iter().map(|built| (built.run, built.kept)).unzip();
@@ -100,6 +100,12 @@ pub(super) fn keep_blocks(core: &Core, shard: usize, kept: KeptBlocks) {
     while kept.peek().is_some() {
         core.shards[shard].shard.lock().keep_blocks(kept.by_ref().take(32));
     }
+}
+
+/// Counts the blocks of a run that was written.
+pub(super) fn note_blocks(core: &Core, built: &BuiltRun) {
+    core.counters.blocks_written.add(built.run.meta.buckets.into());
+    core.counters.block_bytes_written.add(built.block_bytes);
 }
 
 /// Assigns a run its number and marks it in flight.

@@ -25,7 +25,7 @@ impl Garbage {
         self.obsolete.lock().extend(busy);
         for meta in ready {
             let obsolete = (meta.id, meta.buckets);
-            remove_run(core, meta.id)?;
+            remove_run(core, obsolete)?;
             core.manifest.lock().body.obsolete.retain(|other| *other != obsolete);
         }
         Ok(())
@@ -40,15 +40,16 @@ impl Garbage {
             manifest.body.obsolete.iter().copied().filter(|(id, _)| !known.contains(id)).collect()
         };
         for obsolete in leftovers {
-            remove_run(core, obsolete.0)?;
+            remove_run(core, obsolete)?;
             core.manifest.lock().body.obsolete.retain(|other| *other != obsolete);
         }
         Ok(())
     }
 }
 
-fn remove_run(core: &Core, run: u64) -> Result<()> {
+fn remove_run(core: &Core, (run, buckets): (u64, u32)) -> Result<()> {
     core.blocks.remove_run(run)?;
+    core.counters.blocks_removed.add(buckets.into());
     filters::remove(&*core.disk, &core.dir, run)?;
     // Expendable, and a stray at the next opening: nothing has to wait for it.
     if let Err(error) = core.locators.remove(run) {

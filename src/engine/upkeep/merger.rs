@@ -10,7 +10,7 @@
 
 use crate::engine::catalog::run_builder::RunPlan;
 use crate::engine::core::Core;
-use crate::engine::upkeep::flush::{begin_run, builder, end_runs, keep_blocks};
+use crate::engine::upkeep::flush::{begin_run, builder, end_runs, keep_blocks, note_blocks};
 use crate::engine::upkeep::garbage::Garbage;
 use crate::error::Result;
 use crate::expiry::{GenId, Liveness};
@@ -92,7 +92,8 @@ fn merge(
     let RunMeta { family, generation, .. } = *group[0].meta;
     let plan = RunPlan { id, shard, family, generation, size, from_segment };
     let gone: Vec<u64> = group.iter().map(|run| run.meta.id).collect();
-    let merged = build_merged(core, plan, group).and_then(|built| {
+    let counters = &core.counters;
+    let merged = counters.merge_time.of(|| build_merged(core, plan, group)).and_then(|built| {
         core.publish_manifest(|body| {
             body.runs.retain(|meta| !gone.contains(&meta.id));
             body.runs.push((*built.run.meta).clone());
@@ -101,7 +102,12 @@ fn merge(
         Ok(built)
     });
     end_runs(core, &[id], merged.is_ok());
-    let BuiltRun { run, kept } = merged?;
+    let built = merged?;
+    counters.runs_merged.add(group.len() as u64);
+    counters.entries_merged.add(built.run.meta.ids);
+    counters.bytes_merged.add(built.bytes());
+    note_blocks(core, &built);
+    let BuiltRun { run, kept, .. } = built;
     core.shards[shard].shard.lock().replace_runs(&gone, Some(run));
     keep_blocks(core, shard, kept);
     garbage.mark_obsolete(group.iter().map(|run| Arc::clone(&run.meta)));
