@@ -35,7 +35,7 @@ impl BlockWriter {
 
     /// Returns the encoded block and the non-id part of its entries, which stays valid until [`clear`](Self::clear).
     pub(super) fn block(&self, id: BlockId, seed: Seed) -> (Vec<u8>, &Entries) {
-        let mut out = self.entries.encode(id, None, self.ids.len());
+        let mut out = self.entries.encode(id, self.ids.len());
         out.extend_from_slice(&self.ids);
         put_checksum(seed, &mut out);
         (out, &self.entries)

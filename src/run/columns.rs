@@ -36,6 +36,8 @@ const HAS_STEPS: u8 = 4;
 const IN_LOG: u8 = 8;
 const ROWS: u8 = 16;
 pub(super) const HEAD: usize = 32;
+const FLAGS_AT: usize = 5;
+const WIDTH_AT: usize = 7;
 const COUNT_AT: usize = 20;
 
 /// Why a block cannot be used.
@@ -85,9 +87,8 @@ impl Entries {
         self.items.clear();
     }
 
-    /// Encodes head and columns, leaving the checksum zero. `location_width` is `None` for a block. `more` is the
-    /// number of bytes that will follow.
-    pub(super) fn encode(&self, id: BlockId, location_width: Option<u8>, more: usize) -> Vec<u8> {
+    /// Encodes head and columns of a block, leaving the checksum zero. `more` is the number of bytes that will follow.
+    pub(super) fn encode(&self, id: BlockId, more: usize) -> Vec<u8> {
         let one_length = self.lens.windows(2).all(|w| w[0] == w[1]) && !self.lens.is_empty();
         let has_ns = self.ns.iter().any(|ns| *ns != 0);
         let has_steps = self.versions.iter().any(|v| v.step != 0);
@@ -107,48 +108,61 @@ impl Entries {
         let location = |at: &ItemAt| at.end.0 - least.unwrap_or(0);
         let item_width = width(self.items.iter().map(location).max().unwrap_or(0)) as u8;
 
-        let mut out = Vec::with_capacity(HEAD + self.lens.len() * 16 + more);
+        let lens = if one_length { &self.lens[..1] } else { &self.lens[..] };
+        let of_each = rank_width
+            + deadline_width
+            + if has_ns { size_of::<u32>() } else { 0 }
+            + if has_steps { size_of::<u16>() } else { 0 };
+        let of_items = self.items.len() * (usize::from(item_width) + size_of::<u32>());
+        let columns = size_of_val(lens) + self.lens.len() * of_each + of_items;
+        // Exactly: most blocks are kept, and what is too much would be given back.
+        let mut out = Vec::with_capacity(HEAD + columns + size_of::<u64>() * 2 + more);
         out.extend_from_slice(&[0; 4]);
         out.push(VERSION);
         out.push(
             (if one_length { ONE_LENGTH } else { 0 })
                 | (if has_ns { HAS_NS } else { 0 })
                 | (if has_steps { HAS_STEPS } else { 0 })
-                | location_width.map_or(0, |_| IN_LOG)
                 | least.map_or(0, |_| ROWS),
         );
         out.push(rank_width as u8 | (deadline_width as u8) << 4);
-        out.push(location_width.unwrap_or(item_width));
+        out.push(item_width);
         out.extend_from_slice(&id.run.to_le_bytes());
         out.extend_from_slice(&id.bucket.to_le_bytes());
         out.extend_from_slice(&(self.lens.len() as u32).to_le_bytes());
         out.extend_from_slice(&base.to_le_bytes());
-        let lens = if one_length { &self.lens[..1] } else { &self.lens[..] };
         lens.iter().for_each(|len| out.extend_from_slice(&len.to_le_bytes()));
         if has_ns {
             self.ns.iter().for_each(|ns| out.extend_from_slice(&ns.to_le_bytes()));
         }
-        for rank in ranks {
-            out.extend_from_slice(&(rank - base).to_le_bytes()[..rank_width]);
-        }
-        for d in self.deadlines() {
-            out.extend_from_slice(&deadline(d).to_le_bytes()[..deadline_width]);
-        }
+        put_column(&mut out, rank_width, ranks.map(|rank| rank - base));
+        put_column(&mut out, deadline_width, self.deadlines().map(deadline));
         if has_steps {
             self.versions.iter().for_each(|v| out.extend_from_slice(&v.step.to_le_bytes()));
         }
         if let Some(least) = least {
             out.extend_from_slice(&least.to_le_bytes());
-            for at in &self.items {
-                out.extend_from_slice(&location(at).to_le_bytes()[..usize::from(item_width)]);
-            }
+            put_column(&mut out, usize::from(item_width), self.items.iter().map(location));
             self.items.iter().for_each(|at| out.extend_from_slice(&at.len.to_le_bytes()));
         }
         out
     }
 
+    /// Returns head and columns of the locator that goes with this block of claims, leaving the checksum zero: they are those
+    /// of the block. `more` is the number of bytes that will follow.
+    pub(super) fn of_locator(&self, block: &[u8], location_width: u8, more: usize) -> Vec<u8> {
+        let ids: usize = self.lens.iter().map(|len| usize::from(*len)).sum();
+        let columns = &block[..block.len() - ids];
+        let mut out = Vec::with_capacity(columns.len() + more);
+        out.extend_from_slice(columns);
+        out[..4].fill(0);
+        out[FLAGS_AT] |= IN_LOG;
+        out[WIDTH_AT] = location_width;
+        out
+    }
+
     /// Returns the deadlines as stored: plus one, zero for "never".
-    fn deadlines(&self) -> impl Iterator<Item = u64> + '_ {
+    fn deadlines(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.versions
             .iter()
             .map(|v| if v.deadline == Timestamp::NEVER { 0 } else { v.deadline.as_millis() + 1 })
@@ -158,6 +172,22 @@ impl Entries {
 /// Returns how many bytes a number takes.
 pub(super) fn width(max: u64) -> usize {
     (64 - max.leading_zeros() as usize).div_ceil(8)
+}
+
+/// Appends numbers of this width. All are written with eight bytes, of which the next one covers those above the width: a
+/// copy of a length known only here is a call for each.
+pub(super) fn put_column(
+    out: &mut Vec<u8>,
+    width: usize,
+    numbers: impl ExactSizeIterator<Item = u64>,
+) {
+    let (begin, bytes) = (out.len(), numbers.len() * width);
+    out.resize(begin + bytes + 8, 0);
+    for (n, number) in numbers.enumerate() {
+        let at = begin + n * width;
+        out[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    }
+    out.truncate(begin + bytes);
 }
 
 /// Validated columns; what follows them is not validated.

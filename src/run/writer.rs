@@ -106,7 +106,7 @@ impl<'a> RunWriter<'a> {
             if let Some(file) = &mut self.locator_file {
                 // A block of rows says itself where they are in the log.
                 if self.meta.family == Family::CLAIMS {
-                    file.put(id, &self.locators.finish(entries, id, self.seed, &block));
+                    file.put(id, &self.locators.finish(entries, self.seed, &block));
                 } else {
                     file.put(id, &block);
                 }
