@@ -38,10 +38,15 @@ pub(crate) struct Filter {
     blocks: Arc<[Block]>,
 }
 
+/// Ids that are entered together. Their lines are scattered, and a large filter is in no near cache.
+const TOGETHER: usize = 32;
+
 /// A filter being filled.
 #[derive(Debug)]
 pub(crate) struct FilterBuilder {
     blocks: Vec<Block>,
+    /// Not entered yet.
+    waiting: Vec<IdHash>,
 }
 
 impl std::fmt::Debug for Filter {
@@ -59,17 +64,34 @@ impl FilterBuilder {
     /// Creates an empty filter for `ids` ids. Inserting more costs speed, never correctness (I2).
     pub(crate) fn for_ids(ids: u64) -> Self {
         let blocks = (ids * BITS_PER_ID).div_ceil(BLOCK_BITS).clamp(1, 1 << 24);
-        Self { blocks: vec![Block([0; WORDS]); blocks as usize] }
+        let blocks = vec![Block([0; WORDS]); blocks as usize];
+        Self { blocks, waiting: Vec::with_capacity(TOGETHER) }
     }
 
+    #[inline]
     pub(crate) fn insert(&mut self, hash: IdHash) {
-        let block = hash.filter_block(self.blocks.len() as u32);
-        for (word, bit) in self.blocks[block].0.iter_mut().zip(mask(hash)) {
-            *word |= bit;
+        self.waiting.push(hash);
+        if self.waiting.len() == TOGETHER {
+            self.enter_waiting();
         }
     }
 
-    pub(crate) fn finish(self) -> Filter {
+    /// Enters what waits: asks for all lines before it waits for the first.
+    fn enter_waiting(&mut self) {
+        let blocks = self.blocks.len() as u32;
+        let lines = self.waiting.iter().map(|hash| self.blocks[hash.filter_block(blocks)].0[0]);
+        // Use the values, or the compiler drops the loads.
+        std::hint::black_box(lines.fold(0, |sum, word| sum ^ word));
+        for hash in self.waiting.drain(..) {
+            let block = &mut self.blocks[hash.filter_block(blocks)];
+            for (word, bit) in block.0.iter_mut().zip(mask(hash)) {
+                *word |= bit;
+            }
+        }
+    }
+
+    pub(crate) fn finish(mut self) -> Filter {
+        self.enter_waiting();
         Filter { blocks: self.blocks.into() }
     }
 }
