@@ -210,7 +210,7 @@ fn gone() -> Error {
 /// | lo 0..8 | locator tag |
 /// | lo 0..32, 56..64 | memtable: line of its table, and the hash byte stored there |
 /// | lo 25..57 | bits within a filter block (overlaps with the memtable: an id is either there or flushed) |
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct IdHash {
     lo: u64,
     hi: u64,

@@ -47,7 +47,7 @@ pub(crate) struct MemtableEntry<'a> {
 }
 
 /// Offset of an entry; valid until the memtable is cleared.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct EntryOffset(u32);
 
 /// Ids and their versions, in memory.
@@ -232,6 +232,11 @@ impl Memtable {
 
     /// Iterates over all entries in insertion order, a sequential scan of the buffer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = MemtableEntry<'_>> {
+        self.iter_places().map(|(_, entry)| entry)
+    }
+
+    /// As [`iter`](Self::iter), with the offset of each.
+    pub(crate) fn iter_places(&self) -> impl Iterator<Item = (EntryOffset, MemtableEntry<'_>)> {
         let mut at = 0;
         let entries = std::iter::from_fn(move || {
             let entry = (at < self.end).then(|| (at, self.entry(at as u32)))?;
@@ -240,7 +245,20 @@ impl Memtable {
         });
         entries
             .filter(|(at, _)| self.bytes[at + FLAGS_AT] & FLAG_REMOVED == 0)
-            .map(|(_, entry)| entry)
+            .map(|(at, entry)| (EntryOffset(at as u32), entry))
+    }
+
+    /// Returns the entry at this offset.
+    #[inline]
+    pub(crate) fn entry_at(&self, offset: EntryOffset) -> MemtableEntry<'_> {
+        self.entry(offset.0)
+    }
+
+    /// Touches the lines of an entry with an id of up to 64 bytes. The value is meaningless.
+    #[inline]
+    pub(crate) fn prefetch_at(&self, offset: EntryOffset) -> u8 {
+        let byte = |at: usize| self.bytes.get(at).copied().unwrap_or_default();
+        byte(offset.0 as usize) ^ byte(offset.0 as usize + HEAD + 15)
     }
 
     /// Removes all entries but keeps the allocation.

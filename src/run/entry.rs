@@ -1,8 +1,18 @@
 //! An entry of a run or a memtable, as it is read in hash order.
 
+use crate::blocks::BlockFault;
 use crate::expiry::Version;
 use crate::id::{IdHash, Key};
 use crate::wal::{ItemAt, Lsn};
+
+/// Entries that a run can be made of: each id once, in hash order, with the record that counts.
+pub(crate) trait MergedEntries {
+    /// Visits each entry.
+    fn for_each<E: From<BlockFault>>(
+        self,
+        visit: impl FnMut(Merged<'_>) -> Result<(), E>,
+    ) -> Result<(), E>;
+}
 
 /// An entry as passed to the visitor.
 #[derive(Debug, Clone, Copy)]

@@ -1,14 +1,13 @@
 //! Merging: combines several sources in hash order into one and keeps, for each id, the record that counts. Used for
-//! flushing (one source), for merging runs, and for export.
+//! merging runs, scans and export.
 
 use crate::blocks::BlockFault;
 use crate::expiry::Version;
 use crate::id::{Family, IdHash, IdHasher, Key, NsId};
 use crate::memtable::{Memtable, MemtableEntry};
-use crate::run::entry::Merged;
+use crate::run::entry::{Merged, MergedEntries};
 use crate::run::reader::RunReader;
 use crate::wal::Lsn;
-use std::ops::{Deref, DerefMut};
 
 /// Entries in memory: one part of a source at a time.
 #[derive(Debug, Default)]
@@ -42,37 +41,6 @@ struct PartEntry {
 
 const NOWHERE: Lsn = Lsn(0);
 const _: () = assert!(size_of::<PartEntry>() == 64, "one cache line");
-
-/// Buffers for copying one memtable, reused across flushes: fresh pages would cost a page fault each.
-#[derive(Debug, Default)]
-pub(crate) struct MergeScratch(Part);
-
-/// The part of a source, owned or borrowed.
-#[derive(Debug)]
-enum PartMemory<'a> {
-    Own(Part),
-    Lent(&'a mut Part),
-}
-
-impl Deref for PartMemory<'_> {
-    type Target = Part;
-
-    fn deref(&self) -> &Part {
-        match self {
-            Self::Own(part) => part,
-            Self::Lent(part) => part,
-        }
-    }
-}
-
-impl DerefMut for PartMemory<'_> {
-    fn deref_mut(&mut self) -> &mut Part {
-        match self {
-            Self::Own(part) => part,
-            Self::Lent(part) => part,
-        }
-    }
-}
 
 impl Part {
     fn reserve(&mut self, entries: usize, bytes: usize) {
@@ -167,31 +135,19 @@ impl Part {
 pub(crate) struct Source<'a> {
     run: Option<RunReader<'a>>,
     bucket: u32,
-    part: PartMemory<'a>,
+    part: Part,
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn run(run: RunReader<'a>) -> Self {
-        Self { run: Some(run), bucket: 0, part: PartMemory::Own(Part::default()) }
+        Self { run: Some(run), bucket: 0, part: Part::default() }
     }
 
     /// Copies the entries of one family in a memtable, so no lock need be held.
     pub(crate) fn memtable(set: &Memtable, hasher: IdHasher, family: Family) -> Self {
         let mut part = Part::default();
         part.copy(set, hasher, |entry| entry.key.ns.family() == family);
-        Self { run: None, bucket: 0, part: PartMemory::Own(part) }
-    }
-
-    /// Copies the entries of a memtable that `keep` accepts into `scratch`.
-    pub(crate) fn memtable_in(
-        scratch: &'a mut MergeScratch,
-        set: &Memtable,
-        hasher: IdHasher,
-        keep: impl Fn(&MemtableEntry<'_>) -> bool,
-    ) -> Self {
-        scratch.0.clear();
-        scratch.0.copy(set, hasher, keep);
-        Self { run: None, bucket: 0, part: PartMemory::Lent(&mut scratch.0) }
+        Self { run: None, bucket: 0, part }
     }
 
     /// Makes sure that the part holds the next entry, if there is one.
@@ -201,13 +157,22 @@ impl<'a> Source<'a> {
                 return Ok(());
             };
             self.part.clear();
-            let part = &mut *self.part;
+            let part = &mut self.part;
             run.bucket(self.bucket, |entry| part.push(entry))?;
             self.bucket += 1;
             // Blocks are written in this order; sort again because a healed block may not be.
             self.part.sort();
         }
         Ok(())
+    }
+}
+
+impl MergedEntries for MergeCursor<'_> {
+    fn for_each<E: From<BlockFault>>(
+        self,
+        visit: impl FnMut(Merged<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        Self::for_each(self, visit)
     }
 }
 
@@ -271,7 +236,7 @@ impl<'a> MergeCursor<'a> {
     ) -> Result<(), E> {
         let others = self.sources.iter().enumerate().filter(|(i, _)| *i != source);
         let bound = others.filter_map(|(_, s)| s.part.order()).min();
-        let part = &mut *self.sources[source].part;
+        let part = &mut self.sources[source].part;
         loop {
             part.prefetch_ahead();
             let Some(entry) = part.peek() else { break };

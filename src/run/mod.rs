@@ -5,6 +5,7 @@ mod block;
 mod block_cache;
 mod columns;
 mod entry;
+mod in_order;
 mod locator;
 mod locator_file;
 mod lookup;
@@ -17,12 +18,13 @@ pub(crate) use block::BlockWriter;
 #[cfg(feature = "fuzzing")]
 pub(crate) use block::fuzz_block;
 pub(crate) use block_cache::{BlockCache, Step};
-pub(crate) use entry::Merged;
+pub(crate) use entry::{Merged, MergedEntries};
+pub(crate) use in_order::{GroupOfEntries, InHashOrder};
 #[cfg(feature = "fuzzing")]
 pub(crate) use locator::fuzz_locator;
 pub(crate) use locator_file::{LocatorFile, LocatorFileWriter, LocatorFiles};
 pub(crate) use lookup::{InLog, RunAccess, RunIds, find_in_run, find_row_in_run};
-pub(crate) use merge::{MergeCursor, MergeScratch, Source};
+pub(crate) use merge::{MergeCursor, Source};
 pub(crate) use meta::{RunMeta, RunSize};
 pub(crate) use reader::RunReader;
 pub(crate) use writer::{KeptBlocks, RunWriter, WrittenRun};

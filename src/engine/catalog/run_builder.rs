@@ -10,13 +10,12 @@ use crate::filter::{FilterBuilder, FilterOwner};
 use crate::id::{Family, IdHasher, Seed};
 use crate::memtable::{Memtable, MemtableEntry};
 use crate::run::{
-    LocatorFileWriter, LocatorFiles, MergeCursor, MergeScratch, RunSize, RunWriter, Source,
-    WrittenRun,
+    GroupOfEntries, InHashOrder, LocatorFileWriter, LocatorFiles, MergedEntries, RunSize,
+    RunWriter, WrittenRun,
 };
 use crate::shard::{BuiltRun, RunHandle};
 use crate::sync::Arc;
 use crate::wal::Log;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// What building a run needs. Exists before the engine does, because opening may have to rebuild.
@@ -55,7 +54,7 @@ impl RunBuilder<'_> {
     pub(in crate::engine) fn build(
         &self,
         plan: RunPlan,
-        entries: MergeCursor<'_>,
+        entries: impl MergedEntries,
         now: Horizon<'_>,
     ) -> Result<BuiltRun> {
         let RunPlan { id, shard, family, generation, size, from_segment } = plan;
@@ -114,29 +113,15 @@ impl RunBuilder<'_> {
         shard: usize,
         set: &Memtable,
         now: Horizon<'_>,
-        scratch: &mut MergeScratch,
+        order: &mut InHashOrder,
         mut begin: impl FnMut(RunSize) -> u64,
     ) -> Result<Vec<BuiltRun>> {
-        // Neighbours mostly share a generation: look up the group only when it changes.
-        let mut groups: BTreeMap<Group, (RunSize, u32)> = BTreeMap::new();
-        let mut current = ((Family::CLAIMS, GenId::FOREVER), RunSize::default(), u32::MAX);
         let matters = |e: &MemtableEntry<'_>| !e.version.is_spent(now) && !self.gone.has(e.key.ns);
-        for entry in set.iter().filter(matters) {
-            let group = group_of(&entry);
-            if group != current.0 {
-                note_group(&mut groups, current);
-                current = (group, RunSize::default(), u32::MAX);
-            }
-            current.1.add(entry.key);
-            current.2 = current.2.min(entry.lsn.segment());
-        }
-        note_group(&mut groups, current);
-        let build = |(group, (size, from_segment))| {
-            let keep = |e: &MemtableEntry<'_>| group_of(e) == group && matters(e);
-            let (family, generation) = group;
-            let source = Source::memtable_in(scratch, set, self.hasher, keep);
+        let groups = order.list(set, self.hasher, matters);
+        let build = |group: GroupOfEntries| {
+            let GroupOfEntries { group: (family, generation), size, from_segment, .. } = group;
             let plan = RunPlan { id: begin(size), shard, family, generation, size, from_segment };
-            self.build(plan, MergeCursor::new(vec![source]), now)
+            self.build(plan, order.of(&group, set), now)
         };
         groups.into_iter().map(build).collect()
     }
@@ -145,23 +130,4 @@ impl RunBuilder<'_> {
 /// Logs that a run has no locator file. Only a shortcut: without it, the run is read from the block store.
 fn without_locators(run: u64, error: &Error) {
     tracing::warn!(%error, run, "a locator file was not written");
-}
-
-/// What goes into one run.
-type Group = (Family, GenId);
-
-fn group_of(entry: &MemtableEntry<'_>) -> Group {
-    (entry.key.ns.family(), entry.version.generation())
-}
-
-fn note_group(
-    groups: &mut BTreeMap<Group, (RunSize, u32)>,
-    (group, size, from_segment): (Group, RunSize, u32),
-) {
-    if size.ids > 0 {
-        let group = groups.entry(group).or_insert((RunSize::default(), u32::MAX));
-        group.0.ids += size.ids;
-        group.0.bytes += size.bytes;
-        group.1 = group.1.min(from_segment);
-    }
 }

@@ -7,7 +7,7 @@ use crate::engine::core::note_watermark;
 use crate::engine::recovery::opening::{Failed, Opening};
 use crate::error::{Error, Result};
 use crate::expiry::Watermarks;
-use crate::run::{InLog, MergeScratch, RunAccess};
+use crate::run::{InHashOrder, InLog, RunAccess};
 use crate::shard::RunHandle;
 use crate::time::Timestamp;
 use crate::wal::{At, Item, ItemAt, Log, LogConfig, Lsn, Recovered, ReplayPlan};
@@ -192,7 +192,7 @@ impl Opening {
             number,
             &frozen.set,
             now.into(),
-            &mut MergeScratch::default(),
+            &mut InHashOrder::default(),
             |_| {
                 *next_run += 1;
                 *next_run - 1

@@ -8,7 +8,7 @@ use crate::engine::catalog::run_builder::RunBuilder;
 use crate::engine::catalog::scopes::Gone;
 use crate::engine::core::Core;
 use crate::error::Result;
-use crate::run::{KeptBlocks, MergeScratch, RunSize};
+use crate::run::{InHashOrder, KeptBlocks, RunSize};
 use crate::shard::{BuiltRun, FrozenMemtable};
 use crate::sync::{Arc, Mutex};
 
@@ -28,7 +28,7 @@ pub(super) fn builder<'a>(core: &'a Core, gone: &'a Gone) -> RunBuilder<'a> {
 }
 
 /// Flushes every frozen memtable. Returns whether there was one.
-pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> Result<bool> {
+pub(super) fn flush_frozen(core: &Core, kept_order: &Mutex<InHashOrder>) -> Result<bool> {
     let frozen: Vec<(usize, FrozenMemtable)> = (core.shards.iter().enumerate())
         .filter_map(|(n, cell)| Some((n, cell.shard.lock().frozen.clone()?)))
         .collect();
@@ -36,7 +36,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
         return Ok(false);
     }
     let (now, gone) = (core.horizon(), core.namespaces.gone());
-    let mut scratch = std::mem::take(&mut *kept_scratch.lock());
+    let mut order = std::mem::take(&mut *kept_order.lock());
     let mut built: Vec<(usize, Vec<BuiltRun>)> = Vec::new();
     let mut begun = Vec::new();
     let result = (|| {
@@ -47,7 +47,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
                 id
             };
             let builder = builder(core, &gone);
-            let build = || builder.flush_memtable(*shard, &frozen.set, now, &mut scratch, begin);
+            let build = || builder.flush_memtable(*shard, &frozen.set, now, &mut order, begin);
             built.push((*shard, core.counters.flush_time.of(build)?));
         }
         core.publish_manifest(|body| {
@@ -58,7 +58,7 @@ pub(super) fn flush_frozen(core: &Core, kept_scratch: &Mutex<MergeScratch>) -> R
         })
     })();
     end_runs(core, &begun, result.is_ok());
-    *kept_scratch.lock() = scratch;
+    *kept_order.lock() = order;
     result?;
     for ((shard, runs), (_, frozen)) in built.into_iter().zip(frozen) {
         core.counters.runs_flushed.add(runs.len() as u64);

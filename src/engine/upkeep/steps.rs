@@ -11,14 +11,14 @@ use crate::engine::upkeep::sweeper::{freeze_stale, sweep};
 use crate::error::{Error, Result};
 use crate::id::NsId;
 use crate::limits;
-use crate::run::MergeScratch;
+use crate::run::InHashOrder;
 use crate::sync::Mutex;
 
 /// What upkeep keeps between its steps.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct Upkeep {
     /// Kept between flushes; empty during one.
-    flush_scratch: Mutex<MergeScratch>,
+    flush_order: Mutex<InHashOrder>,
     garbage: Garbage,
     scope_sweep: ScopeSweep,
     folder_check: FolderCheck,
@@ -27,7 +27,7 @@ pub(in crate::engine) struct Upkeep {
 impl Upkeep {
     pub(in crate::engine) fn flush_step(&self, core: &Core) -> Result<()> {
         loop {
-            let flushed = flush_frozen(core, &self.flush_scratch);
+            let flushed = flush_frozen(core, &self.flush_order);
             if core.flush_failure.note(&flushed) {
                 // Tell callers waiting for memtable space the cause now, not at their deadline.
                 core.wake_waiters();
@@ -95,7 +95,7 @@ impl Upkeep {
         loop {
             self.flush_step(core)?;
             // The last maintenance step may have frozen something.
-            if !self.maintain(core)? && !flush_frozen(core, &self.flush_scratch)? {
+            if !self.maintain(core)? && !flush_frozen(core, &self.flush_order)? {
                 return Ok(());
             }
         }
