@@ -193,49 +193,52 @@ impl<'a> MergeCursor<'a> {
         mut visit: impl FnMut(Merged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let mut id = Vec::new();
-        loop {
-            for source in &mut self.sources {
-                source.fill()?;
-            }
-            let orders = self.sources.iter().map(|s| s.part.order());
-            let Some(least) = orders.clone().flatten().min() else { return Ok(()) };
-            let mut at_least = orders.enumerate().filter(|(_, o)| *o == Some(least));
-            let first = at_least.next().map_or(0, |(i, _)| i);
-            if at_least.next().is_none() {
+        // The next position of each source that has one, and the source; the least is the last.
+        let mut waiting = Vec::with_capacity(self.sources.len());
+        for source in 0..self.sources.len() {
+            self.let_wait(source, &mut waiting)?;
+        }
+        while let Some((least, first)) = waiting.pop() {
+            let bound = waiting.last().map(|(order, _)| *order);
+            if bound != Some(least) {
                 // The common case: a single source has this position, so no other source has a record of this id.
-                self.visit_one(first, &mut visit)?;
+                self.visit_one(first, bound, &mut visit)?;
+                self.let_wait(first, &mut waiting)?;
                 continue;
             }
-            let tied = self.sources.iter().filter(|s| s.part.order() == Some(least));
-            let lowest = tied.filter_map(|s| s.part.peek()).min_by_key(|entry| entry.key);
-            let Some(lowest) = lowest else { return Ok(()) };
-            let ns = lowest.key.ns;
-            id.clear();
-            id.extend_from_slice(lowest.key.id);
-            let key = Key { ns, id: &id };
-            let Merged { hash, version, location, item_len, .. } = lowest;
-            let mut joined = Merged { hash, key, version, location, item_len };
-            for source in &mut self.sources {
-                if let Some(other) = source.part.peek()
-                    && other.key == key
-                {
-                    joined = joined.join(other);
-                    source.part.next += 1;
-                }
+            let tied = waiting.partition_point(|(order, _)| *order > least);
+            let mut tied = waiting.split_off(tied);
+            tied.push((least, first));
+            self.visit_tied(least, &tied, &mut id, &mut visit)?;
+            for (_, source) in tied {
+                self.let_wait(source, &mut waiting)?;
             }
-            visit(joined)?;
         }
+        Ok(())
     }
 
-    /// Visits the next entry of one source, then its other entries in memory that precede the next entry of any other
-    /// source.
+    /// Enters the next position of a source, if it has one.
+    fn let_wait(
+        &mut self,
+        source: usize,
+        waiting: &mut Vec<(u32, usize)>,
+    ) -> Result<(), BlockFault> {
+        self.sources[source].fill()?;
+        if let Some(order) = self.sources[source].part.order() {
+            let at = waiting.partition_point(|(other, _)| *other > order);
+            waiting.insert(at, (order, source));
+        }
+        Ok(())
+    }
+
+    /// Visits the next entry of one source, then its other entries in memory that precede `bound`, the next position of any
+    /// other source.
     fn visit_one<E>(
         &mut self,
         source: usize,
+        bound: Option<u32>,
         visit: &mut impl FnMut(Merged<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let others = self.sources.iter().enumerate().filter(|(i, _)| *i != source);
-        let bound = others.filter_map(|(_, s)| s.part.order()).min();
         let part = &mut self.sources[source].part;
         loop {
             part.prefetch_ahead();
@@ -247,5 +250,80 @@ impl<'a> MergeCursor<'a> {
             part.next += 1;
         }
         Ok(())
+    }
+
+    /// Visits the entries that several sources have at one position: each id once, in the order of the keys. `id` is a
+    /// reusable buffer.
+    fn visit_tied<E: From<BlockFault>>(
+        &mut self,
+        least: u32,
+        tied: &[(u32, usize)],
+        id: &mut Vec<u8>,
+        visit: &mut impl FnMut(Merged<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        loop {
+            for (_, source) in tied {
+                self.sources[*source].fill()?;
+            }
+            let next = tied.iter().filter_map(|(_, source)| self.sources[*source].part.peek());
+            let next = next.filter(|entry| entry.hash.order() == least);
+            let Some(lowest) = next.min_by_key(|entry| entry.key) else { return Ok(()) };
+            let ns = lowest.key.ns;
+            id.clear();
+            id.extend_from_slice(lowest.key.id);
+            let key = Key { ns, id };
+            let Merged { hash, version, location, item_len, .. } = lowest;
+            let mut joined = Merged { hash, key, version, location, item_len };
+            // It is joined with itself, too, which changes nothing.
+            for (_, source) in tied {
+                let part = &mut self.sources[*source].part;
+                if let Some(other) = part.peek()
+                    && other.key == key
+                {
+                    joined = joined.join(other);
+                    part.next += 1;
+                }
+            }
+            visit(joined)?;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::{Timestamp, Ttl};
+    use std::collections::BTreeMap;
+
+    /// Many ids share a position in hash order, within a source and between them.
+    #[test]
+    fn an_id_of_several_sources_is_visited_once_with_the_record_that_counts() {
+        let mut expected: BTreeMap<(u32, Vec<u8>), (Version, Option<Lsn>)> = BTreeMap::new();
+        let source = |number: u32| {
+            let mut part = Part::default();
+            // Some are of all sources, some of one. Even ones share a position.
+            for n in (0..300_u32).filter(|n| n % 3 == 0 || n % 5 == number) {
+                let (order, id) = (n * (n % 2), n.to_le_bytes());
+                let ms = 1_000 + u64::from(n * 31 % (number + 3));
+                let version = Version::claim(Timestamp::from_millis(ms), Ttl::FOREVER);
+                let location = (n % 3 != 0).then(|| Lsn::new(1 + number, 5_000 + n));
+                let key = Key { ns: NsId(0), id: &id };
+                let hash = IdHash::from_parts(0, u64::from(order));
+                part.push(Merged { hash, key, version, location, item_len: 0 });
+                let known = expected.entry((order, id.to_vec())).or_insert((version, location));
+                *known = (known.0.join(version), known.1.max(location));
+            }
+            part.sort();
+            Source { run: None, bucket: 0, part }
+        };
+        let sources: Vec<Source<'_>> = (0..5).map(source).collect();
+        let mut seen = Vec::new();
+        let visited = MergeCursor::new(sources).for_each(|entry| {
+            let at = (entry.hash.order(), entry.key.id.to_vec());
+            seen.push((at, (entry.version, entry.location)));
+            Ok::<_, BlockFault>(())
+        });
+        visited.expect("nothing fails");
+        assert_eq!(seen, expected.into_iter().collect::<Vec<_>>());
     }
 }
