@@ -1,11 +1,13 @@
 //! The parent's side of a child process: passes what it reports to the oracle. No wait is unbounded.
 
 use crate::job::Job;
+use crate::notebook;
 use crate::oracle::{End, Oracle};
 use crate::report::{HANG, Verdict, now_us};
 use crate::wire::Event;
 use crate::worker::{CHILD, PANICKED};
 use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
@@ -17,6 +19,7 @@ pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
     heard_us: u64,
+    notebooks: Vec<PathBuf>,
     /// The last state that the child reported.
     pub(crate) note: String,
 }
@@ -32,6 +35,7 @@ pub(crate) enum Heard {
 
 impl Running {
     pub(crate) fn start(job: &Job) -> Self {
+        let notebooks: Vec<PathBuf> = (0..job.threads).filter_map(|n| job.notebook(n)).collect();
         let (variable, value) = job.variable();
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["--exact", CHILD, "--nocapture", "--test-threads=1"])
@@ -53,7 +57,7 @@ impl Running {
                 }
             }
         });
-        Self { child, lines, heard_us: now_us(), note: "starting".to_owned() }
+        Self { child, lines, heard_us: now_us(), notebooks, note: "starting".to_owned() }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -142,6 +146,7 @@ impl Running {
         self.child.kill().map_err(|e| format!("SIGKILL: {e}"))?;
         while self.listen(oracle, 1_000_000, |_, _| false)? != Heard::End {}
         let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
+        self.hear_notebooks(oracle)?;
         oracle.ended(end, now_us());
         let signal = std::os::unix::process::ExitStatusExt::signal(&status);
         // After a power cut the child may die first, of a mapped page that can no longer be read.
@@ -151,12 +156,17 @@ impl Running {
         Err(format!("the child ended by itself: {status}, after {:?}", self.note))
     }
 
+    fn hear_notebooks(&self, oracle: &mut Oracle) -> Verdict {
+        notebook::read_all(&self.notebooks)?.iter().try_for_each(|event| oracle.hear(event))
+    }
+
     /// Tells the child to close its store and exit.
     pub(crate) fn close(mut self, oracle: &mut Oracle) -> Verdict<String> {
         let word = self.child.stdin.take().map(|mut pipe| pipe.write_all(b"close\n"));
         word.expect("said once").map_err(|e| format!("the child does not listen: {e}"))?;
         while self.listen(oracle, 1_000_000, |_, _| false)? != Heard::End {}
         let status = self.child.wait().map_err(|e| format!("wait: {e}"))?;
+        self.hear_notebooks(oracle)?;
         oracle.ended(End::Kill, now_us());
         let note = std::mem::take(&mut self.note);
         if status.success() { Ok(note) } else { Err(format!("closing: {status}, after {note:?}")) }

@@ -40,21 +40,21 @@ const AIMS: [Aim; 8] = [
 const KILLS_PER_STORE: u64 = 8;
 
 /// A store with its oracle. Each mix has its own store, so that it is known what its background threads do.
-struct Place {
-    dir: tempfile::TempDir,
-    mix: Mix,
-    oracle: Oracle,
-    kills: u64,
-    open_us: u64,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) mix: Mix,
+    pub(crate) oracle: Oracle,
+    pub(crate) kills: u64,
+    pub(crate) open_us: u64,
 }
 
 impl Place {
-    fn new(mix: Mix) -> Self {
+    pub(crate) fn new(mix: Mix) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         Self { dir, mix, oracle: Oracle::default(), kills: 0, open_us: 30_000 }
     }
 
-    fn store(&self) -> PathBuf {
+    pub(crate) fn store(&self) -> PathBuf {
         self.dir.path().join("store.db")
     }
 }
@@ -139,7 +139,7 @@ fn break_manifest(store: &Path, dice: &mut Dice) -> bool {
 }
 
 /// Opens the store, repairing it if a killed repair left that to do, and checks every id.
-fn check(place: &Place, number: u64) -> Verdict {
+pub(crate) fn check(place: &mut Place, number: u64) -> Verdict {
     let (store, tuning) = (place.store(), place.mix.tuning());
     let path = store.clone();
     let opened = in_time("open after a kill", move || {
@@ -157,8 +157,9 @@ fn check(place: &Place, number: u64) -> Verdict {
     });
     let subject = opened?.map_err(|e| format!("open after a kill: {e}"))?;
     let lost = place.oracle.ask(|family, id| subject.contains(family, id), now_us)?;
-    if !lost.is_empty() {
-        return Err(format!("{} lost, among them {:?}", lost.len(), lost[0]));
+    if let Some(one) = lost.first() {
+        place.oracle.wrong = Some(*one);
+        return Err(format!("{} lost, among them {}", lost.len(), place.oracle.tell(*one)));
     }
     if number.is_multiple_of(3)
         && let Some(firstseen) = subject.firstseen()
@@ -198,7 +199,7 @@ fn many_kills(first: u64, kills: u64) -> Verdict {
             *place = Place::new(place.mix);
         }
     }
-    for place in &places {
+    for place in &mut places {
         check(place, 0)?;
         acknowledged += place.oracle.counts.granted + place.oracle.counts.duplicates;
         in_flight += place.oracle.counts.in_flight;

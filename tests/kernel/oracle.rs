@@ -38,6 +38,8 @@ struct Proof {
     until_ms: u64,
     /// It survives a power cut.
     safe: bool,
+    /// The thread that was answered.
+    thread: u64,
 }
 
 #[derive(Debug, Default)]
@@ -53,13 +55,17 @@ pub(crate) struct Counts {
     pub(crate) granted: u64,
     pub(crate) duplicates: u64,
     pub(crate) in_flight: u64,
+    /// Threads that were inside of a claim at `Process` when a life of the store ended.
+    pub(crate) cut_off: u64,
+    /// Lives that ended with two or more of them.
+    pub(crate) ends_in_many: u64,
     pub(crate) refused: u64,
     pub(crate) read_while_full: u64,
     /// Syncs and calls at `Disk` that returned after the power was cut.
     pub(crate) too_late: u64,
 }
 
-type Key = (Family, u64);
+pub(crate) type Key = (Family, u64);
 
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
@@ -70,6 +76,12 @@ pub(crate) struct Oracle {
     unsynced: Vec<(Key, u64)>,
     full: bool,
     cut_us: Option<u64>,
+    /// The thread whose answer is judged.
+    speaker: u64,
+    /// The id of the last failure.
+    pub(crate) wrong: Option<Key>,
+    /// The greatest id that was asked for without ttl.
+    pub(crate) greatest: u64,
     pub(crate) counts: Counts,
 }
 
@@ -92,6 +104,7 @@ impl Oracle {
                 if matches!(question.verb, Verb::Claim | Verb::Confirm) {
                     for id in question.ids.iter().filter(|_| question.family != Family::Own) {
                         let attempt = Attempt { from_us: *at_us, to_us: NEVER };
+                        self.greatest = self.greatest.max(*id);
                         let known = self.known.entry((question.family, *id)).or_default();
                         known.attempts.push(attempt);
                     }
@@ -102,6 +115,7 @@ impl Oracle {
             Event::Answered { thread, at_us, answers } => {
                 let asked = self.pending.remove(thread).ok_or("an answer without a question")?;
                 let (from_us, question) = asked;
+                self.speaker = *thread;
                 match answers {
                     Ok(answers) => self.answered(&question, from_us, *at_us, answers),
                     Err(refusal) => self.refused(&question, from_us, *at_us, refusal),
@@ -194,9 +208,17 @@ impl Oracle {
             } else {
                 self.one_answered(&one, (question.family, *id), (from_us, to_us), *answer)
             };
-            judged.map_err(|what| {
-                format!("{what}: {:?} {} id {id}: {answer:?}", question.verb, one.family.name())
-            })?;
+            if let Err(what) = judged {
+                let key = (question.family, *id);
+                self.wrong = Some(key);
+                let (verb, level, many) = (question.verb, question.level, answers.len());
+                return Err(format!(
+                    "{what}: {verb:?} of {many} at {level:?} by thread {}, asked at {from_us}, answered at {to_us} \
+                     with {answer:?}; {}",
+                    self.speaker,
+                    self.tell(key)
+                ));
+            }
         }
         Ok(())
     }
@@ -222,7 +244,8 @@ impl Oracle {
                     return Err("swallowed: nobody can have claimed it".to_owned());
                 }
                 let until_ms = until(key.0, first_ms);
-                self.prove(key, Proof { known_us: to_us, until_ms, safe })
+                let thread = self.speaker;
+                self.prove(key, Proof { known_us: to_us, until_ms, safe, thread })
             }
             (Verb::Contains, Answer::Yes) => {
                 self.counts.read_while_full += u64::from(self.full);
@@ -255,7 +278,7 @@ impl Oracle {
         }
         known.grants.push((from_us, to_us));
         let until_ms = until(key.0, ms(from_us));
-        self.prove(key, Proof { known_us: to_us, until_ms, safe })
+        self.prove(key, Proof { known_us: to_us, until_ms, safe, thread: self.speaker })
     }
 
     fn prove(&mut self, key: Key, proof: Proof) -> Verdict {
@@ -328,6 +351,13 @@ impl Oracle {
 
     /// The store went down, at `at_us` at the latest.
     pub(crate) fn ended(&mut self, end: End, at_us: u64) {
+        // At `Disk` most threads wait, so that to find one inside of its call is nothing.
+        let claims = |(_, question): &&(u64, Question)| {
+            question.level == Level::Process && question.verb == Verb::Claim
+        };
+        let cut_off = self.pending.values().filter(claims).count() as u64;
+        self.counts.cut_off += cut_off;
+        self.counts.ends_in_many += u64::from(cut_off >= 2);
         for (_, (from_us, question)) in std::mem::take(&mut self.pending) {
             self.unanswered(&question, from_us, at_us);
         }
@@ -341,6 +371,22 @@ impl Oracle {
                 End::PowerCut => known.proofs.retain(|proof| proof.safe),
             }
         }
+    }
+
+    /// What is known of an id, for the message of a failure.
+    pub(crate) fn tell(&self, (family, id): Key) -> String {
+        let mut parts = vec![format!("{} id {id}", family.name())];
+        if let Some(known) = self.known.get(&(family, id)) {
+            parts.extend(known.proofs.iter().map(|Proof { known_us, safe, thread, .. }| {
+                let safe = if *safe { ", safe" } else { "" };
+                format!("there since an answer to thread {thread} at {known_us}{safe}")
+            }));
+            let granted =
+                |(from, to): &(u64, u64)| format!("granted in this life between {from} and {to}");
+            parts.extend(known.grants.iter().map(granted));
+            parts.push(format!("{} calls may have claimed it", known.attempts.len()));
+        }
+        parts.join("; ")
     }
 
     /// Number of claims known to be safe.

@@ -39,10 +39,15 @@ pub(crate) fn fail(test: &str, count: &str, seed: u64, what: &str) -> ! {
 }
 
 /// The wall clock in microseconds, shared by parent, children and store.
-#[expect(clippy::disallowed_methods, reason = "questions and answers are dated by the real clock")]
 pub(crate) fn now_us() -> u64 {
+    now_ns() / 1_000
+}
+
+/// The same in nanoseconds: fine enough to tell in which order threads did what depends on each other.
+#[expect(clippy::disallowed_methods, reason = "questions and answers are dated by the real clock")]
+pub(crate) fn now_ns() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.expect("after 1970").as_micros() as u64
+    since.expect("after 1970").as_nanos() as u64
 }
 
 #[expect(clippy::disallowed_methods, reason = "kills and power cuts come at moments of real time")]

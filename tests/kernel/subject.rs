@@ -33,6 +33,7 @@ pub(crate) enum Kind {
 /// Settings of a store: small sizes make background work frequent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuning {
+    pub(crate) shards: usize,
     pub(crate) segment_bytes: u32,
     pub(crate) memtable_bytes: usize,
     /// Runs of fewer ids have no locator file.
@@ -69,12 +70,13 @@ impl From<Error> for Refusal {
 pub(crate) struct Firstseen {
     pub(crate) store: Store,
     short: Namespace,
+    beside: Namespace,
 }
 
 impl Firstseen {
     pub(crate) fn builder(path: &Path, tuning: Tuning) -> Builder {
         Store::builder(path)
-            .shards(4)
+            .shards(tuning.shards)
             .memory_budget(4 << 20)
             .segment_bytes(tuning.segment_bytes)
             .memtable_bytes(tuning.memtable_bytes)
@@ -87,12 +89,14 @@ impl Firstseen {
         let store = Self::builder(path, tuning).open()?;
         let options = NamespaceOptions::new().ttl(Ttl::from_millis(SHORT_MS));
         let short = store.namespace_with("short", options)?;
-        Ok(Self { store, short })
+        let beside = store.namespace_with("beside", NamespaceOptions::new())?;
+        Ok(Self { store, short, beside })
     }
 
     pub(crate) fn space(&self, family: Family) -> Namespace {
         match family {
             Family::Short => self.short.clone(),
+            Family::Beside => self.beside.clone(),
             Family::Ever | Family::Own => self.store.default_namespace(),
         }
     }
@@ -136,7 +140,7 @@ impl Subject for Firstseen {
     }
 
     fn close(self: Box<Self>) -> Result<(), Refusal> {
-        drop(self.short);
+        drop((self.short, self.beside));
         Ok(self.store.close()?)
     }
 

@@ -17,6 +17,7 @@ fn tuning() -> Tuning {
     // No locators, so that every duplicate is looked up in the damaged folder.
     let locator_ids_min = u64::MAX;
     Tuning {
+        shards: 4,
         segment_bytes: 1 << 20,
         memtable_bytes: 256 << 10,
         locator_ids_min,

@@ -14,6 +14,8 @@ pub(crate) enum Family {
     Ever,
     /// Claimed with a ttl of [`SHORT_MS`](crate::subject::SHORT_MS), by any thread.
     Short,
+    /// Claimed without ttl, by any thread, in a namespace of its own.
+    Beside,
     /// Claimed and forgotten by one thread only, so that the order of events is known.
     Own,
 }
@@ -94,8 +96,12 @@ const VERBS: [(Verb, &str); 6] = [
     (Verb::Contains, "contains"),
     (Verb::Sync, "sync"),
 ];
-const FAMILIES: [(Family, &str); 3] =
-    [(Family::Ever, "ever"), (Family::Short, "short"), (Family::Own, "own")];
+const FAMILIES: [(Family, &str); 4] = [
+    (Family::Ever, "ever"),
+    (Family::Short, "short"),
+    (Family::Beside, "beside"),
+    (Family::Own, "own"),
+];
 const LEVELS: [(Level, &str); 2] = [(Level::Process, "process"), (Level::Disk, "disk")];
 
 fn name_of<T: Copy + PartialEq>(table: &[(T, &'static str)], value: T) -> &'static str {

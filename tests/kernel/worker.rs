@@ -1,7 +1,9 @@
 //! The child process: opens a store, calls it from several threads and reports, until it is killed.
 
 use crate::dice::Dice;
+use crate::freeze::Threads;
 use crate::job::{Job, Mix};
+use crate::notebook::Notebook;
 use crate::report::{now_us, pause};
 use crate::subject::{Firstseen, Subject, name, open, options};
 use crate::wire::{Answer, Event, Family, IDS_PER_LINE_MAX, Level, Question, Refusal, Verb};
@@ -9,13 +11,16 @@ use firstseen::Reserved;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The test that is the body of a child.
 pub(crate) const CHILD: &str = "worker::the_child_asks_until_it_is_killed";
 
 /// Prefix of the note about a panic.
 pub(crate) const PANICKED: &str = "panicked";
+
+/// State of a child all of whose threads have been answered.
+pub(crate) const UNDER_WAY: &str = "under way";
 
 /// Not a test by itself: the body of the child process.
 #[test]
@@ -86,7 +91,8 @@ fn work(job: &Job) {
         Err(refusal) => return pipe.note(format!("refused {refusal}")),
     };
     pipe.note("open");
-    let stop = AtomicBool::new(false);
+    let (stop, frontier) = (AtomicBool::new(false), AtomicU64::new(job.base));
+    let (under_way, threads) = (AtomicU64::new(0), Threads::default());
     std::thread::scope(|scope| {
         for thread in 0..job.threads {
             let asker = Asker {
@@ -95,9 +101,16 @@ fn work(job: &Job) {
                 thread,
                 dice: Dice::new(job.seed * 1_000 + thread),
                 pipe: Pipe::new(),
+                notebook: job.notebook(thread).map(|path| Notebook::new(&path)),
                 used: 0,
+                frontier: &frontier,
+                answers_left: if asks_at_disk(job.mix, thread) { 3 } else { 100 },
+                under_way: &under_way,
             };
-            scope.spawn(|| asker.run(&stop));
+            scope.spawn(|| threads.with(|| asker.run(&stop)));
+        }
+        if job.holds_up() {
+            scope.spawn(|| threads.hold_up(Dice::new(job.seed), &stop));
         }
         // The parent sends a line to have the store closed.
         std::io::stdin().read_line(&mut String::new()).ok();
@@ -115,8 +128,19 @@ struct Asker<'a> {
     thread: u64,
     dice: Dice,
     pipe: Pipe,
+    notebook: Option<Notebook>,
     /// Ids used so far by [`Mix::Full`], which takes each only once.
     used: u64,
+    /// Below it is what the threads of a crowd have been at.
+    frontier: &'a AtomicU64,
+    /// Answers until this thread counts as under way.
+    answers_left: u64,
+    under_way: &'a AtomicU64,
+}
+
+/// Every fourth thread of [`Mix::Crowd`] asks at `Disk`, the others at `Process`.
+fn asks_at_disk(mix: Mix, thread: u64) -> bool {
+    mix != Mix::Rush && thread % 4 == 3
 }
 
 impl Asker<'_> {
@@ -169,6 +193,7 @@ impl Asker<'_> {
                 let id = self.job.base + self.thread * 1_000_000 + self.used - back;
                 (Verb::Contains, Family::Ever, level, vec![id])
             }
+            Mix::Rush | Mix::Crowd | Mix::Rolls => self.crowd(roll),
             Mix::Plain if roll < 3 => (Verb::Sync, Family::Ever, level, Vec::new()),
             _ if roll >= 97 => (Verb::Contains, Family::Ever, level, self.evers(1)),
             _ => (Verb::Claim, Family::Ever, level, self.evers(few)),
@@ -184,6 +209,35 @@ impl Asker<'_> {
             (job.base + dice.below(span)).saturating_sub(back)
         };
         (0..count).map(one).collect()
+    }
+
+    fn crowd(&mut self, roll: u64) -> (Verb, Family, Level, Vec<u64>) {
+        let level =
+            if asks_at_disk(self.job.mix, self.thread) { Level::Disk } else { Level::Process };
+        let few = 2 + self.dice.below(18);
+        match roll {
+            0..50 => (Verb::Claim, Family::Ever, level, self.fresh(1)),
+            50..70 => (Verb::Claim, Family::Beside, level, self.fresh(1)),
+            70..80 => (Verb::Claim, Family::Ever, level, self.fresh(few)),
+            80..85 => (Verb::Claim, Family::Beside, level, self.fresh(few)),
+            85..88 => (Verb::Claim, Family::Short, level, self.fresh(1)),
+            88..91 => (Verb::Reserve, Family::Ever, level, self.fresh(few.min(5))),
+            91..96 => self.own(Level::Process),
+            _ => (Verb::Contains, Family::Ever, level, self.fresh(1)),
+        }
+    }
+
+    /// Ids around the frontier, where the other threads are, too; some that were asked for long ago.
+    fn fresh(&mut self, count: u64) -> Vec<u64> {
+        const WINDOW: u64 = 32;
+        let mut from = self.frontier.load(Ordering::Relaxed);
+        if self.dice.one_in(4) {
+            self.frontier.fetch_add(2 * count, Ordering::Relaxed);
+        }
+        if self.dice.one_in(8) {
+            from = self.dice.below(from);
+        }
+        (0..count).map(|_| from + self.dice.below(WINDOW.max(2 * count))).collect()
     }
 
     fn shorts(&mut self, count: u64) -> Vec<u64> {
@@ -203,12 +257,32 @@ impl Asker<'_> {
 
     fn tell_question(&mut self, question: &Question) {
         let (thread, at_us) = (self.thread, now_us());
-        self.pipe.tell(&Event::Asked { thread, at_us, question: question.clone() });
+        self.tell(&Event::Asked { thread, at_us, question: question.clone() });
     }
 
     fn tell_answers(&mut self, answers: &Result<Vec<Answer>, Refusal>) {
         let (thread, at_us) = (self.thread, now_us());
-        self.pipe.tell(&Event::Answered { thread, at_us, answers: answers.clone() });
+        self.tell(&Event::Answered { thread, at_us, answers: answers.clone() });
+        self.count_answer();
+    }
+
+    fn tell(&mut self, event: &Event) {
+        match &mut self.notebook {
+            Some(notebook) => notebook.note(event),
+            None => self.pipe.tell(event),
+        }
+    }
+
+    /// Tells the parent, which hears nothing else of threads with notebooks, when all of them are under way.
+    fn count_answer(&mut self) {
+        if self.notebook.is_none() || self.answers_left == 0 {
+            return;
+        }
+        self.answers_left -= 1;
+        let is_last = || self.under_way.fetch_add(1, Ordering::AcqRel) + 1 == self.job.threads;
+        if self.answers_left == 0 && is_last() {
+            self.pipe.note(UNDER_WAY);
+        }
     }
 
     fn ask(&mut self, question: Question) -> Result<Vec<Answer>, Refusal> {
