@@ -6,6 +6,7 @@ use firstseen::{
     BatchReservation, Claim, ClaimOptions, Clock, Durability, ErrorKind, ManualClock, Reserved,
     Store, Ttl,
 };
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Random numbers from a seed (splitmix64), which decides everything but the timing.
@@ -65,6 +66,8 @@ pub(crate) struct Stage {
     pub(crate) writes: AtomicU64,
     /// Whether the store may stop during calls, because it is killed or closed.
     pub(crate) may_stop: bool,
+    /// For threads of a crowd: all of them begin at once, and claim and forget, and nothing else.
+    pub(crate) crowd: Option<Barrier>,
 }
 
 /// The interval in which a call took effect.
@@ -85,6 +88,7 @@ struct Held {
 
 pub(crate) struct Worker<'a> {
     stage: &'a Stage,
+    thread: u32,
     rng: Rng,
     held: Vec<Held>,
     events: Vec<Event>,
@@ -96,14 +100,18 @@ pub(crate) struct Worker<'a> {
 struct Stopped;
 
 impl<'a> Worker<'a> {
-    pub(crate) fn new(stage: &'a Stage, rng: Rng) -> Self {
-        Self { stage, rng, held: Vec::new(), events: Vec::new(), known: Vec::new() }
+    pub(crate) fn new(stage: &'a Stage, thread: u32, rng: Rng) -> Self {
+        Self { stage, thread, rng, held: Vec::new(), events: Vec::new(), known: Vec::new() }
     }
 
     /// Makes up to `calls` calls, until the store stops. Returns the events.
     pub(crate) fn work(mut self, calls: u64) -> Vec<Event> {
+        if let Some(barrier) = &self.stage.crowd {
+            barrier.wait();
+        }
         for _ in 0..calls {
-            if self.step().is_err() {
+            let step = if self.stage.crowd.is_some() { Self::crowd_step } else { Self::step };
+            if step(&mut self).is_err() {
                 break;
             }
         }
@@ -132,6 +140,16 @@ impl<'a> Worker<'a> {
         }
     }
 
+    fn crowd_step(&mut self) -> Result<(), Stopped> {
+        match self.rng.below(20) {
+            0..9 => self.claim(),
+            9..14 => self.batch(),
+            14..18 => self.forget(),
+            18 => self.question(),
+            _ => self.sync(),
+        }
+    }
+
     fn call<T>(
         &self,
         call: impl FnOnce(&Store) -> firstseen::Result<T>,
@@ -146,7 +164,16 @@ impl<'a> Worker<'a> {
 
     fn note(&mut self, span: Span, id: Id, what: What, sure: bool, level: Level) {
         let Span { called, answered, clock } = span;
-        self.events.push(Event { id, what, called, answered, clock, sure, level });
+        self.events.push(Event {
+            id,
+            thread: self.thread,
+            what,
+            called,
+            answered,
+            clock,
+            sure,
+            level,
+        });
     }
 
     /// Records what a failed call may have done. "Retry" promises that it did nothing.

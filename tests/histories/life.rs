@@ -2,15 +2,17 @@
 //! background, ends in some way and is opened again, three times.
 
 use crate::check::check;
+use crate::doing;
 use crate::drive::{Rng, Stage, Worker, durability, id_bytes, write_of};
 use crate::record::{End, Event, FOREVER, History, Id, Level, Live, ROWS};
+use crate::workers::YieldingClock;
 use firstseen::disk::sim::SimDisk;
 use firstseen::testing::Table;
 use firstseen::{Builder, Clock, ManualClock, MemoryBlocks, Store};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex};
 use std::time::Duration;
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -28,6 +30,8 @@ pub(crate) struct Tally {
     pub(crate) heals: u64,
     pub(crate) sweeps: u64,
     pub(crate) compactions: u64,
+    /// Events during which another of the same id was under way.
+    pub(crate) beside: u64,
 }
 
 impl Tally {
@@ -41,6 +45,7 @@ impl Tally {
         self.heals += other.heals;
         self.sweeps += other.sweeps;
         self.compactions += other.compactions;
+        self.beside += other.beside;
     }
 }
 
@@ -66,7 +71,11 @@ struct Setup {
     rows: Vec<Id>,
     /// Single claims go into lanes of the log, whether threads meet there or not.
     lanes: bool,
+    is_crowd: bool,
 }
+
+/// The threads of a crowd.
+pub(crate) const CROWD: u64 = 16;
 
 impl Setup {
     fn new(rng: &mut Rng) -> Self {
@@ -87,6 +96,21 @@ impl Setup {
             ids: (0..ids as Id).collect(),
             rows: (ROWS..ROWS + 2 + (threads * calls / 250) as Id).collect(),
             lanes: rng.pick(&[false, true]),
+            is_crowd: false,
+        }
+    }
+
+    /// Many threads that make few calls about few ids, so that most calls are under way beside others of the same id.
+    fn crowd(rng: &mut Rng) -> Self {
+        let calls = 8 + rng.below(12);
+        Self {
+            threads: CROWD,
+            calls,
+            // A call is one event to six; the checker takes a limited number for each id.
+            ids: (0..(CROWD * calls / 22) as Id).collect(),
+            rows: Vec::new(),
+            is_crowd: true,
+            ..Self::new(rng)
         }
     }
 
@@ -106,6 +130,8 @@ impl Setup {
             .flush_interval(Duration::from_millis(2))
             .wait_max(Duration::from_millis(3))
             .clock(clock.clone());
+        let builder =
+            if self.is_crowd { builder.clock(YieldingClock(clock.clone())) } else { builder };
         match place {
             Place::Simulated { disk, blocks } => builder.disk(disk.clone()).block_memory(blocks),
             Place::Real(_) => builder,
@@ -117,6 +143,17 @@ impl Setup {
 pub(crate) fn live(seed: u64) -> Result<Tally, String> {
     let mut rng = Rng(seed);
     let setup = Setup::new(&mut rng);
+    live_as(seed, &setup, rng)
+}
+
+/// The same with [`CROWD`] threads at few ids.
+pub(crate) fn live_crowded(seed: u64) -> Result<Tally, String> {
+    let mut rng = Rng(seed ^ 0x63_726f_7764);
+    let setup = Setup::crowd(&mut rng);
+    live_as(seed, &setup, rng)
+}
+
+fn live_as(seed: u64, setup: &Setup, mut rng: Rng) -> Result<Tally, String> {
     let clock = ManualClock::at_millis(START_MS);
     let folder = (seed.is_multiple_of(25)).then(|| tempfile::tempdir().expect("a folder"));
     let mut place = match &folder {
@@ -136,20 +173,34 @@ pub(crate) fn live(seed: u64) -> Result<Tally, String> {
             (Place::Simulated { .. }, 1 | 2) => End::PowerCut,
             _ => End::Closed,
         };
-        let (heard, synced) = perform(store, &setup, &mut place, &clock, end, &mut rng, &mut tally);
+        doing(|| format!("calls of opening {opening}, which end {end:?}"));
+        let (heard, synced) = perform(store, setup, &mut place, &clock, end, &mut rng, &mut tally);
+        doing(|| format!("opening after {opening}, {end:?}"));
         let opened = setup.builder(&place, &clock).open();
         store = opened.map_err(|e| format!("opening {opening} after {end:?}: {e}"))?;
         let at = clock.wall().as_millis();
         for id in setup.ids.iter().chain(&setup.rows) {
             let after = look(&store, *id).map_err(|e| format!("get after {end:?}: {e}"))?;
             let events: Vec<Event> = heard.iter().filter(|e| e.id == *id).copied().collect();
+            doing(|| format!("check of opening {opening}, id {id}, {} events", events.len()));
+            tally.beside += count_beside(&events);
             let before = before.insert(*id, after).flatten();
             let history = History { id: *id, before, events, end, after: (after, at), synced };
             check(&history).map_err(|what| format!("opening {opening}, id {id}: {what}"))?;
         }
     }
+    doing(|| "close".to_owned());
     store.close().map_err(|e| format!("close: {e}"))?;
     Ok(tally)
+}
+
+/// Counts the events of an id during which another of them was under way.
+fn count_beside(events: &[Event]) -> u64 {
+    let overlap = |one: &Event, other: &Event| {
+        one != other && one.called < other.answered && other.called < one.answered
+    };
+    let is_beside = |one: &&Event| events.iter().any(|other| overlap(one, other));
+    events.iter().filter(is_beside).count() as u64
 }
 
 /// What a store that was just opened has under an id, or in a row.
@@ -190,6 +241,7 @@ fn perform(
         rows: setup.rows.clone(),
         writes: AtomicU64::new(rng.next() >> 32 << 16),
         may_stop: in_the_middle,
+        crowd: setup.is_crowd.then(|| Barrier::new(setup.threads as usize)),
     };
     let over = AtomicBool::new(false);
     let heard: Mutex<Vec<Event>> = Mutex::new(Vec::new());
@@ -197,10 +249,12 @@ fn perform(
     let seeds: Vec<Rng> = (0..setup.threads).map(|_| seed()).collect();
     let (mut of_time, mut of_harm, mut of_end) = (seed(), seed(), seed());
     let next = std::thread::scope(|scope| {
-        let workers: Vec<_> = (seeds.into_iter())
-            .map(|rng| {
+        let workers: Vec<_> = (0..)
+            .zip(seeds)
+            .map(|(thread, rng)| {
+                let worker = Worker::new(&stage, thread, rng);
                 scope.spawn(|| {
-                    let events = Worker::new(&stage, rng).work(calls);
+                    let events = worker.work(calls);
                     heard.lock().expect("no panic under this lock").extend(events);
                 })
             })
@@ -244,6 +298,7 @@ fn perform(
         heals: stats.heals,
         sweeps: stats.runs_expired,
         compactions: stats.segments_removed,
+        beside: 0,
     });
     let synced = stage.synced.load(Ordering::SeqCst);
     // Release the files before the next store opens them.

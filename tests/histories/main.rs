@@ -2,8 +2,9 @@
 //! looks for an order that explains them all (`check.rs`; for workers at a ledger, `workers/check.rs`;
 //! for transactions, `transactions.rs`).
 //!
-//! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CRASH_SEED` the first seed. A seed decides what the threads do, not
-//! their timing, so it may take many runs to reproduce a failure.
+//! `FIRSTSEEN_HISTORIES` sets how many, `FIRSTSEEN_CROWDED_HISTORIES` how many of sixteen threads at the same ids,
+//! `FIRSTSEEN_CRASH_SEED` the first seed. A seed decides what the threads do, not their timing, so it may take many runs to
+//! reproduce a failure.
 
 #![allow(clippy::disallowed_macros, reason = "a table line of what was tried is printed")]
 
@@ -15,8 +16,9 @@ mod transactions;
 mod workers;
 mod wrong;
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 /// A history takes a fraction of a second. One that takes this long hangs (I12).
@@ -31,14 +33,32 @@ fn env(name: &str, default: u64) -> u64 {
     }
 }
 
+thread_local! {
+    /// What the history of this thread is at.
+    static DOING: RefCell<Arc<Mutex<String>>> = RefCell::default();
+}
+
+/// Notes what a history is at, so that one that hangs can say where: in calls of the store, or in the checker.
+fn doing(what: impl FnOnce() -> String) {
+    DOING.with_borrow(|doing| *doing.lock().expect("no panic here") = what());
+}
+
 /// Runs one history on a thread that can be abandoned.
 fn watched<T: Send + 'static>(seed: u64, live: fn(u64) -> Result<T, String>) -> Result<T, String> {
     let (done, answer) = mpsc::channel();
+    let at: Arc<Mutex<String>> = Arc::default();
+    let noted = at.clone();
     std::thread::spawn(move || {
+        DOING.set(noted);
         let lived = std::panic::catch_unwind(|| live(seed));
         done.send(lived.unwrap_or_else(|_| Err("panicked (see above)".to_owned()))).ok();
     });
-    answer.recv_timeout(HANGS_AFTER).unwrap_or_else(|_| Err("hangs".to_owned()))
+    answer.recv_timeout(HANGS_AFTER).unwrap_or_else(|_| {
+        Err(format!(
+            "hangs, not done in {HANGS_AFTER:?}; at last: {}",
+            at.lock().expect("no panic here")
+        ))
+    })
 }
 
 /// Runs this many histories, and sums up what happened in them.
@@ -64,7 +84,7 @@ fn run_all<T: Default + Send + 'static>(
                 Err(what) => {
                     total.1 = Some(format!(
                         "seed {seed}: {what}\nreplay: FIRSTSEEN_CRASH_SEED={seed} FIRSTSEEN_HISTORIES=1 \
-                         cargo test --no-default-features --test histories {test}"
+                         FIRSTSEEN_CROWDED_HISTORIES=1 cargo test --no-default-features --test histories {test}"
                     ));
                 }
             }
@@ -93,6 +113,24 @@ fn i1_i4_i6_i12_every_history_has_an_order_that_explains_it() {
          unknown outcome, {kills} kills, {power_cuts} power cuts; meanwhile {} runs flushed, {} merges, {} \
          heals, {} runs expired, {} segments removed; from seed {first}",
         tally.flushes, tally.merges, tally.heals, tally.sweeps, tally.compactions
+    );
+}
+
+#[test]
+fn i1_i4_i6_i12_an_order_explains_what_sixteen_threads_at_the_same_ids_hear() {
+    let (first, many) = (env("FIRSTSEEN_CRASH_SEED", 1), env("FIRSTSEEN_CROWDED_HISTORIES", 100));
+    let tally = run_all(first, many, "sixteen_threads", life::live_crowded, life::Tally::add);
+    let life::Tally { events, unknown, beside, kills, power_cuts, .. } = tally;
+    // A replay of one that ended early has too few to say so.
+    assert!(
+        many < 20 || beside >= events / 4,
+        "only {beside} of {events} events were beside another of the same id"
+    );
+    println!(
+        "proof | histories of a crowd | {many} | histories | {} threads that claim and forget the same few ids, one by \
+         one and in batches: {events} events, {beside} of them beside another of the same id, {unknown} with unknown \
+         outcome, {kills} kills, {power_cuts} power cuts; from seed {first}",
+        life::CROWD
     );
 }
 

@@ -61,6 +61,7 @@ pub(crate) enum Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Event {
     pub(crate) id: Id,
+    pub(crate) thread: u32,
     pub(crate) what: What,
     /// Values of a shared counter, read before the call and after its return.
     pub(crate) called: u64,

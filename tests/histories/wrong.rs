@@ -9,6 +9,7 @@ const NOW: u64 = 1_000_000;
 fn in_turn(whats: &[What], after: Live) -> History {
     let event = |(n, what): (usize, &What)| Event {
         id: 0,
+        thread: 0,
         what: *what,
         called: n as u64 * 2 + 1,
         answered: n as u64 * 2 + 2,
