@@ -40,7 +40,7 @@ rounds=0
 round=50
 end=$((SECONDS + seconds))
 while [ "$rounds" = 0 ] || [ "$SECONDS" -lt "$end" ]; do
-    FIRSTSEEN_CRASH_SEED=$((rounds * round + 1)) FIRSTSEEN_HISTORIES=$round \
+    FIRSTSEEN_CRASH_SEED=$((rounds * round + 1)) FIRSTSEEN_HISTORIES=$round FIRSTSEEN_CROWDED_HISTORIES=2 \
         cargo +nightly test --quiet "${flags[@]}" -- i1_i4_i6_i12 >"$log" 2>&1 || { cat "$log" >&2; exit 1; }
     rounds=$((rounds + 1))
 done
