@@ -9,6 +9,7 @@ mod home;
 #[cfg(not(any(feature = "shuttle", feature = "loom")))]
 mod pool;
 mod sleeper;
+mod thread_number;
 mod timer;
 mod wakers;
 
@@ -18,6 +19,7 @@ pub(crate) use heap::{GiveBack, keep_large_blocks_apart};
 pub(crate) use home::{HomeProcess, may_open};
 pub(crate) use sleeper::Sleeper;
 pub(crate) use std::sync::Arc;
+pub(crate) use thread_number::thread_number;
 pub(crate) use timer::{Scheduled, Started, Timer, instant_in};
 pub(crate) use wakers::{WakerEntry, Wakers, wake_each};
 

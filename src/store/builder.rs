@@ -206,7 +206,7 @@ impl Builder {
     /// Lets single claims go into lanes of the log, also where no thread waits for another.
     pub fn lanes_always(self, always: bool) -> Self {
         use crate::engine::UseLanes;
-        let when = if always { UseLanes::Always } else { UseLanes::WhereThreadsMeet };
+        let when = if always { UseLanes::InTurn } else { UseLanes::WhereThreadsMeet };
         self.set(|s| s.use_lanes = when)
     }
 

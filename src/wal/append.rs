@@ -4,11 +4,11 @@ use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
-use crate::sync::{MutexGuard, lock_awake, lock_or_wait};
+use crate::sync::{Mutex, MutexGuard, lock_awake, lock_or_wait};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
-use crate::wal::lanes;
+use crate::wal::lanes::{self, Lane};
 use crate::wal::record::{self, RecordFormat};
 use crate::wal::writer::{AppendLevel, Log, LogWriter};
 use crate::wal::{ItemAt, Lsn};
@@ -186,7 +186,7 @@ impl Log {
 }
 
 impl Log {
-    /// Appends a record of one shard: where threads meet, in the lane of the shard.
+    /// Appends a record of one shard: where threads meet, in a lane.
     #[inline]
     fn append_in_shard(
         &self,
@@ -198,21 +198,22 @@ impl Log {
         with_scratch(|record| {
             let (segment, format) = self.active_format.get();
             encode(record, format);
+            let lane = self.lanes.choose(shard);
             if self.lanes.are_in_use() {
-                let mut lane = lock_awake(self.lanes.of(shard));
+                let mut lane = lock_awake(lane);
                 if lane.has_room(segment, record.len()) {
                     self.config.health.check()?;
                     return lane.write(record, generation).map_err(|e| self.stop_on(e));
                 }
             }
-            self.append_at_end(shard, level, generation, record, segment, encode)
+            self.append_at_end(lane, level, generation, record, segment, encode)
         })
     }
 
     /// As `append_in_shard`, for a record encoded for this segment whose lane has no room: under the lock of the tail.
     fn append_at_end(
         &self,
-        shard: usize,
+        lane: &Mutex<Lane>,
         level: AppendLevel,
         generation: GenId,
         record: &mut Vec<u8>,
@@ -233,7 +234,7 @@ impl Log {
             if in_lane { lanes::room_for(record.len()) } else { record.len() }
         })?;
         if let Some(mapping) = tail.mapping.clone().filter(|_| in_lane) {
-            let mut lane = self.lanes.of(shard).lock();
+            let mut lane = lane.lock();
             if !lane.has_room(segment, record.len()) {
                 let LogWriter { offset, limit, active, .. } = &*tail;
                 let end =

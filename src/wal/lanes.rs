@@ -1,17 +1,17 @@
 //! Lanes: several threads append claims at once, each into extents of its own.
 //!
 //! One lock and one position of the log are handed from processor to processor with every record, and two threads then append
-//! hardly more than one. So where threads meet at that lock, a single claim goes into the *extent* of its shard's lane: a
+//! hardly more than one. So where threads meet at that lock, a single claim goes into the *extent* of its thread's lane: a
 //! part of the active segment that was set aside under the lock of the tail, once for some hundred records, and is filled
-//! under the lock of the lane, which no other shard's claims take. (Partitioned logs: Wang and Johnson, "Scalable Logging
+//! under the lock of the lane, which few other threads take. (Partitioned logs: Wang and Johnson, "Scalable Logging
 //! through Emerging Non-Volatile Memory", 2014. Designs that were measured against each other: docs/rfcs/0012-many-cores.md.)
 //!
 //! **Order.** Everything else is appended under the lock of the tail, as without lanes, and first closes all of them: a
 //! filler takes what is left of their extents. So do whoever asks where the log ends, syncs it, copies it or reads it. What is
-//! before such a place in the log was appended before it, and what is behind it, after it; and the records of a shard are
-//! in the order in which they were appended, as its lane is closed before one of its records goes elsewhere. Between two
-//! such places the extents of lanes are in the order in which they were set aside, and nobody relies on the order of records
-//! in different ones. A *mark* ends such a stretch where no other record does.
+//! before such a place in the log was appended before it, and what is behind it, after it. A *mark* ends such a stretch where
+//! no other record does. Between two such places extents are in the order in which they were set aside, and nobody relies
+//! on the order of records in different ones: not even of one id, whose records give one answer in any order
+//! (docs/DESIGN.md, section 4).
 //!
 //! **After a crash** an extent may have a gap at its end; `holes.rs` says what becomes of it.
 
@@ -23,7 +23,7 @@ mod tests;
 use crate::disk::Mapped;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Tally};
-use crate::sync::{Arc, AtomicBool, CachePadded, Mutex, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, CachePadded, Mutex, Ordering, thread_number};
 use crate::wal::Lsn;
 use crate::wal::record::{self, EXTENT_BYTES_MAX, FILLER_BYTES_MIN, MARK_BYTES};
 use crate::wal::segment::Segment;
@@ -36,28 +36,18 @@ const EXTENT_BYTES: RangeInclusive<u32> = 512..=16 << 10;
 /// How often threads may meet, at most, before lanes are tried again.
 const PASSED_MAX: u32 = 255;
 
-/// How a log uses lanes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LaneUse {
-    /// How many: the number of shards, or less.
-    pub(crate) lanes: usize,
-    pub(crate) when: UseLanes,
-}
-
 /// When single claims go into lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum UseLanes {
+    /// Where threads meet at the log; each in its own lane.
     #[default]
     WhereThreadsMeet,
-    /// For tests.
+    /// For tests: always; one after the other in all lanes.
     #[cfg_attr(not(any(test, feature = "testing")), allow(dead_code))]
-    Always,
-}
-
-impl Default for LaneUse {
-    fn default() -> Self {
-        Self { lanes: 1, when: UseLanes::default() }
-    }
+    InTurn,
+    /// For tests: always; each in that of its shard.
+    #[cfg_attr(not(test), allow(dead_code))]
+    OfShards,
 }
 
 /// The lanes of a log.
@@ -69,6 +59,8 @@ pub(super) struct Lanes {
     when: UseLanes,
     /// Changed under the lock of the tail.
     worth: Mutex<Worth>,
+    /// For tests: the next lane.
+    turn: AtomicU64,
 }
 
 /// Whether lanes are worth their space. Where all of them are closed again and again, as by batches between single claims,
@@ -110,8 +102,7 @@ struct Extent {
 }
 
 impl Lanes {
-    pub(super) fn new(usage: LaneUse, segment_bytes: u32) -> Self {
-        let count = usage.lanes.clamp(1, LANES_MAX) as u32;
+    pub(super) fn new(when: UseLanes, segment_bytes: u32) -> Self {
         let bytes_max = (segment_bytes >> 8).clamp(*EXTENT_BYTES.start(), *EXTENT_BYTES.end());
         let lane = |number| Lane {
             number,
@@ -123,15 +114,22 @@ impl Lanes {
             recent: (GenId::FOREVER, 0),
             tally: Tally::default(),
         };
-        let all = (0..count).map(|number| CachePadded::new(Mutex::new(lane(number)))).collect();
+        let numbers = 0..LANES_MAX as u32;
+        let all = numbers.map(|number| CachePadded::new(Mutex::new(lane(number)))).collect();
         let (in_use, worth) = (AtomicBool::new(false), Mutex::default());
-        Self { all, in_use, when: usage.when, worth }
+        Self { all, in_use, when, worth, turn: AtomicU64::new(0) }
     }
 
-    /// Returns the lane of a shard, whose lock the caller holds. Shards that share one only wait for each other.
+    /// Returns the lane for a claim of this shard: that of the calling thread, whose lines are in its core's caches already.
+    /// Threads that share one only wait for each other.
     #[inline]
-    pub(super) fn of(&self, shard: usize) -> &Mutex<Lane> {
-        &self.all[shard % self.all.len()]
+    pub(super) fn choose(&self, shard: usize) -> &Mutex<Lane> {
+        let number = match self.when {
+            UseLanes::WhereThreadsMeet => thread_number(),
+            UseLanes::InTurn => self.turn.fetch_add(1, Ordering::Relaxed) as usize,
+            UseLanes::OfShards => shard,
+        };
+        &self.all[number % LANES_MAX]
     }
 
     /// Returns whether a lane may have an extent. Not if it says no under the lock of the tail.
@@ -144,7 +142,7 @@ impl Lanes {
     /// Once one lane is in use all are: a record beside them would close them.
     pub(super) fn take(&self, is_contended: bool) -> bool {
         self.are_in_use()
-            || self.when == UseLanes::Always
+            || self.when != UseLanes::WhereThreadsMeet
             || (is_contended && self.worth.lock().is_due())
     }
 

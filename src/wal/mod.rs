@@ -40,7 +40,7 @@ pub(crate) use folder::{
 pub(crate) use ids::IdsInLog;
 pub(crate) use image::{Cut, check_image};
 pub(crate) use item::{Item, NamespaceRecord};
-pub(crate) use lanes::{LaneUse, UseLanes};
+pub(crate) use lanes::UseLanes;
 pub(crate) use read_only::{LogRead, read_only};
 pub(crate) use record_rewriter::RecordRewriter;
 pub(crate) use recover::{ReadSegment, Recovered, ReplayPlan};

@@ -420,7 +420,7 @@ pub(super) mod tests {
     use crate::health::Health;
     use crate::id::Seed;
     use crate::sync::Signal;
-    use crate::wal::lanes::LaneUse;
+    use crate::wal::lanes::UseLanes;
     use crate::wal::record::{self, RecordContext};
     use crate::wal::version::VERSION;
 
@@ -441,7 +441,7 @@ pub(super) mod tests {
             work: Arc::new(Signal::default()),
             segment_bytes: 64 << 10,
             segment_version: VERSION,
-            lanes: LaneUse::default(),
+            lanes: UseLanes::default(),
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         drop(Log::recover(config.clone(), plan, NOW, |_, _| Ok(())).expect("a new log"));

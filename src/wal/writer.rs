@@ -16,7 +16,7 @@ use crate::sync::{
 use crate::time::Timestamp;
 use crate::wal::active_format::ActiveFormat;
 use crate::wal::group_commit::GroupCommit;
-use crate::wal::lanes::{LaneUse, Lanes};
+use crate::wal::lanes::{Lanes, UseLanes};
 use crate::wal::record::{self, END_BYTES, MARK_BYTES, RecordContext};
 use crate::wal::retention::{Contents, SegmentMeta};
 use crate::wal::segment::{DATA_START, Header, Segment};
@@ -45,7 +45,7 @@ pub(crate) struct LogConfig {
     pub(crate) segment_bytes: u32,
     /// The version of new segments.
     pub(crate) segment_version: u16,
-    pub(crate) lanes: LaneUse,
+    pub(crate) lanes: UseLanes,
 }
 
 impl LogConfig {
@@ -540,7 +540,7 @@ pub(super) mod tests {
             work: Arc::default(),
             segment_bytes: 32 << 10,
             segment_version,
-            lanes: LaneUse::default(),
+            lanes: UseLanes::default(),
         };
         let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
         Log::recover(config, plan, NOW, |_, _| Ok(())).expect("a whole log").log

@@ -14,7 +14,7 @@ use crate::engine::recovery::replay::Replayed;
 use crate::health::Health;
 use crate::sync::{Arc, AtomicU64, CachePadded, Mutex, RwLock, Timer};
 use crate::time::TimeMark;
-use crate::wal::{LaneUse, LogConfig};
+use crate::wal::LogConfig;
 
 impl Opening {
     /// Replays the log and assembles the core.
@@ -32,7 +32,7 @@ impl Opening {
             work: Arc::clone(&signals.log),
             segment_bytes: self.settings.segment_bytes,
             segment_version: self.segment_version,
-            lanes: LaneUse { lanes: count, when: self.settings.use_lanes },
+            lanes: self.settings.use_lanes,
         };
         let Replayed { log, cut_bytes, newest, records, sequence, watermarks } =
             self.replay(config, &registry)?;

@@ -19,7 +19,7 @@ use crate::expiry::Version;
 use crate::id::{Key, NsId};
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
-use crate::wal::{self, At, Item, LaneUse, LogConfig, LogRead, ReplayPlan};
+use crate::wal::{self, At, Item, LogConfig, LogRead, ReplayPlan, UseLanes};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -288,7 +288,7 @@ impl Inspector {
             work: Arc::default(),
             segment_bytes: self.settings.segment_bytes,
             segment_version: self.settings.format.segment,
-            lanes: LaneUse::default(),
+            lanes: UseLanes::default(),
         };
         let salvaged = wal::salvage(&config, Some(&self.body.plan()), |at, item| {
             visit(at, &item);

@@ -18,7 +18,7 @@ use crate::health::Health;
 use crate::id::Seed;
 use crate::limits;
 use crate::sync::{Arc, Signal};
-use crate::wal::{self, Item, LaneUse, LogConfig};
+use crate::wal::{self, Item, LogConfig, UseLanes};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -125,7 +125,7 @@ impl Found {
             work: Arc::new(Signal::default()),
             segment_bytes: settings.segment_bytes,
             segment_version: settings.format.segment,
-            lanes: LaneUse::default(),
+            lanes: UseLanes::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use crate::id::{Key, NsId, Seed};
 use crate::sync::Arc;
 use crate::time::{Timestamp, Ttl};
 use crate::wal::item::Item;
-use crate::wal::lanes::{LaneUse, UseLanes};
+use crate::wal::lanes::UseLanes;
 use crate::wal::read_only::read_only;
 use crate::wal::recover::ReplayPlan;
 use crate::wal::salvage::salvage;
@@ -31,7 +31,7 @@ fn config(disk: &SimDisk, when: UseLanes) -> LogConfig {
         work: Arc::default(),
         segment_bytes: 8 << 10,
         segment_version: VERSION,
-        lanes: LaneUse { lanes: SHARDS, when },
+        lanes: when,
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) fn opened(disk: &SimDisk) -> Result<(Log, Vec<u64>)> {
         }
         Ok(())
     };
-    let log = Log::recover(config(disk, UseLanes::Always), plan, NOW, visit)?.log;
+    let log = Log::recover(config(disk, UseLanes::OfShards), plan, NOW, visit)?.log;
     Ok((log, numbers))
 }
 
@@ -278,7 +278,7 @@ fn i11_a_hole_in_what_was_on_disk_is_damage_and_not_the_end_of_an_extent() {
 }
 
 #[test]
-fn i13_the_records_of_a_shard_are_in_the_order_in_which_they_were_appended() {
+fn i1_what_is_appended_beside_lanes_is_behind_what_they_have_and_before_what_they_get() {
     let (log, _disk) = empty();
     let mut last = Lsn(0);
     for n in 0..600 {
@@ -334,7 +334,7 @@ fn i4_what_lanes_wrote_to_a_full_segment_is_counted_to_the_last_byte() {
 fn i11_repair_of_a_log_that_was_killed_finds_no_damage_in_its_lanes() {
     let (log, disk) = empty();
     let (answered, _) = run(&log, 3, 0, 333);
-    let (mut saved, config) = (0, config(&disk.kill(), UseLanes::Always));
+    let (mut saved, config) = (0, config(&disk.kill(), UseLanes::OfShards));
     let salvaged = salvage(&config, None, |_, item| {
         saved += u64::from(matches!(item, Item::Version(..)));
         Ok(())
