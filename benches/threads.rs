@@ -1,5 +1,5 @@
 //! Claims by the number of threads: single and in batches, with sealing beside and without, duplicates, and at `Disk`; and
-//! with the feature `testing` appending alone.
+//! with the feature `testing` appending alone, without work in the background.
 //!
 //! `cargo bench --bench threads`; one mode in three rounds: `cargo bench --bench threads -- memtable 3`. Rounds are
 //! interleaved, and ratios are medians of those within a round, so what else the machine does weighs on all threads
@@ -129,6 +129,10 @@ fn measure(mode: &Mode, threads: u64, claims: u64) -> (f64, f64) {
     }
     if mode.unsealed {
         builder = builder.memory_budget(6 << 30);
+    }
+    #[cfg(feature = "testing")]
+    if mode.log_only {
+        builder = builder.background(false).segment_bytes(1 << 30);
     }
     let store = builder.open().expect("opens");
     if mode.duplicates {

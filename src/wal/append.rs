@@ -230,7 +230,7 @@ impl Log {
                 encode(record, header.format());
             }
             let can = tail.mapping.is_some() && record.len() <= COPIED_MAX;
-            in_lane = can && self.lanes.take(is_contended);
+            in_lane = can && self.lanes.take(is_contended && level < AppendLevel::Disk);
             if in_lane { lanes::room_for(record.len()) } else { record.len() }
         })?;
         if let Some(mapping) = tail.mapping.clone().filter(|_| in_lane) {

@@ -138,8 +138,9 @@ impl Lanes {
         self.in_use.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a single record goes into an extent. `is_contended`: its thread had to wait for the lock of the tail.
-    /// Once one lane is in use all are: a record beside them would close them.
+    /// Returns whether a single record goes into an extent. `is_contended`: its thread had to wait for the lock of the tail, and
+    /// will not wait for a sync, which closes the lanes. Once one lane is in use all are: a record beside them would close
+    /// them.
     pub(super) fn take(&self, is_contended: bool) -> bool {
         self.are_in_use()
             || self.when != UseLanes::WhereThreadsMeet

@@ -1,8 +1,8 @@
 //! The end of the log, where records are appended.
 //!
-//! One lock, held for a memory copy of some thirty bytes (where threads meet at it, single claims take another way: `lanes.rs`): the
-//! active segment is preallocated and mapped, so at [`AppendLevel::Process`] a record of a few ids needs no system call. Where a mapping is not safe, bytes go through a
-//! buffer: written before `append` returns at `Process`, or within the flush interval at `Buffered`.
+//! One lock, held for a memory copy of some thirty bytes (where threads meet at it, single claims take another way:
+//! `lanes.rs`): the active segment is preallocated and mapped, so at [`AppendLevel::Process`] a record of a few ids needs no
+//! system call. Where a mapping is not safe, bytes go through a buffer: written before `append` returns at `Process`, or within the flush interval at `Buffered`.
 
 use crate::disk::{Disk, Mapped};
 use crate::error::{Error, Result};
@@ -31,6 +31,8 @@ pub(crate) enum AppendLevel {
     Buffered,
     /// Before `append` returns, so that it survives a process crash.
     Process,
+    /// As `Process`, for a caller that then waits for a sync.
+    Disk,
 }
 
 /// Configuration of a log.

@@ -19,7 +19,8 @@ impl Durability {
     pub(crate) fn append_level(self) -> AppendLevel {
         match self {
             Self::Buffered => AppendLevel::Buffered,
-            Self::Process | Self::Disk => AppendLevel::Process,
+            Self::Process => AppendLevel::Process,
+            Self::Disk => AppendLevel::Disk,
         }
     }
 }
