@@ -4,7 +4,7 @@ use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
-use crate::sync::{Mutex, MutexGuard, lock_awake, lock_or_wait};
+use crate::sync::{Arc, Mutex, MutexGuard, lock_awake, lock_or_wait};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
@@ -233,10 +233,13 @@ impl Log {
             in_lane = can && self.lanes.take(is_contended && level < AppendLevel::Disk);
             if in_lane { lanes::room_for(record.len()) } else { record.len() }
         })?;
-        if let Some(mapping) = tail.mapping.clone().filter(|_| in_lane) {
+        // Only an extent may own the mapping once the tail is let go: whoever closes the log waits for the lane, and then
+        // changes the length of the file.
+        if let Some(mapping) = tail.mapping.as_ref().filter(|_| in_lane) {
             let mut lane = lane.lock();
             if !lane.has_room(segment, record.len()) {
-                let LogWriter { offset, limit, active, .. } = &*tail;
+                let (LogWriter { offset, limit, active, .. }, mapping) =
+                    (&*tail, Arc::clone(mapping));
                 let end =
                     lane.set_aside(&self.lanes, active, mapping, *offset, *limit, record.len());
                 tail.offset = end.map_err(|e| self.stop_on(e))?;

@@ -1,5 +1,7 @@
 //! Lanes on a simulated disk: every claim goes into one, as threads that meet do it.
 
+mod tight;
+
 use crate::disk::Disk;
 use crate::disk::sim::{Fault, SimDisk};
 use crate::error::{Error, Result};
