@@ -6,6 +6,7 @@ use crate::id::{Family, Key, NsId, Seed};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::Lsn;
 use crate::wal::commit::{Commit, decode_row, fix_checksums, take_entry};
+use crate::wal::holes;
 use crate::wal::item::Item;
 use crate::wal::record::{COMMIT, Found};
 use crate::wal::segment::{DATA_START, Header, SegmentBytes};
@@ -44,8 +45,11 @@ pub(crate) fn segment(data: &[u8]) -> Vec<u8> {
     file
 }
 
-/// Reads a segment both ways: in order, then by searching past damage.
+/// Reads a segment both ways: in order, then by searching past damage. Before, closes the extents in copies of it.
 pub(crate) fn read(file: Vec<u8>) {
+    let head = file.get(..DATA_START as usize).unwrap_or_default();
+    holes::close(&mut SegmentBytes::from_file(header(), file.clone()), head, Lsn(0));
+    holes::close_all(&mut SegmentBytes::from_file(header(), file.clone()), Lsn(0));
     let bytes = SegmentBytes::from_file(header(), file);
     let mut offset = DATA_START;
     while let Found::Record(record) = bytes.at(offset) {

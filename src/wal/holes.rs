@@ -43,7 +43,7 @@ struct Layout {
 impl Layout {
     fn of(bytes: &SegmentBytes) -> Self {
         let mut layout = Self { end: DATA_START, sure: DATA_START, ..Self::default() };
-        let mut within = false;
+        let (mut within, mut has_hole) = (false, false);
         loop {
             let at = layout.end;
             let last = layout.extents.last_mut().filter(|last| within && at < last.end);
@@ -68,7 +68,7 @@ impl Layout {
                         continue;
                     }
                     // It was written when all extents before it were closed.
-                    if !layout.extents.iter().any(|extent| extent.is_open) {
+                    if !has_hole {
                         layout.extents.clear();
                         layout.sure = layout.end;
                     }
@@ -87,7 +87,7 @@ impl Layout {
                 }
                 // No lane leaves less than a filler needs.
                 (_, Some(extent)) if extent.end - at >= FILLER_BYTES_MIN => {
-                    extent.is_open = true;
+                    (extent.is_open, has_hole) = (true, true);
                     layout.end = extent.end;
                 }
                 (_, Some(_)) => {
@@ -153,11 +153,28 @@ pub(super) fn close(bytes: &mut SegmentBytes, head: &[u8], durable: Lsn) -> bool
 }
 
 /// Closes extents that were left open behind `durable`, in memory, whatever may be missing: for repair, which keeps all
-/// that is whole.
+/// that is whole. What is neither whole nor zeros is damage, and stays.
 pub(super) fn close_all(bytes: &mut SegmentBytes, durable: Lsn) {
     let layout = Layout::of(bytes);
-    let number = bytes.header.number;
-    fill(bytes, layout.holes().filter(|hole| Lsn::new(number, hole.at) >= durable));
+    let was_durable = |at| Lsn::new(bytes.header.number, at) < durable;
+    let at_end = |hole: &Extent| Extent { at: end_of_records(bytes, hole), ..*hole };
+    let has_room = |hole: &Extent| hole.end - hole.at >= FILLER_BYTES_MIN;
+    let is_unwritten = |hole: &Extent| bytes.part(hole.at, hole.end).iter().all(|byte| *byte == 0);
+    let holes = layout.holes().filter(|hole| !was_durable(hole.at)).map(at_end);
+    let holes: Vec<Extent> = holes.filter(|hole| has_room(hole) && is_unwritten(hole)).collect();
+    fill(bytes, holes.iter());
+}
+
+/// Returns where the last whole record of an extent ends, also if a hole is before it.
+fn end_of_records(bytes: &SegmentBytes, hole: &Extent) -> u32 {
+    let mut end = hole.at;
+    while let Some((at, record)) = bytes.next_record(end) {
+        if at >= hole.end || record.len > (hole.end - at) as usize {
+            break;
+        }
+        end = at + record.len as u32;
+    }
+    end
 }
 
 fn fill<'a>(bytes: &mut SegmentBytes, holes: impl Iterator<Item = &'a Extent>) {

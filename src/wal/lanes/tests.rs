@@ -1,5 +1,6 @@
 //! Lanes on a simulated disk: every claim goes into one, as threads that meet do it.
 
+mod damaged;
 mod tight;
 
 use crate::disk::Disk;
