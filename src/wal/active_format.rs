@@ -32,7 +32,8 @@ impl ActiveFormat {
     #[inline]
     pub(super) fn get(&self) -> (u32, RecordFormat) {
         let segment = self.segment.load(Ordering::Acquire);
-        // A later base than that of the number is seen only once the lock gives the later number.
+        // A later base than that of the number is seen only once the lock of the tail gives the later number, and no lane has
+        // an extent in the earlier segment.
         let base = Timestamp::from_millis(self.base.load(Ordering::Relaxed));
         ((segment >> 16) as u32, RecordFormat { version: segment as u16, base })
     }

@@ -370,6 +370,10 @@ impl Log {
     /// Makes all that was appended stand before the end of the log, and leave this process.
     pub(super) fn settle(&self, tail: &mut LogWriter) -> Result<()> {
         if self.lanes.are_in_use() {
+            // Whoever only asks for the end writes here, and the mapping of a forked child is that of the parent.
+            if !self.config.health.is_home() {
+                return Err(Error::Forked);
+            }
             self.close_lanes(tail)?;
             let mut mark = Vec::with_capacity(MARK_BYTES);
             record::mark(&mut mark);
