@@ -247,6 +247,7 @@ impl Log {
             drop(tail);
             return lane.write(record, generation).map_err(|e| self.stop_on(e));
         }
+        self.close_lanes(&mut tail)?;
         record::seal(record, tail.context(), None);
         tail.count(generation, record.len() as u64);
         let written = tail.write_record(record, level);

@@ -11,7 +11,8 @@
 //! After a power cut, only what reached the disk is there, and if that is not what the words say, something is missing.
 //!
 //! Each lane has a cache line of its own, so that none waits for another's. And all words are in one sector of 512 bytes, which
-//! a disk writes whole: what is there of them after a power cut was there at one moment.
+//! a disk writes whole: what is there of them after a power cut was there at one moment (docs/DESIGN.md, section 13; and 16,
+//! if the disk reads them while they are written).
 
 use crate::disk::Mapped;
 use crate::wal::segment::DATA_START;

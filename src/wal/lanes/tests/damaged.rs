@@ -81,7 +81,7 @@ fn i11_repair_dropped_whole_records_behind_damage_within_an_extent_and_said_noth
     file.write_all_at(&[0x55; 4], u64::from(ends[4].offset() - 4)).expect("writes");
     drop(file);
     let mut saved = Vec::new();
-    let salvaged = salvage(&config(&killed, UseLanes::Always), None, |_, item| {
+    let salvaged = salvage(&config(&killed, UseLanes::OfShards), None, |_, item| {
         if let Item::Version(key, _) = item {
             saved.push(u64::from_le_bytes(key.id[..8].try_into().expect("eight bytes")));
         }
@@ -111,7 +111,7 @@ fn i11_repair_finds_every_whole_record_whatever_one_sector_of_extents_holds() {
     let count = |disk: &SimDisk| {
         let mut saved = Vec::new();
         let salvaged =
-            salvage(&config(disk, UseLanes::Always), None, |at: crate::wal::At, item| {
+            salvage(&config(disk, UseLanes::OfShards), None, |at: crate::wal::At, item| {
                 if let Item::Version(key, _) = item {
                     let number = u64::from_le_bytes(key.id[..8].try_into().expect("eight bytes"));
                     saved.push((number, at.record));

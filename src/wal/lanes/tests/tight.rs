@@ -1,13 +1,9 @@
-//! Twelve shards on three lanes, segments of six kibibytes, and ids up to the longest.
+//! Twelve shards on seven lanes, segments of six kibibytes, and ids up to the longest.
 
 use super::*;
 
 fn tight(disk: &SimDisk) -> LogConfig {
-    LogConfig {
-        segment_bytes: 6 << 10,
-        lanes: LaneUse { lanes: 3, when: UseLanes::Always },
-        ..config(disk, UseLanes::Always)
-    }
+    LogConfig { segment_bytes: 6 << 10, ..config(disk, UseLanes::OfShards) }
 }
 
 fn opened_tight(disk: &SimDisk) -> Result<(Log, Vec<u64>)> {
