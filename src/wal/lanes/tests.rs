@@ -419,6 +419,28 @@ fn a_log_whose_threads_do_not_meet_uses_no_lanes() {
     }
 }
 
+#[test]
+fn a_thread_that_has_to_wait_for_the_log_begins_to_use_lanes() {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/log")).expect("makes a folder");
+    let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
+    let config = config(&disk, UseLanes::WhereThreadsMeet);
+    let log = Log::recover(config, plan, NOW, |_, _| Ok(())).expect("opens").log;
+    let log = &log;
+    // The other thread may come too late to meet this one.
+    let met = (0..200).any(|n| {
+        let held = log.tail.lock();
+        std::thread::scope(|scope| {
+            let claims = scope.spawn(move || claim(log, 0, n).expect("fits"));
+            std::thread::park_timeout(std::time::Duration::from_millis(5));
+            drop(held);
+            claims.join().expect("no panic");
+        });
+        log.lanes.are_in_use()
+    });
+    assert!(met);
+}
+
 /// Batches between single claims close the lanes before anything of worth is in them.
 #[test]
 fn lanes_that_waste_more_than_they_hold_are_tried_less_and_less_often() {
