@@ -4,11 +4,11 @@ use crate::disk::COPIED_MAX;
 use crate::error::{Error, Result};
 use crate::expiry::{GenId, Version};
 use crate::id::{Key, NsId};
-use crate::sync::{Arc, Mutex, MutexGuard, lock_awake, lock_or_wait};
+use crate::sync::{Arc, MutexGuard, lock_awake, lock_or_wait};
 use crate::time::{Timestamp, Ttl};
 use crate::wal::commit::Commit;
 use crate::wal::item::NamespaceRecord;
-use crate::wal::lanes::{self, Lane};
+use crate::wal::lanes;
 use crate::wal::record::{self, RecordFormat};
 use crate::wal::writer::{AppendLevel, Log, LogWriter};
 use crate::wal::{ItemAt, Lsn};
@@ -198,22 +198,22 @@ impl Log {
         with_scratch(|record| {
             let (segment, format) = self.active_format.get();
             encode(record, format);
-            let lane = self.lanes.choose(shard);
             if self.lanes.are_in_use() {
-                let mut lane = lock_awake(lane);
+                let mut lane = lock_awake(self.lanes.choose(shard));
                 if lane.has_room(segment, record.len()) {
                     self.config.health.check()?;
                     return lane.write(record, generation).map_err(|e| self.stop_on(e));
                 }
             }
-            self.append_at_end(lane, level, generation, record, segment, encode)
+            self.append_at_end(shard, level, generation, record, segment, encode)
         })
     }
 
     /// As `append_in_shard`, for a record encoded for this segment whose lane has no room: under the lock of the tail.
+    #[inline]
     fn append_at_end(
         &self,
-        lane: &Mutex<Lane>,
+        shard: usize,
         level: AppendLevel,
         generation: GenId,
         record: &mut Vec<u8>,
@@ -236,7 +236,7 @@ impl Log {
         // Only an extent may own the mapping once the tail is let go: whoever closes the log waits for the lane, and then
         // changes the length of the file.
         if let Some(mapping) = tail.mapping.as_ref().filter(|_| in_lane) {
-            let mut lane = lane.lock();
+            let mut lane = self.lanes.choose(shard).lock();
             if !lane.has_room(segment, record.len()) {
                 let (LogWriter { offset, limit, active, .. }, mapping) =
                     (&*tail, Arc::clone(mapping));
