@@ -40,6 +40,10 @@ fn config(disk: &SimDisk, when: UseLanes) -> LogConfig {
 
 /// Opens the log and returns it with the numbers that it holds, in their order in it.
 pub(super) fn opened(disk: &SimDisk) -> Result<(Log, Vec<u64>)> {
+    opened_as(config(disk, UseLanes::OfShards))
+}
+
+fn opened_as(config: LogConfig) -> Result<(Log, Vec<u64>)> {
     let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
     let mut numbers = Vec::new();
     let visit = |_, item: Item<'_>| {
@@ -48,7 +52,7 @@ pub(super) fn opened(disk: &SimDisk) -> Result<(Log, Vec<u64>)> {
         }
         Ok(())
     };
-    let log = Log::recover(config(disk, UseLanes::OfShards), plan, NOW, visit)?.log;
+    let log = Log::recover(config, plan, NOW, visit)?.log;
     Ok((log, numbers))
 }
 

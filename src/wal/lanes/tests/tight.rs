@@ -7,15 +7,7 @@ fn tight(disk: &SimDisk) -> LogConfig {
 }
 
 fn opened_tight(disk: &SimDisk) -> Result<(Log, Vec<u64>)> {
-    let plan = ReplayPlan { first: 1, ..ReplayPlan::default() };
-    let mut numbers = Vec::new();
-    let visit = |_, item: Item<'_>| {
-        if let Item::Version(key, _) = item {
-            numbers.push(u64::from_le_bytes(key.id[..8].try_into().expect("eight bytes")));
-        }
-        Ok(())
-    };
-    let log = Log::recover(tight(disk), plan, NOW, visit)?.log;
+    let (log, numbers) = opened_as(tight(disk))?;
     Ok((log, sorted(numbers)))
 }
 
